@@ -1,0 +1,1 @@
+"""What is trained: specs, networks, data and experiments."""

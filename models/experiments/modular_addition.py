@@ -1,0 +1,148 @@
+"""Grokking on modular addition: a one-layer transformer, or an MLP, learns (i + j) mod p (METHOD 1.1)."""
+
+import dataclasses
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.data.modular_addition import ModularAddition, rows
+from models.experiment import Examples, Experiment, Metric, Preset
+from models.matrices import LayerPair, consecutive_pairs, layers
+from models.nets.mlp import Mlp, MlpNet
+from models.nets.transformer import Transformer, TransformerNet, transformer_pairs
+from models.run_spec import RunSpec
+
+NAME = "modular_addition"
+
+
+def build_net(spec: RunSpec) -> nn.Module:
+    """The transformer over p + 1 tokens, or the MLP over two one-hot digits."""
+    prime = spec.data.prime
+    if isinstance(spec.net, Mlp):
+        return MlpNet(spec.net, inputs=2 * prime, outputs=prime)
+    return TransformerNet(spec.net, vocabulary=prime + 1, length=3)
+
+
+def load_data(spec: RunSpec) -> dict[str, Examples]:
+    """Inputs: tokens (n, 3) for the transformer, one-hot pairs (n, 2p) for the MLP; targets (n,)."""
+
+    def examples(table: Tensor) -> Examples:
+        if isinstance(spec.net, Mlp):
+            digits = F.one_hot(table[:, :2], spec.data.prime).flatten(1).float()
+            return Examples(digits, table[:, 3].contiguous())
+        return Examples(table[:, :3].contiguous(), table[:, 3].contiguous())
+
+    train, val = rows(spec.data, spec.seed)
+    return {"train": examples(train), "val": examples(val)}
+
+
+def loss(spec: RunSpec, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy for the transformer; mean squared error to the one-hot target for the MLP."""
+    if isinstance(spec.net, Mlp):
+        return F.mse_loss(outputs, F.one_hot(targets, outputs.shape[1]).to(outputs.dtype))
+    return F.cross_entropy(outputs, targets)
+
+
+def metrics(spec: RunSpec) -> dict[str, Metric]:
+    """Loss, and the fraction of wrong answers."""
+    return {
+        "loss": Metric(of=lambda outputs, targets: loss(spec, outputs, targets), long_name="loss", units="nat"),
+        "err": Metric(
+            of=lambda outputs, targets: (outputs.argmax(-1) != targets).float().mean(), long_name="error rate"
+        ),
+    }
+
+
+def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
+    """METHOD 4.4: six pairs of the transformer, consecutive layers of the MLP."""
+    if isinstance(spec.net, Mlp):
+        return consecutive_pairs(layers(net))
+    return transformer_pairs(spec.net)
+
+
+PAPER = RunSpec(
+    experiment=NAME,
+    net=Transformer(),
+    data=ModularAddition(),
+    steps=40_000,
+    learning_rate=1e-3,
+    weight_decay=1.0,
+    beta2=0.98,
+    checkpoint_every=100,
+)
+DEMO = dataclasses.replace(
+    PAPER,
+    data=ModularAddition(prime=59, train_fraction=0.75, mirrored_together=True),
+    steps=2_500,
+    batch_size=512,
+    learning_rate=2e-3,
+    checkpoint_every=50,
+)
+PRESETS = {
+    "paper": Preset(
+        spec=PAPER,
+        about="prime 113, 30 % of the table, full batch, no LayerNorm, 40,000 steps",
+        weight_decays=(0.0, 0.1, 1.0),
+        seeds=(0, 1, 2),
+    ),
+    "data-rich": Preset(
+        spec=dataclasses.replace(PAPER, data=ModularAddition(train_fraction=0.9), weight_decay=0.0),
+        about="the paper's net on 90 % of the table: generalises without weight decay",
+        weight_decays=(0.0,),
+        seeds=(0, 1, 2),
+    ),
+    "slingshot": Preset(
+        spec=dataclasses.replace(
+            PAPER,
+            net=Transformer(layernorm=True),
+            data=ModularAddition(prime=97, train_fraction=0.7),
+            steps=100_000,
+            weight_decay=0.0,
+            schedule="warmup",
+            warmup=10,
+            eval_batch_size=512,
+        ),
+        about="prime 97, 70 % of the table, LayerNorm, no weight decay, 100,000 steps",
+        weight_decays=(0.0,),
+        seeds=(0, 1, 2),
+    ),
+    "mlp": Preset(
+        spec=dataclasses.replace(PAPER, net=Mlp()),
+        about="five linear layers on one-hot digits with squared error; the paper gives no settings",
+        weight_decays=(0.0, 0.1, 1.0),
+        seeds=(0, 1, 2),
+    ),
+    "demo": Preset(
+        spec=DEMO,
+        about="prime 59, batches of 512, 2,500 steps: groks on a laptop in half a minute",
+        weight_decays=(0.0, 0.3, 1.0, 2.0),
+    ),
+    "smoke": Preset(
+        spec=dataclasses.replace(
+            DEMO,
+            net=Transformer(width=32, feedforward=64),
+            data=ModularAddition(prime=13, train_fraction=0.75, mirrored_together=True),
+            steps=60,
+            batch_size=32,
+            checkpoint_every=10,
+        ),
+        about="prime 13, 60 steps: proves the installation in seconds, shows no science",
+        weight_decays=(0.0, 1.0),
+    ),
+}
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    title="Grokking on modular addition",
+    kinds=(Transformer, Mlp, ModularAddition),
+    presets=PRESETS,
+    build_net=build_net,
+    load_data=load_data,
+    loss=loss,
+    metrics=metrics,
+    layer_pairs=layer_pairs,
+    deviations=(
+        "demo: prime 59 instead of 113, batches of 512 instead of the full batch, 2,500 steps at twice the "
+        "learning rate, and 75 % of the unordered pairs with (i, j) and (j, i) on the same side of the split.",
+    ),
+)

@@ -1,0 +1,36 @@
+"""Fully connected network with ReLU between its layers (METHOD 1.1, 1.2)."""
+
+import itertools
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.checks import require
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mlp:
+    """Architecture of a plain MLP; input and output sizes come from the data."""
+
+    width: int = 100
+    hidden_layers: int = 4
+
+    def __post_init__(self) -> None:
+        for field in ("width", "hidden_layers"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+
+
+class MlpNet(nn.Module):
+    """Inputs (B, inputs) to outputs (B, outputs); layers are named layers.0, layers.1, ..."""
+
+    def __init__(self, config: Mlp, inputs: int, outputs: int) -> None:
+        super().__init__()
+        sizes = (inputs, *[config.width] * config.hidden_layers, outputs)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations after the last layer, which has no ReLU."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)

@@ -1,0 +1,135 @@
+"""The paper's pre-LayerNorm transformer, computing no more positions than the loss uses (METHOD 1.1, 1.5).
+
+Shapes: B batch, T positions, D width, H heads, K = D/H, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.checks import require
+from models.matrices import LayerPair, Matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer:
+    """Architecture of the encoder-only transformer; the vocabulary comes from the data."""
+
+    width: int = 128
+    heads: int = 4
+    feedforward: int = 512
+    depth: int = 1
+    layernorm: bool = False
+    """LayerNorm before each block; the paper's sweeps at prime 113 remove it."""
+
+    def __post_init__(self) -> None:
+        for field in ("width", "heads", "feedforward", "depth"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
+
+
+def positional_table(length: int, width: int) -> Tensor:
+    """Sinusoidal positions (T, D): sine in even, cosine in odd columns, base 10000."""
+    position_T1 = torch.arange(length).unsqueeze(1)
+    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    table_TD = torch.zeros(length, width)
+    table_TD[:, 0::2] = torch.sin(position_T1 * frequency)
+    table_TD[:, 1::2] = torch.cos(position_T1 * frequency)[:, : width // 2]
+    return table_TD
+
+
+class PositionalEncoder(nn.Module):
+    """Adds the constant positional table, which is built and not stored in checkpoints."""
+
+    pe: Tensor
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("pe", positional_table(length, width), persistent=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD + self.pe[: x_BTD.shape[1]]
+
+
+class TransformerNet(nn.Module):
+    """Tokens (B, T) to logits of the last position (B, V), or of all positions (B, T, V).
+
+    Parameter names are torch's own for `nn.TransformerEncoder`, so published checkpoints load.
+    """
+
+    def __init__(self, config: Transformer, vocabulary: int, length: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = nn.Embedding(vocabulary, config.width)
+        self.pos_encoder = PositionalEncoder(length, config.width)
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.heads, config.feedforward, dropout=0.0, norm_first=True, batch_first=True
+        )
+        if not config.layernorm:
+            layer.norm1 = layer.norm2 = nn.Identity()  # type: ignore[assignment]
+        self.transformer_encoder = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
+        self.decoder = nn.Linear(config.width, vocabulary)
+        nn.init.uniform_(self.encoder.weight, -0.1, 0.1)
+        nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
+        nn.init.zeros_(self.decoder.bias)
+
+    def forward(self, tokens_BT: Tensor, last_only: bool = True) -> Tensor:
+        """Logits; with `last_only` the last layer computes keys and values everywhere, all else once."""
+        x_BTD = self.pos_encoder(self.encoder(tokens_BT) * math.sqrt(self.config.width))
+        blocks = list(self.transformer_encoder.layers)
+        for block in blocks[:-1]:
+            x_BTD = self._block(block, x_BTD, queries=slice(None))
+        x_BTD = self._block(blocks[-1], x_BTD, queries=slice(-1, None) if last_only else slice(None))
+        logits_BTV = self.decoder(x_BTD)
+        return logits_BTV[:, -1] if last_only else logits_BTV
+
+    def _block(self, block: nn.Module, x_BTD: Tensor, queries: slice) -> Tensor:
+        """One pre-norm block, its output only at the query positions."""
+        normed_BTD = block.norm1(x_BTD)  # type: ignore[operator]
+        x_BQD = x_BTD[:, queries] + self._attend(block.self_attn, normed_BTD, queries)  # type: ignore[arg-type]
+        hidden = F.relu(block.linear1(block.norm2(x_BQD)))  # type: ignore[operator]
+        return x_BQD + block.linear2(hidden)  # type: ignore[operator]
+
+    def _attend(self, attention: nn.MultiheadAttention, x_BTD: Tensor, queries: slice) -> Tensor:
+        """Causal self-attention for the query positions, over keys and values of all positions."""
+        width, heads = self.config.width, self.config.heads
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        q_BQD = F.linear(x_BTD[:, queries], weight[:width], bias[:width])
+        kv_BTE = F.linear(x_BTD, weight[width:], bias[width:])
+        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q_BQD, *kv_BTE.chunk(2, dim=-1)))
+        # A single query is the last position, which sees every key: no mask.
+        mixed_BHQK = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
+        return attention.out_proj(mixed_BHQK.transpose(1, 2).flatten(2))
+
+
+def qkv_part(config: Transformer, parameter: str, part: str, heads: int = 0) -> Matrix:
+    """The query, key or value rows of a fused in-projection, whole or split per head."""
+    start = ("query", "key", "value").index(part) * config.width
+    return Matrix(parameter=parameter, part=part, rows=(start, start + config.width), heads=heads)
+
+
+def transformer_pairs(config: Transformer) -> tuple[LayerPair, ...]:
+    """The inter-layer pairs of METHOD 4.4: 5 per layer and one to enter it, then the decoder."""
+    before = Matrix(parameter="encoder.weight")
+    # An embedding is (tokens, D): its output directions are its right vectors.
+    pairs, before_vectors = [], "right"
+    for depth in range(config.depth):
+        prefix = f"transformer_encoder.layers.{depth}."
+        fused = Matrix(parameter=prefix + "self_attn.in_proj_weight")
+        out, up, down = (
+            Matrix(parameter=prefix + name)
+            for name in ("self_attn.out_proj.weight", "linear1.weight", "linear2.weight")
+        )
+        query, key = (qkv_part(config, fused.parameter, part, config.heads) for part in ("query", "key"))
+        pairs += [
+            LayerPair(writer=before, reader=fused, writer_vectors=before_vectors),  # type: ignore[arg-type]
+            LayerPair(writer=key, reader=query, reader_vectors="left"),
+            LayerPair(writer=qkv_part(config, fused.parameter, "value"), reader=out),
+            LayerPair(writer=out, reader=up),
+            LayerPair(writer=up, reader=down),
+        ]
+        before, before_vectors = down, "left"
+    return (*pairs, LayerPair(writer=before, reader=Matrix(parameter="decoder.weight")))

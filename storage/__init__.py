@@ -1,0 +1,1 @@
+"""Where things are kept: checkpoints, run stores, sweep cubes. Knows no model."""

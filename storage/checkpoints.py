@@ -1,0 +1,160 @@
+"""Checkpoints, training state and manifests as immutable objects, each verified when read."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from storage import locations
+from storage.locations import Layout
+from storage.schema import SCHEMA_VERSION
+
+
+class DamagedCheckpoint(Exception):
+    """An object is missing, truncated or altered: says which run, which step and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the manifest keeps of one checkpoint."""
+
+    step: int
+    bytes: int
+    sha256: str
+    header_bytes: int
+    """Length of the safetensors header, so that a layer's place is known without asking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Written last: its existence means that training ended, `status` says how."""
+
+    experiment: str
+    run_id: str
+    spec: str
+    """Canonical JSON of the RunSpec."""
+    status: str
+    """`complete` or `failed`."""
+    reason: str = ""
+    checkpoints: tuple[Entry, ...]
+    device: str
+    threads: int
+    seconds: float
+    """Training time of all processes that worked on the run."""
+    versions: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of the checkpoints, ascending."""
+        return tuple(entry.step for entry in self.checkpoints)
+
+
+def pack(tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> bytes:
+    """Tensors as safetensors bytes; `body` (JSON) and the order of the names go into the metadata.
+
+    One metadata key only: safetensors writes several in no fixed order, and equal runs must give equal bytes.
+    """
+    text = json.dumps({"order": list(tensors), **body}, sort_keys=True)
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"specdyn": text})
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors in the order they were packed, and the body."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    body = json.loads(header["__metadata__"]["specdyn"])
+    tensors = load(data)
+    return {name: tensors[name] for name in body.pop("order")}, body
+
+
+def write_checkpoint(store: str, experiment: str, run_id: str, step: int, weights: Mapping[str, Tensor]) -> Entry:
+    """Put one checkpoint with one request and give its manifest entry."""
+    data = pack(weights, {"step": step, "run_id": run_id})
+    locations.write(Layout(store).checkpoint(experiment, run_id, step), data)
+    return Entry(
+        step=step,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        header_bytes=int.from_bytes(data[:8], "little"),
+    )
+
+
+def read_checkpoint(store: str, experiment: str, run_id: str, entry: Entry) -> dict[str, Tensor]:
+    """Weights and buffers in registration order; DamagedCheckpoint unless size and sha256 are the recorded ones."""
+    url = Layout(store).checkpoint(experiment, run_id, entry.step)
+    what = f"run {run_id} step {entry.step}: {url}"
+    repair = "delete the run's checkpoints folder to train it again"
+    try:
+        data = locations.read(url)
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"{what} is missing; {repair}") from None
+    if len(data) != entry.bytes:
+        raise DamagedCheckpoint(f"{what} has {len(data)} bytes, expected {entry.bytes}; {repair}")
+    if (digest := hashlib.sha256(data).hexdigest()) != entry.sha256:
+        raise DamagedCheckpoint(f"{what} has sha256 {digest[:12]}…, expected {entry.sha256[:12]}…; {repair}")
+    return unpack(data)[0]
+
+
+def write_state(
+    store: str, experiment: str, run_id: str, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]
+) -> None:
+    """Put the training state of a step, then remove older ones; the name carries the content's hash."""
+    data = pack(tensors, body)
+    folder = Layout(store).states(experiment, run_id)
+    name = f"step={step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+    locations.write(f"{folder}/{name}", data)
+    for other in locations.names(folder):
+        if other < f"step={step:08d}" and other.startswith("step="):
+            locations.delete(f"{folder}/{other}")
+
+
+def read_state(store: str, experiment: str, run_id: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest state that is whole, or None; a damaged one is passed over."""
+    folder = Layout(store).states(experiment, run_id)
+    for name in sorted((n for n in locations.names(folder) if n.startswith("step=")), reverse=True):
+        try:
+            data = locations.read(f"{folder}/{name}")
+        except FileNotFoundError:
+            continue
+        if name.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"):
+            return unpack(data)
+    return None
+
+
+def checkpoints_written(store: str, experiment: str, run_id: str) -> int:
+    """How many checkpoints a run has so far, finished or not; one listing."""
+    found = locations.names(Layout(store).run_folder(experiment, run_id))
+    return sum(name.startswith("step=") for name in found)
+
+
+def write_manifest(store: str, manifest: Manifest) -> None:
+    """Put the manifest; nothing of the run's training is written after it."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
+    locations.write(Layout(store).manifest(manifest.experiment, manifest.run_id), text.encode())
+
+
+def read_manifest(store: str, experiment: str, run_id: str) -> Manifest | None:
+    """The manifest, or None where training has not ended; a newer schema is refused."""
+    url = Layout(store).manifest(experiment, run_id)
+    try:
+        plain = json.loads(locations.read(url))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DamagedCheckpoint(f"run {run_id}: {url} is not JSON ({error}); delete it to train on") from None
+    require_schema(url, plain.get("schema_version", 0))
+    return Manifest(**{**plain, "checkpoints": tuple(Entry(**entry) for entry in plain["checkpoints"])})
+
+
+def require_schema(url: str, version: int) -> None:
+    """Raise StoreError where an object was written by a newer specdyn."""
+    if version > SCHEMA_VERSION:
+        raise locations.StoreError(
+            f"{url} has schema version {version}, this specdyn reads up to {SCHEMA_VERSION}: install a newer specdyn"
+        )

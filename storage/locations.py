@@ -1,0 +1,239 @@
+"""Reading and writing objects by URL: a local folder or `s3://bucket/prefix`, and where each thing lies.
+
+Credentials and endpoint of object storage come from the standard AWS environment and never from a URL.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import zarr.storage
+from fsspec.spec import AbstractFileSystem
+from zarr.abc.store import Store as ZarrStore
+
+S3_OPTIONS: dict[str, Any] = {
+    # More than one connection a file makes s3fs ask for the size before every read.
+    "max_concurrency": 1,
+    "use_listings_cache": False,
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "retries": {"max_attempts": 3, "mode": "standard"},
+    },
+}
+
+
+class StoreError(Exception):
+    """A store cannot be used: says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything of one store lies; every method gives a URL."""
+
+    store: str
+
+    def schema(self) -> str:
+        """The object that says which version of the layout the store has."""
+        return f"{self.store}/specdyn.json"
+
+    def run_folder(self, experiment: str, run_id: str) -> str:
+        """Checkpoints, state and manifest of a run."""
+        return f"{self.store}/checkpoints/{experiment}/{run_id}"
+
+    def checkpoint(self, experiment: str, run_id: str, step: int) -> str:
+        """Weights and buffers at a step."""
+        return f"{self.run_folder(experiment, run_id)}/step={step:08d}.safetensors"
+
+    def states(self, experiment: str, run_id: str) -> str:
+        """Folder of optimizer and generator states."""
+        return f"{self.run_folder(experiment, run_id)}/state"
+
+    def manifest(self, experiment: str, run_id: str) -> str:
+        """The object whose existence means that training ended."""
+        return f"{self.run_folder(experiment, run_id)}/manifest.json"
+
+    def run_store(self, experiment: str, run_id: str) -> str:
+        """The Zarr of a run's results."""
+        return f"{self.store}/runs/{experiment}/{run_id}.zarr"
+
+    def commits(self, experiment: str, run_id: str) -> str:
+        """Folder of markers, one for each analysis and block of checkpoints."""
+        return f"{self.store}/runs/{experiment}/{run_id}.commits"
+
+    def sweeps(self) -> str:
+        """Folder of the sweeps: their records and cubes."""
+        return f"{self.store}/sweeps"
+
+    def sweep(self, name: str) -> str:
+        """The record of a sweep: which specs belong to it."""
+        return f"{self.sweeps()}/{name}.json"
+
+    def cube(self, name: str) -> str:
+        """The sweep's results as one Zarr."""
+        return f"{self.sweeps()}/{name}.zarr"
+
+    def report(self, name: str) -> str:
+        """Folder of a sweep's figures."""
+        return f"{self.store}/reports/{name}"
+
+
+def normalise(url: str) -> str:
+    """An absolute local path, or an `s3://` URL, without a slash at the end; others are refused."""
+    if "://" not in url:
+        return str(Path(url).expanduser().resolve())
+    scheme, _, rest = url.partition("://")
+    if scheme == "file":
+        return normalise("/" + rest.lstrip("/"))
+    if scheme != "s3" or not rest.strip("/"):
+        raise ValueError(f"store={url!r} is not allowed: expected a local folder or s3://bucket/prefix")
+    if "@" in rest.split("/")[0]:
+        raise ValueError("store: credentials do not belong in the URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return f"s3://{rest.rstrip('/')}"
+
+
+def is_local(url: str) -> bool:
+    """Whether the URL is a path on this machine."""
+    return "://" not in url
+
+
+def filesystem(url: str) -> AbstractFileSystem:
+    """The file system of a URL, made anew in every process from the environment."""
+    return fsspec.filesystem("file") if is_local(url) else fsspec.filesystem("s3", **S3_OPTIONS)
+
+
+def zarr_store(url: str, read_only: bool = False) -> ZarrStore:
+    """The URL as a Zarr store."""
+    if is_local(url):
+        return zarr.storage.LocalStore(url, read_only=read_only)
+    return zarr.storage.FsspecStore.from_url(url, storage_options=S3_OPTIONS, read_only=read_only)
+
+
+def read(url: str) -> bytes:
+    """All bytes of an object; FileNotFoundError if there is none."""
+    with explained(url):
+        data: bytes = filesystem(url).cat_file(url)
+        return data
+
+
+def read_range(url: str, start: int, end: int) -> bytes:
+    """The bytes [start, end) of an object, by one ranged request."""
+    with explained(url):
+        data: bytes = filesystem(url).cat_file(url, start=start, end=end)
+        return data
+
+
+def write(url: str, data: bytes) -> None:
+    """Put an object, whole or not at all, replacing what was there."""
+    with explained(url):
+        if not is_local(url):
+            filesystem(url).pipe_file(url, data)
+            return
+        with _temporary(url, data) as partial:
+            os.replace(partial, url)
+
+
+def create(url: str, data: bytes) -> bool:
+    """Put an object unless there is one already; says whether it was put.
+
+    Uses `If-None-Match: *` on object storage; a server that ignores it replaces the object.
+    """
+    with explained(url):
+        if not is_local(url):
+            return _create_object(url, data)
+        with _temporary(url, data) as partial:
+            try:
+                os.link(partial, url)
+            except FileExistsError:
+                return False
+            return True
+
+
+def _create_object(url: str, data: bytes) -> bool:
+    try:
+        filesystem(url).pipe_file(url, data, mode="create")
+    except FileExistsError:
+        return False
+    except NotImplementedError:
+        filesystem(url).pipe_file(url, data)
+    except OSError as error:
+        if "PreconditionFailed" in str(error) or "ConditionalRequestConflict" in str(error):
+            return False
+        raise
+    return True
+
+
+def delete(url: str) -> None:
+    """Remove an object, or everything under a prefix; nothing there is no error."""
+    with explained(url), contextlib.suppress(FileNotFoundError):
+        filesystem(url).rm(url, recursive=True)
+
+
+def names(url: str) -> list[str]:
+    """Names directly under a prefix, sorted; empty if there are none. One request on object storage."""
+    with explained(url):
+        try:
+            found = filesystem(url).ls(url, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+
+
+def exists(url: str) -> bool:
+    """Whether there is an object, or anything under the prefix."""
+    with explained(url):
+        return bool(filesystem(url).exists(url))
+
+
+@contextlib.contextmanager
+def _temporary(url: str, data: bytes) -> Iterator[str]:
+    """A complete file with a name of its own in the folder where `url` will lie."""
+    folder = os.path.dirname(url)
+    os.makedirs(folder, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield partial
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+@contextlib.contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn a store's failure into a StoreError that says what to do; missing objects stay FileNotFoundError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if "bucket does not exist" in str(error).lower():
+            raise StoreError(f"{url}: the bucket does not exist; create it first") from None
+        raise
+    except PermissionError as error:
+        raise StoreError(
+            f"{url}: access denied ({_short(error)}); check the credentials and the folder's rights"
+        ) from None
+    except Exception as error:
+        kind = type(error).__name__
+        if kind in ("NoCredentialsError", "PartialCredentialsError"):
+            raise StoreError(
+                f"{url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile)"
+            ) from None
+        if kind in ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionError"):
+            raise StoreError(
+                f"{url}: not reachable ({_short(error)}); check AWS_ENDPOINT_URL_S3 and the network"
+            ) from None
+        if isinstance(error, OSError):
+            raise StoreError(f"{url}: {kind}: {_short(error)}") from error
+        raise
+
+
+def _short(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,156 @@
+"""Run stores: one Zarr a run, allocated once, written block by block, each block marked when it is whole."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from storage import locations
+from storage.checkpoints import require_schema
+from storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
+
+LARGEST_BLOCK = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLayout:
+    """What allocates a run store: the labels of every dimension and the variables."""
+
+    labels: Mapping[str, Sequence[Any]]
+    variables: Mapping[str, Variable]
+    attributes: Mapping[str, Any]
+    extras: Mapping[str, tuple[str, Sequence[Any], str]]
+    """Further coordinates: name -> (dimension, values, long_name)."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every dimension."""
+        return {dim: len(labels) for dim, labels in self.labels.items()}
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of the checkpoints, ascending."""
+        return tuple(self.labels["step"])
+
+    def blocks(self) -> list[tuple[int, ...]]:
+        """The steps in blocks: a unit of work, and one chunk of every array."""
+        length = block_length(len(self.steps))
+        return [self.steps[i : i + length] for i in range(0, len(self.steps), length)]
+
+
+def block_length(checkpoints: int) -> int:
+    """Checkpoints in a block: about an eighth of the run, 1 to 16."""
+    return max(1, min(LARGEST_BLOCK, -(-checkpoints // 8)))
+
+
+def allocate(url: str, layout: RunLayout) -> None:
+    """Make groups, coordinates and empty arrays where they are missing; call from one process.
+
+    Arrays that exist are left alone, so that blocks already written stay.
+    """
+    root = zarr.open_group(locations.zarr_store(url), mode="a", zarr_format=3)
+    require_schema(url, int(str(root.attrs.get("schema_version", 0))))
+    present = {name for name, _ in root.members(max_depth=2)}
+    for name, variable in layout.variables.items():
+        if f"{variable.group}/{name}" in present:
+            continue
+        group = root.require_group(variable.group)
+        group.create_array(
+            name,
+            shape=tuple(layout.sizes[dim] for dim in variable.dims),
+            chunks=tuple(
+                block_length(len(layout.steps)) if dim == "step" else layout.sizes[dim] for dim in variable.dims
+            ),
+            dtype=variable.dtype,
+            fill_value=variable.fill,
+            dimension_names=variable.dims,
+            attributes=dict(variable.attributes, cube_chunks=dict(variable.chunks)),  # type: ignore[arg-type]
+        )
+        _allocate_coordinates(group, layout, variable.dims, present, variable.group)
+    attributes = {"schema_version": SCHEMA_VERSION, **layout.attributes}
+    if dict(root.attrs) != attributes:
+        root.attrs.update(attributes)
+
+
+def _allocate_coordinates(
+    group: zarr.Group, layout: RunLayout, dims: tuple[str, ...], present: set[str], prefix: str
+) -> None:
+    for dim in dims:
+        if f"{prefix}/{dim}" not in present:
+            write_coordinate(group, dim, dim, layout.labels[dim], {"long_name": DIMENSIONS[dim]})
+            present.add(f"{prefix}/{dim}")
+    for name, (dim, values, long_name) in layout.extras.items():
+        if dim in dims and f"{prefix}/{name}" not in present:
+            add_auxiliary(group, name, dim, values, {"long_name": long_name})
+            present.add(f"{prefix}/{name}")
+
+
+def write_coordinate(
+    group: zarr.Group, name: str, dim: str, values: Sequence[Any], attributes: Mapping[str, Any]
+) -> None:
+    """Put a one-dimensional coordinate; strings become variable-length strings."""
+    data = np.asarray(values)
+    if data.dtype.kind == "U":
+        data = data.astype(np.dtypes.StringDType())
+    group.create_array(name, data=data, chunks=data.shape, dimension_names=(dim,), attributes=dict(attributes))
+
+
+def add_auxiliary(group: zarr.Group, name: str, dim: str, values: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+    """Put a coordinate that is not the index of its dimension; the group's attribute says so, as CF has it."""
+    write_coordinate(group, name, dim, values, attributes)
+    group.attrs["coordinates"] = " ".join(dict.fromkeys([*auxiliary_coordinates(group), name]))
+
+
+def auxiliary_coordinates(group: zarr.Group) -> list[str]:
+    """Names of the coordinates that are not the index of their dimension."""
+    return str(group.attrs.get("coordinates", "")).split()
+
+
+def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Mapping[str, np.ndarray]) -> None:
+    """Write the values of one block, each array shaped as declared with `step` cut to the block.
+
+    One block is whole chunks, so workers that write different blocks never share a chunk.
+    """
+    start = layout.steps.index(steps[0])
+    root = zarr.open_group(locations.zarr_store(url), mode="r+")
+    for name, array in values.items():
+        variable = layout.variables[name]
+        place = tuple(slice(start, start + len(steps)) if dim == "step" else slice(None) for dim in variable.dims)
+        target = root[f"{variable.group}/{name}"]
+        assert isinstance(target, zarr.Array)
+        target[place] = array
+
+
+def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:
+    """Name of the marker of an analysis and a block, within the commits folder."""
+    return f"{analysis}-v{version}/{steps[0]:08d}-{steps[-1]:08d}.json"
+
+
+def commit(commits: str, analysis: str, version: int, steps: tuple[int, ...], body: Mapping[str, Any]) -> bool:
+    """Mark a block as written; False where another process marked it first."""
+    data = json.dumps({"analysis": analysis, "version": version, "steps": list(steps), **body}, sort_keys=True)
+    return locations.create(f"{commits}/{marker(analysis, version, steps)}", data.encode())
+
+
+def committed(commits: str, analyses: Mapping[str, int]) -> set[str]:
+    """Markers that exist of these analyses (name -> version); one listing an analysis."""
+    return {
+        f"{folder}/{name}"
+        for folder in (f"{analysis}-v{version}" for analysis, version in analyses.items())
+        for name in locations.names(f"{commits}/{folder}")
+        if name.endswith(".json")
+    }
+
+
+def read_run(url: str) -> dict[str, zarr.Group]:
+    """The groups of a run store by name; StoreError where there is no store."""
+    try:
+        root = zarr.open_group(locations.zarr_store(url, read_only=True), mode="r")
+    except (GroupNotFoundError, FileNotFoundError):
+        raise locations.StoreError(f"{url}: no results there; run the sweep first") from None
+    require_schema(url, int(str(root.attrs.get("schema_version", 0))))
+    return dict(root.groups())

@@ -1,0 +1,1 @@
+"""What is done: plain functions of values, free of any engine."""

@@ -1,0 +1,67 @@
+"""Three effective ranks of every layer, as fractions of its rank, and the collapse flag (METHOD 4.3)."""
+
+import numpy as np
+
+from storage.schema import Variable
+from tasks.analysis import Analysis, CheckpointView
+
+EPSILON = np.float32(1e-10)
+COLLAPSED_BELOW = 1e-6
+
+
+def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
+    """Entropy, count and energy effective rank of descending float32 singular values, each divided by R.
+
+    The published code adds 1e-10 to the values before each of the three, one after another; so does this.
+    """
+    rank = len(s_R)
+    s = s_R + EPSILON
+    p = s / s.sum()
+    entropy_rank = float(np.exp(-(p * np.log(p)).sum()) / rank)
+    s = s + EPSILON
+    count = 1 + int(np.argmax(np.cumsum(s / s.sum()) > 0.9))
+    s = s + EPSILON
+    energy_rank = float((s * s).sum() / (s[0] * s[0]) / rank)
+    return entropy_rank, count / rank, energy_rank
+
+
+def compute(view: CheckpointView) -> dict[str, np.ndarray]:
+    """The three ranks and whether the layer's largest singular value is below 1e-6."""
+    spectra = [view.factors[layer.name].s.numpy() for layer in view.layers]
+    ranks = np.array([effective_ranks(s) for s in spectra], dtype=np.float32)
+    collapsed = np.array([2 if s[0] < COLLAPSED_BELOW else 1 for s in spectra], dtype=np.int8)
+    return {
+        "effective_rank": ranks[:, 0],
+        "effective_rank_count": ranks[:, 1],
+        "effective_rank_ratio": ranks[:, 2],
+        "collapse": collapsed,
+    }
+
+
+ANALYSIS = Analysis(
+    name="effective_rank",
+    version=1,
+    variables={
+        "effective_rank": Variable(
+            dims=("layer", "step"),
+            long_name="effective rank / rank",
+            about="exp(-sum p log p) / R with p = s / sum s; reads about 1 on a collapsed layer",
+        ),
+        "effective_rank_count": Variable(
+            dims=("layer", "step"),
+            long_name="values that hold 90 % of the sum / rank",
+            about="(1 + first index where cumsum(p) > 0.9) / R",
+        ),
+        "effective_rank_ratio": Variable(
+            dims=("layer", "step"), long_name="stable rank / rank", about="sum(s^2) / s_1^2 / R"
+        ),
+        "collapse": Variable(
+            dims=("layer", "step"),
+            long_name="collapse of the layer's norm",
+            dtype="int8",
+            flags=("missing", "alive", "collapsed"),
+            about="collapsed where s_1 < 1e-6",
+        ),
+    },
+    compute=compute,
+)

@@ -1,0 +1,80 @@
+"""Singular value decomposition of a matrix or stack, once, by the cheapest driver that is exact enough.
+
+Shapes: M rows, N columns, R = min(M, N) singular values; a leading H for stacks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+DRIVERS = ("missing", "svd_float32", "gram_float64", "svd_float64")
+"""Meanings of `Factors.driver`, and of the stored variable `driver`."""
+
+GRAM_ASPECT = 2.0
+"""Rows per column from which the Gram matrix is cheaper than an SVD."""
+GRAM_FLOOR = 1e-6
+"""Smallest s_R / s_1 that the Gram matrix, which squares the condition number, is trusted with."""
+
+
+class NotFinite(ValueError):
+    """A matrix holds NaN or infinity: says which layer of which step."""
+
+
+class Factors(NamedTuple):
+    """Thin SVD in float32: left (.., M, R), s (.., R) descending, right (.., N, R); driver indexes DRIVERS."""
+
+    left: Tensor
+    s: Tensor
+    right: Tensor
+    driver: int
+
+    def vectors(self, side: str) -> Tensor:
+        """The `left` or `right` singular vectors as columns."""
+        return self.left if side == "left" else self.right
+
+
+def decompose(w_MN: Tensor, what: str = "matrix") -> Factors:
+    """The thin SVD of a matrix or a stack of matrices; NotFinite names `what` on NaN or infinity.
+
+    The tall orientation is decomposed (LAPACK is slow on wide ones). Above an aspect ratio of 2 the
+    eigenvectors of the float64 Gram matrix serve, unless the spectrum reaches below 1e-6 of its top.
+    """
+    if not bool(torch.isfinite(w_MN).all()):
+        bad = int((~torch.isfinite(w_MN)).sum())
+        raise NotFinite(f"{what}: {bad} of {w_MN.numel()} entries are NaN or infinite; the run diverged there")
+    if w_MN.shape[-2] >= w_MN.shape[-1]:
+        return _decompose_tall(w_MN)
+    tall = _decompose_tall(w_MN.mT)
+    return Factors(tall.right, tall.s, tall.left, tall.driver)
+
+
+def _decompose_tall(w_MN: Tensor) -> Factors:
+    if w_MN.shape[-2] >= GRAM_ASPECT * w_MN.shape[-1]:
+        if (factors := _by_gram(w_MN)) is not None:
+            return factors
+        return _by_svd(w_MN.double(), "svd_float64")
+    try:
+        return _by_svd(w_MN, "svd_float32")
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return _by_svd(w_MN.double(), "svd_float64")
+
+
+def _by_gram(w_MN: Tensor) -> Factors | None:
+    """Factors through the eigenvectors of W'W in float64; None where the smallest values would be noise."""
+    w64_MN = w_MN.double()
+    try:
+        energies, right = torch.linalg.eigh(w64_MN.mT @ w64_MN)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return None
+    s = energies.clamp_min(0).sqrt().flip(-1)
+    if bool((s[..., -1] <= GRAM_FLOOR * s[..., 0]).any()):
+        return None
+    right = right.flip(-1)
+    left = (w64_MN @ right) / s.unsqueeze(-2)
+    return Factors(left.float(), s.float(), right.float(), DRIVERS.index("gram_float64"))
+
+
+def _by_svd(w_MN: Tensor, driver: str) -> Factors:
+    left, s, right_t = torch.linalg.svd(w_MN, full_matrices=False)
+    return Factors(left.float(), s.float(), right_t.mT.float(), DRIVERS.index(driver))

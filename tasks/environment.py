@@ -1,0 +1,29 @@
+"""What this process computes with: device, threads, versions."""
+
+import platform
+from importlib import metadata
+
+import torch
+
+RECORDED = ("torch", "numpy", "zarr", "xarray", "safetensors")
+
+
+def pick_device() -> torch.device:
+    """The GPU where torch sees one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def use_threads(count: int) -> None:
+    """Compute with that many threads, deterministically and in full float32."""
+    torch.set_num_threads(max(1, count))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED:
+        found[package] = metadata.version(package)
+    return found
