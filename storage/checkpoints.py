@@ -39,7 +39,7 @@ class Manifest:
     spec: str
     """Canonical JSON of the RunSpec."""
     status: str
-    """`complete` or `failed`."""
+    """`complete`, `failed` (the loss diverged) or `damaged` (a checkpoint does not verify)."""
     reason: str = ""
     checkpoints: tuple[Entry, ...]
     device: str
@@ -127,6 +127,16 @@ def read_state(store: str, experiment: str, run_id: str) -> tuple[dict[str, Tens
     return None
 
 
+def forget_state(store: str, experiment: str, run_id: str) -> None:
+    """Remove the training state, so that the run is trained from the start."""
+    locations.delete(Layout(store).states(experiment, run_id))
+
+
+def mark_damaged(store: str, manifest: Manifest, reason: str) -> None:
+    """Say in the manifest that a checkpoint does not verify; the next training starts the run anew."""
+    write_manifest(store, dataclasses.replace(manifest, status="damaged", reason=reason))
+
+
 def checkpoints_written(store: str, experiment: str, run_id: str) -> int:
     """How many checkpoints a run has so far, finished or not; one listing."""
     found = locations.names(Layout(store).run_folder(experiment, run_id))
@@ -144,12 +154,12 @@ def read_manifest(store: str, experiment: str, run_id: str) -> Manifest | None:
     url = Layout(store).manifest(experiment, run_id)
     try:
         plain = json.loads(locations.read(url))
+        require_schema(url, plain["schema_version"])
+        return Manifest(**{**plain, "checkpoints": tuple(Entry(**entry) for entry in plain["checkpoints"])})
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise DamagedCheckpoint(f"run {run_id}: {url} is not JSON ({error}); delete it to train on") from None
-    require_schema(url, plain.get("schema_version", 0))
-    return Manifest(**{**plain, "checkpoints": tuple(Entry(**entry) for entry in plain["checkpoints"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"run {run_id}: {url} is not a manifest ({error}); delete it to train on") from None
 
 
 def require_schema(url: str, version: int) -> None:

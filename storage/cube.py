@@ -1,7 +1,7 @@
 """The sweep cube: run stores gathered into one Zarr laid out for queries; written by one process."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,69 +28,51 @@ class Member:
     hyperparameters: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What one run has in a group; its coordinates are read once."""
+
+    run_id: str
+    variables: Mapping[str, Array]
+    labels: Mapping[str, list[Any]]
+    """By dimension."""
+    extras: Mapping[str, tuple[str, dict[Any, Any], dict[str, Any]]]
+    """Further coordinates: name -> (dimension, value by label, attributes)."""
+
+
 def write_cube(url: str, members: Sequence[Member], attributes: Mapping[str, Any]) -> None:
     """Rebuild the cube at `url` from the run stores of its members.
 
     Labels of each dimension are the union over the runs; what a run lacks is NaN (0 for integers).
-    The consolidated metadata is written last, so a cube that opens is whole.
+    The root's metadata is removed first and written last, so a cube that opens is whole.
     """
+    runs = [read_run(member.url) for member in members]
     locations.delete(f"{url}/zarr.json")
     locations.delete(url)
-    root = zarr.open_group(locations.zarr_store(url), mode="w", zarr_format=3)
-    runs = [read_run(member.url) for member in members]
-    for name in dict.fromkeys(name for groups in runs for name in groups):
-        _write_group(root.create_group(name), [groups.get(name) for groups in runs], members)
-    root.attrs.update({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(root.store)
+    with locations.explained(url):
+        for name in dict.fromkeys(name for groups in runs for name in groups):
+            sources = [_source(member, groups.get(name)) for member, groups in zip(members, runs, strict=True)]
+            group = zarr.create_group(locations.zarr_store(f"{url}/{name}"), zarr_format=3)
+            _write_group(group, sources, members)
+        zarr.create_group(locations.zarr_store(url), zarr_format=3)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            root = zarr.consolidate_metadata(locations.zarr_store(url), zarr_format=3)
+        root.attrs.update({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
 
 
-def _write_group(target: zarr.Group, sources: Sequence[zarr.Group | None], members: Sequence[Member]) -> None:
-    arrays = [dict(source.arrays()) if source is not None else {} for source in sources]
-    extras = {name for source in sources if source is not None for name in auxiliary_coordinates(source)}
-    labels = _dimension_labels(arrays)
-    _write_coordinates(target, arrays, labels, extras, members)
-    for name in dict.fromkeys(name for present in arrays for name in present):
-        if name not in target:
-            _write_variable(target, name, arrays, labels)
-
-
-def _dims(array: Array) -> tuple[str, ...]:
-    return tuple(str(dim) for dim in array.metadata.dimension_names or ())
-
-
-def _dimension_labels(arrays: Iterable[Mapping[str, Array]]) -> dict[str, list[Any]]:
-    """Union of the labels of each dimension, numbers sorted, names in order of appearance."""
-    union: dict[str, dict[Any, None]] = {}
-    for present in arrays:
-        for name, array in present.items():
-            if _dims(array) == (name,):
-                union.setdefault(name, {}).update(dict.fromkeys(np.asarray(array[:]).tolist()))
-    return {
-        dim: sorted(labels) if all(isinstance(label, int | float) for label in labels) else list(labels)
-        for dim, labels in union.items()
-    }
-
-
-def _write_coordinates(
-    target: zarr.Group,
-    arrays: Sequence[Mapping[str, Array]],
-    labels: Mapping[str, list[Any]],
-    extras: set[str],
-    members: Sequence[Member],
-) -> None:
-    write_coordinate(target, "run", "run", [m.run_id for m in members], {"long_name": DIMENSIONS["run"]})
-    for name in dict.fromkeys(name for member in members for name in member.hyperparameters):
-        values = [member.hyperparameters.get(name, "") for member in members]
-        add_auxiliary(target, name, "run", values, {"long_name": name.replace("_", " "), "units": "1"})
-    for dim, values in labels.items():
-        write_coordinate(target, dim, dim, values, {"long_name": DIMENSIONS.get(dim, dim)})
-    for name in sorted(extras):
-        by_label: dict[Any, Any] = {}
-        for array, dim, present in ((p[name], _dims(p[name])[0], p) for p in arrays if name in p):
-            by_label.update(zip(_values(present[dim]), _values(array), strict=True))
-        add_auxiliary(target, name, dim, [by_label[label] for label in labels[dim]], dict(array.attrs))
+def _source(member: Member, group: zarr.Group | None) -> Source:
+    if group is None:
+        return Source(run_id=member.run_id, variables={}, labels={}, extras={})
+    arrays = dict(group.arrays())
+    labels = {name: _values(array) for name, array in arrays.items() if _dims(array) == (name,)}
+    extras = {}
+    for name in auxiliary_coordinates(group):
+        (dim,) = _dims(arrays[name])
+        by_label = dict(zip(labels[dim], _values(arrays[name]), strict=True))
+        extras[name] = (dim, by_label, dict(arrays[name].attrs))
+    variables = {name: array for name, array in arrays.items() if name not in labels and name not in extras}
+    return Source(run_id=member.run_id, variables=variables, labels=labels, extras=extras)
 
 
 def _values(array: Array) -> list[Any]:
@@ -98,17 +80,83 @@ def _values(array: Array) -> list[Any]:
     return values
 
 
-def _write_variable(
-    target: zarr.Group, name: str, arrays: Sequence[Mapping[str, Array]], labels: Mapping[str, list[Any]]
+def _dims(array: Array) -> tuple[str, ...]:
+    assert isinstance(array.metadata, zarr.core.metadata.ArrayV3Metadata)
+    return tuple(str(dim) for dim in array.metadata.dimension_names or ())
+
+
+def _write_group(target: zarr.Group, sources: Sequence[Source], members: Sequence[Member]) -> None:
+    labels = _union(sources)
+    _write_coordinates(target, sources, labels, members)
+    for name in dict.fromkeys(name for source in sources for name in source.variables):
+        if name in target:
+            raise ValueError(f"{name!r} is a hyper-parameter and a variable of {target.name}: rename one of them")
+        _write_variable(target, name, sources, labels)
+
+
+def _union(sources: Sequence[Source]) -> dict[str, list[Any]]:
+    """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
+    union: dict[str, dict[Any, None]] = {}
+    for source in sources:
+        for dim, labels in source.labels.items():
+            union.setdefault(dim, {}).update(dict.fromkeys(labels))
+    return {
+        dim: sorted(labels) if all(isinstance(label, int | float) for label in labels) else list(labels)
+        for dim, labels in union.items()
+    }
+
+
+def _write_coordinates(
+    target: zarr.Group, sources: Sequence[Source], labels: Mapping[str, list[Any]], members: Sequence[Member]
 ) -> None:
-    first = next(present[name] for present in arrays if name in present)
+    write_coordinate(target, "run", ("run",), [m.run_id for m in members], {"long_name": DIMENSIONS["run"]})
+    for dim, values in labels.items():
+        write_coordinate(target, dim, (dim,), values, {"long_name": DIMENSIONS.get(dim, dim)})
+    for name in dict.fromkeys(name for member in members for name in member.hyperparameters):
+        if name in target:
+            raise ValueError(f"{name!r} is a hyper-parameter and a dimension of {target.name}: rename one of them")
+        attributes = {"long_name": name.replace("_", " "), "units": "1"}
+        add_auxiliary(target, name, ("run",), _column(name, members), attributes)
+    for name in sorted({name for source in sources for name in source.extras}):
+        _write_extra(target, name, sources, labels)
+
+
+def _column(name: str, members: Sequence[Member]) -> list[Any]:
+    """A hyper-parameter of every run; NaN, or an empty string among strings, where a run has none."""
+    known = [member.hyperparameters[name] for member in members if name in member.hyperparameters]
+    missing = "" if any(isinstance(value, str) for value in known) else float("nan")
+    return [member.hyperparameters.get(name, missing) for member in members]
+
+
+def _write_extra(
+    target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]
+) -> None:
+    """A further coordinate: along its dimension where the runs agree, for each run and label where they do not."""
+    having = [source.extras[name] for source in sources if name in source.extras]
+    dim, _, attributes = having[0]
+    together = {label: value for _, by_label, _ in having for label, value in by_label.items()}
+    if all(by_label.items() <= together.items() for _, by_label, _ in having):
+        known = [together.get(label, 0) for label in labels[dim]]
+        add_auxiliary(target, name, (dim,), known, attributes)
+        return
+    of_run = [source.extras[name][1] if name in source.extras else {} for source in sources]
+    add_auxiliary(
+        target, name, ("run", dim), [[known.get(label, 0) for label in labels[dim]] for known in of_run], attributes
+    )
+
+
+def _write_variable(
+    target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]
+) -> None:
+    model = next(source for source in sources if name in source.variables)
+    first = model.variables[name]
     dims = _dims(first)
     shape = tuple(len(labels[dim]) for dim in dims)
     inner, shard = _chunking(dims, shape, first)
     attributes = {key: value for key, value in first.attrs.items() if key != "cube_chunks"}
     array = target.create_array(
         name,
-        shape=(len(arrays), *shape),
+        shape=(len(sources), *shape),
         chunks=(1, *inner),
         shards=(1, *shard) if shard else None,
         dtype=first.dtype,
@@ -116,9 +164,14 @@ def _write_variable(
         dimension_names=("run", *dims),
         attributes=attributes,
     )
-    for index, present in enumerate(arrays):
-        if name in present:
-            array[index] = _placed(present, present[name], labels, shape)
+    for index, source in enumerate(sources):
+        if name in source.variables:
+            if (other := _dims(source.variables[name])) != dims:
+                raise ValueError(
+                    f"variable {name!r} has dimensions {dims} in run {model.run_id} and {other} in run "
+                    f"{source.run_id}: delete the older run store to have it analysed again"
+                )
+            array[index] = _placed(source, name, labels, shape)
 
 
 def _chunking(
@@ -136,14 +189,13 @@ def _chunking(
     return inner, tuple(-(-size // chunk) * chunk for size, chunk in zip(shape, inner, strict=True))
 
 
-def _placed(
-    present: Mapping[str, Array], array: Array, labels: Mapping[str, list[Any]], shape: tuple[int, ...]
-) -> np.ndarray:
+def _placed(source: Source, name: str, labels: Mapping[str, list[Any]], shape: tuple[int, ...]) -> np.ndarray:
     """One run's array on the cube's labels."""
+    array = source.variables[name]
     values = np.full(shape, array.fill_value, dtype=array.dtype)
     places = []
     for dim in _dims(array):
         index = {label: i for i, label in enumerate(labels[dim])}
-        places.append([index[label] for label in _values(present[dim])])
+        places.append([index[label] for label in source.labels[dim]])
     values[np.ix_(*places)] = array[...]
     return values

@@ -5,7 +5,8 @@ Credentials and endpoint of object storage come from the standard AWS environmen
 
 import contextlib
 import os
-import tempfile
+import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,15 @@ S3_OPTIONS: dict[str, Any] = {
         "retries": {"max_attempts": 3, "mode": "standard"},
     },
 }
+
+
+IMPATIENT: dict[str, Any] = {
+    "config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}},
+}
+"""Instead of the above where the first refusal is the answer."""
+
+PARTIAL = ".partial"
+"""How the name of a local file ends that is being written."""
 
 
 class StoreError(Exception):
@@ -85,16 +95,21 @@ class Layout:
 
 def normalise(url: str) -> str:
     """An absolute local path, or an `s3://` URL, without a slash at the end; others are refused."""
-    if "://" not in url:
-        return str(Path(url).expanduser().resolve())
-    scheme, _, rest = url.partition("://")
-    if scheme == "file":
-        return normalise("/" + rest.lstrip("/"))
-    if scheme != "s3" or not rest.strip("/"):
+    scheme, separator, rest = url.partition("://")
+    if not url.strip() or (not separator and url.startswith("s3:")):
         raise ValueError(f"store={url!r} is not allowed: expected a local folder or s3://bucket/prefix")
+    if not separator:
+        return str(Path(url).expanduser().resolve())
     if "@" in rest.split("/")[0]:
         raise ValueError("store: credentials do not belong in the URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    return f"s3://{rest.rstrip('/')}"
+    if scheme == "file":
+        return normalise("/" + rest.lstrip("/"))
+    if scheme != "s3":
+        raise ValueError(f"store: scheme {scheme!r} is not allowed: expected a local folder or s3://bucket/prefix")
+    bucket, *prefix = rest.split("/")
+    if not bucket:
+        raise ValueError(f"store={url!r} has no bucket: expected s3://bucket/prefix")
+    return "/".join(["s3:/", bucket, *filter(None, prefix)])
 
 
 def is_local(url: str) -> bool:
@@ -105,6 +120,27 @@ def is_local(url: str) -> bool:
 def filesystem(url: str) -> AbstractFileSystem:
     """The file system of a URL, made anew in every process from the environment."""
     return fsspec.filesystem("file") if is_local(url) else fsspec.filesystem("s3", **S3_OPTIONS)
+
+
+def reach(url: str) -> None:
+    """Raise StoreError unless a store answers and lets us list it, at the first refusal and within seconds."""
+    try:
+        with explained(url):
+            _make_folder(url) if is_local(url) else _list_once(url)
+    except FileNotFoundError as error:
+        raise StoreError(f"{url}: there is no such place ({_short(error)}); check the path and the endpoint") from None
+
+
+def _make_folder(url: str) -> None:
+    os.makedirs(url, exist_ok=True)
+    os.listdir(url)
+
+
+def _list_once(url: str) -> None:
+    client = fsspec.filesystem("s3", **{**S3_OPTIONS, **IMPATIENT})
+    client.retries = 1
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    client.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
 def zarr_store(url: str, read_only: bool = False) -> ZarrStore:
@@ -179,9 +215,15 @@ def names(url: str) -> list[str]:
     with explained(url):
         try:
             found = filesystem(url).ls(url, detail=False)
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:
             return []
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+        except FileNotFoundError as error:
+            if _reason(error):
+                raise
+            return []
+        own = url.removeprefix("s3://")
+        below = (path.rstrip("/") for path in found if not path.endswith(PARTIAL))
+        return sorted(path.rsplit("/", 1)[-1] for path in below if path != own)
 
 
 def exists(url: str) -> bool:
@@ -195,9 +237,9 @@ def _temporary(url: str, data: bytes) -> Iterator[str]:
     """A complete file with a name of its own in the folder where `url` will lie."""
     folder = os.path.dirname(url)
     os.makedirs(folder, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
+    partial = f"{folder}/.{uuid.uuid4().hex}{PARTIAL}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -212,28 +254,35 @@ def explained(url: str) -> Iterator[None]:
     """Turn a store's failure into a StoreError that says what to do; missing objects stay FileNotFoundError."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if "bucket does not exist" in str(error).lower():
-            raise StoreError(f"{url}: the bucket does not exist; create it first") from None
-        raise
-    except PermissionError as error:
-        raise StoreError(
-            f"{url}: access denied ({_short(error)}); check the credentials and the folder's rights"
-        ) from None
     except Exception as error:
-        kind = type(error).__name__
-        if kind in ("NoCredentialsError", "PartialCredentialsError"):
-            raise StoreError(
-                f"{url}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile)"
-            ) from None
-        if kind in ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionError"):
-            raise StoreError(
-                f"{url}: not reachable ({_short(error)}); check AWS_ENDPOINT_URL_S3 and the network"
-            ) from None
-        if isinstance(error, OSError):
-            raise StoreError(f"{url}: {kind}: {_short(error)}") from error
+        if reason := _reason(error):
+            raise StoreError(f"{url}: {reason}") from None
         raise
+
+
+def _reason(error: Exception) -> str | None:
+    """What failed in the store and what to do; None where the store is not to blame."""
+    if isinstance(error, FileNotFoundError):
+        return "the bucket does not exist; create it first" if "bucket does not exist" in str(error).lower() else None
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return "a part of this path is a file, expected a folder; choose another place"
+    if isinstance(error, PermissionError):
+        return f"access denied ({_short(error)}); check the credentials, or the folder's rights"
+    return _remote_reason(error)
+
+
+def _remote_reason(error: Exception) -> str | None:
+    kinds = {base.__name__ for base in type(error).__mro__}
+    if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
+        return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile)"
+    if kinds & {"ConnectionError", "HTTPClientError", "FSTimeoutError"} or "Invalid endpoint" in str(error):
+        return f"not reachable ({_short(error)}); check AWS_ENDPOINT_URL_S3 and the network"
+    if isinstance(error, OSError) or type(error).__module__.startswith("botocore"):
+        return f"{type(error).__name__}: {_short(error)}"
+    return None
 
 
 def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    """A message on one line, without a user and password that stand in an address."""
+    line = " ".join(str(error).split())[:200] or type(error).__name__
+    return re.sub(r"//[^/\s]*@", "//", line)

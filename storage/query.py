@@ -24,14 +24,24 @@ def open_results(url: str) -> xr.DataTree:
     url = locations.normalise(url)
     try:
         with locations.explained(url):
-            source: Any = locations.zarr_store(url, read_only=True)
-            tree = xr.open_datatree(source, engine="zarr")
+            tree = _open(url)
     except (GroupNotFoundError, FileNotFoundError):
         folder = url.rsplit("/", 1)[0]
         beside = [name for name in locations.names(folder) if name.endswith(".zarr")]
         raise locations.StoreError(f"{url}: no results there; beside it are: {', '.join(beside) or 'none'}") from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
+
+
+def _open(url: str) -> xr.DataTree:
+    """A cube by its consolidated metadata; a run store, which is still written to, has none."""
+    source: Any = locations.zarr_store(url, read_only=True)
+    try:
+        return xr.open_datatree(source, engine="zarr", zarr_format=3, consolidated=True)
+    except ValueError as error:
+        if "Consolidated metadata" not in str(error):
+            raise
+    return xr.open_datatree(source, engine="zarr", zarr_format=3, consolidated=False)
 
 
 def grid(data: xr.Dataset | xr.DataArray, *axes: str) -> xr.Dataset | xr.DataArray:

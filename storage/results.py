@@ -38,8 +38,7 @@ class RunLayout:
 
     def blocks(self) -> list[tuple[int, ...]]:
         """The steps in blocks: a unit of work, and one chunk of every array."""
-        length = block_length(len(self.steps))
-        return [self.steps[i : i + length] for i in range(0, len(self.steps), length)]
+        return blocks_of(self.steps)
 
 
 def block_length(checkpoints: int) -> int:
@@ -47,61 +46,78 @@ def block_length(checkpoints: int) -> int:
     return max(1, min(LARGEST_BLOCK, -(-checkpoints // 8)))
 
 
+def blocks_of(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The steps of a run's checkpoints cut into blocks."""
+    length = block_length(len(steps))
+    return [steps[i : i + length] for i in range(0, len(steps), length)]
+
+
 def allocate(url: str, layout: RunLayout) -> None:
     """Make groups, coordinates and empty arrays where they are missing; call from one process.
 
-    Arrays that exist are left alone, so that blocks already written stay.
+    Arrays that exist are left alone, so that blocks already written stay. An array comes after its
+    coordinates: where it exists they are whole, and what a death left half-made is made again.
     """
-    root = zarr.open_group(locations.zarr_store(url), mode="a", zarr_format=3)
-    require_schema(url, int(str(root.attrs.get("schema_version", 0))))
-    present = {name for name, _ in root.members(max_depth=2)}
-    for name, variable in layout.variables.items():
-        if f"{variable.group}/{name}" in present:
-            continue
-        group = root.require_group(variable.group)
-        group.create_array(
-            name,
-            shape=tuple(layout.sizes[dim] for dim in variable.dims),
-            chunks=tuple(
-                block_length(len(layout.steps)) if dim == "step" else layout.sizes[dim] for dim in variable.dims
-            ),
-            dtype=variable.dtype,
-            fill_value=variable.fill,
-            dimension_names=variable.dims,
-            attributes=dict(variable.attributes, cube_chunks=dict(variable.chunks)),  # type: ignore[arg-type]
-        )
-        _allocate_coordinates(group, layout, variable.dims, present, variable.group)
-    attributes = {"schema_version": SCHEMA_VERSION, **layout.attributes}
-    if dict(root.attrs) != attributes:
-        root.attrs.update(attributes)
+    with locations.explained(url):
+        root = zarr.open_group(locations.zarr_store(url), mode="a", zarr_format=3)
+        require_schema(url, int(str(root.attrs.get("schema_version", 0))))
+        present = {name for name, _ in root.members(max_depth=2)}
+        made = {
+            f"{variable.group}/{dim}"
+            for name, variable in layout.variables.items()
+            if f"{variable.group}/{name}" in present
+            for dim in variable.dims
+        }
+        for name, variable in layout.variables.items():
+            if f"{variable.group}/{name}" not in present:
+                group = root.require_group(variable.group)
+                dims = [dim for dim in variable.dims if f"{variable.group}/{dim}" not in made]
+                _allocate_coordinates(group, layout, dims)
+                made.update(f"{variable.group}/{dim}" for dim in dims)
+                _allocate_array(group, layout, name, variable)
+        attributes = {"schema_version": SCHEMA_VERSION, **layout.attributes}
+        if dict(root.attrs) != attributes:
+            root.attrs.update(attributes)
 
 
-def _allocate_coordinates(
-    group: zarr.Group, layout: RunLayout, dims: tuple[str, ...], present: set[str], prefix: str
-) -> None:
+def _allocate_array(group: zarr.Group, layout: RunLayout, name: str, variable: Variable) -> None:
+    sizes = layout.sizes
+    group.create_array(
+        name,
+        shape=tuple(sizes[dim] for dim in variable.dims),
+        chunks=tuple(block_length(len(layout.steps)) if dim == "step" else sizes[dim] for dim in variable.dims),
+        dtype=variable.dtype,
+        fill_value=variable.fill,
+        dimension_names=variable.dims,
+        attributes=dict(variable.attributes, cube_chunks=dict(variable.chunks)),  # type: ignore[arg-type]
+    )
+
+
+def _allocate_coordinates(group: zarr.Group, layout: RunLayout, dims: Sequence[str]) -> None:
     for dim in dims:
-        if f"{prefix}/{dim}" not in present:
-            write_coordinate(group, dim, dim, layout.labels[dim], {"long_name": DIMENSIONS[dim]})
-            present.add(f"{prefix}/{dim}")
+        write_coordinate(group, dim, (dim,), layout.labels[dim], {"long_name": DIMENSIONS[dim]})
     for name, (dim, values, long_name) in layout.extras.items():
-        if dim in dims and f"{prefix}/{name}" not in present:
-            add_auxiliary(group, name, dim, values, {"long_name": long_name})
-            present.add(f"{prefix}/{name}")
+        if dim in dims:
+            add_auxiliary(group, name, (dim,), values, {"long_name": long_name})
 
 
 def write_coordinate(
-    group: zarr.Group, name: str, dim: str, values: Sequence[Any], attributes: Mapping[str, Any]
+    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
 ) -> None:
-    """Put a one-dimensional coordinate; strings become variable-length strings."""
+    """Put a coordinate, whole in one chunk; strings become variable-length strings."""
     data = np.asarray(values)
     if data.dtype.kind == "U":
         data = data.astype(np.dtypes.StringDType())
-    group.create_array(name, data=data, chunks=data.shape, dimension_names=(dim,), attributes=dict(attributes))
+    group.create_array(
+        name, data=data, chunks=data.shape, dimension_names=dims, attributes=dict(attributes), overwrite=True
+    )
 
 
-def add_auxiliary(group: zarr.Group, name: str, dim: str, values: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+def add_auxiliary(
+    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
+) -> None:
     """Put a coordinate that is not the index of its dimension; the group's attribute says so, as CF has it."""
-    write_coordinate(group, name, dim, values, attributes)
+    write_coordinate(group, name, dims, values, attributes)
     group.attrs["coordinates"] = " ".join(dict.fromkeys([*auxiliary_coordinates(group), name]))
 
 
@@ -113,16 +129,25 @@ def auxiliary_coordinates(group: zarr.Group) -> list[str]:
 def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Mapping[str, np.ndarray]) -> None:
     """Write the values of one block, each array shaped as declared with `step` cut to the block.
 
-    One block is whole chunks, so workers that write different blocks never share a chunk.
+    One block is whole chunks, so workers that write different blocks never share a chunk; ValueError for
+    anything else, and for a wrong shape.
     """
+    if steps not in layout.blocks():
+        raise ValueError(f"steps={steps} of {url} are not one of the run's blocks: {layout.blocks()}")
     start = layout.steps.index(steps[0])
-    root = zarr.open_group(locations.zarr_store(url), mode="r+")
+    sizes = {**layout.sizes, "step": len(steps)}
     for name, array in values.items():
-        variable = layout.variables[name]
-        place = tuple(slice(start, start + len(steps)) if dim == "step" else slice(None) for dim in variable.dims)
-        target = root[f"{variable.group}/{name}"]
-        assert isinstance(target, zarr.Array)
-        target[place] = array
+        dims = layout.variables[name].dims
+        if array.shape != (expected := tuple(sizes[dim] for dim in dims)):
+            raise ValueError(f"variable {name!r} of {url}: expected {dims} = {expected}, got {array.shape}")
+    with locations.explained(url):
+        root = zarr.open_group(locations.zarr_store(url), mode="r+", zarr_format=3)
+        for name, array in values.items():
+            variable = layout.variables[name]
+            place = tuple(slice(start, start + len(steps)) if dim == "step" else slice(None) for dim in variable.dims)
+            target = root[f"{variable.group}/{name}"]
+            assert isinstance(target, zarr.Array)
+            target[place] = array
 
 
 def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:
@@ -149,8 +174,10 @@ def committed(commits: str, analyses: Mapping[str, int]) -> set[str]:
 def read_run(url: str) -> dict[str, zarr.Group]:
     """The groups of a run store by name; StoreError where there is no store."""
     try:
-        root = zarr.open_group(locations.zarr_store(url, read_only=True), mode="r")
+        with locations.explained(url):
+            root = zarr.open_group(locations.zarr_store(url, read_only=True), mode="r", zarr_format=3)
     except (GroupNotFoundError, FileNotFoundError):
         raise locations.StoreError(f"{url}: no results there; run the sweep first") from None
     require_schema(url, int(str(root.attrs.get("schema_version", 0))))
-    return dict(root.groups())
+    with locations.explained(url):
+        return dict(root.groups())

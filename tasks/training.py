@@ -16,6 +16,7 @@ from storage.checkpoints import (
     DamagedCheckpoint,
     Entry,
     Manifest,
+    forget_state,
     read_checkpoint,
     read_manifest,
     read_state,
@@ -94,7 +95,7 @@ def run_steps(
 ) -> Tensor:
     """Make the updates start+1 .. stop; gives the last loss, or the first that is not finite.
 
-    The loss is looked at on the device, so that the loop never waits for it.
+    The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
     """
     worst = torch.zeros((), device=next(net.parameters()).device)
     loss = worst
@@ -117,8 +118,11 @@ def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Mani
     A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints.
     """
     experiment = get_experiment(spec.experiment)
-    if (done := read_manifest(store, spec.experiment, spec.run_id)) and done.status == "complete":
-        return done
+    before = read_manifest(store, spec.experiment, spec.run_id)
+    if before and before.status == "complete":
+        return before
+    if before and before.status == "damaged":
+        forget_state(store, spec.experiment, spec.run_id)
     device = device or pick_device()
     net = experiment.net(spec).to(device).train()
     optimizer = make_optimizer(spec, net)

@@ -1,0 +1,45 @@
+# make demo: set up and run the main job.   make test: set up and pass the tests.   make bench: the benchmarks.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STORE ?= results
+
+.PHONY: help demo smoke test lint bench clean
+
+help:
+	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
+	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
+	@echo "make test   set up and run linter, type checker and all tests"
+	@echo "make bench  our analysis, training and fan-out against the plain ways, side by side"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/specdyn run modular_addition --preset demo --store $(STORE)
+
+smoke: $(VENV)/.installed
+	$(BIN)/specdyn run modular_addition --preset smoke --store $(STORE)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) results build *.egg-info

@@ -1,0 +1,245 @@
+"""The `specdyn` command: each verb reads the store, or starts the flow that fills it."""
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="specdyn",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Train networks, keep every checkpoint, and ask how the singular values of the weights moved.\n\n"
+    "Start with `specdyn run modular_addition --preset smoke` (seconds) or `--preset demo` (minutes).",
+)
+storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
+app.add_typer(storage_app, name="storage")
+out, err = Console(), Console(stderr=True)
+
+Experiment = Annotated[str, typer.Argument(help="Name of an experiment; `specdyn list experiments` shows them.")]
+Preset = Annotated[
+    str, typer.Option("--preset", "-p", help="Network, data, optimizer and schedule; `specdyn list presets`.")
+]
+Decays = Annotated[
+    str | None,
+    typer.Option("--weight-decays", "-w", help="Grid, e.g. `0,0.3,1`. Default: the preset's own.", show_default=False),
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", "-s", help="Grid, e.g. `0,1,2`. Default: the preset's.", show_default=False)
+]
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="SPECDYN_STORE",
+        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment.",
+    ),
+]
+SweepName = Annotated[
+    str | None,
+    typer.Option("--sweep", "-n", help="Name of the sweep. Default: experiment-preset.", show_default=False),
+]
+Analyses = Annotated[
+    str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
+]
+
+
+def friendly(command: Callable[P, R]) -> Callable[P, R]:
+    """End with the message of an error that is the user's to mend, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        from storage.locations import StoreError
+
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, StoreError) as error:
+            err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[Any] | None:
+    """A comma-separated grid as numbers; ValueError names the field and what came."""
+    if text is None:
+        return None
+    try:
+        return [kind(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"{field}={text!r} is not allowed: expected numbers separated by commas") from None
+
+
+def words(text: str | None) -> list[str] | None:
+    """A comma-separated list of names."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+@app.command()
+@friendly
+def run(
+    experiment: Experiment,
+    preset: Preset = "demo",
+    weight_decays: Decays = None,
+    seeds: Seeds = None,
+    store: Store = "results",
+    sweep: SweepName = None,
+    analyses: Analyses = None,
+    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
+    ] = None,
+    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each training or block.")] = 1,
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs of each; a fraction shares one. Default: one if there are any.", show_default=False),
+    ] = None,
+    cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU when the GPUs asked for are not there.")] = False,
+    report: Annotated[bool, typer.Option(help="Write figures at the end.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+) -> None:
+    """Train a grid of weight decays and seeds, analyse every checkpoint, gather one xarray cube.
+
+    What the store already has is not computed again: call it twice and nothing happens, add a weight decay and
+    only its runs are made, kill it and the same command goes on where it was.
+
+    Example: `specdyn run modular_addition --preset demo --weight-decays 0,0.3,1,2 --seeds 0,1`
+    """
+    from flows.runtime import Resources
+    from flows.terminal import run_sweep
+
+    parameters = {
+        "experiment": experiment,
+        "preset": preset,
+        "weight_decays": numbers(weight_decays, float, "weight_decays"),
+        "seeds": numbers(seeds, int, "seeds"),
+        "store": store,
+        "sweep": sweep,
+        "analyses": words(analyses),
+        "executor": executor,
+        "ray_address": ray_address,
+        "resources": Resources(cpus=cpus, gpus=gpus, cpu_if_no_gpu=cpu_if_no_gpu),
+        "report": report,
+    }
+    if not run_sweep(parameters, verbose):
+        raise typer.Exit(1)
+
+
+@app.command()
+@friendly
+def plan(
+    experiment: Experiment,
+    preset: Preset = "demo",
+    weight_decays: Decays = None,
+    seeds: Seeds = None,
+    store: Store = "results",
+    sweep: SweepName = None,
+    analyses: Analyses = None,
+) -> None:
+    """Show the cells of a grid: what the store has, what would run, how many bytes, about how long.
+
+    Nothing is trained; a few steps are measured on this machine for the estimate of time.
+    """
+    from flows.planning import make_plan
+    from flows.sweep import make_sweep
+    from flows.terminal import show_plan
+    from storage.locations import normalise
+    from storage.probe import require_store
+
+    decays, of_seeds = numbers(weight_decays, float, "weight_decays"), numbers(seeds, int, "seeds")
+    chosen = make_sweep(experiment, preset, decays, of_seeds, sweep, words(analyses))
+    url = normalise(store)
+    require_store(url)
+    show_plan(make_plan(chosen, url))
+
+
+@app.command("list")
+@friendly
+def list_(
+    what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
+    store: Store = "results",
+) -> None:
+    """List what can be run (experiments, presets, analyses) or what a store has (sweeps)."""
+    from flows import terminal
+    from models.checks import require_known
+
+    listings = {
+        "experiments": terminal.list_experiments,
+        "presets": terminal.list_presets,
+        "analyses": terminal.list_analyses,
+        "sweeps": lambda: terminal.list_sweeps(store),
+    }
+    require_known("listing", what, listings)
+    listings[what]()
+
+
+@app.command()
+@friendly
+def status(
+    sweep: Annotated[str, typer.Argument(help="Name of a sweep; `specdyn list sweeps` shows them.")],
+    store: Store = "results",
+) -> None:
+    """Show how far every run of a sweep is, read from the store, also while it runs elsewhere."""
+    from flows.planning import make_plan
+    from flows.terminal import require_sweep, show_plan
+
+    url, found = require_sweep(sweep, store)
+    show_plan(make_plan(found, url, estimate=False))
+
+
+@app.command()
+@friendly
+def show(
+    run_id: Annotated[str, typer.Argument(help="A run_id, or its first digits; `specdyn status` shows them.")],
+    store: Store = "results",
+) -> None:
+    """Show one run: its spec, its checkpoints and what was measured at its end."""
+    from flows.terminal import show_run
+
+    show_run(run_id, store)
+
+
+@app.command()
+@friendly
+def report(
+    sweep: Annotated[str, typer.Argument(help="Name of a sweep; `specdyn list sweeps` shows them.")],
+    store: Store = "results",
+    folder: Annotated[
+        str | None, typer.Option("--out", help="Where to write. Default: reports/SWEEP in the store.")
+    ] = None,
+) -> None:
+    """Write the figures of a sweep and a page that explains them; print its summary table."""
+    from tasks.figures import write_report
+
+    from flows.terminal import require_sweep, show_summary
+    from storage.locations import Layout, normalise
+
+    url, found = require_sweep(sweep, store)
+    cube = Layout(url).cube(found.name)
+    written = write_report(cube, normalise(folder) if folder else Layout(url).report(found.name))
+    show_summary(cube)
+    out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
+
+
+@storage_app.command("check")
+@friendly
+def storage_check(
+    store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
+) -> None:
+    """Try on a real store what the pipeline needs of it: write, read, ranges, listing, conditional writes."""
+    from flows.terminal import show_checks
+    from storage.locations import normalise
+    from storage.probe import probe
+
+    if not show_checks(normalise(store), probe(store)):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,64 @@
+"""From run stores to the sweep's cube and its report; done by one process."""
+
+import json
+from collections.abc import Sequence
+
+from flows.planning import look_at
+from flows.sweep import Sweep, sweep_of
+from models.experiment import get_experiment
+from models.run_spec import RunSpec, hyperparameters
+from storage import locations
+from storage.cube import Member, write_cube
+from storage.locations import Layout
+from storage.sweeps import read_sweep
+from tasks.analysis import get_analysis
+from tasks.estimate import schedule
+
+
+def finished_specs(sweep: Sweep, store: str) -> list[RunSpec]:
+    """Specs of the whole sweep, over all calls that extended it, whose analyses are there."""
+    record = read_sweep(store, sweep.name)
+    specs = sweep_of(record).specs if record else sweep.specs
+    steps = schedule(specs[0])
+    return [spec for spec in specs if look_at(sweep, store, spec, steps).state == "done"]
+
+
+def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
+    """Rebuild the cube unless it holds just the finished runs already; gives its URL and whether it was built."""
+    url = Layout(store).cube(sweep.name)
+    specs = finished_specs(sweep, store)
+    contents = _contents(sweep, specs)
+    if not specs or _contents_of(url) == contents:
+        return url, False
+    members = [
+        Member(
+            run_id=spec.run_id,
+            url=Layout(store).run_store(spec.experiment, spec.run_id),
+            hyperparameters=hyperparameters(spec),
+        )
+        for spec in specs
+    ]
+    experiment = get_experiment(sweep.experiment)
+    attributes = {
+        "title": f"{experiment.title}: {sweep.name}",
+        "sweep": sweep.name,
+        "experiment": sweep.experiment,
+        "preset": sweep.preset,
+        "contents": contents,
+    }
+    write_cube(url, members, attributes)
+    return url, True
+
+
+def _contents(sweep: Sweep, specs: Sequence[RunSpec]) -> str:
+    """What decides a cube's values: its runs and the versions of the analyses."""
+    analyses = {name: get_analysis(name).version for name in sweep.analyses}
+    return json.dumps({"runs": [spec.run_id for spec in specs], "analyses": analyses}, sort_keys=True)
+
+
+def _contents_of(url: str) -> str | None:
+    try:
+        found = json.loads(locations.read(f"{url}/zarr.json"))["attributes"].get("contents")
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return str(found)

@@ -1,0 +1,85 @@
+"""Stages of a run as Prefect tasks: train, analyse; each asks the store first what is left to do."""
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from flows.planning import missing_blocks
+from flows.progress import SweepProgress
+from flows.runtime import Executor
+from flows.sweep import Sweep
+from models.run_spec import RunSpec
+from storage import results
+from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
+from storage.locations import Layout
+from tasks.decomposition import NotFinite
+from tasks.one_pass import analyse_block, decompose_final, run_layout
+from tasks.training import Diverged, train
+
+FINAL = (DamagedCheckpoint, Diverged, NotFinite, ValueError, TypeError)
+"""Errors that come again however often a stage is tried."""
+
+
+def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result(raise_on_failure=True)
+    except FINAL:
+        return False
+    except Exception:  # noqa: BLE001 - whatever else it is may pass
+        return True
+    return False
+
+
+OPTIONS: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 1,
+    "retry_delay_seconds": 2,
+    "retry_condition_fn": _worth_retrying,
+}
+
+
+@task(name="train", task_run_name="train {label}", **OPTIONS)
+def train_run(label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress) -> str:
+    """Train one run to its end as one unit; Diverged where its loss stopped being finite."""
+    progress.training(spec.run_id)
+    manifest: Manifest = executor.run(train, spec, store)
+    progress.trained(spec.run_id, len(manifest.checkpoints))
+    if manifest.status != "complete":
+        raise Diverged(manifest.reason)
+    return f"{label}: {len(manifest.checkpoints)} checkpoints in {manifest.seconds:.0f} s on {manifest.device}"
+
+
+@task(name="analyse", task_run_name="analyse {label}", **OPTIONS)
+def analyse_run(
+    label: str, spec: RunSpec, sweep: Sweep, store: str, executor: Executor, progress: SweepProgress
+) -> str:
+    """Analyse the blocks of one run that are missing, a unit each; gives the number of decompositions."""
+    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    assert manifest is not None
+    missing = missing_blocks(sweep, store, spec, manifest.steps)
+    if not missing:
+        return f"{label}: nothing left to analyse"
+    layout = run_layout(spec, manifest.steps, sweep.analyses)
+    results.allocate(Layout(store).run_store(spec.experiment, spec.run_id), layout)
+    made: list[int] = []
+
+    def done(block: tuple[tuple[int, ...], int]) -> None:
+        made.append(block[1])
+        progress.analysed(len(block[0]))
+
+    try:
+        final = executor.start(decompose_final, spec, store, manifest)
+        calls = [(spec, store, manifest, layout, block, names, final) for block, names in missing.items()]
+        executor.run_all(_analyse_block, calls, done)
+    except DamagedCheckpoint as error:
+        mark_damaged(store, manifest, str(error))
+        raise
+    return f"{label}: {sum(made)} decompositions in {len(missing)} blocks"
+
+
+def _analyse_block(*args: Any) -> tuple[tuple[int, ...], int]:
+    """A block's steps and the decompositions it took; a unit."""
+    return args[4], analyse_block(*args)

@@ -1,0 +1,63 @@
+"""Plans as text, for the terminal and for Prefect."""
+
+from flows.planning import Cell, Plan
+
+HEADINGS = ("run", "state", "checkpoints", "blocks to analyse", "what will happen")
+
+
+def row(cell: Cell) -> tuple[str, str, str, str, str]:
+    """One cell of the grid under the headings."""
+    return (
+        cell.label,
+        cell.state,
+        f"{min(cell.written, cell.checkpoints)}/{cell.checkpoints}",
+        f"{len(cell.missing)}/{cell.blocks}",
+        _what_next(cell),
+    )
+
+
+def _what_next(cell: Cell) -> str:
+    match cell.state:
+        case "done":
+            return "nothing"
+        case "trained":
+            return "analyse"
+        case "partial":
+            return "continue training, analyse"
+        case "failed" | "damaged":
+            return f"try again ({cell.reason[:80]})"
+        case _:
+            return "train, analyse"
+
+
+def plan_summary(plan: Plan) -> str:
+    """The plan in a sentence."""
+    total = len(plan.cells)
+    if not plan.todo:
+        return f"{plan.sweep.name}: all {total} runs are done; nothing to do"
+    return (
+        f"{plan.sweep.name}: {len(plan.todo)} of {total} runs to do, {size(plan.bytes)} of checkpoints to write, "
+        f"about {duration(plan.seconds)} on one worker"
+    )
+
+
+def plan_markdown(plan: Plan) -> str:
+    """The plan as a markdown table under its summary."""
+    lines = [plan_summary(plan), "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row(cell))} |" for cell in plan.cells)])
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,172 @@
+"""What the command prints: tables of plans, runs and results."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from tasks.summary import HEADINGS as SUMMARY_HEADINGS
+from tasks.summary import sweep_table
+
+from flows.planning import Plan
+from flows.sweep import Sweep, sweep_of
+from flows.tables import HEADINGS, duration, plan_summary, row, size
+from models.experiment import experiment_names, get_experiment, read_spec
+from models.run_spec import hyperparameters
+from storage import locations
+from storage.checkpoints import read_manifest
+from storage.locations import Layout
+from storage.probe import Check, require_store
+from storage.query import open_results, sweep_names
+from storage.sweeps import read_sweep
+from tasks.analysis import analysis_names, get_analysis
+
+out, err = Console(), Console(stderr=True)
+
+
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headings."""
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    for heading in headings:
+        shown.add_column(heading, overflow="fold")
+    for cells in rows:
+        shown.add_row(*cells)
+    out.print(shown)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print a plan, or with nothing estimated a status."""
+    table(f"{plan.sweep.name} in {plan.store}", HEADINGS, [row(cell) for cell in plan.cells])
+    out.print(plan_summary(plan), highlight=False, soft_wrap=True)
+
+
+def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
+    """Run the flow, then print its summary and where everything lies; False where cells failed."""
+    from flows.weight_decay_sweep import SweepFailed, weight_decay_sweep
+
+    if not verbose:
+        _quieten()
+    since, failure = time.monotonic(), None
+    try:
+        weight_decay_sweep(**parameters)
+    except SweepFailed as error:
+        failure = error
+    sweep = parameters["sweep"] or f"{parameters['experiment']}-{parameters['preset']}"
+    store = locations.normalise(parameters["store"])
+    cube = Layout(store).cube(sweep)
+    if locations.exists(cube):
+        show_summary(cube)
+        _show_places(store, sweep, cube)
+    out.print(f"ended after {duration(time.monotonic() - since)}")
+    if failure:
+        err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
+    return failure is None
+
+
+def _quieten() -> None:
+    """Leave the terminal to the progress bars; Prefect's own log keeps everything."""
+    for handler in logging.getLogger("prefect").handlers:
+        handler.setLevel(logging.ERROR)
+
+
+def _show_places(store: str, sweep: str, cube: str) -> None:
+    out.print(f"results      {cube}", highlight=False, soft_wrap=True)
+    out.print(f"figures      {Layout(store).report(sweep)}/index.html", highlight=False, soft_wrap=True)
+    out.print(f"checkpoints  {store}/checkpoints", highlight=False, soft_wrap=True)
+    out.print("open them    from storage.query import open_results", highlight=False)
+    out.print(f'             results = open_results("{cube}")', highlight=False, soft_wrap=True)
+
+
+def show_summary(cube: str) -> None:
+    """Print the summary table of a cube."""
+    rows = sweep_table(open_results(cube))
+    table("Results", SUMMARY_HEADINGS, [row.cells for row in rows])
+
+
+def list_experiments() -> None:
+    """Print the experiments and how they differ from the paper."""
+    found = [get_experiment(name) for name in experiment_names()]
+    table("Experiments", ("name", "what it is", "presets"), [(e.name, e.title, ", ".join(e.presets)) for e in found])
+
+
+def list_presets() -> None:
+    """Print the presets of every experiment with their grids."""
+    rows = [
+        (name, key, preset.about, ", ".join(f"{w:g}" for w in preset.weight_decays), ", ".join(map(str, preset.seeds)))
+        for name in experiment_names()
+        for key, preset in get_experiment(name).presets.items()
+    ]
+    table("Presets", ("experiment", "preset", "what it is", "weight decays", "seeds"), rows)
+
+
+def list_analyses() -> None:
+    """Print the analyses with their variables."""
+    rows = [
+        (name, variable, ", ".join(declared.dims), declared.long_name.format(metric="metric"))
+        for name in analysis_names()
+        for variable, declared in get_analysis(name).variables.items()
+    ]
+    table("Analyses", ("analysis", "variable", "dimensions", "what it is"), rows)
+
+
+def list_sweeps(store: str) -> None:
+    """Print the sweeps of a store."""
+    url = locations.normalise(store)
+    records = [record for name in sweep_names(url) if (record := read_sweep(url, name))]
+    rows = [(r.name, r.experiment, r.preset, str(len(r.specs)), Layout(url).cube(r.name)) for r in records]
+    table(f"Sweeps in {url}", ("name", "experiment", "preset", "runs", "cube"), rows)
+
+
+def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
+    """The store's URL and its sweep of that name; ValueError lists those it has."""
+    url = locations.normalise(store)
+    require_store(url)
+    record = read_sweep(url, name)
+    if record is None:
+        raise ValueError(f"unknown sweep {name!r} in {url}: known are {', '.join(sweep_names(url)) or 'none'}")
+    return url, sweep_of(record)
+
+
+def show_run(prefix: str, store: str) -> None:
+    """Print the spec, the checkpoints and the end of one run."""
+    url = locations.normalise(store)
+    require_store(url)
+    experiment, run_id = _find_run(prefix, url)
+    manifest = read_manifest(url, experiment, run_id)
+    if manifest is None:
+        raise ValueError(f"run {run_id} of {experiment} is still in training; `specdyn status` shows how far it is")
+    spec = read_spec(manifest.spec, experiment)
+    table(f"Run {run_id}", ("hyper-parameter", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
+    entries = manifest.checkpoints
+    total = sum(entry.bytes for entry in entries)
+    steps = f"steps {entries[0].step} to {entries[-1].step}"
+    out.print(f"{manifest.status}: {len(entries)} checkpoints, {size(total)}, {steps}")
+    if manifest.reason:
+        out.print(manifest.reason, soft_wrap=True, highlight=False)
+    out.print(f"trained in {duration(manifest.seconds)} on {manifest.device} with {manifest.threads} threads")
+    out.print(f"checkpoints  {Layout(url).run_folder(experiment, run_id)}", highlight=False, soft_wrap=True)
+    results = Layout(url).run_store(experiment, run_id)
+    if locations.exists(results):
+        out.print(f"results      {results}", highlight=False, soft_wrap=True)
+
+
+def _find_run(prefix: str, store: str) -> tuple[str, str]:
+    found = [
+        (experiment, run_id)
+        for experiment in locations.names(f"{store}/checkpoints")
+        for run_id in locations.names(f"{store}/checkpoints/{experiment}")
+        if run_id.startswith(prefix)
+    ]
+    if len(found) != 1:
+        which = ", ".join(run_id for _, run_id in found) or "none"
+        raise ValueError(f"run_id={prefix!r} must name one run in {store}: it names {which}")
+    return found[0]
+
+
+def show_checks(store: str, checks: Sequence[Check]) -> bool:
+    """Print what a store can do; False where it cannot be used."""
+    rows = [(check.name, check.level, check.detail, check.advice) for check in checks]
+    table(f"Store {store}", ("what", "verdict", "seen", "advice"), rows)
+    return all(check.ok for check in checks)

@@ -1,0 +1,169 @@
+"""Trying a store before it is relied on: whether it can be used at all, and what it can do."""
+
+import json
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from storage import locations
+from storage.checkpoints import require_schema
+from storage.locations import Layout, StoreError
+from storage.schema import SCHEMA_VERSION
+
+RACERS = 8
+ONE_WRITER = (
+    "markers are then written by whoever comes last: use one writer, that is, run one sweep at a time on this store"
+)
+BODY = bytes(range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One ability of a store. `ok` with advice is a warning: the store can be used, with care."""
+
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+    @property
+    def level(self) -> str:
+        """`ok`, `warning` or `error`."""
+        if not self.ok:
+            return "error"
+        return "warning" if self.advice else "ok"
+
+
+Trial = Callable[[str], tuple[str, str]]
+"""Tries something below a folder; gives detail and advice, raises StoreError where it fails."""
+
+
+def require_store(store: str) -> None:
+    """Raise StoreError unless the store can be read and written and its layout is not newer than ours.
+
+    Writes the store's version where it has none; takes seconds at most, also where nothing answers.
+    """
+    store = _normalised(store)
+    locations.reach(store)
+    version = Layout(store).schema()
+    _require_version(version)
+    folder = _temporary(store)
+    try:
+        _write(folder)
+        _read_back(folder)
+    finally:
+        locations.delete(folder)
+    locations.create(version, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
+
+
+def probe(store: str) -> list[Check]:
+    """Try on the real store what we need of it, below a temporary prefix; stops where nothing further can work."""
+    try:
+        store = _normalised(store)
+        locations.reach(store)
+    except StoreError as error:
+        return [Check("reachable", False, str(error), "nothing else was tried")]
+    checks = [Check("reachable", True, store)]
+    folder = _temporary(store)
+    try:
+        checks.append(_tried("write", _write, folder))
+        if checks[-1].ok:
+            checks += [_tried(name, trial, folder) for name, trial in TRIALS.items()]
+    finally:
+        checks.append(_tried("delete", _delete, folder))
+    return checks
+
+
+def _normalised(store: str) -> str:
+    try:
+        return locations.normalise(store)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
+
+
+def _temporary(store: str) -> str:
+    return f"{store}/.probe-{uuid.uuid4().hex}"
+
+
+def _require_version(url: str) -> None:
+    try:
+        version = json.loads(locations.read(url))["schema_version"]
+        require_schema(url, int(version))
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{url}: expected the store's version, got something else; is this another program's folder?"
+        ) from None
+
+
+def _tried(name: str, trial: Trial, folder: str) -> Check:
+    try:
+        detail, advice = trial(folder)
+    except FileNotFoundError:
+        return Check(name, False, "an object just written is missing", "this store cannot be used")
+    except StoreError as error:
+        return Check(name, False, str(error), "this store cannot be used")
+    return Check(name, True, detail, advice)
+
+
+def _expect(what: str, expected: object, got: object) -> None:
+    if expected != got:
+        raise StoreError(f"{what}: expected {expected!r}, got {got!r}")
+
+
+def _write(folder: str) -> tuple[str, str]:
+    locations.write(f"{folder}/object", BODY)
+    return f"{len(BODY)} bytes", ""
+
+
+def _read_back(folder: str) -> tuple[str, str]:
+    _expect("reading what was written", BODY, locations.read(f"{folder}/object"))
+    return "the same bytes", ""
+
+
+def _read_range(folder: str) -> tuple[str, str]:
+    _expect("reading bytes 16 to 31", BODY[16:32], locations.read_range(f"{folder}/object", 16, 32))
+    return "16 of them", ""
+
+
+def _list(folder: str) -> tuple[str, str]:
+    _expect("listing right after writing", ["object"], locations.names(folder))
+    return "a fresh object is listed", ""
+
+
+def _create_twice(folder: str) -> tuple[str, str]:
+    won = [locations.create(f"{folder}/once", f"{i}".encode()) for i in range(2)]
+    if won == [True, True]:
+        return "the second create replaced the object: If-None-Match is ignored", ONE_WRITER
+    _expect("creating an object twice", [True, False], won)
+    _expect("reading what was created", b"0", locations.read(f"{folder}/once"))
+    return "the second create was refused", ""
+
+
+def _race(folder: str) -> tuple[str, str]:
+    def create(racer: int) -> bool:
+        return locations.create(f"{folder}/race", f"{racer}".encode())
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        won = [racer for racer, first in enumerate(pool.map(create, range(RACERS))) if first]
+    if len(won) != 1:
+        return f"{len(won)} of {RACERS} concurrent creates won", ONE_WRITER
+    _expect("reading what the winner wrote", f"{won[0]}".encode(), locations.read(f"{folder}/race"))
+    return f"1 of {RACERS} won", ""
+
+
+def _delete(folder: str) -> tuple[str, str]:
+    locations.delete(folder)
+    _expect("listing after deleting", [], locations.names(folder))
+    return "the temporary objects are gone", ""
+
+
+TRIALS: dict[str, Trial] = {
+    "read": _read_back,
+    "ranged read": _read_range,
+    "listing": _list,
+    "conditional create": _create_twice,
+    "concurrent create": _race,
+}

@@ -1,0 +1,52 @@
+"""Records of sweeps: which specs belong to one, over all calls that extended it."""
+
+import json
+from dataclasses import dataclass
+
+from storage import locations
+from storage.checkpoints import require_schema
+from storage.locations import Layout
+from storage.schema import SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRecord:
+    """The specs of a sweep, as canonical JSON, in the order they were asked for."""
+
+    name: str
+    experiment: str
+    preset: str
+    specs: tuple[str, ...]
+
+
+def read_sweep(store: str, name: str) -> SweepRecord | None:
+    """The record of that name, or None."""
+    url = Layout(store).sweep(name)
+    try:
+        plain = json.loads(locations.read(url))
+    except FileNotFoundError:
+        return None
+    require_schema(url, plain.pop("schema_version", 0))
+    return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+
+
+def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
+    """Add the record's specs to what the store has of that sweep; ValueError where the experiment differs."""
+    before = read_sweep(store, record.name)
+    if before and before.experiment != record.experiment:
+        raise ValueError(
+            f"sweep={record.name!r} is a sweep of {before.experiment!r} in {store}, "
+            f"not of {record.experiment!r}: choose another name"
+        )
+    specs = tuple(dict.fromkeys([*(before.specs if before else ()), *record.specs]))
+    merged = SweepRecord(name=record.name, experiment=record.experiment, preset=record.preset, specs=specs)
+    if merged != before:
+        plain = {
+            "schema_version": SCHEMA_VERSION,
+            "name": merged.name,
+            "experiment": merged.experiment,
+            "preset": merged.preset,
+            "specs": list(specs),
+        }
+        locations.write(Layout(store).sweep(record.name), json.dumps(plain, indent=1).encode())
+    return merged

@@ -1,0 +1,121 @@
+"""What all tests share: an environment apart from the user's, hypothesis profiles, and an S3 server."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+PREFECT_HOME = tempfile.mkdtemp(prefix="specdyn-prefect-")
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PREFECT_HOME": PREFECT_HOME,
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+USERS_OWN = ("AWS_", "PREFECT_", "RAY_ADDRESS", "RAY_AUTH")
+
+
+def _separate() -> None:
+    for name in [name for name in os.environ if name.startswith(USERS_OWN)]:
+        del os.environ[name]
+    os.environ.update(ENVIRONMENT)
+
+
+_separate()  # before numpy, torch, prefect or ray are imported, as they read it then
+
+import uuid  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from servers import BUCKET, S3Server  # noqa: E402
+from servers import s3_server as running_s3_server  # noqa: E402
+
+settings.register_profile("default", max_examples=30, deadline=None)
+settings.register_profile(
+    "ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_unconfigure() -> None:
+    """Remove Prefect's folder of this session."""
+    shutil.rmtree(PREFECT_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Give every test the same environment, whatever the one before it did."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server that refuses missing and wrong credentials and honours If-None-Match."""
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def careless_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server that ignores If-None-Match, as many do."""
+    with running_s3_server(tmp_path_factory.mktemp("careless-s3"), honours_conditions=False) as server:
+        yield server
+
+
+def enter(server: S3Server, patch: pytest.MonkeyPatch) -> str:
+    """Put the server's address and key into the environment; gives a store of its own on it."""
+    for name, value in server.environment.items():
+        patch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def fresh_clients() -> Iterator[None]:
+    """Forget S3 clients before and after a test, since they keep the environment they were made in."""
+    forget_clients()
+    yield
+    forget_clients()
+
+
+def forget_clients() -> None:
+    """Close and forget all S3 clients of this process."""
+    import s3fs
+    from fsspec.asyn import sync
+    from zarr.core.sync import _get_loop
+
+    for client in list(s3fs.S3FileSystem._cache.values()):
+        if client._s3 is not None:
+            loop = _get_loop() if client.asynchronous else client.loop
+            sync(loop, client._s3.close)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store with a prefix of its own on the S3 server; address and key are in the environment."""
+    return enter(s3_server, monkeypatch)
+
+
+@pytest.fixture
+def careless_s3_store(
+    careless_s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The same on the server that ignores If-None-Match."""
+    return enter(careless_s3_server, monkeypatch)
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> str:
+    """A store in a temporary folder."""
+    return str(tmp_path / "store")

@@ -1,0 +1,141 @@
+"""An S3 server of our own for tests: moto in a process, which checks credentials and notes its requests."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BUCKET = "specdyn-tests"
+REGION = "us-east-1"
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """A running server: where it listens, the only key it accepts, and the file with its requests."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which any process finds the server and is let in."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+    def requests(self) -> list[str]:
+        """All requests so far as `METHOD /path?query`, in order."""
+        return self.log.read_text().splitlines()
+
+    @contextmanager
+    def counted(self) -> Iterator[list[str]]:
+        """A list that holds, after the block, the requests made within it."""
+        before, made = len(self.requests()), []
+        yield made
+        made += self.requests()[before:]
+
+
+@contextmanager
+def s3_server(folder: Path, honours_conditions: bool = True) -> Iterator[S3Server]:
+    """Start a server on a free port of 127.0.0.1 with one bucket and one user; stop it at the end."""
+    log = folder / "requests.log"
+    log.touch()
+    command = [sys.executable, __file__, "--log", str(log)]
+    if not honours_conditions:
+        command.append("--ignore-conditions")
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": "unused", "AWS_SECRET_ACCESS_KEY": "unused"}
+    with (
+        (folder / "server.log").open("w") as output,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True, env=environment) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            assert port, f"the S3 server did not start: {(folder / 'server.log').read_text()}"
+            yield _with_user(f"http://127.0.0.1:{port}", log, enforced=honours_conditions)
+        finally:
+            process.terminate()
+
+
+def _with_user(endpoint: str, log: Path, enforced: bool) -> S3Server:
+    """Make the bucket and a user who may use it, then have every further request checked.
+
+    A request whose headers the server drops has no valid signature: there nothing is enforced.
+    """
+    import boto3
+
+    def client(service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=endpoint,
+            region_name=REGION,
+            aws_access_key_id="unused",
+            aws_secret_access_key="unused",
+        )
+
+    client("s3").create_bucket(Bucket=BUCKET)
+    iam = client("iam")
+    iam.create_user(UserName="tests")
+    iam.put_user_policy(UserName="tests", PolicyName="s3", PolicyDocument=json.dumps(POLICY))
+    key = iam.create_access_key(UserName="tests")["AccessKey"]
+    if enforced:
+        enforce = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
+        urllib.request.urlopen(enforce).close()
+    return S3Server(endpoint, key["AccessKeyId"], key["SecretAccessKey"], log)
+
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+def noted(application: Application, log: Path, honours_conditions: bool) -> Application:
+    """The application with its requests noted; PUTs go one by one, as moto does not lock its conditional put."""
+    noting, putting = threading.Lock(), threading.Lock()
+
+    def answer(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
+        with noting, log.open("a") as file:
+            file.write(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}\n")
+        if not honours_conditions:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if environ["REQUEST_METHOD"] != "PUT":
+            return application(environ, start)
+        with putting:
+            return list(application(environ, start))
+
+    return answer
+
+
+def main() -> None:
+    """Serve until terminated; prints the port."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    parser = argparse.ArgumentParser(description="moto's S3 and IAM on a free port of 127.0.0.1")
+    parser.add_argument("--log", type=Path, required=True, help="file that requests are appended to")
+    parser.add_argument("--ignore-conditions", action="store_true", help="ignore If-None-Match, as some servers do")
+    options = parser.parse_args()
+    application = noted(DomainDispatcherApplication(create_backend_app), options.log, not options.ignore_conditions)
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
