@@ -14,6 +14,7 @@ app = typer.Typer(
     name="specdyn",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Train networks, keep every checkpoint, and ask how the singular values of the weights moved.\n\n"
     "Start with `specdyn run modular_addition --preset smoke` (seconds) or `--preset demo` (minutes).",

@@ -13,7 +13,7 @@ from flows.sweep import Sweep
 from models.run_spec import RunSpec
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
-from storage.locations import Layout
+from storage.locations import Layout, delete
 from tasks.decomposition import NotFinite
 from tasks.one_pass import analyse_block, decompose_final, run_layout
 from tasks.training import Diverged, train
@@ -76,6 +76,8 @@ def analyse_run(
         executor.run_all(_analyse_block, calls, done)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))
+        # Other bits may come out of training it again elsewhere: nothing analysed of it counts any more.
+        delete(Layout(store).commits(spec.experiment, spec.run_id))
         raise
     return f"{label}: {sum(made)} decompositions in {len(missing)} blocks"
 

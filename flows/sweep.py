@@ -37,7 +37,7 @@ def make_sweep(
     preset: str,
     weight_decays: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
-    name: str | None = None,
+    sweep: str | None = None,
     analyses: Sequence[str] | None = None,
 ) -> Sweep:
     """The grid of weight decays and seeds on a preset; what is None comes from the preset.
@@ -51,7 +51,7 @@ def make_sweep(
     names = _axis("analyses", analysis_names() if analyses is None else analyses)
     for analysis in names:
         get_analysis(analysis)
-    name = name or f"{experiment}-{preset}"
+    name = sweep or f"{experiment}-{preset}"
     require(bool(NAME.fullmatch(name)), "sweep", name, "letters, digits, '.', '_' and '-', at most 81 of them")
     specs = tuple(
         dataclasses.replace(chosen.spec, weight_decay=float(decay), seed=int(seed))

@@ -1,7 +1,8 @@
 """What the command prints: tables of plans, runs and results."""
 
-import logging
+import os
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from tasks.summary import HEADINGS as SUMMARY_HEADINGS
 from tasks.summary import sweep_table
 
 from flows.planning import Plan
-from flows.sweep import Sweep, sweep_of
+from flows.runtime import EXECUTORS
+from flows.sweep import Sweep, make_sweep, sweep_of
 from flows.tables import HEADINGS, duration, plan_summary, row, size
+from models.checks import require_known
 from models.experiment import experiment_names, get_experiment, read_spec
 from models.run_spec import hyperparameters
 from storage import locations
@@ -28,7 +31,8 @@ out, err = Console(), Console(stderr=True)
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings."""
-    shown = Table(title=title, title_justify="left", title_style="bold")
+    out.print(f"[bold]{title}[/]", highlight=False, soft_wrap=True)
+    shown = Table()
     for heading in headings:
         shown.add_column(heading, overflow="fold")
     for cells in rows:
@@ -44,21 +48,26 @@ def show_plan(plan: Plan) -> None:
 
 def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow, then print its summary and where everything lies; False where cells failed."""
-    from flows.weight_decay_sweep import SweepFailed, weight_decay_sweep
-
+    grid = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses")
+    sweep = make_sweep(**{field: parameters[field] for field in grid})
+    store = locations.normalise(parameters["store"])
+    require_known("executor", parameters["executor"], EXECUTORS)
+    require_store(store)
     if not verbose:
         _quieten()
+    # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
+    from flows.weight_decay_sweep import SweepFailed, weight_decay_sweep
+
     since, failure = time.monotonic(), None
+    err.print(f"{sweep.name}: starting Prefect and the {parameters['executor']} executor", highlight=False)
     try:
         weight_decay_sweep(**parameters)
     except SweepFailed as error:
         failure = error
-    sweep = parameters["sweep"] or f"{parameters['experiment']}-{parameters['preset']}"
-    store = locations.normalise(parameters["store"])
-    cube = Layout(store).cube(sweep)
+    cube = Layout(store).cube(sweep.name)
     if locations.exists(cube):
         show_summary(cube)
-        _show_places(store, sweep, cube)
+        _show_places(store, sweep.name, cube)
     out.print(f"ended after {duration(time.monotonic() - since)}")
     if failure:
         err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
@@ -66,9 +75,9 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
 
 
 def _quieten() -> None:
-    """Leave the terminal to the progress bars; Prefect's own log keeps everything."""
-    for handler in logging.getLogger("prefect").handlers:
-        handler.setLevel(logging.ERROR)
+    """Leave the terminal to the progress bars; Prefect's server keeps its log all the same."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    warnings.filterwarnings("ignore", module="prefect")
 
 
 def _show_places(store: str, sweep: str, cube: str) -> None:

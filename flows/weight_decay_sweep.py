@@ -76,8 +76,13 @@ def weight_decay_sweep(
     log.info(plan_summary(plan))
     if dry_run:
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
-    extend_sweep(store, chosen.record)
-    failures = _work(plan, executor, resources, ray_address) if plan.todo else {}
+    failures: dict[str, str] = {}
+    if plan.todo:
+        with open_executor(executor, resources, ray_address) as workers:
+            extend_sweep(store, chosen.record)
+            failures = _work(plan, workers)
+    else:
+        extend_sweep(store, chosen.record)
     outcome = finish(chosen, store, report)
     if failures:
         create_table_artifact(
@@ -87,9 +92,9 @@ def weight_decay_sweep(
     return {**outcome, "ran": [cell.label for cell in plan.todo]}
 
 
-def _work(plan: Plan, kind: Literal["ray", "inline"], resources: Resources, address: str | None) -> dict[str, str]:
+def _work(plan: Plan, executor: Executor) -> dict[str, str]:
     """Train and analyse what is left; gives the reason of every cell that failed."""
-    with open_executor(kind, resources, address) as executor, SweepProgress(plan) as progress:
+    with SweepProgress(plan) as progress:
         stages = {cell.label: _submit(cell, plan, executor, progress) for cell in plan.todo}
         waiting: set[PrefectFuture[Any]] = {future for futures in stages.values() for future in futures}
         while waiting:
@@ -142,7 +147,8 @@ def finish(sweep: Sweep, store: str, report: bool) -> dict[str, Any]:
     )
     if report:
         folder = Layout(store).report(sweep.name)
-        outcome["report"] = write_report(cube, folder)[0] if built else f"{folder}/index.html"
+        page = f"{folder}/index.html"
+        outcome["report"] = page if not built and exists(page) else write_report(cube, folder)[0]
     return outcome
 
 

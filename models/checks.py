@@ -1,7 +1,10 @@
 """Refusals that name the field, the value that came and what is allowed."""
 
+import dataclasses
 import difflib
+import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
@@ -18,3 +21,21 @@ def require_known(kind: str, name: object, known: Iterable[str]) -> None:
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {kind} {name!r}: known are {', '.join(names) or 'none'}{hint}")
+
+
+def require_declared_types(instance: Any) -> None:
+    """Hold the numbers of a frozen dataclass in the types its fields declare; ValueError where one does not fit.
+
+    1 in a float field becomes 1.0 and numpy's numbers become Python's, so that equal settings have one JSON.
+    """
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if field.type is bool:
+            require(isinstance(value, bool), field.name, value, "True or False")
+        elif field.type is float:
+            require(isinstance(value, numbers.Real), field.name, value, "a number")
+            object.__setattr__(instance, field.name, float(value))
+        elif field.type is int or (field.type == int | None and value is not None):
+            whole = isinstance(value, numbers.Real) and value % 1 == 0
+            require(whole, field.name, value, "an integer")
+            object.__setattr__(instance, field.name, int(value))

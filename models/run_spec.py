@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.checks import require, require_known
+from models.checks import require, require_declared_types, require_known
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "warmup", "cosine", "step")
@@ -47,6 +47,7 @@ class RunSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_declared_types(self)
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
         for field in ("steps", "checkpoint_every", "eval_batch_size"):

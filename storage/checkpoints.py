@@ -89,7 +89,7 @@ def read_checkpoint(store: str, experiment: str, run_id: str, entry: Entry) -> d
     """Weights and buffers in registration order; DamagedCheckpoint unless size and sha256 are the recorded ones."""
     url = Layout(store).checkpoint(experiment, run_id, entry.step)
     what = f"run {run_id} step {entry.step}: {url}"
-    repair = "delete the run's checkpoints folder to train it again"
+    repair = "the next call of the sweep trains the run again"
     try:
         data = locations.read(url)
     except FileNotFoundError:

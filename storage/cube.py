@@ -1,7 +1,7 @@
 """The sweep cube: run stores gathered into one Zarr laid out for queries; written by one process."""
 
-import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,17 @@ import numpy as np
 import zarr
 
 from storage import locations
-from storage.results import add_auxiliary, auxiliary_coordinates, read_run, write_coordinate
+from storage.results import read_run
 from storage.schema import DIMENSIONS, SCHEMA_VERSION
+from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate, auxiliary_coordinates, dimensions
 
 Array = zarr.Array[Any]
 
 SMALL = 256 * 1024
-"""Bytes a run below which an array is one chunk a run, in bytes."""
+"""Size of a run's array below which it is one chunk, in bytes."""
+
+READERS = 8
+"""Runs that are read, and whose small arrays are written, at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +48,46 @@ def write_cube(url: str, members: Sequence[Member], attributes: Mapping[str, Any
     """Rebuild the cube at `url` from the run stores of its members.
 
     Labels of each dimension are the union over the runs; what a run lacks is NaN (0 for integers).
-    The root's metadata is removed first and written last, so a cube that opens is whole.
+    The root's metadata is removed first and put last, so a cube that opens is whole.
     """
-    runs = [read_run(member.url) for member in members]
+    tree = ZarrTree({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
+    groups = _read_groups(members)
+    labels = {name: _union(sources) for name, sources in groups.items()}
+    for name, sources in groups.items():
+        _add_group(tree.root.create_group(name), sources, labels[name], members)
+    tree.consolidate()
+    objects = tree.objects()
+    root = objects.pop("zarr.json")
     locations.delete(f"{url}/zarr.json")
     locations.delete(url)
+    locations.write_all(url, objects)
     with locations.explained(url):
-        for name in dict.fromkeys(name for groups in runs for name in groups):
-            sources = [_source(member, groups.get(name)) for member, groups in zip(members, runs, strict=True)]
-            group = zarr.create_group(locations.zarr_store(f"{url}/{name}"), zarr_format=3)
-            _write_group(group, sources, members)
-        zarr.create_group(locations.zarr_store(url), zarr_format=3)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            root = zarr.consolidate_metadata(locations.zarr_store(url), zarr_format=3)
-        root.attrs.update({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
+        for name, sources in groups.items():
+            _fill_group(f"{url}/{name}", sources, labels[name])
+    locations.write(f"{url}/zarr.json", root)
+
+
+def _read_groups(members: Sequence[Member]) -> dict[str, list[Source]]:
+    """What every run has in each group; several runs are read at a time."""
+    runs = [read_run(member.url) for member in members]
+    groups: dict[str, list[Source]] = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for name in dict.fromkeys(name for run in runs for name in run):
+            groups[name] = list(pool.map(_source, members, [run.get(name) for run in runs]))
+    return groups
 
 
 def _source(member: Member, group: zarr.Group | None) -> Source:
     if group is None:
         return Source(run_id=member.run_id, variables={}, labels={}, extras={})
-    arrays = dict(group.arrays())
-    labels = {name: _values(array) for name, array in arrays.items() if _dims(array) == (name,)}
-    extras = {}
-    for name in auxiliary_coordinates(group):
-        (dim,) = _dims(arrays[name])
-        by_label = dict(zip(labels[dim], _values(arrays[name]), strict=True))
-        extras[name] = (dim, by_label, dict(arrays[name].attrs))
+    with locations.explained(member.url):
+        arrays = dict(group.arrays())
+        labels = {name: _values(array) for name, array in arrays.items() if dimensions(array) == (name,)}
+        extras = {}
+        for name in auxiliary_coordinates(group):
+            (dim,) = dimensions(arrays[name])
+            by_label = dict(zip(labels[dim], _values(arrays[name]), strict=True))
+            extras[name] = (dim, by_label, dict(arrays[name].attrs))
     variables = {name: array for name, array in arrays.items() if name not in labels and name not in extras}
     return Source(run_id=member.run_id, variables=variables, labels=labels, extras=extras)
 
@@ -80,18 +97,18 @@ def _values(array: Array) -> list[Any]:
     return values
 
 
-def _dims(array: Array) -> tuple[str, ...]:
-    assert isinstance(array.metadata, zarr.core.metadata.ArrayV3Metadata)
-    return tuple(str(dim) for dim in array.metadata.dimension_names or ())
-
-
-def _write_group(target: zarr.Group, sources: Sequence[Source], members: Sequence[Member]) -> None:
-    labels = _union(sources)
-    _write_coordinates(target, sources, labels, members)
-    for name in dict.fromkeys(name for source in sources for name in source.variables):
+def _add_group(
+    target: zarr.Group, sources: Sequence[Source], labels: Mapping[str, list[Any]], members: Sequence[Member]
+) -> None:
+    _add_coordinates(target, sources, labels, members)
+    for name in _variable_names(sources):
         if name in target:
             raise ValueError(f"{name!r} is a hyper-parameter and a variable of {target.name}: rename one of them")
-        _write_variable(target, name, sources, labels)
+        _add_variable(target, name, sources, labels)
+
+
+def _variable_names(sources: Sequence[Source]) -> list[str]:
+    return list(dict.fromkeys(name for source in sources for name in source.variables))
 
 
 def _union(sources: Sequence[Source]) -> dict[str, list[Any]]:
@@ -106,19 +123,19 @@ def _union(sources: Sequence[Source]) -> dict[str, list[Any]]:
     }
 
 
-def _write_coordinates(
+def _add_coordinates(
     target: zarr.Group, sources: Sequence[Source], labels: Mapping[str, list[Any]], members: Sequence[Member]
 ) -> None:
-    write_coordinate(target, "run", ("run",), [m.run_id for m in members], {"long_name": DIMENSIONS["run"]})
+    add_coordinate(target, "run", ("run",), [m.run_id for m in members], {"long_name": DIMENSIONS["run"]})
     for dim, values in labels.items():
-        write_coordinate(target, dim, (dim,), values, {"long_name": DIMENSIONS.get(dim, dim)})
+        add_coordinate(target, dim, (dim,), values, {"long_name": DIMENSIONS.get(dim, dim)})
     for name in dict.fromkeys(name for member in members for name in member.hyperparameters):
         if name in target:
             raise ValueError(f"{name!r} is a hyper-parameter and a dimension of {target.name}: rename one of them")
         attributes = {"long_name": name.replace("_", " "), "units": "1"}
         add_auxiliary(target, name, ("run",), _column(name, members), attributes)
     for name in sorted({name for source in sources for name in source.extras}):
-        _write_extra(target, name, sources, labels)
+        _add_extra(target, name, sources, labels)
 
 
 def _column(name: str, members: Sequence[Member]) -> list[Any]:
@@ -128,33 +145,32 @@ def _column(name: str, members: Sequence[Member]) -> list[Any]:
     return [member.hyperparameters.get(name, missing) for member in members]
 
 
-def _write_extra(
-    target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]
-) -> None:
+def _add_extra(target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
     """A further coordinate: along its dimension where the runs agree, for each run and label where they do not."""
     having = [source.extras[name] for source in sources if name in source.extras]
     dim, _, attributes = having[0]
     together = {label: value for _, by_label, _ in having for label, value in by_label.items()}
     if all(by_label.items() <= together.items() for _, by_label, _ in having):
-        known = [together.get(label, 0) for label in labels[dim]]
-        add_auxiliary(target, name, (dim,), known, attributes)
+        add_auxiliary(target, name, (dim,), [together.get(label, 0) for label in labels[dim]], attributes)
         return
-    of_run = [source.extras[name][1] if name in source.extras else {} for source in sources]
-    add_auxiliary(
-        target, name, ("run", dim), [[known.get(label, 0) for label in labels[dim]] for known in of_run], attributes
-    )
+    of_runs = [source.extras[name][1] if name in source.extras else {} for source in sources]
+    values = [[of_run.get(label, 0) for label in labels[dim]] for of_run in of_runs]
+    add_auxiliary(target, name, ("run", dim), values, attributes)
 
 
-def _write_variable(
-    target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]
-) -> None:
-    model = next(source for source in sources if name in source.variables)
+def _add_variable(target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
+    model, *others = [source for source in sources if name in source.variables]
     first = model.variables[name]
-    dims = _dims(first)
+    dims = dimensions(first)
+    for other in others:
+        if (found := dimensions(other.variables[name])) != dims:
+            raise locations.StoreError(
+                f"variable {name!r} has dimensions {dims} in run {model.run_id} and {found} in run {other.run_id}: "
+                "delete the older run store and its commits to have the run analysed again"
+            )
     shape = tuple(len(labels[dim]) for dim in dims)
     inner, shard = _chunking(dims, shape, first)
-    attributes = {key: value for key, value in first.attrs.items() if key != "cube_chunks"}
-    array = target.create_array(
+    target.create_array(
         name,
         shape=(len(sources), *shape),
         chunks=(1, *inner),
@@ -162,16 +178,22 @@ def _write_variable(
         dtype=first.dtype,
         fill_value=first.fill_value,
         dimension_names=("run", *dims),
-        attributes=attributes,
+        attributes={key: value for key, value in first.attrs.items() if key != "cube_chunks"},
     )
-    for index, source in enumerate(sources):
-        if name in source.variables:
-            if (other := _dims(source.variables[name])) != dims:
-                raise ValueError(
-                    f"variable {name!r} has dimensions {dims} in run {model.run_id} and {other} in run "
-                    f"{source.run_id}: delete the older run store to have it analysed again"
-                )
-            array[index] = _placed(source, name, labels, shape)
+
+
+def _fill_group(url: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
+    """Put the values of every variable: of several runs at a time, or of one where they are large."""
+    store = locations.zarr_store(url)
+    for name in _variable_names(sources):
+        target = zarr.open_array(store, path=name, mode="r+", zarr_format=3)
+        having = [index for index, source in enumerate(sources) if name in source.variables]
+
+        def put(index: int, name: str = name, target: Array = target) -> None:
+            target[index] = _placed(sources[index], name, labels, target.shape[1:])
+
+        with ThreadPoolExecutor(1 if target.shards else READERS) as pool:
+            list(pool.map(put, having))
 
 
 def _chunking(
@@ -194,7 +216,7 @@ def _placed(source: Source, name: str, labels: Mapping[str, list[Any]], shape: t
     array = source.variables[name]
     values = np.full(shape, array.fill_value, dtype=array.dtype)
     places = []
-    for dim in _dims(array):
+    for dim in dimensions(array):
         index = {label: i for i, label in enumerate(labels[dim])}
         places.append([index[label] for label in source.labels[dim]])
     values[np.ix_(*places)] = array[...]

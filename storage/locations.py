@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ IMPATIENT: dict[str, Any] = {
     "config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}},
 }
 """Instead of the above where the first refusal is the answer."""
+
+DELETED_AT_ONCE = 1000
+"""The most that a server takes in one request."""
 
 PARTIAL = ".partial"
 """How the name of a local file ends that is being written."""
@@ -99,7 +102,7 @@ def normalise(url: str) -> str:
     if not url.strip() or (not separator and url.startswith("s3:")):
         raise ValueError(f"store={url!r} is not allowed: expected a local folder or s3://bucket/prefix")
     if not separator:
-        return str(Path(url).expanduser().resolve())
+        return str(Path(os.path.expanduser(url)).resolve())
     if "@" in rest.split("/")[0]:
         raise ValueError("store: credentials do not belong in the URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if scheme == "file":
@@ -174,6 +177,16 @@ def write(url: str, data: bytes) -> None:
             os.replace(partial, url)
 
 
+def write_all(url: str, objects: Mapping[str, bytes]) -> None:
+    """Put objects below a prefix, each whole or not at all; many at a time on object storage."""
+    if is_local(url):
+        for name, data in objects.items():
+            write(f"{url}/{name}", data)
+        return
+    with explained(url):
+        filesystem(url).pipe({f"{url}/{name}": data for name, data in objects.items()})
+
+
 def create(url: str, data: bytes) -> bool:
     """Put an object unless there is one already; says whether it was put.
 
@@ -206,8 +219,24 @@ def _create_object(url: str, data: bytes) -> bool:
 
 def delete(url: str) -> None:
     """Remove an object, or everything under a prefix; nothing there is no error."""
-    with explained(url), contextlib.suppress(FileNotFoundError):
-        filesystem(url).rm(url, recursive=True)
+    with explained(url):
+        if not is_local(url):
+            _delete_objects(url)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            filesystem(url).rm(url, recursive=True)
+
+
+def _delete_objects(url: str) -> None:
+    """s3fs' own `rm` takes names with brackets for patterns, and passes over refusals."""
+    client = filesystem(url)
+    bucket = url.removeprefix("s3://").split("/")[0]
+    keys = [path.removeprefix(f"{bucket}/") for path in client.find(url)]
+    for start in range(0, len(keys), DELETED_AT_ONCE):
+        objects = [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]]
+        answer = client.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        for error in answer.get("Errors", []):
+            raise PermissionError(f"deleting {error.get('Key')}: {error.get('Message') or error.get('Code')}")
 
 
 def names(url: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Opening results in xarray, wherever they lie."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import xarray as xr
@@ -7,6 +8,9 @@ from zarr.errors import GroupNotFoundError
 
 from storage import locations
 from storage.checkpoints import require_schema
+
+READERS = 16
+"""Coordinates read at a time."""
 
 
 def sweep_names(store: str) -> list[str]:
@@ -36,12 +40,27 @@ def open_results(url: str) -> xr.DataTree:
 def _open(url: str) -> xr.DataTree:
     """A cube by its consolidated metadata; a run store, which is still written to, has none."""
     source: Any = locations.zarr_store(url, read_only=True)
+    options: dict[str, Any] = {"engine": "zarr", "zarr_format": 3, "create_default_indexes": False}
     try:
-        return xr.open_datatree(source, engine="zarr", zarr_format=3, consolidated=True)
+        tree = xr.open_datatree(source, consolidated=True, **options)
     except ValueError as error:
         if "Consolidated metadata" not in str(error):
             raise
-    return xr.open_datatree(source, engine="zarr", zarr_format=3, consolidated=False)
+        tree = xr.open_datatree(source, consolidated=False, **options)
+    return _with_coordinates(tree)
+
+
+def _with_coordinates(tree: xr.DataTree) -> xr.DataTree:
+    """The tree with its coordinates read, many at a time, and indexed; xarray reads them one by one."""
+    groups = {node.path: node.to_dataset() for node in tree.subtree}
+    coordinates = [variable for data in groups.values() for variable in data.coords.variables.values()]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(lambda variable: variable.load(), coordinates))
+    for path, data in groups.items():
+        for dim in data.dims:
+            if isinstance(dim, str) and dim in data.coords:
+                groups[path] = groups[path].set_xindex(dim)
+    return xr.DataTree.from_dict(groups)
 
 
 def grid(data: xr.Dataset | xr.DataArray, *axes: str) -> xr.Dataset | xr.DataArray:

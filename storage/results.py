@@ -12,6 +12,7 @@ from zarr.errors import GroupNotFoundError
 from storage import locations
 from storage.checkpoints import require_schema
 from storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
+from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
 
 LARGEST_BLOCK = 16
 
@@ -55,75 +56,59 @@ def blocks_of(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
 def allocate(url: str, layout: RunLayout) -> None:
     """Make groups, coordinates and empty arrays where they are missing; call from one process.
 
-    Arrays that exist are left alone, so that blocks already written stay. An array comes after its
-    coordinates: where it exists they are whole, and what a death left half-made is made again.
+    Arrays that exist are left alone, so that blocks already written stay. The root comes after the coordinates
+    and the arrays last: what exists is whole, whenever an earlier process died. StoreError where a shape changed.
     """
-    with locations.explained(url):
-        root = zarr.open_group(locations.zarr_store(url), mode="a", zarr_format=3)
-        require_schema(url, int(str(root.attrs.get("schema_version", 0))))
-        present = {name for name, _ in root.members(max_depth=2)}
-        made = {
-            f"{variable.group}/{dim}"
-            for name, variable in layout.variables.items()
-            if f"{variable.group}/{name}" in present
-            for dim in variable.dims
-        }
-        for name, variable in layout.variables.items():
-            if f"{variable.group}/{name}" not in present:
-                group = root.require_group(variable.group)
-                dims = [dim for dim in variable.dims if f"{variable.group}/{dim}" not in made]
-                _allocate_coordinates(group, layout, dims)
-                made.update(f"{variable.group}/{dim}" for dim in dims)
-                _allocate_array(group, layout, name, variable)
-        attributes = {"schema_version": SCHEMA_VERSION, **layout.attributes}
-        if dict(root.attrs) != attributes:
-            root.attrs.update(attributes)
+    present, sizes = _shapes(url), layout.sizes
+    for name, variable in layout.variables.items():
+        expected = tuple(sizes[dim] for dim in variable.dims)
+        if present.get(name, expected) != expected:
+            raise locations.StoreError(
+                f"{url}: variable {name!r} has shape {present[name]}, expected {expected}; "
+                "delete this run store and its commits to have the run analysed again"
+            )
+    if missing := layout.variables.keys() - present.keys():
+        objects = _tree(layout).objects()
+        root = objects.pop("zarr.json")
+        arrays = {name: objects.pop(f"{v.group}/{name}/zarr.json") for name, v in layout.variables.items()}
+        locations.write_all(url, objects)
+        locations.write(f"{url}/zarr.json", root)
+        locations.write_all(url, {f"{layout.variables[name].group}/{name}/zarr.json": arrays[name] for name in missing})
 
 
-def _allocate_array(group: zarr.Group, layout: RunLayout, name: str, variable: Variable) -> None:
-    sizes = layout.sizes
-    group.create_array(
-        name,
-        shape=tuple(sizes[dim] for dim in variable.dims),
-        chunks=tuple(block_length(len(layout.steps)) if dim == "step" else sizes[dim] for dim in variable.dims),
-        dtype=variable.dtype,
-        fill_value=variable.fill,
-        dimension_names=variable.dims,
-        attributes=dict(variable.attributes, cube_chunks=dict(variable.chunks)),  # type: ignore[arg-type]
-    )
+def _shapes(url: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of a run store by name; none where there is no store."""
+    if not locations.exists(f"{url}/zarr.json"):
+        return {}
+    return {name: array.shape for group in read_run(url).values() for name, array in group.arrays()}
 
 
-def _allocate_coordinates(group: zarr.Group, layout: RunLayout, dims: Sequence[str]) -> None:
-    for dim in dims:
-        write_coordinate(group, dim, (dim,), layout.labels[dim], {"long_name": DIMENSIONS[dim]})
-    for name, (dim, values, long_name) in layout.extras.items():
-        if dim in dims:
+def _tree(layout: RunLayout) -> ZarrTree:
+    """The whole run store without any values."""
+    tree = ZarrTree({"schema_version": SCHEMA_VERSION, **layout.attributes})
+    sizes, length = layout.sizes, block_length(len(layout.steps))
+    for name, variable in layout.variables.items():
+        group = tree.root.require_group(variable.group)
+        for dim in variable.dims:
+            if dim not in group:
+                _add_coordinates(group, layout, dim)
+        group.create_array(
+            name,
+            shape=tuple(sizes[dim] for dim in variable.dims),
+            chunks=tuple(length if dim == "step" else sizes[dim] for dim in variable.dims),
+            dtype=variable.dtype,
+            fill_value=variable.fill,
+            dimension_names=variable.dims,
+            attributes=dict(variable.attributes, cube_chunks=dict(variable.chunks)),  # type: ignore[arg-type]
+        )
+    return tree
+
+
+def _add_coordinates(group: zarr.Group, layout: RunLayout, dim: str) -> None:
+    add_coordinate(group, dim, (dim,), layout.labels[dim], {"long_name": DIMENSIONS[dim]})
+    for name, (of_dim, values, long_name) in layout.extras.items():
+        if of_dim == dim:
             add_auxiliary(group, name, (dim,), values, {"long_name": long_name})
-
-
-def write_coordinate(
-    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
-) -> None:
-    """Put a coordinate, whole in one chunk; strings become variable-length strings."""
-    data = np.asarray(values)
-    if data.dtype.kind == "U":
-        data = data.astype(np.dtypes.StringDType())
-    group.create_array(
-        name, data=data, chunks=data.shape, dimension_names=dims, attributes=dict(attributes), overwrite=True
-    )
-
-
-def add_auxiliary(
-    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
-) -> None:
-    """Put a coordinate that is not the index of its dimension; the group's attribute says so, as CF has it."""
-    write_coordinate(group, name, dims, values, attributes)
-    group.attrs["coordinates"] = " ".join(dict.fromkeys([*auxiliary_coordinates(group), name]))
-
-
-def auxiliary_coordinates(group: zarr.Group) -> list[str]:
-    """Names of the coordinates that are not the index of their dimension."""
-    return str(group.attrs.get("coordinates", "")).split()
 
 
 def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Mapping[str, np.ndarray]) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -57,12 +57,8 @@ class Analysis:
                 expanded[name] = variable
                 continue
             for key, metric in metrics.items():
-                expanded[name.format(metric=key)] = Variable(
-                    dims=variable.dims,
-                    long_name=variable.long_name.format(metric=metric.long_name),
-                    units=metric.units,
-                    about=variable.about,
-                )
+                long_name = variable.long_name.format(metric=metric.long_name)
+                expanded[name.format(metric=key)] = replace(variable, long_name=long_name, units=metric.units)
         return expanded
 
 

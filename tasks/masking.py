@@ -25,9 +25,11 @@ def keep_halves(
     for matrix in matrices[:-1]:
         parameter = weights[matrix.parameter]
         f = factors[matrix.name]
-        k = math.ceil(fraction * f.s.shape[-1])
+        rank = f.s.shape[-1]
+        k = math.ceil(fraction * rank)
         top_MN = (f.left[:, :k] * f.s[:k]) @ f.right[:, :k].mT
-        top = _as_parameter(top_MN, parameter, matrix.transposed)
+        # Where all components are kept the parameter itself leaves no rounding residue to `bottom`.
+        top = parameter if k == rank else _as_parameter(top_MN, parameter, matrix.transposed)
         kept["top"][matrix.parameter] = top
         kept["bottom"][matrix.parameter] = parameter - top
     return kept

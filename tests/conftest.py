@@ -29,12 +29,11 @@ def _separate() -> None:
 
 _separate()  # before numpy, torch, prefect or ray are imported, as they read it then
 
-import uuid  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from servers import BUCKET, S3Server  # noqa: E402
+from servers import S3Server, forget_clients  # noqa: E402
 from servers import s3_server as running_s3_server  # noqa: E402
 
 settings.register_profile("default", max_examples=30, deadline=None)
@@ -73,13 +72,6 @@ def careless_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3S
         yield server
 
 
-def enter(server: S3Server, patch: pytest.MonkeyPatch) -> str:
-    """Put the server's address and key into the environment; gives a store of its own on it."""
-    for name, value in server.environment.items():
-        patch.setenv(name, value)
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
-
-
 @pytest.fixture
 def fresh_clients() -> Iterator[None]:
     """Forget S3 clients before and after a test, since they keep the environment they were made in."""
@@ -88,31 +80,20 @@ def fresh_clients() -> Iterator[None]:
     forget_clients()
 
 
-def forget_clients() -> None:
-    """Close and forget all S3 clients of this process."""
-    import s3fs
-    from fsspec.asyn import sync
-    from zarr.core.sync import _get_loop
-
-    for client in list(s3fs.S3FileSystem._cache.values()):
-        if client._s3 is not None:
-            loop = _get_loop() if client.asynchronous else client.loop
-            sync(loop, client._s3.close)
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
 @pytest.fixture
 def s3_store(s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store with a prefix of its own on the S3 server; address and key are in the environment."""
-    return enter(s3_server, monkeypatch)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.fresh_store()
 
 
 @pytest.fixture
-def careless_s3_store(
-    careless_s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def careless_s3_store(careless_s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same on the server that ignores If-None-Match."""
-    return enter(careless_s3_server, monkeypatch)
+    for name, value in careless_s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return careless_s3_server.fresh_store()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Run stores made by hand: small, labelled as real ones are, every value known."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def layout_of(
         labels={
             "step": list(steps),
             "layer": layers,
-            "pair": [f"{a} -> {b}" for a, b in zip(layers, layers[1:], strict=False)],
+            "pair": [f"{a} -> {b}" for a, b in itertools.pairwise(layers)],
             "rank": list(range(1, 1 + max(min(shape) for shape in shapes.values()))),
             "split": ["train", "val"],
         },

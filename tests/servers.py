@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ class S3Server:
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_DEFAULT_REGION": REGION,
         }
+
+    def fresh_store(self) -> str:
+        """A store with a prefix of its own."""
+        return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
     def requests(self) -> list[str]:
         """All requests so far as `METHOD /path?query`, in order."""
@@ -99,6 +104,18 @@ def _with_user(endpoint: str, log: Path, enforced: bool) -> S3Server:
         enforce = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
         urllib.request.urlopen(enforce).close()
     return S3Server(endpoint, key["AccessKeyId"], key["SecretAccessKey"], log)
+
+
+def forget_clients() -> None:
+    """Close and forget the S3 clients of this process, since they keep the environment they were made in."""
+    import s3fs
+    from fsspec.asyn import sync
+    from zarr.core.sync import _get_loop
+
+    for client in list(s3fs.S3FileSystem._cache.values()):
+        if client._s3 is not None:
+            sync(_get_loop() if client.asynchronous else client.loop, client._s3.close)
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]

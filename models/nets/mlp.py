@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checks import require
+from models.checks import require, require_declared_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Mlp:
     hidden_layers: int = 4
 
     def __post_init__(self) -> None:
+        require_declared_types(self)
         for field in ("width", "hidden_layers"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checks import require
+from models.checks import require, require_declared_types
 from models.matrices import LayerPair, Matrix
 
 
@@ -26,6 +26,7 @@ class Transformer:
     """LayerNorm before each block; the paper's sweeps at prime 113 remove it."""
 
     def __post_init__(self) -> None:
+        require_declared_types(self)
         for field in ("width", "heads", "feedforward", "depth"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")

@@ -1,0 +1,66 @@
+"""A Zarr put together in memory, to be stored with one request an object and nothing read back."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+import zarr.storage
+from zarr.core.buffer import Buffer
+
+
+class ZarrTree:
+    """Groups, coordinates and the metadata of arrays, held in memory until `objects` are stored."""
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self._content: dict[str, Buffer] = {}
+        self._store = zarr.storage.MemoryStore(self._content)
+        self.root = zarr.create_group(self._store, zarr_format=3, attributes=dict(attributes))
+
+    def consolidate(self) -> None:
+        """Repeat all metadata in the root's, so that a reader asks once."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            zarr.consolidate_metadata(self._store, zarr_format=3)
+
+    def objects(self) -> dict[str, bytes]:
+        """Everything by key, ready to be put below the tree's URL."""
+        return {key: content.to_bytes() for key, content in self._content.items()}
+
+
+def add_coordinate(
+    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
+) -> None:
+    """Put a coordinate, whole in one chunk; strings become variable-length strings."""
+    data = np.asarray(values)
+    if data.dtype.kind == "U":
+        data = data.astype(np.dtypes.StringDType())
+    group.create_array(
+        name,
+        data=data,
+        chunks=data.shape,
+        dimension_names=dims,
+        attributes=dict(attributes),
+        config={"write_empty_chunks": True},
+    )
+
+
+def add_auxiliary(
+    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
+) -> None:
+    """Put a coordinate that is not the index of its dimension; the group's attribute says so, as CF has it."""
+    add_coordinate(group, name, dims, values, attributes)
+    group.attrs["coordinates"] = " ".join(dict.fromkeys([*auxiliary_coordinates(group), name]))
+
+
+def auxiliary_coordinates(group: zarr.Group) -> list[str]:
+    """Names of the coordinates that are not the index of their dimension."""
+    return str(group.attrs.get("coordinates", "")).split()
+
+
+def dimensions(array: "zarr.Array[Any]") -> tuple[str, ...]:
+    """The names of an array's dimensions."""
+    metadata = array.metadata
+    assert metadata.zarr_format == 3
+    return tuple(str(dim) for dim in metadata.dimension_names or ())

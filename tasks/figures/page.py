@@ -1,0 +1,108 @@
+"""The page of a report: plain HTML that needs no network, with links relative to itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import xarray as xr
+
+from tasks.figures.sweep_axis import as_text, axis_title, runs_of
+from tasks.summary import HEADINGS, Row, sweep_table
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2.5em auto; padding: 0 1.5em; }
+h1 { font-size: 1.7em; margin-bottom: .1em; } h2 { font-size: 1.2em; margin: 2.2em 0 .5em; }
+p, figcaption { max-width: 52em; } figure { margin: 0; } figure img { width: 100%; height: auto; }
+figcaption, .quiet { color: #555; font-size: .95em; }
+table { border-collapse: collapse; font-size: .93em; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .25em .9em; border-bottom: 1px solid #e6e6e6; }
+th { font-weight: 600; border-bottom-color: #999; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; }
+.wide { overflow-x: auto; } dl { columns: 3 17em; font-size: .93em; margin: 0; }
+dl div { display: flex; justify-content: space-between; gap: 1em; border-bottom: 1px solid #eee; break-inside: avoid; }
+dt { color: #555; } dd { margin: 0; font-variant-numeric: tabular-nums; }
+code { background: #f4f4f4; padding: .1em .3em; }
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A figure on the page."""
+
+    file: str
+    """Beside the page."""
+    title: str
+    caption: str
+
+
+def page(tree: xr.DataTree, axis: str, cube_url: str, figures: Sequence[Shown], skipped: Sequence[str]) -> str:
+    """The page: title, summary table, common hyper-parameters, figures with captions."""
+    common, varied = hyperparameters(runs_of(tree))
+    title = str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Sweep")
+    rows = sweep_table(tree)
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="quiet">{len(rows)} runs that differ in {escape(", ".join(varied) or "nothing")}. '
+        f"Data: <code>{escape(cube_url)}</code>, opened by <code>storage.query.open_results</code>.</p>",
+        _within(axis, varied),
+        _summary(rows, runs_of(tree), varied),
+        _common(common),
+        *(_figure(number, shown) for number, shown in enumerate(figures, start=1)),
+    ]
+    if skipped:
+        body.append(f'<p class="quiet">Not shown, as the sweep has no data for them: {escape(", ".join(skipped))}.</p>')
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    content = "\n".join(body)
+    head = f"<head>{head}<style>{STYLE}</style></head>"
+    return f'<!doctype html>\n<html lang="en">\n{head}\n<body>\n{content}\n</body>\n</html>\n'
+
+
+def _within(axis: str, varied: Mapping[str, Sequence[str]]) -> str:
+    """What else differs between the runs that are averaged, where it is more than the seed."""
+    others = [name for name in varied if name not in (axis_title(axis), "seed")]
+    if not others:
+        return ""
+    return (
+        f"<p><b>Runs of one {escape(axis_title(axis))} are averaged and differ in {escape(', '.join(others))}.</b></p>"
+    )
+
+
+def hyperparameters(runs: xr.Dataset) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Hyper-parameters that all runs share, and those that differ with their value for every run."""
+    columns = {
+        str(name).replace("_", " "): [as_text(value) for value in runs[name].values.tolist()]
+        for name in runs.coords
+        if name != "run"
+    }
+    common = {name: column[0] for name, column in columns.items() if len(set(column)) == 1}
+    return common, {name: column for name, column in columns.items() if name not in common}
+
+
+def _summary(rows: Sequence[Row], runs: xr.Dataset, varied: dict[str, list[str]]) -> str:
+    """The summary table, with a column for everything else that differs between runs."""
+    extra = {name: column for name, column in varied.items() if name not in HEADINGS}
+    place = {str(run_id): i for i, run_id in enumerate(runs["run"].values)}
+    lines = ["".join(f"<th>{escape(heading)}</th>" for heading in (*HEADINGS, *extra))]
+    for row in rows:
+        cells = (*row.cells, *(column[place[row.run_id]] for column in extra.values()))
+        lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+    table = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    note = (
+        "Errors are those at the last step that has a value; a run has grokked at the first step with a validation "
+        "error below 0.05. Ranks are effective ranks as fractions of the full rank, averaged over layers; a collapsed "
+        "layer counts as about 1 there."
+    )
+    return f'<h2>Runs</h2>\n<div class="wide"><table>\n{table}\n</table></div>\n<p class="quiet">{note}</p>'
+
+
+def _common(common: dict[str, str]) -> str:
+    pairs = "\n".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in sorted(common.items()))
+    return f"<h2>Common to all runs</h2>\n<dl>\n{pairs}\n</dl>"
+
+
+def _figure(number: int, shown: Shown) -> str:
+    return (
+        f"<h2>{number}. {escape(shown.title)}</h2>\n<figure>"
+        f'<a href="{escape(shown.file)}"><img src="{escape(shown.file)}" alt="{escape(shown.title)}"></a>'
+        f"<figcaption>{escape(shown.caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,100 @@
+"""How every figure looks: sizes, fonts, colours, axes and the way to PNG."""
+
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+WIDEST = 14.0
+"""Inches."""
+DPI = 120
+LARGEST = 400_000
+"""Bytes of a PNG of all colours. Beyond it few colours do for heat maps and spectra, never for pale bands."""
+INK, FAINT = "#222222", "#b8b8b8"
+FULL, TOP, BOTTOM = INK, "#0072b2", "#d55e00"
+"""Colours of the whole network and of its halves, told apart by the colour-blind."""
+
+STYLE: Any = {
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": 15,
+    "figure.labelsize": 12,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 11,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.xmargin": 0.02,
+    "axes.grid": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.8,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "xtick.color": "#888888",
+    "ytick.color": "#888888",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.7,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "legend.title_fontsize": 10.5,
+}
+styled = matplotlib.rc_context(STYLE)
+"""Decorator of everything that draws."""
+
+
+def panels(rows: int, columns: int, width: float, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
+    """A figure with (rows, columns) axes of that size in inches, narrower where they would not fit."""
+    width = min(width, WIDEST / columns)
+    figure = Figure(figsize=(width * columns, height * rows + 1.0))
+    return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def name_step_axes(grid: np.ndarray) -> None:
+    """Name the step axis once a column, under its lowest panel."""
+    for axes in grid[-1]:
+        axes.set_xlabel("optimizer steps")
+
+
+def step_axis(axes: Axes, ticks: int = 5) -> None:
+    """Whole optimizer steps with thousands set apart."""
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+
+
+def log_axis(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis where there is anything it can show."""
+    if (values > 0).any():
+        axes.set_yscale("log")
+
+
+@styled
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG, the same for the same data; of 256 colours where all would make it too large."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    exact = _encoded(image)
+    if len(exact) <= LARGEST:
+        return exact
+    # The default, median cut, turns the light end of a heat map's scale into a few visible steps.
+    return _encoded(image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
+
+
+def _encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

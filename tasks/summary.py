@@ -1,0 +1,177 @@
+"""The table of a sweep: how each run ended, when it generalised, and how its effective rank moved."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+GROKKED_BELOW = 0.05
+"""Validation error below which a run counts as having generalised."""
+
+COLLAPSED = 2
+"""Value of the variable `collapse` where a layer's largest singular value is below 1e-6."""
+
+HEADINGS: tuple[str, ...] = (
+    "weight decay",
+    "seed",
+    "run",
+    "final train error (%)",
+    "final val error (%)",
+    "grokking (step)",
+    "effective rank at start (/ rank)",
+    "effective rank at end (/ rank)",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One run of a sweep; NaN or None where the results do not say."""
+
+    run_id: str
+    weight_decay: float
+    seed: int | None
+    train_err: float
+    """Fraction of the training examples, at the last step that has a value."""
+    val_err: float
+    grok_step: int | None
+    """First step with a validation error below 0.05."""
+    rank_start: float
+    """Effective rank / rank, mean over the layers, at the first step."""
+    rank_end: float
+    collapsed: int = 0
+    """Layers collapsed at the last step; each reads an effective rank of about 1."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What stands under HEADINGS."""
+        unknown = math.isnan(self.val_err) and self.grok_step is None
+        never = "-" if unknown else "never"
+        return (
+            _number(self.weight_decay, "g"),
+            "-" if self.seed is None else str(self.seed),
+            self.run_id,
+            _number(100 * self.train_err, ".1f"),
+            _number(100 * self.val_err, ".1f"),
+            never if self.grok_step is None else str(self.grok_step),
+            _number(self.rank_start, ".3f"),
+            _number(self.rank_end, ".3f") + (f" ({self.collapsed} collapsed)" if self.collapsed else ""),
+        )
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
+    """A variable with a dimension `run`, in memory; None where there is none."""
+    if group not in tree.children:
+        return None
+    data = tree.children[group].to_dataset()
+    if name not in data.data_vars or "run" not in data[name].dims:
+        return None
+    return data[name].load()
+
+
+def sweep_table(tree: xr.DataTree) -> list[Row]:
+    """A row for each run of a cube, sorted by weight decay and seed."""
+    errors = _by_run(variable(tree, "metrics", "err"), ("split", "step"))
+    ranks = _by_run(variable(tree, "layers", "effective_rank"), ("layer", "step"))
+    collapse = _by_run(variable(tree, "layers", "collapse"), ("layer", "step"))
+    known = _hyperparameters(tree)
+    rows = [
+        Row(
+            run_id=run,
+            weight_decay=weight_decay,
+            seed=seed,
+            train_err=_end(errors.get(run), _split("train")),
+            val_err=_end(errors.get(run), _split("val")),
+            grok_step=_grok_step(errors.get(run)),
+            rank_start=_end(ranks.get(run), _layer_mean, index=0),
+            rank_end=_end(ranks.get(run), _layer_mean),
+            collapsed=_collapsed(collapse.get(run)),
+        )
+        for run, (weight_decay, seed) in known.items()
+    ]
+    return sorted(rows, key=lambda row: (_sortable(row.weight_decay), -1 if row.seed is None else row.seed))
+
+
+def grok_steps(tree: xr.DataTree) -> dict[str, int]:
+    """The first step with a validation error below 0.05 of every run that has one."""
+    errors = _by_run(variable(tree, "metrics", "err"), ("split", "step"))
+    found = {run: _grok_step(values) for run, values in errors.items()}
+    return {run: step for run, step in found.items() if step is not None}
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The rows under HEADINGS as a table in Markdown."""
+    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(row.cells for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _sortable(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _hyperparameters(tree: xr.DataTree) -> dict[str, tuple[float, int | None]]:
+    """Weight decay and seed of every run of any group."""
+    known: dict[str, tuple[float, int | None]] = {}
+    for node in tree.children.values():
+        data = node.to_dataset()
+        if "run" not in data.coords:
+            continue
+        for i, run in enumerate(data["run"].values.tolist()):
+            decay = float(data["weight_decay"].values[i]) if "weight_decay" in data.coords else math.nan
+            seed = float(data["seed"].values[i]) if "seed" in data.coords else math.nan
+            known.setdefault(str(run), (decay, None if math.isnan(seed) else int(seed)))
+    return known
+
+
+def _by_run(values: xr.DataArray | None, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
+    if values is None or set(values.dims) != {"run", *dims}:
+        return {}
+    ordered = values.transpose("run", *dims)
+    return {str(run): ordered.isel(run=i) for i, run in enumerate(ordered["run"].values.tolist())}
+
+
+def _split(name: str) -> Callable[[xr.DataArray], np.ndarray]:
+    """What takes the series (step,) of one split."""
+
+    def take(values: xr.DataArray) -> np.ndarray:
+        chosen = np.array([str(split) == name for split in values["split"].values])
+        return np.append(values.values[chosen], np.full((1, values.sizes["step"]), np.nan), axis=0)[0]
+
+    return take
+
+
+def _layer_mean(values: xr.DataArray) -> np.ndarray:
+    """Mean over the layers that have a value, (step,)."""
+    finite = np.isfinite(values.values)
+    count = finite.sum(axis=0)
+    total = np.where(finite, values.values, 0).sum(axis=0, dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _end(values: xr.DataArray | None, take: Callable[[xr.DataArray], np.ndarray], index: int = -1) -> float:
+    """The last finite value of a series, or the first."""
+    if values is None:
+        return math.nan
+    series = take(values)
+    finite = series[np.isfinite(series)]
+    return float(finite[index]) if len(finite) else math.nan
+
+
+def _grok_step(values: xr.DataArray | None) -> int | None:
+    if values is None:
+        return None
+    below = _split("val")(values) < GROKKED_BELOW
+    return int(values["step"].values[np.argmax(below)]) if below.any() else None
+
+
+def _collapsed(values: xr.DataArray | None) -> int:
+    """Layers collapsed at the last step at which any layer was analysed."""
+    if values is None or not values.values.any():
+        return 0
+    last = np.flatnonzero(values.values.any(axis=0))[-1]
+    return int((values.values[:, last] == COLLAPSED).sum())

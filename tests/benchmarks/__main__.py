@@ -1,0 +1,23 @@
+"""`make bench`: our ways against the plain ones, side by side in one run on this machine."""
+
+from rich.console import Console
+from rich.table import Table
+
+import flows  # noqa: F401 - sets what Prefect and Ray read at import
+from tests.benchmarks import analysis, fanout, training
+
+HEADINGS = ("what", "plain", "ours", "ratio", "how it was measured")
+
+
+def main() -> None:
+    """Run the three benchmarks and print a table."""
+    out = Console()
+    table = Table(*HEADINGS)
+    for benchmark in (analysis, training, fanout):
+        for row in benchmark.rows():
+            table.add_row(*row)
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,430 @@
+"""The storage layer on a real S3 server that checks credentials; every HTTP request is counted by the server."""
+
+import multiprocessing
+import pickle
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from run_stores import VARIABLES, layout_of, part, values_of, write_member, write_run
+from servers import BUCKET, S3Server, forget_clients
+
+from storage import checkpoints, locations, probe, results
+from storage.checkpoints import DamagedCheckpoint, Manifest
+from storage.cube import Member, write_cube
+from storage.locations import Layout, StoreError
+from storage.probe import require_store
+from storage.query import grid, open_results, sweep_names
+
+pytestmark = pytest.mark.integration
+
+RUN = ("hand", "0123456789ab")
+WEIGHTS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2])}
+STEPS = range(40)
+SHAPES = {f"layer{i}": (300, 256) for i in range(7)}
+DECAYS, SEEDS = (0.0, 0.5, 1.0), (0, 1)
+"""Six runs; a run's singular values are 280 KiB, more than one small chunk."""
+
+
+def kinds(requests: Sequence[str]) -> dict[str, int]:
+    """Requests by kind; a GET on the bucket itself is a LIST."""
+    return dict(
+        Counter("LIST" if request.startswith(f"GET /{BUCKET}?") else request.split()[0] for request in requests)
+    )
+
+
+def objects_below(url: str) -> dict[str, bytes]:
+    client = locations.filesystem(url)
+    prefix = url.removeprefix("s3://")
+    return {name.removeprefix(f"{prefix}/"): client.cat_file(name) for name in client.find(prefix)}
+
+
+def sweep_on(store: str) -> tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]:
+    """A sweep of six runs and its cube."""
+    members, values = [], {}
+    for i, (decay, seed) in enumerate((decay, seed) for decay in DECAYS for seed in SEEDS):
+        layout = layout_of(run_id=f"run{i}", steps=STEPS, shapes=SHAPES)
+        values[f"run{i}"] = values_of(layout, i)
+        members.append(write_member(store, layout, values[f"run{i}"], weight_decay=decay, seed=seed))
+    url = Layout(store).cube("decay")
+    write_cube(url, members, {"title": "decay"})
+    return url, members, values
+
+
+@pytest.fixture(scope="module")
+def shared_sweep(s3_server: S3Server) -> tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]:
+    """The sweep, written once for the tests that only read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.environment.items():
+            patch.setenv(name, value)
+        forget_clients()
+        sweep = sweep_on(f"s3://{BUCKET}/shared")
+        forget_clients()
+    return sweep
+
+
+# --- Whether a store can be used ---
+
+
+def test_the_server_can_do_everything(s3_store: str) -> None:
+    checks = probe.probe(s3_store)
+    assert [check.name for check in checks] == ["reachable", "write", *probe.TRIALS, "delete"]
+    assert {check.level for check in checks} == {"ok"}
+    assert objects_below(s3_store) == {}
+
+
+def test_ignored_conditions_are_a_warning_with_its_consequence(careless_s3_store: str) -> None:
+    checks = {check.name: check for check in probe.probe(careless_s3_store)}
+    assert {name for name, check in checks.items() if check.level == "warning"} == {
+        "conditional create",
+        "concurrent create",
+    }
+    assert "8 of 8" in checks["concurrent create"].detail
+    assert "one sweep at a time" in checks["conditional create"].advice
+    assert all(check.ok for check in checks.values())
+    require_store(careless_s3_store)
+
+
+def test_a_required_store_gets_its_version_with_few_requests(s3_store: str, s3_server: S3Server) -> None:
+    with s3_server.counted() as first:
+        require_store(s3_store)
+    with s3_server.counted() as second:
+        require_store(s3_store)
+    assert list(objects_below(s3_store)) == ["specdyn.json"]
+    assert kinds(first) == kinds(second) == {"LIST": 2, "GET": 2, "PUT": 2, "POST": 1}
+
+
+FAULTS = {
+    "no key": ({"AWS_ACCESS_KEY_ID": None}, "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    "no secret": ({"AWS_SECRET_ACCESS_KEY": None}, "no credentials; set"),
+    "wrong secret": ({"AWS_SECRET_ACCESS_KEY": "wrong+secret"}, "access denied.*check the credentials"),
+    "unknown key": ({"AWS_ACCESS_KEY_ID": "AKIAUNKNOWN"}, "access denied.*check the credentials"),
+    "closed port": ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, "not reachable.*check AWS_ENDPOINT_URL_S3"),
+    "no such host": ({"AWS_ENDPOINT_URL_S3": "http://nowhere.invalid"}, "not reachable.*check AWS_ENDPOINT_URL_S3"),
+    "no scheme": ({"AWS_ENDPOINT_URL_S3": "127.0.0.1:9000"}, "not reachable.*Invalid endpoint"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_is_said_within_seconds_and_without_secrets(
+    s3_store: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    environment, expected = FAULTS[fault]
+    for name, value in environment.items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+    before = time.monotonic()
+    with pytest.raises(StoreError, match=expected) as caught:
+        require_store(s3_store)
+    (check,) = probe.probe(s3_store)
+    assert time.monotonic() - before < 15
+    assert check.level == "error"
+    for text in (str(caught.value), check.detail, check.advice):
+        assert s3_server.secret_key not in text
+        assert "wrong+secret" not in text
+    assert s3_store in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_given_up(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = locations.IMPATIENT["config_kwargs"]
+    assert patient["connect_timeout"] + patient["read_timeout"] <= 15
+    monkeypatch.setitem(locations.IMPATIENT, "config_kwargs", {**patient, "read_timeout": 1})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        before = time.monotonic()
+        with pytest.raises(StoreError, match="not reachable"):
+            require_store(s3_store)
+        assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize("bucket", ["no-such-bucket", "Not_A_Bucket!"])
+def test_a_missing_bucket_is_said(s3_store: str, bucket: str) -> None:
+    url = f"s3://{bucket}/x"
+    for attempt in (lambda: require_store(url), lambda: locations.names(url), lambda: locations.read(url)):
+        with pytest.raises(StoreError, match=f"s3://{bucket}.*(the bucket does not exist; create it|Invalid bucket)"):
+            attempt()
+
+
+@pytest.mark.parametrize("act", ["names", "read", "write", "create", "delete", "exists", "read_run", "open_results"])
+def test_every_way_in_explains_missing_credentials(s3_store: str, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    ways = {
+        "names": lambda: locations.names(s3_store),
+        "read": lambda: locations.read(f"{s3_store}/x"),
+        "write": lambda: locations.write(f"{s3_store}/x", b""),
+        "create": lambda: locations.create(f"{s3_store}/x", b""),
+        "delete": lambda: locations.delete(f"{s3_store}/x"),
+        "exists": lambda: locations.exists(f"{s3_store}/x"),
+        "read_run": lambda: results.read_run(f"{s3_store}/x.zarr"),
+        "open_results": lambda: open_results(f"{s3_store}/x.zarr"),
+    }
+    with pytest.raises(StoreError, match="no credentials; set AWS_ACCESS_KEY_ID"):
+        ways[act]()
+
+
+# --- Objects ---
+
+
+def test_each_operation_on_an_object_is_the_least_requests(s3_store: str, s3_server: S3Server) -> None:
+    url = f"{s3_store}/folder/step=00000001.safetensors"
+    locations.exists(url)
+    for act, expected in (
+        (lambda: locations.write(url, b"0123456789"), {"PUT": 1}),
+        (lambda: locations.read(url), {"GET": 1}),
+        (lambda: locations.read_range(url, 2, 5), {"GET": 1}),
+        (lambda: locations.create(f"{url}.marker", b""), {"PUT": 1}),
+        (lambda: locations.create(f"{url}.marker", b""), {"PUT": 1}),
+        (lambda: locations.names(f"{s3_store}/folder"), {"LIST": 1}),
+        (lambda: locations.exists(url), {"HEAD": 1}),
+        (lambda: locations.write_all(s3_store, {"a": b"1", "b": b"2"}), {"PUT": 2}),
+        (lambda: locations.delete(f"{s3_store}/folder"), {"LIST": 1, "POST": 1}),
+    ):
+        with s3_server.counted() as requests:
+            act()
+        assert kinds(requests) == expected
+
+
+def test_many_objects_are_deleted_in_parts(s3_store: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    locations.write_all(s3_store, {f"a/{i} [x]": b"" for i in range(5)} | {"ab": b""})
+    monkeypatch.setattr(locations, "DELETED_AT_ONCE", 2)
+    with s3_server.counted() as requests:
+        locations.delete(f"{s3_store}/a")
+    assert kinds(requests) == {"LIST": 1, "POST": 3}
+    assert list(objects_below(s3_store)) == ["ab"]
+
+
+def test_a_refused_delete_is_said(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    locations.write(f"{s3_store}/a", b"")
+    refusal = {"Errors": [{"Key": "a", "Code": "AccessDenied", "Message": "Access Denied"}]}
+    monkeypatch.setattr(locations.filesystem(s3_store), "call_s3", lambda *_, **__: refusal)
+    with pytest.raises(StoreError, match=r"access denied \(deleting a: Access Denied\)"):
+        locations.delete(f"{s3_store}/a")
+
+
+def test_one_of_many_threads_creates(s3_store: str) -> None:
+    url, won = f"{s3_store}/marker", []
+
+    def create(i: int) -> None:
+        if locations.create(url, f"{i}".encode()):
+            won.append(i)
+
+    threads = [threading.Thread(target=create, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert locations.read(url) == f"{won[0]}".encode()
+
+
+def test_checkpoints_states_and_manifests_come_back(s3_store: str, s3_server: S3Server) -> None:
+    with s3_server.counted() as requests:
+        entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
+    assert kinds(requests) == {"PUT": 1}
+    with s3_server.counted() as requests:
+        found = checkpoints.read_checkpoint(s3_store, *RUN, entry)
+    assert kinds(requests) == {"GET": 1}
+    assert list(found) == ["b", "a"]
+    assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
+    for step in (50, 100):
+        checkpoints.write_state(s3_store, *RUN, step, WEIGHTS, {"step": step})
+    state = checkpoints.read_state(s3_store, *RUN)
+    assert state is not None
+    assert state[1] == {"step": 100}
+    assert len(locations.names(Layout(s3_store).states(*RUN))) == 1
+    manifest = Manifest(
+        experiment=RUN[0],
+        run_id=RUN[1],
+        spec="{}",
+        status="complete",
+        checkpoints=(entry,),
+        device="cpu",
+        threads=1,
+        seconds=0.5,
+    )
+    assert checkpoints.read_manifest(s3_store, *RUN) is None
+    checkpoints.write_manifest(s3_store, manifest)
+    assert checkpoints.read_manifest(s3_store, *RUN) == manifest
+    assert checkpoints.checkpoints_written(s3_store, *RUN) == 1
+
+
+def test_a_damaged_checkpoint_is_named(s3_store: str) -> None:
+    entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
+    url = Layout(s3_store).checkpoint(*RUN, 100)
+    data = locations.read(url)
+    for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1])):
+        locations.write(url, damaged)
+        with pytest.raises(DamagedCheckpoint, match=f"run {RUN[1]} step 100: {url}"):
+            checkpoints.read_checkpoint(s3_store, *RUN, entry)
+    locations.delete(url)
+    with pytest.raises(DamagedCheckpoint, match="is missing"):
+        checkpoints.read_checkpoint(s3_store, *RUN, entry)
+
+
+# --- Run stores and cubes ---
+
+
+def test_a_run_store_written_by_threads_comes_back(s3_store: str) -> None:
+    layout = layout_of(steps=range(0, 200, 10))
+    values, url = values_of(layout), Layout(s3_store).run_store(*RUN)
+    results.allocate(url, layout)
+    threads = [
+        threading.Thread(target=results.write_block, args=(url, layout, steps, part(layout, values, steps)))
+        for steps in layout.blocks()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.allocate(url, layout)
+    tree = open_results(url)
+    for name, variable in VARIABLES.items():
+        np.testing.assert_array_equal(tree[f"{variable.group}/{name}"], values[name])
+
+
+def test_allocating_and_writing_a_block_read_next_to_nothing(s3_store: str, s3_server: S3Server) -> None:
+    layout, url = layout_of(steps=STEPS), Layout(s3_store).run_store(*RUN)
+    with s3_server.counted() as requests:
+        results.allocate(url, layout)
+    assert kinds(requests) == {"HEAD": 1, "LIST": 1, "PUT": len(objects_below(url))}
+    block = layout.blocks()[0]
+    with s3_server.counted() as requests:
+        results.write_block(url, layout, block, part(layout, values_of(layout), block))
+    assert kinds(requests) == {"GET": 1 + len(VARIABLES), "PUT": len(VARIABLES)}
+
+
+def test_markers_go_to_the_first_and_are_listed_at_once(s3_store: str, s3_server: S3Server) -> None:
+    commits = Layout(s3_store).commits(*RUN)
+    assert [results.commit(commits, "spectrum", 1, (0, 10), {}) for _ in range(2)] == [True, False]
+    assert results.commit(commits, "pruning", 1, (0, 10), {})
+    with s3_server.counted() as requests:
+        found = results.committed(commits, {"spectrum": 1, "pruning": 1})
+    assert found == {"spectrum-v1/00000000-00000010.json", "pruning-v1/00000000-00000010.json"}
+    assert kinds(requests) == {"LIST": 2}
+
+
+def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: str, local_store: str) -> None:
+    layouts = [layout_of(run_id="a"), layout_of(run_id="b", steps=(0, 5), shapes={"x": (2, 9), "in.weight": (4, 4)})]
+    for store in (s3_store, local_store):
+        members = [write_member(store, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
+        locations.write(f"{Layout(store).cube('both')}/layers/stale/zarr.json", b"stale")
+        write_cube(Layout(store).cube("both"), members, {"title": "both"})
+    folder = Path(Layout(local_store).cube("both"))
+    local = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert objects_below(Layout(s3_store).cube("both")) == local
+
+
+def test_gathering_puts_each_object_once(s3_store: str, s3_server: S3Server) -> None:
+    layout = layout_of(run_id="a")
+    member = write_member(s3_store, layout, values_of(layout), seed=0)
+    url = Layout(s3_store).cube("one")
+    with s3_server.counted() as requests:
+        write_cube(url, [member], {})
+    assert kinds(requests)["PUT"] == len(objects_below(url))
+    assert [request for request in requests if request.startswith("PUT")][-1].endswith("one.zarr/zarr.json")
+
+
+def test_opening_a_cube_reads_its_metadata_and_each_coordinate_once(
+    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
+) -> None:
+    url = shared_sweep[0]
+    with s3_server.counted() as requests:
+        tree = open_results(url)
+    coordinates = {"layers": 4 + 2, "pairs": 4, "metrics": 3}
+    hyperparameters = 2
+    assert {node.name: len(node.coords) - hyperparameters for node in tree.leaves} == coordinates
+    assert kinds(requests) == {"GET": 1 + sum(coordinates.values()) + hyperparameters * len(coordinates)}
+
+
+def test_plain_xarray_opens_a_cube_by_its_consolidated_metadata(
+    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
+) -> None:
+    with s3_server.counted() as requests:
+        plain = xr.open_datatree(shared_sweep[0], engine="zarr", storage_options=locations.S3_OPTIONS)
+    indexes, guesses_of_zarr_2 = 4 + 4 + 3, 3
+    assert kinds(requests) == {"GET": 1 + indexes + guesses_of_zarr_2}
+    xr.testing.assert_identical(plain.load(), open_results(shared_sweep[0]).load())
+
+
+def test_effective_rank_of_one_weight_decay_is_a_request_a_run(
+    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+) -> None:
+    url, _, values = shared_sweep
+    layers = open_results(url)["layers"].to_dataset()
+    with s3_server.counted() as requests:
+        found = layers["effective_rank"].sel(run=layers["weight_decay"] == 0.5).load()
+    assert kinds(requests) == {"GET": len(SEEDS)}
+    np.testing.assert_array_equal(found, [values["run2"]["effective_rank"], values["run3"]["effective_rank"]])
+
+
+def test_the_mean_over_seeds_is_a_request_a_run(
+    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+) -> None:
+    url, _, values = shared_sweep
+    layers = open_results(url)["layers"].to_dataset()
+    with s3_server.counted() as requests:
+        found = grid(layers["effective_rank"].load(), "weight_decay", "seed").mean("seed")
+    assert kinds(requests) == {"GET": len(DECAYS) * len(SEEDS)}
+    expected = (values["run0"]["effective_rank"] + values["run1"]["effective_rank"]) / 2
+    np.testing.assert_allclose(found.sel(weight_decay=0.0).transpose("layer", "step"), expected, rtol=1e-6)
+
+
+def test_top_singular_values_of_a_layer_are_two_requests_a_run(
+    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+) -> None:
+    url, _, values = shared_sweep
+    layers = open_results(url)["layers"].to_dataset()
+    with s3_server.counted() as requests:
+        found = layers["singular_value"].sel(layer="layer3", rank=slice(1, 10)).load()
+    index_and_chunk = 2
+    assert kinds(requests) == {"GET": index_and_chunk * len(values)}
+    np.testing.assert_array_equal(found, [of_run["singular_value"][3, :, :10] for of_run in values.values()])
+
+
+def test_what_is_not_there_is_answered_with_what_is(s3_store: str) -> None:
+    layout = layout_of()
+    member = write_member(s3_store, layout, values_of(layout), seed=0)
+    write_cube(Layout(s3_store).cube("decay"), [member], {})
+    locations.write(Layout(s3_store).sweep("decay"), b"{}")
+    assert sweep_names(s3_store) == ["decay"]
+    with pytest.raises(StoreError, match=r"no results there; beside it are: decay.zarr$"):
+        open_results(Layout(s3_store).cube("dekay"))
+
+
+# --- Secrets and processes ---
+
+
+def test_no_object_and_no_pickle_holds_a_secret(s3_store: str, s3_server: S3Server) -> None:
+    secrets = (s3_server.secret_key.encode(), s3_server.access_key.encode(), s3_server.endpoint.encode())
+    require_store(s3_store)
+    entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
+    layout = layout_of(run_id=RUN[1])
+    member = write_member(s3_store, layout, values_of(layout), seed=0)
+    write_cube(Layout(s3_store).cube("decay"), [member], {})
+    for name, data in objects_below(s3_store).items():
+        assert not any(secret in data for secret in secrets), name
+    sent = pickle.dumps((s3_store, Layout(s3_store), entry, layout, member))
+    assert not any(secret in sent for secret in secrets)
+
+
+def first_effective_rank(url: str) -> float:
+    return float(open_results(url)["layers/effective_rank"][0, 0])
+
+
+def test_another_process_needs_the_url_and_the_environment(s3_store: str) -> None:
+    layout, url = layout_of(), Layout(s3_store).run_store(*RUN)
+    values = values_of(layout)
+    write_run(url, layout, values)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(first_effective_rank, url).result(timeout=60)
+    assert found == pytest.approx(float(values["effective_rank"][0, 0]))

@@ -1,0 +1,167 @@
+"""Whole sweeps through Prefect and Ray on a local store: what runs, what does not run again, what fails."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from pipelines import NAME, SMOKE, files, sweep
+
+from storage.locations import Layout
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+
+OVERFLOWS = 1e30
+"""A weight decay that drives the weights to infinity within a few steps."""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_cluster: None) -> Path:
+    """A store with the finished smoke sweep, made through Ray."""
+    store = tmp_path_factory.mktemp("done") / "store"
+    sweep(str(store))
+    return store
+
+
+def found(what: str, **chosen: Any) -> list[dict[str, Any]]:
+    """Objects on the server, newest first, asked for as its UI does."""
+    from prefect.settings import PREFECT_API_URL
+
+    answer = httpx.post(f"{PREFECT_API_URL.value()}/{what}/filter", json=chosen)
+    answer.raise_for_status()
+    return sorted(answer.json(), key=lambda one: one["created"], reverse=True)
+
+
+def artifacts(key: str) -> list[dict[str, Any]]:
+    """The artifacts of that key."""
+    return found("artifacts", artifacts={"key": {"any_": [key]}})
+
+
+def test_the_cube_answers_in_plain_xarray(done: Path) -> None:
+    tree = xr.open_datatree(Layout(str(done)).cube(SMOKE), engine="zarr")
+    layers = tree["layers"].to_dataset()
+    assert sorted(layers.weight_decay.values) == [0.0, 1.0]
+    one = layers.effective_rank.sel(run=layers.weight_decay == 1.0)
+    assert one.sizes == {"run": 1, "layer": 6, "step": 7}
+    assert np.isfinite(one).all()
+    mean = layers.effective_rank.groupby("weight_decay").mean()
+    assert mean.sel(weight_decay=1.0).equals(one.isel(run=0).drop_vars("run").assign_coords(weight_decay=1.0)) or (
+        np.allclose(mean.sel(weight_decay=1.0), one.isel(run=0))
+    )
+    top = layers.singular_value.sel(layer="decoder.weight", rank=slice(1, 10))
+    assert top.sizes == {"run": 2, "step": 7, "rank": 10}
+    assert (top.diff("rank") <= 0).all()
+    assert layers.effective_rank.attrs["units"] == "1" and layers.effective_rank.attrs["long_name"]
+    assert {"learning_rate", "prime", "seed", "batch_size"} <= set(layers.coords)
+
+
+def test_spectra_in_the_cube_are_those_of_the_checkpoints(done: Path) -> None:
+    from safetensors.numpy import load_file
+
+    layers = xr.open_datatree(Layout(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
+    for run in layers.run.values:
+        weights = load_file(Layout(str(done)).checkpoint(NAME, run, 60))
+        for layer in layers.layer.values:
+            expected = np.linalg.svd(weights[layer].astype(np.float64), compute_uv=False)
+            stored = layers.singular_value.sel(run=run, layer=layer, step=60).values[: len(expected)]
+            np.testing.assert_allclose(stored, expected, atol=2e-6 * expected[0])
+
+
+def test_a_second_call_does_nothing_and_says_so(done: Path) -> None:
+    before = files(done)
+    outcome = sweep(str(done))
+    assert outcome["ran"] == [] and outcome["rebuilt"] is False
+    assert files(done) == before
+    assert "nothing to do" in artifacts("plan")[0]["data"]
+
+
+def test_one_more_weight_decay_runs_only_its_own_cell(done: Path) -> None:
+    before = files(done)
+    outcome = sweep(str(done), weight_decays=[0.0, 0.5, 1.0])
+    assert [cell.split()[0] for cell in outcome["ran"]] == ["wd=0.5"]
+    after = files(done)
+    assert {path: after[path] for path in before if "/sweeps/" not in f"/{path}"} == {
+        path: data for path, data in before.items() if "/sweeps/" not in f"/{path}"
+    }
+    layers = xr.open_datatree(Layout(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
+    assert sorted(layers.weight_decay.values) == [0.0, 0.5, 1.0]
+
+
+def test_artifacts_show_plan_progress_and_summary(done: Path) -> None:
+    assert artifacts("plan") and artifacts("summary")
+    assert {artifact["type"] for artifact in artifacts("training-progress")} == {"progress"}
+    assert artifacts("analysis-progress")[0]["data"] == 100.0
+
+
+def test_a_dry_run_writes_nothing_but_the_stores_version(tmp_path: Path) -> None:
+    outcome = sweep(str(tmp_path / "store"), dry_run=True)
+    assert len(outcome["todo"]) == 2
+    assert set(files(tmp_path / "store")) <= {"specdyn.json"}
+
+
+def test_a_diverged_run_fails_alone_and_is_tried_again_alone(tmp_path: Path) -> None:
+    from flows.weight_decay_sweep import SweepFailed
+
+    store = str(tmp_path / "store")
+    grid = {"weight_decays": [0.0, OVERFLOWS], "executor": "inline"}
+    with pytest.raises(SweepFailed, match=r"(?s)1 of 2 runs failed.*wd=1e\+30.*Diverged.*steps 0 and 10"):
+        sweep(store, **grid)
+    assert found("flow_runs")[0]["state_name"] == "Failed"
+    assert [row["run"].split()[0] for row in json.loads(artifacts("failures")[0]["data"])] == ["wd=1e+30"]
+    assert len(xr.open_datatree(Layout(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
+    good = {path: data for path, data in files(store).items() if "checkpoints" in path and "manifest" in path}
+    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+        sweep(store, **grid)
+    again = files(store)
+    unchanged = [path for path, data in good.items() if again[path] == data]
+    assert len(unchanged) >= 1
+    assert "try again" in artifacts("plan")[0]["data"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Path) -> None:
+    from flows.weight_decay_sweep import SweepFailed
+    from storage.locations import delete
+
+    store = str(tmp_path / "store")
+    sweep(store, executor="inline")
+    whole = files(store)
+    run_id = min(path.split("/")[2] for path in whole if path.startswith("checkpoints/"))
+    hurt = Path(Layout(store).checkpoint(NAME, run_id, 30))
+    data = bytearray(hurt.read_bytes())
+    data[-5] ^= 1
+    hurt.write_bytes(data)
+    delete(Layout(store).commits(NAME, run_id))
+    delete(Layout(store).run_store(NAME, run_id))
+    with pytest.raises(SweepFailed, match=rf"(?s)1 of 2 runs failed.*DamagedCheckpoint: run {run_id} step 30"):
+        sweep(store, executor="inline")
+    sweep(store, executor="inline")
+    healed = files(store)
+    weights = [path for path in whole if path.endswith(".safetensors") and "/state/" not in path]
+    results = [path for path in whole if "/c/" in path]
+    assert weights and results
+    assert [path for path in weights + results if whole[path] != healed.get(path)] == []
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
+    from flows.runtime import Resources
+
+    outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], resources=Resources(gpus=0.5))
+    manifest = next((tmp_path / "store").rglob("manifest.json")).read_text()
+    assert len(outcome["ran"]) == 1
+    assert json.loads(manifest)["device"] in ("cpu", "cuda")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    from flows.runtime import NotEnoughResources, Resources
+
+    store = tmp_path / "store"
+    with pytest.raises(NotEnoughResources, match="gpus=3 asked for each unit, the Ray cluster has 2"):
+        sweep(str(store), resources=Resources(gpus=3))
+    assert not (store / "checkpoints").exists()
+    outcome = sweep(str(store), weight_decays=[1.0], resources=Resources(gpus=3, cpu_if_no_gpu=True))
+    assert len(outcome["ran"]) == 1

@@ -1,0 +1,71 @@
+"""A whole sweep by the command, on an S3 server that checks credentials, and back into plain xarray."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+from pipelines import NAME, SMOKE, call
+from servers import S3Server
+
+from storage.locations import Layout
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def swept(s3_store: str, tmp_path: Path) -> tuple[str, str]:
+    """A store with the smoke sweep, and all that the command printed, debug logs and all."""
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store, "--verbose", env=home)
+    assert result.returncode == 0, result.stderr
+    return s3_store, result.stdout + result.stderr
+
+
+def test_a_sweep_goes_to_object_storage_and_is_read_back(
+    swept: tuple[str, str], s3_server: S3Server, tmp_path: Path
+) -> None:
+    store, printed = swept
+    cube = Layout(store).cube(SMOKE)
+    assert cube in printed.replace("\n", "")
+    layers = xr.open_datatree(cube, engine="zarr")["layers"].to_dataset()
+    assert np.isfinite(layers.effective_rank).all()
+    assert sorted(layers.weight_decay.values) == [0.0, 1.0]
+    _no_secret_anywhere(store, printed, s3_server, tmp_path / "prefect")
+    with s3_server.counted() as requests:
+        again = call("run", NAME, "--preset", "smoke", "--store", store, env={"PREFECT_HOME": str(tmp_path / "p2")})
+    assert again.returncode == 0
+    temporary = [request for request in requests if ".probe-" in request or "specdyn.json" in request]
+    temporary += [request for request in requests if request.startswith("POST") and "delete" in request]
+    assert [r for r in requests if not r.startswith(("GET", "HEAD")) and r not in temporary] == []
+
+
+def _no_secret_anywhere(store: str, printed: str, server: S3Server, prefect_home: Path) -> None:
+    """The secret key is in no object, no output and nothing that Prefect keeps."""
+    secret = server.secret_key.encode()
+    assert secret not in printed.encode()
+    objects = fsspec.filesystem("s3")
+    kept = [data for path in objects.find(store) if isinstance(data := objects.cat_file(path), bytes)]
+    assert len(kept) > 50
+    kept += [path.read_bytes() for path in prefect_home.rglob("*") if path.is_file()]
+    database = sqlite3.connect(prefect_home / "prefect.db")
+    kept.append("\n".join(database.iterdump()).encode())
+    database.close()
+    assert not [data for data in kept if secret in data]
+
+
+def test_without_credentials_the_sweep_is_refused(s3_store: str) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del os.environ[name]
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store)
+    assert result.returncode == 2
+    assert "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in result.stderr.replace("\n", " ")
+
+
+def test_with_wrong_credentials_the_sweep_is_refused(s3_store: str) -> None:
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store, env={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    assert result.returncode == 2
+    assert "error:" in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,136 @@
+"""What holds for the decomposition of any matrix, by any driver."""
+
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from reference.spectra import matrix_with, orthonormal
+from torch import Tensor
+
+from tasks import decomposition
+from tasks.decomposition import GRAM_FLOOR, Factors, decompose
+
+EPS = 2.0**-23
+"""Of float32."""
+some = settings(max_examples=40, deadline=None)
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> Tensor:
+    """Square, tall, wide, 1 x N; well and ill conditioned, rank deficient, degenerate; of any magnitude."""
+    rows, columns = draw(st.integers(1, 24)), draw(st.integers(1, 24))
+    rank = min(rows, columns)
+    low = draw(st.sampled_from([1.0, 0.1, 1e-3, 2 * GRAM_FLOOR, GRAM_FLOOR / 2, 1e-12, 0.0]))
+    kind = draw(st.sampled_from(["spread", "last", "rest", "twins"]))
+    s = {
+        "spread": np.geomspace(1, max(low, 1e-30), rank),
+        "last": np.array([1.0] * (rank - 1) + [low]),
+        "rest": np.array([1.0] + [low] * (rank - 1)),
+        "twins": np.repeat(np.linspace(1, low, (rank + 1) // 2), 2)[:rank],
+    }[kind]
+    scale = draw(st.sampled_from([1.0, 1e-18, 1e15]))
+    return matrix_with(scale * s, rows, columns, draw(st.integers(0, 10_000)))
+
+
+entries = st.floats(-100, 100, width=32, allow_subnormal=False)
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
+plain = shapes.flatmap(lambda shape: arrays(np.float32, shape, elements=entries))
+any_matrix = matrices() | plain.map(torch.from_numpy)
+
+
+def check(w: Tensor, factors: Factors) -> None:
+    """Thin factors that are orthonormal, descending and multiply to the matrix."""
+    rows, columns = w.shape[-2:]
+    rank = min(rows, columns)
+    left, s, right = (part.double() for part in factors[:3])
+    assert left.shape == (*w.shape[:-2], rows, rank)
+    assert right.shape == (*w.shape[:-2], columns, rank)
+    assert s.shape == (*w.shape[:-2], rank)
+    identity = torch.eye(rank, dtype=torch.float64)
+    for vectors in (left, right):
+        assert float((vectors.mT @ vectors - identity).abs().max()) < 1e-5
+    assert bool((s >= 0).all())
+    assert bool((s.diff(dim=-1) <= 0).all())
+    largest = s[..., :1, None]
+    assert bool(((left * s.unsqueeze(-2)) @ right.mT - w.double()).abs().le(30 * EPS * largest).all())
+
+
+@some
+@given(any_matrix)
+def test_the_factors_are_orthonormal_descending_and_give_the_matrix_back(w: Tensor) -> None:
+    check(w, decompose(w))
+
+
+@some
+@given(any_matrix)
+def test_singular_values_are_those_of_numpy_in_float64(w: Tensor) -> None:
+    expected = np.linalg.svd(w.double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(decompose(w).s, expected, rtol=0, atol=20 * EPS * expected[0])
+
+
+@some
+@given(any_matrix)
+def test_the_transpose_has_the_same_values_and_the_vectors_exchanged(w: Tensor) -> None:
+    one, other = decompose(w), decompose(w.T.contiguous())
+    torch.testing.assert_close(one.s, other.s, rtol=0, atol=20 * EPS * float(one.s[0]))
+    check(w, Factors(other.right, other.s, other.left, other.driver))
+
+
+@some
+@given(any_matrix, st.integers(-20, 20), st.booleans())
+def test_scaling_scales_the_singular_values(w: Tensor, power: int, negative: bool) -> None:
+    factor = (-1.0 if negative else 1.0) * 2.0**power
+    assume(bool(torch.isfinite(w * factor).all()))
+    assume(bool((((w * factor) / factor) == w).all()))
+    expected = decompose(w).s * abs(factor)
+    torch.testing.assert_close(decompose(w * factor).s, expected, rtol=0, atol=20 * EPS * float(expected[0]))
+
+
+@some
+@given(any_matrix, st.integers(0, 1000))
+def test_rotations_keep_the_singular_values(w: Tensor, seed: int) -> None:
+    rows, columns = w.shape
+    rotated = orthonormal(rows, rows, seed) @ w.double().numpy() @ orthonormal(columns, columns, seed + 1)
+    expected = decompose(w).s
+    found = decompose(torch.tensor(rotated, dtype=torch.float32)).s
+    torch.testing.assert_close(found, expected, rtol=0, atol=40 * EPS * float(expected[0]))
+
+
+@some
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000), st.booleans())
+def test_a_stack_is_decomposed_as_its_matrices_one_by_one(h: int, m: int, n: int, seed: int, deficient: bool) -> None:
+    s = np.linspace(1, 0.0 if deficient else 0.5, min(m, n))
+    stack = torch.stack([matrix_with((1 + i) * s, m, n, seed + i) for i in range(h)])
+    factors = decompose(stack)
+    check(stack, factors)
+    for i in range(h):
+        torch.testing.assert_close(factors.s[i], decompose(stack[i]).s, rtol=0, atol=20 * EPS * (1 + i))
+
+
+@some
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_the_zero_matrix_has_zero_values_and_orthonormal_vectors(rows: int, columns: int) -> None:
+    factors = decompose(torch.zeros(rows, columns))
+    assert not factors.s.any()
+    check(torch.zeros(rows, columns), factors)
+
+
+@some
+@given(st.integers(1, 12), st.integers(2, 5), st.integers(0, 1000), st.sampled_from([1.0, 1e-2, 2 * GRAM_FLOOR]))
+def test_the_gram_matrix_and_the_svd_agree(columns: int, aspect: int, seed: int, low: float) -> None:
+    w = matrix_with(np.geomspace(1, low, columns), columns * aspect, columns, seed)
+    by_gram = decompose(w)
+    with patch.object(decomposition, "GRAM_ASPECT", float("inf")):
+        by_svd = decompose(w)
+    names = [decomposition.DRIVERS[factors.driver] for factors in (by_gram, by_svd)]
+    assert names == ["gram_float64", "svd_float32"]
+    torch.testing.assert_close(by_gram.s, by_svd.s, rtol=0, atol=20 * EPS)
+    # The rounding of the entries alone moves vectors by eps / gap: compare those with a gap of 0.01.
+    gap = -torch.diff(by_svd.s, prepend=torch.tensor([2.0]), append=torch.tensor([0.0]))
+    clear = torch.minimum(gap[:-1], gap[1:]) > 1e-2
+    for ours, theirs in ((by_gram.left, by_svd.left), (by_gram.right, by_svd.right)):
+        cosines = (ours * theirs).sum(dim=0).abs()[clear]
+        torch.testing.assert_close(cosines, torch.ones_like(cosines), rtol=0, atol=1e-5)

@@ -1,0 +1,110 @@
+"""What is written into run stores is read from them and from the cube, however it was cut."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from run_stores import VARIABLES, layout_of, part, values_of, write_member
+
+from storage import cube
+from storage.checkpoints import pack, unpack
+from storage.cube import write_cube
+from storage.query import open_results
+from storage.results import RunLayout, allocate, blocks_of, write_block
+from storage.schema import Variable
+
+STEPS = st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True).map(sorted)
+NAMES = st.text("abcdefgh.0123", min_size=1, max_size=6)
+SHAPES = st.dictionaries(NAMES, st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=4)
+CHUNKS = st.dictionaries(st.sampled_from(["layer", "step", "rank"]), st.integers(1, 50))
+
+
+@st.composite
+def layouts(draw: st.DrawFn, run_id: str = "aaa") -> RunLayout:
+    """A layout of any steps and layers, with any inner chunks asked of the cube."""
+    chunks = draw(CHUNKS)
+    singular = Variable(dims=("layer", "step", "rank"), long_name="singular value", chunks=chunks)
+    variables = {**VARIABLES, "singular_value": singular}
+    kept = draw(st.sets(st.sampled_from(list(variables)), min_size=1))
+    return layout_of(
+        steps=draw(STEPS),
+        shapes=draw(SHAPES),
+        variables={name: variables[name] for name in variables if name in kept},
+        run_id=run_id,
+    )
+
+
+@given(steps=STEPS)
+def test_blocks_cut_the_steps_without_loss(steps: list[int]) -> None:
+    blocks = blocks_of(tuple(steps))
+    assert [step for block in blocks for step in block] == steps
+    assert all(blocks)
+
+
+@given(layout=layouts(), draw=st.data())
+def test_a_run_store_holds_what_was_written_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, layout: RunLayout, draw: st.DataObject
+) -> None:
+    url = str(tmp_path_factory.mktemp("run") / "run.zarr")
+    values = values_of(layout)
+    for steps in draw.draw(st.permutations(layout.blocks())):
+        allocate(url, layout)
+        write_block(url, layout, steps, part(layout, values, steps))
+    tree = open_results(url)
+    for name, variable in layout.variables.items():
+        found = tree[f"{variable.group}/{name}"]
+        assert found.dims == variable.dims
+        np.testing.assert_array_equal(found, values[name])
+
+
+@given(first=layouts("first"), second=layouts("second"), small=st.sampled_from([0, 200, 10**9]))
+def test_the_cube_holds_every_run_at_its_labels_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, first: RunLayout, second: RunLayout, small: int
+) -> None:
+    store = str(tmp_path_factory.mktemp("store"))
+    written = {layout.attributes["run_id"]: (layout, values_of(layout, i)) for i, layout in enumerate((first, second))}
+    members = [write_member(store, layout, values, seed=i) for i, (layout, values) in enumerate(written.values())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cube, "SMALL", small)
+        write_cube(f"{store}/sweeps/both.zarr", members, {})
+    tree = open_results(f"{store}/sweeps/both.zarr")
+    for run, (layout, values) in written.items():
+        for name, variable in layout.variables.items():
+            whole = tree[f"{variable.group}/{name}"].sel(run=run)
+            labels: dict[str, Sequence[Any]] = {dim: layout.labels[dim] for dim in variable.dims}
+            np.testing.assert_array_equal(whole.sel(labels), values[name])
+            assert present(whole) == present(values[name])
+
+
+def present(values: Any) -> int:
+    """How many values are there: not NaN, and not 0 where 0 is `missing`."""
+    array = np.asarray(values)
+    return int(np.count_nonzero(array) if array.dtype.kind == "i" else np.count_nonzero(~np.isnan(array)))
+
+
+KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
+
+
+@given(
+    names=st.lists(NAMES, min_size=1, max_size=6, unique=True),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=6, max_size=6),
+    shape=st.lists(st.integers(0, 4), max_size=3),
+    body=st.dictionaries(st.text(max_size=5).filter(lambda key: key != "order"), st.integers() | st.text(max_size=5)),
+)
+def test_tensors_are_unpacked_as_they_were_packed(
+    names: list[str], kinds: list[torch.dtype], shape: list[int], body: dict[str, Any]
+) -> None:
+    tensors = {
+        name: (torch.arange(int(np.prod(shape))).reshape(shape) * (i + 1)).to(kind)
+        for i, (name, kind) in enumerate(zip(names, kinds, strict=False))
+    }
+    found, told = unpack(pack(tensors, body))
+    assert list(found) == names
+    assert told == body
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)

@@ -1,0 +1,188 @@
+"""Identity of a run: canonical JSON, run_id, refusals."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from models.data.modular_addition import ModularAddition
+from models.experiment import get_experiment, read_spec
+from models.nets.mlp import Mlp
+from models.nets.transformer import Transformer
+from models.run_spec import RunSpec, from_json, hyperparameters, to_json
+
+PAPER = get_experiment("modular_addition").preset("paper").spec
+CANONICAL = (
+    '{"beta2":0.98,"data":{"type":"ModularAddition"},"experiment":"modular_addition",'
+    '"net":{"type":"Transformer"},"steps":40000,"type":"RunSpec","weight_decay":1.0}'
+)
+
+
+def smallest(**settings: object) -> RunSpec:
+    least = {"experiment": "modular_addition", "net": Mlp(), "data": ModularAddition(), "steps": 1}
+    return RunSpec(**{**least, **settings})
+
+
+def test_the_run_id_of_the_paper_is_frozen() -> None:
+    # If this fails, a default or the canonical form has changed, and no stored run is found any more.
+    assert PAPER.run_id == "a61b41b4348f"
+
+
+def test_the_canonical_json_has_sorted_keys_and_no_defaults() -> None:
+    assert to_json(PAPER) == CANONICAL
+    assert PAPER.run_id == hashlib.sha256(CANONICAL.encode()).hexdigest()[:12]
+
+
+DEFAULTS = {
+    RunSpec: {
+        "batch_size": None,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "momentum": 0.0,
+        "schedule": "constant",
+        "warmup": 0,
+        "checkpoint_every": 100,
+        "early_checkpoints": 0,
+        "eval_batch_size": 16384,
+        "seed": 0,
+    },
+    Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},
+    Mlp: {"width": 100, "hidden_layers": 4},
+    ModularAddition: {"prime": 113, "train_fraction": 0.3, "mirrored_together": False},
+}
+"""Frozen: a default is left out of the run_id, so another one would give old runs a new meaning. Add, never change."""
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_defaults_are_frozen(kind: type) -> None:
+    found = {field.name: field.default for field in dataclasses.fields(kind)}
+    assert {name: value for name, value in found.items() if value is not dataclasses.MISSING} == DEFAULTS[kind]
+
+
+def test_a_default_written_out_keeps_the_run_id() -> None:
+    written = dataclasses.replace(
+        PAPER, net=Transformer(width=128, heads=4), data=ModularAddition(prime=113), learning_rate=0.001, seed=0
+    )
+    assert written.run_id == PAPER.run_id
+
+
+def test_a_new_field_at_its_default_keeps_the_run_id() -> None:
+    newer = dataclasses.make_dataclass(
+        "RunSpec",
+        [("clip", float, dataclasses.field(default=0.0))],
+        bases=(RunSpec,),
+        frozen=True,
+        slots=True,
+        kw_only=True,
+    )
+    fields = {field.name: getattr(PAPER, field.name) for field in dataclasses.fields(PAPER)}
+    assert newer(**fields).run_id == PAPER.run_id
+    assert newer(**fields, clip=1.0).run_id != PAPER.run_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"weight_decay": 0.1},
+        {"steps": 40_001},
+        {"optimizer": "sgd"},
+        {"batch_size": 512},
+        {"eval_batch_size": 512},
+        {"net": Transformer(layernorm=True)},
+        {"net": Mlp()},
+        {"data": ModularAddition(train_fraction=0.9)},
+        {"data": ModularAddition(mirrored_together=True)},
+    ],
+    ids=str,
+)
+def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
+    assert dataclasses.replace(PAPER, **changed).run_id != PAPER.run_id
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "same"),
+    [
+        ("weight_decay", 1, 1.0),
+        ("weight_decay", np.float64(0.25), 0.25),
+        ("weight_decay", np.float32(0.25), 0.25),
+        ("weight_decay", -0.0, 0.0),
+        ("learning_rate", 1, 1.0),
+        ("seed", np.int64(3), 3),
+        ("seed", 3.0, 3),
+        ("steps", 1e3, 1000),
+        ("batch_size", np.int32(7), 7),
+    ],
+    ids=str,
+)
+def test_equal_numbers_of_another_type_give_the_same_run(field: str, value: object, same: object) -> None:
+    run = smallest(**{field: value})
+    assert run.run_id == smallest(**{field: same}).run_id
+    assert type(getattr(run, field)) is type(same)
+
+
+def test_json_comes_back_as_the_same_spec() -> None:
+    run = smallest(net=Transformer(depth=2, layernorm=True), batch_size=32, schedule="cosine", warmup=3, seed=7)
+    assert read_spec(to_json(run), "modular_addition") == run
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_decay": -0.1}, r"weight_decay=-0\.1 is not allowed: expected a finite number of 0 or more"),
+        ({"weight_decay": float("nan")}, r"weight_decay=nan is not allowed: expected a finite number of 0 or more"),
+        ({"weight_decay": float("inf")}, r"weight_decay=inf is not allowed: expected a finite number of 0 or more"),
+        ({"learning_rate": 0.0}, r"learning_rate=0\.0 is not allowed: expected a finite number above 0"),
+        ({"learning_rate": "1e-3"}, r"learning_rate='1e-3' is not allowed: expected a number"),
+        ({"epsilon": 0.0}, r"epsilon=0\.0 is not allowed: expected a finite number above 0"),
+        ({"beta1": 1.0}, r"beta1=1\.0 is not allowed: expected a number in \[0, 1\)"),
+        ({"beta2": float("nan")}, r"beta2=nan is not allowed: expected a number in \[0, 1\)"),
+        ({"momentum": -1.0}, r"momentum=-1\.0 is not allowed"),
+        ({"steps": 0}, r"steps=0 is not allowed: expected an integer of 1 or more"),
+        ({"steps": 2.5}, r"steps=2\.5 is not allowed: expected an integer"),
+        ({"seed": -1}, r"seed=-1 is not allowed: expected a finite number of 0 or more"),
+        ({"seed": float("inf")}, r"seed=inf is not allowed: expected an integer"),
+        ({"batch_size": 0}, r"batch_size=0 is not allowed: expected None or 1 or more"),
+        ({"checkpoint_every": 0}, r"checkpoint_every=0 is not allowed: expected an integer of 1 or more"),
+        ({"eval_batch_size": 0}, r"eval_batch_size=0 is not allowed: expected an integer of 1 or more"),
+        ({"optimizer": "adamv"}, r"unknown optimizer 'adamv': known are adamw, sgd; did you mean 'adamw'\?"),
+        ({"optimizer": "lbfgs"}, r"unknown optimizer 'lbfgs': known are adamw, sgd$"),
+        ({"schedule": "cosin"}, r"unknown schedule 'cosin': .* did you mean 'cosine'\?"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_is_not_allowed_is_refused_by_name(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message):
+        smallest(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"type":"Mlp"}', "expected the JSON of a RunSpec, got that of Mlp"),
+        ('{"type":"Vgg"}', "unknown type in a run spec 'Vgg': known are Mlp, ModularAddition, RunSpec, Transformer"),
+        (json.dumps({**json.loads(CANONICAL), "weight_decay": -1}), "weight_decay=-1"),
+    ],
+)
+def test_json_that_is_no_run_spec_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_spec(text, "modular_addition")
+
+
+def test_a_kind_that_the_experiment_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown type in a run spec 'Transformer'"):
+        from_json(CANONICAL, {"ModularAddition": ModularAddition})
+
+
+def test_hyperparameters_are_flat_and_typed_as_declared() -> None:
+    flat = hyperparameters(smallest(weight_decay=1, batch_size=None))
+    assert flat["architecture"] == "Mlp"
+    assert (flat["prime"], flat["hidden_layers"], flat["batch_size"]) == (113, 4, 0)
+    assert type(flat["weight_decay"]) is float
+    assert {"net", "data"}.isdisjoint(flat)

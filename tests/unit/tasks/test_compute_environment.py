@@ -1,0 +1,47 @@
+"""Device, threads and versions of this process."""
+
+from collections.abc import Iterator
+from importlib import metadata
+
+import pytest
+import torch
+
+from tasks.environment import pick_device, use_threads, versions
+
+
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """Put torch's process-wide settings back after a test."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+@pytest.mark.parametrize(("asked", "used"), [(1, 1), (2, 2), (0, 1)])
+def test_threads_are_those_asked_for_and_at_least_one(asked: int, used: int, settings: None) -> None:
+    use_threads(asked)
+    assert torch.get_num_threads() == used
+
+
+def test_computation_is_deterministic_and_in_full_float32(settings: None) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    use_threads(1)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_gpu_is_picked_where_torch_sees_one(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert pick_device().type == ("cuda" if there else "cpu")
+
+
+def test_versions_name_everything_that_a_number_depends_on() -> None:
+    found = versions()
+    assert set(found) == {"python", "torch", "numpy", "zarr", "xarray", "safetensors"}
+    assert found["numpy"] == metadata.version("numpy")

@@ -1,0 +1,117 @@
+"""Which driver decomposes what, what it refuses, and how exact the Gram matrix is at its limit."""
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from reference.spectra import matrix_with
+from torch import Tensor
+
+from tasks import decomposition
+from tasks.decomposition import DRIVERS, GRAM_FLOOR, Factors, NotFinite, decompose
+
+
+def driver(factors: Factors) -> str:
+    return DRIVERS[factors.driver]
+
+
+def orthogonality_error(vectors: Tensor) -> float:
+    v = vectors.double()
+    return float((v.mT @ v - torch.eye(v.shape[-1], dtype=v.dtype)).abs().max())
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "name"),
+    [
+        (20, 10, "gram_float64"),
+        (10, 20, "gram_float64"),
+        (19, 10, "svd_float32"),
+        (10, 19, "svd_float32"),
+        (10, 10, "svd_float32"),
+        (2, 1, "gram_float64"),
+        (1, 1, "svd_float32"),
+    ],
+)
+def test_the_driver_depends_on_the_aspect(rows: int, columns: int, name: str) -> None:
+    w = matrix_with(np.linspace(1, 0.5, min(rows, columns)), rows, columns)
+    assert driver(decompose(w)) == name
+
+
+@pytest.mark.parametrize("smallest", [0.0, 1e-8, 0.5 * GRAM_FLOOR])
+@pytest.mark.parametrize(("rows", "columns"), [(40, 8), (8, 40)])
+def test_a_spectrum_below_the_floor_goes_to_the_float64_svd(smallest: float, rows: int, columns: int) -> None:
+    factors = decompose(matrix_with([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, smallest], rows, columns))
+    assert driver(factors) == "svd_float64"
+    assert orthogonality_error(factors.left) < 1e-6
+    assert orthogonality_error(factors.right) < 1e-6
+
+
+def test_one_deficient_matrix_sends_its_stack_to_the_float64_svd() -> None:
+    stack = torch.stack([matrix_with([3, 2, 1], 12, 3), matrix_with([3, 2, 0], 12, 3)])
+    factors = decompose(stack)
+    assert driver(factors) == "svd_float64"
+    assert orthogonality_error(factors.left) < 1e-6
+
+
+@pytest.mark.parametrize("rows", [8, 64, 512])
+@pytest.mark.parametrize("spectrum", ["geometric", "one small", "all but one small", "linear"])
+def test_vectors_of_the_gram_matrix_are_orthonormal_down_to_its_floor(spectrum: str, rows: int) -> None:
+    n, low = rows // 4, 1.1 * GRAM_FLOOR
+    s = {
+        "geometric": np.geomspace(1, low, n),
+        "one small": np.array([1.0] * (n - 1) + [low]),
+        "all but one small": np.array([1.0] + [low] * (n - 1)),
+        "linear": np.linspace(1, low, n),
+    }[spectrum]
+    factors = decompose(matrix_with(s, rows, n))
+    assert driver(factors) == "gram_float64"
+    assert orthogonality_error(factors.left) < 1e-5
+    assert orthogonality_error(factors.right) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["svd_float32", "gram_float64", "svd_float64"])
+def test_a_driver_that_does_not_converge_is_followed_by_the_float64_svd(name: str) -> None:
+    w = matrix_with([3.0, 2.0, 1.0], 3 if name == "svd_float32" else 12, 3)
+    failing = torch.linalg.LinAlgError("did not converge")
+    real = torch.linalg.svd
+
+    def svd(matrix: Tensor, full_matrices: bool) -> object:
+        if matrix.dtype == torch.float32:
+            raise failing
+        return real(matrix, full_matrices=full_matrices)
+
+    with patch.object(torch.linalg, "svd", svd), patch.object(torch.linalg, "eigh", side_effect=failing):
+        factors = decompose(w)
+    assert driver(factors) == "svd_float64"
+    np.testing.assert_allclose(factors.s, [3, 2, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 6, 2)])
+def test_a_matrix_that_is_not_finite_is_refused_by_name(bad: float, shape: tuple[int, ...]) -> None:
+    w = torch.ones(shape)
+    w.view(-1)[[1, -1]] = bad
+    with pytest.raises(NotFinite, match=r"^run abc step 7 layer fc\.weight: 2 of (12|24) entries are NaN or infinite"):
+        decompose(w, "run abc step 7 layer fc.weight")
+
+
+def test_a_wide_matrix_is_decomposed_as_its_transpose() -> None:
+    w = matrix_with([5, 4, 3, 2, 1], 5, 17)
+    wide, tall = decompose(w), decompose(w.T.contiguous())
+    assert wide.left.shape == (5, 5)
+    assert wide.right.shape == (17, 5)
+    for ours, theirs in ((wide.left, tall.right), (wide.s, tall.s), (wide.right, tall.left)):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_the_side_asked_for_is_given() -> None:
+    factors = decompose(torch.diag(torch.tensor([2.0, 1.0])) @ torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    torch.testing.assert_close(factors.vectors("left").abs(), torch.eye(2))
+    torch.testing.assert_close(factors.vectors("right").abs(), torch.eye(2).flip(0))
+
+
+def test_the_zero_of_the_drivers_means_missing() -> None:
+    # Integer results are 0 where nothing was computed.
+    assert DRIVERS[0] == "missing"
+    assert decomposition.decompose(torch.eye(2)).driver > 0

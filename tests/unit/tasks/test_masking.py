@@ -1,0 +1,95 @@
+"""Keeping half of the singular values (METHOD 4.5)."""
+
+import numpy as np
+import pytest
+import torch
+from reference.spectra import matrix_with
+from torch import Tensor, nn
+
+from models.matrices import Matrix, layers
+from tasks.decomposition import decompose
+from tasks.masking import keep_halves
+
+
+class Convolutions(nn.Module):
+    """A convolution, its transpose, a bias-free line of rank 1, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.tconv = nn.ConvTranspose2d(6, 4, (2, 3))
+        self.norm = nn.BatchNorm2d(4)
+        self.line = nn.Linear(5, 1, bias=False)
+        self.head = nn.Linear(4, 3)
+
+
+def halves(net: nn.Module, fraction: float = 0.5) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    weights = {name: tensor.detach() for name, tensor in net.state_dict().items()}
+    found = layers(net)
+    factors = {matrix.name: decompose(matrix.of(weights)) for matrix in found}
+    return weights, keep_halves(weights, found, factors, fraction)
+
+
+def values(matrix: Matrix, weights: dict[str, Tensor]) -> np.ndarray:
+    return np.linalg.svd(matrix.of(weights).double().numpy(), compute_uv=False)
+
+
+@pytest.mark.parametrize(("rank", "kept"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (14, 7)])
+def test_top_keeps_half_of_the_values_rounded_up_and_bottom_the_others(rank: int, kept: int) -> None:
+    s = np.linspace(2, 1, rank)
+    weights = {"a": matrix_with(s, rank + 2, rank), "last": torch.ones(2, 2)}
+    matrices = (Matrix(parameter="a"), Matrix(parameter="last"))
+    part = keep_halves(weights, matrices, {"a": decompose(weights["a"])})
+    top, bottom = (values(matrices[0], part[name]) for name in ("top", "bottom"))
+    np.testing.assert_allclose(top, [*s[:kept], *[0] * (rank - kept)], atol=1e-5)
+    np.testing.assert_allclose(bottom, [*s[kept:], *[0] * kept], atol=1e-5)
+
+
+@pytest.mark.parametrize(("fraction", "kept"), [(0.01, 1), (0.2, 1), (0.21, 2), (0.8, 4), (1.0, 5)])
+def test_the_number_kept_is_rounded_up_for_any_fraction(fraction: float, kept: int) -> None:
+    weights = {"a": matrix_with([5, 4, 3, 2, 1], 5, 9), "last": torch.ones(2, 2)}
+    matrices = (Matrix(parameter="a"), Matrix(parameter="last"))
+    top = keep_halves(weights, matrices, {"a": decompose(weights["a"])}, fraction)["top"]["a"]
+    assert int(torch.linalg.matrix_rank(top, rtol=1e-4)) == kept
+
+
+def test_convolutions_come_back_in_their_own_shape_with_half_of_their_values() -> None:
+    net = Convolutions()
+    weights, kept = halves(net)
+    for matrix, rank in zip(layers(net)[:2], (6, 4), strict=True):
+        s = values(matrix, weights)
+        assert len(s) == rank
+        for name, part in (("top", s[: rank // 2]), ("bottom", s[rank // 2 :])):
+            assert kept[name][matrix.parameter].shape == weights[matrix.parameter].shape
+            expected = [*part, *[0] * (rank - len(part))]
+            np.testing.assert_allclose(values(matrix, kept[name]), expected, atol=1e-5)
+    net.load_state_dict(kept["top"])
+
+
+def test_top_and_bottom_add_up_to_the_weights() -> None:
+    weights, kept = halves(Convolutions())
+    for name in ("conv.weight", "tconv.weight", "line.weight"):
+        total = kept["top"][name].double() + kept["bottom"][name].double()
+        # the difference is formed once in float32: half a unit in its last place
+        torch.testing.assert_close(total, weights[name].double(), rtol=0, atol=2.0**-24 * 0.5)
+
+
+def test_the_bottom_of_a_matrix_of_rank_limit_one_is_zero() -> None:
+    weights, kept = halves(Convolutions())
+    assert not kept["bottom"]["line.weight"].any()
+    torch.testing.assert_close(kept["top"]["line.weight"], weights["line.weight"])
+
+
+def test_the_last_layer_and_all_that_is_no_matrix_stay() -> None:
+    weights, kept = halves(Convolutions())
+    for part in kept.values():
+        assert list(part) == list(weights)
+        changed = {name for name in weights if not torch.equal(part[name], weights[name])}
+        assert changed - {"line.weight"} == {"conv.weight", "tconv.weight"}
+
+
+def test_the_weights_themselves_are_left_alone() -> None:
+    net = Convolutions()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    weights, _ = halves(net)
+    assert all(torch.equal(weights[name], before[name]) for name in before)
