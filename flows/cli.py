@@ -216,10 +216,9 @@ def report(
     ] = None,
 ) -> None:
     """Write the figures of a sweep and a page that explains them; print its summary table."""
-    from tasks.figures import write_report
-
     from flows.terminal import require_sweep, show_summary
     from storage.locations import Layout, normalise
+    from tasks.figures import write_report
 
     url, found = require_sweep(sweep, store)
     cube = Layout(url).cube(found.name)

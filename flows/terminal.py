@@ -8,8 +8,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from tasks.summary import HEADINGS as SUMMARY_HEADINGS
-from tasks.summary import sweep_table
 
 from flows.planning import Plan
 from flows.runtime import EXECUTORS
@@ -25,6 +23,8 @@ from storage.probe import Check, require_store
 from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
+from tasks.summary import HEADINGS as SUMMARY_HEADINGS
+from tasks.summary import sweep_table
 
 out, err = Console(), Console(stderr=True)
 

@@ -7,8 +7,6 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
-from tasks.figures import write_report
-from tasks.summary import markdown_table, sweep_table
 
 from flows.gathering import gather
 from flows.planning import Cell, Plan, make_plan
@@ -21,6 +19,8 @@ from storage.locations import Layout, exists, normalise
 from storage.probe import require_store
 from storage.query import open_results
 from storage.sweeps import extend_sweep
+from tasks.figures import write_report
+from tasks.summary import markdown_table, sweep_table
 
 REFRESH_SECONDS = 2.0
 
