@@ -35,9 +35,9 @@ def plan_summary(plan: Plan) -> str:
     total = len(plan.cells)
     if not plan.todo:
         return f"{plan.sweep.name}: all {total} runs are done; nothing to do"
+    time = f", about {duration(plan.seconds)} on one worker" if plan.seconds else ""
     return (
-        f"{plan.sweep.name}: {len(plan.todo)} of {total} runs to do, {size(plan.bytes)} of checkpoints to write, "
-        f"about {duration(plan.seconds)} on one worker"
+        f"{plan.sweep.name}: {len(plan.todo)} of {total} runs to do, {size(plan.bytes)} of checkpoints to write{time}"
     )
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -26,15 +27,19 @@ from tasks.analysis import analysis_names, get_analysis
 from tasks.summary import HEADINGS as SUMMARY_HEADINGS
 from tasks.summary import sweep_table
 
+UNBROKEN = 14
+"""Cells up to this length, such as a run_id, stay on one line in a narrow terminal."""
+
 out, err = Console(), Console(stderr=True)
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings."""
     out.print(f"[bold]{title}[/]", highlight=False, soft_wrap=True)
-    shown = Table()
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, heading in enumerate(headings):
+        widest = max((len(cells[column]) for cells in rows), default=0)
+        shown.add_column(heading, overflow="fold", no_wrap=len(heading) <= widest <= UNBROKEN)
     for cells in rows:
         shown.add_row(*cells)
     out.print(shown)
@@ -61,7 +66,8 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     since, failure = time.monotonic(), None
     err.print(f"{sweep.name}: starting Prefect and the {parameters['executor']} executor", highlight=False)
     try:
-        weight_decay_sweep(**parameters)
+        ran = weight_decay_sweep(**parameters)["ran"]
+        err.print(_what_ran(len(ran), len(sweep.specs)), highlight=False)
     except SweepFailed as error:
         failure = error
     cube = Layout(store).cube(sweep.name)
@@ -72,6 +78,12 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     if failure:
         err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
     return failure is None
+
+
+def _what_ran(ran: int, asked: int) -> str:
+    if not ran:
+        return f"all {asked} runs were done before: nothing to do"
+    return f"{ran} of {asked} runs were made, the others were there"
 
 
 def _quieten() -> None:

@@ -17,11 +17,11 @@ HEADINGS: tuple[str, ...] = (
     "weight decay",
     "seed",
     "run",
-    "final train error (%)",
-    "final val error (%)",
-    "grokking (step)",
-    "effective rank at start (/ rank)",
-    "effective rank at end (/ rank)",
+    "train error (%)",
+    "val error (%)",
+    "groks at step",
+    "eff. rank at start",
+    "eff. rank at end",
 )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tasks.one_pass
 from models.experiment import get_experiment
+from models.nets.transformer import TransformerNet
 from models.run_spec import RunSpec
 from storage import results
 from storage.checkpoints import Manifest, read_checkpoint
@@ -40,6 +41,7 @@ class Counter:
 
 def rows() -> list[tuple[str, str, str, str, str]]:
     """Decompositions a checkpoint, and CPU seconds with and without evaluating the networks."""
+    torch.manual_seed(0)
     use_threads(1)
     preset = get_experiment("modular_addition").preset("demo").spec
     spec = dataclasses.replace(preset, steps=500, checkpoint_every=50, weight_decay=1.0)
@@ -103,9 +105,9 @@ def analyse_into(target: str, spec: RunSpec, store: str, *rest: object) -> None:
 def naive_pass(
     spec: RunSpec, store: str, manifest: Manifest, steps: tuple[int, ...], svd: Counter, evaluated: bool
 ) -> None:
-    """Agreement, alignment and pruning, each with float32 SVDs of its own (METHOD 7: 26 and 2 stacks)."""
+    """Agreement, alignment and pruning, each with float32 SVDs of its own: 26, and 2 stacks, a checkpoint."""
     experiment = get_experiment(spec.experiment)
-    net = experiment.net(spec)
+    net = every_position(spec)
     body = anatomy(experiment, spec, net)
     evaluate = Evaluator(experiment, spec, net, experiment.load_data(spec), torch.device("cpu"))
     entries = {entry.step: entry for entry in manifest.checkpoints}
@@ -127,6 +129,19 @@ def naive_pass(
         if evaluated:
             for variant in variants:
                 evaluate(variant)
+
+
+class EveryPosition(TransformerNet):
+    """The network evaluated as one would first: all positions, of which the last is used."""
+
+    def forward(self, tokens: Tensor, last_only: bool = True) -> Tensor:
+        """Logits of the last position."""
+        return super().forward(tokens, last_only=False)[:, -1]
+
+
+def every_position(spec: RunSpec) -> TransformerNet:
+    """The spec's network without the shortcut of computing the last position alone."""
+    return EveryPosition(spec.net, vocabulary=spec.data.prime + 1, length=3)
 
 
 def pruned(weights: Matrices, matrices: tuple[tasks.one_pass.Matrix, ...], top: bool, svd: Counter) -> Matrices:

@@ -89,7 +89,7 @@ ROW = Row(
 )
 def test_a_run_that_never_groks_is_told_from_one_that_was_not_measured(changes: dict[str, float], groks: str) -> None:
     cells = dict(zip(HEADINGS, dataclasses.replace(ROW, **changes).cells, strict=True))
-    assert cells["grokking (step)"] == groks
+    assert cells["groks at step"] == groks
 
 
 def test_the_table_is_markdown_with_a_cell_for_each_heading() -> None:
