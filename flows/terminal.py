@@ -94,7 +94,9 @@ def _quieten() -> None:
 
 def _show_places(store: str, sweep: str, cube: str) -> None:
     out.print(f"results      {cube}", highlight=False, soft_wrap=True)
-    out.print(f"figures      {Layout(store).report(sweep)}/index.html", highlight=False, soft_wrap=True)
+    page = f"{Layout(store).report(sweep)}/index.html"
+    if locations.exists(page):
+        out.print(f"figures      {page}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {store}/checkpoints", highlight=False, soft_wrap=True)
     out.print("open them    from storage.query import open_results", highlight=False)
     out.print(f'             results = open_results("{cube}")', highlight=False, soft_wrap=True)

@@ -115,14 +115,17 @@ def _submit(cell: Cell, plan: Plan, executor: Executor, progress: SweepProgress)
 
 
 def _first_failure(futures: list[PrefectFuture[Any]]) -> str:
+    """Why the first stage that did not complete did not; empty where all did."""
     for future in futures:
-        if future.state.is_failed() or future.state.is_crashed():
-            try:
-                future.result()
-            except Exception as error:  # noqa: BLE001 - any failure of a cell goes into the table
-                return f"{type(error).__name__}: {error}"
-        if not future.state.is_completed():
-            return f"did not run: {future.state.name}"
+        future.wait()  # takes the state from the stage itself; until then it is asked of the server, which lags
+        state = future.state
+        if state.is_completed():
+            continue
+        try:
+            future.result()
+        except Exception as error:  # noqa: BLE001 - any failure of a cell goes into the table
+            return f"{type(error).__name__}: {error}"
+        return f"did not run: {state.name}"
     return ""
 
 
