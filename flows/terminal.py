@@ -83,7 +83,7 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
 def _what_ran(ran: int, asked: int) -> str:
     if not ran:
         return f"all {asked} runs were done before: nothing to do"
-    return f"{ran} of {asked} runs were made, the others were there"
+    return f"{ran} runs were made" + (f", the other {asked - ran} were there" if ran < asked else "")
 
 
 def _quieten() -> None:
