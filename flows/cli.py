@@ -150,14 +150,11 @@ def plan(
     from flows.planning import make_plan
     from flows.sweep import make_sweep
     from flows.terminal import show_plan
-    from storage.locations import normalise
     from storage.probe import require_store
 
     decays, of_seeds = numbers(weight_decays, float, "weight_decays"), numbers(seeds, int, "seeds")
     chosen = make_sweep(experiment, preset, decays, of_seeds, sweep, words(analyses))
-    url = normalise(store)
-    require_store(url)
-    show_plan(make_plan(chosen, url))
+    show_plan(make_plan(chosen, require_store(store)))
 
 
 @app.command("list")

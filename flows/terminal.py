@@ -55,9 +55,8 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow, then print its summary and where everything lies; False where cells failed."""
     grid = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses")
     sweep = make_sweep(**{field: parameters[field] for field in grid})
-    store = locations.normalise(parameters["store"])
     require_known("executor", parameters["executor"], EXECUTORS)
-    require_store(store)
+    store = require_store(parameters["store"])
     if not verbose:
         _quieten()
     # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
@@ -144,8 +143,7 @@ def list_sweeps(store: str) -> None:
 
 def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
     """The store's URL and its sweep of that name; ValueError lists those it has."""
-    url = locations.normalise(store)
-    require_store(url)
+    url = require_store(store)
     record = read_sweep(url, name)
     if record is None:
         raise ValueError(f"unknown sweep {name!r} in {url}: known are {', '.join(sweep_names(url)) or 'none'}")
@@ -154,8 +152,7 @@ def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
 
 def show_run(prefix: str, store: str) -> None:
     """Print the spec, the checkpoints and the end of one run."""
-    url = locations.normalise(store)
-    require_store(url)
+    url = require_store(store)
     experiment, run_id = _find_run(prefix, url)
     manifest = read_manifest(url, experiment, run_id)
     if manifest is None:

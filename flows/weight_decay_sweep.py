@@ -15,7 +15,7 @@ from flows.runtime import Executor, Resources, open_executor
 from flows.stages import analyse_run, train_run
 from flows.sweep import Sweep, make_sweep
 from flows.tables import plan_markdown, plan_summary
-from storage.locations import Layout, exists, normalise
+from storage.locations import Layout, exists
 from storage.probe import require_store
 from storage.query import open_results
 from storage.sweeps import extend_sweep
@@ -68,8 +68,7 @@ def weight_decay_sweep(
         dry_run: Only show what would run.
     """
     chosen = make_sweep(experiment, preset, weight_decays, seeds, sweep, analyses)
-    store = normalise(store)
-    require_store(store)
+    store = require_store(store)
     plan = make_plan(chosen, store)
     create_markdown_artifact(plan_markdown(plan), key="plan", description=f"Plan of {chosen.name}")
     log = get_run_logger()
@@ -139,7 +138,7 @@ def finish(sweep: Sweep, store: str, report: bool) -> dict[str, Any]:
     """Gather the finished runs into the cube, write the report, show the summary as an artifact."""
     cube, built = gather(sweep, store)
     outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
-    if not built and not _has_cube(cube):
+    if not built and not exists(f"{cube}/zarr.json"):
         return outcome
     rows = sweep_table(open_results(cube))
     create_markdown_artifact(
@@ -153,7 +152,3 @@ def finish(sweep: Sweep, store: str, report: bool) -> dict[str, Any]:
         page = f"{folder}/index.html"
         outcome["report"] = page if not built and exists(page) else write_report(cube, folder)[0]
     return outcome
-
-
-def _has_cube(url: str) -> bool:
-    return exists(f"{url}/zarr.json")

@@ -39,8 +39,8 @@ Trial = Callable[[str], tuple[str, str]]
 """Tries something below a folder; gives detail and advice, raises StoreError where it fails."""
 
 
-def require_store(store: str) -> None:
-    """Raise StoreError unless the store can be read and written and its layout is not newer than ours.
+def require_store(store: str) -> str:
+    """The store's normalised URL; StoreError unless it can be read and written and its layout is not newer than ours.
 
     Writes the store's version where it has none; takes seconds at most, also where nothing answers.
     """
@@ -55,6 +55,7 @@ def require_store(store: str) -> None:
     finally:
         locations.delete(folder)
     locations.create(version, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
+    return store
 
 
 def probe(store: str) -> list[Check]:
