@@ -19,7 +19,7 @@ def finished_specs(sweep: Sweep, store: str) -> list[RunSpec]:
     """Specs of the whole sweep, over all calls that extended it, whose analyses are there."""
     record = read_sweep(store, sweep.name)
     specs = sweep_of(record).specs if record else sweep.specs
-    steps = schedule(specs[0])
+    steps = schedule(specs[0], store)
     return [spec for spec in specs if look_at(sweep, store, spec, steps).state == "done"]
 
 

@@ -1,6 +1,6 @@
 """What a sweep needs, what the store has of it, and what is left to do; read from the store alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,14 +63,19 @@ class Plan:
 
 
 def missing_blocks(sweep: Sweep, store: str, spec: RunSpec, steps: Block) -> dict[Block, tuple[str, ...]]:
-    """Blocks of the run's checkpoints that lack analyses; one listing an analysis."""
-    versions = {name: get_analysis(name).version for name in sweep.analyses}
-    there = committed(Layout(store).commits(spec.experiment, spec.run_id), versions)
-    lacking = {
+    """Blocks of the run's checkpoints that lack analyses of the sweep."""
+    return lacking(Layout(store).commits(spec.experiment, spec.run_id), steps, sweep.analyses)
+
+
+def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
+    """Blocks of a run's steps that have no marker of some analyses, and these; one listing an analysis."""
+    versions = {name: get_analysis(name).version for name in analyses}
+    there = committed(commits, versions)
+    missing = {
         block: tuple(name for name, version in versions.items() if marker(name, version, block) not in there)
         for block in blocks_of(steps)
     }
-    return {block: names for block, names in lacking.items() if names}
+    return {block: names for block, names in missing.items() if names}
 
 
 def look_at(sweep: Sweep, store: str, spec: RunSpec, steps: tuple[int, ...]) -> Cell:
@@ -104,7 +109,7 @@ def _unfinished(manifest: Manifest | None, written: int) -> State:
 def make_plan(sweep: Sweep, store: str, estimate: bool = True) -> Plan:
     """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time."""
     # Specs of one grid differ in weight decay and seed, which change neither schedule nor size.
-    steps = schedule(sweep.specs[0])
+    steps = schedule(sweep.specs[0], store)
     cells = tuple(look_at(sweep, store, spec, steps) for spec in sweep.specs)
     to_write = sum(cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train)
     seconds = _seconds(sweep, store, cells) if estimate else 0.0
@@ -116,7 +121,7 @@ def _seconds(sweep: Sweep, store: str, cells: tuple[Cell, ...]) -> float:
     if all(cell.state == "done" for cell in cells):
         return 0.0
     spec = sweep.specs[0]
-    rates = measure(spec)
+    rates = measure(spec, store)
     known = [cell for cell in cells if not cell.to_train]
     if known and (manifest := read_manifest(store, spec.experiment, known[0].spec.run_id)):
         rates = Rates(step=manifest.seconds / spec.steps, checkpoint=rates.checkpoint)

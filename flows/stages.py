@@ -1,21 +1,25 @@
 """Stages of a run as Prefect tasks: train, analyse; each asks the store first what is left to do."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from flows.planning import missing_blocks
+from flows.planning import Block, missing_blocks
 from flows.progress import SweepProgress
 from flows.runtime import Executor
 from flows.sweep import Sweep
-from models.run_spec import RunSpec
+from models.experiment import get_experiment
+from models.run_spec import RunSpec, hyperparameters, to_json
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
 from storage.locations import Layout, delete
+from tasks.anatomy import Anatomy, anatomy, run_layout
 from tasks.decomposition import NotFinite
-from tasks.one_pass import analyse_block, decompose_final, run_layout
+from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
+from tasks.series import RunSeries
 from tasks.training import Diverged, train
 
 FINAL = (DamagedCheckpoint, Diverged, NotFinite, ValueError, TypeError)
@@ -62,26 +66,56 @@ def analyse_run(
     missing = missing_blocks(sweep, store, spec, manifest.steps)
     if not missing:
         return f"{label}: nothing left to analyse"
-    layout = run_layout(spec, manifest.steps, sweep.analyses)
-    results.allocate(Layout(store).run_store(spec.experiment, spec.run_id), layout)
-    made: list[int] = []
-
-    def done(block: tuple[tuple[int, ...], int]) -> None:
-        made.append(block[1])
-        progress.analysed(len(block[0]))
-
+    where = Layout(store)
+    attributes = {"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)}
+    body, metrics = anatomy(spec), get_experiment(spec.experiment).metrics(spec)
+    target = Target(
+        url=where.run_store(spec.experiment, spec.run_id),
+        commits=where.commits(spec.experiment, spec.run_id),
+        layout=run_layout(body, manifest.steps, sweep.analyses, metrics, attributes),
+    )
+    results.allocate(target.url, target.layout)
     try:
-        final = executor.start(decompose_final, spec, store, manifest)
-        calls = [(spec, store, manifest, layout, block, names, final) for block, names in missing.items()]
-        executor.run_all(_analyse_block, calls, done)
+        made = analyse_blocks(RunSeries(store=store, manifest=manifest), body, target, missing, executor, progress)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))
         # Other bits may come out of training it again elsewhere: nothing analysed of it counts any more.
-        delete(Layout(store).commits(spec.experiment, spec.run_id))
+        delete(where.commits(spec.experiment, spec.run_id))
         raise
-    return f"{label}: {sum(made)} decompositions in {len(missing)} blocks"
+    return f"{label}: {made} decompositions in {len(missing)} blocks"
 
 
-def _analyse_block(*args: Any) -> tuple[tuple[int, ...], int]:
+def analyse_blocks(
+    series: RunSeries,
+    body: Anatomy,
+    target: Target,
+    missing: Mapping[Block, tuple[str, ...]],
+    executor: Executor,
+    progress: SweepProgress,
+) -> int:
+    """Analyse blocks as units; no checkpoint is decomposed twice among them. Gives the decompositions made."""
+    anchors = {step: executor.start(decompose_step, series, body, step) for step in anchor_steps(series.steps, missing)}
+    made = [len(anchors) * len(body.matrices)]
+
+    def done(block: tuple[Block, int]) -> None:
+        made.append(block[1])
+        progress.analysed(len(block[0]))
+
+    calls = [
+        (
+            series,
+            body,
+            target,
+            block,
+            names,
+            *(anchors[step] for step in needed(series.steps, block) if step in anchors),
+        )
+        for block, names in missing.items()
+    ]
+    executor.run_all(_analyse_block, calls, done)
+    return sum(made)
+
+
+def _analyse_block(*args: Any) -> tuple[Block, int]:
     """A block's steps and the decompositions it took; a unit."""
-    return args[4], analyse_block(*args)
+    return args[3], analyse_block(*args)

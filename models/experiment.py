@@ -2,10 +2,11 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,23 +17,42 @@ from models.run_spec import RunSpec, from_json
 
 
 class Examples(NamedTuple):
-    """Inputs and targets of one split, aligned along their first axis."""
+    """Inputs and targets of one split, aligned along their first axis; sequences padded to one length."""
 
     inputs: Tensor
     targets: Tensor
+    lengths: Tensor | None = None
+    """Of sequences: the length of each input, whose second axis is time."""
 
     def to(self, device: torch.device) -> "Examples":
         """The same examples on a device."""
-        return Examples(self.inputs.to(device), self.targets.to(device))
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return Examples(self.inputs.to(device), self.targets.to(device), lengths)
+
+    def take(self, chosen: Tensor | slice) -> "Examples":
+        """Some of the examples as a batch; sequences are padded no further than the longest of them."""
+        inputs, targets = self.inputs[chosen], self.targets[chosen]
+        if self.lengths is None:
+            return Examples(inputs, targets)
+        lengths = self.lengths[chosen]
+        return Examples(inputs[:, : int(lengths.max())], targets, lengths)
+
+    def batches(self, size: int) -> Iterator["Examples"]:
+        """The examples in order, that many at a time; the last, smaller batch is kept."""
+        for start in range(0, len(self.targets), size):
+            yield self.take(slice(start, start + size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A number measured on a batch: a scalar tensor from outputs and targets."""
+    """A number measured on a batch of outputs and the examples they belong to."""
 
-    of: Callable[[Tensor, Tensor], Tensor]
+    of: Callable[[Tensor, Examples], Tensor]
+    """A scalar; where `pooled`, the two numbers (sum, count)."""
     long_name: str
     units: str = "1"
+    pooled: bool = False
+    """Sum over all batches divided by the count over all batches, instead of the mean over batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +76,14 @@ class Experiment:
     presets: Mapping[str, Preset]
     build_net: Callable[[RunSpec], nn.Module]
     """An initialised network on the CPU; called with torch's generator seeded by the spec."""
-    load_data: Callable[[RunSpec], dict[str, Examples]]
-    """Examples of the splits `train` and `val`."""
-    loss: Callable[[RunSpec, Tensor, Tensor], Tensor]
+    examples: Callable[[RunSpec, Mapping[str, np.ndarray]], dict[str, Examples]]
+    """Examples of the splits `train` and `val`, made from the arrays of the prepared data set."""
+    loss: Callable[[RunSpec, Tensor, Examples], Tensor]
+    """Scalar loss of a batch from the network's outputs. What is drawn at random comes from torch's generator."""
     metrics: Callable[[RunSpec], dict[str, Metric]]
     layer_pairs: Callable[[RunSpec, nn.Module], tuple[LayerPair, ...]]
+    dataset: Callable[[RunSpec], tuple[str, str] | None] = lambda spec: None
+    """Name and variant of the data set that `examples` needs; None where it is made from nothing."""
     deviations: tuple[str, ...] = field(default=())
     """Where presets differ from the paper, in a sentence each."""
 

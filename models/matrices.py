@@ -1,16 +1,19 @@
-"""From a network's parameters to named matrices, and the pairs of layers that feed one another.
+"""From parameters to named matrices, and the pairs of layers that feed one another (METHOD 0, 4.4).
 
 Shapes: M rows (output directions), N columns (input directions), H heads.
 """
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
 Vectors = Literal["left", "right"]
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +22,15 @@ class Matrix:
 
     parameter: str
     transposed: bool = False
-    """Swap the first two axes before flattening (transposed convolutions, METHOD 0)."""
+    """Swap the first two axes before flattening: transposed convolutions."""
     part: str = ""
-    """Name of the block of rows taken, empty for the whole parameter."""
+    """Name of the block of rows or columns taken, empty for the whole parameter."""
     rows: tuple[int, int] | None = None
+    columns: tuple[int, int] | None = None
     heads: int = 0
-    """Split the rows into that many blocks, decomposed as a stack; 0 is no split."""
+    """Split into that many blocks, decomposed as a stack; 0 is no split."""
+    split: Literal["rows", "columns"] = "rows"
+    """What the heads divide."""
 
     @property
     def name(self) -> str:
@@ -32,52 +38,147 @@ class Matrix:
         return f"{self.parameter}[{self.part}]" if self.part else self.parameter
 
     def of(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """The matrix (M, N), or the stack (H, M/H, N), as a view of the weights where possible."""
+        """The matrix (M, N), or the stack (H, M/H, N) or (H, M, N/H), as a view of the weights where possible."""
         w = weights[self.parameter]
         w_MN = (w.transpose(0, 1) if self.transposed else w).flatten(1)
         if self.rows is not None:
             w_MN = w_MN[self.rows[0] : self.rows[1]]
-        return w_MN.unflatten(0, (self.heads, -1)) if self.heads else w_MN
+        if self.columns is not None:
+            w_MN = w_MN[:, self.columns[0] : self.columns[1]]
+        if not self.heads:
+            return w_MN
+        if self.split == "rows":
+            return w_MN.unflatten(0, (self.heads, -1))
+        return w_MN.unflatten(1, (self.heads, -1)).transpose(0, 1)
+
+    def shape(self, of_parameter: tuple[int, ...]) -> tuple[int, int]:
+        """(M, N) of the matrix, one head's where it is split, without the weights."""
+        first, second, *rest = of_parameter
+        m, n = (second, first) if self.transposed else (first, second)
+        n *= math.prod(rest)
+        m = self.rows[1] - self.rows[0] if self.rows else m
+        n = self.columns[1] - self.columns[0] if self.columns else n
+        if not self.heads:
+            return m, n
+        return (m // self.heads, n) if self.split == "rows" else (m, n // self.heads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPair:
-    """Two matrices compared by |reader vectors . writer vectors|: what one writes, the other reads."""
+    """Two matrices compared by |reader vectors . writer vectors|: what one writes, the other reads.
+
+    Long vectors are cut into parts that are compared one by one: a reading convolution's right vectors by kernel
+    position, a writing LSTM's left vectors by gate. The parts are not normalised again.
+    """
 
     writer: Matrix
     reader: Matrix
     writer_vectors: Vectors = "left"
     reader_vectors: Vectors = "right"
+    positions: int = 1
+    """Kernel positions of the reader, the fast axis of its right vectors."""
+    gates: int = 1
+    """Gates of the writer, the slow axis of its left vectors."""
+    shown: int = 0
+    """The part that stands for the pair: the centre position, or gate g of i, f, g, o."""
 
     @property
     def name(self) -> str:
         """Names of writer and reader, in the order of the data's way."""
         return f"{self.writer.name} -> {self.reader.name}"
 
+    @property
+    def parts(self) -> int:
+        """Kernel positions or gates, 1 where vectors are compared whole."""
+        return max(self.positions, self.gates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What becomes of a tensor of two or more dimensions: analysed in a named way, or skipped for a reason."""
+
+    parameter: str
+    shape: tuple[int, ...]
+    way: str = ""
+    """How it is made a matrix; empty where it is skipped."""
+    skipped: str = ""
+    """Why it is not analysed; empty where it is."""
+
+    @property
+    def matrix(self) -> Matrix:
+        """The whole parameter as a matrix."""
+        return Matrix(parameter=self.parameter, transposed=self.way == SWAPPED)
+
+
+PLAIN = "as it is"
+FLATTENED = "flattened to (out, in * kernel)"
+SWAPPED = "axes swapped, then flattened to (out, in * kernel)"
+
+
+def entry(parameter: str, shape: tuple[int, ...], transposed: bool = False) -> Entry:
+    """The way a parameter is made a matrix: by its number of dimensions, and whether its convolution is transposed."""
+    if 0 in shape:
+        return Entry(parameter=parameter, shape=shape, skipped="has no elements")
+    way = SWAPPED if transposed else FLATTENED if len(shape) > 2 else PLAIN
+    return Entry(parameter=parameter, shape=shape, way=way)
+
+
+def inventory(net: nn.Module) -> tuple[Entry, ...]:
+    """Every parameter and buffer of two or more dimensions, parameters in registration order, then buffers."""
+    swapped = {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, TRANSPOSED)}
+    parameters = [
+        entry(name, tuple(tensor.shape), transposed=name in swapped)
+        for name, tensor in net.named_parameters()
+        if tensor.ndim >= 2
+    ]
+    buffers = [
+        Entry(parameter=name, shape=tuple(tensor.shape), skipped="a buffer, which is not trained")
+        for name, tensor in net.named_buffers()
+        if tensor.ndim >= 2
+    ]
+    return (*parameters, *buffers)
+
 
 def layers(net: nn.Module) -> tuple[Matrix, ...]:
-    """Every parameter of two or more dimensions, in registration order (METHOD 0)."""
-    swapped = {
-        f"{name}.weight"
-        for name, module in net.named_modules()
-        if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
-    }
-    return tuple(
-        Matrix(parameter=name, transposed=name in swapped)
-        for name, parameter in net.named_parameters()
-        if parameter.ndim >= 2
+    """Every parameter of two or more dimensions as a matrix, in registration order."""
+    return analysed(inventory(net))
+
+
+def analysed(entries: Collection[Entry]) -> tuple[Matrix, ...]:
+    """The matrices of the entries that are not skipped."""
+    return tuple(entry.matrix for entry in entries if not entry.skipped)
+
+
+def feed(
+    writer: Matrix, reader: Matrix, shapes: Mapping[str, tuple[int, ...]], writer_vectors: Vectors = "left"
+) -> LayerPair | None:
+    """The pair of two whole layers, or None where what one writes cannot be what the other reads.
+
+    A convolution reads by kernel position, of which the centre [kh // 2, kw // 2] is shown.
+    """
+    of_writer, of_reader = (shapes[matrix.parameter] for matrix in (writer, reader))
+    written = writer.shape(of_writer)[0 if writer_vectors == "left" else 1]
+    channels = of_reader[0 if reader.transposed else 1]
+    if written != channels:
+        return None
+    kernel = of_reader[2:]
+    centre = 0
+    for size in kernel:
+        centre = centre * size + size // 2
+    return LayerPair(
+        writer=writer, reader=reader, writer_vectors=writer_vectors, positions=math.prod(kernel), shown=centre
     )
 
 
-def consecutive_pairs(matrices: tuple[Matrix, ...]) -> tuple[LayerPair, ...]:
-    """Each layer paired with the next: the pairs of a plain chain of layers."""
-    return tuple(LayerPair(writer=a, reader=b) for a, b in itertools.pairwise(matrices))
+def consecutive_pairs(matrices: tuple[Matrix, ...], shapes: Mapping[str, tuple[int, ...]]) -> tuple[LayerPair, ...]:
+    """Each layer paired with the next where the shapes fit: the pairs of a plain chain, or of an unknown network."""
+    found = (feed(a, b, shapes) for a, b in itertools.pairwise(matrices))
+    return tuple(pair for pair in found if pair is not None)
 
 
-def rank_limit(matrices: tuple[Matrix, ...], net: nn.Module) -> int:
-    """The largest number of singular values among the matrices."""
-    weights = dict(net.named_parameters())
-    return max(min(matrix.of(weights).shape[-2:]) for matrix in matrices)
+def shapes_of(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by name."""
+    return {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
 
 
 def state_bytes(net: nn.Module) -> int:

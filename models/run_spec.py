@@ -44,6 +44,8 @@ class RunSpec:
     """Checkpoints inside the first epoch, evenly spaced."""
     eval_batch_size: int = 16384
     """Metrics are the unweighted mean over batches of this size (METHOD 4.1)."""
+    eval_examples: int | None = None
+    """Training examples that metrics are measured on, a fixed random subset; None is all of them."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -135,6 +135,16 @@ def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Map
             target[place] = array
 
 
+def write_whole(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -> None:
+    """Write variables over all steps, or without steps; one process may write each of them."""
+    with locations.explained(url):
+        root = zarr.open_group(locations.zarr_store(url), mode="r+", zarr_format=3)
+        for name, array in values.items():
+            target = root[f"{layout.variables[name].group}/{name}"]
+            assert isinstance(target, zarr.Array)
+            target[...] = array
+
+
 def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:
     """Name of the marker of an analysis and a block, within the commits folder."""
     return f"{analysis}-v{version}/{steps[0]:08d}-{steps[-1]:08d}.json"

@@ -9,9 +9,11 @@ from models.experiment import get_experiment
 from models.matrices import state_bytes
 from models.run_spec import RunSpec
 from models.schedules import checkpoint_steps, learning_rate_factor
+from tasks.anatomy import anatomy
 from tasks.environment import pick_device
 from tasks.evaluation import Evaluator
-from tasks.one_pass import anatomy, decompose_all
+from tasks.examples import load_examples
+from tasks.one_pass import decompose_into
 from tasks.training import Batches, make_optimizer, run_steps
 
 EVALUATIONS = 3
@@ -26,10 +28,10 @@ class Rates:
     checkpoint: float
 
 
-def schedule(spec: RunSpec) -> tuple[int, ...]:
+def schedule(spec: RunSpec, store: str) -> tuple[int, ...]:
     """Steps at which the run will keep its weights."""
     experiment = get_experiment(spec.experiment)
-    examples = len(experiment.load_data(spec)["train"].targets)
+    examples = len(load_examples(spec, store)["train"].targets)
     return checkpoint_steps(spec, experiment.steps_per_epoch(spec, examples))
 
 
@@ -38,12 +40,12 @@ def checkpoint_bytes(spec: RunSpec) -> int:
     return state_bytes(get_experiment(spec.experiment).net(spec))
 
 
-def measure(spec: RunSpec, steps: int = 5) -> Rates:
+def measure(spec: RunSpec, store: str, steps: int = 5) -> Rates:
     """Time a few real steps and one real pass over a checkpoint, after a first one to warm up."""
     experiment = get_experiment(spec.experiment)
     device = pick_device()
     net = experiment.net(spec).to(device)
-    data = experiment.load_data(spec)
+    data = load_examples(spec, store)
     train = data["train"].to(device)
     per_epoch = experiment.steps_per_epoch(spec, len(train.targets))
     optimizer = make_optimizer(spec, net)
@@ -54,7 +56,7 @@ def measure(spec: RunSpec, steps: int = 5) -> Rates:
             net,
             optimizer,
             Batches(spec, train, per_epoch),
-            lambda outputs, targets: experiment.loss(spec, outputs, targets),
+            lambda outputs, batch: experiment.loss(spec, outputs, batch),
             lambda step: spec.learning_rate * learning_rate_factor(spec, step, per_epoch),
             start,
             stop,
@@ -66,7 +68,8 @@ def measure(spec: RunSpec, steps: int = 5) -> Rates:
     step = run(1, 1 + steps) / steps
     since = time.perf_counter()
     weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    decompose_all(weights, anatomy(experiment, spec, net).matrices, "estimate")
+    for _ in decompose_into({}, weights, anatomy(spec), "estimate"):
+        pass
     evaluate = Evaluator(experiment, spec, experiment.net(spec), data, torch.device(device))
     for _ in range(EVALUATIONS):
         evaluate(weights)

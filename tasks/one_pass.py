@@ -1,170 +1,224 @@
 """All analyses of a block of checkpoints in one pass, with one decomposition a matrix."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.experiment import Experiment, get_experiment
-from models.matrices import LayerPair, Matrix, layers, rank_limit
-from models.run_spec import RunSpec, hyperparameters, to_json
+from models.matrices import Matrix
 from storage import results
-from storage.checkpoints import Manifest, read_checkpoint
-from storage.locations import Layout
 from storage.results import RunLayout
-from storage.schema import SPLITS, TOP_RANKS
-from tasks.analysis import Analysis, CheckpointView, get_analysis
-from tasks.decomposition import DRIVERS, Factors, decompose
+from tasks.analysis import Analysis, CheckpointView, Decomposed, LayerView, PairView, RunView, Values, get_analysis
+from tasks.anatomy import Anatomy
+from tasks.decomposition import Factors, decompose, decompose_alike
 from tasks.environment import pick_device, versions
-from tasks.evaluation import Evaluator
-from tasks.masking import KEPT
+from tasks.series import Deferred, Series, ahead
+
+Anchor = tuple[int, Mapping[str, Factors]]
+"""A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Anatomy:
-    """The matrices of a spec's network."""
+class Target:
+    """Where the results of a run go."""
 
-    layers: tuple[Matrix, ...]
-    pairs: tuple[LayerPair, ...]
-    shapes: tuple[tuple[int, int], ...]
-    """(M, N) of each layer."""
-    ranks: int
-
-    @property
-    def matrices(self) -> tuple[Matrix, ...]:
-        """Everything that is decomposed: the layers, then the parts of them that pairs need."""
-        parts = [matrix for pair in self.pairs for matrix in (pair.writer, pair.reader)]
-        return tuple(dict.fromkeys([*self.layers, *parts]))
-
-    @property
-    def attention(self) -> tuple[Matrix, ...]:
-        """Queries of the attention layers that are split by head."""
-        return tuple(pair.reader for pair in self.pairs if pair.reader.heads)
+    url: str
+    """The run store."""
+    commits: str
+    """Folder of the markers."""
+    layout: RunLayout
 
 
-def anatomy(experiment: Experiment, spec: RunSpec, net: nn.Module) -> Anatomy:
-    """The layers and pairs of a network, in registration order."""
-    found = layers(net)
-    weights = dict(net.named_parameters())
-    shapes = tuple((int(w.shape[0]), int(w.shape[1])) for w in (layer.of(weights) for layer in found))
-    return Anatomy(layers=found, pairs=experiment.layer_pairs(spec, net), shapes=shapes, ranks=rank_limit(found, net))
+@dataclass(slots=True, kw_only=True)
+class Pass:
+    """The work on one block: what is analysed, and how many decompositions it took."""
+
+    series: Series
+    body: Anatomy
+    layout: RunLayout
+    analyses: Sequence[Analysis]
+    room: Callable[[], MutableMapping[str, Factors]]
+    """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
+    anchors: dict[int, Mapping[str, Factors]]
+    decompositions: int = field(default=0)
+
+    def of(self, kind: str) -> list[Analysis]:
+        """The analyses of that kind."""
+        return [analysis for analysis in self.analyses if analysis.of == kind]
+
+    def anchored(self, step: int) -> Decomposed:
+        """A checkpoint whose factors are there; its weights are read if they are asked for."""
+        return Decomposed(step=step, weights=Deferred(lambda: self.series.weights(step)), factors=self.anchors[step])
 
 
-def run_layout(spec: RunSpec, steps: Sequence[int], analyses: Sequence[str]) -> RunLayout:
-    """The run store of a spec: labels of its dimensions and the variables of the analyses."""
-    experiment = get_experiment(spec.experiment)
-    body = anatomy(experiment, spec, experiment.net(spec))
-    top = min(TOP_RANKS, body.ranks)
-    heads = max((matrix.heads for matrix in body.attention), default=0)
-    labels: dict[str, Sequence[Any]] = {
-        "step": list(steps),
-        "layer": [layer.name for layer in body.layers],
-        "pair": [pair.name for pair in body.pairs],
-        "attention": [matrix.parameter for matrix in body.attention],
-        "head": list(range(1, heads + 1)),
-        "rank": list(range(1, body.ranks + 1)),
-        "row": list(range(1, top + 1)),
-        "column": list(range(1, top + 1)),
-        "split": list(SPLITS),
-        "kept": list(KEPT),
-    }
-    declared = [get_analysis(name).variables_for(experiment.metrics(spec)) for name in analyses]
-    variables = {
-        name: variable
-        for of_analysis in declared
-        for name, variable in of_analysis.items()
-        if all(labels[dim] for dim in variable.dims)
-    }
-    return RunLayout(
-        labels=labels,
-        variables=variables,
-        attributes={"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)},
-        extras={
-            "rows": ("layer", [m for m, _ in body.shapes], "output directions"),
-            "columns": ("layer", [n for _, n in body.shapes], "input directions"),
-        },
-    )
+def needed(steps: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
+    """Steps whose factors a block is given: the run's first and last, the one before the block, and its own last."""
+    before = steps[max(0, steps.index(block[0]) - 1)]
+    return sorted({steps[0], steps[-1], before, block[-1]})
 
 
-def decompose_all(weights: Mapping[str, Tensor], matrices: Sequence[Matrix], what: str) -> dict[str, Factors]:
-    """The factors of every matrix by name, each decomposed once; `what` names run and step in errors."""
-    return {matrix.name: decompose(matrix.of(weights), f"{what} layer {matrix.name}") for matrix in matrices}
+def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> list[int]:
+    """The first and last step, and those before each block: what blocks share is decomposed on its own."""
+    return sorted({step for block in blocks for step in needed(steps, block) if step != block[-1]} | {steps[-1]})
 
 
-def decompose_final(spec: RunSpec, store: str, manifest: Manifest) -> dict[str, Factors]:
-    """The factors of the run's final checkpoint, which all blocks compare with."""
-    experiment = get_experiment(spec.experiment)
-    matrices = anatomy(experiment, spec, experiment.net(spec)).matrices
-    entry = manifest.checkpoints[-1]
-    weights = read_checkpoint(store, spec.experiment, spec.run_id, entry)
-    return decompose_all(weights, matrices, f"run {spec.run_id} step {entry.step}")
+def decompose_step(
+    series: Series, body: Anatomy, step: int, room: Callable[[], MutableMapping[str, Factors]] = dict
+) -> Anchor:
+    """The factors of one checkpoint, for the blocks that need it as an anchor."""
+    factors = room()
+    for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}"):
+        pass
+    return step, factors
+
+
+def decompose_into(
+    factors: MutableMapping[str, Factors], weights: Mapping[str, Tensor], body: Anatomy, what: str
+) -> Iterable[Matrix]:
+    """Decompose every matrix once, parameter by parameter as they come; gives each matrix when it is done.
+
+    On a GPU matrices of equal shape are decomposed together. `what` names run and step in errors.
+    """
+    device = pick_device()
+    if device.type != "cpu":
+        factors.update(decompose_alike({m.name: m.of(weights).to(device) for m in body.matrices}, what))
+        yield from body.matrices
+        return
+    of_parameter: dict[str, list[Matrix]] = {}
+    for matrix in body.matrices:
+        of_parameter.setdefault(matrix.parameter, []).append(matrix)
+    for parameter, w in ahead(of_parameter, weights.__getitem__):
+        for matrix in of_parameter[parameter]:
+            factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}")
+            yield matrix
 
 
 def analyse_block(
-    spec: RunSpec,
-    store: str,
-    manifest: Manifest,
-    layout: RunLayout,
+    series: Series,
+    body: Anatomy,
+    target: Target,
     steps: tuple[int, ...],
     analyses: Sequence[str],
-    final: Mapping[str, Factors],
+    *anchors: Anchor,
+    room: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> int:
     """Analyse the checkpoints of a block, write their values, then mark the block; gives the decompositions made.
 
-    Holds one checkpoint at a time. The final checkpoint's factors are passed in and not made again.
+    `anchors` has the factors of the run's first and last checkpoint and of the one before the block; no checkpoint
+    among them is decomposed again. Weights of two checkpoints, and factors of four, are held at a time.
     """
-    experiment = get_experiment(spec.experiment)
-    net = experiment.net(spec)
-    body = anatomy(experiment, spec, net)
-    chosen = [get_analysis(name) for name in analyses]
-    evaluate = Evaluator(experiment, spec, net, experiment.load_data(spec), pick_device())
-    entries = {entry.step: entry for entry in manifest.checkpoints}
+    work = Pass(
+        series=series,
+        body=body,
+        layout=target.layout,
+        analyses=[get_analysis(name) for name in analyses],
+        room=room,
+        anchors=dict(anchors),
+    )
+    evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
     rows: list[dict[str, np.ndarray]] = []
-    decompositions = 0
-    for step in steps:
-        weights = read_checkpoint(store, spec.experiment, spec.run_id, entries[step])
-        if step == manifest.steps[-1]:
-            factors: Mapping[str, Factors] = final
-        else:
-            factors = decompose_all(weights, body.matrices, f"run {spec.run_id} step {step}")
-            decompositions += len(factors)
-        view = CheckpointView(
-            step=step,
-            weights=weights,
-            layers=body.layers,
-            pairs=body.pairs,
-            factors=factors,
-            final=final,
-            evaluate=evaluate,
-            sizes=layout.sizes,
-        )
-        rows.append(compute_all(chosen, view, layout))
-    where = Layout(store)
-    results.write_block(where.run_store(spec.experiment, spec.run_id), layout, steps, stack(rows, layout))
-    drivers = sorted({DRIVERS[f.driver] for f in final.values()})
-    for analysis in chosen:
-        body_of_marker = {"versions": versions(), "drivers": drivers, "threads": torch.get_num_threads()}
-        commits = where.commits(spec.experiment, spec.run_id)
-        results.commit(commits, analysis.name, analysis.version, steps, body_of_marker)
-    return decompositions
+    position = series.steps.index(steps[0])
+    previous = work.anchored(series.steps[position - 1]) if position else None
+    for step, weights in ahead(steps, series.weights):
+        row = _blank(work)
+        now = _analyse_layers(work, step, weights, previous, row)
+        for analysis in work.of("checkpoint"):
+            view = CheckpointView(now=now, layers=body.layers, evaluate=evaluate)  # type: ignore[arg-type]
+            _fill(row, analysis, view, f"{series.name} step {step}", ())
+        rows.append(row)
+        previous = now
+    results.write_block(target.url, target.layout, steps, stack(rows, target.layout))
+    if steps[-1] == series.steps[-1]:
+        results.write_whole(target.url, target.layout, analyse_run(work))
+    marker = {"versions": versions(), "threads": torch.get_num_threads()}
+    for analysis in work.analyses:
+        results.commit(target.commits, analysis.name, analysis.version, steps, marker)
+    return work.decompositions
 
 
-def compute_all(analyses: Sequence[Analysis], view: CheckpointView, layout: RunLayout) -> dict[str, np.ndarray]:
-    """The values of every analysis of one checkpoint, checked against their declarations."""
+def _analyse_layers(
+    work: Pass, step: int, weights: Mapping[str, Tensor], previous: Decomposed | None, row: dict[str, np.ndarray]
+) -> Decomposed:
+    """Decompose a checkpoint, analysing each layer as it is decomposed, then the pairs."""
+    what, known = f"{work.series.name} step {step}", work.anchors.get(step)
+    factors = work.room() if known is None else known
+    now = Decomposed(step=step, weights=weights, factors=factors)
+    first, last = work.anchored(work.series.steps[0]), work.anchored(work.series.steps[-1])
+    index = {layer: i for i, layer in enumerate(work.body.layers)}
+    if known is None:
+        made: Iterable[Matrix] = decompose_into(factors, weights, work.body, what)  # type: ignore[arg-type]
+        work.decompositions += len(work.body.matrices)
+    else:
+        made = work.body.matrices
+    for matrix in made:
+        if matrix in index:
+            view = LayerView(layer=matrix, now=now, initial=first, previous=previous, final=last)
+            for analysis in work.of("layer"):
+                _fill(row, analysis, view, f"{what} layer {matrix.name}", (index[matrix],))
+    attention = {pair: i for i, pair in enumerate(work.body.attention)}
+    for i, pair in enumerate(work.body.pairs):
+        for analysis in work.of("pair"):
+            where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
+            _fill(row, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
+    return now
+
+
+def analyse_run(work: Pass) -> dict[str, np.ndarray]:
+    """The values of the analyses that look at all checkpoints of a run together."""
+    view = RunView(
+        steps=work.series.steps,
+        layers=work.body.layers,
+        pairs=work.body.pairs,
+        initial=work.anchored(work.series.steps[0]),
+        final=work.anchored(work.series.steps[-1]),
+        read=work.series.weights,
+    )
     values: dict[str, np.ndarray] = {}
-    for analysis in analyses:
-        try:
-            computed = analysis.compute(view)
-        except Exception as error:
-            raise RuntimeError(f"analysis {analysis.name!r} failed at step {view.step}: {error}") from error
-        for name, array in computed.items():
-            if name in layout.variables:
-                layout.variables[name].check(name, array, view.sizes)
-                values[name] = array
+    for analysis in work.of("run"):
+        names = [name for name in analysis.variables if name in work.layout.variables]
+        values |= {name: _empty(work.layout, name, ()) for name in names}
+        _fill(values, analysis, view, work.series.name, ())
     return values
+
+
+def _blank(work: Pass) -> dict[str, np.ndarray]:
+    """Empty arrays of one checkpoint's values: of all variables but those of whole runs."""
+    of_runs = {name for analysis in work.of("run") for name in analysis.variables}
+    return {name: _empty(work.layout, name, ("step",)) for name in work.layout.variables if name not in of_runs}
+
+
+def _empty(layout: RunLayout, name: str, without: tuple[str, ...]) -> np.ndarray:
+    variable = layout.variables[name]
+    shape = [layout.sizes[dim] for dim in variable.dims if dim not in without]
+    return np.full(shape, variable.fill, dtype=variable.dtype)
+
+
+def _fill(
+    row: dict[str, np.ndarray],
+    analysis: Analysis,
+    view: Any,
+    what: str,
+    where: tuple[int, ...] | Mapping[str, int],
+) -> None:
+    """Put what an analysis computes into the leading corner of its arrays, at an index of the first dimension."""
+    try:
+        values: Values = analysis.compute(view)
+    except Exception as error:
+        raise RuntimeError(f"analysis {analysis.name!r} failed at {what}: {error}") from error
+    for name, value in values.items():
+        if name not in row:
+            continue
+        index = where if isinstance(where, tuple) else (where[analysis.variables[name].dims[0]],)
+        place, array = row[name][index] if index else row[name], np.asarray(value)
+        if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
+            raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
+        if place.ndim:
+            place[tuple(slice(size) for size in array.shape)] = array
+        else:
+            row[name][index] = array
 
 
 def stack(rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout) -> dict[str, np.ndarray]:

@@ -26,6 +26,7 @@ from storage.checkpoints import (
 )
 from storage.writer import BackgroundWriter
 from tasks.environment import pick_device, versions
+from tasks.examples import load_examples
 
 
 class Diverged(Exception):
@@ -58,14 +59,13 @@ class Batches:
 
     def __call__(self, step: int) -> Examples:
         """The examples that the update after `step` finished updates learns from."""
-        inputs, targets = self._examples
         if self._size is None:
             return self._examples
         epoch, position = divmod(step, self._per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(self._seed, epoch, len(inputs)).to(inputs.device)
-        chosen = self._order[position * self._size : (position + 1) * self._size]
-        return Examples(inputs[chosen], targets[chosen])
+            order = epoch_order(self._seed, epoch, len(self._examples.targets))
+            self._epoch, self._order = epoch, order.to(self._examples.targets.device)
+        return self._examples.take(self._order[position * self._size : (position + 1) * self._size])
 
 
 def make_optimizer(spec: RunSpec, net: nn.Module) -> torch.optim.Optimizer:
@@ -88,7 +88,7 @@ def run_steps(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Callable[[int], Examples],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    loss_of: Callable[[Tensor, Examples], Tensor],
     rate_of: Callable[[int], float],
     start: int,
     stop: int,
@@ -102,8 +102,8 @@ def run_steps(
     for step in range(start, stop):
         for group in optimizer.param_groups:
             group["lr"] = rate_of(step)
-        inputs, targets = batches(step)
-        loss = loss_of(net(inputs), targets)
+        batch = batches(step)
+        loss = loss_of(net(batch.inputs), batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -126,7 +126,7 @@ def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Mani
     device = device or pick_device()
     net = experiment.net(spec).to(device).train()
     optimizer = make_optimizer(spec, net)
-    data = experiment.load_data(spec)["train"].to(device)
+    data = load_examples(spec, store)["train"].to(device)
     progress = _resume(spec, store, net, optimizer) or Progress()
     reason = ""
     with BackgroundWriter() as writer:
@@ -170,7 +170,7 @@ def _train_through(
             net,
             optimizer,
             batches,
-            lambda outputs, targets: experiment.loss(spec, outputs, targets),
+            lambda outputs, batch: experiment.loss(spec, outputs, batch),
             lambda step: spec.learning_rate * learning_rate_factor(spec, step, per_epoch),
             here,
             stop,

@@ -1,13 +1,15 @@
 """Grokking on modular addition: a one-layer transformer, or an MLP, learns (i + j) mod p (METHOD 1.1)."""
 
 import dataclasses
+from collections.abc import Mapping
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.data.modular_addition import ModularAddition, rows
 from models.experiment import Examples, Experiment, Metric, Preset
-from models.matrices import LayerPair, consecutive_pairs, layers
+from models.matrices import LayerPair, consecutive_pairs, layers, shapes_of
 from models.nets.mlp import Mlp, MlpNet
 from models.nets.transformer import Transformer, TransformerNet, transformer_pairs
 from models.run_spec import RunSpec
@@ -23,21 +25,22 @@ def build_net(spec: RunSpec) -> nn.Module:
     return TransformerNet(spec.net, vocabulary=prime + 1, length=3)
 
 
-def load_data(spec: RunSpec) -> dict[str, Examples]:
+def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Inputs: tokens (n, 3) for the transformer, one-hot pairs (n, 2p) for the MLP; targets (n,)."""
 
-    def examples(table: Tensor) -> Examples:
+    def of(table: Tensor) -> Examples:
         if isinstance(spec.net, Mlp):
             digits = F.one_hot(table[:, :2], spec.data.prime).flatten(1).float()
             return Examples(digits, table[:, 3].contiguous())
         return Examples(table[:, :3].contiguous(), table[:, 3].contiguous())
 
     train, val = rows(spec.data, spec.seed)
-    return {"train": examples(train), "val": examples(val)}
+    return {"train": of(train), "val": of(val)}
 
 
-def loss(spec: RunSpec, outputs: Tensor, targets: Tensor) -> Tensor:
+def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
     """Cross-entropy for the transformer; mean squared error to the one-hot target for the MLP."""
+    targets = batch.targets
     if isinstance(spec.net, Mlp):
         return F.mse_loss(outputs, F.one_hot(targets, outputs.shape[1]).to(outputs.dtype))
     return F.cross_entropy(outputs, targets)
@@ -46,9 +49,9 @@ def loss(spec: RunSpec, outputs: Tensor, targets: Tensor) -> Tensor:
 def metrics(spec: RunSpec) -> dict[str, Metric]:
     """Loss, and the fraction of wrong answers."""
     return {
-        "loss": Metric(of=lambda outputs, targets: loss(spec, outputs, targets), long_name="loss", units="nat"),
+        "loss": Metric(of=lambda outputs, batch: loss(spec, outputs, batch), long_name="loss", units="nat"),
         "err": Metric(
-            of=lambda outputs, targets: (outputs.argmax(-1) != targets).float().mean(), long_name="error rate"
+            of=lambda outputs, batch: (outputs.argmax(-1) != batch.targets).float().mean(), long_name="error rate"
         ),
     }
 
@@ -56,7 +59,7 @@ def metrics(spec: RunSpec) -> dict[str, Metric]:
 def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
     """METHOD 4.4: six pairs of the transformer, consecutive layers of the MLP."""
     if isinstance(spec.net, Mlp):
-        return consecutive_pairs(layers(net))
+        return consecutive_pairs(layers(net), shapes_of(net))
     return transformer_pairs(spec.net)
 
 
@@ -137,7 +140,7 @@ EXPERIMENT = Experiment(
     kinds=(Transformer, Mlp, ModularAddition),
     presets=PRESETS,
     build_net=build_net,
-    load_data=load_data,
+    examples=examples,
     loss=loss,
     metrics=metrics,
     layer_pairs=layer_pairs,

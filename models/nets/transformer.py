@@ -4,7 +4,7 @@ Shapes: B batch, T positions, D width, H heads, K = D/H, V vocabulary.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +112,15 @@ def qkv_part(config: Transformer, parameter: str, part: str, heads: int = 0) -> 
     return Matrix(parameter=parameter, part=part, rows=(start, start + config.width), heads=heads)
 
 
+def head_pair(config: Transformer, fused: str, out: str) -> LayerPair:
+    """Each head's value rows with the columns of the output projection that read them; not in the paper."""
+    heads = config.heads
+    values = replace(qkv_part(config, fused, "value", heads), part="value by head")
+    return LayerPair(writer=values, reader=Matrix(parameter=out, part="by head", heads=heads, split="columns"))
+
+
 def transformer_pairs(config: Transformer) -> tuple[LayerPair, ...]:
-    """The inter-layer pairs of METHOD 4.4: 5 per layer and one to enter it, then the decoder."""
+    """The inter-layer pairs of METHOD 4.4, then what each head's values write and its output columns read."""
     before = Matrix(parameter="encoder.weight")
     # An embedding is (tokens, D): its output directions are its right vectors.
     pairs, before_vectors = [], "right"
@@ -129,6 +136,7 @@ def transformer_pairs(config: Transformer) -> tuple[LayerPair, ...]:
             LayerPair(writer=before, reader=fused, writer_vectors=before_vectors),  # type: ignore[arg-type]
             LayerPair(writer=key, reader=query, reader_vectors="left"),
             LayerPair(writer=qkv_part(config, fused.parameter, "value"), reader=out),
+            head_pair(config, fused.parameter, out.parameter),
             LayerPair(writer=out, reader=up),
             LayerPair(writer=up, reader=down),
         ]

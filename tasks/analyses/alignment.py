@@ -1,61 +1,87 @@
 """Alignment between layers that feed one another, and of queries with keys (METHOD 4.4)."""
 
 import numpy as np
+from torch import Tensor
 
-from models.matrices import LayerPair
 from storage.schema import SCORE_RANKS, Variable
-from tasks.analysis import Analysis, CheckpointView
+from tasks.analysis import Analysis, PairView, Values
 
 
-def alignment(view: CheckpointView, pair: LayerPair) -> np.ndarray:
-    """|<reader_i, writer_j>| as (R_reader, R_writer), with a leading axis of heads where the pair has them."""
-    reader = view.factors[pair.reader.name].vectors(pair.reader_vectors)
-    writer = view.factors[pair.writer.name].vectors(pair.writer_vectors)
-    return np.asarray((reader.mT @ writer).abs())
+def alignment(view: PairView) -> Tensor:
+    """|<reader_i, writer_j>| as (R_reader, R_writer), after an axis of heads, or of parts where there are several.
+
+    Parts of a vector, a kernel position of the reader's or a gate of the writer's, keep the length they have in it.
+    """
+    pair = view.pair
+    reader, writer = view.reader.vectors(pair.reader_vectors), view.writer.vectors(pair.writer_vectors)
+    if pair.positions > 1:
+        reader = reader.unflatten(0, (-1, pair.positions)).movedim(1, 0)
+    if pair.gates > 1:
+        writer = writer.unflatten(0, (pair.gates, -1))
+    return (reader.mT @ writer).abs()
 
 
-def compute(view: CheckpointView) -> dict[str, np.ndarray]:
-    """Diagonal and top-10 score of every pair, heads averaged, and the diagonal of each head."""
-    diagonal, score = view.blank("pair", "rank"), view.blank("pair")
-    heads, head_score = view.blank("attention", "head", "rank"), view.blank("attention", "head")
-    attention = 0
-    for i, pair in enumerate(view.pairs):
-        values = np.diagonal(alignment(view, pair), axis1=-2, axis2=-1)
-        if values.ndim == 2:
-            heads[attention, : values.shape[0], : values.shape[1]] = values
-            head_score[attention, : values.shape[0]] = values[:, :SCORE_RANKS].mean(axis=1)
-            attention, values = attention + 1, values.mean(axis=0)
-        diagonal[i, : len(values)] = values
-        score[i] = values[:SCORE_RANKS].mean()
+def compute(view: PairView) -> Values:
+    """Diagonal and top-10 score of the pair, and of each of its heads or parts.
+
+    Heads are averaged for the pair; of several parts the centre position, or gate g, stands for it.
+    """
+    diagonals = np.diagonal(np.asarray(alignment(view)), axis1=-2, axis2=-1)
+    scores = diagonals[..., :SCORE_RANKS].mean(axis=-1)
+    if diagonals.ndim == 1:
+        return {"alignment": diagonals, "alignment_score": scores}
+    if view.pair.parts > 1:
+        shown = view.pair.shown
+        return {
+            "alignment": diagonals[shown],
+            "alignment_score": scores[shown],
+            "part_alignment": diagonals,
+            "part_alignment_score": scores,
+        }
     return {
-        "alignment": diagonal,
-        "alignment_score": score,
-        "head_alignment": heads,
-        "head_alignment_score": head_score,
+        "alignment": diagonals.mean(axis=0),
+        "alignment_score": scores.mean(),
+        "head_alignment": diagonals,
+        "head_alignment_score": scores,
     }
 
 
 ANALYSIS = Analysis(
     name="alignment",
     version=1,
+    of="pair",
     variables={
         "alignment": Variable(
             dims=("pair", "step", "rank"),
             long_name="alignment of reading with writing vectors, same rank",
             chunks={"rank": 16},
-            about="|<v_i of the reader, u_i of the writer>|; chance is sqrt(2 / (pi d)) for shared width d",
+            about="|<v_i of the reader, u_i of the writer>|; chance is sqrt(2 / (pi d)) for shared width d; METHOD 4.4",
         ),
         "alignment_score": Variable(
-            dims=("pair", "step"), long_name="alignment, mean of the first 10 ranks", about="METHOD 5, score"
+            dims=("pair", "step"),
+            long_name="alignment, mean of the first 10 ranks",
+            about="mean of |<v_i, u_i>| over i up to 10; METHOD 5",
+        ),
+        "part_alignment": Variable(
+            dims=("pair", "step", "part", "rank"),
+            long_name="alignment by kernel position or gate, same rank",
+            chunks={"rank": 16},
+            about="|<v_i at the position, u_i>| or |<v_i, u_i at the gate>|, parts not normalised; METHOD 4.4",
+        ),
+        "part_alignment_score": Variable(
+            dims=("pair", "step", "part"),
+            long_name="alignment by kernel position or gate, mean of the first 10 ranks",
+            about="mean over i up to 10; METHOD 5",
         ),
         "head_alignment": Variable(
             dims=("attention", "step", "head", "rank"),
-            long_name="alignment of query with key vectors, same rank",
-            about="|<u_i of W_Q, u_i of W_K>| of each head",
+            long_name="alignment by head, same rank",
+            about="|<u_i of W_Q, u_i of W_K>| of each head, |<v_i of W_O, u_i of W_V>|; METHOD 4.4",
         ),
         "head_alignment_score": Variable(
             dims=("attention", "step", "head"),
-            long_name="alignment of query with key vectors, mean of the first 10 ranks",
+            long_name="alignment by head, mean of the first 10 ranks",
+            about="mean over i up to 10; METHOD 5",
         ),
     },
     compute=compute,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView
+from tasks.analysis import Analysis, LayerView, Values
 
 EPSILON = np.float32(1e-10)
 COLLAPSED_BELOW = 1e-6
@@ -25,22 +25,22 @@ def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
     return entropy_rank, count / rank, energy_rank
 
 
-def compute(view: CheckpointView) -> dict[str, np.ndarray]:
+def compute(view: LayerView) -> Values:
     """The three ranks and whether the layer's largest singular value is below 1e-6."""
-    spectra = [view.factors[layer.name].s.numpy() for layer in view.layers]
-    ranks = np.array([effective_ranks(s) for s in spectra], dtype=np.float32)
-    collapsed = np.array([2 if s[0] < COLLAPSED_BELOW else 1 for s in spectra], dtype=np.int8)
+    s_R = view.factors.s.numpy()
+    entropy_rank, count, energy_rank = effective_ranks(s_R)
     return {
-        "effective_rank": ranks[:, 0],
-        "effective_rank_count": ranks[:, 1],
-        "effective_rank_ratio": ranks[:, 2],
-        "collapse": collapsed,
+        "effective_rank": entropy_rank,
+        "effective_rank_count": count,
+        "effective_rank_ratio": energy_rank,
+        "collapse": 2 if s_R[0] < COLLAPSED_BELOW else 1,
     }
 
 
 ANALYSIS = Analysis(
     name="effective_rank",
     version=1,
+    of="layer",
     variables={
         "effective_rank": Variable(
             dims=("layer", "step"),

@@ -1,19 +1,19 @@
 """Metrics of the network as it was saved (METHOD 4.1)."""
 
-import numpy as np
-
 from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView
+from tasks.analysis import Analysis, CheckpointView, Values
 
 
-def compute(view: CheckpointView) -> dict[str, np.ndarray]:
+def compute(view: CheckpointView) -> Values:
     """Every metric of the experiment on every split."""
-    return view.evaluate(view.weights)
+    return view.evaluate(view.now.weights)
 
 
 ANALYSIS = Analysis(
     name="performance",
     version=1,
+    of="checkpoint",
+    needs_data=True,
     variables={
         "{metric}": Variable(dims=("split", "step"), long_name="{metric}", about="unweighted mean over batches"),
     },

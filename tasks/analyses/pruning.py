@@ -3,26 +3,34 @@
 import numpy as np
 
 from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView
-from tasks.masking import keep_halves
+from tasks.analysis import Analysis, CheckpointView, Values
+from tasks.masking import bottom, keep_in_all, top
+
+HALVES = {"top": top(0.5), "bottom": bottom(0.5)}
 
 
-def compute(view: CheckpointView) -> dict[str, np.ndarray]:
-    """Every metric of the experiment for both halves on every split; the last layer is left whole."""
-    halves = keep_halves(view.weights, view.layers, view.factors)
-    measured = [view.evaluate(weights) for weights in halves.values()]
+def compute(view: CheckpointView) -> Values:
+    """Every metric for both halves on every split; the last layer is left whole, BatchNorm is estimated anew."""
+    now = view.now
+    measured = [
+        view.evaluate(keep_in_all(now.weights, view.layers, now.factors, keep), renormalise=True)
+        for keep in HALVES.values()
+    ]
     return {f"pruned_{name}": np.stack([values[name] for values in measured]) for name in measured[0]}
 
 
 ANALYSIS = Analysis(
     name="pruning",
     version=1,
+    of="checkpoint",
+    needs_data=True,
     variables={
         "pruned_{metric}": Variable(
             dims=("kept", "split", "step"),
             long_name="{metric} with half of the singular values",
-            about="top keeps the first ceil(R / 2) of every layer but the last, bottom the others; no retraining",
+            about="top keeps the first ceil(R / 2) of every layer but the last, bottom the others; METHOD 4.5",
         ),
     },
     compute=compute,
+    labels={"kept": tuple(HALVES)},
 )

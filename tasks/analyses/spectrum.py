@@ -3,29 +3,32 @@
 import numpy as np
 
 from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView
+from tasks.analysis import Analysis, LayerView, Values
 from tasks.decomposition import DRIVERS
 
 
-def compute(view: CheckpointView) -> dict[str, np.ndarray]:
-    """Singular values, NaN beyond a layer's rank, and the driver that gave them."""
-    s = view.blank("layer", "rank")
-    for i, layer in enumerate(view.layers):
-        values = view.factors[layer.name].s.numpy()
-        s[i, : len(values)] = values
-    drivers = [view.factors[layer.name].driver for layer in view.layers]
-    return {"singular_value": s, "driver": np.array(drivers, dtype=np.int8)}
+def compute(view: LayerView) -> Values:
+    """Singular values, NaN beyond the layer's rank, and the driver that gave them."""
+    return {"singular_value": np.asarray(view.factors.s), "driver": view.factors.driver}
 
 
 ANALYSIS = Analysis(
     name="spectrum",
     version=1,
+    of="layer",
     variables={
         "singular_value": Variable(
-            dims=("layer", "step", "rank"), long_name="singular value", chunks={"rank": 16}, about="METHOD 4.2"
+            dims=("layer", "step", "rank"),
+            long_name="singular value",
+            chunks={"rank": 16},
+            about="s_i of the parameter as a matrix, descending; METHOD 4.2",
         ),
         "driver": Variable(
-            dims=("layer", "step"), long_name="driver of the decomposition", dtype="int8", flags=DRIVERS
+            dims=("layer", "step"),
+            long_name="driver of the decomposition",
+            dtype="int8",
+            flags=DRIVERS,
+            about="how the decomposition was made",
         ),
     },
     compute=compute,

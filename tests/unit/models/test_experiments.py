@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from models.data.modular_addition import ModularAddition
-from models.experiment import Experiment, experiment_names, get_experiment, read_spec
+from models.experiment import Examples, Experiment, experiment_names, get_experiment, read_spec
 from models.matrices import layers
 from models.nets.mlp import Mlp
 from models.run_spec import RunSpec, hyperparameters, to_json
+from tasks.examples import load_examples
 
 PRESETS = [
     pytest.param(get_experiment(name), preset.spec, id=f"{name}/{key}")
@@ -23,6 +24,14 @@ PRESETS = [
 def modular_addition(preset: str) -> tuple[Experiment, RunSpec]:
     experiment = get_experiment("modular_addition")
     return experiment, experiment.preset(preset).spec
+
+
+def data_of(spec: RunSpec) -> dict[str, Examples]:
+    return load_examples(spec, "nowhere")
+
+
+def answers(*targets: int) -> Examples:
+    return Examples(torch.zeros(len(targets), 1), torch.tensor(targets))
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -47,17 +56,17 @@ def test_presets_are_different_runs(name: str) -> None:
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_the_network_takes_the_data_and_gives_every_metric(experiment: Experiment, spec: RunSpec) -> None:
     net = experiment.net(spec)
-    for examples in experiment.load_data(spec).values():
-        batch = [part[:5] for part in examples]
-        outputs = net(batch[0])
-        assert bool(torch.isfinite(experiment.loss(spec, outputs, batch[1])))
+    for examples in data_of(spec).values():
+        batch = examples.take(slice(0, 5))
+        outputs = net(batch.inputs)
+        assert bool(torch.isfinite(experiment.loss(spec, outputs, batch)))
         for metric in experiment.metrics(spec).values():
-            assert metric.of(outputs, batch[1]).shape == ()
+            assert metric.of(outputs, batch).shape == ((2,) if metric.pooled else ())
 
 
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_the_splits_are_train_and_val_and_disjoint(experiment: Experiment, spec: RunSpec) -> None:
-    data = experiment.load_data(spec)
+    data = data_of(spec)
     assert list(data) == ["train", "val"]
     rows = {split: {tuple(row) for row in examples.inputs.flatten(1).tolist()} for split, examples in data.items()}
     assert rows["train"].isdisjoint(rows["val"])
@@ -116,11 +125,11 @@ def test_the_seed_alone_decides_the_network(experiment: Experiment, spec: RunSpe
 )
 def test_an_untrained_transformer_guesses_evenly(preset: str, classes: int) -> None:
     experiment, spec = modular_addition(preset)
-    inputs, targets = experiment.load_data(spec)["val"]
+    val = data_of(spec)["val"]
     with torch.no_grad():
-        outputs = experiment.net(spec)(inputs)
+        outputs = experiment.net(spec)(val.inputs)
     assert outputs.shape[1] == classes
-    loss = float(experiment.loss(spec, outputs, targets))
+    loss = float(experiment.loss(spec, outputs, val))
     # E[logsumexp - mean] of Gaussian logits is half their variance, here below 0.5
     assert math.log(classes) - 0.1 < loss < math.log(classes) + 0.4
 
@@ -148,14 +157,14 @@ def test_an_untrained_transformer_guesses_evenly(preset: str, classes: int) -> N
 def test_presets_have_the_published_settings(
     preset: str, settings: dict[str, object], train_batches: int, val_batches: int
 ) -> None:
-    experiment, spec = modular_addition(preset)
+    _, spec = modular_addition(preset)
     adamw = {"optimizer": "adamw", "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.98, "epsilon": 1e-8}
     shape = {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "batch_size": 0, "mirrored_together": False}
     schedule = {"schedule": "constant", "warmup": 0}
     expected = {**adamw, **shape, **schedule, **settings}
     found = hyperparameters(spec)
     assert {name: found[name] for name in expected} == expected
-    batches = [-(-len(part.targets) // spec.eval_batch_size) for part in experiment.load_data(spec).values()]
+    batches = [-(-len(part.targets) // spec.eval_batch_size) for part in data_of(spec).values()]
     assert batches == [train_batches, val_batches]
 
 
@@ -171,26 +180,26 @@ def test_presets_have_the_published_grids(preset: str, decay: float, grid: tuple
 def test_the_mlp_reads_two_one_hot_digits_and_has_squared_error() -> None:
     experiment, paper = modular_addition("paper")
     spec = dataclasses.replace(paper, net=Mlp(), data=ModularAddition(prime=5, train_fraction=0.5))
-    tokens = experiment.load_data(dataclasses.replace(spec, net=paper.net))["train"].inputs
-    inputs, targets = experiment.load_data(spec)["train"]
+    tokens = data_of(dataclasses.replace(spec, net=paper.net))["train"].inputs
+    inputs, targets, _ = data_of(spec)["train"]
     assert inputs.shape == (12, 10)
     for (i, j, _), row, target in zip(tokens.tolist(), inputs.tolist(), targets.tolist(), strict=True):
         assert [k for k, value in enumerate(row) if value] == [i, 5 + j]
         assert target == (i + j) % 5
     outputs = torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]])
     # targets 1 and 2: squares 0 1 0 and 1 0 1, mean 3 / 6
-    assert float(experiment.loss(spec, outputs, torch.tensor([1, 2]))) == pytest.approx(0.5)
+    assert float(experiment.loss(spec, outputs, answers(1, 2))) == pytest.approx(0.5)
 
 
 def test_loss_and_error_of_the_transformer_by_hand() -> None:
     experiment, spec = modular_addition("paper")
     outputs = torch.tensor([[math.log(2.0), 0.0, 0.0], [0.0, 0.0, math.log(3.0)], [0.0, 1e-3, 0.0], [9.0, 0.0, 0.0]])
-    targets = torch.tensor([0, 2, 0, 1])
+    batch = answers(0, 2, 0, 1)
     metrics = experiment.metrics(spec)
     assert list(metrics) == ["loss", "err"]
-    assert float(metrics["err"].of(outputs, targets)) == 0.5
+    assert float(metrics["err"].of(outputs, batch)) == 0.5
     # softmax of the first is 2/4, of the second 3/5
-    assert float(metrics["loss"].of(outputs[:2], targets[:2])) == pytest.approx(-math.log(0.5 * 0.6) / 2)
+    assert float(metrics["loss"].of(outputs[:2], batch.take(slice(0, 2)))) == pytest.approx(-math.log(0.5 * 0.6) / 2)
 
 
 def test_an_unknown_experiment_is_refused_with_the_known_ones() -> None:

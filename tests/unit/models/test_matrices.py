@@ -6,8 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from models.matrices import Matrix, consecutive_pairs, layers, rank_limit, state_bytes
-from models.nets.transformer import Transformer, TransformerNet, qkv_part, transformer_pairs
+from models.matrices import (
+    LayerPair,
+    Matrix,
+    analysed,
+    consecutive_pairs,
+    feed,
+    inventory,
+    layers,
+    shapes_of,
+    state_bytes,
+)
+from models.nets.transformer import Transformer, qkv_part, transformer_pairs
 
 
 class Zoo(nn.Module):
@@ -78,7 +88,7 @@ def test_the_fused_projection_holds_query_key_and_value_in_this_order(part: str,
     assert heads[:, 0, 0].tolist() == [start, start + 32, start + 64, start + 96]
 
 
-def test_the_pairs_of_a_transformer_are_the_published_ones() -> None:
+def test_the_pairs_of_a_transformer_are_the_published_ones_and_values_by_head() -> None:
     first, second = "transformer_encoder.layers.0.", "transformer_encoder.layers.1."
 
     def inside(layer: str) -> list[tuple[str, str, str, str]]:
@@ -86,6 +96,7 @@ def test_the_pairs_of_a_transformer_are_the_published_ones() -> None:
         return [
             (f"{fused}[key]", "left", f"{fused}[query]", "left"),
             (f"{fused}[value]", "left", out, "right"),
+            (f"{fused}[value by head]", "left", f"{out}[by head]", "right"),
             (out, "left", f"{layer}linear1.weight", "right"),
             (f"{layer}linear1.weight", "left", f"{layer}linear2.weight", "right"),
         ]
@@ -98,25 +109,81 @@ def test_the_pairs_of_a_transformer_are_the_published_ones() -> None:
         *inside(second),
         (f"{second}linear2.weight", "left", "decoder.weight", "right"),
     ]
-    assert [pair.writer.heads for pair in found] == [0, 4, 0, 0, 0, 0, 4, 0, 0, 0, 0]
+    assert [pair.writer.heads for pair in found] == [0, 4, 0, 4, 0, 0, 0, 4, 0, 4, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("depth", "pairs"), [(1, 6), (12, 61)], ids=["modular addition", "language model"])
 def test_a_transformer_has_the_published_number_of_pairs(depth: int, pairs: int) -> None:
-    assert len(transformer_pairs(Transformer(depth=depth))) == pairs
+    found = [pair for pair in transformer_pairs(Transformer(depth=depth)) if "by head" not in pair.name]
+    assert len(found) == pairs
 
 
-def test_consecutive_pairs_lead_from_each_layer_to_the_next() -> None:
-    a, b, c = (Matrix(parameter=name) for name in "abc")
-    assert [pair.name for pair in consecutive_pairs((a, b, c))] == ["a -> b", "b -> c"]
-    assert consecutive_pairs((a,)) == ()
+def test_consecutive_pairs_are_those_whose_shapes_fit() -> None:
+    shapes = {"a": (6, 4), "b": (5, 6), "c": (7, 4), "d": (9, 7, 3, 3), "e": (3, 9)}
+    found = consecutive_pairs(tuple(Matrix(parameter=name) for name in shapes), shapes)
+    assert [pair.name for pair in found] == ["a -> b", "c -> d", "d -> e"]
+    assert [(pair.positions, pair.shown) for pair in found] == [(1, 0), (9, 4), (1, 0)]
+    assert consecutive_pairs((Matrix(parameter="a"),), shapes) == ()
 
 
-def test_the_rank_limit_is_the_largest_of_the_smaller_sides() -> None:
-    net = TransformerNet(Transformer(width=8, heads=2, feedforward=20), vocabulary=30, length=3)
-    assert rank_limit(layers(net), net) == 8
-    zoo = Zoo()
-    assert rank_limit(layers(zoo), zoo) == 6  # of the convolution, 6 x 24
+@pytest.mark.parametrize(
+    ("kernel", "centre"), [((3, 3), 4), ((1, 1), 0), ((2, 4), 6), ((5,), 2), ((3, 3, 3), 13), ((4, 3), 7)]
+)
+def test_the_centre_position_is_shown(kernel: tuple[int, ...], centre: int) -> None:
+    pair = feed(Matrix(parameter="a"), Matrix(parameter="b"), {"a": (4, 2), "b": (3, 4, *kernel)})
+    assert pair is not None
+    positions = list(itertools.product(*map(range, kernel)))
+    assert (pair.positions, pair.shown) == (len(positions), centre)
+    assert positions[centre] == tuple(size // 2 for size in kernel)
+
+
+def test_a_transposed_convolution_reads_by_its_first_axis_and_writes_by_its_second() -> None:
+    down, up = Matrix(parameter="down"), Matrix(parameter="up", transposed=True)
+    shapes = {"down": (8, 4, 3, 3), "up": (8, 4, 3, 3)}
+    into, out = feed(down, up, shapes), feed(up, down, shapes)
+    assert into is not None and out is not None
+    assert (into.positions, out.positions) == (9, 9)
+    assert feed(up, up, shapes) is None
+
+
+def test_a_matrix_tells_its_shape_without_the_weights() -> None:
+    net = Zoo()
+    weights = dict(net.named_parameters())
+    matrices = [
+        *layers(net),
+        Matrix(parameter="end.weight", part="x", columns=(2, 5)),
+        Matrix(parameter="table.weight", part="y", rows=(0, 6), heads=3),
+        Matrix(parameter="table.weight", part="z", heads=2, split="columns"),
+    ]
+    for matrix in matrices:
+        assert matrix.shape(tuple(weights[matrix.parameter].shape)) == tuple(matrix.of(weights).shape[-2:]), matrix
+
+
+def test_columns_split_by_head_are_consecutive_columns() -> None:
+    w = torch.arange(12.0).view(2, 6)
+    stack = Matrix(parameter="w", part="by head", heads=3, split="columns").of({"w": w})
+    assert stack.tolist() == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
+    assert Matrix(parameter="w", part="half", columns=(3, 6)).of({"w": w}).tolist() == [[3, 4, 5], [9, 10, 11]]
+
+
+def test_the_inventory_has_every_parameter_and_buffer_of_two_dimensions() -> None:
+    net = Zoo()
+    entries = inventory(net)
+    named = [*net.named_parameters(), *net.named_buffers()]
+    assert [entry.parameter for entry in entries] == [name for name, tensor in named if tensor.ndim >= 2]
+    assert all(bool(entry.way) != bool(entry.skipped) for entry in entries)
+    ways = {entry.parameter: entry.way or entry.skipped for entry in entries}
+    assert ways["up.weight"] == "axes swapped, then flattened to (out, in * kernel)"
+    assert ways["conv.weight"] == "flattened to (out, in * kernel)"
+    assert ways["end.weight"] == "as it is"
+    assert ways["positions"] == "a buffer, which is not trained"
+    assert analysed(entries) == layers(net)
+    assert shapes_of(net)["conv.weight"] == (6, 4, 2, 3)
+
+
+def test_the_parts_of_a_pair_are_its_positions_or_gates() -> None:
+    a, b = Matrix(parameter="a"), Matrix(parameter="b")
+    assert [LayerPair(writer=a, reader=b, positions=p, gates=g).parts for p, g in ((1, 1), (9, 1), (1, 4))] == [1, 9, 4]
 
 
 def test_state_bytes_count_buffers_too() -> None:

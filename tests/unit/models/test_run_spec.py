@@ -50,6 +50,7 @@ DEFAULTS = {
         "checkpoint_every": 100,
         "early_checkpoints": 0,
         "eval_batch_size": 16384,
+        "eval_examples": None,
         "seed": 0,
     },
     Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},

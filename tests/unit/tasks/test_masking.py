@@ -7,8 +7,8 @@ from reference.spectra import matrix_with
 from torch import Tensor, nn
 
 from models.matrices import Matrix, layers
-from tasks.decomposition import decompose
-from tasks.masking import keep_halves
+from tasks.decomposition import Factors, decompose
+from tasks.masking import Keep, bottom, energy_matched, keep_in_all, random_components, random_directions, top, without
 
 
 class Convolutions(nn.Module):
@@ -27,7 +27,14 @@ def halves(net: nn.Module, fraction: float = 0.5) -> tuple[dict[str, Tensor], di
     weights = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     found = layers(net)
     factors = {matrix.name: decompose(matrix.of(weights)) for matrix in found}
-    return weights, keep_halves(weights, found, factors, fraction)
+    return weights, kept_halves(weights, found, factors, fraction)
+
+
+def kept_halves(
+    weights: dict[str, Tensor], matrices: tuple[Matrix, ...], factors: dict[str, Factors], fraction: float = 0.5
+) -> dict[str, dict[str, Tensor]]:
+    ways = {"top": top(fraction), "bottom": bottom(fraction)}
+    return {name: keep_in_all(weights, matrices, factors, keep) for name, keep in ways.items()}
 
 
 def values(matrix: Matrix, weights: dict[str, Tensor]) -> np.ndarray:
@@ -39,18 +46,18 @@ def test_top_keeps_half_of_the_values_rounded_up_and_bottom_the_others(rank: int
     s = np.linspace(2, 1, rank)
     weights = {"a": matrix_with(s, rank + 2, rank), "last": torch.ones(2, 2)}
     matrices = (Matrix(parameter="a"), Matrix(parameter="last"))
-    part = keep_halves(weights, matrices, {"a": decompose(weights["a"])})
-    top, bottom = (values(matrices[0], part[name]) for name in ("top", "bottom"))
-    np.testing.assert_allclose(top, [*s[:kept], *[0] * (rank - kept)], atol=1e-5)
-    np.testing.assert_allclose(bottom, [*s[kept:], *[0] * kept], atol=1e-5)
+    part = kept_halves(weights, matrices, {"a": decompose(weights["a"])})
+    upper, lower = (values(matrices[0], part[name]) for name in ("top", "bottom"))
+    np.testing.assert_allclose(upper, [*s[:kept], *[0] * (rank - kept)], atol=1e-5)
+    np.testing.assert_allclose(lower, [*s[kept:], *[0] * kept], atol=1e-5)
 
 
 @pytest.mark.parametrize(("fraction", "kept"), [(0.01, 1), (0.2, 1), (0.21, 2), (0.8, 4), (1.0, 5)])
 def test_the_number_kept_is_rounded_up_for_any_fraction(fraction: float, kept: int) -> None:
     weights = {"a": matrix_with([5, 4, 3, 2, 1], 5, 9), "last": torch.ones(2, 2)}
     matrices = (Matrix(parameter="a"), Matrix(parameter="last"))
-    top = keep_halves(weights, matrices, {"a": decompose(weights["a"])}, fraction)["top"]["a"]
-    assert int(torch.linalg.matrix_rank(top, rtol=1e-4)) == kept
+    upper = kept_halves(weights, matrices, {"a": decompose(weights["a"])}, fraction)["top"]["a"]
+    assert int(torch.linalg.matrix_rank(upper, rtol=1e-4)) == kept
 
 
 def test_convolutions_come_back_in_their_own_shape_with_half_of_their_values() -> None:
@@ -93,3 +100,64 @@ def test_the_weights_themselves_are_left_alone() -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     weights, _ = halves(net)
     assert all(torch.equal(weights[name], before[name]) for name in before)
+
+
+def one_layer(keep: Keep, w: Tensor) -> Tensor:
+    """What is left of a layer before the last."""
+    weights = {"a": w, "last": torch.ones(2, 2)}
+    matrices = (Matrix(parameter="a"), Matrix(parameter="last"))
+    return keep_in_all(weights, matrices, {"a": decompose(w)}, keep)["a"]
+
+
+def test_a_tenth_is_removed_and_all_tenths_together_are_the_layer() -> None:
+    s = np.linspace(2, 1, 25)
+    w = matrix_with(s, 25, 30)
+    rest = [one_layer(without(d / 10, (d + 1) / 10), w) for d in range(10)]
+    for d, left in enumerate(rest):
+        gone = s[round(2.5 * d) : round(2.5 * (d + 1))]
+        expected = sorted([*(set(s) - set(gone)), *[0] * len(gone)], reverse=True)
+        np.testing.assert_allclose(np.linalg.svd(left.double().numpy(), compute_uv=False), expected, atol=1e-5)
+    torch.testing.assert_close(sum(w - left for left in rest), w, rtol=0, atol=1e-5)
+
+
+def test_random_components_are_components_the_same_every_time() -> None:
+    s = np.linspace(2, 1, 20)
+    w = matrix_with(s, 20, 30)
+    left = one_layer(random_components(0.25), w)
+    assert torch.equal(left, one_layer(random_components(0.25), w))
+    kept = np.linalg.svd(left.double().numpy(), compute_uv=False)[:5]
+    assert all(np.abs(s - value).min() < 1e-5 for value in kept)
+    assert not np.allclose(kept, s[:5], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20)])
+def test_random_directions_are_a_projection_of_the_smaller_side(shape: tuple[int, int]) -> None:
+    w = matrix_with(np.linspace(2, 1, 20), *shape)
+    keep = random_directions(0.25)
+    once = one_layer(keep, w)
+    assert int(torch.linalg.matrix_rank(once, rtol=1e-4)) == 5
+    twice = keep(Matrix(parameter="a"), once, decompose(w))
+    torch.testing.assert_close(twice, once, rtol=0, atol=1e-5)
+    # what is left out is orthogonal to what is left
+    across = once.T @ (w - once) if shape[0] < shape[1] else once @ (w - once).T
+    torch.testing.assert_close(across, torch.zeros_like(across), rtol=0, atol=1e-5)
+
+
+def test_the_energy_matched_control_has_the_norm_of_the_top() -> None:
+    w = matrix_with(np.geomspace(2, 0.01, 20), 20, 30)
+    left = one_layer(energy_matched(0.5), w)
+    assert float(torch.linalg.matrix_norm(left)) == pytest.approx(float(np.linalg.norm(np.geomspace(2, 0.01, 20)[:10])))
+    drawn = one_layer(random_components(0.5), w)
+    torch.testing.assert_close(left / left.norm(), drawn / drawn.norm(), rtol=0, atol=1e-6)
+
+
+def test_a_zero_layer_stays_zero_in_every_way() -> None:
+    for keep in (
+        top(0.5),
+        bottom(0.5),
+        without(0, 0.1),
+        random_components(0.5),
+        random_directions(0.5),
+        energy_matched(0.5),
+    ):
+        assert not one_layer(keep, torch.zeros(6, 9)).any()

@@ -30,7 +30,7 @@ def trained(spec: RunSpec, device: str = "cpu") -> list[np.ndarray]:
         net,
         make_optimizer(spec, net),
         lambda step: examples,
-        F.mse_loss,
+        lambda outputs, batch: F.mse_loss(outputs, batch.targets),
         lambda step: spec.learning_rate * FACTORS[step],
         0,
         len(FACTORS),
@@ -70,9 +70,9 @@ def test_the_loop_tells_of_a_loss_that_was_not_finite_even_if_the_last_one_is(ba
     targets = [torch.zeros(1, 1)] * 4
     targets[bad] = torch.full((1, 1), float("inf"))
 
-    def keep_alive(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def keep_alive(outputs: torch.Tensor, batch: Examples) -> torch.Tensor:
         # the infinite target enters the value and not the gradient, so that later losses are finite
-        return outputs.pow(2).mean() + target.sum()
+        return outputs.pow(2).mean() + batch.targets.sum()
 
     loss = run_steps(
         net,

@@ -23,6 +23,7 @@ from storage.checkpoints import Manifest, mark_damaged, read_checkpoint, read_ma
 from storage.locations import Layout
 from tasks import training
 from tasks.evaluation import Evaluator
+from tasks.examples import load_examples
 from tasks.training import Batches
 
 train = functools.partial(training.train, device=torch.device("cpu"))
@@ -87,9 +88,9 @@ def with_loss(patch: pytest.MonkeyPatch, change: Callable[[int, Tensor, Tensor],
     original = get_experiment("modular_addition")
     made = 0
 
-    def loss(spec: RunSpec, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
         nonlocal made
-        changed = change(made, original.loss(spec, outputs, targets), outputs)
+        changed = change(made, original.loss(spec, outputs, batch), outputs)
         made += 1
         return changed
 
@@ -116,7 +117,9 @@ def test_training_learns(tmp_path: Path) -> None:
     )
     experiment = get_experiment(spec.experiment)
     manifest = train(spec, str(tmp_path))
-    evaluate = Evaluator(experiment, spec, experiment.net(spec), experiment.load_data(spec), torch.device("cpu"))
+    evaluate = Evaluator(
+        experiment, spec, experiment.net(spec), load_examples(spec, str(tmp_path)), torch.device("cpu")
+    )
     measured = [
         evaluate(read_checkpoint(str(tmp_path), spec.experiment, spec.run_id, entry)) for entry in manifest.checkpoints
     ]

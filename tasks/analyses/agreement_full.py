@@ -1,0 +1,27 @@
+"""Agreement of every singular vector with every one of the final checkpoint: large, so only on request (METHOD 4.2)."""
+
+from storage.schema import Variable
+from tasks.agreement import agreement
+from tasks.analysis import Analysis, LayerView, Values
+
+
+def compute(view: LayerView) -> Values:
+    """The whole R x R agreement of one layer."""
+    return {"agreement_full": agreement(view.factors, view.final.factors[view.layer.name])}
+
+
+ANALYSIS = Analysis(
+    name="agreement_full",
+    version=1,
+    of="layer",
+    variables={
+        "agreement_full": Variable(
+            dims=("layer", "step", "rank", "final_rank"),
+            long_name="agreement with the final checkpoint, all ranks",
+            chunks={"step": 1},
+            about="|<u_i, u'_j> <v_i, v'_j>| for all i of this and j of the final checkpoint; METHOD 4.2",
+        ),
+    },
+    compute=compute,
+    default=False,
+)

@@ -1,0 +1,21 @@
+"""Agreement of singular vectors with those of the checkpoint before (METHOD 4.2, CLAIMS 5.7)."""
+
+from tasks.agreement import SIDES, SUBSPACES, compare, variables
+from tasks.analysis import Analysis, LayerView, Values
+
+
+def compute(view: LayerView) -> Values:
+    """Diagonal, best match, score and subspace overlaps; nothing at the first checkpoint."""
+    if view.previous is None:
+        return {}
+    return compare(view.factors, view.previous.factors[view.layer.name], "_previous")[0]
+
+
+ANALYSIS = Analysis(
+    name="agreement_previous",
+    version=1,
+    of="layer",
+    variables=variables("_previous", "checkpoint before"),
+    compute=compute,
+    labels={"side": SIDES, "subspace": SUBSPACES},
+)

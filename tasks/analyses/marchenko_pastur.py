@@ -1,0 +1,110 @@
+"""Every layer's eigenvalues against those of a matrix with independent entries (CLAIMS 5.4, 5.5)."""
+
+import math
+
+import numpy as np
+
+from storage.schema import Variable
+from tasks.analysis import Analysis, LayerView, Values
+from tasks.decomposition import Factors
+from tasks.random_matrices import edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
+
+CONSTANT = 1e-6
+"""Share of the mean square below which a variance is rounding noise."""
+
+
+def entry_variance(factors: Factors) -> float:
+    """Variance of the entries of U S V', which their order does not change; 0 for a constant matrix.
+
+    The mean square is sum s^2 / (M N), the mean sum_i s_i (1'u_i) (1'v_i) / (M N).
+    """
+    left, s_R, right = (part.double() for part in factors[:3])
+    size = left.shape[0] * right.shape[0]
+    mean = float((s_R * left.sum(0) * right.sum(0)).sum()) / size
+    square = float((s_R**2).sum()) / size
+    variance = square - mean**2
+    return variance if variance > CONSTANT * square else 0.0
+
+
+def against_the_law(s_R: np.ndarray, rows: int, columns: int, variance: float) -> dict[str, float]:
+    """All numbers of a descending float64 spectrum of (rows, columns) with entries of that variance; NaN where it is 0.
+
+    The law has the variance of all entries, spikes included. The bulk is what lies up to lambda_+.
+    """
+    if variance == 0:
+        return dict.fromkeys(VARIABLES, math.nan)
+    rank, wide = len(s_R), max(rows, columns)
+    values, q = s_R**2 / wide, wide / rank
+    lower, upper = edges(variance, q)
+    expected = quantiles((np.arange(rank) + 0.5) / rank, variance, q)
+    return {
+        "mp_lower_edge": lower,
+        "mp_upper_edge": upper,
+        "mp_spikes": float((values > upper).sum()),
+        "mp_spikes_finite": float((values > tracy_widom_edge(variance, rows, columns)).sum()),
+        "mp_below": float((values < lower).sum()),
+        "mp_soft_rank": upper / float(values[0]),
+        "mp_ks": kolmogorov_smirnov(values[values <= upper], variance, q),
+        "mp_wasserstein": float(np.abs(values[::-1] - expected).mean()) / variance,
+    }
+
+
+def compute(view: LayerView) -> Values:
+    """The numbers of one layer."""
+    factors = view.factors
+    rows, columns = factors.left.shape[0], factors.right.shape[0]
+    return against_the_law(factors.s.double().numpy(), rows, columns, entry_variance(factors))
+
+
+VARIABLES = {
+    "mp_lower_edge": Variable(
+        dims=("layer", "step"),
+        long_name="lower edge of the Marchenko-Pastur law",
+        about="s2 (1 - 1 / sqrt Q)^2 for eigenvalues s^2 / max(M, N), Q = max(M, N) / R, "
+        "s2 the variance of the entries; CLAIMS 5.4",
+    ),
+    "mp_upper_edge": Variable(
+        dims=("layer", "step"),
+        long_name="upper edge of the Marchenko-Pastur law",
+        about="s2 (1 + 1 / sqrt Q)^2; CLAIMS 5.4",
+    ),
+    "mp_spikes": Variable(
+        dims=("layer", "step"),
+        long_name="eigenvalues above the Marchenko-Pastur law",
+        about="number of s_i^2 / max(M, N) > upper edge; CLAIMS 5.4",
+    ),
+    "mp_spikes_finite": Variable(
+        dims=("layer", "step"),
+        long_name="eigenvalues above what chance gives at this size",
+        about="number above the upper edge and the margin that 1 % of Gaussian matrices exceed (Tracy-Widom); "
+        "CLAIMS 5.5",
+    ),
+    "mp_below": Variable(
+        dims=("layer", "step"),
+        long_name="eigenvalues below the Marchenko-Pastur law",
+        about="number of s_i^2 / max(M, N) < lower edge; CLAIMS 4",
+    ),
+    "mp_soft_rank": Variable(
+        dims=("layer", "step"),
+        long_name="upper edge of the Marchenko-Pastur law / largest eigenvalue",
+        about="lambda_+ / lambda_max; CLAIMS 5.4",
+    ),
+    "mp_ks": Variable(
+        dims=("layer", "step"),
+        long_name="distance of the bulk from the Marchenko-Pastur law",
+        about="Kolmogorov-Smirnov distance of the eigenvalues up to the upper edge from the law; CLAIMS 5.4",
+    ),
+    "mp_wasserstein": Variable(
+        dims=("layer", "step"),
+        long_name="Wasserstein distance of the spectrum from the Marchenko-Pastur law / variance",
+        about="mean |lambda_i - F^-1((i - 1/2) / R)| / s2 over ascending eigenvalues; CLAIMS 5.4",
+    ),
+}
+
+ANALYSIS = Analysis(
+    name="marchenko_pastur",
+    version=1,
+    of="layer",
+    variables=VARIABLES,
+    compute=compute,
+)

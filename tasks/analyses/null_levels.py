@@ -1,0 +1,147 @@
+"""The level of every scalar metric that chance alone gives, to be printed beside it (CLAIMS 2.7).
+
+Once a run: of each layer two decompositions of values only, of a Gaussian matrix of its shape and of its last weights
+with shuffled entries, and one assignment. Seeds follow from the layer's name.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from models.matrices import LayerPair
+from storage.schema import Variable
+from tasks import nulls
+from tasks.agreement import SIDES, SUBSPACES
+from tasks.analyses import effective_rank, marchenko_pastur, norms, power_law, shape
+from tasks.analysis import Analysis, RunView, Values
+from tasks.decomposition import Factors
+from tasks.spectral import FRACTIONS, condition_number, singular_values
+from tasks.spectral import effective_rank as entropy_rank
+
+DECLARED = {
+    name: variable
+    for module in (effective_rank, norms, shape, marchenko_pastur, power_law)
+    for name, variable in module.ANALYSIS.variables.items()
+}
+LEFT_OUT = {"mp_lower_edge", "mp_upper_edge", "power_law_start", "power_law_status"}
+"""What a null matrix has in common with the layer, or what is no metric."""
+
+
+def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
+    """Every scalar metric of a matrix without structure, by the functions that measure layers."""
+    s_R, (rows, columns) = singular_values(w_MN), w_MN.shape
+    variance = float(w_MN.double().var(correction=0))
+    found = {
+        "effective_rank": entropy_rank(s_R),
+        "spectral_norm": float(s_R[0]),
+        "nuclear_norm": float(s_R.sum()),
+        "condition_number": condition_number(s_R),
+        **shape.shape(s_R),
+        **marchenko_pastur.against_the_law(s_R, rows, columns, variance),
+        **power_law.heavy_tail(s_R),
+        "kept_energy": nulls.kept_energy(w_MN),
+    }
+    return {f"null_{name}": value for name, value in found.items() if name not in LEFT_OUT}
+
+
+def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:
+    """All levels of a layer, those of LEVELS with a first axis of nulls."""
+    measured = [levels(null) for null in nulls.without_structure(w_MN, name).values()]
+    rows, columns = w_MN.shape
+    subspaces = np.array([k for k in SUBSPACES if k <= min(rows, columns)])
+    return {
+        **{key: np.stack([np.asarray(of[key]) for of in measured]) for key in measured[0]},
+        "agreement_null": np.asarray(nulls.agreement(rows, columns)),
+        "agreement_best_match_null": np.asarray(nulls.best_match(rows, columns, name)),
+        "subspace_overlap_null": np.stack([subspaces / rows, subspaces / columns]),
+    }
+
+
+def of_pair(pair: LayerPair, writer: Factors) -> dict[str, float]:
+    """Both levels of a pair, by the width that its layers share."""
+    width = writer.vectors(pair.writer_vectors).shape[-2] // pair.gates
+    return {
+        "alignment_null": nulls.alignment(width, pair.parts),
+        "weighted_alignment_null": nulls.weighted_alignment(width),
+    }
+
+
+def compute(view: RunView) -> Values:
+    """The levels of all layers and pairs; NaN beyond a layer's rank."""
+    layers = [of_layer(layer.of(view.final.weights).float(), layer.name) for layer in view.layers]
+    pairs = [of_pair(pair, view.final.factors[pair.writer.name]) for pair in view.pairs]
+    return {
+        **{name: _stack([of[name] for of in layers]) for name in layers[0]},
+        **({name: np.array([of[name] for of in pairs]) for name in pairs[0]} if pairs else {}),
+    }
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """Arrays of several lengths as one, NaN beyond each."""
+    stacked = np.full((len(arrays), *np.max([array.shape for array in arrays], axis=0).astype(int)), np.nan)
+    for i, array in enumerate(arrays):
+        corner: tuple[int | slice, ...] = (i, *(slice(size) for size in array.shape))
+        stacked[corner] = array
+    return stacked
+
+
+def _by_chance(variable: Variable) -> Variable:
+    return replace(
+        variable,
+        dims=("layer", "null", *variable.dims[2:]),
+        long_name=f"{variable.long_name}, by chance",
+        about=f"of a Gaussian matrix of the layer's shape and norm, and of its last weights shuffled: {variable.about}",
+    )
+
+
+LEVELS = {
+    f"null_{name}": _by_chance(DECLARED[name])
+    for name in ("effective_rank", "spectral_norm", "nuclear_norm", "condition_number")
+} | {
+    f"null_{name}": _by_chance(variable)
+    for module in (shape, marchenko_pastur, power_law)
+    for name, variable in module.ANALYSIS.variables.items()
+    if name not in LEFT_OUT
+}
+
+ANALYSIS = Analysis(
+    name="null_levels",
+    version=1,
+    of="run",
+    variables={
+        **LEVELS,
+        "null_kept_energy": Variable(
+            dims=("layer", "null"),
+            long_name="energy of the largest 5 % of the entries, by chance",
+            about="sum of W^2 over the 5 % of largest magnitude / sum of W^2; .28 of a Gaussian; CLAIMS 2.7",
+        ),
+        "agreement_null": Variable(
+            dims=("layer",),
+            long_name="agreement at one rank, and its score, by chance",
+            about="(2 / pi) / sqrt(M N); CLAIMS 2.7",
+        ),
+        "agreement_best_match_null": Variable(
+            dims=("layer",),
+            long_name="best-match agreement, mean of the first 10 ranks, by chance",
+            about="measured on two random frames of the layer's shape; CLAIMS 2.7",
+        ),
+        "subspace_overlap_null": Variable(
+            dims=("layer", "side", "subspace"),
+            long_name="overlap of the leading subspaces, by chance",
+            about="k / M on the left, k / N on the right; CLAIMS 2.7",
+        ),
+        "alignment_null": Variable(
+            dims=("pair",),
+            long_name="alignment at one rank, and its score, by chance",
+            about="sqrt(2 / (pi d)) for shared width d, d times their number for kernel positions or gates; CLAIMS 2.7",
+        ),
+        "weighted_alignment_null": Variable(
+            dims=("pair",),
+            long_name="alignment weighted by singular values, by chance",
+            about="1 / sqrt d for shared width d",
+        ),
+    },
+    compute=compute,
+    labels={"null": nulls.NULLS, "fraction": FRACTIONS, "side": SIDES, "subspace": SUBSPACES},
+)

@@ -1,0 +1,37 @@
+"""Metrics with one tenth of every layer's singular values removed (CLAIMS 5.14)."""
+
+import numpy as np
+
+from storage.schema import Variable
+from tasks.analysis import Analysis, CheckpointView, Values
+from tasks.masking import keep_in_all, without
+
+DECILES = tuple(range(1, 11))
+
+
+def compute(view: CheckpointView) -> Values:
+    """Every metric without each tenth on every split; the last layer is left whole, BatchNorm estimated anew."""
+    now = view.now
+    measured = [
+        view.evaluate(keep_in_all(now.weights, view.layers, now.factors, without((d - 1) / 10, d / 10)), True)
+        for d in DECILES
+    ]
+    return {f"decile_{name}": np.stack([values[name] for values in measured]) for name in measured[0]}
+
+
+ANALYSIS = Analysis(
+    name="pruning_deciles",
+    version=1,
+    of="checkpoint",
+    needs_data=True,
+    default=False,
+    variables={
+        "decile_{metric}": Variable(
+            dims=("decile", "split", "step"),
+            long_name="{metric} without a tenth of the singular values",
+            about="components round((d - 1) R / 10) to round(d R / 10) of each layer but the last removed; CLAIMS 5.14",
+        ),
+    },
+    compute=compute,
+    labels={"decile": DECILES},
+)

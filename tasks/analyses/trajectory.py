@@ -1,0 +1,67 @@
+"""Principal components of each layer's way through weight space, and of the whole network's (CLAIMS 4, 5.11).
+
+Once a run: every checkpoint is read once. Of a layer with more than 16384 weights (less, where a run has so many
+checkpoints that 512 MiB would not hold them) a random sketch is kept; explained shares are then within about
+sqrt(2 / width) of themselves, 1 % at that width.
+"""
+
+import numpy as np
+
+from storage.schema import Variable
+from tasks.analysis import Analysis, RunView, Values
+from tasks.trajectories import COMPONENTS, centred_gram, kept_width, principal, sketch
+
+
+def compute(view: RunView) -> Values:
+    """Explained variance, coordinates and participation ratio by layer, the first two of all layers together."""
+    width = kept_width(len(view.layers), len(view.steps))
+    points: list[list[np.ndarray]] = [[] for _ in view.layers]
+    for step in view.steps:
+        weights = view.read(step)
+        for kept, layer in zip(points, view.layers, strict=True):
+            kept.append(sketch(layer.of(weights), width, layer.name))
+    grams = [centred_gram(np.stack(kept)) for kept in points]
+    paths, network = [principal(gram) for gram in grams], principal(np.sum(grams, axis=0))
+    return {
+        "trajectory_explained_variance": np.stack([path.explained for path in paths]),
+        "trajectory_coordinate": np.stack([path.coordinates for path in paths]),
+        "trajectory_participation_ratio": np.array([path.participation for path in paths]),
+        "network_trajectory_explained_variance": network.explained,
+        "network_trajectory_coordinate": network.coordinates,
+    }
+
+
+ANALYSIS = Analysis(
+    name="trajectory",
+    version=1,
+    of="run",
+    variables={
+        "trajectory_explained_variance": Variable(
+            dims=("layer", "component"),
+            long_name="variance of the layer's trajectory along a component",
+            about="v_k / sum v, v the eigenvalues of the Gram matrix of W_t - mean W over checkpoints; CLAIMS 5.11",
+        ),
+        "trajectory_coordinate": Variable(
+            dims=("layer", "step", "component"),
+            long_name="coordinate of the layer's trajectory",
+            about="sqrt(v_k) times the k-th eigenvector, positive at the last checkpoint; CLAIMS 5.11",
+        ),
+        "trajectory_participation_ratio": Variable(
+            dims=("layer",),
+            long_name="participation ratio of the layer's trajectory",
+            about="(sum v)^2 / sum v^2; CLAIMS 5.11",
+        ),
+        "network_trajectory_explained_variance": Variable(
+            dims=("component",),
+            long_name="variance of the network's trajectory along a component",
+            about="v_k / sum v, all layers as one vector; CLAIMS 5.11",
+        ),
+        "network_trajectory_coordinate": Variable(
+            dims=("step", "component"),
+            long_name="coordinate of the network's trajectory",
+            about="sqrt(v_k) times the k-th eigenvector, positive at the last checkpoint; CLAIMS 5.11",
+        ),
+    },
+    compute=compute,
+    labels={"component": tuple(range(1, COMPONENTS + 1))},
+)

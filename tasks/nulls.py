@@ -1,0 +1,68 @@
+"""What chance gives: matrices without structure beside a layer, and closed forms (CLAIMS 2.7).
+
+Shapes: M rows, N columns, R = min(M, N), d the width that two layers share.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from storage.schema import SCORE_RANKS
+
+NULLS = ("gaussian", "shuffled")
+"""Labels of the dimension `null`."""
+DENSITY = 0.05
+"""Share of the entries that a lottery ticket keeps."""
+
+
+def generator(name: str) -> torch.Generator:
+    """A generator seeded by a name, so that a layer has the same chance matrices in every run."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
+    return torch.Generator().manual_seed(seed)
+
+
+def without_structure(w_MN: Tensor, name: str) -> dict[str, Tensor]:
+    """By label of NULLS: Gaussian entries with the mean square of W (1 where W is zero), and W's entries shuffled."""
+    mean_square = float(w_MN.double().square().mean()) or 1.0
+    gaussian = torch.randn(w_MN.shape, generator=generator(f"gaussian {name}")) * math.sqrt(mean_square)
+    order = torch.randperm(w_MN.numel(), generator=generator(f"shuffled {name}"))
+    return {"gaussian": gaussian, "shuffled": w_MN.flatten()[order].view(w_MN.shape)}
+
+
+def agreement(rows: int, columns: int) -> float:
+    """Mean agreement of two random matrices at one rank, (2 / pi) / sqrt(M N)."""
+    return 2 / math.pi / math.sqrt(rows * columns)
+
+
+def alignment(width: int, parts: int = 1) -> float:
+    """Mean alignment of random vectors of length d, sqrt(2 / (pi d)), one of them cut out of `parts` times that."""
+    return math.sqrt(2 / (math.pi * width * parts))
+
+
+def weighted_alignment(width: int) -> float:
+    """Root mean square of ||A B||_F / (||A||_F ||B||_F) for random A, B that share a width of d: 1 / sqrt d."""
+    return 1 / math.sqrt(width)
+
+
+def best_match(rows: int, columns: int, name: str) -> float:
+    """Mean best-match agreement over the first 10 ranks of two Gaussian matrices, from one draw.
+
+    Their singular vectors are random orthonormal frames; seen from the first matrix's, the second's are such too.
+    """
+    rank = min(rows, columns)
+    random = generator(f"frames {name}")
+    left, right = (torch.linalg.qr(torch.randn(size, rank, generator=random))[0][:rank] for size in (rows, columns))
+    a_RR = np.asarray((left * right).abs())
+    return float(a_RR[linear_sum_assignment(a_RR, maximize=True)][:SCORE_RANKS].mean())
+
+
+def kept_energy(w_MN: Tensor) -> float:
+    """Share of sum W^2 in the 5 % of the entries (at least one) of largest magnitude; NaN for a zero matrix."""
+    squares = w_MN.flatten().double().square()
+    total = float(squares.sum())
+    kept = float(squares.topk(max(1, int(DENSITY * len(squares)))).values.sum())
+    return kept / total if total > 0 else math.nan
