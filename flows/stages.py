@@ -16,9 +16,10 @@ from models.run_spec import RunSpec, hyperparameters, to_json
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
 from storage.locations import Layout, delete
+from tasks.analysis import get_analysis
 from tasks.anatomy import Anatomy, anatomy, run_layout
 from tasks.decomposition import NotFinite
-from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
+from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, need_vectors, needed
 from tasks.series import RunSeries
 from tasks.training import Diverged, train
 
@@ -94,8 +95,10 @@ def analyse_blocks(
     progress: SweepProgress,
 ) -> int:
     """Analyse blocks as units; no checkpoint is decomposed twice among them. Gives the decompositions made."""
-    anchors = {step: executor.start(decompose_step, series, body, step) for step in anchor_steps(series.steps, missing)}
-    made = [len(anchors) * len(body.matrices)]
+    vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
+    steps = anchor_steps(series.steps, missing)
+    anchors = {step: executor.start(decompose_step, series, body, step, vectors) for step in steps}
+    made = [len(anchors) * len(body.matrices if vectors else body.layers)]
 
     def done(block: tuple[Block, int]) -> None:
         made.append(block[1])

@@ -119,6 +119,8 @@ class Analysis:
     compute: Callable[[Any], Values]
     default: bool = True
     """Whether it runs unless asked otherwise; what is large or slow does not."""
+    needs_vectors: bool = True
+    """Whether singular values alone would not do."""
     needs_data: bool = False
     """Whether it evaluates the network, which needs an experiment's data."""
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -11,8 +11,6 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from storage.schema import SCORE_RANKS
-
 NULLS = ("gaussian", "shuffled")
 """Labels of the dimension `null`."""
 DENSITY = 0.05
@@ -49,7 +47,7 @@ def weighted_alignment(width: int) -> float:
 
 
 def best_match(rows: int, columns: int, name: str) -> float:
-    """Mean best-match agreement over the first 10 ranks of two Gaussian matrices, from one draw.
+    """Mean best-match agreement of two Gaussian matrices, from one draw; chance makes no difference between ranks.
 
     Their singular vectors are random orthonormal frames; seen from the first matrix's, the second's are such too.
     """
@@ -57,7 +55,7 @@ def best_match(rows: int, columns: int, name: str) -> float:
     random = generator(f"frames {name}")
     left, right = (torch.linalg.qr(torch.randn(size, rank, generator=random))[0][:rank] for size in (rows, columns))
     a_RR = np.asarray((left * right).abs())
-    return float(a_RR[linear_sum_assignment(a_RR, maximize=True)][:SCORE_RANKS].mean())
+    return float(a_RR[linear_sum_assignment(a_RR, maximize=True)].mean())
 
 
 def kept_energy(w_MN: Tensor) -> float:

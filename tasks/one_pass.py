@@ -54,6 +54,11 @@ class Pass:
         return Decomposed(step=step, weights=Deferred(lambda: self.series.weights(step)), factors=self.anchors[step])
 
 
+def need_vectors(analyses: Iterable[Analysis]) -> bool:
+    """Whether any of the analyses asks for singular vectors."""
+    return any(analysis.needs_vectors for analysis in analyses)
+
+
 def needed(steps: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
     """Steps whose factors a block is given: the run's first and last, the one before the block, and its own last."""
     before = steps[max(0, steps.index(block[0]) - 1)]
@@ -66,33 +71,43 @@ def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> l
 
 
 def decompose_step(
-    series: Series, body: Anatomy, step: int, room: Callable[[], MutableMapping[str, Factors]] = dict
+    series: Series,
+    body: Anatomy,
+    step: int,
+    vectors: bool = True,
+    room: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> Anchor:
     """The factors of one checkpoint, for the blocks that need it as an anchor."""
     factors = room()
-    for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}"):
+    for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}", vectors):
         pass
     return step, factors
 
 
 def decompose_into(
-    factors: MutableMapping[str, Factors], weights: Mapping[str, Tensor], body: Anatomy, what: str
+    factors: MutableMapping[str, Factors],
+    weights: Mapping[str, Tensor],
+    body: Anatomy,
+    what: str,
+    vectors: bool = True,
 ) -> Iterable[Matrix]:
     """Decompose every matrix once, parameter by parameter as they come; gives each matrix when it is done.
 
-    On a GPU matrices of equal shape are decomposed together. `what` names run and step in errors.
+    On a GPU matrices of equal shape are decomposed together. Without `vectors` only the layers are, and only for
+    their singular values. `what` names run and step in errors.
     """
-    device = pick_device()
+    device, matrices = pick_device(), body.matrices if vectors else body.layers
     if device.type != "cpu":
-        factors.update(decompose_alike({m.name: m.of(weights).to(device) for m in body.matrices}, what))
-        yield from body.matrices
+        on_device = {matrix.name: matrix.of(weights).to(device) for matrix in matrices}
+        factors.update(decompose_alike(on_device, what, vectors))
+        yield from matrices
         return
     of_parameter: dict[str, list[Matrix]] = {}
-    for matrix in body.matrices:
+    for matrix in matrices:
         of_parameter.setdefault(matrix.parameter, []).append(matrix)
     for parameter, w in ahead(of_parameter, weights.__getitem__):
         for matrix in of_parameter[parameter]:
-            factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}")
+            factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}", vectors)
             yield matrix
 
 
@@ -148,18 +163,18 @@ def _analyse_layers(
     now = Decomposed(step=step, weights=weights, factors=factors)
     first, last = work.anchored(work.series.steps[0]), work.anchored(work.series.steps[-1])
     index = {layer: i for i, layer in enumerate(work.body.layers)}
+    vectors = need_vectors(work.analyses)
+    made: Iterable[Matrix] = work.body.matrices if vectors else work.body.layers
     if known is None:
-        made: Iterable[Matrix] = decompose_into(factors, weights, work.body, what)  # type: ignore[arg-type]
-        work.decompositions += len(work.body.matrices)
-    else:
-        made = work.body.matrices
+        work.decompositions += len(tuple(made))
+        made = decompose_into(factors, weights, work.body, what, vectors)  # type: ignore[arg-type]
     for matrix in made:
         if matrix in index:
             view = LayerView(layer=matrix, now=now, initial=first, previous=previous, final=last)
             for analysis in work.of("layer"):
                 _fill(row, analysis, view, f"{what} layer {matrix.name}", (index[matrix],))
     attention = {pair: i for i, pair in enumerate(work.body.attention)}
-    for i, pair in enumerate(work.body.pairs):
+    for i, pair in enumerate(work.body.pairs if vectors else ()):
         for analysis in work.of("pair"):
             where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
             _fill(row, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)

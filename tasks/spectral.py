@@ -1,4 +1,4 @@
-"""Numbers of a descending spectrum, pure functions of it alone, and a spectrum without its vectors (CLAIMS 5.1-5.3).
+"""Numbers of a descending spectrum, pure functions of it alone (CLAIMS 5.1-5.3).
 
 Shapes: s_R holds R singular values in float64, descending. A zero matrix has no shape: its numbers are NaN.
 """
@@ -6,30 +6,11 @@ Shapes: s_R holds R singular values in float64, descending. A zero matrix has no
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
 
 FRACTIONS = (0.5, 0.9, 0.99)
 """Shares of the energy whose rank is counted; labels of the dimension `fraction`."""
 RESOLUTION = 1e-5
 """Values below this share of s_1 are not told from 0: a float32 decomposition errs by some 1e-6 of it (METHOD 8.4)."""
-SLAB = 4096
-"""Rows of a matrix held in float64 at a time."""
-
-
-def singular_values(w_MN: Tensor) -> np.ndarray:
-    """Singular values alone, descending, as (R,) or, of a stack, (.., R) in float64.
-
-    Square roots of the eigenvalues of the float64 Gram matrix of the narrow side: exact to 1e-8 of s_1, below which
-    they are noise. Memory is that of the Gram matrix and of 4096 rows. NaN or infinity in the matrix is an error of
-    LAPACK.
-    """
-    tall_MN = w_MN if w_MN.shape[-2] >= w_MN.shape[-1] else w_MN.mT
-    gram_NN = torch.zeros(*tall_MN.shape[:-2], tall_MN.shape[-1], tall_MN.shape[-1], dtype=torch.float64)
-    for slab_MN in tall_MN.split(SLAB, dim=-2):
-        exact_MN = slab_MN.double()
-        gram_NN += exact_MN.mT @ exact_MN
-    return np.asarray(torch.linalg.eigvalsh(gram_NN).clamp_min(0).sqrt().flip(-1))
 
 
 def entropy(s_R: np.ndarray) -> float:

@@ -41,6 +41,7 @@ ANALYSIS = Analysis(
     name="effective_rank",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables={
         "effective_rank": Variable(
             dims=("layer", "step"),

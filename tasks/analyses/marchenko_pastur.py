@@ -3,26 +3,21 @@
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from storage.schema import Variable
 from tasks.analysis import Analysis, LayerView, Values
-from tasks.decomposition import Factors
 from tasks.random_matrices import edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
 
-CONSTANT = 1e-6
+CONSTANT = 1e-12
 """Share of the mean square below which a variance is rounding noise."""
 
 
-def entry_variance(factors: Factors) -> float:
-    """Variance of the entries of U S V', which their order does not change; 0 for a constant matrix.
-
-    The mean square is sum s^2 / (M N), the mean sum_i s_i (1'u_i) (1'v_i) / (M N).
-    """
-    left, s_R, right = (part.double() for part in factors[:3])
-    size = left.shape[0] * right.shape[0]
-    mean = float((s_R * left.sum(0) * right.sum(0)).sum()) / size
-    square = float((s_R**2).sum()) / size
-    variance = square - mean**2
+def entry_variance(w_MN: Tensor) -> float:
+    """Variance of the entries, which their order does not change; 0 for a constant matrix."""
+    square = float(torch.linalg.vector_norm(w_MN, dtype=torch.float64)) ** 2 / w_MN.numel()
+    variance = square - float(w_MN.mean(dtype=torch.float64)) ** 2
     return variance if variance > CONSTANT * square else 0.0
 
 
@@ -51,9 +46,8 @@ def against_the_law(s_R: np.ndarray, rows: int, columns: int, variance: float) -
 
 def compute(view: LayerView) -> Values:
     """The numbers of one layer."""
-    factors = view.factors
-    rows, columns = factors.left.shape[0], factors.right.shape[0]
-    return against_the_law(factors.s.double().numpy(), rows, columns, entry_variance(factors))
+    rows, columns = view.w_MN.shape
+    return against_the_law(view.factors.s.double().numpy(), rows, columns, entry_variance(view.w_MN))
 
 
 VARIABLES = {
@@ -105,6 +99,7 @@ ANALYSIS = Analysis(
     name="marchenko_pastur",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables=VARIABLES,
     compute=compute,
 )

@@ -16,6 +16,7 @@ ANALYSIS = Analysis(
     name="norm_product",
     version=1,
     of="checkpoint",
+    needs_vectors=False,
     variables={
         "log_norm_product": Variable(
             dims=("step",),

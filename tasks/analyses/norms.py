@@ -36,6 +36,7 @@ ANALYSIS = Analysis(
     name="norms",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables={
         "spectral_norm": Variable(dims=("layer", "step"), long_name="largest singular value", about="s_1; CLAIMS 5.2"),
         "frobenius_norm": Variable(

@@ -1,9 +1,10 @@
 """The level of every scalar metric that chance alone gives, to be printed beside it (CLAIMS 2.7).
 
 Once a run: of each layer two decompositions of values only, of a Gaussian matrix of its shape and of its last weights
-with shuffled entries, and one assignment. Seeds follow from the layer's name.
+with shuffled entries; one QR of each side, and one assignment. Seeds follow from the layer's name.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,32 +14,25 @@ from models.matrices import LayerPair
 from storage.schema import Variable
 from tasks import nulls
 from tasks.agreement import SIDES, SUBSPACES
-from tasks.analyses import effective_rank, marchenko_pastur, norms, power_law, shape
+from tasks.analyses import marchenko_pastur, norms, power_law, shape
 from tasks.analysis import Analysis, RunView, Values
-from tasks.decomposition import Factors
-from tasks.spectral import FRACTIONS, condition_number, singular_values
-from tasks.spectral import effective_rank as entropy_rank
+from tasks.decomposition import singular_values
+from tasks.spectral import FRACTIONS, condition_number, effective_rank
 
-DECLARED = {
-    name: variable
-    for module in (effective_rank, norms, shape, marchenko_pastur, power_law)
-    for name, variable in module.ANALYSIS.variables.items()
-}
 LEFT_OUT = {"mp_lower_edge", "mp_upper_edge", "power_law_start", "power_law_status"}
 """What a null matrix has in common with the layer, or what is no metric."""
 
 
 def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
     """Every scalar metric of a matrix without structure, by the functions that measure layers."""
-    s_R, (rows, columns) = singular_values(w_MN), w_MN.shape
-    variance = float(w_MN.double().var(correction=0))
+    s_R, (rows, columns) = singular_values(w_MN).numpy(), w_MN.shape
     found = {
-        "effective_rank": entropy_rank(s_R),
+        "effective_rank": effective_rank(s_R),
         "spectral_norm": float(s_R[0]),
         "nuclear_norm": float(s_R.sum()),
         "condition_number": condition_number(s_R),
         **shape.shape(s_R),
-        **marchenko_pastur.against_the_law(s_R, rows, columns, variance),
+        **marchenko_pastur.against_the_law(s_R, rows, columns, marchenko_pastur.entry_variance(w_MN)),
         **power_law.heavy_tail(s_R),
         "kept_energy": nulls.kept_energy(w_MN),
     }
@@ -58,9 +52,10 @@ def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:
     }
 
 
-def of_pair(pair: LayerPair, writer: Factors) -> dict[str, float]:
+def of_pair(pair: LayerPair, weights: Mapping[str, Tensor]) -> dict[str, float]:
     """Both levels of a pair, by the width that its layers share."""
-    width = writer.vectors(pair.writer_vectors).shape[-2] // pair.gates
+    rows, columns = pair.writer.shape(tuple(weights[pair.writer.parameter].shape))
+    width = (rows if pair.writer_vectors == "left" else columns) // pair.gates
     return {
         "alignment_null": nulls.alignment(width, pair.parts),
         "weighted_alignment_null": nulls.weighted_alignment(width),
@@ -70,7 +65,7 @@ def of_pair(pair: LayerPair, writer: Factors) -> dict[str, float]:
 def compute(view: RunView) -> Values:
     """The levels of all layers and pairs; NaN beyond a layer's rank."""
     layers = [of_layer(layer.of(view.final.weights).float(), layer.name) for layer in view.layers]
-    pairs = [of_pair(pair, view.final.factors[pair.writer.name]) for pair in view.pairs]
+    pairs = [of_pair(pair, view.final.weights) for pair in view.pairs]
     return {
         **{name: _stack([of[name] for of in layers]) for name in layers[0]},
         **({name: np.array([of[name] for of in pairs]) for name in pairs[0]} if pairs else {}),
@@ -91,24 +86,35 @@ def _by_chance(variable: Variable) -> Variable:
         variable,
         dims=("layer", "null", *variable.dims[2:]),
         long_name=f"{variable.long_name}, by chance",
-        about=f"of a Gaussian matrix of the layer's shape and norm, and of its last weights shuffled: {variable.about}",
+        about=f"of a matrix without structure: {variable.about}",
     )
 
 
-LEVELS = {
-    f"null_{name}": _by_chance(DECLARED[name])
-    for name in ("effective_rank", "spectral_norm", "nuclear_norm", "condition_number")
-} | {
-    f"null_{name}": _by_chance(variable)
-    for module in (shape, marchenko_pastur, power_law)
-    for name, variable in module.ANALYSIS.variables.items()
-    if name not in LEFT_OUT
-}
+LEVELS = (
+    {
+        "null_effective_rank": Variable(
+            dims=("layer", "null"),
+            long_name="effective rank / rank, by chance",
+            about="of a matrix without structure: exp(-sum p log p) / R with p = s / sum s; CLAIMS 2.7",
+        )
+    }
+    | {
+        f"null_{name}": _by_chance(norms.ANALYSIS.variables[name])
+        for name in ("spectral_norm", "nuclear_norm", "condition_number")
+    }
+    | {
+        f"null_{name}": _by_chance(variable)
+        for module in (shape, marchenko_pastur, power_law)
+        for name, variable in module.ANALYSIS.variables.items()
+        if name not in LEFT_OUT
+    }
+)
 
 ANALYSIS = Analysis(
     name="null_levels",
     version=1,
     of="run",
+    needs_vectors=False,
     variables={
         **LEVELS,
         "null_kept_energy": Variable(
@@ -123,8 +129,8 @@ ANALYSIS = Analysis(
         ),
         "agreement_best_match_null": Variable(
             dims=("layer",),
-            long_name="best-match agreement, mean of the first 10 ranks, by chance",
-            about="measured on two random frames of the layer's shape; CLAIMS 2.7",
+            long_name="best-match agreement, by chance",
+            about="mean over ranks, measured on two random frames of the layer's shape; CLAIMS 2.7",
         ),
         "subspace_overlap_null": Variable(
             dims=("layer", "side", "subspace"),

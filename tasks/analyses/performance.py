@@ -13,6 +13,7 @@ ANALYSIS = Analysis(
     name="performance",
     version=1,
     of="checkpoint",
+    needs_vectors=False,
     needs_data=True,
     variables={
         "{metric}": Variable(dims=("split", "step"), long_name="{metric}", about="unweighted mean over batches"),

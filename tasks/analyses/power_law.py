@@ -32,6 +32,7 @@ ANALYSIS = Analysis(
     name="power_law",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables={
         "power_law_alpha": Variable(
             dims=("layer", "step"),

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from storage.schema import Variable
 from tasks.analysis import Analysis, PairView, Values
-from tasks.spectral import effective_rank, singular_values
+from tasks.decomposition import singular_values
+from tasks.spectral import effective_rank
 
 
 def core(view: PairView) -> Tensor:
@@ -26,7 +27,7 @@ def compute(view: PairView) -> Values:
     """
     if view.pair.parts > 1:
         return {}
-    values = singular_values(core(view))
+    values = singular_values(core(view)).numpy()
     if values.ndim == 1:
         return {"product_singular_value": values, "product_effective_rank": effective_rank(values)}
     ranks = torch.tensor([effective_rank(s_R) for s_R in values]).numpy()

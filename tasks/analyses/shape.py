@@ -42,6 +42,7 @@ ANALYSIS = Analysis(
     name="shape",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables={
         "entropy": Variable(
             dims=("layer", "step"),

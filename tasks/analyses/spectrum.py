@@ -16,6 +16,7 @@ ANALYSIS = Analysis(
     name="spectrum",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables={
         "singular_value": Variable(
             dims=("layer", "step", "rank"),

@@ -35,6 +35,7 @@ ANALYSIS = Analysis(
     name="trajectory",
     version=1,
     of="run",
+    needs_vectors=False,
     variables={
         "trajectory_explained_variance": Variable(
             dims=("layer", "component"),

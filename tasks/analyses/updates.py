@@ -1,7 +1,6 @@
 """Spectrum of what changed in every layer since the checkpoint before (CLAIMS 4, 5.11).
 
-One decomposition more of each matrix, of values only: half the time of the decomposition with vectors for a square
-matrix, two thirds of it for one of an aspect of 9.
+One decomposition more of each matrix, of values only: about half the time of the decomposition with vectors.
 """
 
 import math
@@ -10,14 +9,15 @@ import numpy as np
 
 from storage.schema import Variable
 from tasks.analysis import Analysis, LayerView, Values
-from tasks.spectral import effective_rank, singular_values, spectral_edge
+from tasks.decomposition import singular_values
+from tasks.spectral import effective_rank, spectral_edge
 
 
 def compute(view: LayerView) -> Values:
     """Values of W_t - W_{t-1} and their numbers; nothing at the first checkpoint, NaN where nothing changed."""
     if view.previous is None:
         return {}
-    s_R = singular_values(view.w_MN - view.layer.of(view.previous.weights))
+    s_R = singular_values(view.w_MN - view.layer.of(view.previous.weights)).numpy()
     now = float(view.factors.s.double().norm())
     edge, ratio = spectral_edge(s_R)
     return {
@@ -33,6 +33,7 @@ ANALYSIS = Analysis(
     name="updates",
     version=1,
     of="layer",
+    needs_vectors=False,
     variables={
         "update_singular_value": Variable(
             dims=("layer", "step", "rank"),

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from models.matrices import LayerPair, Matrix
 from tasks.analysis import get_analysis
+from tasks.decomposition import singular_values
 from tasks.random_matrices import cdf, edges, quantiles
-from tasks.spectral import effective_rank, energy_ranks, singular_values
+from tasks.spectral import effective_rank, energy_ranks
 from tasks.tails import STATUS, fit_tail
 from tasks.trajectories import principal
 

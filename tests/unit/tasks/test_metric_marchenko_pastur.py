@@ -10,7 +10,6 @@ from reference.views import matrix, of_layer
 from scipy.integrate import quad
 
 from tasks.analyses.marchenko_pastur import against_the_law, entry_variance
-from tasks.decomposition import decompose
 from tasks.random_matrices import cdf, edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
 
 LAWS = [(1.0, 1.0), (0.3, 1.0), (1.0, 1.7), (2.5, 4.0), (1.0, 60.0)]
@@ -60,7 +59,7 @@ def test_the_distance_is_the_largest_on_either_side_of_a_jump() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(40, 200), (200, 40), (60, 60), (1, 30)])
 def test_the_variance_is_that_of_the_entries(rows: int, columns: int) -> None:
     w = np.random.default_rng(0).normal(0.7, 0.5, size=(rows, columns))
-    assert entry_variance(decompose(matrix(w))) == pytest.approx(w.var(), rel=1e-4)
+    assert entry_variance(matrix(w)) == pytest.approx(w.var(), rel=1e-4)
 
 
 def test_a_constant_matrix_has_no_law() -> None:
@@ -122,6 +121,11 @@ def test_one_in_a_hundred_gaussian_matrices_exceeds_the_finite_edge() -> None:
     assert 0.004 < above < 0.016
     assert (largest > edges(1.0, 2.0)[1]).mean() > 0.1  # about 17 % exceed the edge itself
     assert tracy_widom_edge(3.0, 30, 60) == pytest.approx(3 * tracy_widom_edge(1.0, 60, 30))
+
+
+def test_the_finite_edge_of_64_by_64() -> None:
+    # sqrt 64 = 8: the edge (8 + 8)^2 and 2.0234 times (8 + 8) (1 / 8 + 1 / 8)^(1 / 3) = 10.0794, all of it / 64
+    assert tracy_widom_edge(1.0, 64, 64) == pytest.approx((256 + 2.0234 * 10.0794) / 64, rel=1e-5)
 
 
 def test_a_lone_spike_has_no_bulk() -> None:

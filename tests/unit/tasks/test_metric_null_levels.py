@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from reference.views import matrix, run_view
+from scipy.optimize import linear_sum_assignment
 
 from models.matrices import LayerPair, Matrix
-from storage.schema import SCORE_RANKS
 from tasks import nulls
 from tasks.agreement import agreement
 from tasks.analyses.null_levels import ANALYSIS, LEVELS, of_layer
@@ -73,8 +73,8 @@ def test_the_best_match_by_chance_is_that_of_two_gaussian_matrices() -> None:
     for _ in range(10):
         f, g = (decompose(matrix(rng.normal(size=(24, 40)))) for _ in range(2))
         a = agreement(f, g)
-        rows, columns = nulls.linear_sum_assignment(a, maximize=True)
-        direct.append(a[rows, columns][:SCORE_RANKS].mean())
+        rows, columns = linear_sum_assignment(a, maximize=True)
+        direct.append(a[rows, columns].mean())
     drawn = [nulls.best_match(24, 40, str(i)) for i in range(10)]
     assert np.mean(drawn) == pytest.approx(np.mean(direct), rel=0.08)
     assert np.mean(drawn) > 3 * nulls.agreement(24, 40)
@@ -101,6 +101,13 @@ def test_nulls_of_a_zero_layer_are_those_of_its_shape_alone() -> None:
     assert found["null_kept_energy"][0] == pytest.approx(0.28, abs=0.03)
 
 
+def test_a_mean_is_no_part_of_the_variance() -> None:
+    w = matrix(np.random.default_rng(0).normal(3, 1, size=(200, 100)))
+    found = of_layer(w, "w")
+    assert found["null_mp_spikes"][1] == 1  # the mean itself
+    assert found["null_mp_ks"][1] < 0.05
+
+
 def test_shuffling_removes_spikes_that_are_spread_and_keeps_traps_of_single_entries() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(200, 100))
@@ -116,6 +123,7 @@ def test_levels_of_a_run_are_those_of_its_last_checkpoint_by_layer_and_pair() ->
     history = [{"a": matrix(rng.normal(size=(6, 5))), "b": matrix(rng.normal(size=(3, 6, 2, 2)))} for _ in range(2)]
     a, b = Matrix(parameter="a"), Matrix(parameter="b")
     pairs = [LayerPair(writer=a, reader=b, positions=4, shown=3), LayerPair(writer=b, reader=a, gates=3)]
+    pairs += [LayerPair(writer=a, reader=b, writer_vectors="right")]
     found = ANALYSIS.compute(run_view(history, pairs))
     assert set(found) == set(ANALYSIS.variables)
     for i, (layer, (rows, columns)) in enumerate([(a, (6, 5)), (b, (3, 24))]):
@@ -126,10 +134,10 @@ def test_levels_of_a_run_are_those_of_its_last_checkpoint_by_layer_and_pair() ->
         k = np.array([1, 2, 4])
         reached = np.where(k <= min(rows, columns), k, np.nan)  # a rank of 3 has no four leading vectors
         np.testing.assert_allclose(found["subspace_overlap_null"][i], [reached / rows, reached / columns])
-    # a writes 6 wide to a kernel of four positions; b writes three gates of one each
-    expected = [math.sqrt(2 / (math.pi * 6 * 4)), math.sqrt(2 / (math.pi * 1 * 3))]
+    # a writes 6 wide to a kernel of four positions, b three gates of one each, a by its right vectors 5 wide
+    expected = [math.sqrt(2 / (math.pi * 6 * 4)), math.sqrt(2 / (math.pi * 1 * 3)), math.sqrt(2 / (math.pi * 5))]
     np.testing.assert_allclose(found["alignment_null"], expected)
-    np.testing.assert_allclose(found["weighted_alignment_null"], [1 / math.sqrt(6), 1])
+    np.testing.assert_allclose(found["weighted_alignment_null"], [1 / math.sqrt(6), 1, 1 / math.sqrt(5)])
 
 
 def test_a_run_without_pairs_has_levels_of_its_layers_alone() -> None:

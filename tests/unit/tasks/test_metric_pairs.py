@@ -49,6 +49,18 @@ def test_weighted_alignments_are_those_of_the_multiplied_matrices() -> None:
     assert {name: pytest.approx(value, rel=1e-5) for name, value in expected.items()} == found
 
 
+def test_an_embedding_writes_by_its_right_vectors() -> None:
+    rng = np.random.default_rng(7)
+    embedding, reader = rng.normal(size=(11, 6)), rng.normal(size=(4, 6))
+    pair = LayerPair(writer=CHAIN.writer, reader=CHAIN.reader, writer_vectors="right")
+    weights = {"a": matrix(embedding), "b": matrix(reader)}
+    s = np.linalg.svd(reader @ embedding.T, compute_uv=False)
+    np.testing.assert_allclose(of_pair("products", pair, weights)["product_singular_value"], s[:4], rtol=1e-5)
+    expected = definitions(reader.T @ reader, embedding.T @ embedding)
+    found = of_pair("alignment_variants", pair, weights)
+    assert {name: pytest.approx(value, rel=1e-5) for name, value in expected.items()} == found
+
+
 def test_queries_and_keys_are_compared_head_by_head() -> None:
     rng = np.random.default_rng(2)
     w = rng.normal(size=(12, 9))  # rows 0..3 queries, 4..7 keys, 8..11 values, of two heads with two rows each

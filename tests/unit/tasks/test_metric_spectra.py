@@ -10,7 +10,8 @@ from reference.views import decomposed, matrix, of_layer
 
 from models.matrices import Matrix
 from tasks.analysis import CheckpointView, get_analysis
-from tasks.spectral import FRACTIONS, gaps, singular_values, spectral_edge
+from tasks.decomposition import singular_values
+from tasks.spectral import FRACTIONS, energy_ranks, gaps, spectral_edge
 
 GOLDEN = np.diag([4.0, 2.0, 1.0, 1.0])
 
@@ -49,6 +50,12 @@ def test_the_shape_of_equal_values(n: int) -> None:
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
     assert of_layer("shape", torch.eye(n))["energy_rank"].tolist() == [math.ceil(q * n - 1e-9) for q in FRACTIONS]
+
+
+@pytest.mark.parametrize("n", [10, 30, 100])
+def test_a_share_that_is_reached_but_for_rounding_is_reached(n: int) -> None:
+    for value in np.linspace(0.1, 3, 50):
+        assert energy_ranks(np.full(n, value)).tolist() == [math.ceil(q * n - 1e-9) for q in FRACTIONS]
 
 
 def test_the_shape_of_rank_one() -> None:

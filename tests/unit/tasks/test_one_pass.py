@@ -66,9 +66,9 @@ def analyse(spec: RunSpec, store: str) -> Counts:
     decomposed: Counter[str] = Counter()
     calls, reads = Counter[str](), Counter[int]()
 
-    def counted(w: Tensor, what: str) -> Factors:
+    def counted(w: Tensor, what: str, vectors: bool) -> Factors:
         decomposed[what] += 1
-        return decompose(w, what)
+        return decompose(w, what, vectors)
 
     evaluate, read = Evaluator.__call__, RunSeries.weights
 
@@ -312,9 +312,9 @@ def test_matrices_of_one_shape_are_decomposed_in_one_batch(monkeypatch: pytest.M
     matrices = {name: torch.randn(*shape, generator=draw) for name, shape in shapes.items()}
     calls: list[tuple[int, ...]] = []
 
-    def counted(w: Tensor, what: str = "") -> Factors:
+    def counted(w: Tensor, what: str, vectors: bool) -> Factors:
         calls.append(tuple(w.shape))
-        return decompose(w, what)
+        return decompose(w, what, vectors)
 
     monkeypatch.setattr(decomposition, "decompose", counted)
     found = decomposition.decompose_alike(matrices, "test")

@@ -1,0 +1,172 @@
+"""Analysis of one checkpoint of each network: every analysis decomposing anew, one pass, and WeightWatcher.
+
+Each way runs in a process of its own, with one thread, so that its peak memory can be told.
+"""
+
+import contextlib
+import io
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import util
+
+import torch
+from torch import Tensor, nn
+
+import tasks.one_pass
+from models.matrices import Matrix
+from tasks.agreement import agreement
+from tasks.analyses.alignment import alignment
+from tasks.analyses.pruning import HALVES
+from tasks.analysis import Decomposed, PairView
+from tasks.anatomy import Anatomy
+from tasks.decomposition import Factors
+from tasks.environment import use_threads
+from tasks.masking import keep_in_all
+from tasks.one_pass import decompose_into
+from tests.reference.networks import NETWORKS, build, checkpoint
+
+Weights = Mapping[str, Tensor]
+WAYS = ("naive", "plain", "ours", "values", "weightwatcher")
+
+
+def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+    """Agreement, alignment and pruning as the published pattern does: float32 SVDs of the matrix as it lies, each anew."""
+    calls = 0
+
+    def svd(matrix: Matrix, of: Weights = weights) -> Factors:
+        nonlocal calls
+        calls += 1
+        u, s, vh = torch.linalg.svd(matrix.of(of), full_matrices=False)
+        return Factors(u, s, vh.mT, 1)
+
+    for layer in body.layers:
+        agreement(svd(layer), svd(layer, final))
+    for pair in (
+        pair for pair in body.pairs if "by head" not in pair.name and pair.reader.name != "linear.weight[reverse]"
+    ):
+        both = {matrix.name: svd(matrix) for matrix in (pair.writer, pair.reader)}
+        alignment(PairView(pair=pair, now=Decomposed(step=0, weights=weights, factors=both)))
+    for first in (True, False):
+        for layer in body.layers[:-1]:
+            f = svd(layer)
+            k = math.ceil(len(f.s) / 2)
+            kept = slice(0, k) if first else slice(k, None)
+            (f.left[:, kept] * f.s[kept]) @ f.right[:, kept].mT
+    return calls - len(body.layers)  # those of the final checkpoint are made once a run
+
+
+def one_pass(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+    """The same and the pairs by head from one decomposition a matrix; the final factors are given."""
+    factors: dict[str, Factors] = {}
+    for matrix in decompose_into(factors, weights, body, "benchmark"):
+        if matrix in body.layers:
+            agreement(factors[matrix.name], FINAL[matrix.name])
+    now = Decomposed(step=0, weights=weights, factors=factors)
+    for pair in body.pairs:
+        alignment(PairView(pair=pair, now=now))
+    for keep in HALVES.values():
+        keep_in_all(weights, body.layers, factors, keep)
+    return len(factors)
+
+
+def values(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+    """Singular values of every layer alone."""
+    factors: dict[str, Factors] = {}
+    return len(list(decompose_into(factors, weights, body, "benchmark", vectors=False)))
+
+
+def weightwatcher(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+    """WeightWatcher's own analysis of the layers that it accepts: their spectra and power-law fits."""
+    import weightwatcher as ww  # type: ignore[import-not-found]
+
+    return len(ww.WeightWatcher(model=net).analyze())
+
+
+FINAL: dict[str, Factors] = {}
+
+
+def plain_svd(w: Tensor, what: str = "", vectors: bool = True) -> Factors:
+    """A float32 SVD of the tall orientation."""
+    tall = w.shape[-2] >= w.shape[-1]
+    u, s, vh = torch.linalg.svd(w if tall else w.mT, full_matrices=False)
+    return Factors(u, s, vh.mT, 1) if tall else Factors(vh.mT, s, u, 1)
+
+
+def measure(name: str, way: str) -> dict[str, float]:
+    """CPU seconds and decompositions of one checkpoint, and by how much the process's memory peaked above its start."""
+    use_threads(1)
+    warnings.simplefilter("ignore")
+    net, body = build(name)
+    weights, final = checkpoint(net, 0.1, 1), checkpoint(net, 0.1, 2)
+    works: dict[str, Callable[[Weights, Weights, Anatomy, nn.Module], int]] = {
+        "naive": published,
+        "plain": one_pass,
+        "ours": one_pass,
+        "values": values,
+        "weightwatcher": weightwatcher,
+    }
+    if way in ("plain", "ours"):
+        list(decompose_into(FINAL, final, body, "benchmark"))
+    if way == "plain":
+        tasks.one_pass.decompose = plain_svd
+    torch.linalg.svd(torch.randn(8, 8))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    since = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        count = works[way](weights, final, body, net)
+    seconds = time.process_time() - since
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    size = sum(w.numel() * w.element_size() for w in weights.values())
+    return {"seconds": seconds, "decompositions": count, "peak": 1024 * peak / size}
+
+
+def in_process(name: str, way: str) -> dict[str, float] | None:
+    """The measurement in a process of its own; None where it could not be made."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.spectra", name, way], capture_output=True, text=True, check=False
+    )
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+
+
+def rows() -> list[tuple[str, str, str, str, str]]:
+    """Each network by each way, against the published pattern and against WeightWatcher."""
+    found = []
+    ways = WAYS if util.find_spec("weightwatcher") else WAYS[:-1]
+    for name in NETWORKS:
+        measured = {way: in_process(name, way) for way in ways}
+        naive, ours, alone = (measured[way] for way in ("naive", "ours", "values"))
+        assert naive and ours and alone
+        for way, label in (("plain", "one pass, plain SVD"), ("ours", "one pass")):
+            this = measured[way]
+            assert this
+            found.append((f"{name}: {label}", *_cells(naive, this), _how(naive, this)))
+        if watcher := measured.get("weightwatcher"):
+            found.append(
+                (f"{name}: spectra alone against WeightWatcher", *_cells(watcher, alone), _how(watcher, alone))
+            )
+        else:
+            seconds = f"{alone['seconds']:.3f}"
+            found.append((f"{name}: spectra alone", "-", seconds, "-", "WeightWatcher is not installed or failed"))
+    return found
+
+
+def _cells(plain: Mapping[str, float], ours: Mapping[str, float]) -> tuple[str, str, str]:
+    ratio = plain["seconds"] / ours["seconds"]
+    return f"{plain['seconds']:.3f}", f"{ours['seconds']:.3f}", f"{ratio:.1f}x"
+
+
+def _how(plain: Mapping[str, float], ours: Mapping[str, float]) -> str:
+    return (
+        f"CPU s a checkpoint, 1 thread; decompositions {plain['decompositions']:.0f} -> {ours['decompositions']:.0f}; "
+        f"peak memory {plain['peak']:.1f} -> {ours['peak']:.1f} checkpoints"
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*sys.argv[1:])))
