@@ -157,6 +157,62 @@ def plan(
     show_plan(make_plan(chosen, require_store(store)))
 
 
+@app.command()
+@friendly
+def analyse(
+    sources: Annotated[
+        list[str], typer.Argument(help="Folders or `s3://` URLs, each with the checkpoints of one training run.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of the cube. Default: the last part of the first source.")
+    ] = None,
+    store: Store = "results",
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression with a group around the step in a name, e.g. `run-(\\d+)`."),
+    ] = None,
+    heads: Annotated[int, typer.Option(help="Attention heads, to compare queries and keys head by head.")] = 0,
+    transposed: Annotated[
+        str | None, typer.Option(help="Regular expression that finds transposed convolutions by name.")
+    ] = None,
+    analyses: Analyses = None,
+    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
+    ] = None,
+    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each block of checkpoints.")] = 1,
+    report: Annotated[bool, typer.Option(help="Write figures at the end.")] = True,
+    audit: Annotated[bool, typer.Option(help="Look for damaged, missing and repeated checkpoints first.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+) -> None:
+    """Analyse checkpoints that any program wrote: safetensors, files of `torch.save`, Hugging Face shards.
+
+    The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...). Layers are read one at a time, so a
+    checkpoint may be larger than memory. The series is audited first; results have the same form as trained runs.
+
+    Example: `specdyn analyse ~/runs/gpt-small --heads 12`
+    """
+    from flows.runtime import Resources
+    from flows.terminal import run_analysis
+    from tasks.foreign import TRANSPOSED
+
+    parameters = {
+        "sources": sources,
+        "name": name,
+        "store": store,
+        "pattern": pattern,
+        "heads": heads,
+        "transposed": transposed or TRANSPOSED,
+        "analyses": words(analyses),
+        "executor": executor,
+        "ray_address": ray_address,
+        "resources": Resources(cpus=cpus),
+        "report": report,
+        "audited": audit,
+    }
+    run_analysis(parameters, verbose)
+
+
 @app.command("list")
 @friendly
 def list_(

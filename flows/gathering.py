@@ -1,7 +1,8 @@
 """From run stores to the sweep's cube and its report; done by one process."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flows.planning import look_at
 from flows.sweep import Sweep, sweep_of
@@ -27,8 +28,8 @@ def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
     """Rebuild the cube unless it holds just the finished runs already; gives its URL and whether it was built."""
     url = Layout(store).cube(sweep.name)
     specs = finished_specs(sweep, store)
-    contents = _contents(sweep, specs)
-    if not specs or _contents_of(url) == contents:
+    contents = contents_of([spec.run_id for spec in specs], sweep.analyses)
+    if not specs:
         return url, False
     members = [
         Member(
@@ -44,16 +45,22 @@ def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
         "sweep": sweep.name,
         "experiment": sweep.experiment,
         "preset": sweep.preset,
-        "contents": contents,
     }
-    write_cube(url, members, attributes)
-    return url, True
+    return url, rebuild(url, members, attributes, contents)
 
 
-def _contents(sweep: Sweep, specs: Sequence[RunSpec]) -> str:
+def rebuild(url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str) -> bool:
+    """Write the cube unless it holds these contents already; says whether it was written."""
+    if _contents_of(url) == contents:
+        return False
+    write_cube(url, members, {**attributes, "contents": contents})
+    return True
+
+
+def contents_of(runs: Sequence[str], analyses: Sequence[str]) -> str:
     """What decides a cube's values: its runs and the versions of the analyses."""
-    analyses = {name: get_analysis(name).version for name in sweep.analyses}
-    return json.dumps({"runs": [spec.run_id for spec in specs], "analyses": analyses}, sort_keys=True)
+    versions = {name: get_analysis(name).version for name in analyses}
+    return json.dumps({"runs": list(runs), "analyses": versions}, sort_keys=True)
 
 
 def _contents_of(url: str) -> str | None:

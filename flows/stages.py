@@ -1,6 +1,7 @@
 """Stages of a run as Prefect tasks: train, analyse; each asks the store first what is left to do."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from prefect import task
@@ -8,19 +9,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows.planning import Block, missing_blocks
-from flows.progress import SweepProgress
+from flows.progress import StageProgress, SweepProgress
 from flows.runtime import Executor
 from flows.sweep import Sweep
 from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters, to_json
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
+from storage.factors import ScratchFactors, StoredFactors
 from storage.locations import Layout, delete
 from tasks.analysis import get_analysis
 from tasks.anatomy import Anatomy, anatomy, run_layout
-from tasks.decomposition import NotFinite
+from tasks.decomposition import Factors, NotFinite
 from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, need_vectors, needed
-from tasks.series import RunSeries
+from tasks.series import RunSeries, Series
 from tasks.training import Diverged, train
 
 FINAL = (DamagedCheckpoint, Diverged, NotFinite, ValueError, TypeError)
@@ -83,42 +85,48 @@ def analyse_run(
         # Other bits may come out of training it again elsewhere: nothing analysed of it counts any more.
         delete(where.commits(spec.experiment, spec.run_id))
         raise
-    return f"{label}: {made} decompositions in {len(missing)} blocks"
+    return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
 
 
 def analyse_blocks(
-    series: RunSeries,
+    series: Series,
     body: Anatomy,
     target: Target,
     missing: Mapping[Block, tuple[str, ...]],
     executor: Executor,
-    progress: SweepProgress,
+    progress: StageProgress,
+    kept: str = "",
 ) -> int:
-    """Analyse blocks as units; no checkpoint is decomposed twice among them. Gives the decompositions made."""
+    """Analyse blocks as units; no checkpoint is decomposed twice among them. Gives the decompositions of the blocks.
+
+    Factors that blocks share pass through memory, or lie in the folder `kept` where one is given.
+    """
     vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
-    steps = anchor_steps(series.steps, missing)
-    anchors = {step: executor.start(decompose_step, series, body, step, vectors) for step in steps}
-    made = [len(anchors) * len(body.matrices if vectors else body.layers)]
+    anchors = {
+        step: executor.start(decompose_step, series, body, step, vectors, _room(kept, step, vectors))
+        for step in anchor_steps(series.steps, missing)
+    }
+    made: list[int] = []
 
     def done(block: tuple[Block, int]) -> None:
         made.append(block[1])
         progress.analysed(len(block[0]))
 
+    room = functools.partial(ScratchFactors, Factors) if kept else dict
     calls = [
-        (
-            series,
-            body,
-            target,
-            block,
-            names,
-            *(anchors[step] for step in needed(series.steps, block) if step in anchors),
-        )
+        (room, series, body, target, block, names, *(anchors[s] for s in needed(series.steps, block) if s in anchors))
         for block, names in missing.items()
     ]
     executor.run_all(_analyse_block, calls, done)
     return sum(made)
 
 
-def _analyse_block(*args: Any) -> tuple[Block, int]:
+def _room(kept: str, step: int, vectors: bool) -> Callable[[], MutableMapping[str, Factors]]:
+    """Where the factors of a step are put."""
+    folder = f"{kept}/{'factors' if vectors else 'values'}/step={step:08d}"
+    return functools.partial(StoredFactors, folder, Factors) if kept else dict
+
+
+def _analyse_block(room: Callable[[], MutableMapping[str, Factors]], *args: Any) -> tuple[Block, int]:
     """A block's steps and the decompositions it took; a unit."""
-    return args[3], analyse_block(*args)
+    return args[3], analyse_block(*args, room=room)

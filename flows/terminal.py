@@ -19,11 +19,13 @@ from models.experiment import experiment_names, get_experiment, read_spec
 from models.run_spec import hyperparameters
 from storage import locations
 from storage.checkpoints import read_manifest
+from storage.foreign import find_checkpoints
 from storage.locations import Layout
 from storage.probe import Check, require_store
 from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
+from tasks.audit import HEADINGS as AUDIT_HEADINGS
 from tasks.summary import HEADINGS as SUMMARY_HEADINGS
 from tasks.summary import sweep_table
 
@@ -77,6 +79,39 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     if failure:
         err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
     return failure is None
+
+
+def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
+    """Audit and analyse series of checkpoints, then say where everything lies."""
+    for source in parameters["sources"]:
+        found = find_checkpoints(source, parameters["pattern"])
+        steps = [checkpoint.step for checkpoint in found.checkpoints]
+        err.print(f"{found.url}: {len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}", highlight=False)
+        if found.skipped:
+            names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
+            err.print(f"passed over {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
+    require_known("executor", parameters["executor"], EXECUTORS)
+    if not verbose:
+        _quieten()
+    from flows.checkpoint_analysis import analyse_checkpoints
+
+    since = time.monotonic()
+    outcome = analyse_checkpoints(**parameters)
+    show_audit(outcome)
+    _show_places(outcome["store"], outcome["name"], outcome["cube"])
+    out.print(f"ended after {duration(time.monotonic() - since)}")
+
+
+def show_audit(outcome: dict[str, Any]) -> None:
+    """Print what was found about the checkpoints, and what of them was not analysed."""
+    for source, findings in outcome["audit"].items():
+        if findings:
+            table(f"Audit of {source}", AUDIT_HEADINGS, findings)
+        else:
+            out.print(f"Audit of {source}: nothing unusual", highlight=False, soft_wrap=True)
+    for source, left_out in outcome["left_out"].items():
+        if left_out:
+            table(f"Not analysed of {source}", ("tensor", "shape", "why"), left_out)
 
 
 def _what_ran(ran: int, asked: int) -> str:

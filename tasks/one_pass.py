@@ -77,8 +77,10 @@ def decompose_step(
     vectors: bool = True,
     room: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> Anchor:
-    """The factors of one checkpoint, for the blocks that need it as an anchor."""
+    """The factors of one checkpoint, for the blocks that need it as an anchor; those kept before are not made again."""
     factors = room()
+    if {matrix.name for matrix in (body.matrices if vectors else body.layers)} <= set(factors):
+        return step, factors
     for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}", vectors):
         pass
     return step, factors

@@ -1,0 +1,215 @@
+"""The flow that analyses checkpoints which other programs wrote, and gathers them like the runs of a sweep."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.gathering import contents_of, rebuild
+from flows.planning import lacking
+from flows.progress import StageProgress
+from flows.runtime import Executor, Resources, open_executor
+from flows.stages import OPTIONS, analyse_blocks
+from flows.sweep import NAME
+from models.checks import require
+from storage import locations, results
+from storage.cube import Member
+from storage.foreign import find_checkpoints
+from storage.locations import Layout, delete
+from storage.probe import require_store
+from tasks.analysis import default_analyses, get_analysis
+from tasks.anatomy import Anatomy, run_layout
+from tasks.audit import HEADINGS, Finding, as_plain, audit
+from tasks.figures import write_report
+from tasks.foreign import TRANSPOSED, ForeignSeries, read_anatomy
+from tasks.one_pass import Target
+
+GROUP = "foreign"
+"""What stands for the experiment in the places of such runs."""
+
+
+class AuditFailed(ValueError):
+    """A series cannot be analysed as it is: says what is wrong with which checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A series with what is to be done on it."""
+
+    series: ForeignSeries
+    body: Anatomy
+    findings: tuple[Finding, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The identity of the series."""
+        return self.series.found.series_id
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What stands for hyper-parameters: the place, and the last part of it."""
+        return {"series": self.series.name.rsplit("/", 1)[-1], "source": self.series.name}
+
+
+@flow(name="checkpoint-analysis", persist_result=False)
+def analyse_checkpoints(
+    sources: list[str],
+    name: str | None = None,
+    store: str = "results",
+    pattern: str | None = None,
+    heads: Annotated[int, Ge(0)] = 0,
+    transposed: str = TRANSPOSED,
+    analyses: list[str] | None = None,
+    executor: Literal["ray", "inline"] = "ray",
+    ray_address: str | None = None,
+    resources: Resources = Resources(),  # noqa: B008 - frozen
+    report: bool = True,
+    audited: bool = True,
+) -> dict[str, Any]:
+    """Analyse series of checkpoints written by any program, and gather them in one cube.
+
+    Layers are read one at a time; blocks that the store already has are not computed again.
+
+    Args:
+        sources: Folders or s3:// URLs, each with the checkpoints of one training run.
+        name: Name of the cube; empty for the last part of the first source.
+        store: Local folder or s3://bucket/prefix for the results. Credentials come from the AWS environment.
+        pattern: Regular expression with a group around the step in a name; empty for the usual ones.
+        heads: Attention heads, to compare queries and keys of fused projections head by head; 0 leaves that out.
+        transposed: Regular expression that finds transposed convolutions by name.
+        analyses: Names of analyses; empty for all that need no data.
+        executor: Where units of work run: on Ray, or in this process.
+        ray_address: Address of a running Ray cluster; empty starts one on this machine.
+        resources: CPUs and GPUs of each unit.
+        report: Write figures at the end.
+        audited: Look for damaged, missing and repeated checkpoints first, which reads every tensor once.
+    """
+    chosen = choose(analyses)
+    name = cube_name(name, sources)
+    store = require_store(store)
+    found = [look(source, pattern, heads, transposed, audited) for source in dict.fromkeys(sources)]
+    refuse(found)
+    missing = {source.run_id: _missing(source, store, chosen) for source in found}
+    if any(missing.values()):
+        total = sum(len(block) for blocks in missing.values() for block in blocks)
+        with (
+            open_executor(executor, resources, ray_address) as workers,
+            StageProgress(name, {"analysis": total}) as bar,
+        ):
+            for source in found:
+                analyse_source(source.series.name, source, store, chosen, workers, bar)
+                bar.refresh(publish=True)
+    return finish_analysis(name, found, store, chosen, report)
+
+
+def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
+    """The analyses of that name, or all that need no data; ValueError where one needs data."""
+    names = [n for n in default_analyses() if not get_analysis(n).needs_data] if analyses is None else analyses
+    for name in names:
+        require(not get_analysis(name).needs_data, "analyses", name, "analyses that need no data to evaluate on")
+    require(len(names) > 0, "analyses", list(names), "at least one name")
+    return tuple(dict.fromkeys(names))
+
+
+def cube_name(name: str | None, sources: Sequence[str]) -> str:
+    """The name of the cube: the one given, or the last part of the first source."""
+    require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
+    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", locations.normalise(sources[0]).rsplit("/", 1)[-1]).strip("-.")
+    require(bool(NAME.fullmatch(chosen)), "name", chosen, "letters, digits, '.', '_' and '-', at most 81 of them")
+    return chosen
+
+
+def look(source: str, pattern: str | None, heads: int, transposed: str, audited: bool) -> Source:
+    """Find the checkpoints of a source, its layers, and what is wrong with it."""
+    series = ForeignSeries(find_checkpoints(source, pattern))
+    body = read_anatomy(series, heads, transposed)
+    return Source(series, body, audit(series, body) if audited else ())
+
+
+def refuse(found: Sequence[Source]) -> None:
+    """Show the findings as an artifact; AuditFailed where one of them is an error."""
+    rows = [dict(zip(HEADINGS, finding.cells, strict=True)) for source in found for finding in source.findings]
+    if rows:
+        create_table_artifact(rows, key="audit", description="What is unusual about the checkpoints")
+    errors = [(s.series.name, f) for s in found for f in s.findings if f.severity == "error"]
+    if errors:
+        lines = "\n".join(f"  {where} step {f.steps[0]} {f.tensor}: {f.what}; {f.advice}" for where, f in errors[:20])
+        raise AuditFailed(f"{len(errors)} checkpoints or tensors cannot be analysed:\n{lines}")
+
+
+def _target(source: Source, store: str, analyses: Sequence[str]) -> Target:
+    where, series = Layout(store), source.series
+    attributes = {
+        "run_id": source.run_id,
+        "source": series.name,
+        "hyperparameters": source.labels,
+        "audit": as_plain(source.findings),
+        "passed_over": [list(pair) for pair in series.found.skipped],
+    }
+    return Target(
+        url=where.run_store(GROUP, source.run_id),
+        commits=where.commits(GROUP, source.run_id),
+        layout=run_layout(source.body, series.steps, analyses, {}, attributes),
+    )
+
+
+def _missing(source: Source, store: str, analyses: Sequence[str]) -> dict[tuple[int, ...], tuple[str, ...]]:
+    return lacking(Layout(store).commits(GROUP, source.run_id), source.series.steps, analyses)
+
+
+@task(name="analyse", task_run_name="analyse {label}", **OPTIONS)
+def analyse_source(
+    label: str, source: Source, store: str, analyses: Sequence[str], executor: Executor, progress: StageProgress
+) -> str:
+    """Analyse the blocks of one series that are missing; shared factors lie in the store until all is done."""
+    missing = _missing(source, store, analyses)
+    if not missing:
+        return f"{label}: nothing left to analyse"
+    target = _target(source, store, analyses)
+    results.allocate(target.url, target.layout)
+    kept = f"{target.commits.removesuffix('.commits')}.factors"
+    made = analyse_blocks(source.series, source.body, target, missing, executor, progress, kept)
+    delete(kept)
+    return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
+
+
+@task(name="gather", cache_policy=NO_CACHE, persist_result=False)
+def finish_analysis(
+    name: str, found: Sequence[Source], store: str, analyses: Sequence[str], report: bool
+) -> dict[str, Any]:
+    """Gather the series into the cube and write the report."""
+    where = Layout(store)
+    members = [
+        Member(run_id=s.run_id, url=where.run_store(GROUP, s.run_id), hyperparameters=s.labels)
+        for s in found
+    ]
+    attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
+    url = where.cube(name)
+    built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses))
+    create_markdown_artifact(
+        f'```python\nfrom storage.query import open_results\nresults = open_results("{url}")\n```\n',
+        key="summary",
+        description=f"Results of {name}",
+    )
+    left_out = {
+        s.series.name: [(e.parameter, " x ".join(map(str, e.shape)), e.skipped) for e in s.body.entries if e.skipped]
+        for s in found
+    }
+    outcome: dict[str, Any] = {
+        "name": name,
+        "store": store,
+        "cube": url,
+        "rebuilt": built,
+        "audit": {s.series.name: [finding.cells for finding in s.findings] for s in found},
+        "left_out": left_out,
+    }
+    if report:
+        page = f"{where.report(name)}/index.html"
+        there = not built and locations.exists(page)
+        outcome["report"] = page if there else write_report(url, where.report(name), axis="series")[0]
+    return outcome

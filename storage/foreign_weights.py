@@ -1,0 +1,238 @@
+"""Tensors of a checkpoint that another program wrote, read one at a time; nothing is ever unpickled but tensors."""
+
+import contextlib
+import json
+import math
+import os
+import pickle
+import re
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from storage import locations
+from storage.checkpoints import DamagedCheckpoint
+from storage.locations import StoreError
+
+FIRST_READ = 65_536
+"""Bytes that the first request of a safetensors file asks for; most headers are shorter."""
+LONGEST_HEADER = 100_000_000
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
+"""Where training programs keep the weights among other things, Lightning's first."""
+
+
+class ForeignWeights(Mapping[str, Tensor]):
+    """Tensors by name in order, floating ones as float32; the one read last is held."""
+
+    def __init__(self) -> None:
+        self._held: tuple[str, Tensor] | None = None
+
+    @cached_property
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor by name, without reading them where the format allows."""
+
+    @cached_property
+    @abstractmethod
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """The type that every tensor is stored in."""
+
+    @abstractmethod
+    def read(self, name: str) -> Tensor:
+        """A tensor as it is stored."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._held is None or self._held[0] != name:
+            if name not in self.shapes:
+                raise KeyError(name)
+            tensor = self.read(name)
+            self._held = name, tensor.float() if tensor.is_floating_point() else tensor
+        return self._held[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies."""
+
+    url: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class SafeWeights(ForeignWeights):
+    """One or more safetensors files: one request for a header, one ranged request a tensor.
+
+    The order is the one recorded by specdyn, else that of the names with their numbers compared as numbers.
+    """
+
+    def __init__(self, urls: tuple[str, ...]) -> None:
+        super().__init__()
+        self._urls = urls
+
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        places: dict[str, Place] = {}
+        order: list[str] = []
+        for url in self._urls:
+            header, start = read_header(url)
+            recorded = header.pop("__metadata__", {}).get("specdyn")
+            order += json.loads(recorded)["order"] if recorded else sorted(header, key=_natural)
+            places |= {name: _place(url, name, item, start) for name, item in header.items()}
+        return {name: places[name] for name in (order if len(self._urls) == 1 else sorted(order, key=_natural))}
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: place.shape for name, place in self._places.items()}
+
+    @cached_property
+    def dtypes(self) -> dict[str, torch.dtype]:
+        return {name: place.dtype for name, place in self._places.items()}
+
+    def read(self, name: str) -> Tensor:
+        """The tensor, by one ranged request; DamagedCheckpoint where the file ends before it."""
+        place = self._places[name]
+        length = place.end - place.start
+        if not length:
+            return torch.empty(place.shape, dtype=place.dtype)
+        data = locations.read_range(place.url, place.start, place.end)
+        if len(data) != length:
+            raise DamagedCheckpoint(
+                f"{place.url}: tensor {name!r} has {len(data)} bytes, expected {length}; the file is cut short"
+            )
+        return torch.frombuffer(bytearray(data), dtype=place.dtype).view(place.shape)
+
+
+def read_header(url: str) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its tensors start; a second request where it is long."""
+    first = locations.read_range(url, 0, FIRST_READ)
+    length = int.from_bytes(first[:8], "little")
+    if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
+        raise DamagedCheckpoint(f"{url}: not a safetensors file: its header would have {length} bytes")
+    text = first[8 : 8 + length]
+    if len(text) < length and len(first) == FIRST_READ:
+        text += locations.read_range(url, FIRST_READ, 8 + length)
+    if len(text) < length:
+        raise DamagedCheckpoint(f"{url}: the header has {len(text)} bytes, expected {length}; the file is cut short")
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise DamagedCheckpoint(f"{url}: not a safetensors file: its header is not JSON")
+    return header, 8 + length
+
+
+def _place(url: str, name: str, item: Any, base: int) -> Place:
+    """Where a tensor lies by its header entry; DamagedCheckpoint where type, shape and bytes do not agree."""
+    try:
+        dtype, shape = DTYPES[item["dtype"]], tuple(int(size) for size in item["shape"])
+        start, end = (int(offset) for offset in item["data_offsets"])
+    except (KeyError, TypeError, ValueError):
+        raise DamagedCheckpoint(f"{url}: tensor {name!r} is described by {item!r}, which is not understood") from None
+    expected = math.prod(shape) * dtype.itemsize
+    if start < 0 or end - start != expected or min(shape, default=0) < 0:
+        raise DamagedCheckpoint(
+            f"{url}: tensor {name!r} of shape {shape} takes {end - start} bytes, expected {expected}"
+        )
+    return Place(url, dtype, shape, base + start, base + end)
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+class PickledWeights(ForeignWeights):
+    """A file of `torch.save`, loaded as tensors only; remote ones are fetched whole into a temporary file first."""
+
+    def __init__(self, urls: tuple[str, ...]) -> None:
+        super().__init__()
+        (self._url,) = urls
+
+    @cached_property
+    def _state(self) -> dict[str, Tensor]:
+        if locations.is_local(self._url):
+            return find_state(self._url, _load(self._url, self._url))
+        handle, path = tempfile.mkstemp(prefix="specdyn-", suffix=".pt")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(locations.read(self._url))
+            return find_state(self._url, _load(path, self._url))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self._state.items()}
+
+    @cached_property
+    def dtypes(self) -> dict[str, torch.dtype]:
+        return {name: tensor.dtype for name, tensor in self._state.items()}
+
+    def read(self, name: str) -> Tensor:
+        """The tensor, which is mapped from the file where it is a zip archive."""
+        return self._state[name]
+
+
+def _load(path: str, url: str) -> Any:
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it asks for {asked.group(1)}" if asked else "it holds more than tensors"
+        raise StoreError(
+            f"{url}: refused, {what}: a pickle can run any program; save the state dict alone, or as safetensors"
+        ) from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise DamagedCheckpoint(f"{url}: not a readable file of torch.save ({str(error).splitlines()[0]})") from None
+
+
+def find_state(url: str, loaded: Any) -> dict[str, Tensor]:
+    """The weights in what a file holds: the dict of tensors itself, or the one under a usual key."""
+    keys: list[str] = []
+    for _ in range(2):
+        if not isinstance(loaded, Mapping):
+            break
+        tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+        if tensors and len(tensors) == len(loaded):
+            return {name: tensor.detach() for name, tensor in tensors.items()}
+        keys = [str(key) for key in loaded]
+        inside = [key for key in STATE_KEYS if isinstance(loaded.get(key), Mapping)]
+        loaded = loaded[inside[0]] if inside else None
+    raise StoreError(
+        f"{url}: no state dict found; expected a dict of tensors, or one under {', '.join(STATE_KEYS)}; "
+        f"found {', '.join(keys[:10]) or type(loaded).__name__}"
+    )
