@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import tempfile
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -204,12 +205,9 @@ class PickledWeights(ForeignWeights):
 
 def _load(path: str, url: str) -> Any:
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols, which is told below if it matters
+            return _loaded(path)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it asks for {asked.group(1)}" if asked else "it holds more than tensors"
@@ -217,13 +215,24 @@ def _load(path: str, url: str) -> Any:
             f"{url}: refused, {what}: a pickle can run any program; save the state dict alone, or as safetensors"
         ) from None
     except (RuntimeError, EOFError, ValueError) as error:
-        raise DamagedCheckpoint(f"{url}: not a readable file of torch.save ({str(error).splitlines()[0]})") from None
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
+        raise DamagedCheckpoint(f"{url}: not a readable file of torch.save ({reason})") from None
+
+
+def _loaded(path: str) -> Any:
+    """Mapped from the file where its format allows."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def find_state(url: str, loaded: Any) -> dict[str, Tensor]:
     """The weights in what a file holds: the dict of tensors itself, or the one under a usual key."""
     keys: list[str] = []
-    for _ in range(2):
+    for _ in range(3):
         if not isinstance(loaded, Mapping):
             break
         tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}

@@ -79,7 +79,7 @@ def in_steps(series: ForeignSeries) -> list[Finding]:
     usual, count = gaps.most_common(1)[0] if gaps else (0, 0)
     # Early checkpoints may lie closer: only gaps of several usual ones are holes.
     holes = [(a, b) for a, b in itertools.pairwise(steps) if b - a > usual and (b - a) % usual == 0]
-    if holes and count >= max(3, 0.6 * len(steps)):
+    if holes and count >= max(3, 0.5 * len(steps)):
         missing = tuple(step for a, b in holes for step in range(a + usual, b, usual))
         what = f"{len(missing)} steps are missing of one every {usual}"
         findings.append(_finding("warning", missing, what, "rates of change across the hole span more steps"))
@@ -156,7 +156,7 @@ def looks_trained(ratios: Sequence[float], step: int) -> list[Finding]:
     """A first checkpoint whose layers have first singular values that initialisation does not give.
 
     Told where half of the layers lie above the edge of a random matrix by a quarter. Layers that are small, or were
-    trained little, do not show; initialisations with structure of their own (low rank, identity plus noise) may.
+    trained little, do not show; initialisations with structure of their own (sparse, low rank, identity plus noise) may.
     """
     above = sum(ratio > EDGE_MARGIN for ratio in ratios)
     if not ratios or 2 * above < len(ratios):
