@@ -8,7 +8,8 @@ from functools import cached_property
 
 from storage import locations
 from storage.foreign_weights import ForeignWeights, PickledWeights, SafeWeights
-from storage.locations import Listed, StoreError
+from storage.listing import Listed, listing
+from storage.locations import StoreError
 
 SAFE = (".safetensors",)
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
@@ -68,10 +69,10 @@ def find_checkpoints(url: str, pattern: str | None = None) -> Found:
     patterns = STEP_PATTERNS if pattern is None else (_checked(pattern),)
     folder, _, own = url.rpartition("/")
     if own.endswith((*SAFE, *PICKLED)):
-        names = {name: listed for name, listed in locations.listing(folder).items() if name == own}
+        names = {name: listed for name, listed in listing(folder).items() if name == own}
         found = [_checkpoint(folder, own, _step(own, patterns) or 0, [names[own]], (own,))] if names else []
         return _series(url, found, [])
-    listed = locations.listing(url)
+    listed = listing(url)
     if (whole := _folder(url, listed)) is not None:
         return _series(url, [_checkpoint(url, own, _step(own, patterns) or 0, *whole)], [])
     found, skipped = [], []
@@ -83,7 +84,7 @@ def find_checkpoints(url: str, pattern: str | None = None) -> Found:
             skipped.append((name, "no step in its name"))
         elif not item.folder:
             found.append(_checkpoint(url, name, step, [item], (name,)))
-        elif (inside := _folder(f"{url}/{name}", locations.listing(f"{url}/{name}"))) is not None:
+        elif (inside := _folder(f"{url}/{name}", listing(f"{url}/{name}"))) is not None:
             items, files = inside
             found.append(_checkpoint(url, name, step, items, tuple(f"{name}/{file}" for file in files)))
         else:

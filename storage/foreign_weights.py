@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import tempfile
+import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from storage.locations import StoreError
 
 FIRST_READ = 65_536
 """Bytes that the first request of a safetensors file asks for; most headers are shorter."""
+HELD = 2
 LONGEST_HEADER = 100_000_000
 DTYPES = {
     "F64": torch.float64,
@@ -43,10 +45,11 @@ STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "modu
 
 
 class ForeignWeights(Mapping[str, Tensor]):
-    """Tensors by name in order, floating ones as float32; the one read last is held."""
+    """Tensors by name in order, floating ones as float32; the two read last are held, one being read ahead."""
 
     def __init__(self) -> None:
-        self._held: tuple[str, Tensor] | None = None
+        self._held: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
 
     @cached_property
     @abstractmethod
@@ -63,12 +66,15 @@ class ForeignWeights(Mapping[str, Tensor]):
         """A tensor as it is stored."""
 
     def __getitem__(self, name: str) -> Tensor:
-        if self._held is None or self._held[0] != name:
-            if name not in self.shapes:
-                raise KeyError(name)
-            tensor = self.read(name)
-            self._held = name, tensor.float() if tensor.is_floating_point() else tensor
-        return self._held[1]
+        with self._lock:
+            if name not in self._held:
+                if name not in self.shapes:
+                    raise KeyError(name)
+                tensor = self.read(name)
+                self._held[name] = tensor.float() if tensor.is_floating_point() else tensor
+                while len(self._held) > HELD:
+                    self._held.pop(next(iter(self._held)))
+            return self._held[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

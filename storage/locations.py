@@ -9,7 +9,6 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -254,43 +253,6 @@ def names(url: str) -> list[str]:
         own = url.removeprefix("s3://")
         below = (path.rstrip("/") for path in found if not path.endswith(PARTIAL))
         return sorted(path.rsplit("/", 1)[-1] for path in below if path != own)
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What a listing says of an object, or of a folder."""
-
-    folder: bool
-    bytes: int
-    written: float
-    """Seconds since 1970; NaN where the store does not tell."""
-    tag: str
-    """An ETag, or the time of writing: another one means that the content may have changed."""
-
-
-def listing(url: str) -> dict[str, Listed]:
-    """What lies directly under a prefix, by name, sorted; empty if there is nothing. One request on object storage."""
-    with explained(url):
-        try:
-            found = filesystem(url).ls(url, detail=True)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if _reason(error) and not isinstance(error, NotADirectoryError):
-                raise
-            return {}
-    own = url.removeprefix("s3://").rstrip("/")
-    entries = {
-        entry["name"].rstrip("/").rsplit("/", 1)[-1]: _listed(entry)
-        for entry in found
-        if entry["name"].rstrip("/") != own and not entry["name"].endswith(PARTIAL)
-    }
-    return dict(sorted(entries.items()))
-
-
-def _listed(entry: Mapping[str, Any]) -> Listed:
-    modified = entry.get("mtime", entry.get("LastModified"))
-    written = modified.timestamp() if isinstance(modified, datetime) else float(modified or "nan")
-    tag = str(entry.get("ETag", "")).strip('"') or repr(written)
-    return Listed(folder=entry["type"] == "directory", bytes=int(entry["size"] or 0), written=written, tag=tag)
 
 
 def exists(url: str) -> bool:

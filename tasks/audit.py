@@ -156,7 +156,7 @@ def looks_trained(ratios: Sequence[float], step: int) -> list[Finding]:
     """A first checkpoint whose layers have first singular values that initialisation does not give.
 
     Told where half of the layers lie above the edge of a random matrix by a quarter. Layers that are small, or were
-    trained little, do not show; initialisations with structure of their own (sparse, low rank, identity plus noise) may.
+    trained little, do not show; initialisations with structure of their own (sparse, low rank) may.
     """
     above = sum(ratio > EDGE_MARGIN for ratio in ratios)
     if not ratios or 2 * above < len(ratios):

@@ -140,11 +140,11 @@ def analyse_block(
     position = series.steps.index(steps[0])
     previous = work.anchored(series.steps[position - 1]) if position else None
     for step, weights in ahead(steps, series.weights):
-        row = _blank(work)
+        row: dict[str, np.ndarray] = {}
         now = _analyse_layers(work, step, weights, previous, row)
         for analysis in work.of("checkpoint"):
             view = CheckpointView(now=now, layers=body.layers, evaluate=evaluate)  # type: ignore[arg-type]
-            _fill(row, analysis, view, f"{series.name} step {step}", ())
+            _fill(row, work.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
     results.write_block(target.url, target.layout, steps, stack(rows, target.layout))
@@ -174,12 +174,12 @@ def _analyse_layers(
         if matrix in index:
             view = LayerView(layer=matrix, now=now, initial=first, previous=previous, final=last)
             for analysis in work.of("layer"):
-                _fill(row, analysis, view, f"{what} layer {matrix.name}", (index[matrix],))
+                _fill(row, work.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
     attention = {pair: i for i, pair in enumerate(work.body.attention)}
     for i, pair in enumerate(work.body.pairs if vectors else ()):
         for analysis in work.of("pair"):
             where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
-            _fill(row, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
+            _fill(row, work.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
     return now
 
 
@@ -195,16 +195,8 @@ def analyse_run(work: Pass) -> dict[str, np.ndarray]:
     )
     values: dict[str, np.ndarray] = {}
     for analysis in work.of("run"):
-        names = [name for name in analysis.variables if name in work.layout.variables]
-        values |= {name: _empty(work.layout, name, ()) for name in names}
-        _fill(values, analysis, view, work.series.name, ())
+        _fill(values, work.layout, analysis, view, work.series.name)
     return values
-
-
-def _blank(work: Pass) -> dict[str, np.ndarray]:
-    """Empty arrays of one checkpoint's values: of all variables but those of whole runs."""
-    of_runs = {name for analysis in work.of("run") for name in analysis.variables}
-    return {name: _empty(work.layout, name, ("step",)) for name in work.layout.variables if name not in of_runs}
 
 
 def _empty(layout: RunLayout, name: str, without: tuple[str, ...]) -> np.ndarray:
@@ -215,31 +207,37 @@ def _empty(layout: RunLayout, name: str, without: tuple[str, ...]) -> np.ndarray
 
 def _fill(
     row: dict[str, np.ndarray],
+    layout: RunLayout,
     analysis: Analysis,
     view: Any,
     what: str,
-    where: tuple[int, ...] | Mapping[str, int],
+    where: Mapping[str, int] | None = None,
 ) -> None:
-    """Put what an analysis computes into the leading corner of its arrays, at an index of the first dimension."""
+    """Put what an analysis computes into the leading corner of its arrays, which are made when they are needed.
+
+    `where` gives the index of the first dimension, by its name, where the view is of one layer or pair.
+    """
     try:
         values: Values = analysis.compute(view)
     except Exception as error:
         raise RuntimeError(f"analysis {analysis.name!r} failed at {what}: {error}") from error
+    without = () if analysis.of == "run" else ("step",)
     for name, value in values.items():
-        if name not in row:
+        if name not in layout.variables:
             continue
-        index = where if isinstance(where, tuple) else (where[analysis.variables[name].dims[0]],)
-        place, array = row[name][index] if index else row[name], np.asarray(value)
+        whole, array = row.setdefault(name, _empty(layout, name, without)), np.asarray(value)
+        place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
         if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
             raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
-        if place.ndim:
-            place[tuple(slice(size) for size in array.shape)] = array
-        else:
-            row[name][index] = array
+        place[tuple(slice(size) for size in array.shape)] = array
 
 
 def stack(rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout) -> dict[str, np.ndarray]:
-    """The values of several steps joined along each variable's `step` dimension."""
+    """The values of several steps joined along each variable's `step` dimension; empty where a step has none."""
     return {
-        name: np.stack([row[name] for row in rows], axis=layout.variables[name].dims.index("step")) for name in rows[0]
+        name: np.stack(
+            [row[name] if name in row else _empty(layout, name, ("step",)) for row in rows],
+            axis=layout.variables[name].dims.index("step"),
+        )
+        for name in dict.fromkeys(name for row in rows for name in row)
     }

@@ -36,7 +36,7 @@ WAYS = ("naive", "plain", "ours", "values", "weightwatcher")
 
 
 def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
-    """Agreement, alignment and pruning as the published pattern does: float32 SVDs of the matrix as it lies, each anew."""
+    """Agreement, alignment and pruning in the published pattern: each with SVDs of its own, of matrices as they lie."""
     calls = 0
 
     def svd(matrix: Matrix, of: Weights = weights) -> Factors:

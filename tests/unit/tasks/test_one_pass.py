@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import zarr
-from reference.series import one
+from reference.series import HandMade, body_of, one, stored, target_of
 from torch import Tensor, nn
 
 from models.experiment import experiment_names, get_experiment
@@ -326,3 +327,16 @@ def test_matrices_of_one_shape_are_decomposed_in_one_batch(monkeypatch: pytest.M
     matrices["c"][0, 0] = float("inf")
     with pytest.raises(NotFinite, match="test layer c: 1 of 24"):
         decomposition.decompose_alike(matrices, "test")
+
+
+def test_an_analysis_that_is_added_to_a_block_leaves_the_others_values_alone(tmp_path: Path) -> None:
+    series = HandMade({0: {"w": torch.eye(3)}, 1: {"w": torch.eye(3) + 0.1 * torch.ones(3, 3)}})
+    body = body_of(series.weights(0))
+    target = target_of(str(tmp_path), series, body, ["spectrum", "effective_rank"])
+    anchors = [decompose_step(series, body, step) for step in series.steps]
+    for names in (["spectrum"], ["effective_rank"]):
+        for block in target.layout.blocks():
+            analyse_block(series, body, target, block, names, *anchors)
+    found = stored(target)
+    assert np.isfinite(found["singular_value"]).all()
+    assert np.isfinite(found["effective_rank"]).all()
