@@ -1,5 +1,6 @@
 """What this process computes with: device, threads, versions."""
 
+import functools
 import platform
 from importlib import metadata
 
@@ -23,6 +24,11 @@ def use_threads(count: int) -> None:
 
 def versions() -> dict[str, str]:
     """Versions that a number may depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in RECORDED:
         found[package] = metadata.version(package)

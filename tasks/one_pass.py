@@ -225,7 +225,9 @@ def _fill(
     for name, value in values.items():
         if name not in layout.variables:
             continue
-        whole, array = row.setdefault(name, _empty(layout, name, without)), np.asarray(value)
+        if name not in row:
+            row[name] = _empty(layout, name, without)
+        whole, array = row[name], np.asarray(value)
         place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
         if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
             raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")

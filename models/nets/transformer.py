@@ -78,28 +78,53 @@ class TransformerNet(nn.Module):
         nn.init.zeros_(self.decoder.bias)
 
     def forward(self, tokens_BT: Tensor, last_only: bool = True) -> Tensor:
-        """Logits; with `last_only` the last layer computes keys and values everywhere, all else once."""
-        x_BTD = self.pos_encoder(self.encoder(tokens_BT) * math.sqrt(self.config.width))
+        """Logits; with `last_only` the last layer computes keys and values everywhere, all else once.
+
+        Without gradients the projections of the first layer are made once for each token and position that there is,
+        where these are fewer than the rows of the batch.
+        """
         blocks = list(self.transformer_encoder.layers)
-        for block in blocks[:-1]:
-            x_BTD = self._block(block, x_BTD, queries=slice(None))
-        x_BTD = self._block(blocks[-1], x_BTD, queries=slice(-1, None) if last_only else slice(None))
+        every, last = slice(None), slice(-1, None)
+        wanted = [every] * (len(blocks) - 1) + [last if last_only else every]
+        if not torch.is_grad_enabled() and len(self.encoder.weight) < len(tokens_BT):
+            x_BTD = self._block(blocks[0], *self._from_table(blocks[0], tokens_BT, wanted[0]))
+            blocks, wanted = blocks[1:], wanted[1:]
+        else:
+            x_BTD = self._embedded(tokens_BT)
+        for block, queries in zip(blocks, wanted, strict=True):
+            x_BTD = self._block(block, x_BTD[:, queries], *self._project(block, x_BTD, queries))
         logits_BTV = self.decoder(x_BTD)
         return logits_BTV[:, -1] if last_only else logits_BTV
 
-    def _block(self, block: nn.Module, x_BTD: Tensor, queries: slice) -> Tensor:
-        """One pre-norm block, its output only at the query positions."""
+    def _embedded(self, tokens_BT: Tensor) -> Tensor:
+        return self.pos_encoder(self.encoder(tokens_BT) * math.sqrt(self.config.width))
+
+    def _project(self, block: nn.Module, x_BTD: Tensor, queries: slice) -> tuple[Tensor, Tensor]:
+        """Queries (B, Q, D) of some positions, and keys beside values (B, T, 2 D) of all, of normalised inputs."""
+        attention, width = block.self_attn, self.config.width
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias  # type: ignore[union-attr]
         normed_BTD = block.norm1(x_BTD)  # type: ignore[operator]
-        x_BQD = x_BTD[:, queries] + self._attend(block.self_attn, normed_BTD, queries)  # type: ignore[arg-type]
-        hidden = F.relu(block.linear1(block.norm2(x_BQD)))  # type: ignore[operator]
+        q_BQD = F.linear(normed_BTD[:, queries], weight[:width], bias[:width])  # type: ignore[index]
+        return q_BQD, F.linear(normed_BTD, weight[width:], bias[width:])  # type: ignore[index]
+
+    def _from_table(self, block: nn.Module, tokens_BT: Tensor, queries: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (B, Q, D), queries, and keys beside values of the first block, looked up by token and position."""
+        positions = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        every_VT = torch.arange(len(self.encoder.weight), device=tokens_BT.device)[:, None].expand(-1, len(positions))
+        x_VTD = self._embedded(every_VT)
+        q_VQD, kv_VTE = self._project(block, x_VTD, queries)
+        at = tokens_BT[:, queries], torch.arange(q_VQD.shape[1], device=tokens_BT.device)
+        return x_VTD[:, queries][at], q_VQD[at], kv_VTE[tokens_BT, positions]
+
+    def _block(self, block: nn.Module, x_BQD: Tensor, q_BQD: Tensor, kv_BTE: Tensor) -> Tensor:
+        """One pre-norm block, its output only at the query positions."""
+        x_BQD = x_BQD + self._attend(block.self_attn, q_BQD, kv_BTE)  # type: ignore[arg-type]
+        hidden = F.relu(block.linear1(block.norm2(x_BQD)), inplace=True)  # type: ignore[operator]
         return x_BQD + block.linear2(hidden)  # type: ignore[operator]
 
-    def _attend(self, attention: nn.MultiheadAttention, x_BTD: Tensor, queries: slice) -> Tensor:
+    def _attend(self, attention: nn.MultiheadAttention, q_BQD: Tensor, kv_BTE: Tensor) -> Tensor:
         """Causal self-attention for the query positions, over keys and values of all positions."""
-        width, heads = self.config.width, self.config.heads
-        weight, bias = attention.in_proj_weight, attention.in_proj_bias
-        q_BQD = F.linear(x_BTD[:, queries], weight[:width], bias[:width])
-        kv_BTE = F.linear(x_BTD, weight[width:], bias[width:])
+        heads = self.config.heads
         q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q_BQD, *kv_BTE.chunk(2, dim=-1)))
         # A single query is the last position, which sees every key: no mask.
         mixed_BHQK = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)

@@ -4,16 +4,16 @@ from rich.console import Console
 from rich.table import Table
 
 import flows  # noqa: F401 - sets what Prefect and Ray read at import
-from tests.benchmarks import analysis, fanout, training
+from tests.benchmarks import analysis, fanout, spectra, training
 
 HEADINGS = ("what", "plain", "ours", "ratio", "how it was measured")
 
 
 def main() -> None:
-    """Run the three benchmarks and print a table."""
+    """Run the benchmarks and print a table."""
     out = Console()
     table = Table(*HEADINGS)
-    for benchmark in (analysis, training, fanout):
+    for benchmark in (analysis, spectra, training, fanout):
         for row in benchmark.rows():
             table.add_row(*row)
     out.print(table)

@@ -35,7 +35,7 @@ Weights = Mapping[str, Tensor]
 WAYS = ("naive", "plain", "ours", "values", "weightwatcher")
 
 
-def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> tuple[int, list[dict[str, Tensor]]]:
     """Agreement, alignment and pruning in the published pattern: each with SVDs of its own, of matrices as they lie."""
     calls = 0
 
@@ -52,13 +52,16 @@ def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -
     ):
         both = {matrix.name: svd(matrix) for matrix in (pair.writer, pair.reader)}
         alignment(PairView(pair=pair, now=Decomposed(step=0, weights=weights, factors=both)))
+    pruned = []
     for first in (True, False):
+        pruned.append(dict(weights))
         for layer in body.layers[:-1]:
             f = svd(layer)
             k = math.ceil(len(f.s) / 2)
             kept = slice(0, k) if first else slice(k, None)
-            (f.left[:, kept] * f.s[kept]) @ f.right[:, kept].mT
-    return calls - len(body.layers)  # those of the final checkpoint are made once a run
+            w_MN = (f.left[:, kept] * f.s[kept]) @ f.right[:, kept].mT
+            pruned[-1][layer.parameter] = w_MN if layer.transposed else w_MN.view_as(weights[layer.parameter])
+    return calls - len(body.layers), pruned  # those of the final checkpoint are made once a run
 
 
 def one_pass(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
@@ -105,7 +108,7 @@ def measure(name: str, way: str) -> dict[str, float]:
     net, body = build(name)
     weights, final = checkpoint(net, 0.1, 1), checkpoint(net, 0.1, 2)
     works: dict[str, Callable[[Weights, Weights, Anatomy, nn.Module], int]] = {
-        "naive": published,
+        "naive": lambda *given: published(*given)[0],
         "plain": one_pass,
         "ours": one_pass,
         "values": values,

@@ -43,6 +43,25 @@ def test_the_last_position_alone_equals_that_of_torchs_encoder(config: Transform
     torch.testing.assert_close(net(tokens), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("last_only", [True, False])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_projections_looked_up_by_token_and_position_equal_those_of_torchs_encoder(
+    config: Transformer, last_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, _ = net_and_tokens(config)
+    tokens = torch.randint(VOCABULARY, (VOCABULARY + 20, LENGTH))
+    rows: list[int] = []
+    project = TransformerNet._project
+    monkeypatch.setattr(
+        TransformerNet, "_project", lambda self, block, x, q: rows.append(len(x)) or project(self, block, x, q)
+    )
+    with torch.no_grad():
+        found = net(tokens, last_only=last_only)
+        expected = TorchTransformer(net, LENGTH)(tokens)
+    torch.testing.assert_close(found, expected[:, -1] if last_only else expected, rtol=1e-4, atol=1e-4)
+    assert rows == [VOCABULARY, *[len(tokens)] * (config.depth - 1)]
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_last_position_alone_gives_the_gradients_of_torchs_encoder(config: Transformer) -> None:
     net, tokens = net_and_tokens(config)
