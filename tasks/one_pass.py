@@ -1,5 +1,6 @@
 """All analyses of a block of checkpoints in one pass, with one decomposition a matrix."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ class Target:
     layout: RunLayout
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Pass:
     """The work on one block: what is analysed, and how many decompositions it took."""
 
@@ -49,9 +50,21 @@ class Pass:
         """The analyses of that kind."""
         return [analysis for analysis in self.analyses if analysis.of == kind]
 
+    @functools.cached_property
+    def first(self) -> Decomposed:
+        """The run's first checkpoint; its weights are read once a block, where they are asked for."""
+        return self.anchored(self.series.steps[0])
+
+    @functools.cached_property
+    def last(self) -> Decomposed:
+        """The run's last checkpoint."""
+        return self.anchored(self.series.steps[-1])
+
     def anchored(self, step: int) -> Decomposed:
         """A checkpoint whose factors are there; its weights are read if they are asked for."""
-        return Decomposed(step=step, weights=Deferred(lambda: self.series.weights(step)), factors=self.anchors[step])
+        return Decomposed(
+            step=step, weights=Deferred(functools.partial(self.series.weights, step)), factors=self.anchors[step]
+        )
 
 
 def need_vectors(analyses: Iterable[Analysis]) -> bool:
@@ -163,7 +176,6 @@ def _analyse_layers(
     what, known = f"{work.series.name} step {step}", work.anchors.get(step)
     factors = work.room() if known is None else known
     now = Decomposed(step=step, weights=weights, factors=factors)
-    first, last = work.anchored(work.series.steps[0]), work.anchored(work.series.steps[-1])
     index = {layer: i for i, layer in enumerate(work.body.layers)}
     vectors = need_vectors(work.analyses)
     made: Iterable[Matrix] = work.body.matrices if vectors else work.body.layers
@@ -172,7 +184,7 @@ def _analyse_layers(
         made = decompose_into(factors, weights, work.body, what, vectors)  # type: ignore[arg-type]
     for matrix in made:
         if matrix in index:
-            view = LayerView(layer=matrix, now=now, initial=first, previous=previous, final=last)
+            view = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
             for analysis in work.of("layer"):
                 _fill(row, work.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
     attention = {pair: i for i, pair in enumerate(work.body.attention)}
@@ -189,8 +201,8 @@ def analyse_run(work: Pass) -> dict[str, np.ndarray]:
         steps=work.series.steps,
         layers=work.body.layers,
         pairs=work.body.pairs,
-        initial=work.anchored(work.series.steps[0]),
-        final=work.anchored(work.series.steps[-1]),
+        initial=work.first,
+        final=work.last,
         read=work.series.weights,
     )
     values: dict[str, np.ndarray] = {}

@@ -115,3 +115,59 @@ def test_the_zero_of_the_drivers_means_missing() -> None:
     # Integer results are 0 where nothing was computed.
     assert DRIVERS[0] == "missing"
     assert decomposition.decompose(torch.eye(2)).driver > 0
+
+
+SPECTRA = {
+    "flat": np.ones(24),
+    "pairs": np.repeat(np.linspace(2, 1, 12), 2),
+    "linear": np.linspace(1, 0.2, 24),
+    "across the float32 floor": np.geomspace(1, 1e-3, 24),
+    "down to 1e-12": np.geomspace(1, 1e-12, 24),
+    "rank 3": np.array([3.0, 2.0, 1.0] + [0.0] * 21),
+    "zero": np.zeros(24),
+}
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 30), (24, 200), (200, 24), (9000, 24)])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_values_are_within_a_millionth_of_float64_lapack_with_and_without_vectors(
+    spectrum: str, shape: tuple[int, int]
+) -> None:
+    w = matrix_with(SPECTRA[spectrum], *shape)
+    expected = np.linalg.svd(w.double().numpy(), compute_uv=False)
+    whole, alone = decompose(w), decompose(w, vectors=False)
+    scale = max(expected[0], 1e-30)
+    for found in (whole, alone):
+        np.testing.assert_allclose(found.s.numpy() / scale, expected / scale, rtol=0, atol=1e-6)
+        assert (np.diff(found.s.numpy()) <= 0).all()
+    assert alone.left.numel() == alone.right.numel() == 0
+    assert DRIVERS[alone.driver] in ("gram_float64", "svd_float64")
+    assert orthogonality_error(whole.left) < 1e-5
+    assert orthogonality_error(whole.right) < 1e-5
+    torch.testing.assert_close((whole.left * whole.s) @ whole.right.mT, w, rtol=0, atol=3e-6 * float(scale))
+
+
+@pytest.mark.parametrize("smallest", [1.0, 0.5, 0.031, 0.029, 1e-3])
+def test_left_vectors_from_float32_products_are_as_orthogonal_as_a_float32_svds(smallest: float) -> None:
+    w = matrix_with(np.linspace(1, smallest, 64), 640, 64)
+    factors = decompose(w)
+    assert driver(factors) == "gram_float64"
+    assert orthogonality_error(factors.left) < 5e-7
+    plain = torch.linalg.svd(w, full_matrices=False)
+    assert orthogonality_error(factors.left) <= orthogonality_error(plain[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1)])
+def test_a_single_row_or_column_has_its_length_as_its_value(shape: tuple[int, int]) -> None:
+    w = torch.arange(1.0, 1 + max(shape)).view(shape)
+    for vectors in (True, False):
+        assert float(decompose(w, vectors=vectors).s) == pytest.approx(float(w.norm()), rel=1e-6)
+
+
+def test_the_upper_half_of_the_gram_matrix_is_summed_over_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = torch.randn(2, 50, 70, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(decomposition, "SLAB", 16)
+    found = decomposition.upper_gram(w).numpy()
+    expected = np.einsum("hmi,hmj->hij", w.double().numpy(), w.double().numpy())
+    upper = np.triu_indices(70)
+    np.testing.assert_allclose(found[:, upper[0], upper[1]], expected[:, upper[0], upper[1]], rtol=1e-12, atol=1e-12)

@@ -1,5 +1,6 @@
 """The pass over all five architectures: how often it decomposes, what it reads, and that it fills everything."""
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -107,3 +108,49 @@ def test_a_parameter_is_read_once_for_all_its_matrices() -> None:
 def test_only_what_is_large_or_slow_is_left_out_by_default() -> None:
     left_out = set(analysis_names()) - set(default_analyses())
     assert left_out == {"agreement_full", "pruning_curve", "pruning_deciles"}
+
+
+class Watched(dict[str, Tensor]):
+    """Weights that can be referred to weakly, each unlike any other."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+    __eq__ = object.__eq__
+
+
+class WatchedSeries(HandMade):
+    """A series that reads its checkpoints anew and remembers which were read and which are alive."""
+
+    reads: Counter[int]
+    alive: "weakref.WeakSet[Watched]"
+    most: int
+
+    def weights(self, step: int) -> Mapping[str, Tensor]:
+        found = Watched({name: w.clone() for name, w in self.checkpoints[step].items()})
+        self.reads[step] += 1
+        self.alive.add(found)
+        self.__dict__["most"] = max(self.most, len(self.alive))
+        return found
+
+
+@pytest.mark.parametrize("steps", [6, 40])
+def test_the_checkpoints_in_memory_and_their_reads_do_not_grow_with_the_run(steps: int, tmp_path: Path) -> None:
+    net, body = build("modular addition", miniature=True)
+    series = WatchedSeries({step: checkpoint(net, 0.1, step) for step in range(steps)})
+    series.__dict__.update(reads=Counter(), alive=weakref.WeakSet(), most=0)
+    analyses = [name for name in default_analyses() if not get_analysis(name).needs_data and name != "trajectory"]
+    target = target_of(str(tmp_path), series, body, analyses)
+    blocks = target.layout.blocks()
+    anchors = {step: decompose_step(series, body, step) for step in anchor_steps(series.steps, blocks)}
+    assert series.reads == Counter(dict.fromkeys(anchors, 1))
+    for block in blocks:
+        before = Counter(series.reads)
+        given = [anchors[step] for step in needed(series.steps, block) if step in anchors]
+        analyse_block(series, body, target, block, analyses, *given)
+        extra = series.reads - before
+        # Each of the block's own, the first, and the one before; the last for the null levels of the run.
+        own = dict.fromkeys(block, 1)
+        first, previous = 1, 1 if block[0] else 0
+        last = 1 if block[-1] == steps - 1 else 0
+        assert sum(extra.values()) == len(own) + first + previous + last
+    # This one, the one before, the next, the first and the last.
+    assert series.most <= 5
