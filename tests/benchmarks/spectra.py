@@ -173,9 +173,10 @@ def _cells(plain: Mapping[str, float], ours: Mapping[str, float]) -> tuple[str, 
 
 
 def _how(plain: Mapping[str, float], ours: Mapping[str, float]) -> str:
+    counts = f"{plain['decompositions']:.0f} -> {ours['decompositions']:.0f}"
+    peaks = f"{plain['peak']:.1f} -> {ours['peak']:.1f}"
     return (
-        f"CPU s a checkpoint, 1 thread; decompositions, or layers accepted, {plain['decompositions']:.0f} -> {ours['decompositions']:.0f}; "
-        f"peak memory {plain['peak']:.1f} -> {ours['peak']:.1f} checkpoints"
+        f"CPU s a checkpoint, 1 thread; decompositions, or layers accepted, {counts}; peak memory {peaks} checkpoints"
     )
 
 
