@@ -184,10 +184,7 @@ def finish_analysis(
 ) -> dict[str, Any]:
     """Gather the series into the cube and write the report."""
     where = Layout(store)
-    members = [
-        Member(run_id=s.run_id, url=where.run_store(GROUP, s.run_id), hyperparameters=s.labels)
-        for s in found
-    ]
+    members = [Member(run_id=s.run_id, url=where.run_store(GROUP, s.run_id), hyperparameters=s.labels) for s in found]
     attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
     url = where.cube(name)
     built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses))

@@ -11,7 +11,7 @@ HEAD = """# Metrics
 Made by `python -m tasks.metrics_table > docs/metrics.md` from the declarations in `tasks/analyses/`; do not edit.
 
 W is a parameter as a matrix of M rows and N columns, with R = min(M, N) singular values s_1 >= s_2 >= ... >= s_R and
-singular vectors u_i, v_i. METHOD and CLAIMS number the sections of the specification, which follows arXiv 2408.11804.
+singular vectors u_i, v_i. METHOD and CLAIMS are docs/method.md and docs/claims.md.
 A value is NaN where it has no meaning, beyond a layer's rank, and where nothing was computed.
 """
 
