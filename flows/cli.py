@@ -1,14 +1,25 @@
 """The `specdyn` command: each verb reads the store, or starts the flow that fills it."""
 
-import functools
-from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from flows.data_command import data_app
+from flows.options import (
+    Analyses,
+    Axes,
+    Decays,
+    Experiment,
+    Preset,
+    Seeds,
+    Settings,
+    Store,
+    SweepName,
+    friendly,
+    grid_of,
+    out,
+    words,
+)
 
 app = typer.Typer(
     name="specdyn",
@@ -21,74 +32,18 @@ app = typer.Typer(
 )
 storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(storage_app, name="storage")
-out, err = Console(), Console(stderr=True)
-
-Experiment = Annotated[str, typer.Argument(help="Name of an experiment; `specdyn list experiments` shows them.")]
-Preset = Annotated[
-    str, typer.Option("--preset", "-p", help="Network, data, optimizer and schedule; `specdyn list presets`.")
-]
-Decays = Annotated[
-    str | None,
-    typer.Option("--weight-decays", "-w", help="Grid, e.g. `0,0.3,1`. Default: the preset's own.", show_default=False),
-]
-Seeds = Annotated[
-    str | None, typer.Option("--seeds", "-s", help="Grid, e.g. `0,1,2`. Default: the preset's.", show_default=False)
-]
-Store = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        envvar="SPECDYN_STORE",
-        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment.",
-    ),
-]
-SweepName = Annotated[
-    str | None,
-    typer.Option("--sweep", "-n", help="Name of the sweep. Default: experiment-preset.", show_default=False),
-]
-Analyses = Annotated[
-    str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
-]
-
-
-def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """End with the message of an error that is the user's to mend, without a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from storage.locations import StoreError
-
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, StoreError) as error:
-            err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-
-    return wrapped
-
-
-def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[Any] | None:
-    """A comma-separated grid as numbers; ValueError names the field and what came."""
-    if text is None:
-        return None
-    try:
-        return [kind(part.strip()) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ValueError(f"{field}={text!r} is not allowed: expected numbers separated by commas") from None
-
-
-def words(text: str | None) -> list[str] | None:
-    """A comma-separated list of names."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+app.add_typer(data_app, name="data")
 
 
 @app.command()
 @friendly
 def run(
     experiment: Experiment,
-    preset: Preset = "demo",
+    preset: Preset = None,
     weight_decays: Decays = None,
     seeds: Seeds = None,
+    axis: Axes = None,
+    setting: Settings = None,
     store: Store = "results",
     sweep: SweepName = None,
     analyses: Analyses = None,
@@ -108,21 +63,16 @@ def run(
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one xarray cube.
 
     What the store already has is not computed again: call it twice and nothing happens, add a weight decay and
-    only its runs are made, kill it and the same command goes on where it was.
+    only its runs are made, kill it and the same command goes on where it was. Any setting can be an axis of the grid.
 
-    Example: `specdyn run modular_addition --preset demo --weight-decays 0,0.3,1,2 --seeds 0,1`
+    Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
     """
     from flows.runtime import Resources
     from flows.terminal import run_sweep
 
     parameters = {
-        "experiment": experiment,
-        "preset": preset,
-        "weight_decays": numbers(weight_decays, float, "weight_decays"),
-        "seeds": numbers(seeds, int, "seeds"),
+        **grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting),
         "store": store,
-        "sweep": sweep,
-        "analyses": words(analyses),
         "executor": executor,
         "ray_address": ray_address,
         "resources": Resources(cpus=cpus, gpus=gpus, cpu_if_no_gpu=cpu_if_no_gpu),
@@ -136,25 +86,28 @@ def run(
 @friendly
 def plan(
     experiment: Experiment,
-    preset: Preset = "demo",
+    preset: Preset = None,
     weight_decays: Decays = None,
     seeds: Seeds = None,
+    axis: Axes = None,
+    setting: Settings = None,
     store: Store = "results",
     sweep: SweepName = None,
     analyses: Analyses = None,
 ) -> None:
     """Show the cells of a grid: what the store has, what would run, how many bytes, about how long.
 
-    Nothing is trained; a few steps are measured on this machine for the estimate of time.
+    Nothing is trained; a few steps are measured on this machine for the estimate of time. Sample data is prepared.
     """
-    from flows.planning import make_plan
+    from flows.planning import make_plan, require_datasets
     from flows.sweep import make_sweep
     from flows.terminal import show_plan
     from storage.probe import require_store
 
-    decays, of_seeds = numbers(weight_decays, float, "weight_decays"), numbers(seeds, int, "seeds")
-    chosen = make_sweep(experiment, preset, decays, of_seeds, sweep, words(analyses))
-    show_plan(make_plan(chosen, require_store(store)))
+    chosen = make_sweep(**grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting))
+    url = require_store(store)
+    require_datasets(chosen, url)
+    show_plan(make_plan(chosen, url))
 
 
 @app.command()

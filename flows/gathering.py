@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.planning import look_at
 from flows.sweep import Sweep, sweep_of
+from models.dataset import get_dataset
 from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters
 from storage import locations
@@ -13,15 +14,13 @@ from storage.cube import Member, write_cube
 from storage.locations import Layout
 from storage.sweeps import read_sweep
 from tasks.analysis import get_analysis
-from tasks.estimate import schedule
 
 
 def finished_specs(sweep: Sweep, store: str) -> list[RunSpec]:
     """Specs of the whole sweep, over all calls that extended it, whose analyses are there."""
     record = read_sweep(store, sweep.name)
     specs = sweep_of(record).specs if record else sweep.specs
-    steps = schedule(specs[0], store)
-    return [spec for spec in specs if look_at(sweep, store, spec, steps).state == "done"]
+    return [spec for spec in specs if look_at(sweep, store, spec).state == "done"]
 
 
 def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
@@ -45,8 +44,15 @@ def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
         "sweep": sweep.name,
         "experiment": sweep.experiment,
         "preset": sweep.preset,
+        "data": data_titles(sweep),
     }
     return url, rebuild(url, members, attributes, contents)
+
+
+def data_titles(sweep: Sweep) -> str:
+    """What the runs were trained on, with a word where it is a sample; empty for data made from nothing."""
+    sets = [get_dataset(*needed) for needed in sweep.datasets]
+    return "; ".join(f"{found.title} (sample data)" if found.variant == "sample" else found.title for found in sets)
 
 
 def rebuild(url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str) -> bool:

@@ -1,15 +1,18 @@
 """What a sweep needs, what the store has of it, and what is left to do; read from the store alone."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from flows.sweep import Sweep, label
+from models.dataset import get_dataset
 from models.run_spec import RunSpec
 from storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from storage.locations import Layout
 from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
+from tasks.datasets import require_data
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
 
 Block = tuple[int, ...]
@@ -22,6 +25,8 @@ class Cell:
     """One run of the grid: what there is and what is missing."""
 
     spec: RunSpec
+    label: str
+    """Weight decay, seed, what else varies in the sweep, run_id."""
     state: State
     reason: str
     """Why the run failed, empty otherwise."""
@@ -32,11 +37,6 @@ class Cell:
     blocks: int
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
-
-    @property
-    def label(self) -> str:
-        """Weight decay, seed and run_id."""
-        return label(self.spec)
 
     @property
     def to_train(self) -> bool:
@@ -78,19 +78,26 @@ def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, 
     return {block: names for block, names in missing.items() if names}
 
 
-def look_at(sweep: Sweep, store: str, spec: RunSpec, steps: tuple[int, ...]) -> Cell:
-    """The state of one cell; `steps` is the schedule of a run that ends well."""
+def require_datasets(sweep: Sweep, store: str) -> None:
+    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store."""
+    for needed in sweep.datasets:
+        require_data(store, get_dataset(*needed))
+
+
+def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
+    """The state of one cell."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
     if manifest is None or manifest.status != "complete":
-        written = checkpoints_written(store, spec.experiment, spec.run_id)
+        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
         state: State = _unfinished(manifest, written)
         missing = dict.fromkeys(blocks_of(steps), sweep.analyses)
     else:
-        written = len(manifest.checkpoints)
-        missing = missing_blocks(sweep, store, spec, manifest.steps)
+        steps, written = manifest.steps, len(manifest.checkpoints)
+        missing = missing_blocks(sweep, store, spec, steps)
         state = "trained" if missing else "done"
     return Cell(
         spec=spec,
+        label=label(spec, sweep.varied),
         state=state,
         reason=manifest.reason if manifest else "",
         checkpoints=len(steps),
@@ -108,25 +115,34 @@ def _unfinished(manifest: Manifest | None, written: int) -> State:
 
 def make_plan(sweep: Sweep, store: str, estimate: bool = True) -> Plan:
     """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time."""
-    # Specs of one grid differ in weight decay and seed, which change neither schedule nor size.
-    steps = schedule(sweep.specs[0], store)
-    cells = tuple(look_at(sweep, store, spec, steps) for spec in sweep.specs)
-    to_write = sum(cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train)
-    seconds = _seconds(sweep, store, cells) if estimate else 0.0
-    size = to_write * checkpoint_bytes(sweep.specs[0])
+    cells = tuple(look_at(sweep, store, spec) for spec in sweep.specs)
+    left = {cell.spec: cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train}
+    size = sum(count * checkpoint_bytes(spec) for spec, count in left.items())
+    seconds = _seconds(store, cells) if estimate else 0.0
     return Plan(sweep=sweep, store=store, cells=cells, bytes=size, seconds=seconds)
 
 
-def _seconds(sweep: Sweep, store: str, cells: tuple[Cell, ...]) -> float:
+def _seconds(store: str, cells: Sequence[Cell]) -> float:
+    """Seconds of what is left, from one measurement for all cells that cost the same."""
+    alike: dict[RunSpec, list[Cell]] = {}
+    for cell in cells:
+        # What differs here changes neither the work of a step nor that of a checkpoint.
+        key = dataclasses.replace(cell.spec, seed=0, weight_decay=1.0, learning_rate=1.0, steps=1, checkpoint_every=1)
+        alike.setdefault(key, []).append(cell)
+    return sum(_seconds_alike(store, group) for group in alike.values())
+
+
+def _seconds_alike(store: str, cells: Sequence[Cell]) -> float:
     if all(cell.state == "done" for cell in cells):
         return 0.0
-    spec = sweep.specs[0]
-    rates = measure(spec, store)
-    known = [cell for cell in cells if not cell.to_train]
-    if known and (manifest := read_manifest(store, spec.experiment, known[0].spec.run_id)):
-        rates = Rates(step=manifest.seconds / spec.steps, checkpoint=rates.checkpoint)
-    training = sum(
-        spec.steps * (1 - min(cell.written, cell.checkpoints) / cell.checkpoints) for cell in cells if cell.to_train
+    rates = measure(cells[0].spec, store)
+    known = [cell.spec for cell in cells if not cell.to_train]
+    if known and (manifest := read_manifest(store, known[0].experiment, known[0].run_id)):
+        rates = Rates(step=manifest.seconds / known[0].steps, checkpoint=rates.checkpoint)
+    steps = sum(
+        cell.spec.steps * (1 - min(cell.written, cell.checkpoints) / cell.checkpoints)
+        for cell in cells
+        if cell.to_train
     )
-    analysing = sum(len(block) for cell in cells for block in cell.missing)
-    return training * rates.step + analysing * rates.checkpoint
+    checkpoints = sum(len(block) for cell in cells for block in cell.missing)
+    return steps * rates.step + checkpoints * rates.checkpoint

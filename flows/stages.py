@@ -16,16 +16,18 @@ from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters, to_json
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
+from storage.datasets import DamagedData
 from storage.factors import ScratchFactors, StoredFactors
 from storage.locations import Layout, delete
 from tasks.analysis import get_analysis
 from tasks.anatomy import Anatomy, anatomy, run_layout
+from tasks.datasets import NotPrepared
 from tasks.decomposition import Factors, NotFinite
 from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, need_vectors, needed
 from tasks.series import RunSeries, Series
 from tasks.training import Diverged, train
 
-FINAL = (DamagedCheckpoint, Diverged, NotFinite, ValueError, TypeError)
+FINAL = (DamagedCheckpoint, DamagedData, Diverged, NotFinite, NotPrepared, ValueError, TypeError)
 """Errors that come again however often a stage is tried."""
 
 

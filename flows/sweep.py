@@ -1,16 +1,17 @@
 """A sweep: the specs of one grid, checked before anything is spent."""
 
-import dataclasses
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flows.settings import with_settings
 from models.checks import require
 from models.experiment import get_experiment, read_spec
-from models.run_spec import RunSpec, to_json
+from models.run_spec import RunSpec, hyperparameters, to_json
 from storage.sweeps import SweepRecord
-from tasks.analysis import analysis_names, get_analysis
+from tasks.analysis import default_analyses, get_analysis
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
@@ -26,6 +27,22 @@ class Sweep:
     analyses: tuple[str, ...]
 
     @property
+    def varied(self) -> tuple[str, ...]:
+        """Settings besides weight decay and seed in which the runs differ."""
+        flat = [hyperparameters(spec) for spec in self.specs]
+        return tuple(
+            name
+            for name in flat[0]
+            if name not in ("weight_decay", "seed") and len({settings.get(name) for settings in flat}) > 1
+        )
+
+    @property
+    def datasets(self) -> tuple[tuple[str, str], ...]:
+        """Name and variant of every data set that the runs need."""
+        needed = get_experiment(self.experiment).dataset
+        return tuple(dict.fromkeys(found for spec in self.specs if (found := needed(spec))))
+
+    @property
     def record(self) -> SweepRecord:
         """What the store keeps of the sweep."""
         specs = tuple(to_json(spec) for spec in self.specs)
@@ -39,46 +56,71 @@ def make_sweep(
     seeds: Sequence[int] | None = None,
     sweep: str | None = None,
     analyses: Sequence[str] | None = None,
+    axes: Mapping[str, Sequence[Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Sweep:
-    """The grid of weight decays and seeds on a preset; what is None comes from the preset.
+    """The grid of weight decays, seeds and any other settings on a preset; what is None comes from the preset.
 
-    ValueError names the field, the value and what is allowed: unknown names, empty or duplicate
-    grids, negative weight decays.
+    `axes` gives the values of a setting, `settings` the one value it has in every run: fields of the RunSpec, of its
+    net or of its data. ValueError names the field, the value and what is allowed: unknown names, empty or duplicate
+    grids, values that the setting may not have.
     """
     chosen = get_experiment(experiment).preset(preset)
-    decays = _axis("weight_decays", chosen.weight_decays if weight_decays is None else weight_decays)
-    seeds = _axis("seeds", chosen.seeds if seeds is None else seeds)
-    names = _axis("analyses", analysis_names() if analyses is None else analyses)
+    fixed, axes = dict(settings or {}), {name: _axis(name, values) for name, values in (axes or {}).items()}
+    name = sweep or "-".join([experiment, preset, *axes, *fixed])
+    for name in (both := sorted(fixed.keys() & axes.keys())):
+        require(not both, name, fixed[name], "one value for every run or an axis, not both")
+    names = _axis("analyses", default_analyses() if analyses is None else analyses)
     for analysis in names:
         get_analysis(analysis)
-    name = sweep or f"{experiment}-{preset}"
+    grid = {
+        **{field: values for field, values in chosen.axes.items() if field not in fixed},
+        **axes,
+        **_usual("weight_decay", "weight_decays", weight_decays, chosen.weight_decays, {**axes, **fixed}),
+        **_usual("seed", "seeds", seeds, chosen.seeds, {**axes, **fixed}),
+    }
     require(bool(NAME.fullmatch(name)), "sweep", name, "letters, digits, '.', '_' and '-', at most 81 of them")
     specs = tuple(
-        dataclasses.replace(chosen.spec, weight_decay=float(decay), seed=int(seed))
-        for decay in decays
-        for seed in seeds
+        with_settings(chosen.spec, {**fixed, **dict(zip(grid, values, strict=True))})
+        for values in itertools.product(*grid.values())
     )
     return Sweep(name=name, experiment=experiment, preset=preset, specs=specs, analyses=tuple(names))
 
 
+def _usual(
+    setting: str, field: str, given: Sequence[Any] | None, preset: Sequence[Any], chosen: Mapping[str, Any]
+) -> dict[str, Sequence[Any]]:
+    """The axis of weight decays or of seeds, nothing where the setting is chosen under its own name."""
+    if setting in chosen:
+        require(given is None, field, given, f"nothing beside {setting}={chosen[setting]!r}")
+        return {}
+    return {setting: _axis(field, preset if given is None else given)}
+
+
 def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
+    listed = isinstance(values, Sequence) and not isinstance(values, str)
+    require(listed, field, values, "a list of values")
     require(len(values) > 0, field, list(values), "at least one value")
-    require(len(set(values)) == len(values), field, list(values), "no value twice")
+    distinct = {tuple(value) if isinstance(value, list) else value for value in values}
+    require(len(distinct) == len(values), field, list(values), "no value twice")
     return values
 
 
 def sweep_of(record: SweepRecord) -> Sweep:
-    """The sweep that a store's record describes, with all analyses."""
+    """The sweep that a store's record describes, with the analyses that are made by default."""
     specs = tuple(read_spec(text, record.experiment) for text in record.specs)
     return Sweep(
         name=record.name,
         experiment=record.experiment,
         preset=record.preset,
         specs=specs,
-        analyses=tuple(analysis_names()),
+        analyses=tuple(default_analyses()),
     )
 
 
-def label(spec: RunSpec) -> str:
-    """How people tell a run from its neighbours."""
-    return f"wd={spec.weight_decay:g} seed={spec.seed} ({spec.run_id[:6]})"
+def label(spec: RunSpec, varied: Sequence[str] = ()) -> str:
+    """How people tell a run from its neighbours: weight decay, seed, other settings that vary, run_id."""
+    flat = hyperparameters(spec)
+    values = {name: flat[name] for name in varied}
+    others = "".join(f" {name}={v:g}" if type(v) is float else f" {name}={v}" for name, v in values.items())
+    return f"wd={spec.weight_decay:g} seed={spec.seed}{others} ({spec.run_id[:6]})"

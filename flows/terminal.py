@@ -10,15 +10,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from flows.planning import Plan
+from flows.planning import Plan, require_datasets
 from flows.runtime import EXECUTORS
 from flows.sweep import Sweep, make_sweep, sweep_of
 from flows.tables import HEADINGS, duration, plan_summary, row, size
 from models.checks import require_known
+from models.dataset import Dataset, RemoteFile, dataset_names, get_dataset, variants_of
 from models.experiment import experiment_names, get_experiment, read_spec
 from models.run_spec import hyperparameters
 from storage import locations
 from storage.checkpoints import read_manifest
+from storage.datasets import DataManifest, read_data_manifest
 from storage.foreign import find_checkpoints
 from storage.locations import Layout
 from storage.probe import Check, require_store
@@ -26,8 +28,7 @@ from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.audit import HEADINGS as AUDIT_HEADINGS
-from tasks.summary import HEADINGS as SUMMARY_HEADINGS
-from tasks.summary import sweep_table
+from tasks.summary import headings, sweep_table
 
 UNBROKEN = 14
 """Cells up to this length, such as a run_id, stay on one line in a narrow terminal."""
@@ -55,10 +56,11 @@ def show_plan(plan: Plan) -> None:
 
 def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow, then print its summary and where everything lies; False where cells failed."""
-    grid = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses")
+    grid = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses", "axes", "settings")
     sweep = make_sweep(**{field: parameters[field] for field in grid})
     require_known("executor", parameters["executor"], EXECUTORS)
     store = require_store(parameters["store"])
+    require_datasets(sweep, store)
     if not verbose:
         _quieten()
     # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
@@ -139,7 +141,42 @@ def _show_places(store: str, sweep: str, cube: str) -> None:
 def show_summary(cube: str) -> None:
     """Print the summary table of a cube."""
     rows = sweep_table(open_results(cube))
-    table("Results", SUMMARY_HEADINGS, [row.cells for row in rows])
+    table("Results", headings(rows), [row.cells for row in rows])
+
+
+def show_datasets(store: str) -> None:
+    """Print every data set, and whether a store has it."""
+    sets = [get_dataset(name, variant) for name in dataset_names() for variant in variants_of(name)]
+    rows = [
+        (found.name, found.variant, found.title, _fetched(found), found.licence, _prepared(store, found))
+        for found in sets
+    ]
+    table(f"Data sets, and what {store} has", ("name", "variant", "what it is", "to fetch", "licence", "there"), rows)
+
+
+def _fetched(dataset: Dataset) -> str:
+    remote = [file for file in dataset.files if isinstance(file, RemoteFile)]
+    if not remote:
+        return "nothing"
+    known = [file.bytes for file in remote if file.bytes is not None]
+    return size(sum(known)) if len(known) == len(remote) else "unknown"
+
+
+def _prepared(store: str, dataset: Dataset) -> str:
+    return "prepared" if read_data_manifest(store, dataset.key) else "-"
+
+
+def show_prepared(store: str, manifest: DataManifest) -> None:
+    """Print the arrays of a prepared data set, what was left out of it and where it lies."""
+    rows = [
+        (name, entry.dtype, " x ".join(map(str, entry.shape)), entry.sha256[:12])
+        for name, entry in manifest.arrays.items()
+    ]
+    table(f"{manifest.name}/{manifest.variant}: {manifest.title}", ("array", "dtype", "shape", "sha256"), rows)
+    for split in ("train", "val"):
+        for reason, count in manifest.report.get(split, {}).get("left_out", {}).items():
+            out.print(f"{split}: {count} left out, {reason}", highlight=False, soft_wrap=True)
+    out.print(f"prepared     {Layout(store).dataset(manifest.key)}", highlight=False, soft_wrap=True)
 
 
 def list_experiments() -> None:

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
 from flows.gathering import gather
-from flows.planning import Cell, Plan, make_plan
+from flows.planning import Cell, Plan, make_plan, require_datasets
 from flows.progress import SweepProgress
 from flows.runtime import Executor, Resources, open_executor
 from flows.stages import analyse_run, train_run
@@ -43,6 +43,8 @@ def weight_decay_sweep(
     store: str = "results",
     sweep: str | None = None,
     analyses: list[str] | None = None,
+    axes: dict[str, list[Any]] | None = None,
+    settings: dict[str, Any] | None = None,
     executor: Literal["ray", "inline"] = "ray",
     ray_address: str | None = None,
     resources: Resources = Resources(),  # noqa: B008 - frozen
@@ -61,14 +63,17 @@ def weight_decay_sweep(
         store: Local folder or s3://bucket/prefix. Credentials come from the AWS environment.
         sweep: Name of the sweep; calls with one name extend one cube.
         analyses: Names of analyses; empty for all.
+        axes: Further axes of the grid: any setting of a run with its values, e.g. {"learning_rate": [1e-3, 1e-2]}.
+        settings: Settings that every run has in place of the preset's, e.g. {"steps": 1000}.
         executor: Where units of work run: on Ray, or in this process.
         ray_address: Address of a running Ray cluster; empty starts one on this machine.
         resources: CPUs and GPUs of each unit.
         report: Write figures at the end.
         dry_run: Only show what would run.
     """
-    chosen = make_sweep(experiment, preset, weight_decays, seeds, sweep, analyses)
+    chosen = make_sweep(experiment, preset, weight_decays, seeds, sweep, analyses, axes, settings)
     store = require_store(store)
+    require_datasets(chosen, store)
     plan = make_plan(chosen, store)
     create_markdown_artifact(plan_markdown(plan), key="plan", description=f"Plan of {chosen.name}")
     log = get_run_logger()

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ class Preset:
     about: str
     weight_decays: tuple[float, ...]
     seeds: tuple[int, ...] = (0,)
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Other settings that its grid varies, with their values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,10 @@ class Experiment:
     build_net: Callable[[RunSpec], nn.Module]
     """An initialised network on the CPU; called with torch's generator seeded by the spec."""
     examples: Callable[[RunSpec, Mapping[str, np.ndarray]], dict[str, Examples]]
-    """Examples of the splits `train` and `val`, made from the arrays of the prepared data set."""
+    """Examples of the splits `train` and `val`, made from the arrays of the prepared data set.
+
+    How many there are to train on depends on the spec's `data` alone.
+    """
     loss: Callable[[RunSpec, Tensor, Examples], Tensor]
     """Scalar loss of a batch from the network's outputs. What is drawn at random comes from torch's generator."""
     metrics: Callable[[RunSpec], dict[str, Metric]]
@@ -86,6 +91,8 @@ class Experiment:
     """Name and variant of the data set that `examples` needs; None where it is made from nothing."""
     deviations: tuple[str, ...] = field(default=())
     """Where presets differ from the paper, in a sentence each."""
+    usual: str = "sample"
+    """The preset to begin with."""
 
     def preset(self, name: str) -> Preset:
         """The preset of that name; ValueError lists the known ones."""
@@ -97,10 +104,6 @@ class Experiment:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.seed)
             return self.build_net(spec)
-
-    def steps_per_epoch(self, spec: RunSpec, examples: int) -> int:
-        """Updates in one pass over that many training examples, the last partial batch counted."""
-        return -(-examples // (spec.batch_size or examples))
 
 
 def experiment_names() -> list[str]:

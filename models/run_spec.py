@@ -3,14 +3,28 @@
 import dataclasses
 import hashlib
 import json
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from models.checks import require, require_declared_types, require_known
 
-OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("constant", "warmup", "cosine", "step")
+OPTIMIZERS = ("adamw", "muon", "sam", "sgd")
+SCHEDULES = ("constant", "cosine", "cosine-to-zero", "milestones", "step", "warmup", "warmup-cosine")
+DECAYED = ("all", "attention", "hidden", "matrices", "non-attention")
+PRECISIONS = ("bfloat16", "float16", "float32")
+NORM_CONTROLS = ("initial", "none")
+
+
+NAMES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "weight_decay_on": DECAYED,
+    "norm_control": NORM_CONTROLS,
+}
+"""Fields that hold one of a few names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +40,20 @@ class RunSpec:
     steps: int
     """Optimizer steps."""
     batch_size: int | None = None
-    """Examples a step; None is the whole training set."""
+    """Examples a batch; None is the whole training set."""
     optimizer: str = "adamw"
+    """`muon` moves hidden matrices by Muon and all else by AdamW; `sam` is sharpness-aware SGD."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    """Decoupled for adamw, an L2 term for sgd; applies to every parameter."""
+    """Decoupled for adamw and muon, an L2 term for sgd and sam."""
     beta1: float = 0.9
+    """Of adamw, and the momentum of muon."""
     beta2: float = 0.999
     epsilon: float = 1e-8
     momentum: float = 0.0
     schedule: str = "constant"
     warmup: int = 0
-    """Steps (warmup) or epochs (cosine) of linear warm-up."""
+    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up."""
     checkpoint_every: int = 100
     """Steps between checkpoints; step 0 and the last step are always kept."""
     early_checkpoints: int = 0
@@ -47,22 +63,84 @@ class RunSpec:
     eval_examples: int | None = None
     """Training examples that metrics are measured on, a fixed random subset; None is all of them."""
     seed: int = 0
+    accumulate: int = 1
+    """Batches an update; an epoch has a whole number of updates, and the batches left over are not used."""
+    clip_norm: float | None = None
+    """Bound on the norm of the whole gradient; None is no bound."""
+    precision: str = "float32"
+    """Of the products in forward and backward; weights, optimizer and evaluation stay in float32."""
+    milestones: tuple[int, ...] = ()
+    """Epochs at which the schedule `milestones` divides the learning rate by ten."""
+    period: int = 0
+    """Steps of half a cosine in the schedule `warmup-cosine`."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum of sgd and sam."""
+    sam_radius: float = 0.05
+    """How far sam moves up the gradient before it takes the gradient to go down by."""
+    weight_decay_on: str = "all"
+    """Parameters that decay: `all`, all `matrices`, the `hidden` ones (no embedding, not the last), those of
+    `attention`, or all matrices but these (`non-attention`)."""
+    decay_from: int = 0
+    """Finished updates after which weight decay begins."""
+    decay_until: int | None = None
+    """Finished updates after which weight decay ends; None is never."""
+    norm_control: str = "none"
+    """`initial` holds the Frobenius norm of every matrix at its initial value after each update."""
+    tf32: bool = False
+    """Products in TensorFloat-32 on GPUs that have it."""
+    compile: bool = False
+    """Train the network as `torch.compile` makes it."""
+    deterministic: bool = True
+    """Only kernels that give the same bits again; on a GPU a network is refused where one has none, as CTC."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        require_known("optimizer", self.optimizer, OPTIMIZERS)
-        require_known("schedule", self.schedule, SCHEDULES)
-        for field in ("steps", "checkpoint_every", "eval_batch_size"):
+        self._hold_optional_types()
+        for field, known in NAMES.items():
+            require_known(field, getattr(self, field), known)
+        for field in ("steps", "checkpoint_every", "eval_batch_size", "accumulate"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
-        for field in ("weight_decay", "momentum", "warmup", "early_checkpoints", "seed"):
+        for field in ("weight_decay", "momentum", "warmup", "early_checkpoints", "seed", "period", "decay_from"):
             value = getattr(self, field)
             require(0 <= value < float("inf"), field, value, "a finite number of 0 or more")
-        for field in ("learning_rate", "epsilon"):
+        for field in ("learning_rate", "epsilon", "sam_radius"):
             value = getattr(self, field)
             require(0 < value < float("inf"), field, value, "a finite number above 0")
         for field in ("beta1", "beta2"):
             require(0 <= getattr(self, field) < 1, field, getattr(self, field), "a number in [0, 1)")
-        require(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "None or 1 or more")
+        for field in ("batch_size", "eval_examples"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, value, "None or 1 or more")
+        self._require_agreement()
+
+    def _hold_optional_types(self) -> None:
+        """`clip_norm` as a float or None, `milestones` as a tuple of integers, so that equal settings have one JSON."""
+        if self.clip_norm is not None:
+            finite = isinstance(self.clip_norm, numbers.Real) and 0 < self.clip_norm < float("inf")
+            require(finite, "clip_norm", self.clip_norm, "None or a finite number above 0")
+            object.__setattr__(self, "clip_norm", float(self.clip_norm))
+        given = self.milestones
+        listed = isinstance(given, tuple | list) and all(isinstance(m, numbers.Real) and m % 1 == 0 for m in given)
+        require(listed and sorted({0, *given}) == [0, *given], "milestones", given, "ascending epochs, 1 or later")
+        object.__setattr__(self, "milestones", tuple(int(epoch) for epoch in given))
+
+    def _require_agreement(self) -> None:
+        """Refuse settings that contradict one another."""
+        until = self.decay_until
+        require(
+            until is None or until > self.decay_from,
+            "decay_until",
+            until,
+            f"None or above decay_from={self.decay_from}",
+        )
+        needs = {"milestones": "milestones", "warmup-cosine": "period"}
+        if field := needs.get(self.schedule):
+            require(bool(getattr(self, field)), field, getattr(self, field), f"some for schedule={self.schedule!r}")
+        if self.nesterov:
+            momentum = self.optimizer in ("sgd", "sam") and self.momentum > 0
+            require(momentum, "nesterov", True, "sgd or sam with a momentum above 0")
+        sharp = self.optimizer == "sam" and self.precision == "float16"
+        require(not sharp, "precision", self.precision, "float32 or bfloat16 for optimizer='sam'")
 
     @property
     def run_id(self) -> str:
@@ -92,6 +170,8 @@ def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
     known = {"RunSpec": RunSpec, **kinds}
 
     def build(plain: Any) -> Any:
+        if isinstance(plain, list):
+            return tuple(build(item) for item in plain)
         if not isinstance(plain, dict):
             return plain
         fields = dict(plain)
@@ -106,15 +186,19 @@ def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
 
 
 def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
-    """Every scalar of the spec under its own name, net and data flattened; None becomes 0."""
+    """Every setting under its own name, net and data flattened; None becomes 0, a tuple its items in a text."""
     flat: dict[str, int | float | str | bool] = {"architecture": type(spec.net).__name__}
     for part in (spec, spec.data, spec.net):
         for field in dataclasses.fields(part):
             value = getattr(part, field.name)
             if not dataclasses.is_dataclass(value):
-                flat[field.name] = 0 if value is None else _declared(field, value)
+                flat[field.name] = _declared(field, value)
     return flat
 
 
 def _declared(field: "dataclasses.Field[Any]", value: Any) -> int | float | str | bool:
-    return float(value) if field.type in (float, "float") else value
+    """A setting as a scalar of one type, whatever run it is of."""
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    value = 0 if value is None else value
+    return float(value) if field.type in (float, "float", float | None) else value

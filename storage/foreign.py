@@ -5,9 +5,11 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from storage import locations
-from storage.foreign_weights import ForeignWeights, PickledWeights, SafeWeights
+from storage.checkpoints import DamagedCheckpoint
+from storage.foreign_weights import ForeignWeights, PickledWeights, SafeWeights, same_content
 from storage.listing import Listed, listing
 from storage.locations import StoreError
 
@@ -15,13 +17,19 @@ SAFE = (".safetensors",)
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".safetensors.index.json"
 
+WHOLE = r"(\d+)(?![\da-z]|\.\d)"
+"""Digits that are the whole number: those of 10k, 7b and 0.25 are not."""
 STEP_PATTERNS = (
-    r"step[=_-]?(\d+)",
-    r"(?:checkpoint|ckpt|iter|iteration|model|weights)[=_-](\d+)",
+    rf"(?i)step[=_-]?{WHOLE}",
+    rf"(?i)(?:checkpoint|ckpt|iter|iteration|model|weights)[=_-]{WHOLE}",
     r"^(\d+)$",
-    r"epoch[=_-]?(\d+)",
 )
-"""Where a step stands in a name, tried in this order; epochs serve where there is no step."""
+"""Where a step stands in a name, tried in this order."""
+EPOCH_PATTERNS = (rf"(?i)epoch[=_-]?{WHOLE}",)
+"""Epochs serve where no name has a step."""
+SAME_AS = "the step and the content of "
+"""How the reason begins for passing over a repetition."""
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,8 @@ class Found:
     url: str
     checkpoints: tuple[ForeignCheckpoint, ...]
     skipped: tuple[tuple[str, str], ...]
+    unit: Literal["steps", "epochs"] = "steps"
+    """What the numbers in the names count."""
 
     @cached_property
     def series_id(self) -> str:
@@ -60,53 +70,84 @@ class Found:
 
 
 def find_checkpoints(url: str, pattern: str | None = None) -> Found:
-    """The series in a folder, or the one checkpoint of a file or of a folder with an index of shards.
+    """The series in a folder, or the one checkpoint of a file, or of a folder of weights where nothing has a step.
 
-    `pattern` is a regular expression whose first group, or whose group `step`, is the step. StoreError where nothing
-    is found, naming what is there, and where two names have one step.
+    `pattern` is a regular expression whose first group, or whose group `step`, is the step. Where names have epochs
+    alone, these are the steps. Of two names with one step and equal content the second is passed over. StoreError
+    where nothing is found, naming what is there, and where two names with one step differ in content.
     """
     url = locations.normalise(url)
-    patterns = STEP_PATTERNS if pattern is None else (_checked(pattern),)
+    if pattern is not None:
+        return _require_some(_find(url, (_checked(pattern),), "steps"))
+    found = _find(url, STEP_PATTERNS, "steps")
+    return found if found.checkpoints else _require_some(_find(url, EPOCH_PATTERNS, "epochs"))
+
+
+def _find(url: str, patterns: tuple[str, ...], unit: Literal["steps", "epochs"]) -> Found:
     folder, _, own = url.rpartition("/")
+    whole_step = _step(own, patterns)
     if own.endswith((*SAFE, *PICKLED)):
-        names = {name: listed for name, listed in listing(folder).items() if name == own}
-        found = [_checkpoint(folder, own, _step(own, patterns) or 0, [names[own]], (own,))] if names else []
-        return _series(url, found, [])
+        listed = listing(folder)
+        found = [_checkpoint(folder, own, whole_step or 0, [listed[own]], (own,))] if own in listed else []
+        return _series(url, found, [], unit)
     listed = listing(url)
-    if (whole := _folder(url, listed)) is not None:
-        return _series(url, [_checkpoint(url, own, _step(own, patterns) or 0, *whole)], [])
     found, skipped = [], []
-    for name, item in listed.items():
-        step = _step(name, patterns)
-        if not name.endswith((*SAFE, *PICKLED)) and not item.folder:
-            skipped.append((name, "not a file of weights"))
-        elif step is None:
-            skipped.append((name, "no step in its name"))
-        elif not item.folder:
-            found.append(_checkpoint(url, name, step, [item], (name,)))
-        elif (inside := _folder(f"{url}/{name}", listing(f"{url}/{name}"))) is not None:
-            items, files = inside
-            found.append(_checkpoint(url, name, step, items, tuple(f"{name}/{file}" for file in files)))
+    for name in listed:
+        one = _named(url, name, listed[name], patterns)
+        if isinstance(one, str):
+            skipped.append((name, one))
         else:
-            skipped.append((name, "a folder without weights"))
-    return _series(url, found, skipped)
+            found.append(one)
+    # Trainers put the final weights beside the folders of a series.
+    if not found and (whole := _folder(url, listed)) is not None:
+        return _series(url, [_checkpoint(url, own, whole_step or 0, *whole)], [], unit)
+    return _series(url, found, skipped, unit)
 
 
-def _series(url: str, found: list[ForeignCheckpoint], skipped: list[tuple[str, str]]) -> Found:
-    if not found:
-        seen = "; ".join(f"{name}: {why}" for name, why in skipped[:8]) or "nothing"
+def _named(url: str, name: str, item: Listed, patterns: tuple[str, ...]) -> ForeignCheckpoint | str:
+    """The checkpoint of a name, or why it is passed over."""
+    step = _step(name, patterns)
+    if not item.folder and not name.endswith((*SAFE, *PICKLED)):
+        return "not a file of weights"
+    if not item.folder and SHARD.search(name):
+        return "a shard, which is read by its index"
+    if step is None:
+        other = patterns == STEP_PATTERNS and _step(name, EPOCH_PATTERNS) is not None
+        return "an epoch in its name, not a step" if other else "no step in its name"
+    if not item.folder:
+        return _checkpoint(url, name, step, [item], (name,))
+    if (inside := _folder(f"{url}/{name}", listing(f"{url}/{name}"))) is None:
+        return "a folder without weights"
+    items, files = inside
+    return _checkpoint(url, name, step, items, tuple(f"{name}/{file}" for file in files))
+
+
+def _series(
+    url: str, found: list[ForeignCheckpoint], skipped: list[tuple[str, str]], unit: Literal["steps", "epochs"]
+) -> Found:
+    by_step: dict[int, ForeignCheckpoint] = {}
+    for checkpoint in found:
+        step, first = checkpoint.step, by_step.setdefault(checkpoint.step, checkpoint)
+        if first is checkpoint:
+            continue
+        if not same_content(first.weights(), checkpoint.weights()):
+            raise StoreError(
+                f"{url}: {first.name} and {checkpoint.name} both have step {step} and differ in content: "
+                "give a pattern that tells them apart"
+            )
+        skipped.append((checkpoint.name, f"{SAME_AS}{first.name}"))
+    return Found(url, tuple(by_step[step] for step in sorted(by_step)), tuple(skipped), unit)
+
+
+def _require_some(found: Found) -> Found:
+    if not found.checkpoints:
+        seen = "; ".join(f"{name}: {why}" for name, why in found.skipped[:8]) or "nothing"
         raise StoreError(
-            f"{url}: no checkpoints there, found {seen}; "
+            f"{found.url}: no checkpoints there, found {seen}; "
             f"expected {', '.join((*SAFE, *PICKLED))} with a step in the name "
             "(step=1000, step_1000, checkpoint-1000, 1000.pt, epoch_3), folders of these, or a pattern that finds it"
         )
-    by_step: dict[int, list[str]] = {}
-    for checkpoint in found:
-        by_step.setdefault(checkpoint.step, []).append(checkpoint.name)
-    if twice := {step: names for step, names in by_step.items() if len(names) > 1}:
-        step, names = next(iter(twice.items()))
-        raise StoreError(f"{url}: {' and '.join(names)} both have step {step}: give a pattern that tells them apart")
-    return Found(url, tuple(sorted(found, key=lambda checkpoint: checkpoint.step)), tuple(skipped))
+    return found
 
 
 def _checkpoint(url: str, name: str, step: int, items: list[Listed], files: tuple[str, ...]) -> ForeignCheckpoint:
@@ -137,7 +178,7 @@ def _step(name: str, patterns: tuple[str, ...]) -> int | None:
     for pattern in patterns:
         if match := re.search(pattern, stem):
             text = match.groupdict().get("step") or match.group(1)
-            if not text.isdigit():
+            if text is None or not text.isdecimal():
                 raise ValueError(f"pattern={pattern!r} finds {text!r} in {name!r}: expected digits")
             return int(text)
     return None
@@ -146,7 +187,7 @@ def _step(name: str, patterns: tuple[str, ...]) -> int | None:
 def _folder(url: str, listed: dict[str, Listed]) -> tuple[list[Listed], tuple[str, ...]] | None:
     """The files of a folder that is one checkpoint: shards by their index, or a single file of weights."""
     if indices := [name for name in listed if name.endswith(INDEX)]:
-        shards = sorted(set(json.loads(locations.read(f"{url}/{indices[0]}"))["weight_map"].values()))
+        shards = _shards(f"{url}/{indices[0]}")
         if missing := [shard for shard in shards if shard not in listed]:
             raise StoreError(f"{url}: the index {indices[0]} names {missing[0]}, which is not there")
         return [listed[shard] for shard in shards], tuple(shards)
@@ -156,3 +197,10 @@ def _folder(url: str, listed: dict[str, Listed]) -> tuple[list[Listed], tuple[st
         if len(common) == 1:
             return [listed[common[0]]], (common[0],)
     return None
+
+
+def _shards(index: str) -> list[str]:
+    try:
+        return sorted(set(json.loads(locations.read(index))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DamagedCheckpoint(f"{index}: not an index of shards: expected JSON with a weight_map") from None

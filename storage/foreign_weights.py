@@ -1,6 +1,7 @@
 """Tensors of a checkpoint that another program wrote, read one at a time; nothing is ever unpickled but tensors."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -37,7 +38,11 @@ DTYPES = {
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "U8": torch.uint8,
+    "C64": torch.complex64,
     "BOOL": torch.bool,
 }
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
@@ -110,9 +115,11 @@ class SafeWeights(ForeignWeights):
         order: list[str] = []
         for url in self._urls:
             header, start = read_header(url)
-            recorded = header.pop("__metadata__", {}).get("specdyn")
-            order += json.loads(recorded)["order"] if recorded else sorted(header, key=_natural)
-            places |= {name: _place(url, name, item, start) for name, item in header.items()}
+            metadata = header.pop("__metadata__", None) or {}
+            order += _order(url, metadata, header)
+            found = {name: _place(url, name, item, start) for name, item in header.items()}
+            _require_apart(url, found)
+            places |= found
         return {name: places[name] for name in (order if len(self._urls) == 1 else sorted(order, key=_natural))}
 
     @cached_property
@@ -150,7 +157,7 @@ def read_header(url: str) -> tuple[dict[str, Any], int]:
         raise DamagedCheckpoint(f"{url}: the header has {len(text)} bytes, expected {length}; the file is cut short")
     try:
         header = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise DamagedCheckpoint(f"{url}: not a safetensors file: its header is not JSON")
@@ -172,6 +179,30 @@ def _place(url: str, name: str, item: Any, base: int) -> Place:
     return Place(url, dtype, shape, base + start, base + end)
 
 
+def _order(url: str, metadata: Mapping[str, Any], header: Mapping[str, Any]) -> list[str]:
+    """The names as recorded by specdyn, else with their numbers compared as numbers."""
+    natural = sorted(header, key=_natural)
+    if "specdyn" not in metadata:
+        return natural
+    try:
+        recorded = [str(name) for name in json.loads(metadata["specdyn"])["order"]]
+    except (ValueError, KeyError, TypeError):
+        recorded = []
+    if sorted(recorded) != sorted(natural):
+        raise DamagedCheckpoint(
+            f"{url}: the recorded order does not name the tensors of the header: expected {len(natural)}, "
+            f"found {len(set(recorded) & set(natural))} of them"
+        )
+    return recorded
+
+
+def _require_apart(url: str, places: Mapping[str, Place]) -> None:
+    held = sorted((place.start, place.end, name) for name, place in places.items() if place.end > place.start)
+    for (_, end, before), (start, _, name) in itertools.pairwise(held):
+        if start < end:
+            raise DamagedCheckpoint(f"{url}: tensors {before!r} and {name!r} overlap by {end - start} bytes")
+
+
 def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
@@ -189,8 +220,9 @@ class PickledWeights(ForeignWeights):
             return find_state(self._url, _load(self._url, self._url))
         handle, path = tempfile.mkstemp(prefix="specdyn-", suffix=".pt")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(locations.read(self._url))
+            os.close(handle)
+            with locations.explained(self._url):
+                locations.filesystem(self._url).get_file(self._url, path)
             return find_state(self._url, _load(path, self._url))
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -251,3 +283,24 @@ def find_state(url: str, loaded: Any) -> dict[str, Tensor]:
         f"{url}: no state dict found; expected a dict of tensors, or one under {', '.join(STATE_KEYS)}; "
         f"found {', '.join(keys[:10]) or type(loaded).__name__}"
     )
+
+
+def same_content(a: ForeignWeights, b: ForeignWeights) -> bool:
+    """Whether two checkpoints have the same tensors, to the bit; reads one of each at a time."""
+    if a.shapes != b.shapes or a.dtypes != b.dtypes:
+        return False
+    return all(as_bytes(a.read(name)) == as_bytes(b.read(name)) for name in a.shapes)
+
+
+def as_bytes(w: Tensor) -> memoryview:
+    """The elements in order as they are stored, without a copy where they lie in order."""
+    return w.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+PREFIXES = re.compile(r"^((?:module|_orig_mod)\.)+")
+
+
+def stripped(names: Collection[str]) -> dict[str, str]:
+    """Each name without the prefixes of wrappers (`module.`, `_orig_mod.`); as it is where two would become one."""
+    short = {name: PREFIXES.sub("", name) for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in names}

@@ -95,6 +95,14 @@ class Layout:
         """Folder of a sweep's figures."""
         return f"{self.store}/reports/{name}"
 
+    def dataset(self, key: str) -> str:
+        """Folder of a prepared data set: its arrays, and its manifest."""
+        return f"{self.store}/data/{key}"
+
+    def data_manifest(self, key: str) -> str:
+        """The object whose existence means that the data set is prepared."""
+        return f"{self.dataset(key)}/manifest.json"
+
 
 def normalise(url: str) -> str:
     """An absolute local path, or an `s3://` URL, without a slash at the end; others are refused."""

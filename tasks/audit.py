@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,8 +13,10 @@ import torch
 from torch import Tensor
 
 from models.matrices import Entry, entry
+from storage.foreign import SAME_AS
+from storage.foreign_weights import ForeignWeights, as_bytes, stripped
 from tasks.anatomy import Anatomy
-from tasks.foreign import ForeignSeries
+from tasks.foreign import BUFFERS, ForeignSeries
 
 Severity = Literal["error", "warning", "note"]
 
@@ -42,7 +43,7 @@ class Finding:
     def cells(self) -> tuple[str, ...]:
         """What stands under HEADINGS."""
         steps = ", ".join(map(str, self.steps[:6])) + (", ..." if len(self.steps) > 6 else "")
-        return self.severity, steps, self.tensor or "-", self.what, self.advice
+        return self.severity, steps or "-", self.tensor or "-", self.what, self.advice
 
 
 HEADINGS = ("severity", "steps", "tensor", "what", "advice")
@@ -51,38 +52,37 @@ HEADINGS = ("severity", "steps", "tensor", "what", "advice")
 def audit(series: ForeignSeries, body: Anatomy) -> tuple[Finding, ...]:
     """Everything found: in the steps, in shapes and types, and, reading each tensor once, in the values.
 
-    Duplicates are told by the bytes of the analysed tensors. Holds one tensor at a time.
+    Duplicates are told by names, shapes and values of all tensors. Holds one tensor at a time.
     """
-    findings = [*in_steps(series), *in_shapes(series, body)]
-    changed = {(finding.steps[0], finding.tensor) for finding in findings if finding.severity == "error"}
+    findings = in_steps(series)
+    layers = {layer.parameter: layer for layer in body.layers}
     digests: dict[int, str] = {}
+    first = series.weights(series.steps[0])
     for step in series.steps:
-        weights, digest = series.weights(step), hashlib.sha256()
-        ratios: list[float] = []
-        for layer in body.layers:
-            if (step, layer.parameter) in changed:
-                continue
-            w = weights[layer.parameter]
-            digest.update(w.contiguous().numpy().data)
-            findings += in_values(w, step, layer.parameter)
-            if step == series.steps[0]:
-                ratios += edge_ratio(layer.of({layer.parameter: w}))
+        weights = first if step == series.steps[0] else series.weights(step)
+        findings += in_shapes(first, weights, body, step, series.steps[0])
+        digest, ratios = hashlib.sha256(), list[float]()
+        for name, shape in weights.shapes.items():
+            w = weights[name]
+            digest.update(f"{name} {shape} ".encode())
+            digest.update(as_bytes(w))
+            findings += in_values(w, step, name, analysed=name in layers)
+            if step == series.steps[0] and name in layers:
+                ratios += edge_ratio(layers[name].of({name: w}))
         digests[step] = digest.hexdigest()
         findings += looks_trained(ratios, step)
     return (*findings, *duplicates(digests))
 
 
 def in_steps(series: ForeignSeries) -> list[Finding]:
-    """Steps missing from a regular grid, and checkpoints written in another order than their steps."""
-    findings, steps = [], series.steps
-    gaps = Counter(b - a for a, b in itertools.pairwise(steps))
-    usual, count = gaps.most_common(1)[0] if gaps else (0, 0)
-    # Early checkpoints may lie closer: only gaps of several usual ones are holes.
-    holes = [(a, b) for a, b in itertools.pairwise(steps) if b - a > usual and (b - a) % usual == 0]
-    if holes and count >= max(3, 0.5 * len(steps)):
-        missing = tuple(step for a, b in holes for step in range(a + usual, b, usual))
-        what = f"{len(missing)} steps are missing of one every {usual}"
+    """Steps missing from a grid, names of one step, and checkpoints written in another order than their steps."""
+    findings = []
+    if missing := missing_steps(series.steps):
+        what = f"{series.found.unit} missing of a grid that goes on after them: {len(missing)}"
         findings.append(_finding("warning", missing, what, "rates of change across the hole span more steps"))
+    for name, why in series.found.skipped:
+        if why.startswith(SAME_AS):
+            findings.append(_finding("note", (), f"{name} has {why}", "it is left out"))
     written = [(c.written, c.step) for c in series.found.checkpoints if not math.isnan(c.written)]
     late = tuple(b for (t, _), (u, b) in itertools.pairwise(written) if u < t - 1)
     if late:
@@ -91,30 +91,65 @@ def in_steps(series: ForeignSeries) -> list[Finding]:
     return findings
 
 
-def in_shapes(series: ForeignSeries, body: Anatomy) -> list[Finding]:
-    """Layers that have another shape, or are not there, at a later checkpoint; new ones; types that change."""
+def missing_steps(steps: Sequence[int]) -> tuple[int, ...]:
+    """Steps that an even grid, or powers of one whole number, would have; empty where there is no clear grid."""
+    positive = [step for step in steps if step > 0]
+    if missing := _holes(steps):
+        return missing
+    base = min((b // a for a, b in itertools.pairwise(positive)), default=0)
+    if base < 2:
+        return ()
+    exponents = [round(math.log(step / positive[0], base)) for step in positive]
+    if [positive[0] * base**e for e in exponents] != positive:
+        return ()
+    return tuple(positive[0] * base**e for e in _holes(exponents))
+
+
+def _holes(steps: Sequence[int]) -> tuple[int, ...]:
+    """What is missing between equal gaps: wider ones count only where the usual gap comes before and after them.
+
+    So a grid that widens for good, or ends early, has no holes; nor has one with a hole for fewer than two usual gaps.
+    """
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
+    usual, holes = 0, list[tuple[int, int]]()
+    for i, gap in enumerate(gaps):
+        if usual and gap > usual and gap % usual == 0 and usual in gaps[i + 1 :]:
+            holes.append((i, usual))
+        else:
+            usual = gap
+    clear = [(i, u) for i, u in holes if gaps.count(u) >= max(3, 2 * sum(other == u for _, other in holes))]
+    return tuple(step for i, u in clear for step in range(steps[i] + u, steps[i + 1], u))
+
+
+def in_shapes(first: ForeignWeights, weights: ForeignWeights, body: Anatomy, step: int, start: int) -> list[Finding]:
+    """Layers with another shape or type than in the first checkpoint, missing and new ones; then the other tensors."""
+    was, now = stripped(first.shapes), stripped(weights.shapes)
+    if set(was) != set(now) and set(was.values()) == set(now.values()):
+        example = min(set(now) - set(was))
+        what = f"names differ from those of step {start} by a prefix alone, as in {example}"
+        advice = "save the weights of the module without its wrapper, or split the series"
+        return [_finding("error", (step,), what, advice)]
     findings: list[Finding] = []
-    expected = {e.parameter: e.shape for e in body.entries if not e.skipped}
-    first = series.weights(series.steps[0]).dtypes
-    for step in series.steps[1:]:
-        weights = series.weights(step)
-        for name, shape in expected.items():
-            found = weights.shapes.get(name)
-            if found != shape:
-                came = "is not there" if found is None else f"has shape {found}"
-                what = f"{came}, expected {shape} as at step {series.steps[0]}"
-                findings.append(
-                    _finding("error", (step,), what, "leave this checkpoint out, or split the series", name)
-                )
-            elif weights.dtypes[name] != first[name]:
-                what = f"stored as {weights.dtypes[name]}, {first[name]} at step {series.steps[0]}"
-                findings.append(
-                    _finding("note", (step,), what, "small singular values change with the precision", name)
-                )
-        known = {e.parameter for e in body.entries}
-        for entry_ in _new_layers(weights.shapes, known, weights.dtypes):
-            what = f"a layer {entry_.shape} that step {series.steps[0]} does not have"
-            findings.append(_finding("warning", (step,), what, "it is not analysed", entry_.parameter))
+    layers = {e.parameter: e.shape for e in body.entries if not e.skipped}
+    for name, shape in layers.items():
+        found = weights.shapes.get(name)
+        if found != shape:
+            came = "is not there" if found is None else f"has shape {found}"
+            what = f"{came}, expected {shape} as at step {start}"
+            findings.append(_finding("error", (step,), what, "leave this checkpoint out, or split the series", name))
+        elif weights.dtypes[name] != first.dtypes[name]:
+            what = f"stored as {weights.dtypes[name]}, {first.dtypes[name]} at step {start}"
+            findings.append(_finding("note", (step,), what, "small singular values change with the precision", name))
+    new = _new_layers(weights.shapes, {e.parameter for e in body.entries}, weights.dtypes)
+    for entry_ in new:
+        what = f"a layer {entry_.shape} that step {start} does not have"
+        findings.append(_finding("warning", (step,), what, "it is not analysed", entry_.parameter))
+    told = {*layers, *(entry_.parameter for entry_ in new)}
+    others = sorted({name for name, _ in first.shapes.items() ^ weights.shapes.items()} - told)
+    if others:
+        what = f"{len(others)} tensors that are no layers differ in shape or are there at one of the steps: "
+        advice = f"not analysed; check that step {start} is of the same network"
+        findings.append(_finding("note", (step,), what + ", ".join(others[:4]), advice))
     return findings
 
 
@@ -128,12 +163,17 @@ def _new_layers(
     ]
 
 
-def in_values(w: Tensor, step: int, name: str) -> list[Finding]:
-    """NaN and infinity."""
-    bad = int((~torch.isfinite(w)).sum())
-    if not bad:
+def in_values(w: Tensor, step: int, name: str, analysed: bool = True) -> list[Finding]:
+    """NaN and infinity: an error in a layer, a warning elsewhere; masks may hold infinity."""
+    if not (w.is_floating_point() or w.is_complex()):
         return []
-    what = f"{bad} of {w.numel()} entries are NaN or infinite"
+    bad = ~torch.isfinite(w) if analysed or not BUFFERS.search(name) else torch.isnan(w)
+    count = int(bad.sum())
+    if not count:
+        return []
+    what = f"{count} of {w.numel()} entries are NaN or infinite"
+    if not analysed:
+        return [_finding("warning", (step,), what, "not analysed, but the run may have diverged there", name)]
     return [_finding("error", (step,), what, "leave this checkpoint out; the run diverged there", name)]
 
 

@@ -1,23 +1,30 @@
 """What a run will cost: checkpoints and bytes counted, seconds measured on this machine."""
 
+import functools
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from models.experiment import get_experiment
+from models.experiment import Examples, get_experiment
 from models.matrices import state_bytes
 from models.run_spec import RunSpec
-from models.schedules import checkpoint_steps, learning_rate_factor
+from models.schedules import checkpoint_steps, steps_per_epoch
 from tasks.anatomy import anatomy
 from tasks.environment import pick_device
 from tasks.evaluation import Evaluator
 from tasks.examples import load_examples
+from tasks.numerics import numerics
 from tasks.one_pass import decompose_into
-from tasks.training import Batches, make_optimizer, run_steps
+from tasks.training import Loop
 
 EVALUATIONS = 3
 """Times a checkpoint is evaluated: as it is, top half, bottom half."""
+LONG = 2.0
+"""Seconds of a step that is not worth repeating for an estimate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +35,26 @@ class Rates:
     checkpoint: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """What decides how many training examples there are."""
+
+    experiment: str
+    data: Any
+    store: str
+    spec: RunSpec = field(compare=False)
+
+
 def schedule(spec: RunSpec, store: str) -> tuple[int, ...]:
-    """Steps at which the run will keep its weights."""
-    experiment = get_experiment(spec.experiment)
-    examples = len(load_examples(spec, store)["train"].targets)
-    return checkpoint_steps(spec, experiment.steps_per_epoch(spec, examples))
+    """Steps at which the run will keep its weights; NotPrepared where its data set is not in the store."""
+    examples = _train_examples(_Data(experiment=spec.experiment, data=spec.data, store=store, spec=spec))
+    return checkpoint_steps(spec, steps_per_epoch(spec, examples))
+
+
+@functools.lru_cache(maxsize=256)
+def _train_examples(of: _Data) -> int:
+    """Training examples of every run on this data; counted once, as the specs of a grid share them."""
+    return len(load_examples(of.spec, of.store)["train"].targets)
 
 
 def checkpoint_bytes(spec: RunSpec) -> int:
@@ -41,36 +63,49 @@ def checkpoint_bytes(spec: RunSpec) -> int:
 
 
 def measure(spec: RunSpec, store: str, steps: int = 5) -> Rates:
-    """Time a few real steps and one real pass over a checkpoint, after a first one to warm up."""
+    """Time a few real steps, one real pass over a checkpoint and the evaluation of a batch of each split."""
     experiment = get_experiment(spec.experiment)
     device = pick_device()
     net = experiment.net(spec).to(device)
     data = load_examples(spec, store)
-    train = data["train"].to(device)
-    per_epoch = experiment.steps_per_epoch(spec, len(train.targets))
-    optimizer = make_optimizer(spec, net)
+    step = _seconds_a_step(Loop(experiment, spec, net, data["train"].to(device)), spec, device, steps)
+    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    since = time.perf_counter()
+    for _ in decompose_into({}, weights, anatomy(spec), "estimate"):
+        pass
+    decomposing = time.perf_counter() - since
+    return Rates(step=step, checkpoint=decomposing + _seconds_of_evaluations(spec, data, weights, device))
+
+
+def _seconds_a_step(loop: Loop, spec: RunSpec, device: torch.device, steps: int) -> float:
+    """Of several steps after one to warm up; of that one alone where it takes long."""
 
     def run(start: int, stop: int) -> float:
         since = time.perf_counter()
-        loss = run_steps(
-            net,
-            optimizer,
-            Batches(spec, train, per_epoch),
-            lambda outputs, batch: experiment.loss(spec, outputs, batch),
-            lambda step: spec.learning_rate * learning_rate_factor(spec, step, per_epoch),
-            start,
-            stop,
-        )
-        float(loss)  # waits for the device
+        float(loop.run(start, stop))  # waits for the device
         return time.perf_counter() - since
 
-    run(0, 1)
-    step = run(1, 1 + steps) / steps
-    since = time.perf_counter()
-    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    for _ in decompose_into({}, weights, anatomy(spec), "estimate"):
-        pass
-    evaluate = Evaluator(experiment, spec, experiment.net(spec), data, torch.device(device))
-    for _ in range(EVALUATIONS):
-        evaluate(weights)
-    return Rates(step=step, checkpoint=time.perf_counter() - since)
+    with numerics(spec, device):
+        first = run(0, 1)
+        return first if first > LONG else run(1, 1 + steps) / steps
+
+
+def _seconds_of_evaluations(
+    spec: RunSpec, data: Mapping[str, Examples], weights: Mapping[str, Tensor], device: torch.device
+) -> float:
+    """Of a checkpoint as it is and of its halves, from the time that the first batch of each split takes."""
+    experiment = get_experiment(spec.experiment)
+    first = {split: examples.take(slice(0, spec.eval_batch_size)) for split, examples in data.items()}
+    evaluate = Evaluator(experiment, spec, experiment.net(spec), first, device)
+
+    def run(renormalise: bool) -> float:
+        since = time.perf_counter()
+        evaluate(weights, renormalise=renormalise)
+        return time.perf_counter() - since
+
+    run(False)
+    plain = run(False)
+    train, val = (len(data[split].targets) for split in ("train", "val"))
+    share = (min(train, spec.eval_examples or train) + val) / sum(len(batch.targets) for batch in first.values())
+    statistics = max(0.0, run(True) - plain) * train / len(first["train"].targets)
+    return EVALUATIONS * plain * share + (EVALUATIONS - 1) * statistics

@@ -1,6 +1,7 @@
 """Metrics of a network on the splits of its data (METHOD 4.1)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ class Evaluator:
     def __init__(
         self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Mapping[str, Examples], device: torch.device
     ) -> None:
+        self._device = device
         self._net = net.to(device).eval()
         self._train = data["train"].to(device) if "train" in data else None
         self._data = {split: examples.to(device) for split, examples in data.items()}
@@ -36,19 +38,26 @@ class Evaluator:
         """
         self._net.load_state_dict(dict(weights))
         if renormalise and self._train is not None:
-            estimate_batch_norm(self._net, (batch.inputs for batch in self._train.batches(self._batch)))
+            with self._same_noise():
+                estimate_batch_norm(self._net, (batch.inputs for batch in self._train.batches(self._batch)))
         rows = [self._split(examples) for examples in self._data.values()]
         return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in self._metrics}
 
     def _split(self, examples: Examples) -> dict[str, float]:
         values: dict[str, list[Tensor]] = {name: [] for name in self._metrics}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(EVALUATION_SEED)
+        with self._same_noise():
             for batch in examples.batches(self._batch):
                 outputs = self._net(batch.inputs)
                 for name, metric in self._metrics.items():
                     values[name].append(metric.of(outputs, batch))
         return {name: _reduce(metric, values[name]) for name, metric in self._metrics.items()}
+
+    @contextmanager
+    def _same_noise(self) -> Iterator[None]:
+        """Draw the same numbers inside at every call, and leave torch's generators alone."""
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(EVALUATION_SEED)
+            yield
 
 
 def _reduce(metric: Metric, of_batches: list[Tensor]) -> float:

@@ -1,11 +1,13 @@
 """The examples a run trains on and is evaluated on, from its experiment and the prepared data of its store."""
 
+from models.dataset import get_dataset
 from models.experiment import Examples, get_experiment
 from models.run_spec import RunSpec
+from tasks.datasets import load
 
 
 def load_examples(spec: RunSpec, store: str) -> dict[str, Examples]:
-    """Examples of the splits `train` and `val`; data sets must have been prepared in the store."""
+    """Examples of the splits `train` and `val`; NotPrepared where the data set is not in the store yet."""
     experiment = get_experiment(spec.experiment)
-    assert experiment.dataset(spec) is None
-    return experiment.examples(spec, {})
+    needed = experiment.dataset(spec)
+    return experiment.examples(spec, {} if needed is None else load(store, get_dataset(*needed)))

@@ -13,16 +13,12 @@ GROKKED_BELOW = 0.05
 COLLAPSED = 2
 """Value of the variable `collapse` where a layer's largest singular value is below 1e-6."""
 
-HEADINGS: tuple[str, ...] = (
-    "weight decay",
-    "seed",
-    "run",
-    "train error (%)",
-    "val error (%)",
-    "groks at step",
-    "eff. rank at start",
-    "eff. rank at end",
-)
+HEADLINES: dict[str, tuple[str, float, str]] = {
+    "err": ("error (%)", 100, ".1f"),
+    "cer": ("CER (%)", 100, ".1f"),
+    "loss": ("loss", 1, ".4g"),
+}
+"""The metrics that a row may show, the first that a sweep has: heading, factor and format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +28,11 @@ class Row:
     run_id: str
     weight_decay: float
     seed: int | None
-    train_err: float
-    """Fraction of the training examples, at the last step that has a value."""
-    val_err: float
+    metric: str = "err"
+    """Which of HEADLINES was measured."""
+    train: float
+    """The metric on the training examples, at the last step that has a value."""
+    val: float
     grok_step: int | None
     """First step with a validation error below 0.05."""
     rank_start: float
@@ -45,19 +43,35 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands under HEADINGS."""
-        unknown = math.isnan(self.val_err) and self.grok_step is None
-        never = "-" if unknown else "never"
+        """What stands under the headings."""
+        never = "-" if math.isnan(self.val) and self.grok_step is None else "never"
+        _, factor, form = HEADLINES[self.metric]
         return (
             _number(self.weight_decay, "g"),
             "-" if self.seed is None else str(self.seed),
             self.run_id,
-            _number(100 * self.train_err, ".1f"),
-            _number(100 * self.val_err, ".1f"),
-            never if self.grok_step is None else str(self.grok_step),
+            _number(factor * self.train, form),
+            _number(factor * self.val, form),
+            *([never if self.grok_step is None else str(self.grok_step)] if self.metric == "err" else []),
             _number(self.rank_start, ".3f"),
             _number(self.rank_end, ".3f") + (f" ({self.collapsed} collapsed)" if self.collapsed else ""),
         )
+
+
+def headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The heading of every cell of rows of one sweep."""
+    metric = rows[0].metric if rows else "err"
+    name = HEADLINES[metric][0]
+    return (
+        "weight decay",
+        "seed",
+        "run",
+        f"train {name}",
+        f"val {name}",
+        *(["groks at step"] if metric == "err" else []),
+        "eff. rank at start",
+        "eff. rank at end",
+    )
 
 
 def _number(value: float, form: str) -> str:
@@ -76,7 +90,8 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
 
 def sweep_table(tree: xr.DataTree) -> list[Row]:
     """A row for each run of a cube, sorted by weight decay and seed."""
-    errors = _by_run(variable(tree, "metrics", "err"), ("split", "step"))
+    metric, measured = _headline(tree)
+    errors = measured if metric == "err" else {}
     ranks = _by_run(variable(tree, "layers", "effective_rank"), ("layer", "step"))
     collapse = _by_run(variable(tree, "layers", "collapse"), ("layer", "step"))
     known = _hyperparameters(tree)
@@ -85,8 +100,9 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
             run_id=run,
             weight_decay=weight_decay,
             seed=seed,
-            train_err=_end(errors.get(run), _split("train")),
-            val_err=_end(errors.get(run), _split("val")),
+            metric=metric,
+            train=_end(measured.get(run), _split("train")),
+            val=_end(measured.get(run), _split("val")),
             grok_step=_grok_step(errors.get(run)),
             rank_start=_end(ranks.get(run), _layer_mean, index=0),
             rank_end=_end(ranks.get(run), _layer_mean),
@@ -97,6 +113,12 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
     return sorted(rows, key=lambda row: (_sortable(row.weight_decay), -1 if row.seed is None else row.seed))
 
 
+def _headline(tree: xr.DataTree) -> tuple[str, dict[str, xr.DataArray]]:
+    """The first of HEADLINES that the cube has, with its values by run."""
+    found = ((name, _by_run(variable(tree, "metrics", name), ("split", "step"))) for name in HEADLINES)
+    return next(((name, values) for name, values in found if values), ("err", {}))
+
+
 def grok_steps(tree: xr.DataTree) -> dict[str, int]:
     """The first step with a validation error below 0.05 of every run that has one."""
     errors = _by_run(variable(tree, "metrics", "err"), ("split", "step"))
@@ -105,8 +127,8 @@ def grok_steps(tree: xr.DataTree) -> dict[str, int]:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """The rows under HEADINGS as a table in Markdown."""
-    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(row.cells for row in rows)]
+    """The rows under their headings as a table in Markdown."""
+    lines = [headings(rows), tuple("---" for _ in headings(rows)), *(row.cells for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 

@@ -1,8 +1,9 @@
 """Training: a bare loop over steps, with recording passed in; resumes bit-identically after any death."""
 
+import functools
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from models.experiment import Examples, Experiment, get_experiment
 from models.run_spec import RunSpec, to_json
-from models.schedules import checkpoint_steps, learning_rate_factor
+from models.schedules import batches_per_step, checkpoint_steps, learning_rate_factor, steps_per_epoch
 from storage.checkpoints import (
     DamagedCheckpoint,
     Entry,
@@ -27,6 +28,8 @@ from storage.checkpoints import (
 from storage.writer import BackgroundWriter
 from tasks.environment import pick_device, versions
 from tasks.examples import load_examples
+from tasks.numerics import autocast, compiled, numerics
+from tasks.optimizers import Updater
 
 
 class Diverged(Exception):
@@ -50,65 +53,58 @@ def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
 
 
 class Batches:
-    """The batch of any step; the last, partial batch of an epoch is kept. Full batches are not shuffled."""
+    """The batches of a run, numbered from its start; a full batch is not shuffled.
 
-    def __init__(self, spec: RunSpec, examples: Examples, steps_per_epoch: int) -> None:
-        self._seed, self._size = spec.seed, spec.batch_size
-        self._examples, self._per_epoch = examples, steps_per_epoch
+    An epoch has the last, partial batch, and ends with the last whole window of batches where updates take several.
+    """
+
+    def __init__(self, spec: RunSpec, examples: Examples) -> None:
+        self._seed, self._size, self._examples = spec.seed, spec.batch_size, examples
+        count = len(examples.targets)
+        self._per_epoch = steps_per_epoch(spec, count) * batches_per_step(spec, count)
         self._epoch, self._order = -1, torch.empty(0)
 
-    def __call__(self, step: int) -> Examples:
-        """The examples that the update after `step` finished updates learns from."""
+    def __call__(self, number: int) -> Examples:
+        """The batch of that number."""
         if self._size is None:
             return self._examples
-        epoch, position = divmod(step, self._per_epoch)
+        epoch, position = divmod(number, self._per_epoch)
         if epoch != self._epoch:
             order = epoch_order(self._seed, epoch, len(self._examples.targets))
             self._epoch, self._order = epoch, order.to(self._examples.targets.device)
         return self._examples.take(self._order[position * self._size : (position + 1) * self._size])
 
 
-def make_optimizer(spec: RunSpec, net: nn.Module) -> torch.optim.Optimizer:
-    """The spec's optimizer over all parameters, weight decay on each of them."""
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(
-            net.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
-        )
-    return torch.optim.AdamW(
-        net.parameters(),
-        lr=spec.learning_rate,
-        betas=(spec.beta1, spec.beta2),
-        eps=spec.epsilon,
-        weight_decay=spec.weight_decay,
-        fused=True,
-    )
+class Loop:
+    """The training of a network, as far as it does not depend on what is recorded of it."""
 
+    def __init__(self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Examples) -> None:
+        self._experiment, self._spec, self.net = experiment, spec, net
+        self._device = data.targets.device
+        self._batches = Batches(spec, data)
+        self._parts = batches_per_step(spec, len(data.targets))
+        self._autocast = autocast(spec, self._device)
+        self.per_epoch = steps_per_epoch(spec, len(data.targets))
+        self.updater = Updater(spec, net)
 
-def run_steps(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Callable[[int], Examples],
-    loss_of: Callable[[Tensor, Examples], Tensor],
-    rate_of: Callable[[int], float],
-    start: int,
-    stop: int,
-) -> Tensor:
-    """Make the updates start+1 .. stop; gives the last loss, or the first that is not finite.
+    def run(self, start: int, stop: int) -> Tensor:
+        """Make the updates start+1 .. stop; gives the last loss, or one that is not finite if there was any.
 
-    The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
-    """
-    worst = torch.zeros((), device=next(net.parameters()).device)
-    loss = worst
-    for step in range(start, stop):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_of(step)
-        batch = batches(step)
-        loss = loss_of(net(batch.inputs), batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        worst = worst + loss.detach() * 0
-    return loss.detach() + worst
+        The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
+        """
+        worst = loss = torch.zeros((), device=self._device)
+        for step in range(start, stop):
+            rate = self._spec.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)
+            loss = self.updater(step, rate, functools.partial(self._losses, step), self._parts)
+            worst = worst + loss * 0
+        return loss + worst
+
+    def _losses(self, step: int) -> Iterator[Tensor]:
+        for number in range(step * self._parts, (step + 1) * self._parts):
+            batch = self._batches(number)
+            with self._autocast:
+                loss = self._experiment.loss(self._spec, self.net(batch.inputs), batch)
+            yield loss
 
 
 def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Manifest:
@@ -124,17 +120,12 @@ def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Mani
     if before and before.status == "damaged":
         forget_state(store, spec.experiment, spec.run_id)
     device = device or pick_device()
-    net = experiment.net(spec).to(device).train()
-    optimizer = make_optimizer(spec, net)
-    data = load_examples(spec, store)["train"].to(device)
-    progress = _resume(spec, store, net, optimizer) or Progress()
-    reason = ""
-    with BackgroundWriter() as writer:
-        recorder = Recorder(spec, store, net, optimizer, writer, progress)
-        try:
-            _train_through(experiment, spec, net, optimizer, data, recorder)
-        except Diverged as error:
-            reason = str(error)
+    with numerics(spec, device):
+        net = compiled(spec, experiment.net(spec).to(device).train())
+        loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
+        torch.manual_seed(_noise_seed(spec))
+        progress = _resume(spec, store, loop) or Progress()
+        reason = _train_recorded(spec, store, loop, progress)
     manifest = Manifest(
         experiment=spec.experiment,
         run_id=spec.run_id,
@@ -151,31 +142,31 @@ def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Mani
     return manifest
 
 
-def _train_through(
-    experiment: Experiment,
-    spec: RunSpec,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: Examples,
-    recorder: "Recorder",
-) -> None:
+def _noise_seed(spec: RunSpec) -> int:
+    """Seed of what losses draw at random: another one than that of the initial weights."""
+    digest = hashlib.sha256(f"{spec.seed}/noise".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _train_recorded(spec: RunSpec, store: str, loop: Loop, progress: Progress) -> str:
+    """Train to the end, recording on the way; gives the reason why it could not, or an empty text."""
+    with BackgroundWriter() as writer:
+        recorder = Recorder(spec, store, loop, writer, progress)
+        try:
+            _train_through(spec, loop, recorder)
+        except Diverged as error:
+            return str(error)
+    return ""
+
+
+def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
     """From checkpoint to checkpoint; Diverged where the loss stops being finite between two of them."""
-    per_epoch = experiment.steps_per_epoch(spec, len(data.targets))
-    batches = Batches(spec, data, per_epoch)
     here = recorder.progress.step
     if not recorder.progress.entries:
         recorder.record(0)
-    for stop in (step for step in checkpoint_steps(spec, per_epoch) if step > here):
-        loss = run_steps(
-            net,
-            optimizer,
-            batches,
-            lambda outputs, batch: experiment.loss(spec, outputs, batch),
-            lambda step: spec.learning_rate * learning_rate_factor(spec, step, per_epoch),
-            here,
-            stop,
-        )
-        if not bool(torch.isfinite(loss)) or not _finite(net):
+    for stop in (step for step in checkpoint_steps(spec, loop.per_epoch) if step > here):
+        loss = loop.run(here, stop)
+        if not bool(torch.isfinite(loss)) or not _finite(loop.net):
             raise Diverged(
                 f"run {spec.run_id}: the loss became NaN or infinite between steps {here} and {stop}; "
                 f"the checkpoint of step {here} is the last good one; try a smaller learning rate or weight decay"
@@ -191,18 +182,9 @@ def _finite(net: nn.Module) -> bool:
 class Recorder:
     """Copies weights and state off the device and hands them to the background writer."""
 
-    def __init__(
-        self,
-        spec: RunSpec,
-        store: str,
-        net: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        writer: BackgroundWriter,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, spec: RunSpec, store: str, loop: Loop, writer: BackgroundWriter, progress: Progress) -> None:
         self.progress = progress
-        self._spec, self._store, self._net = spec, store, net
-        self._optimizer, self._writer = optimizer, writer
+        self._spec, self._store, self._loop, self._writer = spec, store, loop, writer
         self._since = time.monotonic()
 
     def record(self, step: int) -> None:
@@ -210,8 +192,8 @@ class Recorder:
         now = time.monotonic()
         seconds = self.progress.seconds + now - self._since
         self._since = now
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._net.state_dict().items()}
-        state, body = pack_state(self._optimizer)
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._loop.net.state_dict().items()}
+        state, body = pack_state(self._loop.updater)
         self.progress.step, self.progress.seconds = step, seconds
 
         def write() -> None:
@@ -223,38 +205,27 @@ class Recorder:
         self._writer.submit(write)
 
 
-def pack_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Optimizer and generator state as named tensors and JSON, copied off the device."""
-    plain = optimizer.state_dict()
-    tensors = {
-        f"optimizer/{index}/{key}": value.detach().cpu().clone()
-        for index, values in plain["state"].items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
+def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of the updates and of torch's generators as named tensors and JSON, copied off the device."""
+    state, body = updater.state()
+    tensors = {f"optimizer/{name}": tensor for name, tensor in state.items()}
     tensors["generator/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["generator/cuda"] = torch.cuda.get_rng_state()
-    return tensors, {"optimizer": type(optimizer).__name__}
+    return tensors, body
 
 
-def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def load_state(updater: Updater, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
     """Put back what `pack_state` took."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition("/")
-        if kind == "optimizer":
-            index, key = rest.split("/")
-            state.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    state = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
+    updater.load(state, body)
     torch.set_rng_state(tensors["generator/cpu"])
     if "generator/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["generator/cuda"])
 
 
-def _resume(spec: RunSpec, store: str, net: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
-    """Put the newest whole state into net and optimizer; None where training starts anew."""
+def _resume(spec: RunSpec, store: str, loop: Loop) -> Progress | None:
+    """Put the newest whole state into the loop; None where training starts anew."""
     found = read_state(store, spec.experiment, spec.run_id)
     if found is None:
         return None
@@ -264,6 +235,6 @@ def _resume(spec: RunSpec, store: str, net: nn.Module, optimizer: torch.optim.Op
         weights = read_checkpoint(store, spec.experiment, spec.run_id, entries[-1])
     except DamagedCheckpoint:
         return None
-    net.load_state_dict(weights)
-    load_state(optimizer, tensors)
+    loop.net.load_state_dict(weights)
+    load_state(loop.updater, tensors, body)
     return Progress(step=body["step"], seconds=body["seconds"], entries=entries)

@@ -144,6 +144,7 @@ EXPERIMENT = Experiment(
     loss=loss,
     metrics=metrics,
     layer_pairs=layer_pairs,
+    usual="demo",
     deviations=(
         "demo: prime 59 instead of 113, batches of 512 instead of the full batch, 2,500 steps at twice the "
         "learning rate, and 75 % of the unordered pairs with (i, j) and (j, i) on the same side of the split.",

@@ -23,7 +23,7 @@ class Mlp:
 
 
 class MlpNet(nn.Module):
-    """Inputs (B, inputs) to outputs (B, outputs); layers are named layers.0, layers.1, ..."""
+    """Inputs (B, inputs), or images flattened to that, to outputs (B, outputs); layers are layers.0, layers.1, ..."""
 
     def __init__(self, config: Mlp, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -32,6 +32,7 @@ class MlpNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations after the last layer, which has no ReLU."""
+        x = x.flatten(1)
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)

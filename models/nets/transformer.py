@@ -58,7 +58,8 @@ class PositionalEncoder(nn.Module):
 class TransformerNet(nn.Module):
     """Tokens (B, T) to logits of the last position (B, V), or of all positions (B, T, V).
 
-    Parameter names are torch's own for `nn.TransformerEncoder`, so published checkpoints load.
+    Parameter names are torch's own for `nn.TransformerEncoder`, so published checkpoints load. As published, all
+    layers start with the same weights: torch copies the one that it is given.
     """
 
     def __init__(self, config: Transformer, vocabulary: int, length: int) -> None:
@@ -129,6 +130,13 @@ class TransformerNet(nn.Module):
         # A single query is the last position, which sees every key: no mask.
         mixed_BHQK = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
         return attention.out_proj(mixed_BHQK.transpose(1, 2).flatten(2))
+
+
+class LanguageModel(TransformerNet):
+    """Tokens (B, T) to logits of all positions (B, T, V)."""
+
+    def forward(self, tokens_BT: Tensor, last_only: bool = False) -> Tensor:
+        return super().forward(tokens_BT, last_only)
 
 
 def qkv_part(config: Transformer, parameter: str, part: str, heads: int = 0) -> Matrix:

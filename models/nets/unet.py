@@ -60,7 +60,7 @@ class TimeBias(nn.Module):
 
 
 class UNetNet(nn.Module):
-    """Images (B, 1, 28, 28) to what is left of the noise put on them, (B, 1, 28, 28); see `forward`."""
+    """Images (B, C, 28, 28) to what is left of the noise put on them, (B, C, 28, 28); see `forward`."""
 
     betas: Tensor
     alphas: Tensor
@@ -91,22 +91,22 @@ class UNetNet(nn.Module):
         for name, table in diffusion_tables(config.diffusion_steps).items():
             self.register_buffer(name, table, persistent=False)
 
-    def forward(self, x_B1HW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         """Noise minus the network's prediction of it, at a random time of the process for each image.
 
         Times and noise come from torch's generator on the CPU, so that they are the same on every device.
         """
-        t_B = torch.randint(0, self.config.diffusion_steps, (len(x_B1HW),)).to(x_B1HW.device)
-        noise = torch.randn(x_B1HW.shape).to(x_B1HW.device)
+        t_B = torch.randint(0, self.config.diffusion_steps, (len(x_BCHW),)).to(x_BCHW.device)
+        noise = torch.randn(x_BCHW.shape).to(x_BCHW.device)
         scale, spread = (
             table[t_B][:, None, None, None] for table in (self.alphas_bar_sqrt, self.one_minus_alphas_bar_sqrt)
         )
-        return noise - self.predict(scale * x_B1HW + spread * noise, t_B)
+        return noise - self.predict(scale * x_BCHW + spread * noise, t_B)
 
-    def predict(self, x_B1HW: Tensor, t_B: Tensor) -> Tensor:
+    def predict(self, x_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """The noise in images at times t of the process."""
         e = swish(self.time_embed(t_B))
-        h1 = swish(self.gnorm1(self.conv1(x_B1HW) + self.dense1(e)))
+        h1 = swish(self.gnorm1(self.conv1(x_BCHW) + self.dense1(e)))
         h2 = swish(self.gnorm2(self.conv2(h1) + self.dense2(e)))
         h3 = swish(self.gnorm3(self.conv3(h2) + self.dense3(e)))
         h4 = swish(self.gnorm4(self.conv4(h3) + self.dense4(e)))
@@ -117,17 +117,18 @@ class UNetNet(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator, noise_at_end: bool = False) -> Tensor:
-        """Images (count, 1, 28, 28) drawn by running the process backwards from noise.
+        """Images (count, C, 28, 28) drawn by running the process backwards from noise of the CPU's generator.
 
         The published code adds noise after the last step too; `noise_at_end` does the same.
         """
-        x = torch.randn(count, 1, 28, 28, generator=generator)
+        device = self.betas.device
+        x = torch.randn(count, self.conv1.in_channels, 28, 28, generator=generator).to(device)
         for t in reversed(range(self.config.diffusion_steps)):
-            predicted = self.predict(x, torch.full((count,), t))
+            predicted = self.predict(x, torch.full((count,), t, device=device))
             beta, alpha, spread = self.betas[t], self.alphas[t], self.one_minus_alphas_bar_sqrt[t]
             x = (x - (1 - alpha) / spread * predicted) / alpha.sqrt()
             if t or noise_at_end:
-                x = x + beta.sqrt() * torch.randn(x.shape, generator=generator)
+                x = x + beta.sqrt() * torch.randn(x.shape, generator=generator).to(device)
         return x
 
 

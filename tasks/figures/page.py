@@ -7,7 +7,7 @@ from html import escape
 import xarray as xr
 
 from tasks.figures.sweep_axis import as_text, axis_title, runs_of
-from tasks.summary import HEADINGS, Row, sweep_table
+from tasks.summary import Row, headings, sweep_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2.5em auto; padding: 0 1.5em; }
@@ -80,15 +80,15 @@ def hyperparameters(runs: xr.Dataset) -> tuple[dict[str, str], dict[str, list[st
 
 def _summary(rows: Sequence[Row], runs: xr.Dataset, varied: dict[str, list[str]]) -> str:
     """The summary table, with a column for everything else that differs between runs."""
-    extra = {name: column for name, column in varied.items() if name not in HEADINGS}
+    extra = {name: column for name, column in varied.items() if name not in headings(rows)}
     place = {str(run_id): i for i, run_id in enumerate(runs["run"].values)}
-    lines = ["".join(f"<th>{escape(heading)}</th>" for heading in (*HEADINGS, *extra))]
+    lines = ["".join(f"<th>{escape(heading)}</th>" for heading in (*headings(rows), *extra))]
     for row in rows:
         cells = (*row.cells, *(column[place[row.run_id]] for column in extra.values()))
         lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
     table = "\n".join(f"<tr>{line}</tr>" for line in lines)
     note = (
-        "Errors are those at the last step that has a value; a run has grokked at the first step with a validation "
+        "Metrics are those at the last step that has a value; a run has grokked at the first step with a validation "
         "error below 0.05. Ranks are effective ranks as fractions of the full rank, averaged over layers; a collapsed "
         "layer counts as about 1 there."
     )

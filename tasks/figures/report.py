@@ -13,7 +13,7 @@ from tasks.figures.page import Shown, page
 from tasks.figures.performance import performance, pruned_losses
 from tasks.figures.ranks import effective_ranks
 from tasks.figures.spectra import singular_values
-from tasks.figures.style import to_png
+from tasks.figures.style import INK, to_png
 from tasks.figures.sweep_axis import Level, axis_title, has, levels_of, seeds_text
 
 BAND = (
@@ -130,18 +130,27 @@ def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> 
     """
     tree = open_results(cube_url)
     levels = levels_of(tree, axis)
+    note = f"Trained on {data}." if (data := tree.attrs.get("data")) else ""
     shown, skipped, urls = [], [], []
     for figure in FIGURES:
         if not has(tree, *figure.needs):
             skipped.append(figure.title)
             continue
         file = f"{figure.name}.png"
-        locations.write(f"{folder_url}/{file}", to_png(figure.draw(tree, axis)))
+        locations.write(f"{folder_url}/{file}", to_png(_noted(figure.draw(tree, axis), note)))
         urls.append(f"{folder_url}/{file}")
-        shown.append(Shown(file=file, title=figure.title, caption=f"{figure.caption} {_seeds(figure, levels, axis)}"))
+        caption = " ".join(part for part in (figure.caption, _seeds(figure, levels, axis), note) if part)
+        shown.append(Shown(file=file, title=figure.title, caption=caption))
     index = f"{folder_url}/index.html"
     locations.write(index, page(tree, axis, cube_url, shown, skipped).encode())
     return [index, *urls]
+
+
+def _noted(figure: Figure, note: str) -> Figure:
+    """The figure with a line below it that says what the runs were trained on."""
+    if note:
+        figure.supxlabel(note, fontsize=9, color=INK, x=0.99, ha="right")
+    return figure
 
 
 def _seeds(figure: ReportFigure, levels: Sequence[Level], axis: str) -> str:

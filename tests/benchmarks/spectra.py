@@ -4,6 +4,7 @@ Each way runs in a process of its own, with one thread, so that its peak memory 
 """
 
 import contextlib
+import importlib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ from tasks.analyses.alignment import alignment
 from tasks.analyses.pruning import HALVES
 from tasks.analysis import Decomposed, PairView
 from tasks.anatomy import Anatomy
-from tasks.decomposition import Factors
+from tasks.decomposition import Factors, decompose
 from tasks.environment import use_threads
 from tasks.masking import keep_in_all
 from tasks.one_pass import decompose_into
@@ -80,18 +82,29 @@ def one_pass(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) ->
 
 
 def values(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
-    """Singular values of every layer alone."""
-    factors: dict[str, Factors] = {}
-    return len(list(decompose_into(factors, weights, body, "benchmark", vectors=False)))
+    """Singular values alone, of the layers that WeightWatcher accepts where it is installed, else of all."""
+    for layer in ACCEPTED or body.layers:
+        decompose(layer.of(weights), vectors=False)
+    return len(ACCEPTED or body.layers)
 
 
 def weightwatcher(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
     """WeightWatcher's own analysis of the layers that it accepts: their spectra and power-law fits."""
-    import weightwatcher as ww  # type: ignore[import-not-found]
-
-    return len(ww.WeightWatcher(model=net).analyze())
+    return len(watched(net).analyze())
 
 
+def watched(net: nn.Module) -> Any:
+    """WeightWatcher on the network."""
+    return importlib.import_module("weightwatcher").WeightWatcher(model=net)
+
+
+def accepted(body: Anatomy, net: nn.Module) -> list[Matrix]:
+    """The layers that WeightWatcher's analysis gives a row."""
+    names = {f"{name}.weight" for name in watched(net).analyze()["longname"]}
+    return [layer for layer in body.layers if layer.parameter in names]
+
+
+ACCEPTED: list[Matrix] = []
 FINAL: dict[str, Factors] = {}
 
 
@@ -117,6 +130,9 @@ def measure(name: str, way: str) -> dict[str, float]:
     }
     if way in ("plain", "ours"):
         list(decompose_into(FINAL, final, body, "benchmark"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        if way in ("values", "weightwatcher") and util.find_spec("weightwatcher"):
+            ACCEPTED.extend(accepted(body, net))  # also imports it, and warms up both
     if way == "plain":
         tasks.one_pass.decompose = plain_svd
     torch.linalg.svd(torch.randn(8, 8))

@@ -1,22 +1,26 @@
-"""Training steps a second against the plainest PyTorch loop, which computes every position of the sequence."""
+"""Training steps a second against the plainest PyTorch loop."""
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.data.modular_addition import rows as table_rows
-from models.experiment import get_experiment
+from models.data.modular_addition import ModularAddition
+from models.dataset import get_dataset
+from models.experiment import Examples, experiment_names, get_experiment
 from models.nets.transformer import positional_table
 from models.run_spec import RunSpec
+from tasks.datasets import require_data
 from tasks.environment import use_threads
 from tasks.examples import load_examples
-from tasks.training import Batches, make_optimizer, run_steps
+from tasks.numerics import numerics
+from tasks.training import Loop
 
-STEPS = 200
+STEPS = {"demo": 200, "sample": 40}
+"""Presets that are timed in every experiment that has them, with the steps that are made."""
 ROUNDS = 3
 
 
@@ -35,27 +39,35 @@ class PlainTransformer(nn.Module):
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(3))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of all positions."""
+        """Logits of the last position, after all have been computed."""
         x = self.encoder(tokens) * math.sqrt(self.width) + self.pe
-        return self.decoder(self.transformer_encoder(x, mask=self.mask))
+        return self.decoder(self.transformer_encoder(x, mask=self.mask))[:, -1]
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
-    """Steps a second of the demo's training, and of the paper's full batch."""
+    """Steps a second of the pipeline's loop and of the plainest one, for every experiment that there is."""
     use_threads(1)
-    found = []
-    for preset in ("demo", "paper"):
-        spec = get_experiment("modular_addition").preset(preset).spec
-        steps = STEPS if preset == "demo" else STEPS // 10
-        ours, plain = our_loop(spec, steps), plain_loop(spec, steps)
-        rates = {"plain": 0.0, "ours": 0.0}
-        for _ in range(ROUNDS):
-            for name, loop in (("plain", plain), ("ours", ours)):
-                rates[name] = max(rates[name], steps / seconds(loop))
-        how = f"preset {preset}, {steps} steps, 1 thread, best of {ROUNDS}, alternating"
-        cells = f"{rates['plain']:.1f}", f"{rates['ours']:.1f}", f"{rates['ours'] / rates['plain']:.2f}x"
-        found.append((f"training steps/s ({preset})", *cells, how))
-    return found
+    cases = [(name, preset, steps) for name in experiment_names() for preset, steps in STEPS.items()]
+    there = [case for case in cases if case[1] in get_experiment(case[0]).presets]
+    with tempfile.TemporaryDirectory() as store:
+        return [row(*case, store) for case in [*there, ("modular_addition", "paper", 20)]]
+
+
+def row(name: str, preset: str, steps: int, store: str) -> tuple[str, str, str, str, str]:
+    """Steps a second of one preset."""
+    experiment = get_experiment(name)
+    spec = experiment.preset(preset).spec
+    if needed := experiment.dataset(spec):
+        require_data(store, get_dataset(*needed))
+    data = load_examples(spec, store)["train"]
+    ours, plain = our_loop(spec, data, steps), plain_loop(spec, data, steps)
+    rates = {"plain": 0.0, "ours": 0.0}
+    for _ in range(ROUNDS):
+        for kind, loop in (("plain", plain), ("ours", ours)):
+            rates[kind] = max(rates[kind], steps / seconds(loop))
+    how = f"{steps} steps, 1 thread, best of {ROUNDS}, alternating"
+    cells = f"{rates['plain']:.1f}", f"{rates['ours']:.1f}", f"{rates['ours'] / rates['plain']:.2f}x"
+    return (f"training steps/s ({name}, {preset})", *cells, how)
 
 
 def seconds(loop: Callable[[], object]) -> float:
@@ -65,43 +77,53 @@ def seconds(loop: Callable[[], object]) -> float:
     return time.perf_counter() - since
 
 
-def our_loop(spec: RunSpec, steps: int) -> Callable[[], object]:
-    """The pipeline's own loop."""
-    experiment = get_experiment(spec.experiment)
-    net, data = experiment.net(spec), load_examples(spec, "nowhere")["train"]
-    optimizer = make_optimizer(spec, net)
-    batches = Batches(spec, data, experiment.steps_per_epoch(spec, len(data.targets)))
-    return lambda: run_steps(
-        net,
-        optimizer,
-        batches,
-        lambda outputs, batch: experiment.loss(spec, outputs, batch),
-        lambda _: spec.learning_rate,
-        0,
-        steps,
-    )
+def our_loop(spec: RunSpec, data: Examples, steps: int) -> Callable[[], object]:
+    """The pipeline's own loop, with its settings of determinism and precision."""
+    experiment, cpu = get_experiment(spec.experiment), torch.device("cpu")
+    loop = Loop(experiment, spec, experiment.net(spec).train(), data)
+
+    def run() -> None:
+        with numerics(spec, cpu):
+            loop.run(0, steps)
+
+    return run
 
 
-def plain_loop(spec: RunSpec, steps: int) -> Callable[[], object]:
-    """Torch's own transformer, optimizer and shuffling, as one would write them first."""
-    net = PlainTransformer(spec.data.prime + 1, spec.net.width, spec.net.heads, spec.net.feedforward)
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), weight_decay=spec.weight_decay
+def plain_net(spec: RunSpec) -> nn.Module:
+    """The experiment's network; the transformer of modular addition from torch's own parts."""
+    if isinstance(spec.data, ModularAddition):
+        return PlainTransformer(spec.data.prime + 1, spec.net.width, spec.net.heads, spec.net.feedforward)
+    return get_experiment(spec.experiment).net(spec).train()
+
+
+def plain_loop(spec: RunSpec, data: Examples, steps: int) -> Callable[[], object]:
+    """Torch's own optimizer and shuffling at a constant learning rate, as one would write them first."""
+    experiment, net = get_experiment(spec.experiment), plain_net(spec)
+    rate, decay = spec.learning_rate, spec.weight_decay
+    optimizer = (
+        torch.optim.SGD(net.parameters(), lr=rate, momentum=spec.momentum, weight_decay=decay)
+        if spec.optimizer == "sgd"
+        else torch.optim.AdamW(net.parameters(), lr=rate, betas=(spec.beta1, spec.beta2), weight_decay=decay)
     )
-    table = table_rows(spec.data, spec.seed)[0]
-    size = spec.batch_size or len(table)
+    count = len(data.targets)
+    size = spec.batch_size or count
 
     def loop() -> None:
+        torch.use_deterministic_algorithms(False)
         done = 0
         while done < steps:
-            for chosen in torch.randperm(len(table)).split(size) if spec.batch_size else [slice(None)]:
-                batch = table[chosen]
-                loss = F.cross_entropy(net(batch[:, :3])[:, -1], batch[:, 3])
+            for chosen in torch.randperm(count).split(size) if spec.batch_size else [slice(None)]:
+                batch = data.take(chosen)
                 optimizer.zero_grad()
-                loss.backward()
+                experiment.loss(spec, net(batch.inputs), batch).backward()
                 optimizer.step()
                 done += 1
                 if done == steps:
                     break
 
     return loop
+
+
+if __name__ == "__main__":
+    for cells in rows():
+        print(" | ".join(cells))

@@ -56,7 +56,7 @@ def test_an_epoch_shows_every_example_once_in_batches_of_the_size(
     assume(size <= examples)
     per_epoch = -(-examples // size)
     spec = RunSpec(experiment="any", net=Mlp(), data=Mlp(), steps=1, batch_size=size, seed=data.draw(st.integers(0, 9)))
-    batches = Batches(spec, Examples(torch.arange(examples), 2 * torch.arange(examples)), per_epoch)
+    batches = Batches(spec, Examples(torch.arange(examples), 2 * torch.arange(examples)))
     shown = [batches(epoch * per_epoch + position) for position in range(per_epoch)]
     assert sorted(torch.cat([batch.inputs for batch in shown]).tolist()) == list(range(examples))
     assert [len(batch.inputs) for batch in shown[:-1]] == [size] * (per_epoch - 1)

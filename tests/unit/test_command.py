@@ -20,7 +20,7 @@ def said(*arguments: str, code: int = 0) -> str:
 
 
 REFUSALS = {
-    "experiment": (["nonsense"], "unknown experiment 'nonsense': known are modular_addition"),
+    "experiment": (["nonsense"], "unknown experiment 'nonsense': known are image_classification, image_gen"),
     "near experiment": (["modular_additon"], "did you mean 'modular_addition'?"),
     "preset": (
         ["modular_addition", "--preset", "dem"],

@@ -6,19 +6,28 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from reference.samples import sample_arrays
+from torch import nn
 
+from models.data.images import Images
 from models.data.modular_addition import ModularAddition
+from models.data.speech import FEATURES, Recordings
+from models.data.tokens import Text
+from models.dataset import get_dataset
 from models.experiment import Examples, Experiment, experiment_names, get_experiment, read_spec
 from models.matrices import layers
 from models.nets.mlp import Mlp
 from models.run_spec import RunSpec, hyperparameters, to_json
-from tasks.examples import load_examples
+from storage.schema import DIMENSIONS
 
 PRESETS = [
     pytest.param(get_experiment(name), preset.spec, id=f"{name}/{key}")
     for name in experiment_names()
     for key, preset in get_experiment(name).presets.items()
 ]
+AT_HAND = [param for param in PRESETS if (of := param.values[0].dataset(param.values[1])) is None or of[1] == "sample"]
+"""The presets whose data are shipped or made."""
+SMALL = [param for param in AT_HAND if not param.id.endswith("paper-sample")]
 
 
 def modular_addition(preset: str) -> tuple[Experiment, RunSpec]:
@@ -27,7 +36,15 @@ def modular_addition(preset: str) -> tuple[Experiment, RunSpec]:
 
 
 def data_of(spec: RunSpec) -> dict[str, Examples]:
-    return load_examples(spec, "nowhere")
+    experiment = get_experiment(spec.experiment)
+    needed = experiment.dataset(spec)
+    return experiment.examples(spec, {} if needed is None else sample_arrays(needed[0]))
+
+
+def net_of(experiment: Experiment, spec: RunSpec) -> nn.Module:
+    """The network's names and shapes, without its weights."""
+    with torch.device("meta"):
+        return experiment.build_net(spec)
 
 
 def answers(*targets: int) -> Examples:
@@ -54,8 +71,25 @@ def test_presets_are_different_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
+def test_the_data_set_is_declared_and_is_what_the_spec_says(experiment: Experiment, spec: RunSpec) -> None:
+    needed = experiment.dataset(spec)
+    if needed is None:
+        return
+    params = get_dataset(*needed).params
+    match spec.data:
+        case Images():
+            about = spec.data.about
+            assert params["classes"] == about.classes
+            assert tuple(params["shape"][1:]) == (about.channels, about.size, about.size)
+        case Recordings():
+            assert params["features"] == FEATURES
+        case Text():
+            assert (params["vocabulary"], params["length"]) == (spec.data.vocabulary, spec.data.length)
+
+
+@pytest.mark.parametrize(("experiment", "spec"), AT_HAND)
 def test_the_network_takes_the_data_and_gives_every_metric(experiment: Experiment, spec: RunSpec) -> None:
-    net = experiment.net(spec)
+    net = experiment.net(spec).eval()
     for examples in data_of(spec).values():
         batch = examples.take(slice(0, 5))
         outputs = net(batch.inputs)
@@ -64,11 +98,11 @@ def test_the_network_takes_the_data_and_gives_every_metric(experiment: Experimen
             assert metric.of(outputs, batch).shape == ((2,) if metric.pooled else ())
 
 
-@pytest.mark.parametrize(("experiment", "spec"), PRESETS)
+@pytest.mark.parametrize(("experiment", "spec"), AT_HAND)
 def test_the_splits_are_train_and_val_and_disjoint(experiment: Experiment, spec: RunSpec) -> None:
     data = data_of(spec)
     assert list(data) == ["train", "val"]
-    rows = {split: {tuple(row) for row in examples.inputs.flatten(1).tolist()} for split, examples in data.items()}
+    rows = {split: {row.numpy().tobytes() for row in examples.inputs} for split, examples in data.items()}
     assert rows["train"].isdisjoint(rows["val"])
     for examples in data.values():
         assert 0 < len(examples.inputs) == len(examples.targets)
@@ -76,21 +110,24 @@ def test_the_splits_are_train_and_val_and_disjoint(experiment: Experiment, spec:
 
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_names_of_layers_and_pairs_are_unique(experiment: Experiment, spec: RunSpec) -> None:
-    net = experiment.net(spec)
+    net = net_of(experiment, spec)
     for names in ([m.name for m in layers(net)], [p.name for p in experiment.layer_pairs(spec, net)]):
         assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_the_vectors_of_a_pair_lie_in_one_space(experiment: Experiment, spec: RunSpec) -> None:
-    net = experiment.net(spec)
+    net = net_of(experiment, spec)
     weights = dict(net.named_parameters())
     pairs = experiment.layer_pairs(spec, net)
     assert pairs
     for pair in pairs:
         writer, reader = pair.writer.of(weights), pair.reader.of(weights)
         side = {"left": -2, "right": -1}
-        assert writer.shape[side[pair.writer_vectors]] == reader.shape[side[pair.reader_vectors]], pair.name
+        written, read = writer.shape[side[pair.writer_vectors]], reader.shape[side[pair.reader_vectors]]
+        assert written % pair.gates == read % pair.positions == 0, pair.name
+        assert written // pair.gates == read // pair.positions, pair.name
+        assert 0 <= pair.shown < pair.parts, pair.name
         assert writer.shape[:-2] == reader.shape[:-2], pair.name
 
 
@@ -104,9 +141,11 @@ def test_no_two_settings_share_a_name(experiment: Experiment, spec: RunSpec) -> 
     fields = [len(dataclasses.fields(part)) for part in (spec, spec.net, spec.data)]
     # all fields but `net` and `data` themselves, and the architecture's name
     assert len(hyperparameters(spec)) == sum(fields) - 2 + 1
+    # both become coordinates of the results
+    assert hyperparameters(spec).keys().isdisjoint(DIMENSIONS)
 
 
-@pytest.mark.parametrize(("experiment", "spec"), PRESETS)
+@pytest.mark.parametrize(("experiment", "spec"), SMALL)
 def test_the_seed_alone_decides_the_network(experiment: Experiment, spec: RunSpec) -> None:
     def values(seed: int) -> Iterator[torch.Tensor]:
         return iter(experiment.net(dataclasses.replace(spec, seed=seed)).state_dict().values())

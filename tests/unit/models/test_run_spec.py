@@ -52,6 +52,20 @@ DEFAULTS = {
         "eval_batch_size": 16384,
         "eval_examples": None,
         "seed": 0,
+        "accumulate": 1,
+        "clip_norm": None,
+        "precision": "float32",
+        "milestones": (),
+        "period": 0,
+        "nesterov": False,
+        "sam_radius": 0.05,
+        "weight_decay_on": "all",
+        "decay_from": 0,
+        "decay_until": None,
+        "norm_control": "none",
+        "tf32": False,
+        "compile": False,
+        "deterministic": True,
     },
     Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},
     Mlp: {"width": 100, "hidden_layers": 4},
@@ -96,6 +110,20 @@ def test_a_new_field_at_its_default_keeps_the_run_id() -> None:
         {"optimizer": "sgd"},
         {"batch_size": 512},
         {"eval_batch_size": 512},
+        {"eval_examples": 1000},
+        {"accumulate": 2},
+        {"clip_norm": 1.0},
+        {"precision": "bfloat16"},
+        {"schedule": "milestones", "milestones": (3,)},
+        {"period": 5},
+        {"sam_radius": 0.1},
+        {"weight_decay_on": "matrices"},
+        {"decay_from": 10},
+        {"decay_until": 10},
+        {"norm_control": "initial"},
+        {"tf32": True},
+        {"compile": True},
+        {"deterministic": False},
         {"net": Transformer(layernorm=True)},
         {"net": Mlp()},
         {"data": ModularAddition(train_fraction=0.9)},
@@ -119,6 +147,12 @@ def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
         ("seed", 3.0, 3),
         ("steps", 1e3, 1000),
         ("batch_size", np.int32(7), 7),
+        ("clip_norm", 1, 1.0),
+        ("clip_norm", np.float32(0.5), 0.5),
+        ("accumulate", 4.0, 4),
+        ("decay_until", np.int64(9), 9),
+        ("milestones", [82, 123.0, np.int64(160)], (82, 123, 160)),
+        ("milestones", [], ()),
     ],
     ids=str,
 )
@@ -131,6 +165,15 @@ def test_equal_numbers_of_another_type_give_the_same_run(field: str, value: obje
 def test_json_comes_back_as_the_same_spec() -> None:
     run = smallest(net=Transformer(depth=2, layernorm=True), batch_size=32, schedule="cosine", warmup=3, seed=7)
     assert read_spec(to_json(run), "modular_addition") == run
+
+
+def test_a_tuple_comes_back_as_a_tuple() -> None:
+    run = smallest(schedule="milestones", milestones=(82, 123), clip_norm=0.5, decay_until=7)
+    assert '"milestones":[82,123]' in to_json(run)
+    again = read_spec(to_json(run), "modular_addition")
+    assert again == run
+    assert again.milestones == (82, 123)
+    assert again.run_id == run.run_id
 
 
 @pytest.mark.parametrize(
@@ -154,6 +197,32 @@ def test_json_comes_back_as_the_same_spec() -> None:
         ({"eval_batch_size": 0}, r"eval_batch_size=0 is not allowed: expected an integer of 1 or more"),
         ({"optimizer": "adamv"}, r"unknown optimizer 'adamv': known are adamw, muon, sam, sgd; did you mean 'adamw'\?"),
         ({"optimizer": "lbfgs"}, r"unknown optimizer 'lbfgs': known are adamw, muon, sam, sgd$"),
+        ({"clip_norm": 0.0}, r"clip_norm=0\.0 is not allowed: expected None or a finite number above 0"),
+        ({"clip_norm": float("nan")}, r"clip_norm=nan is not allowed: expected None or a finite number above 0"),
+        ({"clip_norm": "1"}, r"clip_norm='1' is not allowed: expected None or a finite number above 0"),
+        ({"eval_examples": 0}, r"eval_examples=0 is not allowed: expected None or 1 or more"),
+        ({"accumulate": 0}, r"accumulate=0 is not allowed: expected an integer of 1 or more"),
+        ({"milestones": (2, 2)}, r"milestones=\(2, 2\) is not allowed: expected ascending epochs, 1 or later"),
+        ({"milestones": (3, 2)}, r"milestones=\(3, 2\) is not allowed"),
+        ({"milestones": (0, 2)}, r"milestones=\(0, 2\) is not allowed"),
+        ({"milestones": (1.5,)}, r"milestones=\(1\.5,\) is not allowed"),
+        ({"milestones": 3}, r"milestones=3 is not allowed"),
+        ({"schedule": "milestones"}, r"milestones=\(\) is not allowed: expected some for schedule='milestones'"),
+        ({"schedule": "warmup-cosine"}, r"period=0 is not allowed: expected some for schedule='warmup-cosine'"),
+        ({"decay_from": 3, "decay_until": 3}, r"decay_until=3 is not allowed: expected None or above decay_from=3"),
+        ({"decay_until": 0}, r"decay_until=0 is not allowed: expected None or above decay_from=0"),
+        ({"decay_from": -1}, r"decay_from=-1 is not allowed"),
+        ({"nesterov": True}, r"nesterov=True is not allowed: expected sgd or sam with a momentum above 0"),
+        ({"nesterov": True, "optimizer": "sgd"}, r"nesterov=True is not allowed"),
+        ({"sam_radius": 0.0}, r"sam_radius=0\.0 is not allowed: expected a finite number above 0"),
+        ({"tf32": 1}, r"tf32=1 is not allowed: expected True or False"),
+        ({"precision": "float8"}, r"unknown precision 'float8': known are bfloat16, float16, float32; did you mean"),
+        (
+            {"precision": "float16", "optimizer": "sam"},
+            r"precision='float16' is not allowed: expected float32",
+        ),
+        ({"weight_decay_on": "hiden"}, r"unknown weight_decay_on 'hiden': known are .* did you mean 'hidden'\?"),
+        ({"norm_control": "x"}, r"unknown norm_control 'x': known are initial, none"),
         ({"schedule": "cosin"}, r"unknown schedule 'cosin': .* did you mean 'cosine'\?"),
     ],
     ids=str,
@@ -187,3 +256,24 @@ def test_hyperparameters_are_flat_and_typed_as_declared() -> None:
     assert (flat["prime"], flat["hidden_layers"], flat["batch_size"]) == (113, 4, 0)
     assert type(flat["weight_decay"]) is float
     assert {"net", "data"}.isdisjoint(flat)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Staged:
+    widths: tuple[int, ...] = (1,)
+
+
+def test_a_tuple_in_a_part_comes_back_as_a_tuple() -> None:
+    run = smallest(net=Staged(widths=(8, 16)))
+    again = from_json(to_json(run), {"Staged": Staged, "ModularAddition": ModularAddition})
+    assert again == run
+    assert again.net.widths == (8, 16)
+    assert hyperparameters(run)["widths"] == "8,16"
+
+
+def test_a_setting_has_one_type_in_every_run() -> None:
+    some = hyperparameters(smallest(clip_norm=1, decay_until=5, milestones=(82, 123), eval_examples=7))
+    none = hyperparameters(smallest())
+    assert (some["clip_norm"], some["decay_until"], some["milestones"]) == (1.0, 5, "82,123")
+    assert (none["clip_norm"], none["decay_until"], none["milestones"], none["eval_examples"]) == (0.0, 0, "", 0)
+    assert {name: type(value) for name, value in some.items()} == {name: type(value) for name, value in none.items()}

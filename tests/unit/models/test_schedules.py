@@ -1,11 +1,19 @@
 """Learning-rate factors by hand, and checkpoint steps against the table of METHOD 0.2."""
 
 import pytest
+import torch
 
 from models.experiment import get_experiment
 from models.nets.mlp import Mlp
 from models.run_spec import RunSpec
-from models.schedules import checkpoint_steps, learning_rate_factor
+from models.schedules import (
+    batches_per_epoch,
+    batches_per_step,
+    checkpoint_steps,
+    learning_rate_factor,
+    steps_per_epoch,
+    weight_decay_at,
+)
 
 
 def spec(steps: int, **settings: object) -> RunSpec:
@@ -51,6 +59,93 @@ def test_step_drops_by_ten_at_three_epochs(epoch: int, factor: float) -> None:
     assert learning_rate_factor(run, 2 * epoch + 1, steps_per_epoch=2) == pytest.approx(factor, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("epoch", "factor"),
+    [(0, 1.0), (81, 1.0), (82, 0.1), (122, 0.1), (123, 0.01), (159, 0.01), (160, 0.001), (163, 0.001)],
+)
+def test_milestones_divide_by_ten_at_the_published_epochs(epoch: int, factor: float) -> None:
+    run = spec(57_728, schedule="milestones", milestones=(82, 123, 160))
+    for step in (352 * epoch, 352 * epoch + 351):
+        assert learning_rate_factor(run, step, steps_per_epoch=352) == pytest.approx(factor, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "factor"), [(0, 1.0), (10, 0.9045084971874737), (25, 0.5), (40, 0.0954915028125263), (50, 0.0)]
+)
+def test_cosine_to_zero_reaches_it_at_the_end(epoch: int, factor: float) -> None:
+    run = spec(44_600, schedule="cosine-to-zero")  # 50 epochs of 892 steps
+    for step in (892 * epoch, 892 * epoch + 891):
+        assert learning_rate_factor(run, step, steps_per_epoch=892) == pytest.approx(factor, rel=1e-12, abs=1e-15)
+
+
+def test_cosine_to_zero_is_torchs() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+    run = spec(21, schedule="cosine-to-zero")
+    for epoch in range(7):
+        assert learning_rate_factor(run, 3 * epoch, 3) == pytest.approx(torchs.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        torchs.step()
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.0),
+        (1, 0.005),
+        (199, 0.995),
+        (200, 0.1),  # t = w: the published schedule falls to its floor for one step
+        (201, 0.45 * (0.9999998887 + 1) + 0.1),
+        (200 + 2220, 0.775),  # cos 60 degrees
+        (200 + 3330, 0.55),  # cos 90 degrees
+        (6660, 0.1),
+        (7000, 0.1),
+    ],
+)
+def test_warmup_cosine_follows_the_published_formula_by_step(step: int, factor: float) -> None:
+    run = spec(2225, schedule="warmup-cosine", warmup=200, period=6660)
+    assert learning_rate_factor(run, step, steps_per_epoch=222) == pytest.approx(factor, rel=1e-9)
+
+
+def test_the_published_language_model_ends_at_four_fifths_of_its_learning_rate() -> None:
+    run = spec(2225, schedule="warmup-cosine", warmup=200, period=6660)
+    assert round(learning_rate_factor(run, 2224, steps_per_epoch=222), 2) == 0.81
+
+
+@pytest.mark.parametrize(
+    ("start", "until", "decaying"),
+    [
+        (0, None, "xxxxxx"),
+        (2, None, "..xxxx"),
+        (0, 3, "xxx..."),
+        (2, 4, "..xx.."),
+        (9, None, "......"),
+    ],
+)
+def test_weight_decay_is_on_between_two_steps(start: int, until: int | None, decaying: str) -> None:
+    run = spec(6, weight_decay=0.5, decay_from=start, decay_until=until)
+    assert [weight_decay_at(run, step) for step in range(6)] == [0.5 if on == "x" else 0.0 for on in decaying]
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "examples", "batches", "per_step", "per_epoch"),
+    [
+        (128, 1, 45_000, 352, 1, 352),
+        (4, 64, 57_000, 14_250, 64, 222),  # METHOD 0.2: the window that 42 batches begin is left out
+        (4, 64, 256, 64, 64, 1),
+        (4, 64, 100, 25, 25, 1),  # fewer batches than a window
+        (None, 8, 100, 1, 1, 1),
+        (10, 3, 95, 10, 3, 3),
+    ],
+)
+def test_an_epoch_is_a_whole_number_of_updates(
+    batch: int | None, accumulate: int, examples: int, batches: int, per_step: int, per_epoch: int
+) -> None:
+    run = spec(1, batch_size=batch, accumulate=accumulate)
+    found = (batches_per_epoch(run, examples), batches_per_step(run, examples), steps_per_epoch(run, examples))
+    assert found == (batches, per_step, per_epoch)
+
+
 def test_constant_is_one() -> None:
     assert {learning_rate_factor(spec(10), step, 3) for step in range(12)} == {1.0}
 
@@ -60,9 +155,8 @@ def test_constant_is_one() -> None:
     [("paper", 3830, 401, 40_000), ("data-rich", 11_492, 401, 40_000), ("slingshot", 6586, 1001, 100_000)],
 )
 def test_modular_addition_keeps_the_published_checkpoints(preset: str, examples: int, count: int, last: int) -> None:
-    experiment = get_experiment("modular_addition")
-    run = experiment.preset(preset).spec
-    steps = checkpoint_steps(run, experiment.steps_per_epoch(run, examples))
+    run = get_experiment("modular_addition").preset(preset).spec
+    steps = checkpoint_steps(run, steps_per_epoch(run, examples))
     assert steps == tuple(range(0, last + 1, 100))
     assert len(steps) == count
 
@@ -101,11 +195,3 @@ def test_tasks_with_epochs_keep_the_published_checkpoints(
 )
 def test_checkpoints_of_short_runs(total: int, every: int, early: int, per_epoch: int, steps: tuple[int, ...]) -> None:
     assert checkpoint_steps(spec(total, checkpoint_every=every, early_checkpoints=early), per_epoch) == steps
-
-
-@pytest.mark.parametrize(
-    ("batch", "examples", "per_epoch"), [(128, 45_000, 352), (128, 54_000, 422), (32, 28_539, 892), (None, 3830, 1)]
-)
-def test_an_epoch_has_its_partial_batch(batch: int | None, examples: int, per_epoch: int) -> None:
-    experiment = get_experiment("modular_addition")
-    assert experiment.steps_per_epoch(spec(1, batch_size=batch), examples) == per_epoch

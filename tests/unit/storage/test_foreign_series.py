@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from storage.checkpoints import write_checkpoint
+from storage.checkpoints import DamagedCheckpoint, write_checkpoint
 from storage.foreign import find_checkpoints
 from storage.locations import Layout, StoreError
 
@@ -109,15 +109,70 @@ def test_a_pattern_finds_the_step_elsewhere(tmp_path: Path) -> None:
     assert [c.step for c in found.checkpoints] == [10, 20]
     named = find_checkpoints(str(tmp_path), r"run(\d)-at-(?P<step>1\d)")
     assert [c.step for c in named.checkpoints] == [10]
-    for pattern, why in ((r"at-\d+", "has no group"), ("(", "not a regular expression"), (r"(run)", "expected digits")):
+    for pattern, why in (
+        (r"at-\d+", "has no group"),
+        ("(", "not a regular expression"),
+        (r"(run)", "expected digits"),
+        (r"(?P<step>x)?run", "finds None"),
+    ):
         with pytest.raises(ValueError, match=why):
             find_checkpoints(str(tmp_path), pattern)
 
 
-def test_two_names_of_one_step_are_refused(tmp_path: Path) -> None:
+def test_two_names_of_one_step_are_refused_where_they_differ(tmp_path: Path) -> None:
     save(tmp_path / "step=1.pt")
     save(tmp_path / "step_1.safetensors")
-    with pytest.raises(StoreError, match=r"step=1\.pt and step_1\.safetensors both have step 1"):
+    found = find_checkpoints(str(tmp_path))
+    assert [c.name for c in found.checkpoints] == ["step=1.pt"]
+    assert found.skipped == (("step_1.safetensors", "the step and the content of step=1.pt"),)
+    save(tmp_path / "step_1.safetensors", 2.0)
+    with pytest.raises(StoreError, match=r"step=1\.pt and step_1\.safetensors both have step 1 and differ"):
+        find_checkpoints(str(tmp_path))
+    save_file({"v": torch.ones(2, 2)}, tmp_path / "step_1.safetensors")
+    with pytest.raises(StoreError, match="both have step 1 and differ"):
+        find_checkpoints(str(tmp_path))
+
+
+def test_final_weights_beside_the_series_do_not_hide_it(tmp_path: Path) -> None:
+    for name in ("checkpoint-10/model.safetensors", "checkpoint-20/model.safetensors", "model.safetensors"):
+        save(tmp_path / name)
+    found = find_checkpoints(str(tmp_path))
+    assert [c.step for c in found.checkpoints] == [10, 20]
+    assert found.skipped == (("model.safetensors", "no step in its name"),)
+
+
+def test_shards_without_their_index_are_no_steps(tmp_path: Path) -> None:
+    for i in (1, 2):
+        save(tmp_path / f"model-0000{i}-of-00002.safetensors")
+    with pytest.raises(StoreError, match=r"model-00001-of-00002\.safetensors: a shard, which is read by its index"):
+        find_checkpoints(str(tmp_path))
+
+
+def test_epochs_serve_only_where_there_is_no_step(tmp_path: Path) -> None:
+    save(tmp_path / "epoch=3-val_loss=0.25.ckpt")
+    save(tmp_path / "Epoch_4.pt")
+    epochs = find_checkpoints(str(tmp_path))
+    assert (epochs.unit, [c.step for c in epochs.checkpoints]) == ("epochs", [3, 4])
+    save(tmp_path / "step=100.ckpt")
+    steps = find_checkpoints(str(tmp_path))
+    assert (steps.unit, [c.step for c in steps.checkpoints]) == ("steps", [100])
+    assert dict(steps.skipped) == dict.fromkeys(
+        ("Epoch_4.pt", "epoch=3-val_loss=0.25.ckpt"), "an epoch in its name, not a step"
+    )
+
+
+@pytest.mark.parametrize("name", ["step10k.pt", "model-7b.pt", "weights_0.25.pt"])
+def test_part_of_a_number_is_no_step(name: str, tmp_path: Path) -> None:
+    save(tmp_path / name)
+    with pytest.raises(StoreError, match=f"{name}: no step in its name"):
+        find_checkpoints(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 3}'])
+def test_a_damaged_index_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "step=1").mkdir()
+    (tmp_path / "step=1/model.safetensors.index.json").write_text(content)
+    with pytest.raises(DamagedCheckpoint, match="not an index of shards: expected JSON with a weight_map"):
         find_checkpoints(str(tmp_path))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from storage import locations
 from storage.checkpoints import DamagedCheckpoint
-from storage.foreign_weights import FIRST_READ, PickledWeights, SafeWeights
+from storage.foreign_weights import FIRST_READ, PickledWeights, SafeWeights, same_content, stripped
 from storage.locations import StoreError
 
 
@@ -86,6 +86,10 @@ GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (by_hand({"w": {**GOOD, "data_offsets": [-8, 0]}}, bytes(8)), "takes 8 bytes, expected 8|'w'"),
         (by_hand({"w": {**GOOD, "dtype": "F33"}}, bytes(8)), "which is not understood"),
         (by_hand({"w": {"dtype": "F32"}}, bytes(8)), "which is not understood"),
+        (by_hand({"w": GOOD, "v": {**GOOD, "data_offsets": [4, 12]}}, bytes(12)), "'w' and 'v' overlap by 4 bytes"),
+        (by_hand({"w": GOOD, "__metadata__": {"specdyn": '{"order": ["z"]}'}}, bytes(8)), "expected 1, found 0"),
+        (by_hand({"w": GOOD, "__metadata__": {"specdyn": "{"}}, bytes(8)), "does not name the tensors of the header"),
+        (by_hand(b"[" * 200_000), "its header is not JSON"),
         (by_hand({"w": GOOD}, bytes(5)), "tensor 'w' has 5 bytes, expected 8; the file is cut short"),
     ],
 )
@@ -195,3 +199,17 @@ def test_tensors_that_share_storage_come_as_they_are(tmp_path: Path) -> None:
     weights = pickled(tmp_path / "x.pt", {"a": tied, "b": tied, "t": tied.T})
     assert torch.equal(weights["t"], tied.T)
     assert torch.equal(weights["a"], weights["b"])
+
+
+def test_content_is_compared_to_the_bit(tmp_path: Path) -> None:
+    w = torch.tensor([[1.0, float("nan")], [0.0, -0.0]])
+    a = pickled(tmp_path / "a.pt", {"w": w})
+    save_file({"w": w}, tmp_path / "b")
+    assert same_content(a, SafeWeights((str(tmp_path / "b"),)))
+    for i, other in enumerate((w + 1, w.abs(), w.half(), w.view(4))):
+        assert not same_content(a, pickled(tmp_path / f"{i}.pt", {"w": other}))
+
+
+def test_prefixes_of_wrappers_are_stripped_unless_names_would_clash() -> None:
+    assert stripped(["module._orig_mod.a.module.w", "b"]) == {"module._orig_mod.a.module.w": "a.module.w", "b": "b"}
+    assert stripped(["module.a", "a"]) == {"module.a": "module.a", "a": "a"}

@@ -56,6 +56,45 @@ def test_the_same_content_under_several_steps_is_told(tmp_path: Path) -> None:
     assert found[0].what == "the same weights under different steps"
 
 
+def test_checkpoints_that_differ_in_a_bias_are_no_duplicates(tmp_path: Path) -> None:
+    def freeze(step: int, tensors: dict[str, Tensor]) -> None:
+        tensors.update(weights(0), bias=torch.full((3,), float(step)))
+
+    assert findings(tmp_path, change=freeze) == []
+
+
+def test_a_second_name_of_a_step_is_noted(tmp_path: Path) -> None:
+    findings(tmp_path)
+    (tmp_path / "step=20-v1.safetensors").write_bytes((tmp_path / "step=20.safetensors").read_bytes())
+    os.utime(tmp_path / "step=20-v1.safetensors", (1e9 + 20, 1e9 + 20))
+    series = ForeignSeries(find_checkpoints(str(tmp_path)))
+    assert told(list(audit(series, read_anatomy(series)))) == [("note", (), "")]
+
+
+def test_names_that_a_wrapper_changed_are_one_error(tmp_path: Path) -> None:
+    def compiled(step: int, tensors: dict[str, Tensor]) -> None:
+        if step == 40:
+            for name in list(tensors):
+                tensors[f"_orig_mod.{name}"] = tensors.pop(name)
+
+    (found,) = findings(tmp_path, change=compiled)
+    assert told([found]) == [("error", (40,), "")]
+    assert found.what == "names differ from those of step 0 by a prefix alone, as in _orig_mod.a.weight"
+
+
+def test_other_tensors_are_looked_at_too(tmp_path: Path) -> None:
+    def change(step: int, tensors: dict[str, Tensor]) -> None:
+        tensors["ids"] = torch.ones(2, dtype=torch.uint16)
+        tensors["mask"] = torch.full((4,), float("-inf"))
+        tensors["bias"] = torch.full((3,), float("nan") if step == 10 else 0.0)
+        if step == 20:
+            del tensors["bias"]
+
+    found = findings(tmp_path, change=change)
+    assert told(found) == [("warning", (10,), "bias"), ("note", (20,), "")]
+    assert found[1].what.endswith("are there at one of the steps: bias")
+
+
 def test_nan_and_infinity_are_errors_that_name_the_tensor(tmp_path: Path) -> None:
     def spoil(step: int, tensors: dict[str, Tensor]) -> None:
         if step == 30:
@@ -98,7 +137,15 @@ def test_a_change_of_precision_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("steps", "missing"),
     [
-        ((0, 10, 20, 40, 50, 80), (30, 60, 70)),
+        ((0, 10, 20, 40, 50, 80, 90), (30, 60, 70)),
+        ((0, 10, 20, 40, 70, 80, 90), (30, 50, 60)),
+        ((0, 10, 20, 30, 60), None),  # the last gap may be meant
+        ((*range(10), *range(10, 60, 10)), None),  # the grid widens for good
+        ((*range(10), 10, 20, 40, 50, 60), (30,)),
+        ((0, 10, 20, 30, 40, 45), None),  # the end of training
+        ((0, 1, 2, 4, 8, 32, 64), (16,)),
+        ((1, 10, 100, 10_000, 100_000, 1_000_000), (1000,)),
+        ((0, 1, 2, 4, 8, 30, 64), None),
         ((0, 1, 2, 4, 8, 16, 32), None),
         ((0, 2, 5, 10, 20, 30, 40, 50, 60), None),  # early ones lie closer
         ((0, 1000), None),

@@ -120,6 +120,18 @@ def test_noise_is_the_same_at_every_evaluation_and_leaves_torchs_generator_alone
     assert once[0] > 0
 
 
+def test_noise_is_the_same_at_every_estimate_of_batch_norm() -> None:
+    net = nn.Sequential(Noisy(), nn.BatchNorm1d(1, affine=False))
+    evaluate = small(net, torch.arange(10.0)[:, None], eval_batch_size=5)
+    weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    once = evaluate(weights, renormalise=True)["distance"]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert np.array_equal(evaluate(weights, renormalise=True)["distance"], once)
+
+
 def test_training_metrics_are_measured_on_the_fixed_subset() -> None:
     x = torch.arange(50.0)
     chosen = np.random.default_rng(12345).permutation(50)[:4]

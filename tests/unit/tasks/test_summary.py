@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tasks.summary import HEADINGS, Row, grok_steps, markdown_table, sweep_table
+from tasks.summary import Row, grok_steps, headings, markdown_table, sweep_table
 
 NAN = float("nan")
 STRING = np.dtypes.StringDType()
@@ -56,8 +56,8 @@ def test_rows_are_sorted_and_hold_what_the_runs_ended_at() -> None:
         ("c", 1.0, 0),
         ("a", 1.0, 1),
     ]
-    assert [row.train_err for row in (b, c, a)] == pytest.approx([0.25, 0.0, 0.0])
-    assert [row.val_err for row in (b, c, a)] == pytest.approx([0.5, 0.0, 0.06])
+    assert [row.train for row in (b, c, a)] == pytest.approx([0.25, 0.0, 0.0])
+    assert [row.val for row in (b, c, a)] == pytest.approx([0.5, 0.0, 0.06])
     # .05 is not below .05, and a run that rose again has grokked all the same.
     assert [row.grok_step for row in (b, c, a)] == [None, 10, 20]
     assert [row.rank_start for row in (b, c, a)] == pytest.approx([0.9, 0.6, 0.9])
@@ -69,7 +69,7 @@ def test_grok_steps_leave_out_runs_that_never_do() -> None:
     assert grok_steps(cube()) == {"a": 20, "c": 10}
 
 
-@pytest.mark.parametrize(("missing", "field"), [("metrics", "val_err"), ("layers", "rank_end")])
+@pytest.mark.parametrize(("missing", "field"), [("metrics", "val"), ("layers", "rank_end")])
 def test_a_group_that_is_missing_gives_no_numbers(missing: str, field: str) -> None:
     tree = cube()
     del tree[missing]
@@ -78,23 +78,32 @@ def test_a_group_that_is_missing_gives_no_numbers(missing: str, field: str) -> N
     assert all(math.isnan(getattr(row, field)) for row in rows)
 
 
-ROW = Row(
-    run_id="abc", weight_decay=0.3, seed=2, train_err=0.0, val_err=0.982, grok_step=None, rank_start=0.9, rank_end=0.5
-)
+ROW = Row(run_id="abc", weight_decay=0.3, seed=2, train=0.0, val=0.982, grok_step=None, rank_start=0.9, rank_end=0.5)
 
 
 @pytest.mark.parametrize(
     ("changes", "groks"),
-    [({}, "never"), ({"grok_step": 1250, "val_err": 0.01}, "1250"), ({"val_err": NAN}, "-")],
+    [({}, "never"), ({"grok_step": 1250, "val": 0.01}, "1250"), ({"val": NAN}, "-")],
 )
 def test_a_run_that_never_groks_is_told_from_one_that_was_not_measured(changes: dict[str, float], groks: str) -> None:
-    cells = dict(zip(HEADINGS, dataclasses.replace(ROW, **changes).cells, strict=True))
+    cells = dict(zip(headings([ROW]), dataclasses.replace(ROW, **changes).cells, strict=True))
     assert cells["groks at step"] == groks
 
 
 def test_the_table_is_markdown_with_a_cell_for_each_heading() -> None:
     lines = markdown_table([ROW, dataclasses.replace(ROW, collapsed=2)]).splitlines()
-    assert [line.count("|") for line in lines] == [len(HEADINGS) + 1] * 4
-    assert lines[0] == f"| {' | '.join(HEADINGS)} |"
+    assert [line.count("|") for line in lines] == [len(headings([ROW])) + 1] * 4
+    assert lines[0] == f"| {' | '.join(headings([ROW]))} |"
     assert lines[2] == "| 0.3 | 2 | abc | 0.0 | 98.2 | never | 0.900 | 0.500 |"
     assert lines[3].endswith("| 0.500 (2 collapsed) |")
+
+
+@pytest.mark.parametrize(("metric", "shown"), [("cer", "CER (%)"), ("loss", "loss")])
+def test_a_sweep_without_an_error_rate_shows_what_it_has(metric: str, shown: str) -> None:
+    tree = cube()
+    tree["metrics"] = xr.DataTree(tree["metrics"].to_dataset().rename(err=metric))
+    row = sweep_table(tree)[0]
+    cells = dict(zip(headings([row]), row.cells, strict=True))
+    scale = 100 if metric == "cer" else 1
+    assert float(cells[f"val {shown}"]) == pytest.approx(0.5 * scale)
+    assert "groks at step" not in cells and row.grok_step is None

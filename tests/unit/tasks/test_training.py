@@ -14,16 +14,20 @@ import torch
 from torch import Tensor
 
 from models.data.modular_addition import ModularAddition
-from models.experiment import Examples, Experiment, get_experiment, read_spec
+from models.dataset import get_dataset
+from models.experiment import Examples, Experiment, experiment_names, get_experiment, read_spec
 from models.nets.mlp import Mlp
 from models.nets.transformer import Transformer, TransformerNet
 from models.run_spec import RunSpec
+from models.schedules import batches_per_step
 from storage import locations
 from storage.checkpoints import Manifest, mark_damaged, read_checkpoint, read_manifest
 from storage.locations import Layout
 from tasks import training
+from tasks.datasets import require_data
 from tasks.evaluation import Evaluator
 from tasks.examples import load_examples
+from tasks.optimizers import Updater
 from tasks.training import Batches
 
 train = functools.partial(training.train, device=torch.device("cpu"))
@@ -36,6 +40,10 @@ KINDS = {
     "sgd without": dataclasses.replace(SMOKE, optimizer="sgd", learning_rate=0.05),
     "with LayerNorm": dataclasses.replace(SMOKE, net=Transformer(width=16, feedforward=16, layernorm=True, depth=2)),
     "mlp": dataclasses.replace(SMOKE, net=Mlp(width=12)),
+    "muon": dataclasses.replace(SMOKE, optimizer="muon", weight_decay_on="hidden"),
+    "sam": dataclasses.replace(SMOKE, optimizer="sam", momentum=0.9, nesterov=True, learning_rate=0.05),
+    "bfloat16": dataclasses.replace(SMOKE, precision="bfloat16", clip_norm=0.1),
+    "norms held": dataclasses.replace(SMOKE, norm_control="initial", decay_from=12, decay_until=35),
 }
 
 
@@ -187,6 +195,27 @@ def test_a_run_that_died_resumes_to_equal_bits(
     assert manifest.status == "complete"
 
 
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_experiment_resumes_to_equal_bits(name: str, tmp_path: Path) -> None:
+    experiment = get_experiment(name)
+    spec = dataclasses.replace(experiment.preset("smoke").spec, steps=6, checkpoint_every=2, accumulate=2)
+    stores = [tmp_path / "whole", tmp_path / "died"]
+    for store in stores:
+        if needed := experiment.dataset(spec):
+            require_data(str(store), get_dataset(*needed))
+    manifest = train(spec, str(stores[0]))
+    assert manifest.status == "complete"
+    parts = batches_per_step(spec, len(load_examples(spec, str(stores[0]))["train"].targets))
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(3 * parts, patch)
+        with pytest.raises(Death):
+            train(spec, str(stores[1]))
+    torch.manual_seed(12345)
+    assert train(spec, str(stores[1])).checkpoints == manifest.checkpoints
+    assert digests(stores[0], spec) == digests(stores[1], spec)
+    assert len(set(digests(stores[0], spec).values())) == len(manifest.steps)
+
+
 def test_a_resumed_run_makes_only_the_missing_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.MonkeyPatch.context() as patch:
         die_at(33, patch)
@@ -268,7 +297,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     before = snapshot()
     for name in ("write", "create", "delete"):
         monkeypatch.setattr(locations, name, lambda *_: pytest.fail("a finished run was written to"))
-    monkeypatch.setattr(training, "run_steps", lambda *_: pytest.fail("a finished run was trained"))
+    monkeypatch.setattr(training, "Loop", lambda *_: pytest.fail("a finished run was trained"))
     assert train(SMOKE, str(tmp_path)) == first
     assert snapshot() == before
 
@@ -328,6 +357,102 @@ def test_a_failed_run_is_tried_again_from_its_last_good_checkpoint(
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
 
+def test_losses_that_draw_noise_are_the_same_after_a_death_and_differ_between_seeds_and_steps(tmp_path: Path) -> None:
+    drawn: list[float] = []
+
+    def noisy(made: int, loss: Tensor, outputs: Tensor) -> Tensor:
+        drawn.append(float(torch.rand(())))
+        return loss * (1 + drawn[-1])
+
+    def train_into(store: Path, spec: RunSpec, death: int | None = None) -> list[float]:
+        drawn.clear()
+        torch.manual_seed(len(str(store)))  # each process starts elsewhere
+        before = torch.get_rng_state()
+        with pytest.MonkeyPatch.context() as patch:
+            with_loss(patch, noisy)
+            if death is not None:
+                die_at(death, patch)
+                with pytest.raises(Death):
+                    train(spec, str(store))
+            else:
+                train(spec, str(store))
+        assert torch.equal(torch.get_rng_state(), before)
+        return list(drawn)
+
+    whole = train_into(tmp_path / "whole", SMOKE)
+    train_into(tmp_path / "died", SMOKE, death=33)
+    assert train_into(tmp_path / "died", SMOKE) == whole[30:]
+    assert digests(tmp_path / "died", SMOKE) == digests(tmp_path / "whole", SMOKE)
+    assert len(set(whole)) == 60
+    assert set(train_into(tmp_path / "other", dataclasses.replace(SMOKE, seed=1))).isdisjoint(whole)
+
+
+@pytest.mark.parametrize("death", [0, 14, 61, 99])
+def test_accumulated_updates_resume_to_equal_bits(death: int, tmp_path: Path) -> None:
+    # 4 batches an epoch: 2 updates of 2
+    spec = dataclasses.replace(SMOKE, accumulate=2, batch_size=32, schedule="cosine-to-zero")
+    train(spec, str(tmp_path / "whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(death, patch)
+        with pytest.raises(Death):
+            train(spec, str(tmp_path / "died"))
+    train(spec, str(tmp_path / "died"))
+    assert digests(tmp_path / "died", spec) == digests(tmp_path / "whole", spec)
+
+
+@pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 3), (2, 2), (3, 3), (9, 3)])
+def test_batches_that_make_no_whole_update_are_left_out(accumulate: int, per_epoch: int) -> None:
+    # 50 examples in batches of 20, 20 and 10
+    spec = dataclasses.replace(SMOKE, batch_size=20, accumulate=accumulate)
+    batches = Batches(spec, Examples(torch.arange(50), torch.arange(50)))
+    for number in range(8):
+        epoch, position = divmod(number, per_epoch)
+        order = training.epoch_order(spec.seed, epoch, 50)
+        assert torch.equal(batches(number).inputs, order[20 * position : 20 * position + 20])
+
+
+def test_updates_take_as_many_batches_as_the_spec_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    original = Batches.__call__
+    monkeypatch.setattr(Batches, "__call__", lambda self, n: (asked.append(n), original(self, n))[1])
+    spec = dataclasses.replace(SMOKE, net=Mlp(width=4), batch_size=32, accumulate=3)
+    experiment = get_experiment(spec.experiment)
+    data = load_examples(spec, "nowhere")["train"]
+    assert len(data.targets) in range(97, 129)  # four batches
+    loop = training.Loop(experiment, spec, experiment.net(spec), data)
+    assert loop.per_epoch == 1
+    before = [p.detach().clone() for p in loop.net.parameters()]
+    loop.run(0, 1)
+    assert asked == [0, 1, 2]
+    assert not all(torch.equal(p, b) for p, b in zip(loop.net.parameters(), before, strict=True))
+    loop.run(1, 3)
+    assert asked == list(range(9))
+
+
+def test_float16_on_the_cpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="precision='float16' is not allowed: expected float32 or bfloat16 on the cpu"):
+        train(dataclasses.replace(SMOKE, precision="float16"), str(tmp_path))
+
+
+def test_bfloat16_is_used_in_the_products_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: set[torch.dtype] = set()
+    with_loss(monkeypatch, lambda made, loss, outputs: (kinds.add(outputs.dtype), loss)[1])
+    spec = dataclasses.replace(SMOKE, precision="bfloat16", steps=2)
+    manifest = train(spec, str(tmp_path))
+    assert kinds == {torch.bfloat16}
+    weights = read_checkpoint(str(tmp_path), spec.experiment, spec.run_id, manifest.checkpoints[-1])
+    assert {w.dtype for w in weights.values()} == {torch.float32}
+
+
+def test_a_schedule_is_followed_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    original = Updater.__call__
+    monkeypatch.setattr(Updater, "__call__", lambda self, *args: (rates.append(args[1]), original(self, *args))[1])
+    spec = dataclasses.replace(SMOKE, schedule="milestones", milestones=(1, 3), steps=20, learning_rate=0.5)
+    train(spec, str(tmp_path))
+    assert rates == pytest.approx([0.5] * 4 + [0.05] * 8 + [0.005] * 8)
+
+
 def test_the_network_is_trained_in_training_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: set[bool] = set()
     forward = TransformerNet.forward
@@ -338,7 +463,7 @@ def test_the_network_is_trained_in_training_mode(tmp_path: Path, monkeypatch: py
 
 def test_a_full_batch_is_the_training_set_in_its_own_order() -> None:
     examples = Examples(torch.arange(5), torch.arange(5))
-    batches = Batches(dataclasses.replace(SMOKE, batch_size=None), examples, steps_per_epoch=1)
+    batches = Batches(dataclasses.replace(SMOKE, batch_size=None), examples)
     assert all(batches(step) is examples for step in (0, 1, 7))
 
 
@@ -346,7 +471,7 @@ def test_batches_of_another_epoch_come_in_another_order() -> None:
     examples = Examples(torch.arange(50), torch.arange(50))
 
     def order(seed: int, epoch: int) -> list[int]:
-        batches = Batches(dataclasses.replace(SMOKE, batch_size=20, seed=seed), examples, steps_per_epoch=3)
+        batches = Batches(dataclasses.replace(SMOKE, batch_size=20, seed=seed), examples)
         return torch.cat([batches(3 * epoch + position).inputs for position in range(3)]).tolist()
 
     orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]

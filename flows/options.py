@@ -1,0 +1,125 @@
+"""What the command's verbs share: their options, how words become values, and how errors end them."""
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+out, err = Console(), Console(stderr=True)
+
+Experiment = Annotated[str, typer.Argument(help="Name of an experiment; `specdyn list experiments` shows them.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        help="Network, data, optimizer and schedule; `specdyn list presets`. Default: the quick one.",
+        show_default=False,
+    ),
+]
+Decays = Annotated[
+    str | None,
+    typer.Option("--weight-decays", "-w", help="Grid, e.g. `0,0.3,1`. Default: the preset's own.", show_default=False),
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", "-s", help="Grid, e.g. `0,1,2`. Default: the preset's.", show_default=False)
+]
+Axes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis", "-a", help="Grid of any setting, e.g. `learning_rate=1e-3,1e-2`; may be repeated.", show_default=False
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting of every run, e.g. `steps=1000`; may be repeated.", show_default=False),
+]
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="SPECDYN_STORE",
+        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment.",
+    ),
+]
+SweepName = Annotated[
+    str | None,
+    typer.Option("--sweep", "-n", help="Name of the sweep. Default: experiment-preset.", show_default=False),
+]
+Analyses = Annotated[
+    str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
+]
+
+
+def friendly(command: Callable[P, R]) -> Callable[P, R]:
+    """End with the message of an error that is the user's to mend, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except Exception as error:
+            if not isinstance(error, _to_mend()):
+                raise
+            err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+def _to_mend() -> tuple[type[Exception], ...]:
+    """Errors whose message tells the user what to do; imported late, as the command starts faster without them."""
+    from storage.datasets import DamagedData
+    from storage.locations import StoreError
+    from tasks.datasets import FetchError, NotPrepared
+
+    return ValueError, StoreError, DamagedData, FetchError, NotPrepared
+
+
+def grid_of(
+    experiment: str,
+    preset: str | None,
+    weight_decays: str | None,
+    seeds: str | None,
+    sweep: str | None,
+    analyses: str | None,
+    axes: list[str] | None,
+    settings: list[str] | None,
+) -> dict[str, Any]:
+    """The arguments of a sweep from what was typed."""
+    from flows.settings import read_axes, read_settings
+    from models.experiment import get_experiment
+
+    chosen = get_experiment(experiment)
+    preset = preset or chosen.usual
+    spec = chosen.preset(preset).spec
+    return {
+        "experiment": experiment,
+        "preset": preset,
+        "weight_decays": numbers(weight_decays, float, "weight_decays"),
+        "seeds": numbers(seeds, int, "seeds"),
+        "sweep": sweep,
+        "analyses": words(analyses),
+        "axes": read_axes(spec, axes or []),
+        "settings": read_settings(spec, settings or []),
+    }
+
+
+def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[Any] | None:
+    """A comma-separated grid as numbers; ValueError names the field and what came."""
+    if text is None:
+        return None
+    try:
+        return [kind(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"{field}={text!r} is not allowed: expected numbers separated by commas") from None
+
+
+def words(text: str | None) -> list[str] | None:
+    """A comma-separated list of names."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,152 @@
+"""Prepared data sets: arrays in a Zarr named by their content, and a manifest that is put last and once."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import zarr
+
+from storage import locations
+from storage.checkpoints import require_schema
+from storage.locations import Layout
+from storage.schema import SCHEMA_VERSION
+from storage.zarr_tree import ZarrTree
+
+CHUNK_BYTES = 16 * 2**20
+
+
+class DamagedData(Exception):
+    """A prepared data set is incomplete or altered: says which, where and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayEntry:
+    """What the manifest keeps of one array."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+    """Of the values in C order, little-endian."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataManifest:
+    """Written last: its existence means that the data set is prepared."""
+
+    key: str
+    name: str
+    variant: str
+    title: str
+    arrays: Mapping[str, ArrayEntry]
+    place: str
+    """Name of the Zarr beside the manifest."""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Source, bytes and sha256 of every file that it was made from."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    attribution: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
+def entry_of(array: np.ndarray) -> ArrayEntry:
+    """Type, shape and hash of an array."""
+    plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(plain.reshape(-1).view(np.uint8).data).hexdigest()
+    return ArrayEntry(dtype=str(array.dtype), shape=array.shape, sha256=digest)
+
+
+def write_arrays(store: str, key: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, ArrayEntry]]:
+    """Write arrays, whose names may have one group before a slash; gives the Zarr's name and what to keep of each.
+
+    The Zarr's name carries the content's hash: writers with the same arrays put the same objects, others keep apart.
+    """
+    entries = {name: entry_of(array) for name, array in arrays.items()}
+    place = f"arrays-{_content_hash(entries)}.zarr"
+    url = f"{Layout(store).dataset(key)}/{place}"
+    for name, array in arrays.items():
+        *groups, last = name.split("/")
+        tree = ZarrTree({"schema_version": SCHEMA_VERSION})
+        group = tree.root.require_group(groups[0]) if groups else tree.root
+        group.create_array(last, data=array, chunks=_chunks(array))
+        locations.write_all(url, tree.objects())
+    return place, entries
+
+
+def _content_hash(entries: Mapping[str, ArrayEntry]) -> str:
+    plain = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _chunks(array: np.ndarray) -> tuple[int, ...]:
+    """Whole rows, about CHUNK_BYTES of them."""
+    row = max(1, array[:1].nbytes)
+    return (max(1, min(len(array), CHUNK_BYTES // row)), *array.shape[1:])
+
+
+def publish(store: str, manifest: DataManifest) -> DataManifest:
+    """Put the manifest unless there is one; gives the one that is there afterwards, ours or another writer's."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
+    if locations.create(Layout(store).data_manifest(manifest.key), text.encode()):
+        return _parsed(json.loads(text))
+    found = read_data_manifest(store, manifest.key)
+    if found is None:
+        raise locations.StoreError(
+            f"{Layout(store).data_manifest(manifest.key)} was there and is gone: somebody deletes it; prepare it again"
+        )
+    if found.place != manifest.place:
+        locations.delete(f"{Layout(store).dataset(manifest.key)}/{manifest.place}")
+    return found
+
+
+def read_data_manifest(store: str, key: str) -> DataManifest | None:
+    """The manifest, or None where the data set is not prepared; a newer schema is refused."""
+    url = Layout(store).data_manifest(key)
+    try:
+        plain = json.loads(locations.read(url))
+        require_schema(url, plain["schema_version"])
+        return _parsed(plain)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedData(f"{url} is not a manifest ({error}); {_repair(store, key)}") from None
+
+
+def _parsed(plain: Mapping[str, Any]) -> DataManifest:
+    entries = plain["arrays"].items()
+    arrays = {name: ArrayEntry(**{**entry, "shape": tuple(entry["shape"])}) for name, entry in entries}
+    return DataManifest(**{**plain, "arrays": arrays})
+
+
+def read_arrays(store: str, manifest: DataManifest) -> dict[str, np.ndarray]:
+    """All arrays, whole; DamagedData unless each has the recorded type, shape and hash."""
+    url = f"{Layout(store).dataset(manifest.key)}/{manifest.place}"
+    arrays = {}
+    for name, expected in manifest.arrays.items():
+        what = f"{manifest.name}/{manifest.variant}: array {name!r} at {url}"
+        arrays[name] = _read_array(url, name, what, _repair(store, manifest.key))
+        if (found := entry_of(arrays[name])) != expected:
+            raise DamagedData(
+                f"{what} is {found.dtype} {found.shape} with sha256 {found.sha256[:12]}…, expected {expected.dtype} "
+                f"{expected.shape} with {expected.sha256[:12]}…; {_repair(store, manifest.key)}"
+            )
+    return arrays
+
+
+def _read_array(url: str, name: str, what: str, repair: str) -> np.ndarray:
+    try:
+        with locations.explained(url):
+            store = locations.zarr_store(url, read_only=True)
+            return np.asarray(zarr.open_array(store, path=name, mode="r", zarr_format=3)[...])
+    except FileNotFoundError:
+        raise DamagedData(f"{what} is missing; {repair}") from None
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise DamagedData(f"{what} cannot be read ({error}); {repair}") from None
+
+
+def _repair(store: str, key: str) -> str:
+    return f"delete {Layout(store).dataset(key)} and prepare the data set again"

@@ -1,0 +1,16 @@
+"""The shipped samples as the arrays that a prepared data set holds, without a store."""
+
+from functools import cache
+
+import numpy as np
+
+from models.data.samples import FOLDER
+from models.dataset import PackagedFile, get_dataset
+
+
+@cache
+def sample_arrays(name: str) -> dict[str, np.ndarray]:
+    """Arrays of the sample variant by the data set's name."""
+    dataset = get_dataset(name, "sample")
+    paths = {file.name: FOLDER / file.path for file in dataset.files if isinstance(file, PackagedFile)}
+    return dataset.decode(paths)[0]
