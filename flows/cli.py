@@ -233,6 +233,27 @@ def report(
     out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
 
 
+@app.command()
+@friendly
+def compare(
+    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps; `specdyn list sweeps` shows them.")],
+    store: Store = "results",
+    file: Annotated[str | None, typer.Option("--out", help="Default: reports/comparison.png in the store.")] = None,
+) -> None:
+    """Draw the mean effective rank of several sweeps side by side, by weight decay."""
+    from flows.terminal import require_sweep
+    from storage.locations import Layout, normalise, write
+    from storage.query import open_results
+    from tasks.figures.overview import overview
+    from tasks.figures.style import to_png
+
+    found = [require_sweep(name, store) for name in sweeps]
+    figure = overview([open_results(Layout(url).cube(sweep.name)) for url, sweep in found])
+    written = normalise(file) if file else Layout(found[0][0]).report("comparison") + ".png"
+    write(written, to_png(figure))
+    out.print(f"figure       {written}", highlight=False, soft_wrap=True)
+
+
 @storage_app.command("check")
 @friendly
 def storage_check(

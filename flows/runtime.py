@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import ray
+import torch
 from annotated_types import Ge
 from ray.exceptions import RayTaskError
 
 from models.checks import require, require_known
-from tasks.environment import use_threads
+from tasks.environment import use_gpu_share, use_threads
 
 EXECUTORS = ("ray", "inline")
 LOST_WORKER_RETRIES = 3
@@ -70,7 +71,7 @@ class InlineExecutor:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         with self._lock:
-            return run_unit(function, self._threads, *args)
+            return run_unit(function, self._threads, 0.0, *args)
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
@@ -91,7 +92,7 @@ class RayExecutor:
         if resources.cpus > cpus:
             raise NotEnoughResources(f"cpus={resources.cpus} asked for each unit, the Ray cluster has {cpus} in all")
         self.slots = max(1, min(cpus // resources.cpus, int(total.get("GPU", 0) / gpus) if gpus else cpus))
-        self._threads = resources.cpus
+        self._given = (resources.cpus, gpus)
         self._unit = ray.remote(run_unit).options(
             num_cpus=resources.cpus, num_gpus=gpus, max_retries=LOST_WORKER_RETRIES
         )
@@ -109,7 +110,7 @@ class RayExecutor:
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * self.slots:
-                    running.append(self._unit.remote(function, self._threads, *waiting.pop()))
+                    running.append(self._unit.remote(function, *self._given, *waiting.pop()))
                 finished, running = ray.wait(running)
                 for reference in finished:
                     done(_result(reference))
@@ -118,7 +119,7 @@ class RayExecutor:
                 ray.cancel(reference, force=True)
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self._unit.remote(function, self._threads, *args)
+        return self._unit.remote(function, *self._given, *args)
 
 
 def _result(reference: Any) -> Any:
@@ -142,10 +143,17 @@ def _gpus_of_a_unit(resources: Resources, available: float) -> float:
     )
 
 
-def run_unit(function: Callable[..., Any], threads: int, *args: Any) -> Any:
-    """Call a function with that many threads; what every worker runs."""
+def run_unit(function: Callable[..., Any], threads: int, gpus: float, *args: Any) -> Any:
+    """Call a function with that many threads and that share of a GPU's memory; what every worker runs."""
     use_threads(threads)
-    return function(*args)
+    use_gpu_share(gpus)
+    try:
+        return function(*args)
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughResources(
+            f"gpus={gpus:g} of each unit: its share of the memory is too small ({str(error).splitlines()[0]}); "
+            "ask for a larger share, or for smaller batches"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -22,6 +22,12 @@ def use_threads(count: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def use_gpu_share(share: float) -> None:
+    """Bound this process to its share of a GPU's memory, so that it fails itself before it starves a neighbour."""
+    if share > 0 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
+
+
 def versions() -> dict[str, str]:
     """Versions that a number may depend on."""
     return dict(_versions())

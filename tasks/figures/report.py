@@ -13,7 +13,7 @@ from tasks.figures.page import Shown, page
 from tasks.figures.performance import performance, pruned_losses
 from tasks.figures.ranks import effective_ranks
 from tasks.figures.spectra import singular_values
-from tasks.figures.style import INK, to_png
+from tasks.figures.style import to_png
 from tasks.figures.sweep_axis import Level, axis_title, has, levels_of, seeds_text
 
 BAND = (
@@ -148,8 +148,10 @@ def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> 
 
 def _noted(figure: Figure, note: str) -> Figure:
     """The figure with a line below it that says what the runs were trained on."""
-    if note:
-        figure.supxlabel(note, fontsize=9, color=INK, x=0.99, ha="right")
+    if note and figure.legends:
+        figure.legends[0].set_title(note)
+    elif note:
+        figure.supxlabel(note, fontsize=10.5)
     return figure
 
 

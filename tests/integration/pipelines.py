@@ -19,7 +19,7 @@ def command(*arguments: str, driver: bool = False) -> list[str]:
 
 
 def call(
-    *arguments: str, env: Mapping[str, str] | None = None, driver: bool = False
+    *arguments: str, env: Mapping[str, str] | None = None, driver: bool = False, seconds: int = 240
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end from the repository."""
     return subprocess.run(
@@ -28,7 +28,7 @@ def call(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=seconds,
         check=False,
     )
 

@@ -6,7 +6,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from tasks.environment import pick_device, use_threads, versions
+from tasks.environment import pick_device, use_gpu_share, use_threads, versions
 
 
 @pytest.fixture
@@ -45,3 +45,14 @@ def test_versions_name_everything_that_a_number_depends_on() -> None:
     found = versions()
     assert set(found) == {"python", "torch", "numpy", "zarr", "xarray", "safetensors"}
     assert found["numpy"] == metadata.version("numpy")
+
+
+@pytest.mark.parametrize(("share", "there", "bound"), [(0.25, True, [0.25]), (2.0, True, [1.0]), (0.25, False, [])])
+def test_a_process_is_bound_to_its_share_of_the_gpu(
+    share: float, there: bool, bound: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", set_to.append)
+    use_gpu_share(share)
+    assert set_to == bound

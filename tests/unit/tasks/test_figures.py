@@ -19,6 +19,7 @@ from tasks.figures.heatmaps import (
     alignment_chance,
     alignment_scores,
 )
+from tasks.figures.overview import overview
 from tasks.figures.performance import performance, pruned_losses
 from tasks.figures.ranks import effective_ranks
 from tasks.figures.report import FIGURES, ReportFigure
@@ -358,3 +359,23 @@ def test_a_png_is_narrow_and_the_same_each_time() -> None:
     one, other = (to_png(agreement(cube())) for _ in range(2))
     assert one == other
     assert int.from_bytes(one[16:20], "big") <= 1800
+
+
+def test_the_overview_has_a_panel_for_each_sweep_with_the_mean_over_layers() -> None:
+    trees = [cube() for _ in range(4)]
+    for number, tree in enumerate(trees):
+        tree.attrs["title"], tree.attrs["data"] = f"sweep {number}", "two photos (sample data)"
+    figure = overview(trees)
+    assert len(figure.axes) == 4
+    assert figure.axes[3].get_title("left") == "sweep 3 on two photos (sample data)"
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "optimizer steps", "optimizer steps", "optimizer steps"]
+    ranks = trees[0]["layers"]["effective_rank"]
+    lines = figure.axes[0].get_lines()
+    assert len(lines) == len(set(ranks["weight_decay"].values))
+    first = ranks.isel(run=np.flatnonzero(ranks["weight_decay"].values == ranks["weight_decay"].values.min()))
+    np.testing.assert_allclose(lines[0].get_ydata(), first.mean(["run", "layer"]).values, rtol=1e-6)
+
+
+def test_the_overview_of_a_sweep_without_effective_ranks_is_refused() -> None:
+    with pytest.raises(ValueError, match="sweep: no effective ranks"):
+        overview([xr.DataTree.from_dict({"/layers": xr.Dataset()})])
