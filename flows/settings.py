@@ -17,7 +17,7 @@ KINDS: dict[type, str] = {bool: "true or false", int: "an integer", float: "a nu
 def settings_of(spec: RunSpec) -> dict[str, tuple[str, Any]]:
     """Name -> where the setting lies (`net`, `data`, or empty for the spec itself) and its declared type."""
     own = {field.name: ("", field.type) for field in dataclasses.fields(spec)}
-    for name in ("experiment", *PARTS):
+    for name in ("experiment", "start", *PARTS):
         own.pop(name)
     parts = {field.name: (part, field.type) for part in PARTS for field in dataclasses.fields(getattr(spec, part))}
     return {**parts, **own}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.checks import require, require_declared_types, require_known
+from models.start import Perturbation, StartFrom, Ticket
 
 OPTIMIZERS = ("adamw", "muon", "sam", "sgd")
 SCHEDULES = ("constant", "cosine", "cosine-to-zero", "milestones", "step", "warmup", "warmup-cosine")
@@ -93,6 +94,9 @@ class RunSpec:
     deterministic: bool = True
     """Only kernels that give the same bits again; on a GPU a network is refused where one has none, as CTC."""
 
+    start: StartFrom | None = None
+    """Where the run begins, if not at new weights: then steps are counted from the trunk's first."""
+
     def __post_init__(self) -> None:
         require_declared_types(self)
         self._hold_optional_types()
@@ -139,8 +143,15 @@ class RunSpec:
         if self.nesterov:
             momentum = self.optimizer in ("sgd", "sam") and self.momentum > 0
             require(momentum, "nesterov", True, "sgd or sam with a momentum above 0")
+        start = self.start
+        require(start is None or start.step < self.steps, "start", start, f"a step below steps={self.steps}")
         sharp = self.optimizer == "sam" and self.precision == "float16"
         require(not sharp, "precision", self.precision, "float32 or bfloat16 for optimizer='sam'")
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of the data and of noise in the loss: the run's own, or its branch's."""
+        return self.seed if self.start is None else self.start.order
 
     @property
     def run_id(self) -> str:
@@ -167,7 +178,7 @@ def to_json(spec: RunSpec) -> str:
 
 def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
     """The spec that `to_json` wrote; `kinds` maps the type names of net and data to their classes."""
-    known = {"RunSpec": RunSpec, **kinds}
+    known = {kind.__name__: kind for kind in (RunSpec, StartFrom, Perturbation, Ticket)} | dict(kinds)
 
     def build(plain: Any) -> Any:
         if isinstance(plain, list):
@@ -191,8 +202,17 @@ def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
     for part in (spec, spec.data, spec.net):
         for field in dataclasses.fields(part):
             value = getattr(part, field.name)
-            if not dataclasses.is_dataclass(value):
+            if field.name != "start" and not dataclasses.is_dataclass(value):
                 flat[field.name] = _declared(field, value)
+    return {**flat, **_of_start(spec.start)} if spec.start else flat
+
+
+def _of_start(start: StartFrom) -> dict[str, int | float | str | bool]:
+    """What tells branches of one trunk apart."""
+    flat: dict[str, int | float | str | bool] = {"trunk": start.run_id, "split_step": start.step, "order": start.order}
+    for change in (start.perturbation, start.ticket):
+        if change is not None:
+            flat |= {field.name: getattr(change, field.name) for field in dataclasses.fields(change)}
     return flat
 
 

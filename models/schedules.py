@@ -63,9 +63,11 @@ def _cosine(t: int, warmup: int, period: int) -> float:
 def checkpoint_steps(spec: RunSpec, steps_per_epoch: int) -> tuple[int, ...]:
     """Steps at which weights are kept: 0, early ones inside the first epoch, every n-th, the last.
 
-    The `early_checkpoints` E lie at q, 2q, ..., Eq with q = steps_per_epoch // (E + 1), and vanish for q = 0.
+    The `early_checkpoints` E lie at q, 2q, ..., Eq with q = steps_per_epoch // (E + 1), and vanish for q = 0. A branch
+    has the step that it starts from and those after it.
     """
     q = steps_per_epoch // (spec.early_checkpoints + 1)
     early = {q * i for i in range(1, spec.early_checkpoints + 1) if 0 < q * i < steps_per_epoch}
     regular = range(0, spec.steps + 1, spec.checkpoint_every)
-    return tuple(sorted(step for step in {*early, *regular, spec.steps} if step <= spec.steps))
+    first = 0 if spec.start is None else spec.start.step
+    return tuple(sorted(step for step in {first, *early, *regular, spec.steps} if first <= step <= spec.steps))

@@ -14,6 +14,9 @@ from storage import locations
 from storage.locations import Layout
 from storage.schema import SCHEMA_VERSION
 
+KEPT = "kept="
+"""How names of states begin that are not replaced by newer ones."""
+
 
 class DamagedCheckpoint(Exception):
     """An object is missing, truncated or altered: says which run, which step and what to do."""
@@ -125,6 +128,30 @@ def read_state(store: str, experiment: str, run_id: str) -> tuple[dict[str, Tens
         if name.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"):
             return unpack(data)
     return None
+
+
+def keep_state(
+    store: str, experiment: str, run_id: str, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]
+) -> None:
+    """Put the training state of a step where it stays, for branches that begin there."""
+    data = pack(tensors, body)
+    name = f"{KEPT}{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+    locations.write(f"{Layout(store).states(experiment, run_id)}/{name}", data)
+
+
+def kept_states(store: str, experiment: str, run_id: str) -> dict[int, str]:
+    """Steps at which branches can begin, with the URL of the state; one listing."""
+    folder = Layout(store).states(experiment, run_id)
+    names = [name for name in locations.names(folder) if name.startswith(KEPT)]
+    return {int(name.removeprefix(KEPT).partition("-")[0]): f"{folder}/{name}" for name in sorted(names)}
+
+
+def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A state that `kept_states` lists; DamagedCheckpoint where it does not verify."""
+    data = locations.read(url)
+    if not url.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"):
+        raise DamagedCheckpoint(f"{url} is altered; delete it, and have the trunk trained to that step again")
+    return unpack(data)
 
 
 def forget_state(store: str, experiment: str, run_id: str) -> None:

@@ -71,6 +71,10 @@ class Layout:
         """The object whose existence means that training ended."""
         return f"{self.run_folder(experiment, run_id)}/manifest.json"
 
+    def mask(self, mask_id: str) -> str:
+        """The bits of a mask, named by its content."""
+        return f"{self.store}/masks/{mask_id}.safetensors"
+
     def run_store(self, experiment: str, run_id: str) -> str:
         """The Zarr of a run's results."""
         return f"{self.store}/runs/{experiment}/{run_id}.zarr"

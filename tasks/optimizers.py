@@ -103,6 +103,12 @@ class Updater:
         self._scaler = torch.amp.GradScaler(device, enabled=spec.precision == "float16")
         self._held = list(matrices(net).values()) if spec.norm_control == "initial" else []
         self._norms = _norms(self._held)
+        self._dropped: list[tuple[nn.Parameter, Tensor]] = []
+
+    def hold(self, mask: Mapping[str, Tensor]) -> None:
+        """Set the weights that a mask drops to zero after every update; True is kept, by the parameter's name."""
+        found = {name: self._net.get_parameter(name) for name in mask}
+        self._dropped = [(p, ~mask[name].to(p.device)) for name, p in found.items()]
 
     def __call__(self, step: int, rate: float, losses: Losses, batches: int = 1) -> Tensor:
         """Make the update that follows `step` finished ones; gives the mean loss of its batches before it."""
@@ -122,6 +128,9 @@ class Updater:
             with torch.no_grad():
                 for w, norm, now in zip(self._held, self._norms, _norms(self._held), strict=True):
                     w.mul_(torch.where(now > 0, norm / now, 0.0))
+        with torch.no_grad():
+            for w, dropped in self._dropped:
+                w.masked_fill_(dropped, 0.0)
         return loss
 
     def _add(self, losses: Losses, batches: int) -> Tensor:

@@ -3,9 +3,8 @@
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from storage.checkpoints import (
     Entry,
     Manifest,
     forget_state,
+    keep_state,
     read_checkpoint,
     read_manifest,
     read_state,
@@ -26,10 +26,12 @@ from storage.checkpoints import (
     write_state,
 )
 from storage.writer import BackgroundWriter
+from tasks.branches import begin_branch, mask_of
 from tasks.environment import pick_device, versions
 from tasks.examples import load_examples
 from tasks.numerics import autocast, compiled, numerics
 from tasks.optimizers import Updater
+from tasks.state import load_state, noise_seed, pack_state
 
 
 class Diverged(Exception):
@@ -59,7 +61,7 @@ class Batches:
     """
 
     def __init__(self, spec: RunSpec, examples: Examples) -> None:
-        self._seed, self._size, self._examples = spec.seed, spec.batch_size, examples
+        self._seed, self._size, self._examples = spec.order_seed, spec.batch_size, examples
         count = len(examples.targets)
         self._per_epoch = steps_per_epoch(spec, count) * batches_per_step(spec, count)
         self._epoch, self._order = -1, torch.empty(0)
@@ -107,8 +109,10 @@ class Loop:
             yield loss
 
 
-def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Manifest:
+def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.device | None = None) -> Manifest:
     """Train a run to its end, from its newest state if there is one; gives the manifest written last.
+
+    A branch begins at its trunk's checkpoint. At the steps `keep` the state stays, so that branches can begin there.
 
     Weights and buffers are kept at every step of the schedule, optimizer and generator state for the newest.
     A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints.
@@ -123,9 +127,11 @@ def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Mani
     with numerics(spec, device):
         net = compiled(spec, experiment.net(spec).to(device).train())
         loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
-        torch.manual_seed(_noise_seed(spec))
-        progress = _resume(spec, store, loop) or Progress()
-        reason = _train_recorded(spec, store, loop, progress)
+        torch.manual_seed(noise_seed(spec))
+        if mask := mask_of(spec, store):
+            loop.updater.hold(mask)
+        progress = _resume(spec, store, loop) or _begin(spec, store, loop)
+        reason = _train_recorded(spec, store, loop, progress, keep)
     manifest = Manifest(
         experiment=spec.experiment,
         run_id=spec.run_id,
@@ -142,16 +148,18 @@ def train(spec: RunSpec, store: str, device: torch.device | None = None) -> Mani
     return manifest
 
 
-def _noise_seed(spec: RunSpec) -> int:
-    """Seed of what losses draw at random: another one than that of the initial weights."""
-    digest = hashlib.sha256(f"{spec.seed}/noise".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+def _begin(spec: RunSpec, store: str, loop: Loop) -> Progress:
+    """Where a run begins that has no state yet: at new weights, or where its trunk was."""
+    if spec.start is None:
+        return Progress()
+    begin_branch(spec, store, loop.net, loop.updater)
+    return Progress(step=spec.start.step)
 
 
-def _train_recorded(spec: RunSpec, store: str, loop: Loop, progress: Progress) -> str:
+def _train_recorded(spec: RunSpec, store: str, loop: Loop, progress: Progress, keep: Sequence[int]) -> str:
     """Train to the end, recording on the way; gives the reason why it could not, or an empty text."""
     with BackgroundWriter() as writer:
-        recorder = Recorder(spec, store, loop, writer, progress)
+        recorder = Recorder(spec, store, loop, writer, progress, keep)
         try:
             _train_through(spec, loop, recorder)
         except Diverged as error:
@@ -163,7 +171,7 @@ def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
     """From checkpoint to checkpoint; Diverged where the loss stops being finite between two of them."""
     here = recorder.progress.step
     if not recorder.progress.entries:
-        recorder.record(0)
+        recorder.record(here)
     for stop in (step for step in checkpoint_steps(spec, loop.per_epoch) if step > here):
         loss = loop.run(here, stop)
         if not bool(torch.isfinite(loss)) or not _finite(loop.net):
@@ -182,8 +190,16 @@ def _finite(net: nn.Module) -> bool:
 class Recorder:
     """Copies weights and state off the device and hands them to the background writer."""
 
-    def __init__(self, spec: RunSpec, store: str, loop: Loop, writer: BackgroundWriter, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(
+        self,
+        spec: RunSpec,
+        store: str,
+        loop: Loop,
+        writer: BackgroundWriter,
+        progress: Progress,
+        keep: Sequence[int] = (),
+    ) -> None:
+        self.progress, self._keep = progress, keep
         self._spec, self._store, self._loop, self._writer = spec, store, loop, writer
         self._since = time.monotonic()
 
@@ -201,27 +217,10 @@ class Recorder:
             self.progress.entries += (write_checkpoint(*where, weights),)
             entries = [[e.step, e.bytes, e.sha256, e.header_bytes] for e in self.progress.entries]
             write_state(*where, state, {"step": step, "seconds": seconds, "entries": entries, **body})
+            if step in self._keep:
+                keep_state(*where, state, body)
 
         self._writer.submit(write)
-
-
-def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State of the updates and of torch's generators as named tensors and JSON, copied off the device."""
-    state, body = updater.state()
-    tensors = {f"optimizer/{name}": tensor for name, tensor in state.items()}
-    tensors["generator/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["generator/cuda"] = torch.cuda.get_rng_state()
-    return tensors, body
-
-
-def load_state(updater: Updater, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
-    """Put back what `pack_state` took."""
-    state = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
-    updater.load(state, body)
-    torch.set_rng_state(tensors["generator/cpu"])
-    if "generator/cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["generator/cuda"])
 
 
 def _resume(spec: RunSpec, store: str, loop: Loop) -> Progress | None:

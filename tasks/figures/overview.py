@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from tasks.figures.style import name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import axis_title, draw, has, levels_of
+from tasks.figures.sweep_axis import axis_title, draw, has, levels_of, variable
 
 COLUMNS = 3
 WIDEST = 52
@@ -28,7 +28,7 @@ def overview(trees: Sequence[xr.DataTree], axis: str = "weight_decay") -> Figure
         title = str(tree.attrs.get("title", "sweep"))
         if not has(tree, "layers", "effective_rank"):
             raise ValueError(f"{title}: no effective ranks; analyse it with effective_rank")
-        ranks = tree["layers"]["effective_rank"].load().mean("layer")
+        ranks = variable(tree, "layers", "effective_rank").load().mean("layer")
         for level in levels_of(tree, axis):
             draw(axes, ranks.isel(run=list(level.runs)), level.color, label=f"{level.label}, {level.n}")
         axes.set_title(textwrap.fill(" on ".join(part for part in (title, tree.attrs.get("data")) if part), WIDEST))

@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of files of `torch.save`, as any training script leaves them."""
     store, folder = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("theirs") / "run-a"
     folder.mkdir()
-    manifest = train(SPEC, str(store), torch.device("cpu"))
+    manifest = train(SPEC, str(store), device=torch.device("cpu"))
     for entry in manifest.checkpoints:
         weights = read_checkpoint(str(store), SPEC.experiment, SPEC.run_id, entry)
         torch.save({"epoch": 1, "model_state_dict": weights}, folder / f"checkpoint-{entry.step}.pt")

@@ -1,5 +1,6 @@
 """The sample sweep of every experiment by the command: through Prefect and Ray to S3, and back into xarray."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 import xarray as xr
 from pipelines import call
 
+from models.dataset import get_dataset
 from models.experiment import experiment_names, get_experiment
+from models.run_spec import RunSpec
+from storage.checkpoints import read_checkpoint
 from storage.locations import Layout
+from tasks.datasets import require_data
+from tasks.environment import pick_device
+from tasks.evaluation import Evaluator
+from tasks.examples import load_examples
+from tasks.training import train
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -19,15 +28,24 @@ LEARNT = {
     "modular_addition": ("err", "val", 0.05),
     "speech_recognition": ("cer", "train", 0.30),
 }
-"""What the sample preset brings every seed below at some step: a metric, its split, the bound.
+"""What the sample preset brings every seed below: a metric, its split, the bound.
 
 Untrained networks are at 0.89, 1.7, 6.2, 0.98 and 0.9 or more. The one utterance that speech recognition validates on
 is out of reach of the four that it trains on.
 """
 PUBLISHED = "spectrum,effective_rank,agreement,alignment,performance,pruning"
 """The paper's analyses; all others run on the smoke presets."""
-WITH = {name: [] for name in experiment_names()} | {"modular_addition": ["--set", "steps=1000"]}
-"""Modular addition groks before step 1,000 at its largest weight decay, at which its seeds are tried."""
+STEPS = {"modular_addition": 1000}
+"""Where fewer steps than the preset's do: modular addition groks before, at its largest weight decay."""
+PATIENCE = 10
+"""Checkpoints at the end of a run of which one meets the bound: after grokking errors rise again at times."""
+
+
+def at_which_it_learns(name: str) -> RunSpec:
+    """The sample preset at the weight decay at which it learns."""
+    preset = get_experiment(name).preset(get_experiment(name).usual)
+    decay = (max if name == "modular_addition" else min)(preset.weight_decays)
+    return dataclasses.replace(preset.spec, weight_decay=decay, steps=STEPS.get(name, preset.spec.steps))
 
 
 def test_every_experiment_has_a_bound() -> None:
@@ -35,26 +53,34 @@ def test_every_experiment_has_a_bound() -> None:
 
 
 @pytest.mark.parametrize("name", experiment_names())
-def test_the_sample_sweep_learns_at_three_seeds_and_ranks_fall_with_weight_decay(
-    name: str, s3_store: str, tmp_path: Path
-) -> None:
-    least, *_, most = sorted(get_experiment(name).preset(get_experiment(name).usual).weight_decays)
-    seeds_at, other = (most, least) if name == "modular_addition" else (least, most)
-    for decay, seeds in ((seeds_at, "0,1,2"), (other, "0")):
-        grid = ["-w", str(decay), "-s", seeds, "-n", "sample", "--store", s3_store, "--analyses", PUBLISHED]
-        ran = call("run", name, *grid, *WITH[name], env={"PREFECT_HOME": str(tmp_path / "prefect")}, seconds=800)
-        assert ran.returncode == 0, ran.stderr
+def test_the_sample_sweep_learns_and_ranks_fall_with_weight_decay(name: str, s3_store: str, tmp_path: Path) -> None:
+    spec = at_which_it_learns(name)
+    decays = get_experiment(name).preset(get_experiment(name).usual).weight_decays
+    grid = ["-w", f"{min(decays)},{max(decays)}", "--set", f"steps={spec.steps}", "-n", "sample", "--store", s3_store]
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    ran = call("run", name, *grid, "--analyses", PUBLISHED, env=home, seconds=800)
+    assert ran.returncode == 0, ran.stderr
     tree = xr.open_datatree(Layout(s3_store).cube("sample"), engine="zarr")
-    runs = tree["layers"].to_dataset().set_xindex(["weight_decay", "seed"])
-    assert [(decay, seed) for decay, seed in zip(runs.weight_decay.values, runs.seed.values, strict=True)] == [
-        *((seeds_at, seed) for seed in range(3)),
-        (other, 0),
-    ]
     metric, split, bound = LEARNT[name]
     values = tree["metrics"][metric].sel(split=split)
-    at_seeds = values.isel(run=np.flatnonzero(values.weight_decay.values == seeds_at))
-    assert (at_seeds.isel(step=0) > bound).all()
-    assert (at_seeds.min("step") < bound).all(), at_seeds.min("step").values
+    learns = values.isel(run=np.flatnonzero(values.weight_decay.values == spec.weight_decay)[0])
+    assert learns.isel(step=0) > bound
+    assert learns.isel(step=slice(-PATIENCE, None)).min() < bound, learns.values
     ranks = tree["layers"].effective_rank.mean("layer").isel(step=-1)
-    low, high = (ranks.isel(run=np.flatnonzero(ranks.weight_decay.values == decay)) for decay in (most, least))
-    assert float(low.max()) < 0.8 * float(high.min())
+    low, high = (float(ranks[ranks.weight_decay.values == decay].item()) for decay in (max(decays), min(decays)))
+    assert low < 0.8 * high
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", experiment_names())
+def test_other_seeds_learn_too(name: str, seed: int, local_store: str) -> None:
+    spec = dataclasses.replace(at_which_it_learns(name), seed=seed)
+    experiment = get_experiment(name)
+    if needed := experiment.dataset(spec):
+        require_data(local_store, get_dataset(*needed))
+    manifest = train(spec, local_store)
+    evaluate = Evaluator(experiment, spec, experiment.net(spec), load_examples(spec, local_store), pick_device())
+    metric, split, bound = LEARNT[name]
+    last = [read_checkpoint(local_store, name, spec.run_id, entry) for entry in manifest.checkpoints[-PATIENCE:]]
+    reached = [float(evaluate(weights)[metric][("train", "val").index(split)]) for weights in last]
+    assert min(reached) < bound, reached

@@ -139,8 +139,8 @@ def test_the_spec_survives_json(experiment: Experiment, spec: RunSpec) -> None:
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_no_two_settings_share_a_name(experiment: Experiment, spec: RunSpec) -> None:
     fields = [len(dataclasses.fields(part)) for part in (spec, spec.net, spec.data)]
-    # all fields but `net` and `data` themselves, and the architecture's name
-    assert len(hyperparameters(spec)) == sum(fields) - 2 + 1
+    # all fields but `net`, `data` and `start` themselves, and the architecture's name
+    assert len(hyperparameters(spec)) == sum(fields) - 3 + 1
     # both become coordinates of the results
     assert hyperparameters(spec).keys().isdisjoint(DIMENSIONS)
 

@@ -66,6 +66,7 @@ DEFAULTS = {
         "tf32": False,
         "compile": False,
         "deterministic": True,
+        "start": None,
     },
     Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},
     Mlp: {"width": 100, "hidden_layers": 4},
@@ -236,7 +237,10 @@ def test_a_setting_that_is_not_allowed_is_refused_by_name(settings: dict[str, ob
     ("text", "message"),
     [
         ('{"type":"Mlp"}', "expected the JSON of a RunSpec, got that of Mlp"),
-        ('{"type":"Vgg"}', "unknown type in a run spec 'Vgg': known are Mlp, ModularAddition, RunSpec, Transformer"),
+        (
+            '{"type":"Vgg"}',
+            "unknown type in a run spec 'Vgg': known are Mlp, ModularAddition, Perturbation, RunSpec, StartFrom, Ticket, ",
+        ),
         (json.dumps({**json.loads(CANONICAL), "weight_decay": -1}), "weight_decay=-1"),
     ],
 )

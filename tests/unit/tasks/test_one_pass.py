@@ -56,7 +56,7 @@ class Counts:
 
 def analyse(spec: RunSpec, store: str) -> Counts:
     """Train and analyse a run, counting."""
-    manifest = train(spec, store, torch.device("cpu"))
+    manifest = train(spec, store, device=torch.device("cpu"))
     where, body = Layout(store), anatomy(spec)
     target = Target(
         url=where.run_store(spec.experiment, spec.run_id),
