@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from flows.connect_command import connect
 from flows.data_command import data_app
 from flows.options import (
     Analyses,
@@ -33,6 +34,7 @@ app = typer.Typer(
 storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(storage_app, name="storage")
 app.add_typer(data_app, name="data")
+app.command()(connect)
 
 
 @app.command()

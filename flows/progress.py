@@ -48,8 +48,12 @@ class StageProgress:
 
     def analysed(self, checkpoints: int) -> None:
         """A block of that many checkpoints is analysed."""
+        self.advance("analysis", checkpoints)
+
+    def advance(self, stage: str, units: int) -> None:
+        """That many more of a stage are done."""
         with self._lock:
-            self._done["analysis"] += checkpoints
+            self._done[stage] += units
 
     def counted(self) -> Counter[str]:
         """Checkpoints done by stage."""

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
 
 from flows.planning import Block, missing_blocks
 from flows.progress import StageProgress, SweepProgress
@@ -48,6 +49,19 @@ OPTIONS: dict[str, Any] = {
     "retry_delay_seconds": 2,
     "retry_condition_fn": _worth_retrying,
 }
+
+
+def failure_of(future: PrefectFuture[Any]) -> str:
+    """Why a task did not complete; empty where it did."""
+    future.wait()  # takes the state from the task itself; until then it is asked of the server, which lags
+    state = future.state
+    if state.is_completed():
+        return ""
+    try:
+        future.result()
+    except Exception as error:  # noqa: BLE001 - any failure goes into the table
+        return f"{type(error).__name__}: {error}"
+    return f"did not run: {state.name}"
 
 
 @task(name="train", task_run_name="train {label}", **OPTIONS)

@@ -104,6 +104,36 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
     out.print(f"ended after {duration(time.monotonic() - since)}")
 
 
+def run_connectivity(parameters: dict[str, Any], verbose: bool) -> bool:
+    """Run the flow, then print what it found and where everything lies; False where something failed."""
+    require_known("executor", parameters["executor"], EXECUTORS)
+    store = require_store(parameters["store"])
+    if not verbose:
+        _quieten()
+    from flows.mode_connectivity import GraphFailed, mode_connectivity
+
+    since, failure, outcome = time.monotonic(), None, {}
+    err.print(
+        f"{parameters['experiment']}: starting Prefect and the {parameters['executor']} executor", highlight=False
+    )
+    try:
+        outcome = mode_connectivity(**parameters)
+    except GraphFailed as error:
+        failure = error
+    for key in ("summary", "cube"):
+        if key in outcome:
+            out.print(outcome[key], highlight=False, soft_wrap=True)
+    for figure in outcome.get("figures", ()):
+        out.print(f"figure       {figure}", highlight=False, soft_wrap=True)
+    out.print(f"checkpoints  {store}/checkpoints", highlight=False, soft_wrap=True)
+    if "cube" in outcome:
+        out.print(f'open it      xarray.open_zarr("{outcome["cube"]}")', highlight=False, soft_wrap=True)
+    out.print(f"ended after {duration(time.monotonic() - since)}")
+    if failure:
+        err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
+    return failure is None
+
+
 def show_audit(outcome: dict[str, Any]) -> None:
     """Print what was found about the checkpoints, and what of them was not analysed."""
     for source, findings in outcome["audit"].items():

@@ -12,7 +12,7 @@ from flows.gathering import gather
 from flows.planning import Cell, Plan, make_plan, require_datasets
 from flows.progress import SweepProgress
 from flows.runtime import Executor, Resources, open_executor
-from flows.stages import analyse_run, train_run
+from flows.stages import analyse_run, failure_of, train_run
 from flows.sweep import Sweep, make_sweep
 from flows.tables import plan_markdown, plan_summary
 from storage.locations import Layout, exists
@@ -120,17 +120,7 @@ def _submit(cell: Cell, plan: Plan, executor: Executor, progress: SweepProgress)
 
 def _first_failure(futures: list[PrefectFuture[Any]]) -> str:
     """Why the first stage that did not complete did not; empty where all did."""
-    for future in futures:
-        future.wait()  # takes the state from the stage itself; until then it is asked of the server, which lags
-        state = future.state
-        if state.is_completed():
-            continue
-        try:
-            future.result()
-        except Exception as error:  # noqa: BLE001 - any failure of a cell goes into the table
-            return f"{type(error).__name__}: {error}"
-        return f"did not run: {state.name}"
-    return ""
+    return next((why for future in futures if (why := failure_of(future))), "")
 
 
 def _failure_text(failures: dict[str, str], cells: int) -> str:

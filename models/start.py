@@ -32,8 +32,8 @@ class Ticket:
     density: float
     """Share of the weights of all masked layers together that is kept."""
     mask: str = "magnitude"
-    """`random`: as many in each layer; `reinit`: the magnitude mask on new weights; `shuffled`: the magnitude mask of
-    weights permuted within each layer."""
+    """`random`: as many in each layer; `reinit`: the magnitude mask on new weights; `shuffled`: the magnitude mask and
+    its weights, permuted together within each layer."""
     mask_seed: int = 0
 
     def __post_init__(self) -> None:

@@ -104,6 +104,16 @@ def read_checkpoint(store: str, experiment: str, run_id: str, entry: Entry) -> d
     return unpack(data)[0]
 
 
+def read_finished(store: str, manifest: Manifest, step: int) -> dict[str, Tensor]:
+    """The checkpoint of a finished run at a step; where it does not verify its manifest says so from then on."""
+    entry = next(entry for entry in manifest.checkpoints if entry.step == step)
+    try:
+        return read_checkpoint(store, manifest.experiment, manifest.run_id, entry)
+    except DamagedCheckpoint as error:
+        mark_damaged(store, manifest, str(error))
+        raise
+
+
 def write_state(
     store: str, experiment: str, run_id: str, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]
 ) -> None:

@@ -75,6 +75,14 @@ class Layout:
         """The bits of a mask, named by its content."""
         return f"{self.store}/masks/{mask_id}.safetensors"
 
+    def connections(self, experiment: str) -> str:
+        """Folder of what was measured between runs."""
+        return f"{self.store}/connections/{experiment}"
+
+    def connectivity(self, name: str) -> str:
+        """The cube of the pairs of a graph of runs."""
+        return f"{self.sweeps()}/{name}-connectivity.zarr"
+
     def run_store(self, experiment: str, run_id: str) -> str:
         """The Zarr of a run's results."""
         return f"{self.store}/runs/{experiment}/{run_id}.zarr"

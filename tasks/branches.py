@@ -10,7 +10,7 @@ from models.matrices import Matrix
 from models.run_spec import RunSpec
 from models.start import StartFrom
 from storage import locations
-from storage.checkpoints import Entry, Manifest, kept_states, pack, read_checkpoint, read_kept_state, read_manifest
+from storage.checkpoints import Manifest, kept_states, pack, read_finished, read_kept_state, read_manifest
 from storage.locations import Layout
 from tasks import masks
 from tasks.anatomy import anatomy
@@ -51,7 +51,7 @@ def begin_branch(spec: RunSpec, store: str, net: nn.Module, updater: Updater) ->
     """Put the trunk's weights and state into network and updater, then the perturbation or the mask."""
     start, trunk = spec.start, require_trunk(spec, store)
     assert start is not None
-    weights = read_checkpoint(store, spec.experiment, start.run_id, _entry(trunk, start.step))
+    weights = read_finished(store, trunk, start.step)
     state, body = read_kept_state(kept_states(store, spec.experiment, start.run_id)[start.step])
     net.load_state_dict(changed(spec, weights, mask_of(spec, store)))
     load_state(updater, state, body)
@@ -77,6 +77,8 @@ def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> d
     kept = {name: weights[name] for name in mask}
     if start.ticket.mask == "reinit":
         kept = masks.redrawn(kept, start.ticket.mask_seed)
+    if start.ticket.mask == "shuffled":
+        kept = masks.shuffled(kept, start.ticket.mask_seed)
     return {**weights, **masks.apply(kept, mask)}
 
 
@@ -93,7 +95,7 @@ def mask_of(spec: RunSpec, store: str) -> masks.Mask:
     if trunk is None or trunk.status != "complete":
         require_trunk(spec, store)
     assert trunk is not None
-    final = read_checkpoint(store, spec.experiment, spec.start.run_id, trunk.checkpoints[-1])
+    final = read_finished(store, trunk, trunk.steps[-1])
     return make_mask({layer.parameter: final[layer.parameter] for layer in maskable(spec)}, spec.start)
 
 
@@ -113,7 +115,3 @@ def store_mask(store: str, mask: masks.Mask) -> str:
     shapes = {parameter: list(kept.shape) for parameter, kept in mask.items()}
     locations.write(Layout(store).mask(name), pack(masks.pack(mask), {"shapes": shapes}))
     return name
-
-
-def _entry(manifest: Manifest, step: int) -> Entry:
-    return next(entry for entry in manifest.checkpoints if entry.step == step)

@@ -47,8 +47,13 @@ class _Data:
 
 def schedule(spec: RunSpec, store: str) -> tuple[int, ...]:
     """Steps at which the run will keep its weights; NotPrepared where its data set is not in the store."""
+    return checkpoint_steps(spec, steps_of_an_epoch(spec, store))
+
+
+def steps_of_an_epoch(spec: RunSpec, store: str) -> int:
+    """Updates in one epoch; NotPrepared where the data set is not in the store."""
     examples = _train_examples(_Data(experiment=spec.experiment, data=spec.data, store=store, spec=spec))
-    return checkpoint_steps(spec, steps_per_epoch(spec, examples))
+    return steps_per_epoch(spec, examples)
 
 
 @functools.lru_cache(maxsize=256)

@@ -48,7 +48,7 @@ def random_like(mask: Mapping[str, Tensor], seed: int) -> Mask:
 def shuffled(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """The weights permuted within each layer: their magnitude mask is the control for what a mask owes to structure.
 
-    Mask and kept energy of each layer are those of the real weights, only the places are random. The entries of a
+    Density and kept energy of each layer are those of the real weights, only the places are random. The entries of a
     mask alone, permuted, would be `random_like` again.
     """
     return {name: w.flatten()[_order("shuffled", seed, name, w)].view(w.shape) for name, w in weights.items()}

@@ -34,9 +34,8 @@ def perturbed(m_MN: Tensor, size: float, noise_MN: Tensor, keep_norm: bool = Tru
     size and on noise of another shape, of norm zero, or that cancels the matrix; NotFinite on NaN or infinity in it.
     """
     require(0 <= size < math.inf, "size", size, "a finite number of 0 or more")
-    require(
-        noise_MN.shape == m_MN.shape, f"shape of the noise for {what}", tuple(noise_MN.shape), f"{tuple(m_MN.shape)}"
-    )
+    shape, given = tuple(m_MN.shape), tuple(noise_MN.shape)
+    require(given == shape, f"shape of the noise for {what}", given, f"{shape}")
     require_finite(m_MN, what)
     if size == 0:
         return m_MN.clone()

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -155,9 +156,10 @@ def memory(field: str) -> int:
 
 def in_process(name: str, way: str) -> dict[str, float] | None:
     """The measurement in a process of its own; None where it could not be made."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.spectra", name, way], capture_output=True, text=True, check=False
-    )
+    # numpy's threads, which WeightWatcher computes with, are set by these alone; idle ones would count as CPU time.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    command = [sys.executable, "-m", "tests.benchmarks.spectra", name, way]
+    done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, check=False)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 

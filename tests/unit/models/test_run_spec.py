@@ -239,7 +239,7 @@ def test_a_setting_that_is_not_allowed_is_refused_by_name(settings: dict[str, ob
         ('{"type":"Mlp"}', "expected the JSON of a RunSpec, got that of Mlp"),
         (
             '{"type":"Vgg"}',
-            "unknown type in a run spec 'Vgg': known are Mlp, ModularAddition, Perturbation, RunSpec, StartFrom, Ticket, ",
+            "unknown type in a run spec 'Vgg': known are Mlp, ModularAddition, Perturbation, RunSpec, StartFrom, ",
         ),
         (json.dumps({**json.loads(CANONICAL), "weight_decay": -1}), "weight_decay=-1"),
     ],

@@ -113,7 +113,7 @@ def test_going_further_never_takes_a_removed_weight_back() -> None:
     assert further(mask, weights, 0.66)["a"].tolist() == [[False, False, True, False, False, True]]
 
 
-@pytest.mark.parametrize("density", [0.5, 0.4997, 1, 0, -1, math.nan])
+@pytest.mark.parametrize("density", [1599 / 3200, 0.4997, 0.5, 1, 0, -1, math.nan])
 def test_going_further_asks_for_a_smaller_density(density: float) -> None:
     mask = magnitude(distinct(), 0.5)  # keeps 1599
     with pytest.raises(ValueError, match=f"expected a number above 0, below the mask's own {1599 / 3200}"):

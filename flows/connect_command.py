@@ -1,0 +1,81 @@
+"""`specdyn connect`: trunks, branches, and the straight lines between their ends."""
+
+from typing import Annotated
+
+import typer
+
+from flows.options import Experiment, Preset, Settings, Store, friendly, numbers, words
+
+
+@friendly
+def connect(
+    experiment: Experiment,
+    preset: Preset = None,
+    seeds: Annotated[str, typer.Option("--seeds", "-s", help="Seeds of the trunks.")] = "0,1,2",
+    splits: Annotated[
+        str | None,
+        typer.Option(help="Steps to branch at. Default: five, half of them in the first epoch.", show_default=False),
+    ] = None,
+    split_count: Annotated[int, typer.Option(help="How many steps to branch at where none are given.")] = 5,
+    orders: Annotated[
+        str | None, typer.Option(help="Seeds of the branches' data orders. Default: three.", show_default=False)
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Sizes of a perturbation at the last split, e.g. `0,0.25,1`.", show_default=False),
+    ] = None,
+    directions: Annotated[str, typer.Option(help="Of perturbations: `random`, `top`, `bottom`.")] = "random",
+    setting: Settings = None,
+    across: Annotated[bool, typer.Option(help="Connect branches of different trunks too.")] = True,
+    layerwise: Annotated[bool, typer.Option(help="Interpolate each layer alone too.")] = False,
+    retrain: Annotated[
+        bool, typer.Option(help="Train a finished trunk again to splits at which it did not keep its state.")
+    ] = True,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Default: experiment-preset.", show_default=False)
+    ] = None,
+    store: Store = "results",
+    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
+    ] = None,
+    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each training or pair.")] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+) -> None:
+    """Branch trunks at several steps, train the branches in orders of their own, connect their ends.
+
+    Measures loss and error along the line between two ends, whole and with half of the singular values, its barrier,
+    the agreement of the ends' singular vectors, and the same after the hidden units have been matched.
+
+    Example: `specdyn connect modular_addition --set weight_decay=1 --split-count 5`
+    """
+    from flows.runtime import Resources
+    from flows.settings import read_settings
+    from flows.terminal import run_connectivity
+    from models.experiment import get_experiment
+
+    chosen = get_experiment(experiment)
+    preset = preset or chosen.usual
+    parameters = {
+        "experiment": experiment,
+        "preset": preset,
+        "seeds": numbers(seeds, int, "seeds"),
+        "splits": numbers(splits, int, "splits"),
+        "split_count": split_count,
+        "orders": numbers(orders, int, "orders"),
+        "sizes": numbers(sizes, float, "sizes"),
+        "directions": words(directions),
+        "settings": read_settings(chosen.preset(preset).spec, setting or []),
+        "across": across,
+        "layerwise": layerwise,
+        "retrain": retrain,
+        "name": name,
+        "store": store,
+        "executor": executor,
+        "ray_address": ray_address,
+        "resources": Resources(cpus=cpus),
+        "dry_run": plan,
+    }
+    if not run_connectivity(parameters, verbose):
+        raise typer.Exit(1)

@@ -1,0 +1,176 @@
+"""The graph of an intervention: trunks, the branches that begin at them, and the pairs that are connected."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from flows.settings import with_settings
+from models.checks import require
+from models.experiment import get_experiment
+from models.run_spec import RunSpec
+from models.schedules import checkpoint_steps
+from models.start import Perturbation, StartFrom
+from storage.checkpoints import kept_states, read_manifest
+from storage.locations import exists
+from storage.pairs import pair_url
+from tasks.connectivity import Pair
+from tasks.estimate import steps_of_an_epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """What an intervention needs, whether it is there or not."""
+
+    name: str
+    experiment: str
+    trunks: tuple[RunSpec, ...]
+    splits: tuple[int, ...]
+    """Steps at which the trunks keep their state."""
+    branches: tuple[RunSpec, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def runs(self) -> dict[str, RunSpec]:
+        """Every run by its id."""
+        return {spec.run_id: spec for spec in (*self.trunks, *self.branches)}
+
+
+def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:
+    """The trunks: a preset with some settings, at each seed."""
+    require(len(set(seeds)) == len(seeds) > 0, "seeds", list(seeds), "one or more, each once")
+    spec = with_settings(get_experiment(experiment).preset(preset).spec, settings)
+    return tuple(replace(spec, seed=seed) for seed in seeds)
+
+
+def split_steps(spec: RunSpec, store: str, splits: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Steps to branch at: those given, or `count` of the trunk's checkpoints but the last.
+
+    Without steps given half of them lie within the first epoch, its first step included, as far as there are
+    checkpoints; the others are evenly spaced. ValueError names a step without a checkpoint.
+    """
+    per_epoch = steps_of_an_epoch(spec, store)
+    there = checkpoint_steps(spec, per_epoch)[:-1]
+    if splits is None:
+        early = [step for step in there if step <= per_epoch]
+        late = [step for step in there if step > per_epoch]
+        first = _spaced(early, max(count - count // 2, count - len(late)))
+        return tuple(sorted({*first, *_spaced(late, count - len(first))}))
+    for step in splits:
+        listed = f"checkpoints of the trunk before its last: {', '.join(map(str, there))}"
+        require(step in there, "splits", step, listed)
+    require(len(set(splits)) == len(splits) > 0, "splits", list(splits), "one or more steps, each once")
+    return tuple(sorted(splits))
+
+
+def _spaced(steps: Sequence[int], count: int) -> list[int]:
+    """At most so many of the steps, with the first and the last of them."""
+    if count >= len(steps):
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def connectivity_graph(
+    name: str,
+    trunks: Sequence[RunSpec],
+    splits: Sequence[int],
+    orders: Sequence[int],
+    sizes: Sequence[float] = (),
+    directions: Sequence[str] = ("random",),
+    across: bool = True,
+    layerwise: bool = False,
+) -> Graph:
+    """Branches of every trunk at every split in every order; pairs within each, across trunks, and after noise.
+
+    Perturbed branches begin at the last split, each with noise of its own.
+    """
+    require(len(set(orders)) == len(orders) > 1, "orders", list(orders), "two or more, each once")
+    plain = {
+        (trunk, step, order): replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order))
+        for trunk, step, order in itertools.product(trunks, splits, orders)
+    }
+    pairs = [
+        Pair(a=plain[trunk, step, a], b=plain[trunk, step, b], kind="within", layerwise=layerwise)
+        for trunk, step in itertools.product(trunks, splits)
+        for a, b in itertools.combinations(orders, 2)
+    ]
+    if across:
+        pairs += [
+            Pair(a=plain[one, step, order], b=plain[other, step, order], kind="across", layerwise=layerwise)
+            for step, order in itertools.product(splits, orders)
+            for one, other in itertools.combinations(trunks, 2)
+        ]
+    noisy, noisy_pairs = _perturbed(trunks, splits[-1], orders, sizes, directions, layerwise)
+    return Graph(
+        name=name,
+        experiment=trunks[0].experiment,
+        trunks=tuple(trunks),
+        splits=tuple(splits),
+        branches=(*plain.values(), *noisy),
+        pairs=(*pairs, *noisy_pairs),
+    )
+
+
+def _perturbed(
+    trunks: Sequence[RunSpec],
+    step: int,
+    orders: Sequence[int],
+    sizes: Sequence[float],
+    directions: Sequence[str],
+    layerwise: bool,
+) -> tuple[list[RunSpec], list[Pair]]:
+    """Branches after noise of each size and direction, and the pairs of each group."""
+    branches, pairs = [], []
+    for trunk, size, direction in itertools.product(trunks, sizes, directions):
+        group = [
+            replace(
+                trunk,
+                start=StartFrom(
+                    run_id=trunk.run_id,
+                    step=step,
+                    order=order,
+                    perturbation=Perturbation(size=size, direction=direction, noise_seed=order),
+                ),
+            )
+            for order in orders
+        ]
+        branches += group
+        pairs += [Pair(a=a, b=b, kind="perturbed", layerwise=layerwise) for a, b in itertools.combinations(group, 2)]
+    return branches, pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What of a graph is left to do, read from the store."""
+
+    trunks: tuple[RunSpec, ...]
+    states: dict[str, tuple[int, ...]]
+    """Finished trunks by run_id, with the steps at which they did not keep their state."""
+    branches: tuple[RunSpec, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is done."""
+        return not (self.trunks or self.branches or self.pairs)
+
+
+def what_is_left(graph: Graph, store: str) -> Left:
+    """The runs and pairs that the store lacks; states count only where a branch is still to begin there."""
+    branches = tuple(spec for spec in graph.branches if not _finished(spec, store))
+    trunks = tuple(spec for spec in graph.trunks if not _finished(spec, store))
+    states = {}
+    for trunk in graph.trunks:
+        needed = _steps_needed(branches, trunk)
+        if trunk not in trunks and (missing := needed - kept_states(store, trunk.experiment, trunk.run_id).keys()):
+            states[trunk.run_id] = tuple(sorted(missing))
+    pairs = tuple(pair for pair in graph.pairs if not exists(pair_url(store, graph.experiment, pair.pair_id)))
+    return Left(trunks=trunks, states=states, branches=branches, pairs=pairs)
+
+
+def _finished(spec: RunSpec, store: str) -> bool:
+    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    return manifest is not None and manifest.status == "complete"
+
+
+def _steps_needed(branches: Iterable[RunSpec], trunk: RunSpec) -> set[int]:
+    return {spec.start.step for spec in branches if spec.start and spec.start.run_id == trunk.run_id}

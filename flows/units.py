@@ -1,0 +1,141 @@
+"""Units of a graph as Prefect tasks, stage after stage; what needs something that failed is left out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.futures import PrefectFuture, wait
+
+from flows.graph import Graph, Left
+from flows.progress import StageProgress
+from flows.runtime import Executor
+from flows.stages import OPTIONS, failure_of
+from flows.sweep import label
+from models.run_spec import RunSpec
+from tasks.connectivity import connect, data_key, measure_end
+from tasks.replay import keep_states
+from tasks.training import Diverged, train
+
+REFRESH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One training, end or pair."""
+
+    key: str
+    """What others need it by."""
+    label: str
+    needs: tuple[str, ...]
+    call: tuple[Callable[..., Any], tuple[Any, ...]]
+    """A module-level function and its arguments."""
+
+
+def name_of(spec: RunSpec) -> str:
+    """How people tell runs of a graph apart."""
+    start = spec.start
+    if start is None:
+        return label(spec)
+    noise = f" size={start.perturbation.size:g} {start.perturbation.direction}" if start.perturbation else ""
+    return f"seed={spec.seed} split={start.step} order={start.order}{noise} ({spec.run_id[:6]})"
+
+
+def train_whole(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> None:
+    """Train a run to its end and have it keep states; Diverged where its loss stopped being finite."""
+    manifest = train(spec, store, keep)
+    if manifest.status != "complete":
+        raise Diverged(manifest.reason)
+    keep_states(spec, store, keep)
+
+
+def trunk_units(graph: Graph, left: Left, store: str) -> list[Unit]:
+    """Trunks that are not trained, or did not keep all states."""
+    chosen = [spec for spec in graph.trunks if spec in left.trunks or spec.run_id in left.states]
+    return [
+        Unit(
+            key=spec.run_id, label=name_of(spec), needs=(), call=(train_whole, (spec, store, _kept(spec, graph, left)))
+        )
+        for spec in chosen
+    ]
+
+
+def _kept(trunk: RunSpec, graph: Graph, left: Left) -> tuple[int, ...]:
+    return graph.splits if trunk in left.trunks else left.states[trunk.run_id]
+
+
+def branch_units(left: Left, store: str) -> list[Unit]:
+    """Branches that are not trained."""
+    return [
+        Unit(
+            key=spec.run_id,
+            label=name_of(spec),
+            needs=(spec.start.run_id,) if spec.start else (),
+            call=(train_whole, (spec, store)),
+        )
+        for spec in left.branches
+    ]
+
+
+def end_units(left: Left, store: str) -> list[Unit]:
+    """The ends of the pairs that are left, each once for the data that it is evaluated on."""
+    ends = {_end_key(spec, pair.a, store): (spec, pair.a) for pair in left.pairs for spec in (pair.a, pair.b)}
+    return [
+        Unit(key=key, label=f"end of {name_of(spec)}", needs=(spec.run_id,), call=(measure_end, (spec, on, store)))
+        for key, (spec, on) in ends.items()
+    ]
+
+
+def pair_units(left: Left, store: str) -> list[Unit]:
+    """The pairs that are not measured."""
+    return [
+        Unit(
+            key=pair.pair_id,
+            label=f"{name_of(pair.a)} to {name_of(pair.b)}",
+            needs=tuple(_end_key(spec, pair.a, store) for spec in (pair.a, pair.b)),
+            call=(connect, (pair, store)),
+        )
+        for pair in left.pairs
+    ]
+
+
+def _end_key(spec: RunSpec, on: RunSpec, store: str) -> str:
+    return f"{spec.run_id}-{data_key(on, store)}"
+
+
+@task(name="unit", task_run_name="{stage}: {label}", **OPTIONS)
+def run_unit_task(stage: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], executor: Executor) -> str:
+    """Run one unit on the executor."""
+    function, arguments = call
+    return str(executor.run(function, *arguments))
+
+
+def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Executor) -> dict[str, str]:
+    """Run stages one after another; gives the label of each unit that failed, or was left out, with the reason."""
+    failed: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    with StageProgress(title, {stage: len(units) for stage, units in stages.items()}) as progress:
+        for stage, units in stages.items():
+            running: dict[str, PrefectFuture[Any]] = {}
+            for unit in units:
+                if missing := next((key for key in unit.needs if key in failed), None):
+                    failed[unit.key] = f"left out, as {failed[missing]}"
+                    continue
+                running[unit.key] = run_unit_task.submit(stage, unit.label, unit.call, executor)
+            _wait(stage, list(running.values()), progress)
+            labels = {unit.key: unit.label for unit in units}
+            for key, future in running.items():
+                if why := failure_of(future):
+                    failed[key] = f"{labels[key]} failed"
+                    reasons[f"{stage}: {labels[key]}"] = why
+    return reasons
+
+
+def _wait(stage: str, futures: list[PrefectFuture[Any]], progress: StageProgress) -> None:
+    """Wait for all, showing how many are done."""
+    waiting = set(futures)
+    while waiting:
+        left = set(wait(list(waiting), timeout=REFRESH_SECONDS).not_done)
+        progress.advance(stage, len(waiting) - len(left))
+        waiting = left
+        progress.refresh()

@@ -1,0 +1,232 @@
+"""What lies on the straight line between two trained networks: metrics, spectra, agreement of the ends (METHOD 4.8).
+
+Shapes: P points on the line, L layers, R the largest rank, K kept parts (all, top, bottom), S splits.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from models.experiment import get_experiment
+from models.matrices import Matrix
+from models.run_spec import RunSpec
+from storage.checkpoints import read_finished, read_manifest
+from storage.pairs import Values, end_url, pair_url, read_values, write_values
+from tasks import nulls
+from tasks.agreement import compare
+from tasks.analyses.effective_rank import effective_ranks
+from tasks.analyses.pruning import HALVES
+from tasks.anatomy import anatomy
+from tasks.decomposition import Factors, decompose
+from tasks.environment import pick_device
+from tasks.evaluation import Evaluator
+from tasks.examples import load_examples
+from tasks.masking import keep_in_all
+from tasks.matching import groups, match, permute
+from tasks.paths import ALPHAS, blend, blend_layer, distance
+
+KEPT = ("all", *HALVES)
+VERSION = 1
+"""To be raised when stored values mean something else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two finished runs of one network whose last checkpoints are connected."""
+
+    a: RunSpec
+    b: RunSpec
+    kind: str
+    """`within` a trunk, `across` trunks, or `perturbed`."""
+    layerwise: bool = False
+    """Interpolate each layer alone too."""
+
+    @property
+    def pair_id(self) -> str:
+        """First 12 hex digits of the hash of what decides the values."""
+        text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{VERSION}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """What decides the examples of a spec."""
+
+    experiment: str
+    data: Any
+    seed: int
+    store: str
+    spec: RunSpec = field(compare=False)
+
+
+def data_key(spec: RunSpec, store: str) -> str:
+    """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
+    found = _data_hash(_Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec))
+    return hashlib.sha256(f"{found}/{spec.eval_batch_size}/{spec.eval_examples}".encode()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=64)
+def _data_hash(of: _Data) -> str:
+    digest = hashlib.sha256()
+    for split, examples in load_examples(of.spec, of.store).items():
+        digest.update(split.encode())
+        for tensor in (examples.inputs, examples.targets):
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()
+
+
+class Meter:
+    """Measures any weights of one network on one set of data; counts its evaluations of a split and decompositions."""
+
+    def __init__(self, spec: RunSpec, store: str) -> None:
+        experiment = get_experiment(spec.experiment)
+        self.net, self.names = experiment.net(spec), tuple(experiment.metrics(spec))
+        self.layers = anatomy(spec).layers
+        data = load_examples(spec, store)
+        self._splits = len(data)
+        self._evaluate = Evaluator(experiment, spec, self.net, data, pick_device())
+        norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+        self.normalised = any(isinstance(module, norms) for module in self.net.modules())
+        self.evaluations = self.decompositions = 0
+
+    def metrics(self, weights: Mapping[str, Tensor], renewed: bool = True) -> dict[str, np.ndarray]:
+        """Each metric over the splits (S,), with BatchNorm's statistics renewed or as they are blended."""
+        self.evaluations += self._splits
+        return self._evaluate(weights, renormalise=renewed)
+
+    def factors(self, weights: Mapping[str, Tensor], what: str) -> dict[str, Factors]:
+        """The factors of every layer."""
+        self.decompositions += len(self.layers)
+        return {layer.name: decompose(layer.of(weights), f"{what} layer {layer.name}") for layer in self.layers}
+
+    def point(self, weights: Mapping[str, Tensor], factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
+        """Metrics (K, S), the same with stored statistics (S,), effective ranks (L,) and singular values (L, R)."""
+        halves = (keep_in_all(weights, self.layers, factors, keep) for keep in HALVES.values())
+        measured = [self.metrics(kept) for kept in (weights, *halves)]
+        values = {name: np.stack([one[name] for one in measured]) for name in measured[0]}
+        if self.normalised:
+            values |= {f"stored_{name}": value for name, value in self.metrics(weights, renewed=False).items()}
+        spectra = [factors[layer.name].s.numpy() for layer in self.layers]
+        return {
+            **values,
+            "effective_rank": np.array([effective_ranks(s)[0] for s in spectra], np.float32),
+            "singular_value": padded(spectra),
+        }
+
+
+def padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of any length as one array, NaN beyond their ends."""
+    whole = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
+    for row, values in zip(whole, rows, strict=True):
+        row[: len(values)] = values
+    return whole
+
+
+def final_weights(spec: RunSpec, store: str) -> dict[str, Tensor]:
+    """The last checkpoint of a finished run; ValueError where it is not finished."""
+    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    if manifest is None or manifest.status != "complete":
+        raise ValueError(f"run {spec.run_id} of {spec.experiment} is not finished in {store}: train it first")
+    return read_finished(store, manifest, manifest.steps[-1])
+
+
+def measure_end(spec: RunSpec, on: RunSpec, store: str) -> tuple[int, int]:
+    """Measure a run's last checkpoint on the data of another, once for all pairs; a unit of work.
+
+    Gives the evaluations of a split and the decompositions that it took; none where it was measured before.
+    """
+    url = end_url(store, spec.experiment, spec.run_id, data_key(on, store))
+    if read_values(url) is not None:
+        return 0, 0
+    meter = Meter(on, store)
+    weights = final_weights(spec, store)
+    values = meter.point(weights, meter.factors(weights, f"run {spec.run_id}"))
+    write_values(url, values, {"run_id": spec.run_id, "evaluations": meter.evaluations})
+    return meter.evaluations, meter.decompositions
+
+
+def connect(pair: Pair, store: str) -> tuple[int, int]:
+    """Measure the line between two runs whose ends are measured; a unit of work, done once.
+
+    Gives the evaluations of a split and the decompositions that it took. ValueError where the networks differ.
+    """
+    url = pair_url(store, pair.a.experiment, pair.pair_id)
+    if read_values(url) is not None:
+        return 0, 0
+    meter, a, b = Meter(pair.a, store), final_weights(pair.a, store), final_weights(pair.b, store)
+    key = data_key(pair.a, store)
+    ends = [_end(store, spec, key) for spec in (pair.a, pair.b)]
+    what = f"runs {pair.a.run_id} and {pair.b.run_id}"
+    inner = [blend(a, b, alpha) for alpha in ALPHAS[1:-1]]
+    points = [ends[0], *(meter.point(w, meter.factors(w, what)) for w in inner), ends[1]]
+    values = {name: np.stack([point[name] for point in points]) for name in points[0]}
+    factors = meter.factors(a, what), meter.factors(b, what)
+    values |= agreements(meter.layers, *factors)
+    apart = distance(a, b, [layer.parameter for layer in meter.layers])
+    values |= {"distance": np.array(apart.l2), "cosine": np.array(apart.cosine)}
+    values |= _matched(pair, meter, a, b, values)
+    if pair.layerwise:
+        values |= _layer_by_layer(meter, a, b, ends[0])
+    counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
+    write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})
+    return meter.evaluations, meter.decompositions
+
+
+def _end(store: str, spec: RunSpec, key: str) -> Values:
+    found = read_values(end_url(store, spec.experiment, spec.run_id, key))
+    if found is None:
+        raise ValueError(f"the end {spec.run_id} of {spec.experiment} is not measured yet: measure ends before pairs")
+    return found
+
+
+def agreements(
+    layers: tuple[Matrix, ...], a: Mapping[str, Factors], b: Mapping[str, Factors], prefix: str = ""
+) -> Values:
+    """Agreement of the ends: by rank (L, R), best match (L, R), score (L,), and what chance gives for it (L,)."""
+    compared = [compare(a[layer.name], b[layer.name], "")[0] for layer in layers]
+    rows, columns = ([len(getattr(a[layer.name], side)) for layer in layers] for side in ("left", "right"))
+    chance = [nulls.agreement(m, n) for m, n in zip(rows, columns, strict=True)]
+    return {
+        f"{prefix}agreement": padded([np.asarray(one["agreement"]) for one in compared]),
+        f"{prefix}agreement_best_match": padded([np.asarray(one["agreement_best_match"]) for one in compared]),
+        f"{prefix}agreement_score": np.array([one["agreement_score"] for one in compared], np.float32),
+        f"{prefix}agreement_null": np.array(chance, np.float32),
+    }
+
+
+def _matched(
+    pair: Pair, meter: Meter, a: Mapping[str, Tensor], b: Mapping[str, Tensor], values: Mapping[str, np.ndarray]
+) -> Values:
+    """The line to B with its hidden units in the order that fits A best; nothing for networks without known units."""
+    try:
+        units = groups(meter.net)
+    except ValueError:
+        return {}
+    moved = permute(b, units, match(a, b, units, seed=0).permutations)
+    inner = [meter.metrics(blend(a, moved, alpha)) for alpha in ALPHAS[1:-1]]
+    # B computes the same in any order of its units, so that its end is measured already.
+    ends = [{name: values[name][end, 0] for name in inner[0]} for end in (0, -1)]
+    what = f"run {pair.b.run_id} matched"
+    found = agreements(meter.layers, meter.factors(a, what), meter.factors(moved, what), "matched_")
+    del found["matched_agreement_null"]
+    rows = [ends[0], *inner, ends[1]]
+    apart = distance(a, moved, [layer.parameter for layer in meter.layers])
+    return {
+        **{f"matched_{name}": np.stack([row[name] for row in rows]) for name in inner[0]},
+        **found,
+        "matched_distance": np.array(apart.l2),
+    }
+
+
+def _layer_by_layer(meter: Meter, a: Mapping[str, Tensor], b: Mapping[str, Tensor], end: Values) -> Values:
+    """Metrics (P, L, S) where one layer goes from A to B and all else stays at A."""
+    rows: list[dict[str, np.ndarray]] = []
+    for layer in meter.layers:
+        of_layer = [meter.metrics(blend_layer(a, b, alpha, [layer.parameter])) for alpha in ALPHAS[1:]]
+        rows.append({name: np.stack([end[name][0], *(point[name] for point in of_layer)]) for name in meter.names})
+    return {f"layer_{name}": np.stack([row[name] for row in rows], axis=1) for name in meter.names}

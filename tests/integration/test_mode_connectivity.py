@@ -1,0 +1,134 @@
+"""Graphs of trunks, branches and pairs through Prefect and Ray: what runs, what does not run again, what dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from pipelines import NAME, ROOT, command, files
+
+from storage.locations import Layout
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+SETTINGS = {"weight_decay": 1.0, "steps": 40}
+GRAPH: dict[str, Any] = {"seeds": [0, 1], "splits": [0, 20], "orders": [3, 4], "sizes": [0.0, 1.0]}
+TRAININGS, PAIRS = 2 + 2 * 2 * 2 + 2 * 2 * 2, 4 + 4 + 4
+
+
+def connect(store: str, **parameters: Any) -> dict[str, Any]:
+    """The flow on a graph of seconds."""
+    from flows.mode_connectivity import mode_connectivity
+
+    given = {"experiment": NAME, "preset": "smoke", "settings": SETTINGS, "store": store, **GRAPH, **parameters}
+    outcome: dict[str, Any] = mode_connectivity(**given)
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_cluster: None) -> Path:
+    """A store with the finished graph, made through Ray."""
+    store = tmp_path_factory.mktemp("done") / "store"
+    outcome = connect(str(store))
+    assert f"Left: {TRAININGS} of {TRAININGS} trainings, {PAIRS} of {PAIRS} pairs" in outcome["summary"]
+    return store
+
+
+def cube(store: Path) -> xr.Dataset:
+    return xr.open_zarr(Layout(str(store)).connectivity(f"{NAME}-smoke")).load()
+
+
+def test_the_cube_has_every_pair_with_its_labels(done: Path) -> None:
+    data = cube(done)
+    assert data.sizes["pair"] == PAIRS
+    assert Counter(data.kind.values.tolist()) == {"across": 4, "perturbed": 4, "within": 4}
+    within = data.isel(pair=np.flatnonzero(data.kind.values == "within"))
+    assert sorted(within.split_step.values.tolist()) == [0, 0, 20, 20]
+    assert np.isfinite(data.barrier_loss).all() and np.isfinite(data.agreement_score).all()
+    # Branches that part late stay closer than those that part at once, and those than two trunks.
+    apart = within.distance.groupby("split_step").mean()
+    across = data.distance.isel(pair=np.flatnonzero(data.kind.values == "across")).mean()
+    assert apart.sel(split_step=20) < apart.sel(split_step=0) < across
+
+
+def test_figures_are_drawn(done: Path) -> None:
+    folder = Path(Layout(str(done)).report(f"{NAME}-smoke"))
+    assert {path.name for path in folder.iterdir()} == {"connectivity.png", "perturbation.png"}
+
+
+def test_a_second_call_trains_and_measures_nothing(done: Path) -> None:
+    before = files(done / "checkpoints") | files(done / "connections")
+    outcome = connect(str(done))
+    assert f"Left: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs" in outcome["summary"]
+    assert files(done / "checkpoints") | files(done / "connections") == before
+
+
+def test_a_dry_run_writes_nothing_but_its_plan(tmp_path: Path) -> None:
+    outcome = connect(str(tmp_path / "store"), dry_run=True, executor="inline")
+    assert f"{PAIRS} of {PAIRS} pairs" in outcome["summary"]
+    assert not (tmp_path / "store" / "checkpoints").exists()
+
+
+def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    small = {"executor": "inline", "seeds": [0], "sizes": [], "report": False}
+    connect(store, **{**small, "splits": [0]})
+    with pytest.raises(ValueError, match=r"did not keep its state at steps 30; it kept: 0. Allow retrain"):
+        connect(store, **{**small, "splits": [30], "retrain": False})
+    outcome = connect(store, **{**small, "splits": [30]})
+    assert "1 states of finished trunks are made again" in outcome["summary"]
+    assert cube(tmp_path / "store").split_step.values.tolist() == [30]
+
+
+def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None:
+    from flows.mode_connectivity import GraphFailed
+
+    store = tmp_path / "store"
+    with pytest.raises(GraphFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
+        connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
+    assert len(list((store / "checkpoints" / NAME).iterdir())) == 1
+
+
+def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path) -> None:
+    from flows.mode_connectivity import GraphFailed
+
+    store = tmp_path / "store"
+    small = {"executor": "inline", "seeds": [0], "splits": [20], "orders": [3, 4, 5], "sizes": [], "report": False}
+    connect(str(store), **small)
+    expected = cube(store)
+    branch = expected.run_a.values[0]
+    shutil.rmtree(store / "connections")
+    (store / "checkpoints" / NAME / branch / "step=00000040.safetensors").unlink()
+    with pytest.raises(GraphFailed, match=r"^1 failed.*\n  ends: end of seed=0 split=20 order=3 .*is missing"):
+        connect(str(store), **small)
+    assert cube(store).sizes["pair"] == 1  # the pair of the two others
+    connect(str(store), **small)
+    xr.testing.assert_allclose(cube(store), expected)
+
+
+def test_a_graph_that_was_killed_goes_on_and_trains_nothing_twice(done: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    words = ["--seeds", "0,1", "--splits", "0,20", "--orders", "3,4", "--sizes", "0,1", "--executor", "inline"]
+    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    line = command("connect", NAME, "--preset", "smoke", *words, *settings, "--store", str(store))
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    process = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    manifests = f"checkpoints/{NAME}/*/manifest.json"
+    deadline = time.monotonic() + 200
+    while len(list(store.glob(manifests))) < 6 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in store.glob(manifests)}
+    assert 6 <= len(before) < TRAININGS
+    again = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert again.returncode == 0, again.stderr
+    assert f"Left: {TRAININGS - len(before)} of {TRAININGS} trainings" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    xr.testing.assert_allclose(cube(store).sortby("pair"), cube(done).sortby("pair"), rtol=1e-4, atol=1e-5)
