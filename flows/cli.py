@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from flows.connect_command import connect
 from flows.data_command import data_app
+from flows.graph_commands import connect, tickets
 from flows.options import (
     Analyses,
     Axes,
@@ -35,6 +35,7 @@ storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(storage_app, name="storage")
 app.add_typer(data_app, name="data")
 app.command()(connect)
+app.command()(tickets)
 
 
 @app.command()

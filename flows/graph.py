@@ -9,10 +9,10 @@ from models.checks import require
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from models.schedules import checkpoint_steps
-from models.start import Perturbation, StartFrom
+from models.start import Perturbation, StartFrom, Ticket
 from storage.checkpoints import kept_states, read_manifest
 from storage.locations import exists
-from storage.pairs import pair_url
+from storage.pairs import pair_url, ticket_url
 from tasks.connectivity import Pair
 from tasks.estimate import steps_of_an_epoch
 
@@ -27,7 +27,9 @@ class Graph:
     splits: tuple[int, ...]
     """Steps at which the trunks keep their state."""
     branches: tuple[RunSpec, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...] = ()
+    tickets: tuple[RunSpec, ...] = ()
+    """Branches that are compared with their trunk, checkpoint by checkpoint."""
 
     @property
     def runs(self) -> dict[str, RunSpec]:
@@ -138,6 +140,39 @@ def _perturbed(
     return branches, pairs
 
 
+def ticket_graph(
+    name: str,
+    trunks: Sequence[RunSpec],
+    rewind: int,
+    densities: Sequence[float],
+    kinds: Sequence[str],
+    orders: Sequence[int],
+) -> Graph:
+    """A ticket of every trunk at every density of every kind in every order; the order seeds the mask too."""
+    for field, values in (("densities", densities), ("masks", kinds), ("orders", orders)):
+        require(len(set(values)) == len(values) > 0, field, list(values), "one or more, each once")
+    tickets = tuple(
+        replace(
+            trunk,
+            start=StartFrom(
+                run_id=trunk.run_id,
+                step=rewind,
+                order=order,
+                ticket=Ticket(density=density, mask=kind, mask_seed=order),
+            ),
+        )
+        for trunk, density, kind, order in itertools.product(trunks, densities, kinds, orders)
+    )
+    return Graph(
+        name=name,
+        experiment=trunks[0].experiment,
+        trunks=tuple(trunks),
+        splits=(rewind,),
+        branches=tickets,
+        tickets=tickets,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
     """What of a graph is left to do, read from the store."""
@@ -147,11 +182,12 @@ class Left:
     """Finished trunks by run_id, with the steps at which they did not keep their state."""
     branches: tuple[RunSpec, ...]
     pairs: tuple[Pair, ...]
+    tickets: tuple[RunSpec, ...]
 
     @property
     def nothing(self) -> bool:
         """Whether all is done."""
-        return not (self.trunks or self.branches or self.pairs)
+        return not (self.trunks or self.branches or self.pairs or self.tickets)
 
 
 def what_is_left(graph: Graph, store: str) -> Left:
@@ -164,7 +200,8 @@ def what_is_left(graph: Graph, store: str) -> Left:
         if trunk not in trunks and (missing := needed - kept_states(store, trunk.experiment, trunk.run_id).keys()):
             states[trunk.run_id] = tuple(sorted(missing))
     pairs = tuple(pair for pair in graph.pairs if not exists(pair_url(store, graph.experiment, pair.pair_id)))
-    return Left(trunks=trunks, states=states, branches=branches, pairs=pairs)
+    tickets = tuple(spec for spec in graph.tickets if not exists(ticket_url(store, graph.experiment, spec.run_id)))
+    return Left(trunks=trunks, states=states, branches=branches, pairs=pairs, tickets=tickets)
 
 
 def _finished(spec: RunSpec, store: str) -> bool:

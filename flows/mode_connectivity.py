@@ -4,30 +4,19 @@ from typing import Annotated, Any, Literal
 
 import xarray as xr
 from annotated_types import Ge
-from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.graph import Graph, Left, connectivity_graph, split_steps, trunk_specs, what_is_left
-from flows.runtime import Executor, Resources, open_executor
-from flows.sweep import NAME
-from flows.units import branch_units, end_units, pair_units, run_stages, trunk_units
-from models.checks import require
-from models.dataset import get_dataset
+from flows.graph import Graph, connectivity_graph, split_steps
+from flows.graph_run import begin, raise_failures, run_graph
+from flows.runtime import Resources
 from models.experiment import Experiment, get_experiment
 from storage import locations
-from storage.checkpoints import kept_states
 from storage.locations import Layout
 from storage.pairs import pair_url, read_values, write_dataset
-from storage.probe import require_store
 from tasks.connectivity_cube import dataset
-from tasks.datasets import require_data
 from tasks.figures.connectivity import by_size, by_split
 from tasks.figures.style import to_png
-
-
-class GraphFailed(Exception):
-    """Some runs or pairs failed: a table says which and why; the others stand, the next call tries these again."""
 
 
 def _name() -> str:
@@ -82,69 +71,15 @@ def mode_connectivity(
         report: Draw figures at the end.
         dry_run: Only say what would run.
     """
-    chosen = get_experiment(experiment)
-    preset = preset or chosen.usual
-    trunks = trunk_specs(experiment, preset, seeds, settings or {})
-    title = name or f"{experiment}-{preset}"
-    require(bool(NAME.fullmatch(title)), "name", title, "letters, digits, '.', '_' and '-', at most 81 of them")
-    store = require_store(store)
-    if needed := chosen.dataset(trunks[0]):
-        require_data(store, get_dataset(*needed))
+    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
     steps = split_steps(trunks[0], store, splits, split_count)
     orders = orders or [max(seeds) + 1 + i for i in range(3)]
     graph = connectivity_graph(title, trunks, steps, orders, sizes or (), directions or ("random",), across, layerwise)
-    left = what_is_left(graph, store)
-    summary = describe(graph, left)
-    create_markdown_artifact(summary, key="plan", description=f"Plan of {title}")
-    get_run_logger().info(summary)
-    if left.states and not retrain:
-        raise ValueError(_not_kept(graph, left, store))
-    outcome: dict[str, Any] = {"name": title, "store": store, "summary": summary}
-    if dry_run:
-        return outcome
-    failures: dict[str, str] = {}
-    if not left.nothing:
-        with open_executor(executor, resources, ray_address) as workers:
-            failures = _work(graph, left, store, workers)
-    outcome |= finish(graph, store, report)
-    if failures:
-        rows = [{"what": what, "why": why} for what, why in failures.items()]
-        create_table_artifact(rows, key="failures", description="What failed")
-        lines = "\n".join(f"  {what}: {why}" for what, why in failures.items())
-        raise GraphFailed(f"{len(failures)} failed; the others stand, the next call tries these again:\n{lines}")
+    outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+    if not dry_run:
+        outcome |= finish(graph, store, report)
+    raise_failures(failures)
     return outcome
-
-
-def describe(graph: Graph, left: Left) -> str:
-    """What the graph has and what is left of it, in a sentence or two."""
-    runs = len(graph.trunks) + len(graph.branches)
-    states = sum(map(len, left.states.values()))
-    again = f" {states} states of finished trunks are made again." if states else ""
-    return (
-        f"{graph.name}: {len(graph.trunks)} trunks, {len(graph.branches)} branches at steps "
-        f"{', '.join(map(str, graph.splits))}, {len(graph.pairs)} pairs. Left: {len(left.trunks) + len(left.branches)} "
-        f"of {runs} trainings, {len(left.pairs)} of {len(graph.pairs)} pairs.{again}"
-    )
-
-
-def _not_kept(graph: Graph, left: Left, store: str) -> str:
-    run_id, steps = next(iter(left.states.items()))
-    there = ", ".join(map(str, kept_states(store, graph.experiment, run_id))) or "none"
-    return (
-        f"trunk {run_id} did not keep its state at steps {', '.join(map(str, steps))}; it kept: {there}. "
-        "Allow retrain, or branch at those"
-    )
-
-
-def _work(graph: Graph, left: Left, store: str, executor: Executor) -> dict[str, str]:
-    """Stage after stage: trunks and their states, branches, ends, pairs. Gives what failed and why."""
-    stages = {
-        "trunks": trunk_units(graph, left, store),
-        "branches": branch_units(left, store),
-        "ends": end_units(left, store),
-        "pairs": pair_units(left, store),
-    }
-    return run_stages(graph.name, stages, executor)
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)

@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -104,20 +104,23 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
     out.print(f"ended after {duration(time.monotonic() - since)}")
 
 
-def run_connectivity(parameters: dict[str, Any], verbose: bool) -> bool:
-    """Run the flow, then print what it found and where everything lies; False where something failed."""
+def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
+    """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
     store = require_store(parameters["store"])
     if not verbose:
         _quieten()
-    from flows.mode_connectivity import GraphFailed, mode_connectivity
+    from flows.graph_run import GraphFailed
+    from flows.lottery_tickets import lottery_tickets
+    from flows.mode_connectivity import mode_connectivity
 
+    flows: dict[str, Callable[..., dict[str, Any]]] = {"connect": mode_connectivity, "tickets": lottery_tickets}
     since, failure, outcome = time.monotonic(), None, {}
     err.print(
         f"{parameters['experiment']}: starting Prefect and the {parameters['executor']} executor", highlight=False
     )
     try:
-        outcome = mode_connectivity(**parameters)
+        outcome = flows[which](**parameters)
     except GraphFailed as error:
         failure = error
     for key in ("summary", "cube"):

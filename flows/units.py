@@ -15,6 +15,7 @@ from flows.sweep import label
 from models.run_spec import RunSpec
 from tasks.connectivity import connect, data_key, measure_end
 from tasks.replay import keep_states
+from tasks.tickets import examine
 from tasks.training import Diverged, train
 
 REFRESH_SECONDS = 2.0
@@ -37,6 +38,8 @@ def name_of(spec: RunSpec) -> str:
     start = spec.start
     if start is None:
         return label(spec)
+    if start.ticket:
+        return f"seed={spec.seed} {start.ticket.mask} {start.ticket.density:g} order={start.order} ({spec.run_id[:6]})"
     noise = f" size={start.perturbation.size:g} {start.perturbation.direction}" if start.perturbation else ""
     return f"seed={spec.seed} split={start.step} order={start.order}{noise} ({spec.run_id[:6]})"
 
@@ -99,6 +102,14 @@ def pair_units(left: Left, store: str) -> list[Unit]:
     ]
 
 
+def ticket_units(left: Left, store: str) -> list[Unit]:
+    """The tickets that are not compared with their trunk."""
+    return [
+        Unit(key=f"{s.run_id}-ticket", label=name_of(s), needs=(s.run_id,), call=(examine, (s, store)))
+        for s in left.tickets
+    ]
+
+
 def _end_key(spec: RunSpec, on: RunSpec, store: str) -> str:
     return f"{spec.run_id}-{data_key(on, store)}"
 
@@ -108,6 +119,18 @@ def run_unit_task(stage: str, label: str, call: tuple[Callable[..., Any], tuple[
     """Run one unit on the executor."""
     function, arguments = call
     return str(executor.run(function, *arguments))
+
+
+def work(graph: Graph, left: Left, store: str, executor: Executor) -> dict[str, str]:
+    """Trunks and their states, branches, ends, pairs, tickets, one stage after another; gives what failed and why."""
+    stages = {
+        "trunks": trunk_units(graph, left, store),
+        "branches": branch_units(left, store),
+        "ends": end_units(left, store),
+        "pairs": pair_units(left, store),
+        "tickets": ticket_units(left, store),
+    }
+    return run_stages(graph.name, stages, executor)
 
 
 def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Executor) -> dict[str, str]:

@@ -83,6 +83,10 @@ class Layout:
         """The cube of the pairs of a graph of runs."""
         return f"{self.sweeps()}/{name}-connectivity.zarr"
 
+    def tickets(self, name: str) -> str:
+        """The cube of the lottery tickets of a graph of runs."""
+        return f"{self.sweeps()}/{name}-tickets.zarr"
+
     def run_store(self, experiment: str, run_id: str) -> str:
         """The Zarr of a run's results."""
         return f"{self.store}/runs/{experiment}/{run_id}.zarr"

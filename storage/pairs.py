@@ -27,6 +27,11 @@ def pair_url(store: str, experiment: str, pair_id: str) -> str:
     return f"{Layout(store).connections(experiment)}/pairs/{pair_id}.safetensors"
 
 
+def ticket_url(store: str, experiment: str, run_id: str) -> str:
+    """What was measured of a lottery ticket beside its dense run."""
+    return f"{Layout(store).connections(experiment)}/tickets/{run_id}.safetensors"
+
+
 def write_values(url: str, values: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> bool:
     """Put arrays as one object; False where it was there before."""
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}

@@ -18,7 +18,7 @@ from models.run_spec import RunSpec
 from storage.checkpoints import read_finished, read_manifest
 from storage.pairs import Values, end_url, pair_url, read_values, write_values
 from tasks import nulls
-from tasks.agreement import compare
+from tasks.agreement import SUBSPACES, compare
 from tasks.analyses.effective_rank import effective_ranks
 from tasks.analyses.pruning import HALVES
 from tasks.anatomy import anatomy
@@ -187,7 +187,7 @@ def _end(store: str, spec: RunSpec, key: str) -> Values:
 def agreements(
     layers: tuple[Matrix, ...], a: Mapping[str, Factors], b: Mapping[str, Factors], prefix: str = ""
 ) -> Values:
-    """Agreement of the ends: by rank (L, R), best match (L, R), score (L,), and what chance gives for it (L,)."""
+    """Agreement of the ends: by rank and best match (L, R), score and chance (L,), overlap of subspaces (L, 2, k)."""
     compared = [compare(a[layer.name], b[layer.name], "")[0] for layer in layers]
     rows, columns = ([len(getattr(a[layer.name], side)) for layer in layers] for side in ("left", "right"))
     chance = [nulls.agreement(m, n) for m, n in zip(rows, columns, strict=True)]
@@ -195,8 +195,14 @@ def agreements(
         f"{prefix}agreement": padded([np.asarray(one["agreement"]) for one in compared]),
         f"{prefix}agreement_best_match": padded([np.asarray(one["agreement_best_match"]) for one in compared]),
         f"{prefix}agreement_score": np.array([one["agreement_score"] for one in compared], np.float32),
+        f"{prefix}subspace_overlap": np.stack([_all_sizes(np.asarray(one["subspace_overlap"])) for one in compared]),
         f"{prefix}agreement_null": np.array(chance, np.float32),
     }
+
+
+def _all_sizes(overlap: np.ndarray) -> np.ndarray:
+    """Overlaps (side, k) for all of SUBSPACES, NaN beyond the layer's rank."""
+    return np.pad(overlap, ((0, 0), (0, len(SUBSPACES) - overlap.shape[1])), constant_values=np.nan).astype(np.float32)
 
 
 def _matched(

@@ -10,6 +10,7 @@ from models.experiment import Metric, get_experiment
 from models.run_spec import RunSpec
 from storage.pairs import Values
 from storage.schema import SPLITS
+from tasks.agreement import SIDES, SUBSPACES
 from tasks.anatomy import anatomy
 from tasks.connectivity import KEPT, Pair
 from tasks.paths import ALPHAS, barrier, instability
@@ -22,6 +23,12 @@ FIXED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "agreement_best_match": (("layer", "rank"), "agreement of the ends, best match", "one-to-one, largest sum"),
     "agreement_score": (("layer",), "agreement of the ends, first 10 ranks", "mean over i up to 10"),
     "agreement_null": (("layer",), "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
+    "subspace_overlap": (
+        ("layer", "side", "subspace"),
+        "overlap of the ends' leading subspaces",
+        "||U_k' U'_k||^2 / k",
+    ),
+    "matched_subspace_overlap": (("layer", "side", "subspace"), "the same, units matched", "||U_k' U'_k||^2 / k"),
     "matched_agreement": (("layer", "rank"), "agreement of the ends, units matched", "|<u_i, u'_i> <v_i, v'_i>|"),
     "matched_agreement_best_match": (("layer", "rank"), "best match of the ends, units matched", "one-to-one"),
     "matched_agreement_score": (("layer",), "agreement, units matched, first 10 ranks", "mean over i up to 10"),
@@ -94,6 +101,8 @@ def _coordinates(pairs: Sequence[Pair], trunks: Mapping[str, RunSpec], layers: S
         "kept": np.array(KEPT, STRING),
         "split": np.array(SPLITS, STRING),
         "layer": np.array(layers, STRING),
+        "side": np.array(SIDES, STRING),
+        "subspace": list(SUBSPACES),
         **{name: ("pair", np.array(v, STRING) if isinstance(v[0], str) else v) for name, v in per_pair.items()},
     }
 

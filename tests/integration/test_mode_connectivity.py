@@ -132,3 +132,19 @@ def test_a_graph_that_was_killed_goes_on_and_trains_nothing_twice(done: Path, tm
     assert f"Left: {TRAININGS - len(before)} of {TRAININGS} trainings" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     xr.testing.assert_allclose(cube(store).sortby("pair"), cube(done).sortby("pair"), rtol=1e-4, atol=1e-5)
+
+
+def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it(done: Path) -> None:
+    from flows.lottery_tickets import lottery_tickets
+
+    given: dict[str, Any] = {"experiment": NAME, "preset": "smoke", "settings": SETTINGS, "store": str(done)}
+    given |= {"seeds": [0], "rewind": 20, "densities": [0.3, 0.6]}
+    outcome = lottery_tickets(**given)
+    # The trunk and its state are those of the graph of pairs.
+    assert "Left: 8 of 9 trainings, 8 of 8 tickets" in outcome["summary"]
+    data = xr.open_zarr(outcome["cube"]).load()
+    assert Counter(data["mask"].values.tolist()) == {"magnitude": 2, "random": 2, "reinit": 2, "shuffled": 2}
+    mask = data.agreement_mask_score.mean("layer").groupby("mask").mean()
+    assert mask.sel(mask="magnitude") > mask.sel(mask="random")
+    assert Path(outcome["figures"][0]).is_file()
+    assert "Left: 0 of 9 trainings, 0 of 8 tickets" in lottery_tickets(**given)["summary"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.graph import connectivity_graph, split_steps, trunk_specs, what_is_left
+from flows.graph import connectivity_graph, split_steps, ticket_graph, trunk_specs, what_is_left
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import kept_states
@@ -108,3 +108,15 @@ def test_settings_of_trunks_are_checked() -> None:
     with pytest.raises(ValueError, match="did you mean 'weight_decay'"):
         trunk_specs(NAME, "smoke", [0], {"weight_deca": 1.0})
     assert get_experiment(NAME).preset("smoke").spec.seed == 0
+
+
+def test_tickets_are_branches_at_one_step_with_every_mask() -> None:
+    graph = ticket_graph("g", trunks(2), 20, (0.1, 0.5), ("magnitude", "random"), (7,))
+    assert len(graph.tickets) == 2 * 2 * 2 and graph.branches == graph.tickets and graph.pairs == ()
+    assert {spec.start.ticket.mask for spec in graph.tickets if spec.start and spec.start.ticket} == {
+        "magnitude",
+        "random",
+    }
+    assert len({spec.run_id for spec in graph.tickets}) == 8
+    with pytest.raises(ValueError, match=r"densities=\[0.1, 0.1\] is not allowed"):
+        ticket_graph("g", trunks(1), 20, (0.1, 0.1), ("magnitude",), (7,))

@@ -173,3 +173,13 @@ def test_ends_are_shared_by_runs_on_the_same_data_alone(store: str) -> None:
     decayed = dataclasses.replace(TRUNK, weight_decay=0.5)
     assert data_key(decayed, store) == data_key(TRUNK, store)
     assert data_key(dataclasses.replace(TRUNK, seed=1), store) != data_key(TRUNK, store)
+
+
+def test_overlap_of_subspaces_is_the_mean_squared_cosine(store: str, values: dict[str, np.ndarray]) -> None:
+    ends = final_weights(PAIR.a, store), final_weights(PAIR.b, store)
+    for i, layer in enumerate(anatomy(TRUNK).layers):
+        (u, _, v), (x, _, y) = (np.linalg.svd(w[layer.parameter].double().numpy(), full_matrices=False) for w in ends)
+        for j, k in enumerate((1, 2, 4, 8)):
+            expected = [((u[:, :k].T @ x[:, :k]) ** 2).sum() / k, ((v[:k] @ y[:k].T) ** 2).sum() / k]
+            np.testing.assert_allclose(values["subspace_overlap"][i, :, j], expected, atol=2e-3)
+        assert np.isnan(values["subspace_overlap"][i, :, 4:]).all()  # twelve directions at most

@@ -1,0 +1,44 @@
+"""Lottery tickets by density: how they end, and what they have in common with the dense run."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from tasks.figures.style import FAINT, log_axis, panels, styled
+
+COLORS = {"magnitude": "#0072b2", "random": "#d55e00", "reinit": "#009e73", "shuffled": "#882255"}
+
+
+@styled
+def by_density(data: xr.Dataset, metric: str) -> Figure:
+    """Last metrics on both splits, agreement with the dense run, and of the dense end with its masked self."""
+    figure, grid = panels(1, 4, 3.5, 3.8)
+    last = data.isel(step=-1)
+    shown = [
+        (last[metric].sel(split="train"), f"train {data[metric].attrs['long_name']} at the end"),
+        (last[metric].sel(split="val"), f"val {data[metric].attrs['long_name']} at the end"),
+        (last["agreement_dense_score"].mean("layer"), "agreement with the dense run at the end"),
+        (data["agreement_mask_score"].mean("layer"), "agreement of the dense end with its masked self"),
+    ]
+    for axes, (values, title) in zip(grid[0], shown, strict=True):
+        for kind in dict.fromkeys(data["mask"].values.tolist()):
+            chosen = np.flatnonzero(data["mask"].values == kind)
+            of_kind = values.isel(ticket=chosen)
+            density = data["density"].values[chosen]
+            places = np.unique(density)
+            groups = [of_kind.values[density == place] for place in places]
+            axes.plot(places, [group.mean() for group in groups], color=COLORS[kind], marker="o", ms=4, label=kind)
+            low, high = ([float(of(group)) for group in groups] for of in (np.min, np.max))
+            axes.fill_between(places, low, high, color=COLORS[kind], alpha=0.13, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xlabel("share of the weights kept")
+        axes.set_title(title)
+    for axes, (values, _) in zip(grid[0, :2], shown[:2], strict=True):
+        log_axis(axes, values.values)
+    for axes in grid[0, 2:]:
+        axes.axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--")
+        axes.set_ylim(0, 1)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle("Lottery tickets by the share of the weights that is kept")
+    return figure
