@@ -87,6 +87,9 @@ class RunSpec:
     """Finished updates after which weight decay ends; None is never."""
     norm_control: str = "none"
     """`initial` holds the Frobenius norm of every matrix at its initial value after each update."""
+    norm_run: str = ""
+    """A finished run of the same network: the norm of every matrix is held at that run's at the same step, between
+    its checkpoints on a straight line. With a decayed run and no weight decay: its norms without its decay."""
     tf32: bool = False
     """Products in TensorFloat-32 on GPUs that have it."""
     compile: bool = False
@@ -145,6 +148,8 @@ class RunSpec:
             require(momentum, "nesterov", True, "sgd or sam with a momentum above 0")
         start = self.start
         require(start is None or start.step < self.steps, "start", start, f"a step below steps={self.steps}")
+        both = bool(self.norm_run) and self.norm_control != "none"
+        require(not both, "norm_run", self.norm_run, "none beside norm_control")
         sharp = self.optimizer == "sam" and self.precision == "float16"
         require(not sharp, "precision", self.precision, "float32 or bfloat16 for optimizer='sam'")
 

@@ -12,6 +12,8 @@ from models.schedules import weight_decay_at
 
 Losses = Callable[[], Iterable[Tensor]]
 """Gives the losses of the batches of one update, each made as it is asked for."""
+Norms = Callable[[int], Iterable[Tensor]]
+"""Norms of the matrices after so many updates."""
 
 
 def attention_matrices(net: nn.Module) -> set[str]:
@@ -102,8 +104,13 @@ class Updater:
         device = self._parameters[0].device.type
         self._scaler = torch.amp.GradScaler(device, enabled=spec.precision == "float16")
         self._held = list(matrices(net).values()) if spec.norm_control == "initial" else []
-        self._norms = _norms(self._held)
+        norms = _norms(self._held)
+        self._norms: Norms = lambda step: norms
         self._dropped: list[tuple[nn.Parameter, Tensor]] = []
+
+    def hold_norms(self, norms: Norms) -> None:
+        """Hold the norms of all matrices, in their order, at what is given for each number of finished updates."""
+        self._held, self._norms = list(matrices(self._net).values()), norms
 
     def hold(self, mask: Mapping[str, Tensor]) -> None:
         """Set the weights that a mask drops to zero after every update; True is kept, by the parameter's name."""
@@ -126,7 +133,7 @@ class Updater:
         self._scaler.update()
         if self._held:
             with torch.no_grad():
-                for w, norm, now in zip(self._held, self._norms, _norms(self._held), strict=True):
+                for w, norm, now in zip(self._held, self._norms(step + 1), _norms(self._held), strict=True):
                     w.mul_(torch.where(now > 0, norm / now, 0.0))
         with torch.no_grad():
             for w, dropped in self._dropped:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import (
     DamagedCheckpoint,
@@ -15,10 +14,9 @@ from storage.checkpoints import (
     read_manifest,
 )
 from tasks.environment import pick_device
-from tasks.examples import load_examples
-from tasks.numerics import compiled, numerics
-from tasks.state import load_state, noise_seed, pack_state
-from tasks.training import Loop
+from tasks.numerics import numerics
+from tasks.state import load_state, pack_state
+from tasks.training import begin, make_loop
 
 
 def keep_states(spec: RunSpec, store: str, steps: Sequence[int]) -> int:
@@ -37,19 +35,20 @@ def keep_states(spec: RunSpec, store: str, steps: Sequence[int]) -> int:
     missing = sorted(set(steps) - there.keys())
     if not missing:
         return 0
-    experiment, device = get_experiment(spec.experiment), pick_device()
+    device, before = pick_device(), [step for step in there if step <= missing[0]]
     with numerics(spec, device):
-        net = compiled(spec, experiment.net(spec).to(device).train())
-        loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
-        torch.manual_seed(noise_seed(spec))
-        here = start = max((step for step in there if step <= missing[0]), default=0)
-        if start in there:
-            load_state(loop.updater, *read_kept_state(there[start]))
-            net.load_state_dict(read_checkpoint(store, spec.experiment, spec.run_id, entries[start]))
+        loop = make_loop(spec, store, device)
+        if before:
+            here = max(before)
+            load_state(loop.updater, *read_kept_state(there[here]))
+            loop.net.load_state_dict(read_checkpoint(store, spec.experiment, spec.run_id, entries[here]))
+        else:
+            here = begin(spec, store, loop).step
+        start = here
         for step in missing:
             loop.run(here, step)
             expected = read_checkpoint(store, spec.experiment, spec.run_id, entries[step])
-            if any(not torch.equal(now.cpu(), expected[name]) for name, now in net.state_dict().items()):
+            if any(not torch.equal(now.cpu(), expected[name]) for name, now in loop.net.state_dict().items()):
                 raise DamagedCheckpoint(
                     f"run {spec.run_id} trained again to step {step} has other weights than its checkpoint of that "
                     f"step: this machine computes other bits ({device}); train the trunk anew here, or branch there"

@@ -29,6 +29,7 @@ from storage.writer import BackgroundWriter
 from tasks.branches import begin_branch, mask_of
 from tasks.environment import pick_device, versions
 from tasks.examples import load_examples
+from tasks.norm_control import norms_of_run
 from tasks.numerics import autocast, compiled, numerics
 from tasks.optimizers import Updater
 from tasks.state import load_state, noise_seed, pack_state
@@ -117,7 +118,6 @@ def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.dev
     Weights and buffers are kept at every step of the schedule, optimizer and generator state for the newest.
     A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints.
     """
-    experiment = get_experiment(spec.experiment)
     before = read_manifest(store, spec.experiment, spec.run_id)
     if before and before.status == "complete":
         return before
@@ -125,12 +125,8 @@ def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.dev
         forget_state(store, spec.experiment, spec.run_id)
     device = device or pick_device()
     with numerics(spec, device):
-        net = compiled(spec, experiment.net(spec).to(device).train())
-        loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
-        torch.manual_seed(noise_seed(spec))
-        if mask := mask_of(spec, store):
-            loop.updater.hold(mask)
-        progress = _resume(spec, store, loop) or _begin(spec, store, loop)
+        loop = make_loop(spec, store, device)
+        progress = _resume(spec, store, loop) or begin(spec, store, loop)
         reason = _train_recorded(spec, store, loop, progress, keep)
     manifest = Manifest(
         experiment=spec.experiment,
@@ -148,7 +144,20 @@ def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.dev
     return manifest
 
 
-def _begin(spec: RunSpec, store: str, loop: Loop) -> Progress:
+def make_loop(spec: RunSpec, store: str, device: torch.device) -> Loop:
+    """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins."""
+    experiment = get_experiment(spec.experiment)
+    net = compiled(spec, experiment.net(spec).to(device).train())
+    loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
+    torch.manual_seed(noise_seed(spec))
+    if mask := mask_of(spec, store):
+        loop.updater.hold(mask)
+    if spec.norm_run:
+        loop.updater.hold_norms(norms_of_run(spec, store, net))
+    return loop
+
+
+def begin(spec: RunSpec, store: str, loop: Loop) -> Progress:
     """Where a run begins that has no state yet: at new weights, or where its trunk was."""
     if spec.start is None:
         return Progress()

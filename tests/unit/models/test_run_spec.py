@@ -67,6 +67,7 @@ DEFAULTS = {
         "compile": False,
         "deterministic": True,
         "start": None,
+        "norm_run": "",
     },
     Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},
     Mlp: {"width": 100, "hidden_layers": 4},

@@ -249,3 +249,14 @@ def test_a_mask_is_stored_once_under_its_content(store: str, trunk: Manifest, tm
 def test_a_density_that_empties_a_layer_is_refused_before_training(store: str, trunk: Manifest) -> None:
     with pytest.raises(ValueError, match="density"):
         train(branch(ticket=Ticket(density=1e-5)), store)
+
+
+def test_a_run_that_begins_at_another_can_be_a_trunk_too(store: str, trunk: Manifest) -> None:
+    middle = branch(ticket=Ticket(density=0.5))
+    train(middle, store)
+    keep_states(middle, store, (30,))
+    spec = dataclasses.replace(middle, start=StartFrom(run_id=middle.run_id, step=30, order=5))
+    final = train(spec, store)
+    assert final.steps == (30, 40)
+    # In the same order, but without the mask that its trunk is held to.
+    assert not same(weights(store, spec, final, 40), weights(store, middle, train(middle, store), 40))
