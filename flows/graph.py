@@ -1,5 +1,6 @@
 """The graph of an intervention: trunks, the branches that begin at them, and the pairs that are connected."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -80,28 +81,32 @@ def connectivity_graph(
     directions: Sequence[str] = ("random",),
     across: bool = True,
     layerwise: bool = False,
+    curve_steps: int = 0,
 ) -> Graph:
     """Branches of every trunk at every split in every order; pairs within each, across trunks, and after noise.
 
     Perturbed branches begin at the last split, each with noise of its own.
     """
     require(len(set(orders)) == len(orders) > 1, "orders", list(orders), "two or more, each once")
+    pair = functools.partial(Pair, layerwise=layerwise, curve_steps=curve_steps)
     plain = {
         (trunk, step, order): replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order))
         for trunk, step, order in itertools.product(trunks, splits, orders)
     }
     pairs = [
-        Pair(a=plain[trunk, step, a], b=plain[trunk, step, b], kind="within", layerwise=layerwise)
+        pair(a=plain[trunk, step, a], b=plain[trunk, step, b], kind="within")
         for trunk, step in itertools.product(trunks, splits)
         for a, b in itertools.combinations(orders, 2)
     ]
     if across:
         pairs += [
-            Pair(a=plain[one, step, order], b=plain[other, step, order], kind="across", layerwise=layerwise)
+            pair(a=plain[one, step, order], b=plain[other, step, order], kind="across")
             for step, order in itertools.product(splits, orders)
             for one, other in itertools.combinations(trunks, 2)
         ]
-    noisy, noisy_pairs = _perturbed(trunks, splits[-1], orders, sizes, directions, layerwise)
+    groups = _perturbed(trunks, splits[-1], orders, sizes, directions)
+    noisy = [spec for group in groups for spec in group]
+    noisy_pairs = [pair(a=a, b=b, kind="perturbed") for group in groups for a, b in itertools.combinations(group, 2)]
     return Graph(
         name=name,
         experiment=trunks[0].experiment,
@@ -113,31 +118,18 @@ def connectivity_graph(
 
 
 def _perturbed(
-    trunks: Sequence[RunSpec],
-    step: int,
-    orders: Sequence[int],
-    sizes: Sequence[float],
-    directions: Sequence[str],
-    layerwise: bool,
-) -> tuple[list[RunSpec], list[Pair]]:
-    """Branches after noise of each size and direction, and the pairs of each group."""
-    branches, pairs = [], []
-    for trunk, size, direction in itertools.product(trunks, sizes, directions):
-        group = [
-            replace(
-                trunk,
-                start=StartFrom(
-                    run_id=trunk.run_id,
-                    step=step,
-                    order=order,
-                    perturbation=Perturbation(size=size, direction=direction, noise_seed=order),
-                ),
-            )
-            for order in orders
-        ]
-        branches += group
-        pairs += [Pair(a=a, b=b, kind="perturbed", layerwise=layerwise) for a, b in itertools.combinations(group, 2)]
-    return branches, pairs
+    trunks: Sequence[RunSpec], step: int, orders: Sequence[int], sizes: Sequence[float], directions: Sequence[str]
+) -> list[list[RunSpec]]:
+    """Branches after noise, a group for each trunk, size and direction."""
+
+    def start(trunk: RunSpec, size: float, direction: str, order: int) -> StartFrom:
+        noise = Perturbation(size=size, direction=direction, noise_seed=order)
+        return StartFrom(run_id=trunk.run_id, step=step, order=order, perturbation=noise)
+
+    return [
+        [replace(trunk, start=start(trunk, size, direction, order)) for order in orders]
+        for trunk, size, direction in itertools.product(trunks, sizes, directions)
+    ]
 
 
 def ticket_graph(

@@ -28,6 +28,9 @@ def connect(
     setting: Settings = None,
     across: Annotated[bool, typer.Option(help="Connect branches of different trunks too.")] = True,
     layerwise: Annotated[bool, typer.Option(help="Interpolate each layer alone too.")] = False,
+    curve_steps: Annotated[
+        int, typer.Option(help="Train the control point of a curve between the ends for so many updates.")
+    ] = 0,
     retrain: Annotated[
         bool, typer.Option(help="Train a finished trunk again to splits at which it did not keep its state.")
     ] = True,
@@ -69,6 +72,7 @@ def connect(
         "settings": read_settings(chosen.preset(preset).spec, setting or []),
         "across": across,
         "layerwise": layerwise,
+        "curve_steps": curve_steps,
         "retrain": retrain,
         "name": name,
         "store": store,

@@ -37,6 +37,7 @@ def mode_connectivity(
     settings: dict[str, Any] | None = None,
     across: bool = True,
     layerwise: bool = False,
+    curve_steps: Annotated[int, Ge(0)] = 0,
     retrain: bool = True,
     name: str | None = None,
     store: str = "results",
@@ -62,6 +63,7 @@ def mode_connectivity(
         settings: Settings in place of the preset's, e.g. {"weight_decay": 0.0}.
         across: Connect branches of different trunks too, as a control.
         layerwise: Interpolate each layer alone too; costs ten evaluations a layer and pair.
+        curve_steps: Updates of the control point of a curve between the ends of each pair; 0 for no curves.
         retrain: Train a finished trunk again to splits at which it did not keep its state.
         name: Name of the results; empty for experiment-preset.
         store: Local folder or s3://bucket/prefix. Credentials come from the AWS environment.
@@ -74,7 +76,8 @@ def mode_connectivity(
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
     steps = split_steps(trunks[0], store, splits, split_count)
     orders = orders or [max(seeds) + 1 + i for i in range(3)]
-    graph = connectivity_graph(title, trunks, steps, orders, sizes or (), directions or ("random",), across, layerwise)
+    noise = sizes or (), directions or ("random",)
+    graph = connectivity_graph(title, trunks, steps, orders, *noise, across, layerwise, curve_steps)
     outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
     if not dry_run:
         outcome |= finish(graph, store, report)

@@ -22,13 +22,14 @@ from tasks.agreement import SUBSPACES, compare
 from tasks.analyses.effective_rank import effective_ranks
 from tasks.analyses.pruning import HALVES
 from tasks.anatomy import anatomy
+from tasks.curves import train_control
 from tasks.decomposition import Factors, decompose
 from tasks.environment import pick_device
 from tasks.evaluation import Evaluator
 from tasks.examples import load_examples
 from tasks.masking import keep_in_all
 from tasks.matching import groups, match, permute
-from tasks.paths import ALPHAS, blend, blend_layer, distance
+from tasks.paths import ALPHAS, bezier, blend, blend_layer, distance
 
 KEPT = ("all", *HALVES)
 VERSION = 1
@@ -45,11 +46,13 @@ class Pair:
     """`within` a trunk, `across` trunks, or `perturbed`."""
     layerwise: bool = False
     """Interpolate each layer alone too."""
+    curve_steps: int = 0
+    """Updates of the control point of a curve between the ends; 0 is no curve."""
 
     @property
     def pair_id(self) -> str:
         """First 12 hex digits of the hash of what decides the values."""
-        text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{VERSION}"
+        text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{self.curve_steps}/{VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -172,6 +175,8 @@ def connect(pair: Pair, store: str) -> tuple[int, int]:
     values |= _matched(pair, meter, a, b, values)
     if pair.layerwise:
         values |= _layer_by_layer(meter, a, b, ends[0])
+    if pair.curve_steps:
+        values |= _on_curve(pair, store, meter, (a, b), ends)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
     write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})
     return meter.evaluations, meter.decompositions
@@ -227,6 +232,17 @@ def _matched(
         **found,
         "matched_distance": np.array(apart.l2),
     }
+
+
+def _on_curve(
+    pair: Pair, store: str, meter: Meter, ends: tuple[dict[str, Tensor], dict[str, Tensor]], measured: list[Values]
+) -> Values:
+    """Metrics (P, S) along the curve that is trained between the ends."""
+    a, b = ends
+    control = train_control(pair.a, store, a, b, pair.curve_steps)
+    inner = [meter.metrics(bezier(a, control, b, t)) for t in ALPHAS[1:-1]]
+    first, last = ({name: end[name][0] for name in meter.names} for end in measured)
+    return {f"curve_{name}": np.stack([row[name] for row in (first, *inner, last)]) for name in meter.names}
 
 
 def _layer_by_layer(meter: Meter, a: Mapping[str, Tensor], b: Mapping[str, Tensor], end: Values) -> Values:

@@ -41,6 +41,7 @@ OF_METRIC: dict[str, tuple[tuple[str, ...], str]] = {
     "{}": (("alpha", "kept", "split"), "{}"),
     "stored_{}": (("alpha", "split"), "{}, statistics of BatchNorm blended, not estimated anew"),
     "matched_{}": (("alpha", "split"), "{}, units of the other end matched"),
+    "curve_{}": (("alpha", "split"), "{}, on a curve whose control point is trained"),
     "layer_{}": (("alpha", "layer", "split"), "{}, one layer on the line and the others at the first end"),
 }
 

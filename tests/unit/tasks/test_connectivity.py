@@ -20,8 +20,9 @@ from tasks import training
 from tasks.anatomy import anatomy
 from tasks.connectivity import Meter, Pair, connect, data_key, final_weights, measure_end
 from tasks.connectivity_cube import dataset
+from tasks.curves import train_control
 from tasks.matching import groups, permute
-from tasks.paths import ALPHAS, blend
+from tasks.paths import ALPHAS, barrier, bezier, blend
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 SMOKE = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=20, weight_decay=1.0)
@@ -183,3 +184,32 @@ def test_overlap_of_subspaces_is_the_mean_squared_cosine(store: str, values: dic
             expected = [((u[:, :k].T @ x[:, :k]) ** 2).sum() / k, ((v[:k] @ y[:k].T) ** 2).sum() / k]
             np.testing.assert_allclose(values["subspace_overlap"][i, :, j], expected, atol=2e-3)
         assert np.isnan(values["subspace_overlap"][i, :, 4:]).all()  # twelve directions at most
+
+
+def test_a_trained_curve_rises_less_than_the_straight_line(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    one = dataclasses.replace(TRUNK, steps=300, learning_rate=0.01, weight_decay=0.0)
+    train(one, store, (0,))
+    other = dataclasses.replace(one, start=StartFrom(run_id=one.run_id, step=0, order=9))
+    train(other, store)
+    a, b, meter = final_weights(one, store), final_weights(other, store), Meter(one, store)
+    control = train_control(one, store, a, b, 300)
+    straight = [float(meter.metrics(blend(a, b, t))["loss"][0]) for t in ALPHAS]
+    curved = [float(meter.metrics(bezier(a, control, b, t))["loss"][0]) for t in ALPHAS]
+    assert (curved[0], curved[-1]) == (straight[0], straight[-1])
+    assert barrier(curved) < 0.3 * barrier(straight)
+    untrained = train_control(one, store, a, b, 0)
+    for t in (0.25, 0.5):
+        line, curve = blend(a, b, t), bezier(a, untrained, b, t)
+        assert all(torch.allclose(line[name], curve[name], atol=1e-6) for name in line)
+
+
+def test_curves_are_part_of_a_pair_that_asks_for_them(store: str) -> None:
+    pair = dataclasses.replace(PAIR, curve_steps=3)
+    for spec in (pair.a, pair.b):
+        measure_end(spec, pair.a, store)
+    connect(pair, store)
+    found = read_values(pair_url(store, TRUNK.experiment, pair.pair_id))
+    assert found is not None
+    assert found["curve_loss"].shape == (11, 2)
+    np.testing.assert_array_equal(found["curve_loss"][[0, -1]], found["loss"][[0, -1], 0])

@@ -1,0 +1,45 @@
+"""The quadratic Bezier curve between two networks whose control point is trained for a low loss along it (CLAIMS 4)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from models.experiment import get_experiment
+from models.run_spec import RunSpec
+from tasks.environment import pick_device
+from tasks.examples import load_examples
+from tasks.nulls import generator
+from tasks.numerics import numerics
+from tasks.paths import bezier, blend
+from tasks.training import Batches
+
+RATE = 1e-3
+"""Learning rate of Adam, which moves the control point whatever trained the ends."""
+
+
+def train_control(
+    spec: RunSpec, store: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor], steps: int
+) -> dict[str, Tensor]:
+    """The control point after so many updates, each of one batch at one place drawn evenly on the curve.
+
+    Begins at the middle of the straight line. Buffers stay there: statistics of BatchNorm are to be estimated anew.
+    """
+    experiment, device = get_experiment(spec.experiment), pick_device()
+    net = experiment.net(spec).to(device).train()
+    batches = Batches(spec, load_examples(spec, store)["train"].to(device))
+    first, last = ({name: tensor.to(device) for name, tensor in end.items()} for end in (a, b))
+    control = {name: tensor.clone() for name, tensor in blend(first, last, 0.5).items()}
+    moved = [control[name].requires_grad_() for name, _ in net.named_parameters()]
+    optimizer, draw = torch.optim.Adam(moved, lr=RATE), generator(f"curve {spec.run_id}")
+    with numerics(spec, device):
+        torch.manual_seed(spec.order_seed)
+        for step in range(steps):
+            t = float(torch.rand((), generator=draw))
+            batch = batches(step)
+            outputs = functional_call(net, bezier(first, control, last, t), (batch.inputs,))
+            optimizer.zero_grad()
+            experiment.loss(spec, outputs, batch).backward()
+            optimizer.step()
+    return {name: tensor.detach().cpu() for name, tensor in control.items()}
