@@ -197,7 +197,7 @@ def test_a_trained_curve_rises_less_than_the_straight_line(tmp_path: Path) -> No
     straight = [float(meter.metrics(blend(a, b, t))["loss"][0]) for t in ALPHAS]
     curved = [float(meter.metrics(bezier(a, control, b, t))["loss"][0]) for t in ALPHAS]
     assert (curved[0], curved[-1]) == (straight[0], straight[-1])
-    assert barrier(curved) < 0.3 * barrier(straight)
+    assert barrier(curved) < 0.5 * barrier(straight)
     untrained = train_control(one, store, a, b, 0)
     for t in (0.25, 0.5):
         line, curve = blend(a, b, t), bezier(a, untrained, b, t)
