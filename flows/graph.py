@@ -140,28 +140,27 @@ def ticket_graph(
     kinds: Sequence[str],
     orders: Sequence[int],
 ) -> Graph:
-    """A ticket of every trunk at every density of every kind in every order; the order seeds the mask too."""
+    """A ticket of every trunk at every density of every kind in every order; the order seeds the mask too.
+
+    Of iterative ones each is made from that of the next higher density.
+    """
     for field, values in (("densities", densities), ("masks", kinds), ("orders", orders)):
         require(len(set(values)) == len(values) > 0, field, list(values), "one or more, each once")
-    tickets = tuple(
-        replace(
-            trunk,
-            start=StartFrom(
-                run_id=trunk.run_id,
-                step=rewind,
-                order=order,
-                ticket=Ticket(density=density, mask=kind, mask_seed=order),
-            ),
-        )
-        for trunk, density, kind, order in itertools.product(trunks, densities, kinds, orders)
-    )
+    tickets: list[RunSpec] = []
+    for trunk, kind, order in itertools.product(trunks, kinds, orders):
+        previous = ""
+        for density in sorted(densities, reverse=True):
+            ticket = Ticket(density=density, mask=kind, mask_seed=order, previous=previous)
+            start = StartFrom(run_id=trunk.run_id, step=rewind, order=order, ticket=ticket)
+            tickets.append(replace(trunk, start=start))
+            previous = tickets[-1].run_id if kind == "iterative" else ""
     return Graph(
         name=name,
         experiment=trunks[0].experiment,
         trunks=tuple(trunks),
         splits=(rewind,),
-        branches=tickets,
-        tickets=tickets,
+        branches=tuple(tickets),
+        tickets=tuple(tickets),
     )
 
 

@@ -95,7 +95,7 @@ def tickets(
         typer.Option(help="Step to train tickets from. Default: the first after an epoch.", show_default=False),
     ] = None,
     densities: Annotated[str, typer.Option(help="Shares of the weights that are kept.")] = "0.1,0.2,0.3,0.5,0.8",
-    masks: Annotated[str, typer.Option(help="Kinds of masks.")] = "magnitude,random,reinit,shuffled",
+    masks: Annotated[str, typer.Option(help="Kinds of masks.")] = "magnitude,iterative,random,reinit,shuffled",
     orders: Annotated[
         str | None, typer.Option(help="Seeds of data orders and masks. Default: one.", show_default=False)
     ] = None,
@@ -115,8 +115,8 @@ def tickets(
 ) -> None:
     """Mask trunks by their last weights, train what is left from an early step, compare it with the dense run.
 
-    Masks: the largest weights (`magnitude`), as many in each layer at `random`, the largest on new weights (`reinit`),
-    mask and weights `shuffled` together within each layer.
+    Masks: the largest weights (`magnitude`), the same round by round from density to density (`iterative`), as many in
+    each layer at `random`, the largest on new weights (`reinit`), mask and weights `shuffled` together in each layer.
 
     Example: `specdyn tickets image_classification --densities 0.1,0.3`
     """

@@ -34,7 +34,7 @@ def lottery_tickets(
     seeds: list[Annotated[int, Ge(0)]] = [0],  # noqa: B006 - Prefect copies it
     rewind: Annotated[int, Ge(0)] | None = None,
     densities: list[Annotated[float, Gt(0), Le(1)]] | None = None,
-    masks: list[Literal["magnitude", "random", "reinit", "shuffled"]] | None = None,
+    masks: list[Literal["magnitude", "iterative", "random", "reinit", "shuffled"]] | None = None,
     orders: list[Annotated[int, Ge(0)]] | None = None,
     settings: dict[str, Any] | None = None,
     retrain: bool = True,
@@ -56,7 +56,7 @@ def lottery_tickets(
         seeds: Seeds of the trunks.
         rewind: Step from which tickets are trained, a checkpoint of the trunks; empty for the first one after an epoch.
         densities: Shares of the weights that are kept; empty for 0.1, 0.2, 0.3, 0.5, 0.8.
-        masks: Kinds of masks; empty for magnitude, random, reinit and shuffled.
+        masks: Kinds of masks; empty for all.
         orders: Seeds of the tickets' data orders and masks; empty for one beyond the trunks' own.
         settings: Settings in place of the preset's, e.g. {"weight_decay": 0.0}.
         retrain: Train a finished trunk again to the rewind step where it did not keep its state.

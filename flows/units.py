@@ -73,11 +73,18 @@ def branch_units(left: Left, store: str) -> list[Unit]:
         Unit(
             key=spec.run_id,
             label=name_of(spec),
-            needs=(spec.start.run_id,) if spec.start else (),
+            needs=_needs(spec),
             call=(train_whole, (spec, store)),
         )
         for spec in left.branches
     ]
+
+
+def _needs(spec: RunSpec) -> tuple[str, ...]:
+    """The trunk of a branch, and of an iterative ticket that of the round before."""
+    assert spec.start is not None
+    previous = spec.start.ticket.previous if spec.start.ticket else ""
+    return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
 
 
 def end_units(left: Left, store: str) -> list[Unit]:
@@ -144,7 +151,10 @@ def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Execu
                 if missing := next((key for key in unit.needs if key in failed), None):
                     failed[unit.key] = f"left out, as {failed[missing]}"
                     continue
-                running[unit.key] = run_unit_task.submit(stage, unit.label, unit.call, executor)
+                before = [running[key] for key in unit.needs if key in running]
+                running[unit.key] = run_unit_task.submit(
+                    stage, unit.label, unit.call, executor, wait_for=before, return_state=False
+                )
             _wait(stage, list(running.values()), progress)
             labels = {unit.key: unit.label for unit in units}
             for key, future in running.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from models.checks import require, require_declared_types, require_known
 
 PERTURBATIONS = ("bottom", "random", "top")
-MASKS = ("magnitude", "random", "reinit", "shuffled")
+MASKS = ("iterative", "magnitude", "random", "reinit", "shuffled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +33,20 @@ class Ticket:
     """Share of the weights of all masked layers together that is kept."""
     mask: str = "magnitude"
     """`random`: as many in each layer; `reinit`: the magnitude mask on new weights; `shuffled`: the magnitude mask and
-    its weights, permuted together within each layer."""
+    its weights, permuted together within each layer; `iterative`: the largest last weights of the `previous` ticket
+    among those that it kept."""
     mask_seed: int = 0
+    previous: str = ""
+    """Run id of the ticket of the round before; empty in the first round, whose mask is of the trunk."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
         require_known("mask", self.mask, MASKS)
         require(0 < self.density <= 1, "density", self.density, "a number above 0, at most 1")
         require(self.mask_seed >= 0, "mask_seed", self.mask_seed, "an integer of 0 or more")
+        require(
+            not self.previous or self.mask == "iterative", "previous", self.previous, "none but for iterative masks"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,15 +88,24 @@ def maskable(spec: RunSpec) -> list[Matrix]:
 
 
 def mask_of(spec: RunSpec, store: str) -> masks.Mask:
-    """The mask of a lottery ticket, made from the last checkpoint of its trunk; empty for any other run."""
+    """The mask of a lottery ticket, made from the last checkpoint of its trunk, or of the ticket of the round before.
+
+    Empty for any other run. ValueError where that run is not finished.
+    """
     if spec.start is None or spec.start.ticket is None:
         return {}
-    trunk = read_manifest(store, spec.experiment, spec.start.run_id)
-    if trunk is None or trunk.status != "complete":
-        require_trunk(spec, store)
-    assert trunk is not None
-    final = read_finished(store, trunk, trunk.steps[-1])
-    return make_mask({layer.parameter: final[layer.parameter] for layer in maskable(spec)}, spec.start)
+    source = spec.start.ticket.previous or spec.start.run_id
+    manifest = read_manifest(store, spec.experiment, source)
+    if manifest is None or manifest.status != "complete":
+        raise ValueError(
+            f"run {source} of {spec.experiment} is not finished in {store}: its last weights make the mask"
+        )
+    final = read_finished(store, manifest, manifest.steps[-1])
+    chosen = {layer.parameter: final[layer.parameter] for layer in maskable(spec)}
+    if not spec.start.ticket.previous:
+        return make_mask(chosen, spec.start)
+    before = mask_of(read_spec(manifest.spec, spec.experiment), store)
+    return masks.further(before, chosen, spec.start.ticket.density)
 
 
 def make_mask(final: Mapping[str, Tensor], start: StartFrom) -> masks.Mask:

@@ -6,7 +6,13 @@ from matplotlib.figure import Figure
 
 from tasks.figures.style import FAINT, log_axis, panels, styled
 
-COLORS = {"magnitude": "#0072b2", "random": "#d55e00", "reinit": "#009e73", "shuffled": "#882255"}
+COLORS = {
+    "magnitude": "#0072b2",
+    "random": "#d55e00",
+    "reinit": "#009e73",
+    "shuffled": "#882255",
+    "iterative": "#56b4e9",
+}
 
 
 @styled

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 from pipelines import NAME, ROOT, command, files
 
+from models.start import MASKS
 from storage.locations import Layout
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
@@ -141,10 +142,10 @@ def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it
     given |= {"seeds": [0], "rewind": 20, "densities": [0.3, 0.6]}
     outcome = lottery_tickets(**given)
     # The trunk and its state are those of the graph of pairs.
-    assert "Left: 8 of 9 trainings, 8 of 8 tickets" in outcome["summary"]
+    assert "Left: 10 of 11 trainings, 10 of 10 tickets" in outcome["summary"]
     data = xr.open_zarr(outcome["cube"]).load()
-    assert Counter(data["mask"].values.tolist()) == {"magnitude": 2, "random": 2, "reinit": 2, "shuffled": 2}
+    assert Counter(data["mask"].values.tolist()) == dict.fromkeys(MASKS, 2)
     mask = data.agreement_mask_score.mean("layer").groupby("mask").mean()
     assert mask.sel(mask="magnitude") > mask.sel(mask="random")
     assert Path(outcome["figures"][0]).is_file()
-    assert "Left: 0 of 9 trainings, 0 of 8 tickets" in lottery_tickets(**given)["summary"]
+    assert "Left: 0 of 11 trainings, 0 of 10 tickets" in lottery_tickets(**given)["summary"]

@@ -120,3 +120,10 @@ def test_tickets_are_branches_at_one_step_with_every_mask() -> None:
     assert len({spec.run_id for spec in graph.tickets}) == 8
     with pytest.raises(ValueError, match=r"densities=\[0.1, 0.1\] is not allowed"):
         ticket_graph("g", trunks(1), 20, (0.1, 0.1), ("magnitude",), (7,))
+
+
+def test_iterative_tickets_are_a_chain_from_dense_to_sparse() -> None:
+    graph = ticket_graph("g", trunks(1), 20, (0.1, 0.5, 0.3), ("iterative",), (7,))
+    chain = [spec.start.ticket for spec in graph.tickets if spec.start]
+    assert [ticket.density for ticket in chain if ticket] == [0.5, 0.3, 0.1]
+    assert [ticket.previous for ticket in chain if ticket] == ["", *(spec.run_id for spec in graph.tickets[:-1])]

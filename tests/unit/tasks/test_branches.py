@@ -239,6 +239,23 @@ def test_a_random_mask_has_the_densities_of_the_magnitude_mask(store: str, trunk
     assert len({mask_id(mask) for mask in by_kind.values()}) == 3
 
 
+def test_an_iterative_mask_keeps_the_largest_of_what_the_round_before_kept(store: str, trunk: Manifest) -> None:
+    first = branch(ticket=Ticket(density=0.6, mask="iterative"))
+    assert torch.equal(*(next(iter(mask_of(s, store).values())) for s in (first, branch(ticket=Ticket(density=0.6)))))
+    second = branch(ticket=Ticket(density=0.4, mask="iterative", previous=first.run_id))
+    with pytest.raises(ValueError, match=f"run {first.run_id} .* is not finished"):
+        mask_of(second, store)
+    final = weights(store, first, train(first, store), 40)
+    outer, inner = mask_of(first, store), mask_of(second, store)
+    assert all(not (inner[name] & ~outer[name]).any() for name in inner)
+    kept = torch.cat([final[name][inner[name]].abs() for name in inner])
+    dropped = torch.cat([final[name][outer[name] & ~inner[name]].abs() for name in inner])
+    assert kept.min() > dropped.max()
+    assert len(kept) == int(0.4 * sum(of.numel() for of in inner.values())) - 1
+    with pytest.raises(ValueError, match="none but for iterative masks"):
+        Ticket(density=0.4, previous=first.run_id)
+
+
 def test_a_mask_is_stored_once_under_its_content(store: str, trunk: Manifest, tmp_path: Path) -> None:
     mask = mask_of(branch(ticket=Ticket(density=0.3)), store)
     name = store_mask(str(tmp_path), mask)
