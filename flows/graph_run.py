@@ -61,11 +61,13 @@ def run_graph(
     get_run_logger().info(summary)
     if left.states and not retrain:
         raise ValueError(_not_kept(graph, left, store))
-    failures: dict[str, str] = {}
-    if not left.nothing and not dry_run:
-        with open_executor(executor, resources, ray_address) as workers:
-            failures = work(graph, left, store, workers)
-    return {"name": graph.name, "store": store, "summary": summary}, failures
+    outcome: dict[str, Any] = {"name": graph.name, "store": store, "summary": summary}
+    if left.nothing or dry_run:
+        return outcome, {}
+    with open_executor(executor, resources, ray_address) as workers:
+        made = work(graph, left, store, workers)
+    outcome |= {field: getattr(made, field) for field in ("trainings", "evaluations", "decompositions")}
+    return outcome, made.failures
 
 
 def raise_failures(failures: dict[str, str]) -> None:

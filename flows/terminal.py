@@ -123,9 +123,13 @@ def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> boo
         outcome = flows[which](**parameters)
     except GraphFailed as error:
         failure = error
-    for key in ("summary", "cube"):
-        if key in outcome:
-            out.print(outcome[key], highlight=False, soft_wrap=True)
+    if outcome:
+        out.print(outcome["summary"], highlight=False, soft_wrap=True)
+    if "trainings" in outcome:
+        counts = f"{outcome['trainings']} trainings, {outcome['evaluations']} evaluations of a split"
+        out.print(f"made         {counts}, {outcome['decompositions']} decompositions", highlight=False)
+    if "cube" in outcome:
+        out.print(f"results      {outcome['cube']}", highlight=False, soft_wrap=True)
     for figure in outcome.get("figures", ()):
         out.print(f"figure       {figure}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {store}/checkpoints", highlight=False, soft_wrap=True)

@@ -122,14 +122,14 @@ def _end_key(spec: RunSpec, on: RunSpec, store: str) -> str:
 
 
 @task(name="unit", task_run_name="{stage}: {label}", **OPTIONS)
-def run_unit_task(stage: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], executor: Executor) -> str:
-    """Run one unit on the executor."""
+def run_unit_task(stage: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], executor: Executor) -> Any:
+    """Run one unit on the executor; gives what it gives."""
     function, arguments = call
-    return str(executor.run(function, *arguments))
+    return executor.run(function, *arguments)
 
 
-def work(graph: Graph, left: Left, store: str, executor: Executor) -> dict[str, str]:
-    """Trunks and their states, branches, ends, pairs, tickets, one stage after another; gives what failed and why."""
+def work(graph: Graph, left: Left, store: str, executor: Executor) -> "Made":
+    """Trunks and their states, branches, ends, pairs, tickets, one stage after another."""
     stages = {
         "trunks": trunk_units(graph, left, store),
         "branches": branch_units(left, store),
@@ -140,10 +140,23 @@ def work(graph: Graph, left: Left, store: str, executor: Executor) -> dict[str, 
     return run_stages(graph.name, stages, executor)
 
 
-def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Executor) -> dict[str, str]:
-    """Run stages one after another; gives the label of each unit that failed, or was left out, with the reason."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a call did."""
+
+    failures: dict[str, str]
+    """Stage and label of each unit that failed, with the reason."""
+    trainings: int
+    evaluations: int
+    """Of a split."""
+    decompositions: int
+
+
+def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Executor) -> Made:
+    """Run stages one after another; units that need one that failed are left out."""
     failed: dict[str, str] = {}
     reasons: dict[str, str] = {}
+    made: list[Any] = []
     with StageProgress(title, {stage: len(units) for stage, units in stages.items()}) as progress:
         for stage, units in stages.items():
             running: dict[str, PrefectFuture[Any]] = {}
@@ -161,7 +174,15 @@ def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Execu
                 if why := failure_of(future):
                     failed[key] = f"{labels[key]} failed"
                     reasons[f"{stage}: {labels[key]}"] = why
-    return reasons
+                else:
+                    made.append(future.result())
+    counts = [one for one in made if one is not None]
+    return Made(
+        failures=reasons,
+        trainings=len(made) - len(counts),
+        evaluations=sum(evaluations for evaluations, _ in counts),
+        decompositions=sum(decompositions for _, decompositions in counts),
+    )
 
 
 def _wait(stage: str, futures: list[PrefectFuture[Any]], progress: StageProgress) -> None:

@@ -38,6 +38,11 @@ def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_clu
     store = tmp_path_factory.mktemp("done") / "store"
     outcome = connect(str(store))
     assert f"Left: {TRAININGS} of {TRAININGS} trainings, {PAIRS} of {PAIRS} pairs" in outcome["summary"]
+    # Ends: sixteen branches on their own data, and eight of them on that of the other trunk too (the split of modular
+    # addition depends on the seed), four of which are the second of a pair. Pairs: 54 and 18 for the matched line.
+    assert outcome["trainings"] == TRAININGS
+    assert outcome["evaluations"] == (16 + 4) * 6 + PAIRS * (54 + 18)
+    assert outcome["decompositions"] == (16 + 4) * 6 + PAIRS * 13 * 6
     return store
 
 
@@ -88,7 +93,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
 
 
 def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None:
-    from flows.mode_connectivity import GraphFailed
+    from flows.graph_run import GraphFailed
 
     store = tmp_path / "store"
     with pytest.raises(GraphFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
@@ -97,7 +102,7 @@ def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None
 
 
 def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path) -> None:
-    from flows.mode_connectivity import GraphFailed
+    from flows.graph_run import GraphFailed
 
     store = tmp_path / "store"
     small = {"executor": "inline", "seeds": [0], "splits": [20], "orders": [3, 4, 5], "sizes": [], "report": False}
