@@ -9,13 +9,18 @@ from flows.graph_commands import connect, tickets
 from flows.options import (
     Analyses,
     Axes,
+    Cpus,
     Decays,
+    ExecutorKind,
     Experiment,
     Preset,
+    RayAddress,
+    Report,
     Seeds,
     Settings,
     Store,
     SweepName,
+    Verbose,
     friendly,
     grid_of,
     out,
@@ -50,18 +55,16 @@ def run(
     store: Store = "results",
     sweep: SweepName = None,
     analyses: Analyses = None,
-    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
-    ray_address: Annotated[
-        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
-    ] = None,
-    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each training or block.")] = 1,
+    executor: ExecutorKind = "ray",
+    ray_address: RayAddress = None,
+    cpus: Cpus = 1,
     gpus: Annotated[
         float | None,
         typer.Option(help="GPUs of each; a fraction shares one. Default: one if there are any.", show_default=False),
     ] = None,
     cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU when the GPUs asked for are not there.")] = False,
-    report: Annotated[bool, typer.Option(help="Write figures at the end.")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+    report: Report = True,
+    verbose: Verbose = False,
 ) -> None:
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one xarray cube.
 
@@ -132,14 +135,12 @@ def analyse(
         str | None, typer.Option(help="Regular expression that finds transposed convolutions by name.")
     ] = None,
     analyses: Analyses = None,
-    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
-    ray_address: Annotated[
-        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
-    ] = None,
-    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each block of checkpoints.")] = 1,
-    report: Annotated[bool, typer.Option(help="Write figures at the end.")] = True,
+    executor: ExecutorKind = "ray",
+    ray_address: RayAddress = None,
+    cpus: Cpus = 1,
+    report: Report = True,
     audit: Annotated[bool, typer.Option(help="Look for damaged, missing and repeated checkpoints first.")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Analyse checkpoints that any program wrote: safetensors, files of `torch.save`, Hugging Face shards.
 

@@ -4,7 +4,23 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Experiment, Preset, Settings, Store, friendly, numbers, words
+from flows.options import (
+    Cpus,
+    ExecutorKind,
+    Experiment,
+    GraphName,
+    PlanOnly,
+    Preset,
+    RayAddress,
+    Retrain,
+    Settings,
+    Store,
+    Verbose,
+    friendly,
+    graph_parameters,
+    numbers,
+    words,
+)
 
 
 @friendly
@@ -31,20 +47,14 @@ def connect(
     curve_steps: Annotated[
         int, typer.Option(help="Train the control point of a curve between the ends for so many updates.")
     ] = 0,
-    retrain: Annotated[
-        bool, typer.Option(help="Train a finished trunk again to splits at which it did not keep its state.")
-    ] = True,
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Default: experiment-preset.", show_default=False)
-    ] = None,
+    retrain: Retrain = True,
+    name: GraphName = None,
     store: Store = "results",
-    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
-    ray_address: Annotated[
-        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
-    ] = None,
-    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each training or pair.")] = 1,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+    executor: ExecutorKind = "ray",
+    ray_address: RayAddress = None,
+    cpus: Cpus = 1,
+    plan: PlanOnly = False,
+    verbose: Verbose = False,
 ) -> None:
     """Branch trunks at several steps, train the branches in orders of their own, connect their ends.
 
@@ -54,22 +64,14 @@ def connect(
     Example: `specdyn connect modular_addition --set weight_decay=1 --split-count 5`
     """
     from flows.runtime import Resources
-    from flows.settings import read_settings
     from flows.terminal import run_graph_flow
-    from models.experiment import get_experiment
 
-    chosen = get_experiment(experiment)
-    preset = preset or chosen.usual
     parameters = {
-        "experiment": experiment,
-        "preset": preset,
-        "seeds": numbers(seeds, int, "seeds"),
+        **graph_parameters(experiment, preset, seeds, setting, orders),
         "splits": numbers(splits, int, "splits"),
         "split_count": split_count,
-        "orders": numbers(orders, int, "orders"),
         "sizes": numbers(sizes, float, "sizes"),
         "directions": words(directions),
-        "settings": read_settings(chosen.preset(preset).spec, setting or []),
         "across": across,
         "layerwise": layerwise,
         "curve_steps": curve_steps,
@@ -100,18 +102,14 @@ def tickets(
         str | None, typer.Option(help="Seeds of data orders and masks. Default: one.", show_default=False)
     ] = None,
     setting: Settings = None,
-    retrain: Annotated[bool, typer.Option(help="Train a finished trunk again where it did not keep its state.")] = True,
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Default: experiment-preset.", show_default=False)
-    ] = None,
+    retrain: Retrain = True,
+    name: GraphName = None,
     store: Store = "results",
-    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")] = "ray",
-    ray_address: Annotated[
-        str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
-    ] = None,
-    cpus: Annotated[int, typer.Option(help="CPU cores, and threads, of each training.")] = 1,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")] = False,
+    executor: ExecutorKind = "ray",
+    ray_address: RayAddress = None,
+    cpus: Cpus = 1,
+    plan: PlanOnly = False,
+    verbose: Verbose = False,
 ) -> None:
     """Mask trunks by their last weights, train what is left from an early step, compare it with the dense run.
 
@@ -121,21 +119,13 @@ def tickets(
     Example: `specdyn tickets image_classification --densities 0.1,0.3`
     """
     from flows.runtime import Resources
-    from flows.settings import read_settings
     from flows.terminal import run_graph_flow
-    from models.experiment import get_experiment
 
-    chosen = get_experiment(experiment)
-    preset = preset or chosen.usual
     parameters = {
-        "experiment": experiment,
-        "preset": preset,
-        "seeds": numbers(seeds, int, "seeds"),
+        **graph_parameters(experiment, preset, seeds, setting, orders),
         "rewind": rewind,
         "densities": numbers(densities, float, "densities"),
         "masks": words(masks),
-        "orders": numbers(orders, int, "orders"),
-        "settings": read_settings(chosen.preset(preset).spec, setting or []),
         "retrain": retrain,
         "name": name,
         "store": store,

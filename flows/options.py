@@ -51,6 +51,20 @@ SweepName = Annotated[
     str | None,
     typer.Option("--sweep", "-n", help="Name of the sweep. Default: experiment-preset.", show_default=False),
 ]
+ExecutorKind = Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
+]
+Cpus = Annotated[int, typer.Option(help="CPU cores, and threads, of each unit of work.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
+Report = Annotated[bool, typer.Option(help="Write figures at the end.")]
+GraphName = Annotated[
+    str | None, typer.Option("--name", "-n", help="Of the results. Default: experiment-preset.", show_default=False)
+]
+Retrain = Annotated[
+    bool, typer.Option(help="Train a finished trunk again to steps at which it did not keep its state.")
+]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")]
 Analyses = Annotated[
     str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
 ]
@@ -107,6 +121,24 @@ def grid_of(
         "analyses": words(analyses),
         "axes": read_axes(spec, axes or []),
         "settings": read_settings(spec, settings or []),
+    }
+
+
+def graph_parameters(
+    experiment: str, preset: str | None, seeds: str, settings: list[str] | None, orders: str | None
+) -> dict[str, Any]:
+    """What the flows of graphs have in common, from what was typed."""
+    from flows.settings import read_settings
+    from models.experiment import get_experiment
+
+    chosen = get_experiment(experiment)
+    preset = preset or chosen.usual
+    return {
+        "experiment": experiment,
+        "preset": preset,
+        "seeds": numbers(seeds, int, "seeds"),
+        "orders": numbers(orders, int, "orders"),
+        "settings": read_settings(chosen.preset(preset).spec, settings or []),
     }
 
 
