@@ -82,13 +82,14 @@ def connectivity_graph(
     across: bool = True,
     layerwise: bool = False,
     curve_steps: int = 0,
+    points: int = 11,
 ) -> Graph:
     """Branches of every trunk at every split in every order; pairs within each, across trunks, and after noise.
 
     Perturbed branches begin at the last split, each with noise of its own.
     """
     require(len(set(orders)) == len(orders) > 1, "orders", list(orders), "two or more, each once")
-    pair = functools.partial(Pair, layerwise=layerwise, curve_steps=curve_steps)
+    pair = functools.partial(Pair, layerwise=layerwise, curve_steps=curve_steps, points=points)
     plain = {
         (trunk, step, order): replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order))
         for trunk, step, order in itertools.product(trunks, splits, orders)

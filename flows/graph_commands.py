@@ -47,6 +47,7 @@ def connect(
     curve_steps: Annotated[
         int, typer.Option(help="Train the control point of a curve between the ends for so many updates.")
     ] = 0,
+    points: Annotated[int, typer.Option(help="Places on each line, its ends among them.")] = 11,
     retrain: Retrain = True,
     name: GraphName = None,
     store: Store = "results",
@@ -75,6 +76,7 @@ def connect(
         "across": across,
         "layerwise": layerwise,
         "curve_steps": curve_steps,
+        "points": points,
         "retrain": retrain,
         "name": name,
         "store": store,

@@ -38,6 +38,7 @@ def mode_connectivity(
     across: bool = True,
     layerwise: bool = False,
     curve_steps: Annotated[int, Ge(0)] = 0,
+    points: Annotated[int, Ge(3)] = 11,
     retrain: bool = True,
     name: str | None = None,
     store: str = "results",
@@ -64,6 +65,7 @@ def mode_connectivity(
         across: Connect branches of different trunks too, as a control.
         layerwise: Interpolate each layer alone too; costs ten evaluations a layer and pair.
         curve_steps: Updates of the control point of a curve between the ends of each pair; 0 for no curves.
+        points: Places on each line, evenly spaced, its ends among them.
         retrain: Train a finished trunk again to splits at which it did not keep its state.
         name: Name of the results; empty for experiment-preset.
         store: Local folder or s3://bucket/prefix. Credentials come from the AWS environment.
@@ -77,7 +79,7 @@ def mode_connectivity(
     steps = split_steps(trunks[0], store, splits, split_count)
     orders = orders or [max(seeds) + 1 + i for i in range(3)]
     noise = sizes or (), directions or ("random",)
-    graph = connectivity_graph(title, trunks, steps, orders, *noise, across, layerwise, curve_steps)
+    graph = connectivity_graph(title, trunks, steps, orders, *noise, across, layerwise, curve_steps, points)
     outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
     if not dry_run:
         outcome |= finish(graph, store, report)

@@ -13,7 +13,8 @@ from flows.runtime import Executor
 from flows.stages import OPTIONS, failure_of
 from flows.sweep import label
 from models.run_spec import RunSpec
-from tasks.connectivity import connect, data_key, measure_end
+from tasks.connectivity import connect, measure_end
+from tasks.meter import data_key
 from tasks.replay import keep_states
 from tasks.tickets import examine
 from tasks.training import Diverged, train

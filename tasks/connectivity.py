@@ -1,37 +1,28 @@
 """What lies on the straight line between two trained networks: metrics, spectra, agreement of the ends (METHOD 4.8).
 
-Shapes: P points on the line, L layers, R the largest rank, K kept parts (all, top, bottom), S splits.
+Shapes: P points on the line, L layers, R the largest rank, S splits.
 """
 
-import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.experiment import get_experiment
+from models.checks import require
 from models.matrices import Matrix
 from models.run_spec import RunSpec
 from storage.checkpoints import read_finished, read_manifest
 from storage.pairs import Values, end_url, pair_url, read_values, write_values
 from tasks import nulls
 from tasks.agreement import SUBSPACES, compare
-from tasks.analyses.effective_rank import effective_ranks
-from tasks.analyses.pruning import HALVES
-from tasks.anatomy import anatomy
 from tasks.curves import train_control
-from tasks.decomposition import Factors, decompose
-from tasks.environment import pick_device
-from tasks.evaluation import Evaluator
-from tasks.examples import load_examples
-from tasks.masking import keep_in_all
+from tasks.decomposition import Factors
 from tasks.matching import groups, match, permute
-from tasks.paths import ALPHAS, bezier, blend, blend_layer, distance
+from tasks.meter import Meter, data_key, padded
+from tasks.paths import bezier, blend, blend_layer, distance
 
-KEPT = ("all", *HALVES)
 VERSION = 1
 """To be raised when stored values mean something else."""
 
@@ -48,86 +39,22 @@ class Pair:
     """Interpolate each layer alone too."""
     curve_steps: int = 0
     """Updates of the control point of a curve between the ends; 0 is no curve."""
+    points: int = 11
+    """Places on the line, evenly spaced, its ends among them."""
+
+    def __post_init__(self) -> None:
+        require(self.points >= 3, "points", self.points, "3 or more")
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """Places on the line, from 0 to 1."""
+        return tuple(np.linspace(0, 1, self.points).tolist())
 
     @property
     def pair_id(self) -> str:
         """First 12 hex digits of the hash of what decides the values."""
-        text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{self.curve_steps}/{VERSION}"
+        text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{self.curve_steps}/{self.points}/{VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Data:
-    """What decides the examples of a spec."""
-
-    experiment: str
-    data: Any
-    seed: int
-    store: str
-    spec: RunSpec = field(compare=False)
-
-
-def data_key(spec: RunSpec, store: str) -> str:
-    """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
-    found = _data_hash(_Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec))
-    return hashlib.sha256(f"{found}/{spec.eval_batch_size}/{spec.eval_examples}".encode()).hexdigest()[:12]
-
-
-@functools.lru_cache(maxsize=64)
-def _data_hash(of: _Data) -> str:
-    digest = hashlib.sha256()
-    for split, examples in load_examples(of.spec, of.store).items():
-        digest.update(split.encode())
-        for tensor in (examples.inputs, examples.targets):
-            digest.update(np.ascontiguousarray(tensor.numpy()).data)
-    return digest.hexdigest()
-
-
-class Meter:
-    """Measures any weights of one network on one set of data; counts its evaluations of a split and decompositions."""
-
-    def __init__(self, spec: RunSpec, store: str) -> None:
-        experiment = get_experiment(spec.experiment)
-        self.net, self.names = experiment.net(spec), tuple(experiment.metrics(spec))
-        self.layers = anatomy(spec).layers
-        data = load_examples(spec, store)
-        self._splits = len(data)
-        self._evaluate = Evaluator(experiment, spec, self.net, data, pick_device())
-        norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-        self.normalised = any(isinstance(module, norms) for module in self.net.modules())
-        self.evaluations = self.decompositions = 0
-
-    def metrics(self, weights: Mapping[str, Tensor], renewed: bool = True) -> dict[str, np.ndarray]:
-        """Each metric over the splits (S,), with BatchNorm's statistics renewed or as they are blended."""
-        self.evaluations += self._splits
-        return self._evaluate(weights, renormalise=renewed)
-
-    def factors(self, weights: Mapping[str, Tensor], what: str) -> dict[str, Factors]:
-        """The factors of every layer."""
-        self.decompositions += len(self.layers)
-        return {layer.name: decompose(layer.of(weights), f"{what} layer {layer.name}") for layer in self.layers}
-
-    def point(self, weights: Mapping[str, Tensor], factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
-        """Metrics (K, S), the same with stored statistics (S,), effective ranks (L,) and singular values (L, R)."""
-        halves = (keep_in_all(weights, self.layers, factors, keep) for keep in HALVES.values())
-        measured = [self.metrics(kept) for kept in (weights, *halves)]
-        values = {name: np.stack([one[name] for one in measured]) for name in measured[0]}
-        if self.normalised:
-            values |= {f"stored_{name}": value for name, value in self.metrics(weights, renewed=False).items()}
-        spectra = [factors[layer.name].s.numpy() for layer in self.layers]
-        return {
-            **values,
-            "effective_rank": np.array([effective_ranks(s)[0] for s in spectra], np.float32),
-            "singular_value": padded(spectra),
-        }
-
-
-def padded(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows of any length as one array, NaN beyond their ends."""
-    whole = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
-    for row, values in zip(whole, rows, strict=True):
-        row[: len(values)] = values
-    return whole
 
 
 def final_weights(spec: RunSpec, store: str) -> dict[str, Tensor]:
@@ -165,7 +92,7 @@ def connect(pair: Pair, store: str) -> tuple[int, int]:
     key = data_key(pair.a, store)
     ends = [_end(store, spec, key) for spec in (pair.a, pair.b)]
     what = f"runs {pair.a.run_id} and {pair.b.run_id}"
-    inner = [blend(a, b, alpha) for alpha in ALPHAS[1:-1]]
+    inner = [blend(a, b, alpha) for alpha in pair.alphas[1:-1]]
     points = [ends[0], *(meter.point(w, meter.factors(w, what)) for w in inner), ends[1]]
     values = {name: np.stack([point[name] for point in points]) for name in points[0]}
     factors = meter.factors(a, what), meter.factors(b, what)
@@ -174,7 +101,7 @@ def connect(pair: Pair, store: str) -> tuple[int, int]:
     values |= {"distance": np.array(apart.l2), "cosine": np.array(apart.cosine)}
     values |= _matched(pair, meter, a, b, values)
     if pair.layerwise:
-        values |= _layer_by_layer(meter, a, b, ends[0])
+        values |= _layer_by_layer(pair, meter, a, b, ends[0])
     if pair.curve_steps:
         values |= _on_curve(pair, store, meter, (a, b), ends)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
@@ -219,7 +146,7 @@ def _matched(
     except ValueError:
         return {}
     moved = permute(b, units, match(a, b, units, seed=0).permutations)
-    inner = [meter.metrics(blend(a, moved, alpha)) for alpha in ALPHAS[1:-1]]
+    inner = [meter.metrics(blend(a, moved, alpha)) for alpha in pair.alphas[1:-1]]
     # B computes the same in any order of its units, so that its end is measured already.
     ends = [{name: values[name][end, 0] for name in inner[0]} for end in (0, -1)]
     what = f"run {pair.b.run_id} matched"
@@ -240,15 +167,15 @@ def _on_curve(
     """Metrics (P, S) along the curve that is trained between the ends."""
     a, b = ends
     control = train_control(pair.a, store, a, b, pair.curve_steps)
-    inner = [meter.metrics(bezier(a, control, b, t)) for t in ALPHAS[1:-1]]
+    inner = [meter.metrics(bezier(a, control, b, t)) for t in pair.alphas[1:-1]]
     first, last = ({name: end[name][0] for name in meter.names} for end in measured)
     return {f"curve_{name}": np.stack([row[name] for row in (first, *inner, last)]) for name in meter.names}
 
 
-def _layer_by_layer(meter: Meter, a: Mapping[str, Tensor], b: Mapping[str, Tensor], end: Values) -> Values:
+def _layer_by_layer(pair: Pair, meter: Meter, a: Mapping[str, Tensor], b: Mapping[str, Tensor], end: Values) -> Values:
     """Metrics (P, L, S) where one layer goes from A to B and all else stays at A."""
     rows: list[dict[str, np.ndarray]] = []
     for layer in meter.layers:
-        of_layer = [meter.metrics(blend_layer(a, b, alpha, [layer.parameter])) for alpha in ALPHAS[1:]]
+        of_layer = [meter.metrics(blend_layer(a, b, alpha, [layer.parameter])) for alpha in pair.alphas[1:]]
         rows.append({name: np.stack([end[name][0], *(point[name] for point in of_layer)]) for name in meter.names})
     return {f"layer_{name}": np.stack([row[name] for row in rows], axis=1) for name in meter.names}

@@ -12,8 +12,9 @@ from storage.pairs import Values
 from storage.schema import SPLITS
 from tasks.agreement import SIDES, SUBSPACES
 from tasks.anatomy import anatomy
-from tasks.connectivity import KEPT, Pair
-from tasks.paths import ALPHAS, barrier, instability
+from tasks.connectivity import Pair
+from tasks.meter import KEPT
+from tasks.paths import barrier, instability
 
 STRING = np.dtypes.StringDType()
 FIXED: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -98,7 +99,7 @@ def _coordinates(pairs: Sequence[Pair], trunks: Mapping[str, RunSpec], layers: S
     }
     return {
         "pair": np.array([pair.pair_id for pair in pairs], STRING),
-        "alpha": list(ALPHAS),
+        "alpha": list(pairs[0].alphas),
         "kept": np.array(KEPT, STRING),
         "split": np.array(SPLITS, STRING),
         "layer": np.array(layers, STRING),

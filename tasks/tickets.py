@@ -20,8 +20,8 @@ from tasks import masks, nulls
 from tasks.agreement import compare
 from tasks.analyses.effective_rank import effective_ranks
 from tasks.branches import mask_of, maskable, store_mask
-from tasks.connectivity import Meter, padded
 from tasks.decomposition import Factors, decompose
+from tasks.meter import Meter, padded
 
 STRING = np.dtypes.StringDType()
 DIMS: dict[str, tuple[tuple[str, ...], str, str]] = {

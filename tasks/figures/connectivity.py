@@ -34,7 +34,7 @@ def by_split(data: xr.Dataset, metric: str) -> Figure:
                 _line(grid[0, 2], plain[name].mean("layer"), plain, kind, color, label + extra, linestyle=style)
     chance = float(data["agreement_null"].mean())
     grid[0, 2].axhline(chance, color=FAINT, linestyle="--", label="two random matrices")
-    grid[0, 2].set_ylabel("agreement of the ends, first 10 ranks, mean over layers")
+    grid[0, 2].set_ylabel("agreement of the ends\n(first 10 ranks, mean over layers)")
     grid[0, 2].set_ylim(bottom=0)
     for axes in grid[0]:
         axes.set_xlabel("step at which the branches part")
@@ -57,7 +57,7 @@ def by_size(data: xr.Dataset, metric: str) -> Figure:
         score = chosen["agreement_score"].mean("layer")
         _spread(grid[0, 1], score, chosen["size"].values, colors[direction], f"{direction} directions")
     grid[0, 0].set_ylabel(f"barrier, val {data[metric].attrs['long_name']}")
-    grid[0, 1].set_ylabel("agreement of the ends, first 10 ranks, mean over layers")
+    grid[0, 1].set_ylabel("agreement of the ends\n(first 10 ranks, mean over layers)")
     grid[0, 1].axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--")
     for axes in grid[0]:
         axes.set_xlabel("size of the noise / norm of the layer")

@@ -18,10 +18,11 @@ from storage.checkpoints import read_manifest, write_checkpoint, write_manifest
 from storage.pairs import end_url, pair_url, read_values, write_dataset
 from tasks import training
 from tasks.anatomy import anatomy
-from tasks.connectivity import Meter, Pair, connect, data_key, final_weights, measure_end
+from tasks.connectivity import Pair, connect, final_weights, measure_end
 from tasks.connectivity_cube import dataset
 from tasks.curves import train_control
 from tasks.matching import groups, permute
+from tasks.meter import Meter, data_key
 from tasks.paths import ALPHAS, barrier, bezier, blend
 
 train = functools.partial(training.train, device=torch.device("cpu"))
@@ -213,3 +214,15 @@ def test_curves_are_part_of_a_pair_that_asks_for_them(store: str) -> None:
     assert found is not None
     assert found["curve_loss"].shape == (11, 2)
     np.testing.assert_array_equal(found["curve_loss"][[0, -1]], found["loss"][[0, -1], 0])
+
+
+def test_a_line_of_fewer_points_holds_every_second_one(store: str, values: dict[str, np.ndarray]) -> None:
+    pair = dataclasses.replace(PAIR, points=6)
+    connect(pair, store)
+    found = read_values(pair_url(store, TRUNK.experiment, pair.pair_id))
+    assert found is not None
+    np.testing.assert_allclose(pair.alphas, ALPHAS[::2], atol=1e-15)
+    np.testing.assert_allclose(found["loss"], values["loss"][::2], rtol=1e-5)
+    np.testing.assert_allclose(found["matched_loss"], values["matched_loss"][::2], rtol=1e-5)
+    with pytest.raises(ValueError, match="points=2 is not allowed: expected 3 or more"):
+        dataclasses.replace(PAIR, points=2)

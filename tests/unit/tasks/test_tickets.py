@@ -15,8 +15,8 @@ from storage.locations import Layout, exists
 from storage.pairs import Values, read_values, ticket_url
 from tasks import training
 from tasks.branches import mask_of, maskable
-from tasks.connectivity import Meter
 from tasks.masks import mask_id
+from tasks.meter import Meter
 from tasks.tickets import dataset, examine
 
 train = functools.partial(training.train, device=torch.device("cpu"))
