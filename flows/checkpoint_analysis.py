@@ -5,27 +5,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows import fields
 from flows.gathering import contents_of, rebuild
 from flows.planning import lacking
 from flows.progress import StageProgress
 from flows.runtime import Executor, Resources, open_executor
+from flows.service import chosen_cluster, chosen_store
+from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
 from flows.sweep import NAME
+from flows.turns import turn
 from models.checks import require
 from storage import locations, results
 from storage.cube import Member
 from storage.foreign import find_checkpoints
-from storage.locations import Layout, delete
-from storage.probe import require_store
+from storage.layout import Layout
+from storage.locations import delete
 from tasks.analysis import default_analyses, get_analysis
 from tasks.anatomy import Anatomy, run_layout
 from tasks.audit import HEADINGS, Finding, as_plain, audit
-from tasks.figures import write_report
 from tasks.foreign import TRANSPOSED, ForeignSeries, read_anatomy
 from tasks.one_pass import Target
 
@@ -58,47 +60,48 @@ class Source:
 
 @flow(name="checkpoint-analysis", persist_result=False)
 def analyse_checkpoints(
-    sources: list[str],
-    name: str | None = None,
-    store: str = "results",
-    pattern: str | None = None,
-    heads: Annotated[int, Ge(0)] = 0,
-    transposed: str = TRANSPOSED,
-    analyses: list[str] | None = None,
-    executor: Literal["ray", "inline"] = "ray",
-    ray_address: str | None = None,
-    resources: Resources = Resources(),  # noqa: B008 - frozen
-    report: bool = True,
-    audited: bool = True,
+    sources: fields.Sources,
+    name: fields.GraphName = "",
+    pattern: fields.Pattern = "",
+    heads: fields.Heads = 0,
+    transposed: fields.Transposed = TRANSPOSED,
+    analyses: fields.Analyses = [],  # noqa: B006 - Prefect copies it
+    audited: fields.Audited = True,
+    store: fields.Store = "",
+    report: fields.Report = True,
+    executor: fields.ExecutorKind = "ray",
+    ray_address: fields.RayAddress = "",
+    resources: Annotated[Resources, fields.UnitResources] = Resources(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Analyse series of checkpoints written by any program, and gather them in one cube.
 
     Layers are read one at a time; blocks that the store already has are not computed again.
-
-    Args:
-        sources: Folders or s3:// URLs, each with the checkpoints of one training run.
-        name: Name of the cube; empty for the last part of the first source.
-        store: Local folder or s3://bucket/prefix for the results. Credentials come from the AWS environment.
-        pattern: Regular expression with a group around the step in a name; empty for the usual ones.
-        heads: Attention heads, to compare queries and keys of fused projections head by head; 0 leaves that out.
-        transposed: Regular expression that finds transposed convolutions by name.
-        analyses: Names of analyses; empty for all that need no data.
-        executor: Where units of work run: on Ray, or in this process.
-        ray_address: Address of a running Ray cluster; empty starts one on this machine.
-        resources: CPUs and GPUs of each unit.
-        report: Write figures at the end.
-        audited: Look for damaged, missing and repeated checkpoints first, which reads every tensor once.
     """
-    chosen = choose(analyses)
-    name = cube_name(name, sources)
-    store = require_store(store)
-    found = [look(source, pattern, heads, transposed, audited) for source in dict.fromkeys(sources)]
+    chosen = choose(analyses or None)
+    name = cube_name(name or None, sources)
+    store = chosen_store(store)
+    with turn("cube", name, store):
+        found = [look(source, pattern or None, heads, transposed, audited) for source in dict.fromkeys(sources)]
+        return _analyse(name, found, store, chosen, report, executor, resources, ray_address)
+
+
+def _analyse(
+    name: str,
+    found: list[Source],
+    store: str,
+    chosen: tuple[str, ...],
+    report: bool,
+    executor: Literal["ray", "inline"],
+    resources: Resources,
+    ray_address: str,
+) -> dict[str, Any]:
+    """Analyse what is missing of the series, and gather."""
     refuse(found)
     missing = {source.run_id: _missing(source, store, chosen) for source in found}
     if any(missing.values()):
         total = sum(len(block) for blocks in missing.values() for block in blocks)
         with (
-            open_executor(executor, resources, ray_address) as workers,
+            open_executor(executor, resources, chosen_cluster(ray_address)) as workers,
             StageProgress(name, {"analysis": total}) as bar,
         ):
             for source in found:
@@ -188,11 +191,7 @@ def finish_analysis(
     attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
     url = where.cube(name)
     built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses))
-    create_markdown_artifact(
-        f'```python\nfrom storage.query import open_results\nresults = open_results("{url}")\n```\n',
-        key="summary",
-        description=f"Results of {name}",
-    )
+    show_result(url, name)
     left_out = {
         s.series.name: [(e.parameter, " x ".join(map(str, e.shape)), e.skipped) for e in s.body.entries if e.skipped]
         for s in found
@@ -206,7 +205,5 @@ def finish_analysis(
         "left_out": left_out,
     }
     if report:
-        page = f"{where.report(name)}/index.html"
-        there = not built and locations.exists(page)
-        outcome["report"] = page if there else write_report(url, where.report(name), axis="series")[0]
+        outcome["report"] = show_report(url, where.report(name), store, name, built, axis="series")
     return outcome

@@ -26,6 +26,7 @@ from flows.options import (
     out,
     words,
 )
+from flows.service_commands import schedule_app, serve
 
 app = typer.Typer(
     name="specdyn",
@@ -39,8 +40,10 @@ app = typer.Typer(
 storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(storage_app, name="storage")
 app.add_typer(data_app, name="data")
+app.add_typer(schedule_app, name="schedule")
 app.command()(connect)
 app.command()(tickets)
+app.command()(serve)
 
 
 @app.command()
@@ -80,7 +83,7 @@ def run(
         **grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting),
         "store": store,
         "executor": executor,
-        "ray_address": ray_address,
+        "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus, gpus=gpus, cpu_if_no_gpu=cpu_if_no_gpu),
         "report": report,
     }
@@ -106,11 +109,11 @@ def plan(
     Nothing is trained; a few steps are measured on this machine for the estimate of time. Sample data is prepared.
     """
     from flows.planning import make_plan, require_datasets
-    from flows.sweep import make_sweep
+    from flows.sweep import sweep_from
     from flows.terminal import show_plan
     from storage.probe import require_store
 
-    chosen = make_sweep(**grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting))
+    chosen = sweep_from(grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting))
     url = require_store(store)
     require_datasets(chosen, url)
     show_plan(make_plan(chosen, url))
@@ -155,14 +158,14 @@ def analyse(
 
     parameters = {
         "sources": sources,
-        "name": name,
+        "name": name or "",
         "store": store,
-        "pattern": pattern,
+        "pattern": pattern or "",
         "heads": heads,
         "transposed": transposed or TRANSPOSED,
-        "analyses": words(analyses),
+        "analyses": words(analyses) or [],
         "executor": executor,
-        "ray_address": ray_address,
+        "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus),
         "report": report,
         "audited": audit,
@@ -176,7 +179,10 @@ def list_(
     what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
     store: Store = "results",
 ) -> None:
-    """List what can be run (experiments, presets, analyses) or what a store has (sweeps)."""
+    """List what can be run (experiments, presets, analyses) or what a store has.
+
+    The sweeps of a store are listed with what `connect` and `tickets` made there.
+    """
     from flows import terminal
     from models.checks import require_known
 
@@ -193,15 +199,13 @@ def list_(
 @app.command()
 @friendly
 def status(
-    sweep: Annotated[str, typer.Argument(help="Name of a sweep; `specdyn list sweeps` shows them.")],
+    name: Annotated[str, typer.Argument(help="Name of a sweep or a graph; `specdyn list sweeps` shows them.")],
     store: Store = "results",
 ) -> None:
-    """Show how far every run of a sweep is, read from the store, also while it runs elsewhere."""
-    from flows.planning import make_plan
-    from flows.terminal import require_sweep, show_plan
+    """Show how far every run of a sweep, or of a graph, is, read from the store, also while it runs elsewhere."""
+    from flows.status import show_status
 
-    url, found = require_sweep(sweep, store)
-    show_plan(make_plan(found, url, estimate=False))
+    show_status(name, store)
 
 
 @app.command()
@@ -227,7 +231,8 @@ def report(
 ) -> None:
     """Write the figures of a sweep and a page that explains them; print its summary table."""
     from flows.terminal import require_sweep, show_summary
-    from storage.locations import Layout, normalise
+    from storage.layout import Layout
+    from storage.locations import normalise
     from tasks.figures import write_report
 
     url, found = require_sweep(sweep, store)
@@ -246,7 +251,8 @@ def compare(
 ) -> None:
     """Draw the mean effective rank of several sweeps side by side, by weight decay."""
     from flows.terminal import require_sweep
-    from storage.locations import Layout, normalise, write
+    from storage.layout import Layout
+    from storage.locations import normalise, write
     from storage.query import open_results
     from tasks.figures.overview import overview
     from tasks.figures.style import to_png

@@ -11,7 +11,7 @@ from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters
 from storage import locations
 from storage.cube import Member, write_cube
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.sweeps import read_sweep
 from tasks.analysis import get_analysis
 

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from flows.settings import with_settings
+from flows.sweep import label
 from models.checks import require
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
-from models.schedules import checkpoint_steps
 from models.start import Perturbation, StartFrom, Ticket
 from storage.checkpoints import kept_states, read_manifest
 from storage.locations import exists
 from storage.pairs import pair_url, ticket_url
 from tasks.connectivity import Pair
-from tasks.estimate import steps_of_an_epoch
+from tasks.meter import data_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,35 @@ class Graph:
     """Branches that are compared with their trunk, checkpoint by checkpoint."""
 
     @property
+    def kind(self) -> str:
+        """What is measured of it, `connectivity` or `tickets`: its record and its cube are named so."""
+        return "tickets" if self.tickets else "connectivity"
+
+    @property
     def runs(self) -> dict[str, RunSpec]:
         """Every run by its id."""
         return {spec.run_id: spec for spec in (*self.trunks, *self.branches)}
+
+
+def name_of(spec: RunSpec) -> str:
+    """How people tell runs of a graph apart."""
+    start = spec.start
+    if start is None:
+        return label(spec)
+    if start.ticket:
+        return f"seed={spec.seed} {start.ticket.mask} {start.ticket.density:g} order={start.order} ({spec.run_id[:6]})"
+    noise = f" size={start.perturbation.size:g} {start.perturbation.direction}" if start.perturbation else ""
+    return f"seed={spec.seed} split={start.step} order={start.order}{noise} ({spec.run_id[:6]})"
+
+
+def end_key(spec: RunSpec, on: RunSpec, store: str) -> str:
+    """What an end goes by: the run, and the data that it is evaluated on."""
+    return f"{spec.run_id}-{data_key(on, store)}"
+
+
+def ends_of(pairs: Iterable[Pair], store: str) -> dict[str, tuple[RunSpec, RunSpec]]:
+    """The ends of the pairs, each once for the data that it is evaluated on: the run, and a run on that data."""
+    return {end_key(spec, pair.a, store): (spec, pair.a) for pair in pairs for spec in (pair.a, pair.b)}
 
 
 def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:
@@ -43,33 +69,6 @@ def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: di
     require(len(set(seeds)) == len(seeds) > 0, "seeds", list(seeds), "one or more, each once")
     spec = with_settings(get_experiment(experiment).preset(preset).spec, settings)
     return tuple(replace(spec, seed=seed) for seed in seeds)
-
-
-def split_steps(spec: RunSpec, store: str, splits: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Steps to branch at: those given, or `count` of the trunk's checkpoints but the last.
-
-    Without steps given half of them lie within the first epoch, its first step included, as far as there are
-    checkpoints; the others are evenly spaced. ValueError names a step without a checkpoint.
-    """
-    per_epoch = steps_of_an_epoch(spec, store)
-    there = checkpoint_steps(spec, per_epoch)[:-1]
-    if splits is None:
-        early = [step for step in there if step <= per_epoch]
-        late = [step for step in there if step > per_epoch]
-        first = _spaced(early, max(count - count // 2, count - len(late)))
-        return tuple(sorted({*first, *_spaced(late, count - len(first))}))
-    for step in splits:
-        listed = f"checkpoints of the trunk before its last: {', '.join(map(str, there))}"
-        require(step in there, "splits", step, listed)
-    require(len(set(splits)) == len(splits) > 0, "splits", list(splits), "one or more steps, each once")
-    return tuple(sorted(splits))
-
-
-def _spaced(steps: Sequence[int], count: int) -> list[int]:
-    """At most so many of the steps, with the first and the last of them."""
-    if count >= len(steps):
-        return list(steps)
-    return [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def connectivity_graph(

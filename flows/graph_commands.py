@@ -32,7 +32,12 @@ def connect(
         str | None,
         typer.Option(help="Steps to branch at. Default: five, half of them in the first epoch.", show_default=False),
     ] = None,
-    split_count: Annotated[int, typer.Option(help="How many steps to branch at where none are given.")] = 5,
+    split_count: Annotated[
+        int, typer.Option(help="How many steps to branch at where none are given; 10 are the paper's.")
+    ] = 5,
+    split_epochs: Annotated[
+        str | None, typer.Option(help="Epochs to branch at instead of steps, e.g. `0,0.2,1,4`.", show_default=False)
+    ] = None,
     orders: Annotated[
         str | None, typer.Option(help="Seeds of the branches' data orders. Default: three.", show_default=False)
     ] = None,
@@ -69,19 +74,20 @@ def connect(
 
     parameters = {
         **graph_parameters(experiment, preset, seeds, setting, orders),
-        "splits": numbers(splits, int, "splits"),
+        "splits": numbers(splits, int, "splits") or [],
         "split_count": split_count,
-        "sizes": numbers(sizes, float, "sizes"),
-        "directions": words(directions),
+        "split_epochs": numbers(split_epochs, float, "split_epochs") or [],
+        "sizes": numbers(sizes, float, "sizes") or [],
+        "directions": words(directions) or [],
         "across": across,
         "layerwise": layerwise,
         "curve_steps": curve_steps,
         "points": points,
         "retrain": retrain,
-        "name": name,
+        "name": name or "",
         "store": store,
         "executor": executor,
-        "ray_address": ray_address,
+        "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus),
         "dry_run": plan,
     }
@@ -97,6 +103,9 @@ def tickets(
     rewind: Annotated[
         int | None,
         typer.Option(help="Step to train tickets from. Default: the first after an epoch.", show_default=False),
+    ] = None,
+    rewind_epoch: Annotated[
+        float | None, typer.Option(help="Epoch to train tickets from instead of a step.", show_default=False)
     ] = None,
     densities: Annotated[str, typer.Option(help="Shares of the weights that are kept.")] = "0.1,0.2,0.3,0.5,0.8",
     masks: Annotated[str, typer.Option(help="Kinds of masks.")] = "magnitude,iterative,random,reinit,shuffled",
@@ -126,13 +135,14 @@ def tickets(
     parameters = {
         **graph_parameters(experiment, preset, seeds, setting, orders),
         "rewind": rewind,
-        "densities": numbers(densities, float, "densities"),
-        "masks": words(masks),
+        "rewind_epoch": rewind_epoch,
+        "densities": numbers(densities, float, "densities") or [],
+        "masks": words(masks) or [],
         "retrain": retrain,
-        "name": name,
+        "name": name or "",
         "store": store,
         "executor": executor,
-        "ray_address": ray_address,
+        "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus),
         "dry_run": plan,
     }

@@ -1,25 +1,26 @@
 """The flow that masks trunks, trains what is left from a rewind point, and compares it with the dense run."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.graph import Graph, split_steps, ticket_graph
+from flows import fields
+from flows.graph import Graph, ticket_graph
 from flows.graph_run import begin, raise_failures, run_graph
 from flows.runtime import Resources
+from flows.showing import show_figures, show_result
+from flows.splits import rewind_step
+from flows.turns import turn
 from models.experiment import get_experiment
 from models.start import MASKS
 from storage import locations
 from storage.checkpoints import read_manifest
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.pairs import read_values, ticket_url, write_dataset
 from tasks.figures.style import to_png
 from tasks.figures.tickets import by_density
 from tasks.tickets import dataset
-
-DENSITIES = (0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 def _name() -> str:
@@ -29,52 +30,37 @@ def _name() -> str:
 
 @flow(name="lottery-tickets", flow_run_name=_name, persist_result=False)
 def lottery_tickets(
-    experiment: str = "modular_addition",
-    preset: str | None = None,
-    seeds: list[Annotated[int, Ge(0)]] = [0],  # noqa: B006 - Prefect copies it
-    rewind: Annotated[int, Ge(0)] | None = None,
-    densities: list[Annotated[float, Gt(0), Le(1)]] | None = None,
-    masks: list[Literal["magnitude", "iterative", "random", "reinit", "shuffled"]] | None = None,
-    orders: list[Annotated[int, Ge(0)]] | None = None,
-    settings: dict[str, Any] | None = None,
-    retrain: bool = True,
-    name: str | None = None,
-    store: str = "results",
-    executor: Literal["ray", "inline"] = "ray",
-    ray_address: str | None = None,
-    resources: Resources = Resources(),  # noqa: B008 - frozen
-    report: bool = True,
-    dry_run: bool = False,
+    experiment: fields.Experiment = "modular_addition",
+    preset: fields.Preset = fields.USUAL,
+    seeds: fields.TrunkSeeds = [0],  # noqa: B006 - Prefect copies it
+    rewind: fields.Rewind = None,
+    rewind_epoch: fields.RewindEpoch = None,
+    densities: fields.Densities = [0.1, 0.2, 0.3, 0.5, 0.8],  # noqa: B006
+    masks: fields.Masks = [],  # noqa: B006
+    orders: fields.Orders = [],  # noqa: B006
+    settings: fields.Settings = {},  # noqa: B006
+    retrain: fields.Retrain = True,
+    name: fields.GraphName = "",
+    store: fields.Store = "",
+    report: fields.Report = True,
+    dry_run: fields.DryRun = False,
+    executor: fields.ExecutorKind = "ray",
+    ray_address: fields.RayAddress = "",
+    resources: Annotated[Resources, fields.UnitResources] = Resources(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Mask trunks by their last weights, train what is left from an early step, compare it with the dense run.
 
-    What the store already has is not computed again. With `dry_run` only what is left is counted.
-
-    Args:
-        experiment: Name of an experiment.
-        preset: Name of one of its presets; empty for the quick one.
-        seeds: Seeds of the trunks.
-        rewind: Step from which tickets are trained, a checkpoint of the trunks; empty for the first one after an epoch.
-        densities: Shares of the weights that are kept; empty for 0.1, 0.2, 0.3, 0.5, 0.8.
-        masks: Kinds of masks; empty for all.
-        orders: Seeds of the tickets' data orders and masks; empty for one beyond the trunks' own.
-        settings: Settings in place of the preset's, e.g. {"weight_decay": 0.0}.
-        retrain: Train a finished trunk again to the rewind step where it did not keep its state.
-        name: Name of the results; empty for experiment-preset.
-        store: Local folder or s3://bucket/prefix. Credentials come from the AWS environment.
-        executor: Where units of work run: on Ray, or in this process.
-        ray_address: Address of a running Ray cluster; empty starts one on this machine.
-        resources: CPUs and GPUs of each unit.
-        report: Draw the figure at the end.
-        dry_run: Only say what would run.
+    What the store already has is not computed again.
     """
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    step = split_steps(trunks[0], store, None if rewind is None else [rewind], 2)[-1]
-    graph = ticket_graph(title, trunks, step, densities or DENSITIES, masks or MASKS, orders or [max(seeds) + 1])
-    outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
-    if not dry_run:
-        outcome |= finish(graph, store, report)
-    raise_failures(failures)
+    with turn("tickets", title, store):
+        step = rewind_step(trunks[0], store, rewind, rewind_epoch)
+        chosen = orders or [max(seeds) + 1]
+        graph = ticket_graph(title, trunks, step, densities, masks or MASKS, chosen)
+        outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+        if not dry_run:
+            outcome |= finish(graph, store, report)
+    raise_failures(failures, title)
     return outcome
 
 
@@ -91,9 +77,11 @@ def finish(graph: Graph, store: str, report: bool) -> dict[str, Any]:
     url = Layout(store).tickets(graph.name)
     write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment))
     outcome: dict[str, Any] = {"cube": url, "tickets": len(there)}
+    show_result(url, graph.name, f"{len(there)} tickets.", opener="open_dataset")
     if report:
         metric = next(iter(get_experiment(graph.experiment).metrics(graph.trunks[0])))
         figure = f"{Layout(store).report(graph.name)}/tickets.png"
         locations.write(figure, to_png(by_density(data, metric)))
         outcome["figures"] = [figure]
+        show_figures([figure])
     return outcome

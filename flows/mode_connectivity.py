@@ -1,18 +1,21 @@
 """The flow that trains trunks and branches and measures the straight lines between their ends."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import xarray as xr
-from annotated_types import Ge
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.graph import Graph, connectivity_graph, split_steps
+from flows import fields
+from flows.graph import Graph, connectivity_graph
 from flows.graph_run import begin, raise_failures, run_graph
 from flows.runtime import Resources
+from flows.showing import show_figures, show_result
+from flows.splits import split_steps
+from flows.turns import turn
 from models.experiment import Experiment, get_experiment
 from storage import locations
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.pairs import pair_url, read_values, write_dataset
 from tasks.connectivity_cube import dataset
 from tasks.figures.connectivity import by_size, by_split
@@ -26,64 +29,43 @@ def _name() -> str:
 
 @flow(name="mode-connectivity", flow_run_name=_name, persist_result=False)
 def mode_connectivity(
-    experiment: str = "modular_addition",
-    preset: str | None = None,
-    seeds: list[Annotated[int, Ge(0)]] = [0, 1, 2],  # noqa: B006 - Prefect copies it
-    splits: list[Annotated[int, Ge(0)]] | None = None,
-    split_count: Annotated[int, Ge(1)] = 5,
-    orders: list[Annotated[int, Ge(0)]] | None = None,
-    sizes: list[Annotated[float, Ge(0)]] | None = None,
-    directions: list[Literal["random", "top", "bottom"]] | None = None,
-    settings: dict[str, Any] | None = None,
-    across: bool = True,
-    layerwise: bool = False,
-    curve_steps: Annotated[int, Ge(0)] = 0,
-    points: Annotated[int, Ge(3)] = 11,
-    retrain: bool = True,
-    name: str | None = None,
-    store: str = "results",
-    executor: Literal["ray", "inline"] = "ray",
-    ray_address: str | None = None,
-    resources: Resources = Resources(),  # noqa: B008 - frozen
-    report: bool = True,
-    dry_run: bool = False,
+    experiment: fields.Experiment = "modular_addition",
+    preset: fields.Preset = fields.USUAL,
+    seeds: fields.TrunkSeeds = [0, 1, 2],  # noqa: B006 - Prefect copies it
+    splits: fields.Splits = [],  # noqa: B006
+    split_epochs: fields.SplitEpochs = [],  # noqa: B006
+    split_count: fields.SplitCount = 5,
+    orders: fields.Orders = [],  # noqa: B006
+    sizes: fields.Sizes = [],  # noqa: B006
+    directions: fields.Directions = [],  # noqa: B006
+    settings: fields.Settings = {},  # noqa: B006
+    across: fields.Across = True,
+    layerwise: fields.Layerwise = False,
+    curve_steps: fields.CurveSteps = 0,
+    points: fields.Points = 11,
+    retrain: fields.Retrain = True,
+    name: fields.GraphName = "",
+    store: fields.Store = "",
+    report: fields.Report = True,
+    dry_run: fields.DryRun = False,
+    executor: fields.ExecutorKind = "ray",
+    ray_address: fields.RayAddress = "",
+    resources: Annotated[Resources, fields.UnitResources] = Resources(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Branch trunks at several steps, train the branches in orders of their own, measure the lines between their ends.
 
-    What the store already has is not computed again. With `dry_run` only what is left is counted.
-
-    Args:
-        experiment: Name of an experiment.
-        preset: Name of one of its presets; empty for the quick one.
-        seeds: Seeds of the trunks.
-        splits: Steps to branch at, checkpoints of the trunks; empty for `split_count` of them, half in the first epoch.
-        split_count: How many steps to branch at where none are given.
-        orders: Seeds of the branches' data orders; empty for three beyond the trunks' own.
-        sizes: Sizes of a perturbation at the last split, e.g. [0, 0.1, 0.25, 0.5, 1, 2.5]; empty for none.
-        directions: Where perturbations lie: random, or along the top or bottom singular directions.
-        settings: Settings in place of the preset's, e.g. {"weight_decay": 0.0}.
-        across: Connect branches of different trunks too, as a control.
-        layerwise: Interpolate each layer alone too; costs ten evaluations a layer and pair.
-        curve_steps: Updates of the control point of a curve between the ends of each pair; 0 for no curves.
-        points: Places on each line, evenly spaced, its ends among them.
-        retrain: Train a finished trunk again to splits at which it did not keep its state.
-        name: Name of the results; empty for experiment-preset.
-        store: Local folder or s3://bucket/prefix. Credentials come from the AWS environment.
-        executor: Where units of work run: on Ray, or in this process.
-        ray_address: Address of a running Ray cluster; empty starts one on this machine.
-        resources: CPUs and GPUs of each unit.
-        report: Draw figures at the end.
-        dry_run: Only say what would run.
+    What the store already has is not computed again.
     """
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    steps = split_steps(trunks[0], store, splits, split_count)
-    orders = orders or [max(seeds) + 1 + i for i in range(3)]
-    noise = sizes or (), directions or ("random",)
-    graph = connectivity_graph(title, trunks, steps, orders, *noise, across, layerwise, curve_steps, points)
-    outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
-    if not dry_run:
-        outcome |= finish(graph, store, report)
-    raise_failures(failures)
+    with turn("connect", title, store):
+        steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
+        chosen = orders or [max(seeds) + 1 + i for i in range(3)]
+        noise = sizes, directions or ("random",)
+        graph = connectivity_graph(title, trunks, steps, chosen, *noise, across, layerwise, curve_steps, points)
+        outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+        if not dry_run:
+            outcome |= finish(graph, store, report)
+    raise_failures(failures, title)
     return outcome
 
 
@@ -98,8 +80,10 @@ def finish(graph: Graph, store: str, report: bool) -> dict[str, Any]:
     data = dataset([pair for pair, _ in there], [values for _, values in there], graph.trunks)
     write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment))
     outcome: dict[str, Any] = {"cube": url, "pairs": len(there)}
+    show_result(url, graph.name, f"{len(there)} pairs.", opener="open_dataset")
     if report:
         outcome["figures"] = draw(data, get_experiment(graph.experiment), graph, Layout(store).report(graph.name))
+        show_figures(outcome["figures"])
     return outcome
 
 

@@ -115,10 +115,10 @@ def grid_of(
     return {
         "experiment": experiment,
         "preset": preset,
-        "weight_decays": numbers(weight_decays, float, "weight_decays"),
-        "seeds": numbers(seeds, int, "seeds"),
-        "sweep": sweep,
-        "analyses": words(analyses),
+        "weight_decays": numbers(weight_decays, float, "weight_decays") or [],
+        "seeds": numbers(seeds, int, "seeds") or [],
+        "sweep": sweep or "",
+        "analyses": words(analyses) or [],
         "axes": read_axes(spec, axes or []),
         "settings": read_settings(spec, settings or []),
     }
@@ -137,7 +137,7 @@ def graph_parameters(
         "experiment": experiment,
         "preset": preset,
         "seeds": numbers(seeds, int, "seeds"),
-        "orders": numbers(orders, int, "orders"),
+        "orders": numbers(orders, int, "orders") or [],
         "settings": read_settings(chosen.preset(preset).spec, settings or []),
     }
 
@@ -147,11 +147,19 @@ def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[An
     if text is None:
         return None
     try:
-        return [kind(part.strip()) for part in text.split(",") if part.strip()]
+        found = [kind(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ValueError(f"{field}={text!r} is not allowed: expected numbers separated by commas") from None
+    if not found:
+        raise ValueError(f"{field}=[] is not allowed: expected at least one value")
+    return found
 
 
 def words(text: str | None) -> list[str] | None:
-    """A comma-separated list of names."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    """A comma-separated list of names; ValueError where it has none."""
+    if text is None:
+        return None
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ValueError(f"{text!r} is not allowed: expected one or more names separated by commas")
+    return found

@@ -9,7 +9,7 @@ from flows.sweep import Sweep, label
 from models.dataset import get_dataset
 from models.run_spec import RunSpec
 from storage.checkpoints import Manifest, checkpoints_written, read_manifest
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
 from tasks.datasets import require_data

@@ -1,6 +1,7 @@
 """Where units of work run: in this process, or on a Ray cluster, local or given by address."""
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -13,6 +14,7 @@ import torch
 from annotated_types import Ge
 from ray.exceptions import RayTaskError
 
+from flows.unit_log import opened, recorded
 from models.checks import require, require_known
 from tasks.environment import use_gpu_share, use_threads
 
@@ -71,7 +73,7 @@ class InlineExecutor:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         with self._lock:
-            return run_unit(function, self._threads, 0.0, *args)
+            return opened(functools.partial(recorded, run_unit, function, self._threads, 0.0, *args))
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
@@ -93,9 +95,9 @@ class RayExecutor:
             raise NotEnoughResources(f"cpus={resources.cpus} asked for each unit, the Ray cluster has {cpus} in all")
         self.slots = max(1, min(cpus // resources.cpus, int(total.get("GPU", 0) / gpus) if gpus else cpus))
         self._given = (resources.cpus, gpus)
-        self._unit = ray.remote(run_unit).options(
-            num_cpus=resources.cpus, num_gpus=gpus, max_retries=LOST_WORKER_RETRIES
-        )
+        options = {"num_cpus": resources.cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
+        self._unit = ray.remote(run_unit).options(**options)
+        self._recorded = ray.remote(recorded).options(**options)
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         results: list[Any] = []
@@ -110,10 +112,10 @@ class RayExecutor:
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * self.slots:
-                    running.append(self._unit.remote(function, *self._given, *waiting.pop()))
+                    running.append(self._recorded.remote(run_unit, function, *self._given, *waiting.pop()))
                 finished, running = ray.wait(running)
                 for reference in finished:
-                    done(_result(reference))
+                    done(opened(functools.partial(_result, reference)))
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)

@@ -13,13 +13,15 @@ from flows.planning import Block, missing_blocks
 from flows.progress import StageProgress, SweepProgress
 from flows.runtime import Executor
 from flows.sweep import Sweep
+from flows.unit_log import kept_log
 from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters, to_json
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
 from storage.datasets import DamagedData
 from storage.factors import ScratchFactors, StoredFactors
-from storage.locations import Layout, delete
+from storage.layout import Layout
+from storage.locations import delete
 from tasks.analysis import get_analysis
 from tasks.anatomy import Anatomy, anatomy, run_layout
 from tasks.datasets import NotPrepared
@@ -68,7 +70,8 @@ def failure_of(future: PrefectFuture[Any]) -> str:
 def train_run(label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress) -> str:
     """Train one run to its end as one unit; Diverged where its loss stopped being finite."""
     progress.training(spec.run_id)
-    manifest: Manifest = executor.run(train, spec, store)
+    with kept_log(Layout(store).logs(spec.experiment, spec.run_id), "train"):
+        manifest: Manifest = executor.run(train, spec, store)
     progress.trained(spec.run_id, len(manifest.checkpoints))
     if manifest.status != "complete":
         raise Diverged(manifest.reason)
@@ -95,7 +98,8 @@ def analyse_run(
     )
     results.allocate(target.url, target.layout)
     try:
-        made = analyse_blocks(RunSeries(store=store, manifest=manifest), body, target, missing, executor, progress)
+        with kept_log(where.logs(spec.experiment, spec.run_id), "analyse"):
+            made = analyse_blocks(RunSeries(store=store, manifest=manifest), body, target, missing, executor, progress)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))
         # Other bits may come out of training it again elsewhere: nothing analysed of it counts any more.

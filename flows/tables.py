@@ -41,10 +41,24 @@ def plan_summary(plan: Plan) -> str:
     )
 
 
-def plan_markdown(plan: Plan) -> str:
-    """The plan as a markdown table under its summary."""
-    lines = [plan_summary(plan), "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
+def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
+    """The plan as a markdown table under its summary and its cost, with that many GPUs a unit."""
+    lines = [
+        plan_summary(plan),
+        "",
+        plan_cost(plan, gpus),
+        "",
+        f"| {' | '.join(HEADINGS)} |",
+        "|---" * len(HEADINGS) + "|",
+    ]
     return "\n".join([*lines, *(f"| {' | '.join(row(cell))} |" for cell in plan.cells)])
+
+
+def plan_cost(plan: Plan, gpus: float | None) -> str:
+    """Cells there and to do, hours and bytes; the hours are of GPUs where units get them."""
+    done, hours = len(plan.cells) - len(plan.todo), plan.seconds / 3600
+    kind = f"{hours * gpus:.3g} GPU-hours at {gpus:g} GPUs a unit" if gpus else f"{hours:.3g} hours of one worker"
+    return f"**Cost:** {len(plan.todo)} cells to make, {done} there; about {kind}; {size(plan.bytes)} of checkpoints."
 
 
 def size(count: float) -> str:

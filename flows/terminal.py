@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.planning import Plan, require_datasets
 from flows.runtime import EXECUTORS
-from flows.sweep import Sweep, make_sweep, sweep_of
+from flows.sweep import Sweep, sweep_from, sweep_of
 from flows.tables import HEADINGS, duration, plan_summary, row, size
 from models.checks import require_known
 from models.dataset import Dataset, RemoteFile, dataset_names, get_dataset, variants_of
@@ -22,7 +22,8 @@ from storage import locations
 from storage.checkpoints import read_manifest
 from storage.datasets import DataManifest, read_data_manifest
 from storage.foreign import find_checkpoints
-from storage.locations import Layout
+from storage.graphs import graph_names, read_graph
+from storage.layout import Layout
 from storage.probe import Check, require_store
 from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
@@ -56,8 +57,7 @@ def show_plan(plan: Plan) -> None:
 
 def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow, then print its summary and where everything lies; False where cells failed."""
-    grid = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses", "axes", "settings")
-    sweep = make_sweep(**{field: parameters[field] for field in grid})
+    sweep = sweep_from(parameters)
     require_known("executor", parameters["executor"], EXECUTORS)
     store = require_store(parameters["store"])
     require_datasets(sweep, store)
@@ -86,7 +86,7 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
 def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
     """Audit and analyse series of checkpoints, then say where everything lies."""
     for source in parameters["sources"]:
-        found = find_checkpoints(source, parameters["pattern"])
+        found = find_checkpoints(source, parameters["pattern"] or None)
         steps = [checkpoint.step for checkpoint in found.checkpoints]
         err.print(f"{found.url}: {len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}", highlight=False)
         if found.skipped:
@@ -111,6 +111,7 @@ def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> boo
     if not verbose:
         _quieten()
     from flows.graph_run import GraphFailed
+    from flows.graph_tables import PLAN_HEADINGS
     from flows.lottery_tickets import lottery_tickets
     from flows.mode_connectivity import mode_connectivity
 
@@ -123,6 +124,8 @@ def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> boo
         outcome = flows[which](**parameters)
     except GraphFailed as error:
         failure = error
+    if parameters["dry_run"] and outcome:
+        table(f"{outcome['name']} in {store}", PLAN_HEADINGS, outcome["stages"])
     if outcome:
         out.print(outcome["summary"], highlight=False, soft_wrap=True)
     if "trainings" in outcome:
@@ -243,11 +246,14 @@ def list_analyses() -> None:
 
 
 def list_sweeps(store: str) -> None:
-    """Print the sweeps of a store."""
+    """Print the sweeps and the graphs of a store."""
     url = locations.normalise(store)
     records = [record for name in sweep_names(url) if (record := read_sweep(url, name))]
-    rows = [(r.name, r.experiment, r.preset, str(len(r.specs)), Layout(url).cube(r.name)) for r in records]
-    table(f"Sweeps in {url}", ("name", "experiment", "preset", "runs", "cube"), rows)
+    rows = [(r.name, "sweep", r.experiment, r.preset, str(len(r.specs)), Layout(url).cube(r.name)) for r in records]
+    cubes = {"connectivity": Layout(url).connectivity, "tickets": Layout(url).tickets}
+    graphs = [graph for name, kind in graph_names(url) if (graph := read_graph(url, name, kind))]
+    rows += [(g.name, g.kind, g.experiment, "-", str(len(g.runs)), cubes[g.kind](g.name)) for g in graphs]
+    table(f"Sweeps in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
 
 
 def require_sweep(name: str, store: str) -> tuple[str, Sweep]:

@@ -7,14 +7,12 @@ from typing import Any
 from prefect import task
 from prefect.futures import PrefectFuture, wait
 
-from flows.graph import Graph, Left
+from flows.graph import Graph, Left, end_key, ends_of, name_of
 from flows.progress import StageProgress
 from flows.runtime import Executor
 from flows.stages import OPTIONS, failure_of
-from flows.sweep import label
 from models.run_spec import RunSpec
 from tasks.connectivity import connect, measure_end
-from tasks.meter import data_key
 from tasks.replay import keep_states
 from tasks.tickets import examine
 from tasks.training import Diverged, train
@@ -32,17 +30,6 @@ class Unit:
     needs: tuple[str, ...]
     call: tuple[Callable[..., Any], tuple[Any, ...]]
     """A module-level function and its arguments."""
-
-
-def name_of(spec: RunSpec) -> str:
-    """How people tell runs of a graph apart."""
-    start = spec.start
-    if start is None:
-        return label(spec)
-    if start.ticket:
-        return f"seed={spec.seed} {start.ticket.mask} {start.ticket.density:g} order={start.order} ({spec.run_id[:6]})"
-    noise = f" size={start.perturbation.size:g} {start.perturbation.direction}" if start.perturbation else ""
-    return f"seed={spec.seed} split={start.step} order={start.order}{noise} ({spec.run_id[:6]})"
 
 
 def train_whole(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> None:
@@ -90,10 +77,9 @@ def _needs(spec: RunSpec) -> tuple[str, ...]:
 
 def end_units(left: Left, store: str) -> list[Unit]:
     """The ends of the pairs that are left, each once for the data that it is evaluated on."""
-    ends = {_end_key(spec, pair.a, store): (spec, pair.a) for pair in left.pairs for spec in (pair.a, pair.b)}
     return [
         Unit(key=key, label=f"end of {name_of(spec)}", needs=(spec.run_id,), call=(measure_end, (spec, on, store)))
-        for key, (spec, on) in ends.items()
+        for key, (spec, on) in ends_of(left.pairs, store).items()
     ]
 
 
@@ -103,7 +89,7 @@ def pair_units(left: Left, store: str) -> list[Unit]:
         Unit(
             key=pair.pair_id,
             label=f"{name_of(pair.a)} to {name_of(pair.b)}",
-            needs=tuple(_end_key(spec, pair.a, store) for spec in (pair.a, pair.b)),
+            needs=tuple(end_key(spec, pair.a, store) for spec in (pair.a, pair.b)),
             call=(connect, (pair, store)),
         )
         for pair in left.pairs
@@ -116,10 +102,6 @@ def ticket_units(left: Left, store: str) -> list[Unit]:
         Unit(key=f"{s.run_id}-ticket", label=name_of(s), needs=(s.run_id,), call=(examine, (s, store)))
         for s in left.tickets
     ]
-
-
-def _end_key(spec: RunSpec, on: RunSpec, store: str) -> str:
-    return f"{spec.run_id}-{data_key(on, store)}"
 
 
 @task(name="unit", task_run_name="{stage}: {label}", **OPTIONS)

@@ -2,24 +2,28 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
+from flows import fields
+from flows.extending import with_more_seeds
 from flows.gathering import gather
 from flows.planning import Cell, Plan, make_plan, require_datasets
 from flows.progress import SweepProgress
 from flows.runtime import Executor, Resources, open_executor
+from flows.service import chosen_cluster, chosen_store
+from flows.showing import show_failures, show_report, show_result
 from flows.stages import analyse_run, failure_of, train_run
 from flows.sweep import Sweep, make_sweep
 from flows.tables import plan_markdown, plan_summary
-from storage.locations import Layout, exists
-from storage.probe import require_store
+from flows.turns import turn
+from models.experiment import get_experiment
+from storage.layout import Layout
+from storage.locations import exists
 from storage.query import open_results
 from storage.sweeps import extend_sweep
-from tasks.figures import write_report
 from tasks.summary import markdown_table, sweep_table
 
 REFRESH_SECONDS = 2.0
@@ -36,62 +40,65 @@ def _flow_run_name() -> str:
 
 @flow(name="weight-decay-sweep", flow_run_name=_flow_run_name, persist_result=False)
 def weight_decay_sweep(
-    experiment: str = "modular_addition",
-    preset: str = "demo",
-    weight_decays: list[Annotated[float, Ge(0)]] | None = None,
-    seeds: list[Annotated[int, Ge(0)]] | None = None,
-    store: str = "results",
-    sweep: str | None = None,
-    analyses: list[str] | None = None,
-    axes: dict[str, list[Any]] | None = None,
-    settings: dict[str, Any] | None = None,
-    executor: Literal["ray", "inline"] = "ray",
-    ray_address: str | None = None,
-    resources: Resources = Resources(),  # noqa: B008 - frozen
-    report: bool = True,
-    dry_run: bool = False,
+    experiment: fields.Experiment = "modular_addition",
+    preset: fields.Preset = fields.USUAL,
+    weight_decays: fields.Decays = [],  # noqa: B006 - Prefect copies it
+    seeds: fields.Seeds = [],  # noqa: B006
+    more_seeds: fields.MoreSeeds = 0,
+    optimizers: fields.Optimizers = [],  # noqa: B006
+    axes: fields.Axes = {},  # noqa: B006
+    settings: fields.Settings = {},  # noqa: B006
+    analyses: fields.Analyses = [],  # noqa: B006
+    sweep: fields.SweepName = "",
+    store: fields.Store = "",
+    report: fields.Report = True,
+    dry_run: fields.DryRun = False,
+    executor: fields.ExecutorKind = "ray",
+    ray_address: fields.RayAddress = "",
+    resources: Annotated[Resources, fields.UnitResources] = Resources(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one cube.
 
-    Cells that the store already has are not computed again. With `dry_run` only the plan is made.
-
-    Args:
-        experiment: Name of an experiment.
-        preset: Name of one of its presets: network, data, optimizer and schedule.
-        weight_decays: Grid of weight decays; empty for the preset's own.
-        seeds: Grid of seeds; empty for the preset's own.
-        store: Local folder or s3://bucket/prefix. Credentials come from the AWS environment.
-        sweep: Name of the sweep; calls with one name extend one cube.
-        analyses: Names of analyses; empty for all.
-        axes: Further axes of the grid: any setting of a run with its values, e.g. {"learning_rate": [1e-3, 1e-2]}.
-        settings: Settings that every run has in place of the preset's, e.g. {"steps": 1000}.
-        executor: Where units of work run: on Ray, or in this process.
-        ray_address: Address of a running Ray cluster; empty starts one on this machine.
-        resources: CPUs and GPUs of each unit.
-        report: Write figures at the end.
-        dry_run: Only show what would run.
+    Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
     """
-    chosen = make_sweep(experiment, preset, weight_decays, seeds, sweep, analyses, axes, settings)
-    store = require_store(store)
-    require_datasets(chosen, store)
-    plan = make_plan(chosen, store)
-    create_markdown_artifact(plan_markdown(plan), key="plan", description=f"Plan of {chosen.name}")
-    log = get_run_logger()
-    log.info(plan_summary(plan))
+    axes = {**axes, **({"optimizer": list(optimizers)} if optimizers else {})}
+    preset = get_experiment(experiment).usual if preset == fields.USUAL else preset
+    given = experiment, preset, weight_decays or None, seeds or None, sweep or None, analyses or None, axes, settings
+    chosen = make_sweep(*given)
+    store = chosen_store(store)
     if dry_run:
+        chosen = with_more_seeds(chosen, store, more_seeds)
+        require_datasets(chosen, store)
+        plan = _planned(chosen, store, resources)
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
+    with turn("sweep", chosen.name, store):
+        chosen = with_more_seeds(chosen, store, more_seeds)
+        require_datasets(chosen, store)
+        return _run(_planned(chosen, store, resources), executor, resources, ray_address, report)
+
+
+def _planned(sweep: Sweep, store: str, resources: Resources) -> Plan:
+    """The plan, in the log and as an artifact."""
+    plan = make_plan(sweep, store)
+    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {sweep.name}")
+    get_run_logger().info(plan_summary(plan))
+    return plan
+
+
+def _run(
+    plan: Plan, executor: Literal["ray", "inline"], resources: Resources, ray_address: str, report: bool
+) -> dict[str, Any]:
+    """Do what is left, gather and show it; SweepFailed where cells failed."""
     failures: dict[str, str] = {}
     if plan.todo:
-        with open_executor(executor, resources, ray_address) as workers:
-            extend_sweep(store, chosen.record)
+        with open_executor(executor, resources, chosen_cluster(ray_address)) as workers:
+            extend_sweep(plan.store, plan.sweep.record)
             failures = _work(plan, workers)
     else:
-        extend_sweep(store, chosen.record)
-    outcome = finish(chosen, store, report)
+        extend_sweep(plan.store, plan.sweep.record)
+    outcome = finish(plan.sweep, plan.store, report)
     if failures:
-        create_table_artifact(
-            [{"run": run, "why": why} for run, why in failures.items()], key="failures", description="What failed"
-        )
+        show_failures(failures, plan.sweep.name)
         raise SweepFailed(_failure_text(failures, len(plan.cells)))
     return {**outcome, "ran": [cell.label for cell in plan.todo]}
 
@@ -135,15 +142,7 @@ def finish(sweep: Sweep, store: str, report: bool) -> dict[str, Any]:
     outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
     if not built and not exists(f"{cube}/zarr.json"):
         return outcome
-    rows = sweep_table(open_results(cube))
-    create_markdown_artifact(
-        f"{markdown_table(rows)}\n\n```python\nfrom storage.query import open_results\n"
-        f'results = open_results("{cube}")\n```\n',
-        key="summary",
-        description=f"Summary of {sweep.name}",
-    )
+    show_result(cube, sweep.name, markdown_table(sweep_table(open_results(cube))))
     if report:
-        folder = Layout(store).report(sweep.name)
-        page = f"{folder}/index.html"
-        outcome["report"] = page if not built and exists(page) else write_report(cube, folder)[0]
+        outcome["report"] = show_report(cube, Layout(store).report(sweep.name), store, sweep.name, built)
     return outcome

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from storage import locations
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.schema import SCHEMA_VERSION
 
 KEPT = "kept="

@@ -12,7 +12,7 @@ import zarr
 
 from storage import locations
 from storage.checkpoints import require_schema
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.schema import SCHEMA_VERSION
 from storage.zarr_tree import ZarrTree
 

@@ -11,7 +11,7 @@ import zarr.storage
 
 from storage import locations
 from storage.checkpoints import pack, unpack
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.schema import SCHEMA_VERSION
 
 Values = dict[str, np.ndarray]

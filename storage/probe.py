@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from storage import locations
 from storage.checkpoints import require_schema
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 from storage.schema import SCHEMA_VERSION
 
 RACERS = 8

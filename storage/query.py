@@ -8,6 +8,7 @@ from zarr.errors import GroupNotFoundError
 
 from storage import locations
 from storage.checkpoints import require_schema
+from storage.layout import Layout
 
 READERS = 16
 """Coordinates read at a time."""
@@ -15,7 +16,7 @@ READERS = 16
 
 def sweep_names(store: str) -> list[str]:
     """Names of the sweeps of a store."""
-    found = locations.names(locations.Layout(locations.normalise(store)).sweeps())
+    found = locations.names(Layout(locations.normalise(store)).sweeps())
     return [name.removesuffix(".json") for name in found if name.endswith(".json")]
 
 

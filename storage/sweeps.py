@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from storage import locations
 from storage.checkpoints import require_schema
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.schema import SCHEMA_VERSION
 
 

@@ -11,7 +11,7 @@ from models.run_spec import RunSpec
 from models.start import StartFrom
 from storage import locations
 from storage.checkpoints import Manifest, kept_states, pack, read_finished, read_kept_state, read_manifest
-from storage.locations import Layout
+from storage.layout import Layout
 from tasks import masks
 from tasks.anatomy import anatomy
 from tasks.evaluation import estimate_batch_norm

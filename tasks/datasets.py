@@ -17,6 +17,7 @@ from models.data.samples import FOLDER
 from models.dataset import Dataset, File, PackagedFile, RemoteFile
 from storage import datasets, locations
 from storage.datasets import DataManifest
+from storage.layout import Layout
 
 CACHE_VARIABLE = "SPECDYN_DATA"
 PIECE = 2**20
@@ -255,6 +256,6 @@ def _not_prepared(store: str, dataset: Dataset) -> NotPrepared:
     needs = ", ".join(f"{file.url} ({_size(file)})" for file in dataset.files if isinstance(file, RemoteFile))
     command = PREPARE_COMMAND.format(name=dataset.name, variant=dataset.variant, store=store)
     return NotPrepared(
-        f"data set {dataset.label} ({dataset.key}) is not at {locations.Layout(store).dataset(dataset.key)}; "
+        f"data set {dataset.label} ({dataset.key}) is not at {Layout(store).dataset(dataset.key)}; "
         f"run `{command}`, or use variant=sample where there is one. It needs {needs or 'only packaged files'}"
     )

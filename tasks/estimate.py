@@ -14,6 +14,7 @@ from models.matrices import state_bytes
 from models.run_spec import RunSpec
 from models.schedules import checkpoint_steps, steps_per_epoch
 from tasks.anatomy import anatomy
+from tasks.decomposition import decompose
 from tasks.environment import pick_device
 from tasks.evaluation import Evaluator
 from tasks.examples import load_examples
@@ -29,10 +30,16 @@ LONG = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Seconds of one step of training and of one checkpoint's analysis."""
+    """Seconds of one step of training and of one checkpoint's analysis, and of the parts of this."""
 
     step: float
     checkpoint: float
+    evaluation: float = 0.0
+    """Of all examples of a split, the mean of both."""
+    renewal: float = 0.0
+    """Of estimating BatchNorm's statistics anew."""
+    decomposition: float = 0.0
+    """Of one matrix, the mean of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +74,39 @@ def checkpoint_bytes(spec: RunSpec) -> int:
     return state_bytes(get_experiment(spec.experiment).net(spec))
 
 
-def measure(spec: RunSpec, store: str, steps: int = 5) -> Rates:
-    """Time a few real steps, one real pass over a checkpoint and the evaluation of a batch of each split."""
+def measure(spec: RunSpec, store: str, steps: int = 5, threads: int | None = None) -> Rates:
+    """Time a few real steps, one real pass over a checkpoint and the evaluation of a batch of each split.
+
+    With as many threads as a unit of work will have; None leaves them as they are.
+    """
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        return _measured(spec, store, steps)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measured(spec: RunSpec, store: str, steps: int) -> Rates:
     experiment = get_experiment(spec.experiment)
     device = pick_device()
     net = experiment.net(spec).to(device)
     data = load_examples(spec, store)
+    # Taken before the steps: with some settings a few of them suffice to leave no finite weight.
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
     step = _seconds_a_step(Loop(experiment, spec, net, data["train"].to(device)), spec, device, steps)
-    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    decompose(torch.eye(2))  # the first call of LAPACK takes long
     since = time.perf_counter()
-    for _ in decompose_into({}, weights, anatomy(spec), "estimate"):
-        pass
+    matrices = sum(1 for _ in decompose_into({}, weights, anatomy(spec), "estimate"))
     decomposing = time.perf_counter() - since
-    return Rates(step=step, checkpoint=decomposing + _seconds_of_evaluations(spec, data, weights, device))
+    evaluation, renewal = _seconds_of_evaluations(spec, data, weights, device)
+    return Rates(
+        step=step,
+        checkpoint=decomposing + EVALUATIONS * len(data) * evaluation + (EVALUATIONS - 1) * renewal,
+        evaluation=evaluation,
+        renewal=renewal,
+        decomposition=decomposing / matrices,
+    )
 
 
 def _seconds_a_step(loop: Loop, spec: RunSpec, device: torch.device, steps: int) -> float:
@@ -97,8 +124,8 @@ def _seconds_a_step(loop: Loop, spec: RunSpec, device: torch.device, steps: int)
 
 def _seconds_of_evaluations(
     spec: RunSpec, data: Mapping[str, Examples], weights: Mapping[str, Tensor], device: torch.device
-) -> float:
-    """Of a checkpoint as it is and of its halves, from the time that the first batch of each split takes."""
+) -> tuple[float, float]:
+    """Of one split, and of BatchNorm's statistics, from the time that the first batch of each split takes."""
     experiment = get_experiment(spec.experiment)
     first = {split: examples.take(slice(0, spec.eval_batch_size)) for split, examples in data.items()}
     evaluate = Evaluator(experiment, spec, experiment.net(spec), first, device)
@@ -112,5 +139,5 @@ def _seconds_of_evaluations(
     plain = run(False)
     train, val = (len(data[split].targets) for split in ("train", "val"))
     share = (min(train, spec.eval_examples or train) + val) / sum(len(batch.targets) for batch in first.values())
-    statistics = max(0.0, run(True) - plain) * train / len(first["train"].targets)
-    return EVALUATIONS * plain * share + (EVALUATIONS - 1) * statistics
+    renewal = max(0.0, run(True) - plain) * train / len(first["train"].targets)
+    return plain * share / len(data), renewal

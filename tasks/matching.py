@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from models.checks import require, require_known
-from models.nets.convnet import ConvNormBlock, LeNetNet, VggNet
+from models.nets.convnet import ConvNormBlock, LeNetNet, ResidualBlock, ResNetNet, VggNet
 from models.nets.mlp import MlpNet
 from models.nets.transformer import TransformerNet
 from tasks.paths import require_alike
@@ -67,12 +67,14 @@ def groups(net: nn.Module) -> tuple[Group, ...]:
     if isinstance(net, VggNet):
         blocks = [f"layers.{i}." for i, layer in enumerate(net.layers) if isinstance(layer, ConvNormBlock)]
         return _chain([*[(block + "conv", block + "bn") for block in blocks], ("fc", "")], weights)
+    if isinstance(net, ResNetNet):
+        return _residual([block for block in net.blocks if isinstance(block, ResidualBlock)], weights)
     if isinstance(net, LeNetNet):
         names = [f"{kind}.{i}" for kind, layers in (("convs", net.convs), ("layers", net.layers)) for i in range(2)]
         return _chain([(name, "") for name in (*names, "fc")], weights)
     if isinstance(net, TransformerNet):
         return tuple(group for i in range(net.config.depth) for group in _of_block(i, net.config.heads, weights))
-    supported = ", ".join(known.__name__ for known in (MlpNet, VggNet, LeNetNet, TransformerNet))
+    supported = ", ".join(known.__name__ for known in (MlpNet, VggNet, ResNetNet, LeNetNet, TransformerNet))
     raise ValueError(f"no groups of units are known for {type(net).__name__}: supported are {supported}")
 
 
@@ -161,12 +163,40 @@ def _chain(layers: Sequence[tuple[str, str]], weights: Tensors) -> tuple[Group, 
     found = []
     for (layer, norm), (reader, _) in itertools.pairwise(layers):
         size = len(weights[f"{layer}.weight"])
-        axes = [Axis(f"{module}.{part}", 0) for module in (layer, norm) if module for part in ("weight", "bias")]
+        axes = [Axis(f"{layer}.{part}", 0) for part in ("weight", "bias")]
         if norm:
-            axes += [Axis(f"{norm}.running_{part}", 0, scored=False) for part in ("mean", "var")]
+            axes += _of_norm(norm)
         axes.append(Axis(f"{reader}.weight", 1, block=weights[f"{reader}.weight"].shape[1] // size))
         found.append(Group(name=layer, size=size, axes=tuple(axes)))
     return tuple(found)
+
+
+def _of_norm(norm: str) -> list[Axis]:
+    """Scale, shift and statistics of a BatchNorm."""
+    learned = [Axis(f"{norm}.{part}", 0) for part in ("weight", "bias")]
+    return [*learned, *(Axis(f"{norm}.running_{part}", 0, scored=False) for part in ("mean", "var"))]
+
+
+def _residual(blocks: Sequence[ResidualBlock], weights: Tensors) -> tuple[Group, ...]:
+    """The hidden channels of each block, and those that the blocks between two projections share by adding to them."""
+
+    def written(conv: str, norm: str) -> list[Axis]:
+        return [Axis(f"{conv}.weight", 0), *_of_norm(norm)]
+
+    def group(name: str, axes: Sequence[Axis]) -> Group:
+        return Group(name=name, size=len(weights[f"{name}.weight"]), axes=tuple(axes))
+
+    found = []
+    name, stream = "conv", written("conv", "bn")
+    for i, block in enumerate(blocks):
+        first, second, shortcut = (f"blocks.{i}.{part}" for part in ("conv1", "conv2", "shortcut"))
+        found.append(group(first, [*written(first, f"blocks.{i}.bn1"), Axis(f"{second}.weight", 1)]))
+        stream.append(Axis(f"{first}.weight", 1))
+        if not isinstance(block.shortcut, nn.Identity):
+            found.append(group(name, [*stream, Axis(f"{shortcut}.0.weight", 1)]))
+            name, stream = second, written(f"{shortcut}.0", f"{shortcut}.1")
+        stream += written(second, f"blocks.{i}.bn2")
+    return (*found, group(name, [*stream, Axis("fc.weight", 1)]))
 
 
 def _of_block(i: int, heads: int, weights: Tensors) -> tuple[Group, Group]:

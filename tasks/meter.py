@@ -63,8 +63,7 @@ class Meter:
         data = load_examples(spec, store)
         self._splits = len(data)
         self._evaluate = Evaluator(experiment, spec, self.net, data, pick_device())
-        norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-        self.normalised = any(isinstance(module, norms) for module in self.net.modules())
+        self.normalised = has_statistics(self.net)
         self.evaluations = self.decompositions = 0
 
     def metrics(self, weights: Mapping[str, Tensor], renewed: bool = True) -> dict[str, np.ndarray]:
@@ -90,6 +89,12 @@ class Meter:
             "effective_rank": np.array([effective_ranks(s)[0] for s in spectra], np.float32),
             "singular_value": padded(spectra),
         }
+
+
+def has_statistics(net: nn.Module) -> bool:
+    """Whether the network has layers that keep statistics of the data."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+    return any(isinstance(module, norms) for module in net.modules())
 
 
 def padded(rows: list[np.ndarray]) -> np.ndarray:

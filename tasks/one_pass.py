@@ -1,6 +1,7 @@
 """All analyses of a block of checkpoints in one pass, with one decomposition a matrix."""
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from tasks.anatomy import Anatomy
 from tasks.decomposition import Factors, decompose, decompose_alike
 from tasks.environment import pick_device, versions
 from tasks.series import Deferred, Series, ahead
+
+log = logging.getLogger("specdyn.analysis")
 
 Anchor = tuple[int, Mapping[str, Factors]]
 """A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
@@ -166,6 +169,13 @@ def analyse_block(
     marker = {"versions": versions(), "threads": torch.get_num_threads()}
     for analysis in work.analyses:
         results.commit(target.commits, analysis.name, analysis.version, steps, marker)
+    log.info(
+        "%s: steps %d to %d analysed, %d decompositions besides shared ones",
+        series.name,
+        steps[0],
+        steps[-1],
+        work.decompositions,
+    )
     return work.decompositions
 
 

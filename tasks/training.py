@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from tasks.norm_control import norms_of_run
 from tasks.numerics import autocast, compiled, numerics
 from tasks.optimizers import Updater
 from tasks.state import load_state, noise_seed, pack_state
+
+log = logging.getLogger("specdyn.training")
 
 
 class Diverged(Exception):
@@ -83,10 +86,10 @@ class Loop:
 
     def __init__(self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Examples) -> None:
         self._experiment, self._spec, self.net = experiment, spec, net
-        self._device = data.targets.device
+        self.device = data.targets.device
         self._batches = Batches(spec, data)
         self._parts = batches_per_step(spec, len(data.targets))
-        self._autocast = autocast(spec, self._device)
+        self._autocast = autocast(spec, self.device)
         self.per_epoch = steps_per_epoch(spec, len(data.targets))
         self.updater = Updater(spec, net)
 
@@ -95,7 +98,7 @@ class Loop:
 
         The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
         """
-        worst = loss = torch.zeros((), device=self._device)
+        worst = loss = torch.zeros((), device=self.device)
         for step in range(start, stop):
             rate = self._spec.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)
             loss = self.updater(step, rate, functools.partial(self._losses, step), self._parts)
@@ -179,6 +182,8 @@ def _train_recorded(spec: RunSpec, store: str, loop: Loop, progress: Progress, k
 def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
     """From checkpoint to checkpoint; Diverged where the loss stops being finite between two of them."""
     here = recorder.progress.step
+    threads = torch.get_num_threads()
+    log.info("run %s: training from step %d on %s with %d threads", spec.run_id, here, loop.device, threads)
     if not recorder.progress.entries:
         recorder.record(here)
     for stop in (step for step in checkpoint_steps(spec, loop.per_epoch) if step > here):
@@ -189,6 +194,7 @@ def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
                 f"the checkpoint of step {here} is the last good one; try a smaller learning rate or weight decay"
             )
         recorder.record(stop)
+        log.info("run %s: step %d of %d, training loss %.6g", spec.run_id, stop, spec.steps, float(loss))
         here = stop
 
 

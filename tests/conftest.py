@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import urllib.request
 from pathlib import Path
 
 PREFECT_HOME = tempfile.mkdtemp(prefix="specdyn-prefect-")
@@ -56,6 +57,7 @@ def environment() -> Iterator[None]:
     for name in set(os.environ) - set(before):
         del os.environ[name]
     os.environ.update(before)
+    urllib.request.install_opener(None)  # type: ignore[arg-type]  # it keeps the proxies it was made with
 
 
 @pytest.fixture(scope="session")

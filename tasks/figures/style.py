@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 WIDEST = 14.0
+NARROWEST = 7.0
 """Inches."""
 DPI = 120
 LARGEST = 400_000
@@ -56,8 +57,11 @@ styled = matplotlib.rc_context(STYLE)
 
 
 def panels(rows: int, columns: int, width: float, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
-    """A figure with (rows, columns) axes of that size in inches, narrower where they would not fit."""
-    width = min(width, WIDEST / columns)
+    """A figure with (rows, columns) axes of that size in inches, narrower where they would not fit.
+
+    A single column is widened, as titles and the names of layers beside it need room.
+    """
+    width = max(min(width, WIDEST / columns), NARROWEST / columns)
     figure = Figure(figsize=(width * columns, height * rows + 1.0))
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from tasks.figures.style import FAINT, log_axis, panels, styled
 
@@ -23,9 +24,10 @@ def by_density(data: xr.Dataset, metric: str) -> Figure:
     shown = [
         (last[metric].sel(split="train"), f"train {data[metric].attrs['long_name']} at the end"),
         (last[metric].sel(split="val"), f"val {data[metric].attrs['long_name']} at the end"),
-        (last["agreement_dense_score"].mean("layer"), "agreement with the dense run at the end"),
-        (data["agreement_mask_score"].mean("layer"), "agreement of the dense end with its masked self"),
+        (last["agreement_dense_score"].mean("layer"), "agreement with the dense run"),
+        (data["agreement_mask_score"].mean("layer"), "agreement of dense with masked"),
     ]
+    kept = np.unique(data["density"].values)
     for axes, (values, title) in zip(grid[0], shown, strict=True):
         for kind in dict.fromkeys(data["mask"].values.tolist()):
             chosen = np.flatnonzero(data["mask"].values == kind)
@@ -37,14 +39,16 @@ def by_density(data: xr.Dataset, metric: str) -> Figure:
             low, high = ([float(of(group)) for group in groups] for of in (np.min, np.max))
             axes.fill_between(places, low, high, color=COLORS[kind], alpha=0.13, linewidth=0)
         axes.set_xscale("log")
+        axes.set_xticks(kept, [f"{place:g}" for place in kept])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("share of the weights kept")
         axes.set_title(title)
     for axes, (values, _) in zip(grid[0, :2], shown[:2], strict=True):
         log_axis(axes, values.values)
     for axes in grid[0, 2:]:
-        axes.axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--")
-        axes.set_ylim(0, 1)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
+        axes.axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--", label="by chance")
+        axes.set_ylim(bottom=0)
+    handles, labels = grid[0, 3].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle("Lottery tickets by the share of the weights that is kept")
     return figure

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from models.experiment import get_experiment
 from storage import foreign_weights, locations
 from storage.checkpoints import read_checkpoint
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.query import open_results
 from tasks.training import train
 

@@ -16,7 +16,7 @@ from models.dataset import RemoteFile, get_dataset
 from storage import datasets as stored
 from storage import locations
 from storage.datasets import DamagedData
-from storage.locations import Layout
+from storage.layout import Layout
 from tasks import datasets
 from tasks.datasets import FetchError, NotPrepared, fetch, load, prepare, require_data
 

@@ -12,7 +12,7 @@ from models.dataset import get_dataset
 from models.experiment import experiment_names, get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import read_checkpoint
-from storage.locations import Layout
+from storage.layout import Layout
 from tasks.datasets import require_data
 from tasks.environment import pick_device
 from tasks.evaluation import Evaluator

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from pipelines import NAME, ROOT, command, files
+from pipelines import NAME, ROOT, call, command, files
 
+from flows.graph_record import read_graphs
 from models.start import MASKS
-from storage.locations import Layout
+from storage.layout import Layout
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 SETTINGS = {"weight_decay": 1.0, "steps": 40}
@@ -78,7 +79,19 @@ def test_a_second_call_trains_and_measures_nothing(done: Path) -> None:
 def test_a_dry_run_writes_nothing_but_its_plan(tmp_path: Path) -> None:
     outcome = connect(str(tmp_path / "store"), dry_run=True, executor="inline")
     assert f"{PAIRS} of {PAIRS} pairs" in outcome["summary"]
+    assert outcome["summary"].endswith("of checkpoints to write.")
+    stages = [(name, there, left) for name, there, left, *_ in outcome["stages"]]
+    assert stages == [("trunks", "0", "2"), ("branches", "0", "16"), ("ends", "0", "20"), ("pairs", "0", str(PAIRS))]
     assert not (tmp_path / "store" / "checkpoints").exists()
+    assert not (tmp_path / "store" / "connections").exists()
+
+
+def test_the_graph_is_kept_and_its_state_is_shown_by_name(done: Path) -> None:
+    (graph,) = [found for found in read_graphs(str(done), f"{NAME}-smoke") if found.kind == "connectivity"]
+    assert sorted(pair.pair_id for pair in graph.pairs) == sorted(cube(done).pair.values.tolist())
+    assert graph.splits == (0, 20)
+    output = call("status", f"{NAME}-smoke", "--store", str(done)).stdout
+    assert f"Left: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs." in output
 
 
 def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Path) -> None:
@@ -87,7 +100,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
     connect(store, **{**small, "splits": [0]})
     with pytest.raises(ValueError, match=r"did not keep its state at steps 30; it kept: 0. Allow retrain"):
         connect(store, **{**small, "splits": [30], "retrain": False})
-    outcome = connect(store, **{**small, "splits": [30]})
+    outcome = connect(store, **{**small, "splits": None, "split_epochs": [7.5]})
     assert "1 states of finished trunks are made again" in outcome["summary"]
     assert cube(tmp_path / "store").split_step.values.tolist() == [30]
 

@@ -20,7 +20,8 @@ from servers import BUCKET, S3Server, forget_clients
 from storage import checkpoints, locations, probe, results
 from storage.checkpoints import DamagedCheckpoint, Manifest
 from storage.cube import Member, write_cube
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 from storage.probe import require_store
 from storage.query import grid, open_results, sweep_names
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from pipelines import NAME, SMOKE, files, sweep
 
-from storage.locations import Layout
+from storage.layout import Layout
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 

@@ -11,7 +11,7 @@ import xarray as xr
 from pipelines import NAME, SMOKE, call
 from servers import S3Server
 
-from storage.locations import Layout
+from storage.layout import Layout
 
 pytestmark = pytest.mark.integration
 

@@ -1,12 +1,11 @@
 """Graphs of trunks, branches and pairs: what belongs to one, what is left of it, what is refused."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
-from flows.graph import connectivity_graph, split_steps, ticket_graph, trunk_specs, what_is_left
+from flows.graph import connectivity_graph, ticket_graph, trunk_specs, what_is_left
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import kept_states
@@ -45,27 +44,6 @@ def test_branches_and_pairs_are_those_of_the_design() -> None:
 def test_without_the_control_no_two_trunks_are_connected() -> None:
     graph = connectivity_graph("g", trunks(), (20,), (3, 4), across=False)
     assert {pair.kind for pair in graph.pairs} == {"within"}
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 100])
-def test_splits_are_checkpoints_before_the_last_half_of_them_early(count: int) -> None:
-    spec = dataclasses.replace(trunks(1)[0], steps=60, early_checkpoints=3, batch_size=8)
-    chosen = split_steps(spec, "nowhere", None, count)
-    assert len(chosen) == min(count, 9)  # three early ones and every tenth before the last
-    assert chosen == tuple(sorted(set(chosen)))
-    assert chosen[0] == 0 and 60 not in chosen
-
-
-@pytest.mark.parametrize(
-    ("splits", "message"),
-    [
-        ([13], "splits=13 is not allowed: expected checkpoints of the trunk before its last: 0, 10, 20, 30"),
-        ([40], "40"),
-    ],
-)
-def test_a_split_without_a_checkpoint_is_refused(splits: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        split_steps(trunks(1)[0], "nowhere", splits, 5)
 
 
 @pytest.mark.parametrize(("orders", "seeds"), [((3,), (0,)), ((3, 3), (0,)), ((3, 4), ()), ((3, 4), (0, 0))])

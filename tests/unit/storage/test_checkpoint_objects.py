@@ -13,7 +13,8 @@ from torch import Tensor
 
 from storage import checkpoints, locations
 from storage.checkpoints import DamagedCheckpoint, Entry, Manifest, pack, unpack
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 from storage.schema import SCHEMA_VERSION
 
 RUN = ("modular_addition", "0123456789ab")

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from storage.checkpoints import DamagedCheckpoint, write_checkpoint
 from storage.foreign import find_checkpoints
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 
 W = {"w": torch.eye(2)}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from storage import locations
-from storage.locations import Layout, StoreError, normalise
+from storage.layout import Layout
+from storage.locations import StoreError, normalise
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import zarr
 
 from storage import datasets, locations
 from storage.datasets import DamagedData, DataManifest
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 
 KEY = "0123456789abcdef"
 ARRAYS = {

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from storage import locations, probe
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 from storage.probe import Check, require_store
 from storage.schema import SCHEMA_VERSION
 

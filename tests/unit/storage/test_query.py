@@ -7,7 +7,8 @@ from run_stores import layout_of, values_of, write_member
 
 from storage import locations
 from storage.cube import write_cube
-from storage.locations import Layout, StoreError
+from storage.layout import Layout
+from storage.locations import StoreError
 from storage.query import grid, open_results, sweep_names
 
 

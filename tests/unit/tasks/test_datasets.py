@@ -24,7 +24,7 @@ from models.data.samples import FOLDER
 from models.dataset import Dataset, Decoded, File, PackagedFile, RemoteFile, dataset_names, get_dataset
 from storage import datasets as stored
 from storage import locations
-from storage.locations import Layout
+from storage.layout import Layout
 from tasks import datasets
 from tasks.datasets import FetchError, NotPrepared, fetch, load, prepare, require_data
 

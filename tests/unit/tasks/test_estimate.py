@@ -4,8 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.experiment import get_experiment
+from models.run_spec import RunSpec
+from tasks import estimate
+from tasks.anatomy import Anatomy, anatomy
 from tasks.estimate import checkpoint_bytes, measure, schedule
 from tasks.training import train
 
@@ -31,3 +35,30 @@ def test_measured_times_are_positive_and_nothing_is_written() -> None:
     rates = measure(SMOKE, "nowhere", steps=2)
     assert 0 < rates.step < 5
     assert 0 < rates.checkpoint < 30
+
+
+def test_the_parts_of_a_checkpoint_make_up_the_whole() -> None:
+    rates = measure(SMOKE, "nowhere", steps=1)
+    matrices = len(anatomy(SMOKE).matrices)
+    # Whole, top and bottom half on two splits.
+    whole = 3 * 2 * rates.evaluation + 2 * rates.renewal + matrices * rates.decomposition
+    assert rates.checkpoint == pytest.approx(whole)
+    assert min(rates.evaluation, rates.decomposition) > 0
+
+
+def test_settings_that_diverge_at_once_are_measured_too() -> None:
+    assert measure(dataclasses.replace(SMOKE, learning_rate=1e30), "nowhere").step > 0
+
+
+def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, before = [], torch.get_num_threads()
+    real = estimate.anatomy
+
+    def looked(spec: RunSpec) -> Anatomy:
+        seen.append(torch.get_num_threads())
+        return real(spec)
+
+    monkeypatch.setattr(estimate, "anatomy", looked)
+    measure(SMOKE, "nowhere", steps=1, threads=before + 1)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before

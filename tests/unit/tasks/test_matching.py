@@ -15,6 +15,7 @@ from models.nets.convnet import LeNet, LeNetNet, ResNet, ResNetNet, Vgg, VggNet
 from models.nets.mlp import Mlp, MlpNet
 from models.nets.transformer import LanguageModel, Transformer, TransformerNet
 from tasks.matching import Axis, Group, groups, match, permute
+from tasks.paths import ALPHAS, barrier, blend
 
 SMALL = Transformer(width=12, heads=3, feedforward=10, depth=2)
 LARGE = Transformer(width=16, heads=8, feedforward=24, depth=3, layernorm=True)
@@ -22,6 +23,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "MLP": (lambda: MlpNet(Mlp(width=16, hidden_layers=3), inputs=12, outputs=5), (12,)),
     "one hidden layer": (lambda: MlpNet(Mlp(width=6, hidden_layers=1), inputs=12, outputs=5), (12,)),
     "VGG": (lambda: VggNet(Vgg(width=4), channels=3, classes=10), (3, 32, 32)),
+    "ResNet": (lambda: ResNetNet(ResNet(width=4, blocks=2), channels=3, classes=10), (3, 32, 32)),
     "LeNet": (lambda: LeNetNet(LeNet(), channels=1, size=28, classes=10), (1, 28, 28)),
     "transformer": (lambda: TransformerNet(SMALL, vocabulary=9, length=4), ()),
     "transformer with LayerNorm": (lambda: TransformerNet(LARGE, vocabulary=9, length=4), ()),
@@ -43,7 +45,7 @@ def drawn(name: str, seed: int = 0) -> tuple[nn.Module, dict[str, Tensor]]:
         elif tensor.ndim > 1:
             weights[entry] = noise * math.sqrt(2 / tensor[0].numel())
         else:
-            plain = 1.0 if entry.endswith(("running_var", "bn.weight", "norm1.weight", "norm2.weight")) else 0.0
+            plain = 1.0 if entry.endswith(("running_var", "weight")) else 0.0
             weights[entry] = plain + 0.3 * noise.clamp(-2, 2)
     return net, weights
 
@@ -122,8 +124,53 @@ def test_a_transformer_has_heads_and_hidden_units_in_every_block() -> None:
 
 
 def test_other_networks_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="ResNetNet: supported are MlpNet, VggNet, LeNetNet, TransformerNet"):
-        groups(ResNetNet(ResNet(width=2, blocks=1), channels=3, classes=10))
+    with pytest.raises(ValueError, match="Linear: supported are MlpNet, VggNet, ResNetNet, LeNetNet, TransformerNet"):
+        groups(nn.Linear(3, 2))
+
+
+def test_the_blocks_of_a_resnet_share_the_channels_that_they_add_to() -> None:
+    net = ResNetNet(ResNet(), channels=3, classes=10)
+    found = {group.name: group for group in groups(net)}
+    assert [group.size for group in found.values()] == [16] * 3 + [32, 16, 32, 32] + [64, 32, 64, 64] + [64]
+    assert list(found) == [
+        *(f"blocks.{i}.conv1" for i in range(4)),
+        "conv",
+        *(f"blocks.{i}.conv1" for i in range(4, 7)),
+        "blocks.3.conv2",
+        *(f"blocks.{i}.conv1" for i in range(7, 9)),
+        "blocks.6.conv2",
+    ]
+    stage = {(axis.entry, axis.axis) for axis in found["blocks.3.conv2"].axes if axis.entry.endswith("weight")}
+    assert stage == {
+        *((f"blocks.{i}.{part}.weight", 0) for i in (3, 4, 5) for part in ("conv2", "bn2")),
+        *((f"blocks.3.shortcut.{part}.weight", 0) for part in (0, 1)),
+        *((f"blocks.{i}.conv1.weight", 1) for i in (4, 5, 6)),
+        ("blocks.6.shortcut.0.weight", 1),
+    }
+    moved = {(axis.entry, axis.axis) for group in found.values() for axis in group.axes}
+    assert moved == {
+        (entry, axis)
+        for entry, tensor in net.state_dict().items()
+        for axis in range(min(tensor.ndim, 2))
+        if (entry, axis) not in {("conv.weight", 1), ("fc.weight", 0), ("fc.bias", 0)}
+    }
+
+
+@pytest.mark.parametrize("name", ["ResNet", "VGG", "transformer"])
+def test_a_permuted_network_lies_behind_a_barrier_that_matching_removes(name: str) -> None:
+    net, a = drawn(name)
+    b = permute(a, groups(net), shuffles(groups(net), 3))
+    right = outputs(name, net, a).argmax(-1)
+    moved = permute(b, groups(net), match(a, b, groups(net), seed=0).permutations)
+
+    def losses(end: Mapping[str, Tensor]) -> list[float]:
+        logits = (outputs(name, net, blend(a, end, alpha)) for alpha in ALPHAS)
+        return [float(F.cross_entropy(one.flatten(0, -2), right.flatten())) for one in logits]
+
+    before, after = losses(b), losses(moved)
+    assert before[0] == pytest.approx(before[-1]) == after[0] == after[-1]
+    assert barrier(before) > 0.1
+    assert barrier(after) == pytest.approx(0, abs=1e-12)
 
 
 @EVERY

@@ -17,7 +17,7 @@ from models.nets.mlp import Mlp
 from models.nets.transformer import Transformer
 from models.run_spec import RunSpec
 from storage.checkpoints import Manifest, read_checkpoint
-from storage.locations import Layout
+from storage.layout import Layout
 from storage.results import allocate, committed
 from tasks import decomposition, one_pass
 from tasks.analysis import Analysis, default_analyses, get_analysis

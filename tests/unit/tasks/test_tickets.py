@@ -11,7 +11,8 @@ from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from models.start import StartFrom, Ticket
 from storage.checkpoints import read_finished, read_manifest
-from storage.locations import Layout, exists
+from storage.layout import Layout
+from storage.locations import exists
 from storage.pairs import Values, read_values, ticket_url
 from tasks import training
 from tasks.branches import mask_of, maskable

@@ -22,7 +22,7 @@ from models.run_spec import RunSpec
 from models.schedules import batches_per_step
 from storage import locations
 from storage.checkpoints import Manifest, mark_damaged, read_checkpoint, read_manifest
-from storage.locations import Layout
+from storage.layout import Layout
 from tasks import training
 from tasks.datasets import require_data
 from tasks.evaluation import Evaluator

@@ -1,0 +1,134 @@
+"""Schedules of sweeps on a service: made, shown, paused and removed through Prefect's API."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from models.checks import require
+
+DEPLOYMENT = "weight-decay-sweep/run"
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class ServiceError(ValueError):
+    """The service does not answer, or does not let us in: says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduled:
+    """One schedule as people read it."""
+
+    name: str
+    when: str
+    active: bool
+    parameters: dict[str, Any]
+
+
+def schedule_of(cron: str, every: str, timezone: str) -> CronSchedule | IntervalSchedule:
+    """The schedule written as a cron line or as an interval such as `90s`, `15m`, `6h`, `1d`; one of the two."""
+    require(bool(cron) != bool(every), "cron", cron, f"either --cron or --every (which is {every!r})")
+    if cron:
+        try:
+            return CronSchedule(cron=cron, timezone=timezone)
+        except ValueError as error:
+            reason = str(error).splitlines()
+            raise ValueError(f"cron={cron!r}, timezone={timezone!r}: {' '.join(reason[2:3]).strip()}") from None
+    number, unit = every[:-1], every[-1]
+    fits = number.isdigit() and int(number) > 0 and unit in UNITS
+    require(fits, "every", every, "a whole number with s, m, h or d, e.g. 6h")
+    return IntervalSchedule(interval=timedelta(seconds=int(number) * UNITS[unit]), timezone=timezone)
+
+
+@contextlib.contextmanager
+def service() -> Iterator[tuple[SyncPrefectClient, DeploymentResponse]]:
+    """A client of the service at PREFECT_API_URL, and the deployment of the sweeps."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    try:
+        with get_client(sync_client=True) as client:
+            yield client, client.read_deployment_by_name(DEPLOYMENT)
+    except httpx.TransportError as error:
+        raise ServiceError(
+            f"no Prefect server answers at {url} ({error}): start `specdyn serve`, or set --api"
+        ) from None
+    except ObjectNotFound:
+        raise ServiceError(
+            f"the Prefect server at {url} has no deployment {DEPLOYMENT}: `specdyn serve` makes it"
+        ) from None
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code in (401, 403):
+            raise ServiceError(
+                f"the Prefect server at {url} refuses us: set PREFECT_API_AUTH_STRING=user:password as it has it"
+            ) from None
+        raise
+
+
+def put_schedule(
+    name: str, schedule: CronSchedule | IntervalSchedule, parameters: dict[str, Any], active: bool = True
+) -> None:
+    """Make the schedule of that name, or give it a new time and new parameters."""
+    require(bool(SLUG.fullmatch(name)), "name", name, "lower-case letters, digits and '-', at most 61 of them")
+    with service() as (client, deployment):
+        there = _find(deployment, name)
+        if there is None:
+            new = DeploymentScheduleCreate(schedule=schedule, active=active, parameters=parameters, slug=name)
+            client.create_deployment_schedules(deployment.id, [new])
+        else:
+            client.update_deployment_schedule(deployment.id, there.id, active, schedule, parameters=parameters)
+
+
+def set_active(name: str, active: bool) -> None:
+    """Pause the schedule, or have it go on."""
+    with service() as (client, deployment):
+        client.update_deployment_schedule(deployment.id, _require(deployment, name).id, active)
+
+
+def remove_schedule(name: str) -> None:
+    """Remove the schedule; runs that it started go on."""
+    with service() as (client, deployment):
+        client.delete_deployment_schedule(deployment.id, _require(deployment, name).id)
+
+
+def list_schedules() -> list[Scheduled]:
+    """The schedules of sweeps on the service."""
+    with service() as (_, deployment):
+        return [
+            Scheduled(
+                name=found.slug or str(found.id),
+                when=_when(found.schedule),
+                active=found.active and not deployment.paused,
+                parameters=found.parameters,
+            )
+            for found in deployment.schedules
+        ]
+
+
+def _when(schedule: Any) -> str:
+    if isinstance(schedule, IntervalSchedule):
+        return f"every {schedule.interval}"
+    return f"{schedule.cron} ({schedule.timezone})" if isinstance(schedule, CronSchedule) else str(schedule)
+
+
+def _find(deployment: DeploymentResponse, name: str) -> DeploymentSchedule | None:
+    return next((found for found in deployment.schedules if name in (found.slug, str(found.id))), None)
+
+
+def _require(deployment: DeploymentResponse, name: str) -> DeploymentSchedule:
+    found = _find(deployment, name)
+    known = ", ".join(one.slug or str(one.id) for one in deployment.schedules) or "none"
+    if found is None:
+        raise ValueError(f"unknown schedule {name!r}: known are {known}")
+    return found

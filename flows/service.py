@@ -1,0 +1,41 @@
+"""What a service (`specdyn serve`, or a cluster's worker) says to its flows by the environment."""
+
+import os
+
+from models.checks import require
+from storage.locations import normalise
+from storage.probe import require_store
+
+STORE = "SPECDYN_STORE"
+"""The store of flows that name none."""
+ALLOWED = "SPECDYN_ALLOWED_STORES"
+"""Stores that flows may write to, with what lies below them, separated by spaces; unset allows any."""
+REPORTS = "SPECDYN_REPORTS_URL"
+"""Where a browser finds the store's reports."""
+DEFAULT_STORE = "results"
+HEARTBEAT_SECONDS = 30
+"""Between signs of life of a flow's process; the least that Prefect allows."""
+
+
+def chosen_store(given: str) -> str:
+    """The store's URL: what was given, else the service's; made and checked.
+
+    ValueError where the service does not allow it; StoreError where it cannot be used.
+    """
+    url = normalise(given or os.environ.get(STORE) or DEFAULT_STORE)
+    allowed = [normalise(root) for root in os.environ.get(ALLOWED, "").split()]
+    inside = not allowed or any(url == root or url.startswith(f"{root}/") for root in allowed)
+    require(inside, "store", url, f"one of those this service may write to, or a place below: {', '.join(allowed)}")
+    return require_store(url)
+
+
+def chosen_cluster(given: str) -> str | None:
+    """The address of the Ray cluster: what was given, else the environment's; None starts one on this machine."""
+    return given or os.environ.get("RAY_ADDRESS") or None
+
+
+def report_url(page: str, store: str) -> str:
+    """The address by which a browser opens a page of the store's reports, or where it lies if nothing serves it."""
+    base, folder = os.environ.get(REPORTS), f"{store}/reports/"
+    ours = base and normalise(os.environ.get(STORE) or DEFAULT_STORE) == store and page.startswith(folder)
+    return f"{base}/{page.removeprefix(folder)}" if ours else page

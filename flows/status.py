@@ -1,0 +1,33 @@
+"""`specdyn status`: how far everything is that goes by a name."""
+
+from flows.graph_plan import GraphPlan, make_graph_plan
+from flows.graph_record import read_graphs
+from flows.graph_tables import BEGUN_HEADINGS, STATUS_HEADINGS, begun_rows, describe, status_rows
+from flows.planning import make_plan
+from flows.sweep import sweep_of
+from flows.terminal import out, show_plan, table
+from storage.graphs import graph_names
+from storage.probe import require_store
+from storage.query import sweep_names
+from storage.sweeps import read_sweep
+
+
+def show_status(name: str, store: str) -> None:
+    """Print how far the sweep of that name is, then its graphs; ValueError lists the names there are."""
+    url = require_store(store)
+    record, graphs = read_sweep(url, name), read_graphs(url, name)
+    if record is None and not graphs:
+        known = sorted({*sweep_names(url), *(graph for graph, _ in graph_names(url))})
+        raise ValueError(f"unknown sweep {name!r} in {url}, nor a graph: known are {', '.join(known) or 'none'}")
+    if record:
+        show_plan(make_plan(sweep_of(record), url, estimate=False))
+    for graph in graphs:
+        show_graph(make_graph_plan(graph, url, estimate=False))
+
+
+def show_graph(plan: GraphPlan) -> None:
+    """Print how far the trunks, branches, pairs and tickets of a graph are."""
+    table(f"{plan.graph.name}, {plan.graph.kind}, in {plan.store}", STATUS_HEADINGS, status_rows(plan))
+    if plan.begun:
+        table("Under way or failed", BEGUN_HEADINGS, begun_rows(plan))
+    out.print(describe(plan.graph, plan.left), highlight=False, soft_wrap=True)

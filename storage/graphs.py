@@ -1,0 +1,94 @@
+"""Records of graphs: which runs, pairs and tickets the last call of that name asked for."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from storage import locations
+from storage.checkpoints import require_schema
+from storage.layout import Layout
+from storage.locations import StoreError
+from storage.schema import SCHEMA_VERSION
+
+KINDS = ("connectivity", "tickets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRecord:
+    """Two runs by their ids, and how the line between them is measured."""
+
+    a: str
+    b: str
+    kind: str
+    layerwise: bool
+    curve_steps: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphRecord:
+    """All that a graph is made of, runs by their ids in the order they were asked for."""
+
+    name: str
+    kind: str
+    experiment: str
+    splits: tuple[int, ...]
+    runs: Mapping[str, str]
+    """Canonical JSON of the specs of all runs."""
+    trunks: tuple[str, ...]
+    branches: tuple[str, ...]
+    tickets: tuple[str, ...]
+    pairs: tuple[PairRecord, ...]
+
+
+def write_graph(store: str, record: GraphRecord) -> None:
+    """Put the record in the place of the one before it.
+
+    It is replaced where a sweep's is extended, and the cube with it: lines of other lengths or networks of other
+    shapes do not fit in one. What was measured stays, and a call that asks for all of it gathers it anew.
+    """
+    plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
+    locations.write(Layout(store).graph(record.name, record.kind), json.dumps(plain, indent=1).encode())
+
+
+def read_graph(store: str, name: str, kind: str) -> GraphRecord | None:
+    """The record of that name and kind, or None; StoreError where something else lies in its place."""
+    url = Layout(store).graph(name, kind)
+    try:
+        plain = json.loads(locations.read(url))
+        require_schema(url, plain.pop("schema_version"))
+        record = GraphRecord(
+            **{
+                **plain,
+                **{field: tuple(plain[field]) for field in ("splits", "trunks", "branches", "tickets")},
+                "pairs": tuple(PairRecord(**pair) for pair in plain["pairs"]),
+            }
+        )
+        if (record.name, record.kind) != (name, kind):
+            raise ValueError(f"it says {record.name!r}, {record.kind!r}")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise not_a_record(url, error) from None
+    return record
+
+
+def not_a_record(url: str, error: Exception) -> StoreError:
+    """What to say and to do where a record cannot be read."""
+    return StoreError(
+        f"{url} is not the record of a graph ({type(error).__name__}: {error}); delete it, and call "
+        "`specdyn connect` or `specdyn tickets` as before to have it written again"
+    )
+
+
+def graph_names(store: str) -> list[tuple[str, str]]:
+    """Name and kind of every graph of a store; one listing."""
+    found = locations.names(Layout(store).graphs())
+    ends = {f"-{kind}.json": kind for kind in KINDS}
+    return [
+        (name.removesuffix(end), kind)
+        for name in found
+        for end, kind in ends.items()
+        if name.endswith(end) and name != end
+    ]

@@ -1,0 +1,133 @@
+"""What a sweep leaves in Prefect for people, and how flows wait for one another."""
+
+import base64
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipelines import SMOKE, sweep
+from prefect import flow, get_client
+from prefect.client.schemas.objects import FlowRun
+
+from flows.turns import turn
+from flows.weight_decay_sweep import SweepFailed
+
+pytestmark = pytest.mark.integration
+
+
+def newest_run() -> FlowRun:
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+
+
+def artifacts_of(run: FlowRun) -> dict[str, Any]:
+    """Key -> artifact, of the flow run and of its task runs."""
+    wanted = {"flow_runs": {"id": {"any_": [str(run.id)]}}, "limit": 200, "offset": 0, "sort": "CREATED_DESC"}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/artifacts/filter", json=wanted).json()
+    return {artifact["key"]: artifact for artifact in found}
+
+
+@pytest.fixture(scope="module")
+def swept(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, FlowRun]:
+    """A small sweep with its report, and its flow run."""
+    store = str(tmp_path_factory.mktemp("artifacts"))
+    sweep(store, weight_decays=[0.0], executor="inline", report=True)
+    return store, newest_run()
+
+
+def test_a_run_has_a_readable_name_and_all_its_artifacts(swept: tuple[str, FlowRun]) -> None:
+    _, run = swept
+    assert run.name == "modular_addition smoke"
+    kinds = {key: artifact["type"] for key, artifact in artifacts_of(run).items()}
+    assert {"plan", "training-progress", "analysis-progress", "summary", "report", "effective-rank"} <= kinds.keys()
+    assert kinds["training-progress"] == kinds["analysis-progress"] == "progress"
+    assert kinds["effective-rank"] == "image"
+
+
+def test_the_progress_ends_at_a_hundred(swept: tuple[str, FlowRun]) -> None:
+    found = artifacts_of(swept[1])
+    assert [found[f"{stage}-progress"]["data"] for stage in ("training", "analysis")] == [100.0, 100.0]
+
+
+def test_figures_are_the_pictures_of_the_report(swept: tuple[str, FlowRun]) -> None:
+    store, run = swept
+    image = str(artifacts_of(run)["effective-rank"]["data"])
+    kind, _, data = image.partition(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == Path(store, "reports", SMOKE, "effective_rank.png").read_bytes()
+
+
+def test_the_lines_to_paste_open_the_results(swept: tuple[str, FlowRun]) -> None:
+    text = str(artifacts_of(swept[1])["summary"]["data"])
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert names["results"]["layers"]["effective_rank"].shape[0] == 1
+    assert "| weight decay |" in text
+
+
+def test_logs_of_units_are_in_prefect_and_in_the_store(swept: tuple[str, FlowRun]) -> None:
+    from prefect.client.schemas.filters import LogFilter
+
+    store, run = swept
+    (kept,) = Path(store, "logs").glob("modular_addition/*/train-*.log")
+    last = kept.read_text().splitlines()[-1]
+    assert "step 60 of 60, training loss" in last
+    deadline = time.monotonic() + 30
+    with get_client(sync_client=True) as client:
+        only = LogFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+        while last not in (told := [line.message for line in client.read_logs(log_filter=only, limit=200, offset=0)]):
+            assert time.monotonic() < deadline, told
+            time.sleep(0.5)
+
+
+def test_a_failure_says_where_why_and_what_to_do(prefect_server: None, local_store: str) -> None:
+    with pytest.raises(SweepFailed):
+        sweep(local_store, weight_decays=[0.0], executor="inline", settings={"learning_rate": 1e30, "steps": 20})
+    text = str(artifacts_of(newest_run())["failures"]["data"])
+    assert "Diverged: run " in text
+    assert "lower the learning rate" in text
+    assert list(Path(local_store, "logs").glob("modular_addition/*/train-*.log"))
+
+
+seen: list[str] = []
+both = threading.Barrier(2, timeout=60)
+
+
+@flow(name="hold", persist_result=False)
+def hold(name: str) -> None:
+    with turn("sweep", name, "store"):
+        seen.append("in")
+        time.sleep(1.0)
+        seen.append("out")
+
+
+@flow(name="meet", persist_result=False)
+def meet(name: str) -> None:
+    with turn("sweep", name, "store"):
+        both.wait()
+        seen.append(name)
+
+
+def run_both(which: Any, names: str) -> list[str]:
+    seen.clear()
+    threads = [threading.Thread(target=which, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return list(seen)
+
+
+def test_flows_on_one_sweep_take_turns(prefect_server: None) -> None:
+    assert run_both(hold, "aa") == ["in", "out", "in", "out"]
+
+
+def test_flows_on_two_sweeps_go_on_together(prefect_server: None) -> None:
+    assert sorted(run_both(meet, "bc")) == ["b", "c"]
