@@ -113,29 +113,32 @@ def _unfinished(manifest: Manifest | None, written: int) -> State:
     return "partial" if written else "new"
 
 
-def make_plan(sweep: Sweep, store: str, estimate: bool = True) -> Plan:
-    """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time."""
+def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1) -> Plan:
+    """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time.
+
+    They are measured with the threads of a unit.
+    """
     cells = tuple(look_at(sweep, store, spec) for spec in sweep.specs)
     left = {cell.spec: cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train}
     size = sum(count * checkpoint_bytes(spec) for spec, count in left.items())
-    seconds = _seconds(store, cells) if estimate else 0.0
+    seconds = _seconds(store, cells, threads) if estimate else 0.0
     return Plan(sweep=sweep, store=store, cells=cells, bytes=size, seconds=seconds)
 
 
-def _seconds(store: str, cells: Sequence[Cell]) -> float:
+def _seconds(store: str, cells: Sequence[Cell], threads: int) -> float:
     """Seconds of what is left, from one measurement for all cells that cost the same."""
     alike: dict[RunSpec, list[Cell]] = {}
     for cell in cells:
         # What differs here changes neither the work of a step nor that of a checkpoint.
         key = dataclasses.replace(cell.spec, seed=0, weight_decay=1.0, learning_rate=1.0, steps=1, checkpoint_every=1)
         alike.setdefault(key, []).append(cell)
-    return sum(_seconds_alike(store, group) for group in alike.values())
+    return sum(_seconds_alike(store, group, threads) for group in alike.values())
 
 
-def _seconds_alike(store: str, cells: Sequence[Cell]) -> float:
+def _seconds_alike(store: str, cells: Sequence[Cell], threads: int) -> float:
     if all(cell.state == "done" for cell in cells):
         return 0.0
-    rates = measure(cells[0].spec, store)
+    rates = measure(cells[0].spec, store, threads=threads)
     known = [cell.spec for cell in cells if not cell.to_train]
     if known and (manifest := read_manifest(store, known[0].experiment, known[0].run_id)):
         rates = Rates(step=manifest.seconds / known[0].steps, checkpoint=rates.checkpoint)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import ray
 import torch
 from annotated_types import Ge
-from ray.exceptions import RayTaskError
+from ray.exceptions import AuthenticationError, RayTaskError
 
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
@@ -188,8 +188,9 @@ def _connect(address: str | None) -> None:
             ray.init(address=address, **quiet)
         else:
             ray.init(address="local", include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise NotEnoughResources(
-            f"ray_address={address!r}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
-            "leave it out to start one on this machine, and set RAY_AUTH_MODE=token for a cluster with tokens"
+            f"ray_address={address!r}: no Ray cluster answers there, or it refuses the token of this process "
+            f"({str(error).splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as the cluster has them, "
+            "or leave the address out to start one on this machine"
         ) from error

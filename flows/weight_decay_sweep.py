@@ -79,7 +79,7 @@ def weight_decay_sweep(
 
 def _planned(sweep: Sweep, store: str, resources: Resources) -> Plan:
     """The plan, in the log and as an artifact."""
-    plan = make_plan(sweep, store)
+    plan = make_plan(sweep, store, threads=resources.cpus)
     create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {sweep.name}")
     get_run_logger().info(plan_summary(plan))
     return plan

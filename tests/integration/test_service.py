@@ -1,0 +1,115 @@
+"""The service of a group: who is let in, and sweeps that start by themselves."""
+
+import base64
+import contextlib
+import json
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from pipelines import NAME, call
+from served import Served, served
+
+from storage.layout import Layout
+from storage.locations import StoreError
+from storage.query import open_results
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+PASSWORD = secrets.token_hex(16)
+AUTH = f"lab:{PASSWORD}"
+SECONDS = 240.0
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service with a password."""
+    with served(tmp_path_factory.mktemp("service"), PREFECT_SERVER_API_AUTH_STRING=AUTH) as running:
+        yield running
+
+
+def ask(url: str, auth: str = "", question: dict[str, Any] | None = None, token: str = "") -> tuple[int, Any]:
+    """The status and the JSON of an answer."""
+    headers = {"Content-Type": "application/json"}
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    if token:
+        headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
+    data = None if question is None else json.dumps(question).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def flow_runs(service: Served) -> list[dict[str, Any]]:
+    token = ask(f"{service.api}/csrf-token?client=tests", AUTH)[1]["token"]
+    begun = {"flow_runs": {"start_time": {"is_null_": False}}}
+    status, found = ask(f"{service.api}/flow_runs/filter", AUTH, begun, token)
+    assert status == 200, found
+    return sorted(found, key=lambda run: str(run["start_time"]))
+
+
+def seeds_of(cube: str) -> set[int]:
+    """The seeds in a cube, which a queued firing may be writing anew."""
+    for _ in range(100):
+        with contextlib.suppress(StoreError, KeyError):
+            return set(open_results(cube)["layers"]["seed"].values.tolist())
+        time.sleep(0.2)
+    raise AssertionError(f"{cube} cannot be read")
+
+
+@pytest.mark.parametrize(("auth", "status"), [("", 401), ("lab:wrong", 401), (f"other:{PASSWORD}", 401), (AUTH, 200)])
+def test_the_api_is_for_those_with_the_password(service: Served, auth: str, status: int) -> None:
+    assert ask(f"{service.api}/csrf-token?client=tests", auth)[0] == status
+    assert ask(f"{service.reports}/none/index.html", auth)[0] == (404 if status == 200 else 401)
+
+
+def test_another_page_cannot_use_a_signed_in_browser(service: Served) -> None:
+    assert ask(f"{service.api}/flow_runs/filter", AUTH, {})[0] == 403
+    assert ask(f"{service.api}/flow_runs/filter", AUTH, {}, token="made-up")[0] == 403
+
+
+@pytest.mark.parametrize("auth", ["", "lab:wrong"])
+def test_the_command_says_what_is_missing(service: Served, auth: str) -> None:
+    ended = call("schedule", "list", "--api", service.api, env={"PREFECT_API_AUTH_STRING": auth} if auth else {})
+    assert ended.returncode == 2
+    assert "refuses us: set PREFECT_API_AUTH_STRING=user:password" in " ".join(ended.stderr.split())
+
+
+def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) -> None:
+    def command(*words: str) -> str:
+        ended = call("schedule", *words, "--api", service.api, env={"PREFECT_API_AUTH_STRING": AUTH})
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
+    command("add", "often", NAME, *grid, "--every", "5s", "--more-seeds", "1")
+    assert "every 0:00:05" in command("list") and "active" in command("list")
+    end, worked = time.monotonic() + SECONDS, []
+    while len(worked) < 2:
+        assert time.monotonic() < end, service.log.read_text()
+        time.sleep(1.0)
+        worked = [run for run in flow_runs(service) if run["state_type"] == "COMPLETED"]
+    command("pause", "often")
+    assert "paused" in command("list")
+    assert {0, 1} <= seeds_of(Layout(str(service.store)).cube("often"))
+    for before, after in pairwise(worked):
+        assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
+    command("remove", "often")
+    assert "often" not in command("list")
+
+
+def test_the_password_is_written_nowhere(service: Served) -> None:
+    places = [path for path in [service.log, *service.store.rglob("*")] if path.is_file()]
+    assert len(places) > 1
+    for path in places:
+        assert PASSWORD.encode() not in path.read_bytes(), path

@@ -1,0 +1,139 @@
+"""Makes the screenshots of the documents: `python -m tests.screenshots docs`."""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browsing import Form, add_schedule, artifacts, browser_page, browser_program, open_deployment, open_run
+from tests.served import Served, served
+
+LARGEST = 200_000
+LEFT = 256
+"""Where the menu ends."""
+MINUTES = 15
+ASK_MILLISECONDS = 1_000
+STAGES = ("training-progress", "analysis-progress")
+
+
+def save(folder: Path, name: str, *pages: bytes) -> None:
+    """Write pictures as one, below each other, in as few colours as keep it small."""
+    pictures = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages]
+    whole = Image.new("RGB", (pictures[0].width, sum(picture.height for picture in pictures)))
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    colours = 256
+    while True:
+        whole.quantize(colours, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+        size = (folder / name).stat().st_size
+        if size < LARGEST or colours == 16:
+            break
+        colours //= 2
+    print(f"{folder / name}: {size / 1000:.0f} kB")
+
+
+def quiet(page: Page) -> None:
+    """Wait until nothing is loaded or announced any more, and leave all fields."""
+    page.wait_for_load_state("networkidle")
+    expect(page.locator(".p-toast-container__toast, .p-loading-icon")).to_have_count(0)
+    page.mouse.move(640, 880)
+
+
+def above(page: Page, last: Locator) -> bytes:
+    """The column that something ends, from the top of the page."""
+    expect(last).to_be_visible()
+    quiet(page)
+    box = last.bounding_box()
+    assert box is not None
+    bottom, right = box["y"] + box["height"], box["x"] + box["width"]
+    return page.screenshot(clip={"x": LEFT, "y": 0, "width": right + 16 - LEFT, "height": bottom + 16})
+
+
+def wait_for_progress(page: Page, service: Served, run: str, least: float) -> None:
+    """Until so many percent of both stages together are done."""
+    question = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    for _ in range(MINUTES * 60):
+        done = {
+            each["key"]: float(each["data"])
+            for each in service.ask("/artifacts/filter", question)
+            if each["key"] in STAGES
+        }
+        if sum(done.values()) / len(STAGES) >= least:
+            return
+        page.wait_for_timeout(ASK_MILLISECONDS)
+    raise AssertionError(f"after {MINUTES} minutes {done}")
+
+
+def wait_for_end(page: Page, service: Served, run: str) -> None:
+    """Until the run has completed."""
+    for _ in range(MINUTES * 60):
+        state = service.ask(f"/flow_runs/{run}")["state"]
+        if state["type"] == "COMPLETED":
+            return
+        assert state["type"] not in ("FAILED", "CRASHED", "CANCELLED"), state
+        page.wait_for_timeout(ASK_MILLISECONDS)
+    raise AssertionError(f"after {MINUTES} minutes {state}")
+
+
+def make(page: Page, service: Served, folder: Path) -> None:
+    """Start a sweep as a user does, and take the pictures on the way."""
+    deployment = open_deployment(page, service.ui, "weight-decay-sweep", "run")
+    form = Form(page, deployment)
+    form.choose("Preset", "demo")
+    form.numbers("Weight decays", 0, 1)
+    page.evaluate("document.activeElement.blur()")
+    page.get_by_role("heading", name="Parameters").scroll_into_view_if_needed()
+    page.mouse.move(640, 450)
+    page.mouse.wheel(0, -10_000)
+    page.wait_for_timeout(ASK_MILLISECONDS)
+    quiet(page)
+    save(folder, "ui_form.png", page.screenshot())
+    run = form.start()
+
+    wait_for_progress(page, service, run, least=60)
+    expect(open_run(page, service.ui, run, "Task Runs").get_by_text("Running").first).to_be_visible()
+    quiet(page)
+    page.wait_for_timeout(3 * ASK_MILLISECONDS)  # the graph moves to its place
+    save(folder, "ui_run.png", page.screenshot())
+
+    wait_for_end(page, service, run)
+    made = artifacts(page, service.ui, run)
+    page.set_viewport_size({"width": 1500, "height": 900})
+    page.goto(made["summary"])
+    summary = above(page, page.locator("pre"))
+    page.goto(made["effective-rank"])
+    figure = above(page, page.locator("img[src^='data:image/png']"))
+    save(folder, "ui_artifacts.png", summary, figure)
+
+    page.set_viewport_size({"width": 1280, "height": 900})
+    add_schedule(page, deployment, slug="nightly", minutes=24 * 60)
+    while not service.flow_runs(scheduled=True):
+        page.wait_for_timeout(ASK_MILLISECONDS)
+    page.goto(deployment)
+    expect(page.get_by_text("nightly", exact=True)).to_be_visible()
+    page.get_by_role("tablist").get_by_text("Upcoming", exact=True).click()
+    expect(page.get_by_role("tabpanel", name="Upcoming").get_by_text("auto-scheduled").first).to_be_visible()
+    quiet(page)
+    save(folder, "ui_schedule.png", page.screenshot())
+
+
+def main() -> None:
+    """Write the pictures into the folder given."""
+    folder = Path(sys.argv[1])
+    program = browser_program()
+    assert program is not None, "there is no Chromium or Chrome on this machine"
+    with (
+        tempfile.TemporaryDirectory(prefix="specdyn-") as place,
+        browser_page(program) as page,
+        served(Path(place)) as service,
+    ):
+        make(page, service, folder)
+
+
+if __name__ == "__main__":
+    main()
