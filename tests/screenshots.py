@@ -6,34 +6,30 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.browsing import Form, add_schedule, artifacts, browser_page, browser_program, open_deployment, open_run
 from tests.served import Served, served
 
 LARGEST = 200_000
-LEFT = 256
-"""Where the menu ends."""
+LEFT, RIGHT = 256, 1234
+"""Where the column of an artifact begins and ends in a window of 1500."""
 MINUTES = 15
 ASK_MILLISECONDS = 1_000
 STAGES = ("training-progress", "analysis-progress")
 
 
 def save(folder: Path, name: str, *pages: bytes) -> None:
-    """Write pictures as one, below each other, in as few colours as keep it small."""
+    """Write pictures as one, below each other, in 256 colours."""
     pictures = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages]
     whole = Image.new("RGB", (pictures[0].width, sum(picture.height for picture in pictures)))
     top = 0
     for picture in pictures:
         whole.paste(picture, (0, top))
         top += picture.height
-    colours = 256
-    while True:
-        whole.quantize(colours, dither=Image.Dither.NONE).save(folder / name, optimize=True)
-        size = (folder / name).stat().st_size
-        if size < LARGEST or colours == 16:
-            break
-        colours //= 2
+    whole.quantize(256, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+    size = (folder / name).stat().st_size
+    assert size < LARGEST, f"{name} has {size} bytes"
     print(f"{folder / name}: {size / 1000:.0f} kB")
 
 
@@ -45,13 +41,13 @@ def quiet(page: Page) -> None:
 
 
 def above(page: Page, last: Locator) -> bytes:
-    """The column that something ends, from the top of the page."""
+    """An artifact's column from the top of the page to something."""
     expect(last).to_be_visible()
     quiet(page)
     box = last.bounding_box()
     assert box is not None
-    bottom, right = box["y"] + box["height"], box["x"] + box["width"]
-    return page.screenshot(clip={"x": LEFT, "y": 0, "width": right + 16 - LEFT, "height": bottom + 16})
+    place: FloatRect = {"x": LEFT, "y": 0, "width": RIGHT - LEFT, "height": box["y"] + box["height"] + 16}
+    return page.screenshot(clip=place)
 
 
 def wait_for_progress(page: Page, service: Served, run: str, least: float) -> None:

@@ -83,7 +83,7 @@ def test_a_service_is_pinned_limited_and_watched(name: str) -> None:
     assert service["restart"] == ("no" if name == "setup" else "unless-stopped")
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", sorted(OURS))
 def test_our_containers_can_do_little(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True and service["cap_drop"] == ["ALL"]

@@ -26,7 +26,11 @@ def path(tmp_path: Path) -> Path:
 CUBE = idx(2, 3, 4, content=bytes(range(24)))
 
 
-@pytest.mark.parametrize("packed", [CUBE, gzip.compress(CUBE), gzip.compress(CUBE[:9]) + gzip.compress(CUBE[9:])])
+@pytest.mark.parametrize(
+    "packed",
+    [CUBE, gzip.compress(CUBE), gzip.compress(CUBE[:9]) + gzip.compress(CUBE[9:])],
+    ids=["plain", "compressed", "in two parts"],
+)
 def test_the_array_is_read_plain_and_compressed(path: Path, packed: bytes) -> None:
     path.write_bytes(packed)
     array = read_idx(path)

@@ -3,17 +3,23 @@
 import base64
 import contextlib
 import json
+import os
+import queue
 import secrets
+import subprocess
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from pipelines import NAME, call
+from pipelines import NAME, ROOT, call
 from served import Served, served
 
 from storage.layout import Layout
@@ -50,11 +56,16 @@ def ask(url: str, auth: str = "", question: dict[str, Any] | None = None, token:
             return error.code, error.read().decode()
 
 
-def flow_runs(service: Served) -> list[dict[str, Any]]:
+def ask_with_token(service: Served, what: str, question: dict[str, Any] | None = None) -> Any:
+    """All objects of that kind that fit the question."""
     token = ask(f"{service.api}/csrf-token?client=tests", AUTH)[1]["token"]
-    begun = {"flow_runs": {"start_time": {"is_null_": False}}}
-    status, found = ask(f"{service.api}/flow_runs/filter", AUTH, begun, token)
+    status, found = ask(f"{service.api}/{what}/filter", AUTH, question or {}, token)
     assert status == 200, found
+    return found
+
+
+def flow_runs(service: Served) -> list[dict[str, Any]]:
+    found = ask_with_token(service, "flow_runs", {"flow_runs": {"start_time": {"is_null_": False}}})
     return sorted(found, key=lambda run: str(run["start_time"]))
 
 
@@ -67,7 +78,11 @@ def seeds_of(cube: str) -> set[int]:
     raise AssertionError(f"{cube} cannot be read")
 
 
-@pytest.mark.parametrize(("auth", "status"), [("", 401), ("lab:wrong", 401), (f"other:{PASSWORD}", 401), (AUTH, 200)])
+@pytest.mark.parametrize(
+    ("auth", "status"),
+    [("", 401), ("lab:wrong", 401), (f"other:{PASSWORD}", 401), (AUTH, 200)],
+    ids=["none", "wrong password", "wrong user", "right"],
+)
 def test_the_api_is_for_those_with_the_password(service: Served, auth: str, status: int) -> None:
     assert ask(f"{service.api}/csrf-token?client=tests", auth)[0] == status
     assert ask(f"{service.reports}/none/index.html", auth)[0] == (404 if status == 200 else 401)
@@ -106,6 +121,48 @@ def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) 
         assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
     command("remove", "often")
     assert "often" not in command("list")
+
+
+TELL = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.deployments import run_deployment
+from flows.automations import set_up
+
+hook = CustomWebhookNotificationBlock(
+    name="tests", url=sys.argv[1], method="POST", json_data={"subject": "{{subject}}", "body": "{{body}}"}
+)
+hook.save("tests")
+print(set_up("custom-webhook/tests") == set_up("custom-webhook/tests"))
+run = run_deployment("weight-decay-sweep/run", parameters={"preset": "paper-sample", "executor": "inline"}, timeout=180)
+print(run.state.name)
+"""
+
+
+def test_a_failure_is_told_to_the_notification_block(service: Served) -> None:
+    told: queue.Queue[dict[str, str]] = queue.Queue()
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    environment = {**os.environ, "PREFECT_API_URL": service.api, "PREFECT_API_AUTH_STRING": AUTH}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = [sys.executable, "-c", TELL, f"http://127.0.0.1:{server.server_port}/"]
+        ended = subprocess.run(given, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert ended.stdout.split() == ["True", "Failed"], ended.stdout + ended.stderr
+        message = told.get(timeout=60)
+        server.shutdown()
+    assert message["subject"] == "specdyn: modular_addition paper-sample failed"
+    assert "unknown preset of modular_addition 'paper-sample': known are" in message["body"]
+    automations = ask_with_token(service, "automations")
+    assert sorted(one["name"] for one in automations) == ["specdyn: mark runs that died", "specdyn: tell of failures"]
 
 
 def test_the_password_is_written_nowhere(service: Served) -> None:
