@@ -16,7 +16,7 @@ USUAL = "usual"
 """The preset that an experiment begins with."""
 
 
-def _shown(title: str, about: str, examples: Sequence[Any] | None = None, choices: Sequence[str] | None = None) -> Any:
+def shown(title: str, about: str, examples: Sequence[Any] | None = None, choices: Sequence[str] | None = None) -> Any:
     """How a form shows a field; Prefect puts a title and description of its own where the schema has none."""
     if examples:
         about = f"{about} E.g. {', '.join(f'`{json.dumps(example)}`' for example in examples)}."
@@ -34,10 +34,10 @@ def preset_names() -> list[str]:
     return [USUAL, *sorted({name for found in experiment_names() for name in get_experiment(found).presets})]
 
 
-Experiment = Annotated[str, _shown("Experiment", "What is trained, on which kind of data.", choices=experiment_names())]
+Experiment = Annotated[str, shown("Experiment", "What is trained, on which kind of data.", choices=experiment_names())]
 Preset = Annotated[
     str,
-    _shown(
+    shown(
         "Preset",
         "Network, data, optimizer and schedule. `usual` trains in minutes; one that the experiment does not have is "
         "refused with those it has.",
@@ -45,13 +45,13 @@ Preset = Annotated[
     ),
 ]
 Decays = Annotated[
-    list[Annotated[float, Ge(0)]], _shown("Weight decays", "A grid; empty for the preset's own.", [[0.0, 0.3, 1.0]])
+    list[Annotated[float, Ge(0)]], shown("Weight decays", "A grid; empty for the preset's own.", [[0.0, 0.3, 1.0]])
 ]
-Seeds = Annotated[list[Annotated[int, Ge(0)]], _shown("Seeds", "A grid; empty for the preset's own.", [[0, 1, 2]])]
+Seeds = Annotated[list[Annotated[int, Ge(0)]], shown("Seeds", "A grid; empty for the preset's own.", [[0, 1, 2]])]
 MoreSeeds = Annotated[
     int,
     Ge(0),
-    _shown(
+    shown(
         "New seeds at each call",
         "Once all runs of the sweep are done, a further call adds so many seeds to it. For schedules; 0 adds none.",
         [1],
@@ -59,25 +59,23 @@ MoreSeeds = Annotated[
 ]
 Optimizers = Annotated[
     list[Annotated[str, _one_of("Optimizer", OPTIMIZERS)]],
-    _shown("Optimizers", "A grid; empty for the preset's own.", [["adamw", "muon"]]),
+    shown("Optimizers", "A grid; empty for the preset's own.", [["adamw", "muon"]]),
 ]
 Analyses = Annotated[
     list[Annotated[str, _one_of("Analysis", analysis_names())]],
-    _shown("Analyses", "What is measured of every checkpoint; empty for all usual ones.", [["spectrum", "agreement"]]),
+    shown("Analyses", "What is measured of every checkpoint; empty for all usual ones.", [["spectrum", "agreement"]]),
 ]
 Axes = Annotated[
     dict[str, list[Any]],
-    _shown(
-        "Further axes", "Any setting of a run with its grid of values, as JSON.", [{"learning_rate": [0.001, 0.01]}]
-    ),
+    shown("Further axes", "Any setting of a run with its grid of values, as JSON.", [{"learning_rate": [0.001, 0.01]}]),
 ]
 Settings = Annotated[
     dict[str, Any],
-    _shown("Settings", "Settings that every run has in place of the preset's, as JSON.", [{"steps": 1000}]),
+    shown("Settings", "Settings that every run has in place of the preset's, as JSON.", [{"steps": 1000}]),
 ]
 SweepName = Annotated[
     str,
-    _shown(
+    shown(
         "Name of the sweep",
         "Calls with one name extend one cube; empty for experiment-preset. Letters, digits, '.', '_' and '-'.",
         ["modular_addition-demo"],
@@ -85,11 +83,11 @@ SweepName = Annotated[
 ]
 GraphName = Annotated[
     str,
-    _shown("Name of the results", "Empty for experiment-preset. Letters, digits, '.', '_' and '-'.", ["rewinding"]),
+    shown("Name of the results", "Empty for experiment-preset. Letters, digits, '.', '_' and '-'.", ["rewinding"]),
 ]
 Store = Annotated[
     str,
-    _shown(
+    shown(
         "Store",
         "Folder or s3://bucket/prefix; empty for that of the service. Keys come from the environment, never from here.",
         ["results", "s3://lab/specdyn"],
@@ -97,18 +95,18 @@ Store = Annotated[
 ]
 ExecutorKind = Annotated[
     Literal["ray", "inline"],
-    _shown("Executor", "Where units of work run: on Ray, or in the flow's own process, one at a time."),
+    shown("Executor", "Where units of work run: on Ray, or in the flow's own process, one at a time."),
 ]
 RayAddress = Annotated[
     str,
-    _shown("Ray cluster", "Address of one that runs; empty for that of the service, else one is started.", ["auto"]),
+    shown("Ray cluster", "Address of one that runs; empty for that of the service, else one is started.", ["auto"]),
 ]
-UnitResources = _shown("Resources of a unit", "A unit is one training, one block of checkpoints or one pair.")
-Report = Annotated[bool, _shown("Draw figures", "Write figures at the end and show them here.")]
-DryRun = Annotated[bool, _shown("Only plan", "Show what is there, what would run and what it costs, and run nothing.")]
+UnitResources = shown("Resources of a unit", "A unit is one training, one block of checkpoints or one pair.")
+Report = Annotated[bool, shown("Draw figures", "Write figures at the end and show them here.")]
+DryRun = Annotated[bool, shown("Only plan", "Show what is there, what would run and what it costs, and run nothing.")]
 Sources = Annotated[
     list[str],
-    _shown(
+    shown(
         "Series of checkpoints",
         "Folders or s3:// URLs, each with the checkpoints of one training run: .safetensors, .pt, .pth, .ckpt.",
         [["s3://lab/runs/gpt-small"]],
@@ -116,7 +114,7 @@ Sources = Annotated[
 ]
 Pattern = Annotated[
     str,
-    _shown(
+    shown(
         "Pattern of steps",
         "Regular expression with a group around the step in a name; empty for the usual ones.",
         [r"run-(\d+)"],
@@ -125,60 +123,60 @@ Pattern = Annotated[
 Heads = Annotated[
     int,
     Ge(0),
-    _shown("Attention heads", "To compare queries and keys of fused projections head by head; 0 leaves that out."),
+    shown("Attention heads", "To compare queries and keys of fused projections head by head; 0 leaves that out."),
 ]
 Transposed = Annotated[
-    str, _shown("Transposed convolutions", "Regular expression that finds transposed convolutions by name.")
+    str, shown("Transposed convolutions", "Regular expression that finds transposed convolutions by name.")
 ]
 Audited = Annotated[
-    bool, _shown("Audit first", "Look for damaged, missing and repeated checkpoints, which reads every tensor once.")
+    bool, shown("Audit first", "Look for damaged, missing and repeated checkpoints, which reads every tensor once.")
 ]
 
-TrunkSeeds = Annotated[list[Annotated[int, Ge(0)]], _shown("Seeds of the trunks", "One trunk each.", [[0, 1, 2]])]
+TrunkSeeds = Annotated[list[Annotated[int, Ge(0)]], shown("Seeds of the trunks", "One trunk each.", [[0, 1, 2]])]
 Splits = Annotated[
     list[Annotated[int, Ge(0)]],
-    _shown("Split points", "Steps to branch at, checkpoints of the trunks; or a number of them.", [[0, 50, 500]]),
+    shown("Split points", "Steps to branch at, checkpoints of the trunks; or a number of them.", [[0, 50, 500]]),
 ]
 SplitEpochs = Annotated[
-    list[Annotated[float, Ge(0)]], _shown("Split points in epochs", "Instead of steps.", [[0, 0.2, 1, 4]])
+    list[Annotated[float, Ge(0)]], shown("Split points in epochs", "Instead of steps.", [[0, 0.2, 1, 4]])
 ]
 SplitCount = Annotated[
     int,
     Ge(1),
-    _shown("Number of split points", "Where none are given; half lie in the first epoch. Ten are the paper's."),
+    shown("Number of split points", "Where none are given; half lie in the first epoch. Ten are the paper's."),
 ]
 Orders = Annotated[
     list[Annotated[int, Ge(0)]],
-    _shown("Seeds of the data orders", "One branch each; they seed masks too. Empty for new ones.", [[3, 4, 5]]),
+    shown("Seeds of the data orders", "One branch each; they seed masks too. Empty for new ones.", [[3, 4, 5]]),
 ]
 Sizes = Annotated[
     list[Annotated[float, Ge(0)]],
-    _shown(
+    shown(
         "Sizes of a perturbation", "Relative to the weights, at the last split; empty for none.", [[0, 0.1, 0.25, 1]]
     ),
 ]
 Directions = Annotated[
     list[Annotated[str, _one_of("Direction", ("random", "top", "bottom"))]],
-    _shown("Directions of a perturbation", "Random, or along the top or bottom singular directions; empty for random."),
+    shown("Directions of a perturbation", "Random, or along the top or bottom singular directions; empty for random."),
 ]
-Across = Annotated[bool, _shown("Connect across trunks", "Branches of different trunks too, as a control.")]
+Across = Annotated[bool, shown("Connect across trunks", "Branches of different trunks too, as a control.")]
 Layerwise = Annotated[
-    bool, _shown("Layer by layer", "Interpolate each layer alone too; costs ten evaluations a layer and pair.")
+    bool, shown("Layer by layer", "Interpolate each layer alone too; costs ten evaluations a layer and pair.")
 ]
 CurveSteps = Annotated[
-    int, Ge(0), _shown("Steps of a curve", "Updates of the control point of a curve between two ends; 0 for no curves.")
+    int, Ge(0), shown("Steps of a curve", "Updates of the control point of a curve between two ends; 0 for no curves.")
 ]
-Points = Annotated[int, Ge(3), _shown("Points of a line", "Places on each line, evenly spaced, its ends among them.")]
+Points = Annotated[int, Ge(3), shown("Points of a line", "Places on each line, evenly spaced, its ends among them.")]
 Retrain = Annotated[
-    bool, _shown("Train trunks again", "Where a finished trunk did not keep its state at a step that is needed.")
+    bool, shown("Train trunks again", "Where a finished trunk did not keep its state at a step that is needed.")
 ]
 Rewind = Annotated[
     Annotated[int, Ge(0)] | None,
-    _shown("Rewind step", "Tickets train from this checkpoint; empty for the first one after an epoch."),
+    shown("Rewind step", "Tickets train from this checkpoint; empty for the first one after an epoch."),
 ]
-RewindEpoch = Annotated[Annotated[float, Ge(0)] | None, _shown("Rewind point in epochs", "Instead of a step.")]
-Densities = Annotated[list[Annotated[float, Gt(0), Le(1)]], _shown("Densities", "Shares of the weights that are kept.")]
+RewindEpoch = Annotated[Annotated[float, Ge(0)] | None, shown("Rewind point in epochs", "Instead of a step.")]
+Densities = Annotated[list[Annotated[float, Gt(0), Le(1)]], shown("Densities", "Shares of the weights that are kept.")]
 Masks = Annotated[
     list[Annotated[str, _one_of("Mask", MASKS)]],
-    _shown("Masks", "How the kept weights are chosen; empty for all."),
+    shown("Masks", "How the kept weights are chosen; empty for all."),
 ]

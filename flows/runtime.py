@@ -14,6 +14,7 @@ import torch
 from annotated_types import Ge
 from ray.exceptions import AuthenticationError, RayTaskError
 
+from flows.fields import shown
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
 from tasks.environment import use_gpu_share, use_threads
@@ -26,12 +27,14 @@ LOST_WORKER_RETRIES = 3
 class Resources:
     """What each unit of work (one training, one block of checkpoints) is given."""
 
-    cpus: Annotated[int, Ge(1)] = 1
-    """CPU cores, and threads, of one unit."""
-    gpus: Annotated[float, Ge(0)] | None = None
-    """GPUs of one unit; a fraction shares one. None takes one where the cluster has GPUs."""
-    cpu_if_no_gpu: bool = False
-    """Run on the CPU when the GPUs asked for are not there, instead of refusing."""
+    cpus: Annotated[int, Ge(1), shown("CPUs", "CPU cores, and threads, of one unit.")] = 1
+    gpus: Annotated[
+        Annotated[float, Ge(0)] | None,
+        shown("GPUs", "Of one unit; a fraction shares one. Empty takes one where the cluster has GPUs."),
+    ] = None
+    cpu_if_no_gpu: Annotated[
+        bool, shown("CPU if no GPU", "Run on the CPU where the GPUs asked for are not there, instead of refusing.")
+    ] = False
 
     def __post_init__(self) -> None:
         require(self.cpus >= 1, "cpus", self.cpus, "an integer of 1 or more")

@@ -31,6 +31,8 @@ def test_every_field_has_a_title_and_a_description(verb: str) -> None:
         assert field["title"] != name and field["title"][0].isupper(), name
         assert field["description"].endswith("."), name
     assert len({field["title"] for field in fields.values()}) == len(fields)
+    for name, field in schema(verb)["definitions"]["Resources"]["properties"].items():
+        assert field["title"] in ("CPUs", "GPUs", "CPU if no GPU") and field["description"].endswith("."), name
     is_valid_schema(schema(verb))
 
 
