@@ -30,8 +30,14 @@ def chosen_store(given: str) -> str:
 
 
 def chosen_cluster(given: str) -> str | None:
-    """The address of the Ray cluster: what was given, else the environment's; None starts one on this machine."""
-    return given or os.environ.get("RAY_ADDRESS") or None
+    """The address of the Ray cluster: what was given, else the environment's; None starts one on this machine.
+
+    ValueError for another than that of a service, as the service's token would be sent there.
+    """
+    own = os.environ.get("RAY_ADDRESS", "")
+    other = bool(given and own and given != own and os.environ.get(ALLOWED))
+    require(not other, "ray_address", given, "nothing: the service has a cluster of its own")
+    return given or own or None
 
 
 def report_url(page: str, store: str) -> str:

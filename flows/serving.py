@@ -105,6 +105,7 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
             """End as on Ctrl-C, which pauses the deployments and is waited for."""
             signal.raise_signal(signal.SIGINT)
 
+    _stop_on_signals()  # once more, as Ray has put handlers of its own
     automations = set_up(service.notify)
     runner = Served(name="specdyn", limit=None, pause_on_shutdown=True)
     for deployment in deployments(service.at_once):

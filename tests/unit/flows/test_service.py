@@ -35,6 +35,14 @@ def test_the_cluster_is_the_given_one_or_that_of_the_environment(monkeypatch: py
     assert chosen_cluster("auto") == "auto"
 
 
+def test_a_service_sends_its_token_to_no_other_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv(ALLOWED, "results")
+    assert chosen_cluster("10.0.0.1:6379") == chosen_cluster("") == "10.0.0.1:6379"
+    with pytest.raises(ValueError, match=r"ray_address='10.6.6.6:6379' is not allowed: expected nothing"):
+        chosen_cluster("10.6.6.6:6379")
+
+
 def test_reports_have_an_address_only_where_they_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = str(tmp_path)
     page = f"{store}/reports/a/index.html"
