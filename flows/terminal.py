@@ -88,7 +88,8 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
     for source in parameters["sources"]:
         found = find_checkpoints(source, parameters["pattern"] or None)
         steps = [checkpoint.step for checkpoint in found.checkpoints]
-        err.print(f"{found.url}: {len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}", highlight=False)
+        span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
+        err.print(f"{found.url}: {span}", highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
             err.print(f"passed over {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)

@@ -100,29 +100,6 @@ def test_the_command_says_what_is_missing(service: Served, auth: str) -> None:
     assert "refuses us: set PREFECT_API_AUTH_STRING=user:password" in " ".join(ended.stderr.split())
 
 
-def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) -> None:
-    def command(*words: str) -> str:
-        ended = call("schedule", *words, "--api", service.api, env={"PREFECT_API_AUTH_STRING": AUTH})
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
-
-    grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
-    command("add", "often", NAME, *grid, "--every", "5s", "--more-seeds", "1")
-    assert "every 0:00:05" in command("list") and "active" in command("list")
-    end, worked = time.monotonic() + SECONDS, []
-    while len(worked) < 2:
-        assert time.monotonic() < end, service.log.read_text()
-        time.sleep(1.0)
-        worked = [run for run in flow_runs(service) if run["state_type"] == "COMPLETED"]
-    command("pause", "often")
-    assert "paused" in command("list")
-    assert {0, 1} <= seeds_of(Layout(str(service.store)).cube("often"))
-    for before, after in pairwise(worked):
-        assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
-    command("remove", "often")
-    assert "often" not in command("list")
-
-
 TELL = """
 import sys
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -163,6 +140,29 @@ def test_a_failure_is_told_to_the_notification_block(service: Served) -> None:
     assert "unknown preset of modular_addition 'paper-sample': known are" in message["body"]
     automations = ask_with_token(service, "automations")
     assert sorted(one["name"] for one in automations) == ["specdyn: mark runs that died", "specdyn: tell of failures"]
+
+
+def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) -> None:
+    def command(*words: str) -> str:
+        ended = call("schedule", *words, "--api", service.api, env={"PREFECT_API_AUTH_STRING": AUTH})
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
+    command("add", "often", NAME, *grid, "--every", "5s", "--more-seeds", "1")
+    assert "every 0:00:05" in command("list") and "active" in command("list")
+    end, worked = time.monotonic() + SECONDS, []
+    while len(worked) < 2:
+        assert time.monotonic() < end, service.log.read_text()
+        time.sleep(1.0)
+        worked = [run for run in flow_runs(service) if run["state_type"] == "COMPLETED"]
+    command("pause", "often")
+    assert "paused" in command("list")
+    assert {0, 1} <= seeds_of(Layout(str(service.store)).cube("often"))
+    for before, after in pairwise(worked):
+        assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
+    command("remove", "often")
+    assert "often" not in command("list")
 
 
 def test_the_password_is_written_nowhere(service: Served) -> None:
