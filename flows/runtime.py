@@ -100,7 +100,7 @@ class RayExecutor:
         self._given = (resources.cpus, gpus)
         options = {"num_cpus": resources.cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
         self._unit = ray.remote(run_unit).options(**options)
-        self._recorded = ray.remote(recorded).options(**options)
+        self._recorded = ray.remote(recorded).options(name=run_unit.__name__, **options)
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         results: list[Any] = []
