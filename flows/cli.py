@@ -278,5 +278,18 @@ def storage_check(
         raise typer.Exit(1)
 
 
+@storage_app.command("clean")
+@friendly
+def storage_clean(
+    store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
+) -> None:
+    """Remove what killed processes left of unfinished writes, an hour ago or earlier; results are never touched."""
+    from storage.leftovers import remove_leftovers
+    from storage.locations import normalise
+
+    count, size = remove_leftovers(normalise(store))
+    out.print(f"removed      {count} files of unfinished writes, {size / 1e6:.1f} MB", highlight=False)
+
+
 if __name__ == "__main__":
     app()

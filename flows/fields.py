@@ -1,12 +1,12 @@
 """Fields of the forms that start flows: title, description, choices, bounds and examples, each said once."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
+from flows.shown import shown
 from models.experiment import experiment_names, get_experiment
 from models.run_spec import OPTIMIZERS
 from models.start import MASKS
@@ -14,14 +14,6 @@ from tasks.analysis import analysis_names
 
 USUAL = "usual"
 """The preset that an experiment begins with."""
-
-
-def shown(title: str, about: str, examples: Sequence[Any] | None = None, choices: Sequence[str] | None = None) -> Any:
-    """How a form shows a field; Prefect puts a title and description of its own where the schema has none."""
-    if examples:
-        about = f"{about} E.g. {', '.join(f'`{json.dumps(example)}`' for example in examples)}."
-    extra: dict[str, Any] = {"title": title, "description": about} | ({"enum": list(choices)} if choices else {})
-    return Field(examples=list(examples) if examples else None, json_schema_extra=extra)
 
 
 def _one_of(title: str, choices: Sequence[str]) -> Any:
@@ -32,6 +24,11 @@ def _one_of(title: str, choices: Sequence[str]) -> Any:
 def preset_names() -> list[str]:
     """Names of the presets of all experiments, the usual one first."""
     return [USUAL, *sorted({name for found in experiment_names() for name in get_experiment(found).presets})]
+
+
+def named_preset(experiment: str, preset: str) -> str:
+    """The preset that a form means."""
+    return get_experiment(experiment).usual if preset == USUAL else preset
 
 
 Experiment = Annotated[str, shown("Experiment", "What is trained, on which kind of data.", choices=experiment_names())]

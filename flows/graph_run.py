@@ -5,7 +5,7 @@ from typing import Any, Literal
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows.fields import USUAL
+from flows.fields import named_preset
 from flows.graph import Graph, Left, trunk_specs
 from flows.graph_plan import make_graph_plan
 from flows.graph_record import record_of
@@ -38,7 +38,7 @@ def begin(
 ) -> tuple[tuple[RunSpec, ...], str, str]:
     """The trunks, the name of the results and the store's URL, all checked, the data there."""
     chosen = get_experiment(experiment)
-    preset = chosen.usual if preset == USUAL else preset
+    preset = named_preset(experiment, preset)
     trunks = trunk_specs(experiment, preset, seeds, settings)
     title = name or f"{experiment}-{preset}"
     require(bool(NAME.fullmatch(title)), "name", title, "letters, digits, '.', '_' and '-', at most 81 of them")

@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge
 from ray.exceptions import AuthenticationError, RayTaskError
 
-from flows.fields import shown
+from flows.shown import shown
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
 from tasks.environment import use_gpu_share, use_threads

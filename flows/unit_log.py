@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_run_logger
-
 from storage import locations
 
 LOGGER = "specdyn"
@@ -72,6 +69,10 @@ def opened(unit: Callable[[], Recorded]) -> Any:
 
 def pass_on(lines: Sequence[str]) -> None:
     """Write lines to the log of the Prefect task, or flow, that this is part of, and to the stage's."""
+    # Here, as workers import this module, and they have no use for Prefect.
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
     kept = _stage.get()
     if kept is not None:
         kept.extend(lines)

@@ -16,10 +16,9 @@ from flows.runtime import Executor, Resources, open_executor
 from flows.service import chosen_cluster, chosen_store
 from flows.showing import show_failures, show_report, show_result
 from flows.stages import analyse_run, failure_of, train_run
-from flows.sweep import Sweep, make_sweep
+from flows.sweep import Sweep, sweep_from
 from flows.tables import plan_markdown, plan_summary
 from flows.turns import turn
-from models.experiment import get_experiment
 from storage.layout import Layout
 from storage.locations import exists
 from storage.query import open_results
@@ -62,9 +61,17 @@ def weight_decay_sweep(
     Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
     """
     axes = {**axes, **({"optimizer": list(optimizers)} if optimizers else {})}
-    preset = get_experiment(experiment).usual if preset == fields.USUAL else preset
-    given = experiment, preset, weight_decays or None, seeds or None, sweep or None, analyses or None, axes, settings
-    chosen = make_sweep(*given)
+    given = {
+        "experiment": experiment,
+        "preset": fields.named_preset(experiment, preset),
+        "weight_decays": weight_decays,
+        "seeds": seeds,
+        "sweep": sweep,
+        "analyses": analyses,
+        "axes": axes,
+        "settings": settings,
+    }
+    chosen = sweep_from(given)
     store = chosen_store(store)
     if dry_run:
         chosen = with_more_seeds(chosen, store, more_seeds)

@@ -2,7 +2,6 @@
 
 import base64
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from topology import free_ports
 
 pytestmark = pytest.mark.integration
 
@@ -35,12 +35,6 @@ def run(*arguments: str, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def status(url: str, auth: str | None = None) -> int:
     """The HTTP status of a GET; 0 where nothing answers."""
     header = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
@@ -57,7 +51,7 @@ def status(url: str, auth: str | None = None) -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server as deploy/ configures it, but with SQLite; the URL of its API."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    home, (port,) = tmp_path_factory.mktemp("prefect"), free_ports(1)
     url = f"http://127.0.0.1:{port}/api"
     settings = {
         "PREFECT_HOME": str(home),

@@ -3,6 +3,8 @@
 import functools
 import logging
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,9 @@ def test_silence_keeps_nothing(tmp_path: Path) -> None:
     with kept_log(str(tmp_path), "train"):
         assert InlineExecutor(Resources()).run(talk, 0) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_worker_imports_has_neither_prefect_nor_the_experiments() -> None:
+    found = "[n for n in sys.modules if n.split('.')[0] == 'prefect' or 'experiments.' in n]"
+    told = f"import sys, flows.runtime; print({found})"
+    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout == "[]\n"
