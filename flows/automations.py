@@ -72,17 +72,26 @@ def failures(block_document_id: UUID) -> AutomationCore:
 
 
 def set_up(notify: str = "") -> list[str]:
-    """Create or renew the automations on the Prefect server; gives their names.
+    """Create the automations on the Prefect server, or those that have changed anew; gives their names.
 
+    One that is as wanted is kept, and with it what it knows: which runs were heard of before the service last ended.
     `notify` names a notification block of the server as `TYPE/NAME`, e.g. `slack-webhook/lab`.
     """
     wanted = [zombies(), *([failures(_block_id(notify))] if notify else [])]
     with get_client(sync_client=True) as client:
         for automation in wanted:
-            for old in client.read_automations_by_name(automation.name):
+            there = client.read_automations_by_name(automation.name)
+            if [_content(old) for old in there] == [_content(automation)]:
+                continue
+            for old in there:
                 client.delete_automation(old.id)
             client.create_automation(automation)
     return [automation.name for automation in wanted]
+
+
+def _content(automation: AutomationCore) -> dict[str, Any]:
+    """All of an automation but its id."""
+    return automation.model_dump(mode="json", exclude={"id"})
 
 
 def _block_id(notify: str) -> UUID:

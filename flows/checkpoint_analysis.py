@@ -10,11 +10,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import fields
+from flows.capacity import Resources
 from flows.gathering import contents_of, rebuild
 from flows.planning import lacking
 from flows.progress import StageProgress
-from flows.runtime import Executor, Resources, open_executor
-from flows.service import chosen_cluster, chosen_store
+from flows.runtime import Executor, open_executor
+from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
 from flows.sweep import NAME
@@ -101,7 +102,7 @@ def _analyse(
     if any(missing.values()):
         total = sum(len(block) for blocks in missing.values() for block in blocks)
         with (
-            open_executor(executor, resources, chosen_cluster(ray_address)) as workers,
+            open_executor(executor, resources, chosen_cluster(ray_address), patience()) as workers,
             StageProgress(name, {"analysis": total}) as bar,
         ):
             for source in found:

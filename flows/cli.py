@@ -76,7 +76,7 @@ def run(
 
     Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
     """
-    from flows.runtime import Resources
+    from flows.capacity import Resources
     from flows.terminal import run_sweep
 
     parameters = {
@@ -152,7 +152,7 @@ def analyse(
 
     Example: `specdyn analyse ~/runs/gpt-small --heads 12`
     """
-    from flows.runtime import Resources
+    from flows.capacity import Resources
     from flows.terminal import run_analysis
     from tasks.foreign import TRANSPOSED
 

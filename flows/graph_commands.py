@@ -69,7 +69,7 @@ def connect(
 
     Example: `specdyn connect modular_addition --set weight_decay=1 --split-count 5`
     """
-    from flows.runtime import Resources
+    from flows.capacity import Resources
     from flows.terminal import run_graph_flow
 
     parameters = {
@@ -129,7 +129,7 @@ def tickets(
 
     Example: `specdyn tickets image_classification --densities 0.1,0.3`
     """
-    from flows.runtime import Resources
+    from flows.capacity import Resources
     from flows.terminal import run_graph_flow
 
     parameters = {

@@ -5,13 +5,14 @@ from typing import Any, Literal
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from flows.capacity import Resources
 from flows.fields import named_preset
 from flows.graph import Graph, Left, trunk_specs
 from flows.graph_plan import make_graph_plan
 from flows.graph_record import record_of
 from flows.graph_tables import graph_markdown, graph_plan_summary, plan_rows
-from flows.runtime import Resources, open_executor
-from flows.service import chosen_cluster, chosen_store
+from flows.runtime import open_executor
+from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_failures
 from flows.sweep import NAME
 from flows.units import work
@@ -73,7 +74,7 @@ def run_graph(
     if left.nothing:
         write_graph(store, record_of(graph))
         return outcome, {}
-    with open_executor(executor, resources, chosen_cluster(ray_address)) as workers:
+    with open_executor(executor, resources, chosen_cluster(ray_address), patience()) as workers:
         write_graph(store, record_of(graph))
         made = work(graph, left, store, workers)
     outcome |= {field: getattr(made, field) for field in ("trainings", "evaluations", "decompositions")}

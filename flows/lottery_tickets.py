@@ -6,9 +6,9 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import fields
+from flows.capacity import Resources
 from flows.graph import Graph, ticket_graph
 from flows.graph_run import begin, raise_failures, run_graph
-from flows.runtime import Resources
 from flows.showing import show_figures, show_result
 from flows.splits import rewind_step
 from flows.turns import turn
@@ -53,7 +53,7 @@ def lottery_tickets(
     What the store already has is not computed again.
     """
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    with turn("tickets", title, store):
+    with turn("tickets", title, store, needed=not dry_run):
         step = rewind_step(trunks[0], store, rewind, rewind_epoch)
         chosen = orders or [max(seeds) + 1]
         graph = ticket_graph(title, trunks, step, densities, masks or MASKS, chosen)

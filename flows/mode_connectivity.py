@@ -7,9 +7,9 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import fields
+from flows.capacity import Resources
 from flows.graph import Graph, connectivity_graph
 from flows.graph_run import begin, raise_failures, run_graph
-from flows.runtime import Resources
 from flows.showing import show_figures, show_result
 from flows.splits import split_steps
 from flows.turns import turn
@@ -57,7 +57,7 @@ def mode_connectivity(
     What the store already has is not computed again.
     """
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    with turn("connect", title, store):
+    with turn("connect", title, store, needed=not dry_run):
         steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
         chosen = orders or [max(seeds) + 1 + i for i in range(3)]
         noise = sizes, directions or ("random",)

@@ -2,19 +2,16 @@
 
 import contextlib
 import functools
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import ray
 import torch
-from annotated_types import Ge
 from ray.exceptions import AuthenticationError, RayTaskError
 
-from flows.shown import shown
+from flows.capacity import NotEnoughResources, Resources, gpus_of_a_unit, nodes_after, nodes_now, units_that_fit
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
 from tasks.environment import use_gpu_share, use_threads
@@ -23,33 +20,8 @@ EXECUTORS = ("ray", "inline")
 LOST_WORKER_RETRIES = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What each unit of work (one training, one block of checkpoints) is given."""
-
-    cpus: Annotated[int, Ge(1), shown("CPUs", "CPU cores, and threads, of one unit.")] = 1
-    gpus: Annotated[
-        Annotated[float, Ge(0)] | None,
-        shown("GPUs", "Of one unit; a fraction shares one. Empty takes one where the cluster has GPUs."),
-    ] = None
-    cpu_if_no_gpu: Annotated[
-        bool, shown("CPU if no GPU", "Run on the CPU where the GPUs asked for are not there, instead of refusing.")
-    ] = False
-
-    def __post_init__(self) -> None:
-        require(self.cpus >= 1, "cpus", self.cpus, "an integer of 1 or more")
-        require(self.gpus is None or 0 <= self.gpus < math.inf, "gpus", self.gpus, "None or a number of 0 or more")
-
-
-class NotEnoughResources(ValueError):
-    """The cluster can never meet a request: says what was asked and what there is."""
-
-
 class Executor(Protocol):
     """Runs units of work: module-level functions of picklable values."""
-
-    slots: int
-    """Units that can run at the same time."""
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """One unit, waited for; raises what it raised."""
@@ -68,8 +40,6 @@ class Executor(Protocol):
 
 class InlineExecutor:
     """Runs units in this process, one at a time."""
-
-    slots = 1
 
     def __init__(self, resources: Resources) -> None:
         self._threads, self._lock = resources.cpus, threading.Lock()
@@ -91,16 +61,24 @@ class InlineExecutor:
 class RayExecutor:
     """Runs units as Ray tasks; a unit whose worker dies is started again elsewhere."""
 
-    def __init__(self, resources: Resources) -> None:
-        total = ray.cluster_resources()
-        cpus, gpus = int(total.get("CPU", 0)), _gpus_of_a_unit(resources, total.get("GPU", 0))
-        if resources.cpus > cpus:
-            raise NotEnoughResources(f"cpus={resources.cpus} asked for each unit, the Ray cluster has {cpus} in all")
-        self.slots = max(1, min(cpus // resources.cpus, int(total.get("GPU", 0) / gpus) if gpus else cpus))
-        self._given = (resources.cpus, gpus)
-        options = {"num_cpus": resources.cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
+    def __init__(self, resources: Resources, patience: float = 0.0) -> None:
+        nodes = nodes_after(resources, patience)
+        cpus, gpus = resources.cpus, gpus_of_a_unit(resources, nodes)
+        if not units_that_fit(nodes, cpus, gpus):
+            most, asked = max((node.cpus for node in nodes), default=0), f" with gpus={gpus:g}" if gpus else ""
+            raise NotEnoughResources(
+                f"cpus={cpus}{asked} asked for each unit, which fits no machine of the Ray cluster: "
+                f"the largest has {most} CPUs"
+            )
+        self._given = (cpus, gpus)
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
         self._unit = ray.remote(run_unit).options(**options)
         self._recorded = ray.remote(recorded).options(name=run_unit.__name__, **options)
+
+    @property
+    def slots(self) -> int:
+        """Units that fit the cluster as it is now."""
+        return max(1, units_that_fit(nodes_now(), *self._given))
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         results: list[Any] = []
@@ -114,7 +92,9 @@ class RayExecutor:
         waiting = list(reversed(calls))
         try:
             while waiting or running:
-                while waiting and len(running) < 2 * self.slots:
+                # Twice as many as fit: what waits is what a cluster that scales grows by.
+                room = 2 * self.slots - len(running) if waiting else 0
+                for _ in range(min(room, len(waiting))):
                     running.append(self._recorded.remote(run_unit, function, *self._given, *waiting.pop()))
                 finished, running = ray.wait(running)
                 for reference in finished:
@@ -134,20 +114,6 @@ def _result(reference: Any) -> Any:
         raise error.cause from None
 
 
-def _gpus_of_a_unit(resources: Resources, available: float) -> float:
-    """GPUs that each unit asks Ray for; NotEnoughResources where they can never be had."""
-    if resources.gpus is None:
-        return 1.0 if available >= 1 else 0.0
-    if resources.gpus <= available:
-        return resources.gpus
-    if resources.cpu_if_no_gpu:
-        return 0.0
-    raise NotEnoughResources(
-        f"gpus={resources.gpus:g} asked for each unit, the Ray cluster has {available:g}: "
-        "ask for fewer, or allow the CPU with cpu_if_no_gpu"
-    )
-
-
 def run_unit(function: Callable[..., Any], threads: int, gpus: float, *args: Any) -> Any:
     """Call a function with that many threads and that share of a GPU's memory; what every worker runs."""
     use_threads(threads)
@@ -163,9 +129,12 @@ def run_unit(function: Callable[..., Any], threads: int, gpus: float, *args: Any
 
 @contextlib.contextmanager
 def open_executor(
-    kind: Literal["ray", "inline"], resources: Resources, address: str | None = None
+    kind: Literal["ray", "inline"], resources: Resources, address: str | None = None, patience: float = 0.0
 ) -> Iterator[Executor]:
-    """The executor of that kind; a Ray cluster started here is stopped here, one that runs is left alone."""
+    """The executor of that kind; a Ray cluster started here is stopped here, one that runs is left alone.
+
+    `patience` is how many seconds a cluster that scales gets to have a machine for one unit.
+    """
     require_known("executor", kind, EXECUTORS)
     if kind == "inline":
         require(not resources.gpus, "gpus", resources.gpus, "none for inline work, which uses what torch sees")
@@ -175,7 +144,7 @@ def open_executor(
     if ours:
         _connect(address)
     try:
-        yield RayExecutor(resources)
+        yield RayExecutor(resources, patience)
     finally:
         if ours:
             ray.shutdown()

@@ -1,5 +1,6 @@
 """What a service (`specdyn serve`, or a cluster's worker) says to its flows by the environment."""
 
+import math
 import os
 
 from models.checks import require
@@ -12,6 +13,8 @@ ALLOWED = "SPECDYN_ALLOWED_STORES"
 """Stores that flows may write to, with what lies below them, separated by spaces; unset allows any."""
 REPORTS = "SPECDYN_REPORTS_URL"
 """Where a browser finds the store's reports."""
+PATIENCE = "SPECDYN_CLUSTER_WAIT"
+"""Seconds that a cluster which scales gets to have a machine for one unit; unset is none."""
 DEFAULT_STORE = "results"
 HEARTBEAT_SECONDS = 30
 """Between signs of life of a flow's process; the least that Prefect allows."""
@@ -38,6 +41,17 @@ def chosen_cluster(given: str) -> str | None:
     other = bool(given and own and given != own and os.environ.get(ALLOWED))
     require(not other, "ray_address", given, "nothing: the service has a cluster of its own")
     return given or own or None
+
+
+def patience() -> float:
+    """Seconds to wait for a cluster that scales; ValueError where the environment says no number."""
+    said = os.environ.get(PATIENCE) or "0"
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    require(0 <= seconds < math.inf, PATIENCE, said, "a number of seconds, 0 or more")
+    return seconds
 
 
 def report_url(page: str, store: str) -> str:

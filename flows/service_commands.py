@@ -26,6 +26,9 @@ def serve(
     public_url: Annotated[
         str, typer.Option(help="How browsers reach the UI, where a proxy stands before it.", show_default=False)
     ] = "",
+    public_reports_url: Annotated[
+        str, typer.Option(help="How browsers reach the reports, where a proxy stands before them.", show_default=False)
+    ] = "",
     ray_address: Annotated[
         str, typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster that runs. Default: start one.", show_default=False)
     ] = "",
@@ -52,6 +55,7 @@ def serve(
         port=port,
         reports_port=reports_port,
         public_url=public_url,
+        public_reports_url=public_reports_url,
         ray_address=ray_address,
         cpus=cpus,
         gpus=gpus,

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -36,9 +35,11 @@ class Service:
     host: str = "127.0.0.1"
     port: int = 4200
     """Of the UI and API; 0 takes a free one."""
-    reports_port: int = 0
+    reports_port: int = 4201
     public_url: str = ""
     """How browsers reach the UI where that differs, as behind a proxy with TLS."""
+    public_reports_url: str = ""
+    """The same of the reports."""
     ray_address: str = ""
     """A Ray cluster that runs; empty starts one on this machine."""
     cpus: int | None = None
@@ -135,7 +136,7 @@ def _prepare_environment(service: Service, store: str, port: int, reports: int) 
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         STORE: store,
-        REPORTS: f"{base}:{reports}",
+        REPORTS: service.public_reports_url.rstrip("/") or f"{base}:{reports}",
     }
     os.environ.update(ours)
     os.environ.setdefault(ALLOWED, store)
@@ -153,7 +154,10 @@ def _serve_reports(stack: contextlib.ExitStack, service: Service, store: str) ->
 @contextlib.contextmanager
 def _prefect_server(service: Service, port: int) -> Iterator[Path]:
     """Prefect's server as a process of its own, stopped at the end; gives its log."""
-    log = Path(tempfile.mkdtemp(prefix="specdyn-serve-")) / "prefect-server.log"
+    from prefect.settings import get_current_settings
+
+    log = get_current_settings().home / "specdyn-serve.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", service.host, "--port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)

@@ -17,12 +17,13 @@ LEASE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def turn(kind: str, name: str, store: str) -> Iterator[None]:
+def turn(kind: str, name: str, store: str, needed: bool = True) -> Iterator[None]:
     """Hold the only place for these results on the service's Prefect server; waits while another flow holds it.
 
-    Without a service there is no server that outlives a flow, and could take the place from one that died.
+    What only looks needs none. Without a service there is no server that outlives a flow, and could take the place from
+    one that died.
     """
-    if not os.environ.get(ALLOWED):
+    if not needed or not os.environ.get(ALLOWED):
         yield
         return
     place = f"{kind} {name} {hashlib.sha256(store.encode()).hexdigest()[:8]}"

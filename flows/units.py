@@ -1,5 +1,6 @@
 """Units of a graph as Prefect tasks, stage after stage; what needs something that failed is left out."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from flows.graph import Graph, Left, end_key, ends_of, name_of
 from flows.progress import StageProgress
 from flows.runtime import Executor
 from flows.stages import OPTIONS, failure_of
+from flows.unit_log import kept_log
 from models.run_spec import RunSpec
+from storage.layout import Layout
 from tasks.connectivity import connect, measure_end
 from tasks.replay import keep_states
 from tasks.tickets import examine
@@ -105,10 +108,13 @@ def ticket_units(left: Left, store: str) -> list[Unit]:
 
 
 @task(name="unit", task_run_name="{stage}: {label}", **OPTIONS)
-def run_unit_task(stage: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], executor: Executor) -> Any:
-    """Run one unit on the executor; gives what it gives."""
+def run_unit_task(
+    stage: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], log: str, executor: Executor
+) -> Any:
+    """Run one unit on the executor, its log kept in the folder; gives what it gives."""
     function, arguments = call
-    return executor.run(function, *arguments)
+    with kept_log(log, stage):
+        return executor.run(function, *arguments)
 
 
 def work(graph: Graph, left: Left, store: str, executor: Executor) -> "Made":
@@ -120,7 +126,7 @@ def work(graph: Graph, left: Left, store: str, executor: Executor) -> "Made":
         "pairs": pair_units(left, store),
         "tickets": ticket_units(left, store),
     }
-    return run_stages(graph.name, stages, executor)
+    return run_stages(graph.name, stages, functools.partial(Layout(store).logs, graph.experiment), executor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +141,13 @@ class Made:
     decompositions: int
 
 
-def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Executor) -> Made:
-    """Run stages one after another; units that need one that failed are left out."""
+def run_stages(
+    title: str, stages: Mapping[str, Sequence[Unit]], logs: Callable[[str], str], executor: Executor
+) -> Made:
+    """Run stages one after another; units that need one that failed are left out.
+
+    `logs` gives the folder for the log of the unit of a key.
+    """
     failed: dict[str, str] = {}
     reasons: dict[str, str] = {}
     made: list[Any] = []
@@ -149,7 +160,7 @@ def run_stages(title: str, stages: Mapping[str, Sequence[Unit]], executor: Execu
                     continue
                 before = [running[key] for key in unit.needs if key in running]
                 running[unit.key] = run_unit_task.submit(
-                    stage, unit.label, unit.call, executor, wait_for=before, return_state=False
+                    stage, unit.label, unit.call, logs(unit.key), executor, wait_for=before, return_state=False
                 )
             _wait(stage, list(running.values()), progress)
             labels = {unit.key: unit.label for unit in units}

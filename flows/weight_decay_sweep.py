@@ -8,12 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 
 from flows import fields
+from flows.capacity import Resources
 from flows.extending import with_more_seeds
 from flows.gathering import gather
 from flows.planning import Cell, Plan, make_plan, require_datasets
 from flows.progress import SweepProgress
-from flows.runtime import Executor, Resources, open_executor
-from flows.service import chosen_cluster, chosen_store
+from flows.runtime import Executor, open_executor
+from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_failures, show_report, show_result
 from flows.stages import analyse_run, failure_of, train_run
 from flows.sweep import Sweep, sweep_from
@@ -98,7 +99,7 @@ def _run(
     """Do what is left, gather and show it; SweepFailed where cells failed."""
     failures: dict[str, str] = {}
     if plan.todo:
-        with open_executor(executor, resources, chosen_cluster(ray_address)) as workers:
+        with open_executor(executor, resources, chosen_cluster(ray_address), patience()) as workers:
             extend_sweep(plan.store, plan.sweep.record)
             failures = _work(plan, workers)
     else:

@@ -74,7 +74,7 @@ class Layout:
         return f"{self.sweeps()}/{name}.zarr"
 
     def logs(self, experiment: str, run_id: str) -> str:
-        """Folder of what the units of a run logged."""
+        """Folder of what the units of a run logged, or those of a pair of runs by its id."""
         return f"{self.store}/logs/{experiment}/{run_id}"
 
     def report(self, name: str) -> str:

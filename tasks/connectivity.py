@@ -4,6 +4,7 @@ Shapes: P points on the line, L layers, R the largest rank, S splits.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from tasks.decomposition import Factors
 from tasks.matching import groups, match, permute
 from tasks.meter import Meter, data_key, padded
 from tasks.paths import bezier, blend, blend_layer, distance
+
+log = logging.getLogger("specdyn.connectivity")
 
 VERSION = 1
 """To be raised when stored values mean something else."""
@@ -77,6 +80,7 @@ def measure_end(spec: RunSpec, on: RunSpec, store: str) -> tuple[int, int]:
     weights = final_weights(spec, store)
     values = meter.point(weights, meter.factors(weights, f"run {spec.run_id}"))
     write_values(url, values, {"run_id": spec.run_id, "evaluations": meter.evaluations})
+    log.info("end of run %s: %d evaluations, %d decompositions", spec.run_id, meter.evaluations, meter.decompositions)
     return meter.evaluations, meter.decompositions
 
 
@@ -106,6 +110,7 @@ def connect(pair: Pair, store: str) -> tuple[int, int]:
         values |= _on_curve(pair, store, meter, (a, b), ends)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
     write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})
+    log.info("line between %s: %d evaluations, %d decompositions", what, meter.evaluations, meter.decompositions)
     return meter.evaluations, meter.decompositions
 
 

@@ -3,6 +3,7 @@
 Shapes: T checkpoints of the ticket, L masked layers, R the largest rank, S splits.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from tasks.analyses.effective_rank import effective_ranks
 from tasks.branches import mask_of, maskable, store_mask
 from tasks.decomposition import Factors, decompose
 from tasks.meter import Meter, padded
+
+log = logging.getLogger("specdyn.tickets")
 
 STRING = np.dtypes.StringDType()
 DIMS: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -65,6 +68,7 @@ def examine(spec: RunSpec, store: str) -> tuple[int, int]:
     values |= _of_mask(spec, work, mask, read_finished(store, dense, dense.steps[-1]))
     body = {"run_id": spec.run_id, "mask": store_mask(store, mask), "steps": list(own.steps)}
     write_values(url, values, {**body, "evaluations": meter.evaluations, "decompositions": work.made})
+    log.info("ticket %s: %d evaluations, %d decompositions", spec.run_id, meter.evaluations, work.made)
     return meter.evaluations, work.made
 
 

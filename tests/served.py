@@ -1,5 +1,6 @@
 """The whole service as a process of its own, as `specdyn serve` starts it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,13 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from topology import below
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180.0
@@ -58,6 +63,19 @@ def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
 
     `variables` are added to its environment.
     """
+    with started_service(folder, *options, **variables) as (process, running):
+        try:
+            yield running
+        finally:
+            _stop(process, running.log)
+    assert not running.open_ports(), f"the service ended and {running.open_ports()} are still served"
+
+
+@contextmanager
+def started_service(
+    folder: Path, *options: str, **variables: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", Served]]:
+    """A service that may be ended in any way; a second one in the same folder goes on where it left off."""
     log, store = folder / "serve.log", folder / "store"
     arguments = ("serve", "--store", str(store), "--port", "0", "--reports-port", "0", *options)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(USERS_OWN)}
@@ -67,11 +85,12 @@ def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         said = _wait_until_ready(process, log)
-        running = Served(said["UI"], said["API"], said["reports"], said["Ray"].split()[0], store, log)
-        yield running
+        yield process, Served(said["UI"], said["API"], said["reports"], said["Ray"].split()[0], store, log)
     finally:
-        _stop(process, log)
-    assert not running.open_ports(), f"the service ended and {running.open_ports()} are still served"
+        for pid in [] if process.poll() is not None else [*below(process.pid), process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
@@ -101,8 +120,17 @@ def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def _json(request: urllib.request.Request | str) -> Any:
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+    """The answer's JSON; asked again, as Prefect's own client does, where the server's database is busy."""
+    for _ in range(20):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+            time.sleep(0.5)
+    raise AssertionError("the server's database stays busy")
 
 
 def _listens(url: str) -> bool:

@@ -317,7 +317,12 @@ def ray_node(role: str, folder: Path, options: Sequence[str], environment: Mappi
     start = [Path(sys.executable).with_name("ray"), "start", *options, *ports, "--block"]
     with started(role, start, environment, folder, stop=signal.SIGKILL) as process:
         health = f"http://{RAY_HOST}:{agent}/api/local_raylet_healthz"
-        process.wait_until(lambda: http_status(health, {}) == 200, "the node is healthy")
+        try:
+            process.wait_until(lambda: http_status(health, {}) == 200, "the node is healthy")
+        except AssertionError as error:
+            logs = sorted((folder / role).glob("session_2*/logs/[gr]*.out"))
+            ends = (f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
+            raise AssertionError("\n".join([str(error), *ends])) from None
         yield process
 
 

@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
-    from flows.runtime import Resources
+    from flows.capacity import Resources
 
     outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], resources=Resources(gpus=0.5))
     manifest = next((tmp_path / "store").rglob("manifest.json")).read_text()
@@ -158,10 +158,12 @@ def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    from flows.runtime import NotEnoughResources, Resources
+    from flows.capacity import NotEnoughResources, Resources
 
     store = tmp_path / "store"
-    with pytest.raises(NotEnoughResources, match="gpus=3 asked for each unit, the Ray cluster has 2"):
+    with pytest.raises(
+        NotEnoughResources, match="gpus=3 asked for each unit, a machine of the Ray cluster has 2 at most"
+    ):
         sweep(str(store), resources=Resources(gpus=3))
     assert not (store / "checkpoints").exists()
     outcome = sweep(str(store), weight_decays=[1.0], resources=Resources(gpus=3, cpu_if_no_gpu=True))

@@ -49,7 +49,8 @@ CONNECT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import flows
-from flows.runtime import NotEnoughResources, Resources, open_executor
+from flows.capacity import NotEnoughResources, Resources
+from flows.runtime import open_executor
 start = time.monotonic()
 try:
     with open_executor("ray", Resources(), sys.argv[2]) as executor:

@@ -16,6 +16,12 @@ VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_AUTH", "RAY_AUTH_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the site's file that nobody else may know."""
 
+LEASES = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_HOME": "/data/prefect",
+}
+"""By these Prefect's server keeps on a volume which run holds which place."""
+
 Resource = dict[str, Any]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 from check_jsonschema.builtin_schemas import get_builtin_schema
-from manifests import DEPLOY, SECRETS, VARIABLE, compose, filled_site, read_site
+from manifests import DEPLOY, LEASES, SECRETS, VARIABLE, compose, filled_site, read_site
 
 COMPOSE = compose(filled_site())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -140,3 +140,9 @@ def test_addresses_name_services_and_their_ports() -> None:
 def test_named_volumes_are_declared_and_used() -> None:
     named = {volume.split(":")[0] for each in SERVICES.values() for volume in each.get("volumes", ()) if ":" in volume}
     assert named == set(COMPOSE["volumes"])
+
+
+def test_places_that_runs_hold_outlive_the_server() -> None:
+    server = SERVICES["prefect-server"]
+    assert server["environment"].items() >= LEASES.items()
+    assert "prefect:/data" in server["volumes"]

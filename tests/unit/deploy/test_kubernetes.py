@@ -13,7 +13,9 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from manifests import DEPLOY, ROOT, SECRETS, Resource, environment, filled_site, overlay, pods
+from manifests import DEPLOY, LEASES, ROOT, SECRETS, Resource, environment, filled_site, overlay, pods, read_site
+
+from flows.service import PATIENCE
 
 OVERLAYS = ("cpu", "gpu")
 GPU = overlay("gpu")
@@ -237,6 +239,20 @@ def test_workers_scale_and_the_head_does_no_work() -> None:
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     (toleration,) = PODS["specdyn-ray/gpu"]["spec"]["tolerations"]
     assert toleration["key"] == "nvidia.com/gpu"
+
+
+def test_a_flow_waits_for_a_cluster_that_scales() -> None:
+    worker = environment(PODS["specdyn-worker"]["spec"]["containers"][0])
+    assert worker[PATIENCE] == "secret:CLUSTER_WAIT"
+    assert float(read_site()["CLUSTER_WAIT"]) > 0
+
+
+def test_places_that_runs_hold_outlive_the_server() -> None:
+    pod = PODS["prefect-server"]["spec"]
+    assert environment(pod["containers"][0]).items() >= LEASES.items()
+    assert {"name": "data", "mountPath": "/data"} in pod["containers"][0]["volumeMounts"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "prefect-server"}} in pod["volumes"]
+    assert found("Deployment", "prefect-server")["spec"]["strategy"] == {"type": "Recreate"}
 
 
 def test_the_version_of_ray_is_the_installed_one() -> None:

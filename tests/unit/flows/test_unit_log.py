@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.runtime import InlineExecutor, Resources
+from flows.capacity import Resources
+from flows.runtime import InlineExecutor
 from flows.unit_log import LARGEST, kept_log, opened, recorded
 
 log = logging.getLogger("specdyn.testing")

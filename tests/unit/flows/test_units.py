@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from flows.runtime import NotEnoughResources, run_unit
+from flows.capacity import NotEnoughResources
+from flows.runtime import run_unit
 
 
 def test_a_unit_that_outgrows_its_share_of_a_gpu_says_what_to_ask_for() -> None:

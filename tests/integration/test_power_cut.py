@@ -1,0 +1,70 @@
+"""All that `specdyn serve` started dies at once; the next start marks the run and frees its place for another."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipelines import NAME
+from served import Served, started_service
+
+from storage.leftovers import remove_leftovers
+from storage.query import open_results
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+SWEEP = {
+    "experiment": NAME,
+    "preset": "smoke",
+    "weight_decays": [1.0],
+    "settings": {"steps": 6000, "checkpoint_every": 200},
+    "sweep": "cut",
+    "report": False,
+}
+HEARTBEATS = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}, "limit": 1}
+SECONDS = 300.0
+
+
+def wait_for(condition: Callable[[], Any], what: str, service: Served) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"still not: {what}\n{service.log.read_text()[-3000:]}"
+        time.sleep(0.3)
+
+
+def start(service: Served) -> str:
+    (deployment,) = [each for each in service.ask("/deployments/filter", {}) if "weight_decay" in each["entrypoint"]]
+    return str(service.ask(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": SWEEP})["id"])
+
+
+def state(service: Served, flow_run: str) -> str:
+    return str(service.ask(f"/flow_runs/{flow_run}")["state"]["name"])
+
+
+def checkpoints(store: Path) -> dict[Path, int]:
+    found = [path for path in store.rglob("step=*.safetensors") if path.parent.name != "state"]
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tmp_path: Path) -> None:
+    with started_service(tmp_path) as (_, service):
+        died = start(service)
+        wait_for(lambda: len(checkpoints(service.store)) >= 3, "three checkpoints", service)
+        wait_for(lambda: service.ask("/events/filter", HEARTBEATS)["total"], "a heartbeat", service)
+        assert state(service, died) == "Running"
+    there = checkpoints(service.store)
+    assert len(there) < 31, "it was to be cut off in training"
+    remove_leftovers(str(service.store), older_than=0.0)
+
+    with started_service(tmp_path) as (_, service):
+        assert state(service, died) == "Running", "nobody has told Prefect yet"
+        again = start(service)
+        wait_for(lambda: state(service, died) == "Crashed", "the run that died is marked", service)
+        wait_for(lambda: state(service, again) in ("Completed", "Failed", "Crashed"), "the second run ends", service)
+        assert state(service, again) == "Completed"
+        assert state(service, died) == "Crashed"
+    ended = checkpoints(service.store)
+    assert len(ended) == 31
+    assert {path: ended[path] for path in there} == there
+    assert open_results(str(service.store / "sweeps" / "cut.zarr"))["layers"].sizes["step"] == 31
