@@ -24,6 +24,9 @@ worker)
         kill -0 "$ray"
         sleep 1
     done
+    # Runs that died together with Prefect's server: what dies later an automation of the server marks.
+    python -c 'import time; time.sleep(120); from flows.silent_runs import mark_silent_runs; mark_silent_runs()' &
+    mark=$!
     # Bash lets its background jobs ignore SIGINT, which Prefect sends itself to stop.
     RAY_ADDRESS=auto env --default-signal=INT prefect worker start --pool specdyn --type process --limit "${FLOW_RUNS:-4}" \
         --no-create-pool-if-not-found --with-healthcheck &
@@ -36,6 +39,7 @@ worker)
     wait "$worker" || true
     kill -TERM "$ray" 2>/dev/null || true
     wait "$ray" || true
+    kill "$mark" 2>/dev/null || true
     exit "$status"
     ;;
 setup)

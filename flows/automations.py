@@ -20,6 +20,7 @@ from models.checks import require
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
 HEARTBEAT = "prefect.flow-run.heartbeat"
+DIED = "Its process sent no heartbeat any more. Running it again goes on with what is left."
 MESSAGE = """{{ flow.name }} / {{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}
 {{ flow_run|ui_url }}
 Its artifact `failures` says what failed and what to do. Running it again goes on with what is left."""
@@ -45,7 +46,7 @@ def zombies() -> AutomationCore:
                 state=StateType.CRASHED,
                 # Not by force: heartbeats may be told after the end of a run that was short.
                 force=False,
-                message="Its process sent no heartbeat any more. Running it again goes on with what is left.",
+                message=DIED,
             )
         ],
     )
@@ -74,7 +75,7 @@ def failures(block_document_id: UUID) -> AutomationCore:
 def set_up(notify: str = "") -> list[str]:
     """Create the automations on the Prefect server, or those that have changed anew; gives their names.
 
-    One that is as wanted is kept, and with it what it knows: which runs were heard of before the service last ended.
+    One that is as wanted is kept, and with it what it knows of runs that go on.
     `notify` names a notification block of the server as `TYPE/NAME`, e.g. `slack-webhook/lab`.
     """
     wanted = [zombies(), *([failures(_block_id(notify))] if notify else [])]

@@ -142,6 +142,46 @@ def test_a_failure_is_told_to_the_notification_block(service: Served) -> None:
     assert sorted(one["name"] for one in automations) == ["specdyn: mark runs that died", "specdyn: tell of failures"]
 
 
+SILENT = """
+import time
+from prefect import flow, get_client
+from prefect.events import emit_event
+from prefect.states import Running
+from flows import automations, silent_runs
+
+silent_runs.SILENT_SECONDS = 10.0
+with get_client(sync_client=True) as client:
+    def started(name):
+        deployment = client.read_deployment_by_name(name)
+        return client.create_flow_run_from_deployment(deployment.id, state=Running())
+
+    silent, heard = started("lottery-tickets/tickets"), started("mode-connectivity/connect")
+    alone = client.create_flow_run(flow(lambda: None, name="alone"), state=Running())
+    assert silent_runs.mark_silent_runs() == [], "they began just now"
+    time.sleep(11)
+    about = f"prefect.flow-run.{heard.id}"
+    of_it = silent_runs.EventResourceFilter(id=[about])
+    emit_event(automations.HEARTBEAT, resource={"prefect.resource.id": about})
+    while True:
+        there = client.read_events(silent_runs.EventFilter(resource=of_it), limit=50).events
+        if automations.HEARTBEAT in {event.event for event in there}:
+            break
+        time.sleep(0.2)
+    assert silent_runs.mark_silent_runs() == [silent.name]
+    assert silent_runs.mark_silent_runs() == []
+    print([client.read_flow_run(run.id).state.type.value for run in (silent, heard, alone)])
+    for run in (heard, alone):
+        client.delete_flow_run(run.id)
+"""
+
+
+def test_runs_that_are_silent_are_marked_and_no_others(service: Served) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": service.api, "PREFECT_API_AUTH_STRING": AUTH}
+    given = [sys.executable, "-c", SILENT]
+    ended = subprocess.run(given, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout.strip() == "['CRASHED', 'RUNNING', 'RUNNING']", ended.stdout + ended.stderr
+
+
 def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) -> None:
     def command(*words: str) -> str:
         ended = call("schedule", *words, "--api", service.api, env={"PREFECT_API_AUTH_STRING": AUTH})
@@ -163,6 +203,13 @@ def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) 
         assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
     command("remove", "often")
     assert "often" not in command("list")
+
+
+def test_runs_give_signs_of_life_also_with_a_password(service: Served) -> None:
+    asked = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}, "limit": 50}
+    told = {event["resource"]["prefect.resource.id"] for event in ask_with_token(service, "events", asked)["events"]}
+    fired = {f"prefect.flow-run.{run['id']}" for run in flow_runs(service) if run["auto_scheduled"]}
+    assert told & fired
 
 
 def test_the_password_is_written_nowhere(service: Served) -> None:

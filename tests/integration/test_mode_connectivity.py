@@ -76,6 +76,13 @@ def test_a_second_call_trains_and_measures_nothing(done: Path) -> None:
     assert files(done / "checkpoints") | files(done / "connections") == before
 
 
+def test_what_each_unit_logged_is_kept(done: Path) -> None:
+    logs = [path.name.split("-")[0] for path in (done / "logs" / NAME).rglob("*.log")]
+    assert Counter(logs) == {"trunks": 2, "branches": 16, "ends": 20, "pairs": PAIRS}
+    (pair, *_) = sorted((done / "logs" / NAME).glob("*/pairs-*.log"))
+    assert ": 72 evaluations, 78 decompositions" in pair.read_text()
+
+
 def test_a_dry_run_writes_nothing_but_its_plan(tmp_path: Path) -> None:
     outcome = connect(str(tmp_path / "store"), dry_run=True, executor="inline")
     assert f"{PAIRS} of {PAIRS} pairs" in outcome["summary"]
