@@ -104,8 +104,8 @@ def test_without_patience_an_empty_cluster_is_refused_at_once(cluster: str) -> N
 
 
 def test_an_empty_cluster_grows_by_what_waits(cluster: str) -> None:
-    said = run(cluster, 1, 0, 120, 40)
-    assert said["done"] == list(range(40))
+    said = run(cluster, 1, 0, 120, 24)
+    assert said["done"] == list(range(24))
     assert said["first"] == 1, "the machine that was waited for"
     assert said["last"] > 1, "those that were started for what waited beyond it"
 
