@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -99,8 +98,9 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
 
     from prefect.runner import Runner
 
-    from flows.automations import SILENT_SECONDS, set_up
+    from flows.automations import set_up
     from flows.deployments import deployments
+    from flows.silent_runs import silent_runs_marked
 
     class Served(Runner):
         def handle_sigterm(self, *args: object, **kwargs: object) -> None:
@@ -116,28 +116,8 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
     for name in automations:
         say(f"automation   {name}")
     say("ready        start runs in the UI; stop with Ctrl-C")
-    with contextlib.suppress(KeyboardInterrupt), _later(SILENT_SECONDS + 5, lambda: _mark_silent_runs(say)):
+    with contextlib.suppress(KeyboardInterrupt), silent_runs_marked(say):
         asyncio.run(runner.start())
-
-
-def _mark_silent_runs(say: Callable[[str], None]) -> None:
-    """Mark the runs that died with an earlier service."""
-    from flows.silent_runs import mark_silent_runs
-
-    for name in mark_silent_runs():
-        say(f"crashed      {name}: died with an earlier service; running it again goes on with what is left")
-
-
-@contextlib.contextmanager
-def _later(seconds: float, call: Callable[[], None]) -> Iterator[None]:
-    """Call after so many seconds, unless the block ends before."""
-    timer = threading.Timer(seconds, call)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _prepare_environment(service: Service, store: str, port: int, reports: int) -> None:

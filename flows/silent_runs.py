@@ -1,5 +1,8 @@
 """Runs that died together with Prefect's server, so that no automation saw them fall silent."""
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_client
@@ -17,6 +20,23 @@ from prefect.states import Crashed
 from flows.automations import DIED, HEARTBEAT, SILENT_SECONDS
 
 UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+@contextlib.contextmanager
+def silent_runs_marked(say: Callable[[str], None]) -> Iterator[None]:
+    """Mark runs that died with an earlier service once this one has run long enough to tell, and say which."""
+
+    def mark() -> None:
+        for name in mark_silent_runs():
+            say(f"crashed      {name}: died with an earlier service; running it again goes on with what is left")
+
+    timer = threading.Timer(SILENT_SECONDS + 5, mark)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def mark_silent_runs() -> list[str]:
