@@ -1,19 +1,16 @@
 """deploy/prefect.yaml on a real Prefect server with a password: what it registers, and that a worker can run it."""
 
-import base64
 import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from topology import free_ports
+from topology import basic, free_ports, http_status, prefect
 
 pytestmark = pytest.mark.integration
 
@@ -23,29 +20,12 @@ SWEEP = "flows.weight_decay_sweep.weight_decay_sweep"
 AUTH = "specdyn:only-for-this-test"
 
 
-def prefect(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prefect", *arguments]
-
-
 def run(*arguments: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(
         prefect(*arguments), env=os.environ, cwd=cwd, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def status(url: str, auth: str | None = None) -> int:
-    """The HTTP status of a GET; 0 where nothing answers."""
-    header = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=header), timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except OSError:
-        return 0
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ):
         try:
             deadline = time.monotonic() + 120
-            while status(f"{url}/ready") != 200:
+            while http_status(f"{url}/ready", {}) != 200:
                 assert process.poll() is None and time.monotonic() < deadline, (home / "server.log").read_text()
                 time.sleep(0.5)
             yield url
@@ -132,9 +112,9 @@ def require_as_declared(found: dict[str, Any], declared: dict[str, Any]) -> None
 
 
 def test_what_prefect_yaml_declares_is_registered_and_runs(api: str, tmp_path: Path) -> None:
-    assert status(f"{api}/ready") == 200
-    assert status(f"{api}/admin/version") == 401
-    assert status(f"{api}/admin/version", AUTH) == 200
+    assert http_status(f"{api}/ready", {}) == 200
+    assert http_status(f"{api}/admin/version", {}) == 401
+    assert http_status(f"{api}/admin/version", basic(AUTH)) == 200
 
     run("--no-prompt", "work-pool", "create", "specdyn", "--type", "process")
     run("deploy", "--all", "--prefect-file", "deploy/prefect.yaml", "--no-prompt")
