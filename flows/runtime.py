@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -18,6 +20,7 @@ from tasks.environment import use_gpu_share, use_threads
 
 EXECUTORS = ("ray", "inline")
 LOST_WORKER_RETRIES = 3
+RECOUNT_SECONDS = 1.0
 
 
 class Executor(Protocol):
@@ -71,14 +74,17 @@ class RayExecutor:
                 f"the largest has {most} CPUs"
             )
         self._given = (cpus, gpus)
+        self._slots, self._counted = 1, -math.inf
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
         self._unit = ray.remote(run_unit).options(**options)
         self._recorded = ray.remote(recorded).options(name=run_unit.__name__, **options)
 
     @property
     def slots(self) -> int:
-        """Units that fit the cluster as it is now."""
-        return max(1, units_that_fit(nodes_now(), *self._given))
+        """Units that fit the cluster, which may scale; asked of it once in a while, not for every unit."""
+        if time.monotonic() - self._counted > RECOUNT_SECONDS:
+            self._slots, self._counted = max(1, units_that_fit(nodes_now(), *self._given)), time.monotonic()
+        return self._slots
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         results: list[Any] = []

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from storage.locations import PARTIAL, explained, is_local
 
+CUT_OFF = re.compile(rf".*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
+"""Names that zarr and this package write under; other files that end so are somebody's own."""
 HOUR = 3600.0
 """No write takes so long: what is older belongs to nobody."""
 
@@ -30,5 +33,5 @@ def _cut_off(store: str, before: float) -> Iterator[tuple[Path, os.stat_result]]
     for path in Path(store).rglob(f"*{PARTIAL}"):
         with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
             entry = path.stat()
-            if path.is_file() and entry.st_mtime <= before:
+            if CUT_OFF.fullmatch(path.name) and path.is_file() and entry.st_mtime <= before:
                 yield path, entry

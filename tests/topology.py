@@ -267,6 +267,7 @@ def prefect_server(folder: Path, database: str, password: str, auth: str) -> Ite
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": with_password(database, password).replace("://", "+asyncpg://"),
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "prefect-ui"),
     }

@@ -1,6 +1,5 @@
 """The service of a group: who is let in, and sweeps that start by themselves."""
 
-import base64
 import contextlib
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from pipelines import NAME, ROOT, call
 from served import Served, served
+from topology import basic
 
 from storage.layout import Layout
 from storage.locations import StoreError
@@ -44,7 +44,7 @@ def ask(url: str, auth: str = "", question: dict[str, Any] | None = None, token:
     """The status and the JSON of an answer."""
     headers = {"Content-Type": "application/json"}
     if auth:
-        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+        headers |= basic(auth)
     if token:
         headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
     data = None if question is None else json.dumps(question).encode()

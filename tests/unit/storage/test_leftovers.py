@@ -60,11 +60,12 @@ def test_a_killed_write_of_an_object_leaves_no_name(tmp_path: Path) -> None:
     assert remove_leftovers(str(tmp_path)) == (1, 4)
 
 
-def test_other_files_stay_however_old(tmp_path: Path) -> None:
-    locations.write(f"{tmp_path}/a/step=1.safetensors", b"weights")
-    age(tmp_path / "a" / "step=1.safetensors", 1e6)
+@pytest.mark.parametrize("name", ["step=1.safetensors", "thesis.pdf.partial", f"{'0' * 32}.partial.txt"])
+def test_other_files_stay_however_old(tmp_path: Path, name: str) -> None:
+    locations.write(f"{tmp_path}/a/{name}", b"somebody's")
+    age(tmp_path / "a" / name, 1e6)
     assert remove_leftovers(str(tmp_path), 0.0) == (0, 0)
-    assert locations.read(f"{tmp_path}/a/step=1.safetensors") == b"weights"
+    assert locations.read(f"{tmp_path}/a/{name}") == b"somebody's"
 
 
 def test_an_empty_store_has_none(tmp_path: Path) -> None:
