@@ -1,5 +1,6 @@
 """The documents: short where they should be, links that lead somewhere, command lines that the command understands."""
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+from typer.exceptions import TyperException
 
 from flows.cli import app
 from flows.options import grid_of
@@ -105,13 +107,11 @@ def test_every_page_and_picture_is_linked(page: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if "specdyn " in page.read_text()], ids=name_of)
 def test_command_lines_are_understood(page: Path) -> None:
     for words, whole in commands_in(page.read_text()):
-        try:
-            parse(words, whole)
-        except typer.Exit as shown:  # --help, understood
-            assert shown.exit_code == 0
-        except Exception as error:
-            message = error.format_message() if hasattr(error, "format_message") else error
-            pytest.fail(f"specdyn {shlex.join(words)}: {message}")
+        with contextlib.suppress(typer.Exit):  # --help, which is understood
+            try:
+                parse(words, whole)
+            except TyperException as error:
+                pytest.fail(f"specdyn {shlex.join(words)}: {error}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -139,9 +139,9 @@ def test_grids_of_command_lines_can_be_run(page: Path) -> None:
     ],
 )
 def test_a_command_line_that_is_not_understood_is_found(line: str, refused: str) -> None:
-    with pytest.raises(Exception, match=re.escape(refused)) as caught:
+    with pytest.raises(TyperException) as caught:
         parse(shlex.split(line), True)
-    assert type(caught.value).__module__.startswith("typer")
+    assert refused in str(caught.value)
 
 
 def test_command_lines_are_found_in_blocks_and_in_sentences() -> None:
