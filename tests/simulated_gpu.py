@@ -92,7 +92,9 @@ def simulated_gpu() -> Iterator[torch.device]:
         "get_rng_state_all": lambda: [state],
         "set_rng_state_all": lambda states: None,
     }
-    with mock.patch.multiple(torch.cuda, **generator), _Mode():
+    # cuDNN would look for the memory of an LSTM's weights.
+    no_cudnn = mock.patch.object(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
+    with mock.patch.multiple(torch.cuda, **generator), no_cudnn, _Mode():
         yield GPU
 
 

@@ -26,8 +26,6 @@ from tasks.examples import load_examples
 from tasks.one_pass import decompose_into
 from tasks.training import Loop
 
-pytestmark = pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuDNN")
-
 Load = Callable[[str], tuple[RunSpec, Mapping[str, Examples]]]
 
 
