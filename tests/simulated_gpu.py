@@ -93,7 +93,7 @@ def simulated_gpu() -> Iterator[torch.device]:
         "set_rng_state_all": lambda states: None,
     }
     # cuDNN would look for the memory of an LSTM's weights.
-    no_cudnn = mock.patch.object(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
+    no_cudnn = mock.patch.object(torch.backends.cudnn, "is_acceptable", return_value=False)
     with mock.patch.multiple(torch.cuda, **generator), no_cudnn, _Mode():
         yield GPU
 

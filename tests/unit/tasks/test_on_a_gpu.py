@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,24 @@ from reference.networks import build, checkpoint
 from simulated_gpu import CPU, GPU, DevicesMixed, GpuTensor, simulated_gpu
 from torch import Tensor
 
+import tasks.curves
 import tasks.one_pass
+import tasks.replay
 from models.dataset import get_dataset
 from models.experiment import Examples, experiment_names, get_experiment
 from models.run_spec import RunSpec
+from models.start import Perturbation, StartFrom
+from storage.checkpoints import read_finished
 from tasks import masks
+from tasks.curves import train_control
 from tasks.datasets import require_data
 from tasks.decomposition import Factors, decompose, decompose_alike
 from tasks.environment import cpu_only, pick_device, use_threads
 from tasks.evaluation import Evaluator
 from tasks.examples import load_examples
 from tasks.one_pass import decompose_into
-from tasks.training import Loop
+from tasks.replay import keep_states
+from tasks.training import Loop, train
 
 Load = Callable[[str], tuple[RunSpec, Mapping[str, Examples]]]
 
@@ -96,6 +103,37 @@ def test_training_stays_on_its_device(case: str, load: Load) -> None:
         found = trained(spec, data["train"], gpu, mask)
     require_same(found, expected)
     assert math.isfinite(float(found["loss"]))
+
+
+def whole_run(spec: RunSpec, store: str, device: torch.device) -> dict[str, Tensor]:
+    """The last weights of a run that is trained, ends, keeps a state later on, and has a branch and a control point."""
+    manifest = train(spec, store, device=device)
+    assert manifest.status == "complete" and manifest.device == str(device)
+    assert keep_states(spec, store, [4]) == 4
+    branch = dataclasses.replace(
+        spec,
+        start=StartFrom(run_id=spec.run_id, step=4, order=7, perturbation=Perturbation(size=0.1)),
+        norm_run=spec.run_id,
+    )
+    branched = train(branch, store, device=device)
+    first, second = (read_finished(store, made, made.steps[-1]) for made in (manifest, branched))
+    control = train_control(spec, store, first, second, steps=2)
+    return {
+        f"{of} {name}": tensor
+        for of, weights in (("run", first), ("branch", second), ("control", control))
+        for name, tensor in weights.items()
+    }
+
+
+def test_whole_runs_stay_on_their_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = get_experiment("modular_addition").preset("smoke").spec
+    spec = dataclasses.replace(preset, steps=8, checkpoint_every=4, epsilon=1e-4)
+    expected = whole_run(spec, str(tmp_path / "cpu"), CPU)
+    for module in (tasks.replay, tasks.curves):
+        monkeypatch.setattr(module, "pick_device", lambda: GPU)
+    with simulated_gpu() as gpu:
+        found = whole_run(spec, str(tmp_path / "gpu"), gpu)
+    require_same(found, expected)
 
 
 @pytest.mark.parametrize("name", experiment_names())
