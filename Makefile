@@ -42,7 +42,8 @@ test: lint
 # Says what it uses, and stops where torch sees no GPU.
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.gpu --describe
-	SPECDYN_TEST_GPU=1 timeout 450 $(BIN)/python -m pytest -n 4 -W default --maxfail=40 tests/unit/tasks tests/unit/models tests/properties
+	SPECDYN_TEST_GPU=1 timeout 470 $(BIN)/python -m pytest -n 4 -W default --maxfail=40 --session-timeout=430 \
+		tests/unit/tasks tests/unit/models tests/properties
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.gpu
