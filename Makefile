@@ -1,4 +1,5 @@
-# make demo: set up and run the main job.   make test: set up and pass the tests.   make bench: the benchmarks. make test-gpu, bench-gpu: on a GPU.
+# make demo: set up and run the main job.   make test: set up and pass the tests.   make bench: the benchmarks.
+# make test-gpu, make bench-gpu: the same on a GPU.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

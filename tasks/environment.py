@@ -11,8 +11,6 @@ from importlib import metadata
 import torch
 
 RECORDED = ("torch", "numpy", "zarr", "xarray", "safetensors")
-
-
 _cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
 
 

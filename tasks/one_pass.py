@@ -22,7 +22,7 @@ from tasks.series import Deferred, Series, ahead
 log = logging.getLogger("specdyn.analysis")
 
 HELD_BYTES = 2**28
-"""Matrices that a GPU holds at a time; decomposing them takes about six times as much of its memory."""
+"""Matrices from which on a GPU is given no more at a time: decomposing them takes several times their memory."""
 
 Anchor = tuple[int, Mapping[str, Factors]]
 """A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
