@@ -1,16 +1,18 @@
 # make demo: set up and run the main job.   make test: set up and pass the tests.   make bench: the benchmarks.
+# make test-gpu, make bench-gpu: the same on a GPU.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test lint bench clean
+.PHONY: help demo smoke test test-gpu lint bench bench-gpu clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
 	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
 	@echo "make test   set up and run linter, type checker and all tests"
 	@echo "make bench  our analysis, training and fan-out against the plain ways, side by side"
+	@echo "make test-gpu, make bench-gpu  tests and figures of an NVIDIA GPU, each in at most 8 minutes"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -37,6 +39,15 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Says what it uses, and stops where torch sees no GPU.
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks.gpu --describe
+	SPECDYN_TEST_GPU=1 timeout 470 $(BIN)/python -m pytest -n 4 -W default --maxfail=40 --session-timeout=430 \
+		tests/unit/tasks tests/unit/models tests/properties
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks.gpu
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError, RayTaskError
 from flows.capacity import NotEnoughResources, Resources, gpus_of_a_unit, nodes_after, nodes_now, units_that_fit
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
-from tasks.environment import use_gpu_share, use_threads
+from tasks.environment import cpu_only, use_gpu_share, use_threads
 
 EXECUTORS = ("ray", "inline")
 LOST_WORKER_RETRIES = 3
@@ -49,7 +49,7 @@ class InlineExecutor:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         with self._lock:
-            return opened(functools.partial(recorded, run_unit, function, self._threads, 0.0, *args))
+            return opened(functools.partial(recorded, run_unit, function, self._threads, None, *args))
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
@@ -120,15 +120,19 @@ def _result(reference: Any) -> Any:
         raise error.cause from None
 
 
-def run_unit(function: Callable[..., Any], threads: int, gpus: float, *args: Any) -> Any:
-    """Call a function with that many threads and that share of a GPU's memory; what every worker runs."""
+def run_unit(function: Callable[..., Any], threads: int, gpus: float | None, *args: Any) -> Any:
+    """Call a function with that many threads and that share of a GPU's memory; what every worker runs.
+
+    With 0 GPUs it computes on the CPU, with None on what torch sees.
+    """
     use_threads(threads)
-    use_gpu_share(gpus)
+    use_gpu_share(gpus or 0.0)
     try:
-        return function(*args)
+        with cpu_only() if gpus == 0 else contextlib.nullcontext():
+            return function(*args)
     except torch.OutOfMemoryError as error:
         raise NotEnoughResources(
-            f"gpus={gpus:g} of each unit: its share of the memory is too small ({str(error).splitlines()[0]}); "
+            f"gpus={gpus or 1:g} of each unit: its share of the memory is too small ({str(error).splitlines()[0]}); "
             "ask for a larger share, or for smaller batches"
         ) from error
 

@@ -1,21 +1,46 @@
 """What this process computes with: device, threads, versions."""
 
 import functools
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import metadata
 
 import torch
 
 RECORDED = ("torch", "numpy", "zarr", "xarray", "safetensors")
+_cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
 
 
 def pick_device() -> torch.device:
-    """The GPU where torch sees one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where torch sees one, else the CPU; the CPU inside `cpu_only`."""
+    return torch.device("cuda" if torch.cuda.is_available() and not _cpu_only.get() else "cpu")
+
+
+@contextmanager
+def cpu_only() -> Iterator[None]:
+    """Leave a GPU that torch sees to others: Ray shows all GPUs to a task that asked for none."""
+    token = _cpu_only.set(True)
+    try:
+        yield
+    finally:
+        _cpu_only.reset(token)
+
+
+def fix_cublas_workspace() -> None:
+    """Let cuBLAS be deterministic, which takes a workspace of fixed size.
+
+    torch looks at the environment once, at the first product on a GPU under deterministic algorithms: whatever turns
+    these on calls this first.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def use_threads(count: int) -> None:
     """Compute with that many threads, deterministically and in full float32."""
+    fix_cublas_workspace()
     torch.set_num_threads(max(1, count))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = False

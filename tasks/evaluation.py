@@ -22,8 +22,8 @@ class Evaluator:
     ) -> None:
         self._device = device
         self._net = net.to(device).eval()
-        self._train = data["train"].to(device) if "train" in data else None
         self._data = {split: examples.to(device) for split, examples in data.items()}
+        self._train = self._data.get("train")
         if self._train is not None and spec.eval_examples is not None:
             self._data["train"] = self._train.take(train_subset(len(self._train.targets), spec.eval_examples))
         self._metrics = experiment.metrics(spec)

@@ -1,6 +1,5 @@
 """How a run computes on a device: precision, determinism, compilation."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from models.checks import require
 from models.run_spec import RunSpec
+from tasks.environment import fix_cublas_workspace
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -21,8 +21,7 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
 
     torch's generators are forked: what is drawn inside leaves no trace outside.
     """
-    # cuBLAS refuses to be deterministic without a workspace of fixed size, and reads this once.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fix_cublas_workspace()
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     memory: Any = torch.utils.deterministic

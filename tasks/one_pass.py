@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ from tasks.environment import pick_device, versions
 from tasks.series import Deferred, Series, ahead
 
 log = logging.getLogger("specdyn.analysis")
+
+HELD_BYTES = 2**28
+"""Matrices from which on a GPU is given no more at a time: decomposing them takes several times their memory."""
 
 Anchor = tuple[int, Mapping[str, Factors]]
 """A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
@@ -114,19 +117,32 @@ def decompose_into(
     On a GPU matrices of equal shape are decomposed together. Without `vectors` only the layers are, and only for
     their singular values. `what` names run and step in errors.
     """
-    device, matrices = pick_device(), body.matrices if vectors else body.layers
-    if device.type != "cpu":
-        on_device = {matrix.name: matrix.of(weights).to(device) for matrix in matrices}
-        factors.update(decompose_alike(on_device, what, vectors))
-        yield from matrices
-        return
     of_parameter: dict[str, list[Matrix]] = {}
-    for matrix in matrices:
+    for matrix in body.matrices if vectors else body.layers:
         of_parameter.setdefault(matrix.parameter, []).append(matrix)
+    if (device := pick_device()).type != "cpu":
+        for together in _on_device(of_parameter, weights, device):
+            factors.update(decompose_alike({matrix.name: w for matrix, w in together.items()}, what, vectors))
+            yield from together
+        return
     for parameter, w in ahead(of_parameter, weights.__getitem__):
         for matrix in of_parameter[parameter]:
             factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}", vectors)
             yield matrix
+
+
+def _on_device(
+    of_parameter: Mapping[str, Sequence[Matrix]], weights: Mapping[str, Tensor], device: torch.device
+) -> Iterator[dict[Matrix, Tensor]]:
+    """The matrices on the device, as many at a time as it is to hold; each parameter is read once."""
+    held: dict[Matrix, Tensor] = {}
+    for parameter, w in ahead(of_parameter, weights.__getitem__):
+        held |= {matrix: matrix.of({parameter: w}).to(device) for matrix in of_parameter[parameter]}
+        if sum(matrix.nbytes for matrix in held.values()) >= HELD_BYTES:
+            yield held
+            held = {}
+    if held:
+        yield held
 
 
 def analyse_block(

@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
+if "SPECDYN_TEST_GPU" not in os.environ:
+    ENVIRONMENT["CUDA_VISIBLE_DEVICES"] = ""  # what is expected to the last bit was computed on CPUs
 USERS_OWN = ("AWS_", "PREFECT_", "RAY_ADDRESS", "RAY_AUTH")
 
 

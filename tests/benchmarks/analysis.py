@@ -6,6 +6,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -68,8 +69,11 @@ def _cells(plain: float, ours: float) -> tuple[str, str, str]:
     return f"{plain:.3f}", f"{ours:.3f}", f"{plain / ours:.2f}x"
 
 
-def our_pass(spec: RunSpec, store: str, manifest: Manifest, names: tuple[str, ...]) -> None:
-    """The pipeline's own units, writing into a fresh run store."""
+def our_pass(
+    spec: RunSpec, store: str, manifest: Manifest, names: tuple[str, ...], enough: Callable[[], bool] = lambda: False
+) -> int:
+    """The pipeline's own units, writing into a fresh run store; gives the checkpoints analysed until it was enough."""
+    analysed = 0
     series, body = RunSeries(store=store, manifest=manifest), anatomy(spec)
     metrics = get_experiment(spec.experiment).metrics(spec)
     with tempfile.TemporaryDirectory() as folder:
@@ -79,11 +83,15 @@ def our_pass(spec: RunSpec, store: str, manifest: Manifest, names: tuple[str, ..
         # One block, so that data and network are made once, as the plain pass does.
         anchors = [decompose_step(series, body, step) for step in (series.steps[0], series.steps[-1])]
         for block in layout.blocks():
+            if enough():
+                break
             before = series.steps[max(0, series.steps.index(block[0]) - 1)]
             known = [step for step, _ in anchors]
             more = [decompose_step(series, body, step) for step in {before, block[-1]} - set(known)]
             anchors = [*anchors[:2], *more, *(a for a in anchors[2:] if a[0] == before)]
             analyse_block(series, body, target, block, names, *anchors)
+            analysed += len(block)
+    return analysed
 
 
 def naive_pass(spec: RunSpec, store: str, manifest: Manifest, evaluated: bool) -> None:

@@ -46,7 +46,7 @@ def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -
     def svd(matrix: Matrix, of: Weights = weights) -> Factors:
         nonlocal calls
         calls += 1
-        u, s, vh = torch.linalg.svd(matrix.of(of), full_matrices=False)
+        u, s, vh = (part.cpu() for part in torch.linalg.svd(matrix.of(of), full_matrices=False))
         return Factors(u, s, vh.mT, 1)
 
     for layer in body.layers:

@@ -97,8 +97,15 @@ def plain_net(spec: RunSpec) -> nn.Module:
 
 
 def plain_loop(spec: RunSpec, data: Examples, steps: int) -> Callable[[], object]:
+    """That many steps of `plain_steps` at each call."""
+    make = plain_steps(spec, data)
+    return lambda: make(steps)
+
+
+def plain_steps(spec: RunSpec, data: Examples) -> Callable[[int], object]:
     """Torch's own optimizer and shuffling at a constant learning rate, as one would write them first."""
-    experiment, net = get_experiment(spec.experiment), plain_net(spec)
+    device = data.targets.device
+    experiment, net = get_experiment(spec.experiment), plain_net(spec).to(device)
     rate, decay = spec.learning_rate, spec.weight_decay
     optimizer = (
         torch.optim.SGD(net.parameters(), lr=rate, momentum=spec.momentum, weight_decay=decay)
@@ -108,11 +115,11 @@ def plain_loop(spec: RunSpec, data: Examples, steps: int) -> Callable[[], object
     count = len(data.targets)
     size = spec.batch_size or count
 
-    def loop() -> None:
+    def make(steps: int) -> None:
         torch.use_deterministic_algorithms(False)
         done = 0
         while done < steps:
-            for chosen in torch.randperm(count).split(size) if spec.batch_size else [slice(None)]:
+            for chosen in torch.randperm(count, device=device).split(size) if spec.batch_size else [slice(None)]:
                 batch = data.take(chosen)
                 optimizer.zero_grad()
                 experiment.loss(spec, net(batch.inputs), batch).backward()
@@ -121,7 +128,7 @@ def plain_loop(spec: RunSpec, data: Examples, steps: int) -> Callable[[], object
                 if done == steps:
                     break
 
-    return loop
+    return make
 
 
 if __name__ == "__main__":

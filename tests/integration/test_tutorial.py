@@ -1,4 +1,4 @@
-"""The README's tutorial: the experiment that it adds is put in place as it stands there, and run."""
+"""The tutorial in docs/extending.md: what it adds is put in place as it stands there, and run."""
 
 import re
 import sys
@@ -11,38 +11,56 @@ import xarray as xr
 from pipelines import ROOT
 
 import models.experiments
+import tasks.analyses
+from models.experiment import get_experiment, read_spec
+from storage.checkpoints import read_manifest
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
+ADDED = {"deep_linear": models.experiments, "largest_entry": tasks.analyses}
+"""What the tutorial adds, and the package that finds it by its file name."""
 
-def tutorial() -> str:
-    """The README's block of code that begins with the name of a new experiment."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    found = [block for block in blocks if block.startswith("# models/experiments/deep_linear.py\n")]
-    assert len(found) == 1
-    return found[0]
+
+def block(name: str) -> str:
+    """The tutorial's block of code that begins with the path of the new module."""
+    path = f"{ADDED[name].__name__.replace('.', '/')}/{name}.py"
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
+    (found,) = [block for block in blocks if block.startswith(f"# {path}\n")]
+    return str(found)
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The experiment of the tutorial, as one file in a folder where experiments are found."""
-    (tmp_path / "deep_linear.py").write_text(tutorial())
-    monkeypatch.setattr(models.experiments, "__path__", [*models.experiments.__path__, str(tmp_path)])
-    yield "deep_linear"
-    sys.modules.pop("models.experiments.deep_linear", None)
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The tutorial's modules, each as one file in a folder where such modules are found."""
+    for name, package in ADDED.items():
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(block(name))
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    yield
+    for name, package in ADDED.items():
+        sys.modules.pop(f"{package.__name__}.{name}", None)
 
 
-def test_a_new_experiment_is_one_short_file_and_runs(experiment: str, tmp_path: Path) -> None:
+def test_a_new_experiment_and_a_new_analysis_are_one_short_file_each_and_run(added: None, tmp_path: Path) -> None:
     from flows.weight_decay_sweep import weight_decay_sweep
 
-    assert len(tutorial().splitlines()) < 60
+    assert all(len(block(name).splitlines()) < 60 for name in ADDED)
     store = str(tmp_path / "store")
-    outcome = weight_decay_sweep(experiment=experiment, preset="sample", store=store, executor="inline", report=False)
+    outcome = weight_decay_sweep(
+        experiment="deep_linear", preset="sample", store=store, executor="inline", report=False
+    )
     tree = xr.open_datatree(outcome["cube"], engine="zarr")
     loss = tree["metrics"]["loss"].sel(split="val")
     assert (loss.isel(step=-1) < 0.05 * loss.isel(step=0)).all()
-    # What the README says: as many directions as the true matrix has grow in every layer.
-    values = tree["layers"]["singular_value"].isel(run=np.flatnonzero(tree["layers"]["weight_decay"].values == 0)[0])
-    grown = values.isel(step=-1) / values.isel(step=0)
+    layers = tree["layers"].to_dataset()
+    # What the tutorial says: as many directions as the true matrix has grow in every layer.
+    undecayed = layers.isel(run=np.flatnonzero(layers["weight_decay"].values == 0)[0])
+    grown = undecayed["singular_value"].isel(step=-1) / undecayed["singular_value"].isel(step=0)
     assert (grown.isel(rank=slice(0, 4)) > 1.1).all()
     assert (grown.isel(rank=slice(4, None)).median("rank") < 1).all()
+    manifest = read_manifest(store, "deep_linear", str(undecayed["run"].values))
+    assert manifest is not None
+    initial = get_experiment("deep_linear").net(read_spec(manifest.spec, "deep_linear")).parameters()
+    largest = undecayed["largest_entry"].isel(step=0).values
+    assert largest.tolist() == [float(w.detach().abs().max()) for w in initial]
