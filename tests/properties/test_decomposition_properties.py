@@ -97,7 +97,8 @@ def test_a_power_of_two_scales_the_values_and_leaves_the_vectors_to_the_bit(w: T
     for ours, theirs in ((one.left, other.left), (one.right, other.right)):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     expected = one.s.double() * 2.0**power
-    lost = torch.where(expected < torch.finfo(torch.float32).tiny, SPACING, 0.0)  # by rounding near 0
+    near_zero = torch.minimum(expected, one.s.double()) < torch.finfo(torch.float32).tiny
+    lost = torch.where(near_zero, SPACING * max(1.0, 2.0**power), 0.0)  # by rounding
     assert bool(((other.s.double() - expected).abs() <= lost).all())
 
 
