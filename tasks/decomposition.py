@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from storage.schema import OutOfRange
+
 DRIVERS = ("missing", "svd_float32", "gram_float64", "svd_float64")
 """Meanings of `Factors.driver`, and of the stored variable `driver`."""
 
@@ -36,10 +38,6 @@ SMALLEST, LARGEST = 2.0**-149, torch.finfo(torch.float32).max
 
 class NotFinite(ValueError):
     """A matrix holds NaN or infinity: says which layer of which step."""
-
-
-class OutOfRange(ValueError):
-    """A number does not fit into float32, in which results are stored: says which number of which layer and step."""
 
 
 class Factors(NamedTuple):
@@ -121,6 +119,12 @@ def scaled(w_MN: Tensor) -> tuple[Tensor, Tensor]:
     exponent = torch.frexp(largest.double()).exponent.clamp(-bound, bound)
     scale = torch.ldexp(torch.ones_like(largest, dtype=torch.float64), exponent)
     return (wide_MN * (1 / scale).to(wide_MN.dtype)).float(), scale
+
+
+def difference(a_MN: Tensor, b_MN: Tensor) -> Tensor:
+    """A - B, in float64 where the largest entries would leave the range of float32."""
+    apart_MN = a_MN - b_MN
+    return apart_MN if bool(torch.isfinite(apart_MN).all()) else a_MN.double() - b_MN
 
 
 def _wide(w_MN: Tensor) -> Tensor:

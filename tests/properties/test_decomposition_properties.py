@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from reference.spectra import matrix_with, orthonormal
 from torch import Tensor
 
+from storage.schema import OutOfRange
 from tasks import decomposition
-from tasks.decomposition import GRAM_FLOOR, Factors, OutOfRange, decompose
+from tasks.decomposition import GRAM_FLOOR, Factors, decompose
 
 EPS = 2.0**-23
 """Of float32."""

@@ -10,8 +10,9 @@ import torch
 from reference.spectra import matrix_with
 from torch import Tensor
 
+from storage.schema import OutOfRange
 from tasks import decomposition
-from tasks.decomposition import DRIVERS, GRAM_FLOOR, Factors, NotFinite, OutOfRange, decompose, decompose_alike
+from tasks.decomposition import DRIVERS, GRAM_FLOOR, Factors, NotFinite, decompose, decompose_alike
 
 
 def driver(factors: Factors) -> str:
