@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test lint bench clean
+.PHONY: help demo smoke test test-numerics lint bench clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
 	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
 	@echo "make test   set up and run linter, type checker and all tests"
+	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
 	@echo "make bench  our analysis, training and fan-out against the plain ways, side by side"
 
 $(BIN)/python:
@@ -37,6 +38,9 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-numerics: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.numerics
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -60,7 +60,7 @@ def decompose(w_MN: Tensor, what: str = "matrix", vectors: bool = True) -> Facto
     1.2e-38 is 1.4e-45. The tall orientation is decomposed (LAPACK is slow on wide ones). From an aspect ratio of 2 on
     the eigenvectors of the float64 Gram matrix serve, unless the spectrum reaches below 3e-5 of its top. Without
     `vectors` the eigenvalues of that matrix serve at any shape, and left and right are empty. NotFinite names `what`
-    on NaN or infinity, OutOfRange where s_1 is too large for float32.
+    on NaN or infinity, OutOfRange where s_1 does not fit into float32.
     """
     w_MN = _wide(w_MN)
     require_finite(w_MN, what)
