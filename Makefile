@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test test-gpu lint bench bench-gpu clean
+.PHONY: help demo smoke test test-numerics test-gpu lint bench bench-gpu clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
 	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
 	@echo "make test   set up and run linter, type checker and all tests"
+	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
 	@echo "make bench  our analysis, training and fan-out against the plain ways, side by side"
 	@echo "make test-gpu, make bench-gpu  tests and figures of an NVIDIA GPU, each in at most 8 minutes"
 
@@ -39,6 +40,9 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-numerics: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.numerics
 
 # Says what it uses, and stops where torch sees no GPU.
 test-gpu: $(VENV)/.installed-dev

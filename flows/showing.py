@@ -19,6 +19,7 @@ REMEDIES = {
     "NotPrepared": "prepare the data first: `specdyn data prepare NAME`",
     "DamagedData": "prepare the data again: `specdyn data prepare NAME`",
     "DamagedCheckpoint": "nothing: the run is marked, and the next call trains it again",
+    "OutOfRange": "scale the weights, or leave the checkpoint or the analysis out",
     "NotFinite": "look at the training's log; lower the learning rate",
 }
 OTHERWISE = "read the log of the task; then call again, which goes on with what is left"

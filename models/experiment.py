@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import models.experiments
+from models import generators
 from models.checks import require_known
 from models.matrices import LayerPair
 from models.run_spec import RunSpec, from_json
@@ -101,8 +102,7 @@ class Experiment:
 
     def net(self, spec: RunSpec) -> nn.Module:
         """The network as it is initialised for the spec's seed, on the CPU."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec.seed)
+        with generators.kept(torch.device("cpu"), spec.seed):
             return self.build_net(spec)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from storage import locations
 from storage.checkpoints import DamagedCheckpoint
 from storage.locations import StoreError
+from storage.schema import OutOfRange
 
 FIRST_READ = 65_536
 """Bytes that the first request of a safetensors file asks for; most headers are shorter."""
@@ -50,7 +51,10 @@ STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "modu
 
 
 class ForeignWeights(Mapping[str, Tensor]):
-    """Tensors by name in order, floating ones as float32; the two read last are held, one being read ahead."""
+    """Tensors by name in order, floating ones as float32; the two read last are held, one being read ahead.
+
+    OutOfRange where a tensor of float64 is asked for whose numbers float32 cannot hold.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
@@ -76,7 +80,7 @@ class ForeignWeights(Mapping[str, Tensor]):
                 if name not in self.shapes:
                     raise KeyError(name)
                 tensor = self.read(name)
-                self._held[name] = tensor.float() if tensor.is_floating_point() else tensor
+                self._held[name] = as_float32(name, tensor) if tensor.is_floating_point() else tensor
                 while len(self._held) > HELD:
                     self._held.pop(next(iter(self._held)))
             return self._held[name]
@@ -86,6 +90,21 @@ class ForeignWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.shapes)
+
+
+def as_float32(name: str, w: Tensor) -> Tensor:
+    """The tensor in float32; OutOfRange where its largest finite entry leaves the range of normal numbers there."""
+    if w.dtype != torch.float64 or not w.numel():
+        return w.float()
+    finite = torch.where(w.isfinite(), w, 0.0)
+    largest = max(float(finite.max()), -float(finite.min()))
+    low, high = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+    if largest and not low <= largest <= high:
+        raise OutOfRange(
+            f"tensor {name!r} is out of range: its largest entry is {largest:.3g}, expected {low:.2g} to {high:.2g}, "
+            "as it is analysed in float32; scale the weights, or leave the checkpoint out"
+        )
+    return w.float()
 
 
 @dataclass(frozen=True, slots=True)

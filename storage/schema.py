@@ -42,6 +42,10 @@ DIMENSIONS = {
 }
 
 
+class OutOfRange(ValueError):
+    """A number does not fit into the dtype that is computed or stored in: says which number, and of what."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     """One array of the results: what allocates it, checks it and labels it."""

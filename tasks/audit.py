@@ -15,7 +15,9 @@ from torch import Tensor
 from models.matrices import Entry, entry
 from storage.foreign import SAME_AS
 from storage.foreign_weights import ForeignWeights, as_bytes, stripped
+from storage.schema import OutOfRange
 from tasks.anatomy import Anatomy
+from tasks.decomposition import scaled
 from tasks.foreign import BUFFERS, ForeignSeries
 
 Severity = Literal["error", "warning", "note"]
@@ -63,8 +65,13 @@ def audit(series: ForeignSeries, body: Anatomy) -> tuple[Finding, ...]:
         findings += in_shapes(first, weights, body, step, series.steps[0])
         digest, ratios = hashlib.sha256(), list[float]()
         for name, shape in weights.shapes.items():
-            w = weights[name]
             digest.update(f"{name} {shape} ".encode())
+            try:
+                w = weights[name]
+            except OutOfRange as error:
+                digest.update(as_bytes(weights.read(name)))
+                findings += out_of_range(error, step, name, analysed=name in layers)
+                continue
             digest.update(as_bytes(w))
             findings += in_values(w, step, name, analysed=name in layers)
             if step == series.steps[0] and name in layers:
@@ -177,9 +184,17 @@ def in_values(w: Tensor, step: int, name: str, analysed: bool = True) -> list[Fi
     return [_finding("error", (step,), what, "leave this checkpoint out; the run diverged there", name)]
 
 
+def out_of_range(error: OutOfRange, step: int, name: str, analysed: bool) -> list[Finding]:
+    """Numbers that float32 cannot hold: an error in a layer; elsewhere, as in masks, nothing is made of them."""
+    if not analysed:
+        return []
+    return [_finding("error", (step,), str(error), "scale the weights, or leave this checkpoint out", name)]
+
+
 def edge_ratio(w_MN: Tensor) -> list[float]:
     """s_1 over that of a random matrix with the same spread of entries, sigma (sqrt M + sqrt N); none if too small."""
     rows, columns = w_MN.shape
+    w_MN = scaled(w_MN)[0]  # squares of very large or small entries leave float32
     sigma = float(w_MN.std())
     if min(rows, columns) < LEAST_SIDE or not 0 < sigma < math.inf:
         return []

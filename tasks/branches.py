@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from models import generators
 from models.experiment import read_spec
 from models.matrices import Matrix
 from models.run_spec import RunSpec
@@ -56,7 +57,7 @@ def begin_branch(spec: RunSpec, store: str, net: nn.Module, updater: Updater) ->
     net.load_state_dict(changed(spec, weights, mask_of(spec, store)))
     load_state(updater, state, body)
     if start.order != spec.seed:
-        torch.manual_seed(noise_seed(spec))
+        generators.seed(noise_seed(spec), updater.device)
     if start.perturbation or start.ticket:
         data = load_examples(spec, store)["train"]
         device = next(net.parameters()).device

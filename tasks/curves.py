@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from models import generators
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from tasks.environment import pick_device
@@ -34,7 +35,7 @@ def train_control(
     moved = [control[name].requires_grad_() for name, _ in net.named_parameters()]
     optimizer, draw = torch.optim.Adam(moved, lr=RATE), generator(f"curve {spec.run_id}")
     with numerics(spec, device):
-        torch.manual_seed(spec.order_seed)
+        generators.seed(spec.order_seed, device)
         for step in range(steps):
             t = float(torch.rand((), generator=draw))
             batch = batches(step)

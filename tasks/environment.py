@@ -10,7 +10,8 @@ from importlib import metadata
 
 import torch
 
-RECORDED = ("torch", "numpy", "zarr", "xarray", "safetensors")
+RECORDED = ("numpy", "zarr", "xarray", "safetensors")
+"""Packages besides torch, whose metadata may leave out the build, as in 2.13.0+cu130."""
 _cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
 
 
@@ -60,7 +61,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package in RECORDED:
         found[package] = metadata.version(package)
     return found

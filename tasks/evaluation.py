@@ -1,12 +1,13 @@
 """Metrics of a network on the splits of its data (METHOD 4.1)."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models import generators
 from models.experiment import Examples, Experiment, Metric
 from models.run_spec import RunSpec
 
@@ -52,12 +53,9 @@ class Evaluator:
                     values[name].append(metric.of(outputs, batch))
         return {name: _reduce(metric, values[name]) for name, metric in self._metrics.items()}
 
-    @contextmanager
-    def _same_noise(self) -> Iterator[None]:
+    def _same_noise(self) -> AbstractContextManager[None]:
         """Draw the same numbers inside at every call, and leave torch's generators alone."""
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(EVALUATION_SEED)
-            yield
+        return generators.kept(self._device, EVALUATION_SEED)
 
 
 def _reduce(metric: Metric, of_batches: list[Tensor]) -> float:

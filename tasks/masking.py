@@ -94,8 +94,10 @@ def energy_matched(fraction: float) -> Keep:
 
     def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
         drawn = random_components(fraction)(layer, w_MN, factors)
-        wanted = torch.linalg.vector_norm(factors.s[: count_kept(factors, fraction)])
-        return drawn * (wanted / torch.linalg.matrix_norm(drawn).clamp_min(torch.finfo(drawn.dtype).tiny))
+        # In float64, since squares of what float32 holds leave its range.
+        wanted = torch.linalg.vector_norm(factors.s[: count_kept(factors, fraction)], dtype=torch.float64)
+        length = torch.linalg.matrix_norm(drawn, dtype=torch.float64)
+        return drawn * float(wanted / length.clamp_min(torch.finfo(torch.float64).tiny))
 
     return keep
 

@@ -26,7 +26,8 @@ def generator(name: str) -> torch.Generator:
 def without_structure(w_MN: Tensor, name: str) -> dict[str, Tensor]:
     """By label of NULLS: Gaussian entries with the mean square of W (1 where W is zero), and W's entries shuffled."""
     mean_square = float(w_MN.double().square().mean()) or 1.0
-    gaussian = torch.randn(w_MN.shape, generator=generator(f"gaussian {name}")) * math.sqrt(mean_square)
+    # In float64, as entries near the ends of float32's range would leave it.
+    gaussian = torch.randn(w_MN.shape, generator=generator(f"gaussian {name}")).double() * math.sqrt(mean_square)
     order = torch.randperm(w_MN.numel(), generator=generator(f"shuffled {name}"))
     return {"gaussian": gaussian, "shuffled": w_MN.flatten()[order].view(w_MN.shape)}
 

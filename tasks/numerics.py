@@ -8,6 +8,7 @@ import torch
 import torch.utils.deterministic
 from torch import nn
 
+from models import generators
 from models.checks import require
 from models.run_spec import RunSpec
 from tasks.environment import fix_cublas_workspace
@@ -19,7 +20,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
     """Deterministic kernels and TensorFloat-32 as the spec has them, and as they were afterwards.
 
-    torch's generators are forked: what is drawn inside leaves no trace outside.
+    What is drawn at random inside leaves no trace outside.
     """
     fix_cublas_workspace()
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -30,7 +31,7 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(spec.deterministic)
         products.allow_tf32 = convolutions.allow_tf32 = spec.tf32
         memory.fill_uninitialized_memory = False  # costs time, and no bit depends on it
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with generators.kept(device):
             yield
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=warn)

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.matrices import Matrix
 from storage import results
 from storage.results import RunLayout
+from storage.schema import OutOfRange
 from tasks.analysis import Analysis, CheckpointView, Decomposed, LayerView, PairView, RunView, Values, get_analysis
 from tasks.anatomy import Anatomy
 from tasks.decomposition import Factors, decompose, decompose_alike
@@ -269,7 +270,19 @@ def _fill(
         place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
         if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
             raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
-        place[tuple(slice(size) for size in array.shape)] = array
+        place[tuple(slice(size) for size in array.shape)] = _fitting(array, place.dtype, f"variable {name!r} at {what}")
+
+
+def _fitting(array: np.ndarray, dtype: np.dtype[Any], what: str) -> np.ndarray:
+    """The values in the dtype that is stored; OutOfRange where a finite one is too large for it."""
+    with np.errstate(over="ignore"):
+        stored = array.astype(dtype)
+    if stored.dtype.kind == "f" and bool((lost := np.isinf(stored) & np.isfinite(array)).any()):
+        raise OutOfRange(
+            f"{what}: {np.abs(array[lost]).max():.3g} is out of range: expected up to {np.finfo(dtype).max:.3g}, "
+            f"the largest {dtype}; scale the weights, or leave out the checkpoint or the analysis"
+        )
+    return stored
 
 
 def stack(rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout) -> dict[str, np.ndarray]:

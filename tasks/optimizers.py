@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models import generators
 from models.run_spec import RunSpec
 from models.schedules import weight_decay_at
 
@@ -101,8 +102,8 @@ class Updater:
         self.optimizers = make_optimizers(spec, net)
         self._spec, self._net = spec, net
         self._parameters = [p for p in net.parameters() if p.requires_grad]
-        device = self._parameters[0].device.type
-        self._scaler = torch.amp.GradScaler(device, enabled=spec.precision == "float16")
+        self.device = self._parameters[0].device
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "float16")
         self._held = list(matrices(net).values()) if spec.norm_control == "initial" else []
         norms = _norms(self._held)
         self._norms: Norms = lambda step: norms
@@ -155,7 +156,7 @@ class Updater:
     @torch.no_grad()
     def _sharpness_aware(self, losses: Losses, batches: int) -> Tensor:
         """The gradient a radius further up the gradient (Foret et al. 2021), of the same losses with the same noise."""
-        noise = torch.get_rng_state()
+        noise = generators.states(self.device)
         with torch.enable_grad():
             loss = self._add(losses, batches)
         moved = [(p, p.grad) for p in self._parameters if p.grad is not None]
@@ -163,7 +164,7 @@ class Updater:
         radius = self._spec.sam_radius / (nn.utils.get_total_norm([slope for _, slope in moved]) + 1e-12)
         for p, slope in moved:
             p.add_(slope * radius)
-        torch.set_rng_state(noise)
+        generators.put_back(noise, self.device)
         with torch.enable_grad(), _statistics_kept(self._net):
             self._add(losses, batches)
         for (p, _), before in zip(moved, here, strict=True):

@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from models import generators
 from models.run_spec import RunSpec
 from tasks.optimizers import Updater
+
+GENERATOR = "generator/"
+"""Before the kind of a generator, in the names of its state."""
 
 
 def noise_seed(spec: RunSpec) -> int:
@@ -21,9 +24,7 @@ def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State of the updates and of torch's generators as named tensors and JSON, copied off the device."""
     state, body = updater.state()
     tensors = {f"optimizer/{name}": tensor for name, tensor in state.items()}
-    tensors["generator/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["generator/cuda"] = torch.cuda.get_rng_state()
+    tensors |= {f"{GENERATOR}{kind}": state for kind, state in generators.states(updater.device).items()}
     return tensors, body
 
 
@@ -31,6 +32,5 @@ def load_state(updater: Updater, tensors: Mapping[str, Tensor], body: Mapping[st
     """Put back what `pack_state` took."""
     state = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
     updater.load(state, body)
-    torch.set_rng_state(tensors["generator/cpu"])
-    if "generator/cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["generator/cuda"])
+    drawn = {name.removeprefix(GENERATOR): t for name, t in tensors.items() if name.startswith(GENERATOR)}
+    generators.put_back(drawn, updater.device)

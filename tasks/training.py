@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models import generators
 from models.experiment import Examples, Experiment, get_experiment
 from models.run_spec import RunSpec, to_json
 from models.schedules import batches_per_step, checkpoint_steps, learning_rate_factor, steps_per_epoch
@@ -152,7 +153,7 @@ def make_loop(spec: RunSpec, store: str, device: torch.device) -> Loop:
     experiment = get_experiment(spec.experiment)
     net = compiled(spec, experiment.net(spec).to(device).train())
     loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
-    torch.manual_seed(noise_seed(spec))
+    generators.seed(noise_seed(spec), device)
     if mask := mask_of(spec, store):
         loop.updater.hold(mask)
     if spec.norm_run:

@@ -7,10 +7,11 @@ import urllib.request
 from pathlib import Path
 
 PREFECT_HOME = tempfile.mkdtemp(prefix="specdyn-prefect-")
+THREADS = os.environ.get("TEST_THREADS", "1")
 ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": THREADS,
+    "MKL_NUM_THREADS": THREADS,
+    "OPENBLAS_NUM_THREADS": THREADS,
     "PREFECT_HOME": PREFECT_HOME,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",

@@ -3,25 +3,41 @@
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from storage.schema import Variable
 from tasks.analysis import Analysis, PairView, Values
+from tasks.decomposition import Factors
 
 
 def grams(view: PairView) -> tuple[Tensor, Tensor]:
-    """A_r = W_r' W_r and A_w = W_w W_w' on the shared width, (.., d, d), from factors.
+    """A_r / t_r^2 and A_w / t_w^2, A_r = W_r' W_r and A_w = W_w W_w' on the shared width, (.., d, d), from factors.
 
     A reading convolution sums them over its kernel positions, a writing LSTM over its gates; heads are an axis.
+    t are `sizes`, without which squares of very large or small values would leave float32.
     """
     pair = view.pair
-    x = view.reader.vectors(pair.reader_vectors) * view.reader.s.unsqueeze(-2)
-    y = view.writer.vectors(pair.writer_vectors) * view.writer.s.unsqueeze(-2)
+    reader_s, writer_s = (factors.s.double() / size for factors, size in zip(_both(view), sizes(view), strict=True))
+    x = view.reader.vectors(pair.reader_vectors) * reader_s.float().unsqueeze(-2)
+    y = view.writer.vectors(pair.writer_vectors) * writer_s.float().unsqueeze(-2)
     if pair.positions > 1:
         x = x.unflatten(0, (-1, pair.positions)).flatten(1)
     if pair.gates > 1:
         y = y.unflatten(0, (pair.gates, -1)).movedim(0, 1).flatten(1)
     return x @ x.mT, y @ y.mT
+
+
+def sizes(view: PairView) -> tuple[Tensor, Tensor]:
+    """Of reader and writer the power of two just above s_1, 1 for a zero matrix, as (.., 1) in float64."""
+    return tuple(  # type: ignore[return-value]
+        torch.ldexp(torch.ones_like(top := factors.s[..., :1].double()), torch.frexp(top).exponent)
+        for factors in _both(view)
+    )
+
+
+def _both(view: PairView) -> tuple[Factors, Factors]:
+    return view.reader, view.writer
 
 
 def compute(view: PairView) -> Values:
@@ -30,11 +46,14 @@ def compute(view: PairView) -> Values:
     inner = (reader * writer).sum((-2, -1))
     traces = np.trace(reader, axis1=-2, axis2=-1) * np.trace(writer, axis1=-2, axis2=-1)
     norms = [np.linalg.norm(gram, axis=(-2, -1)) for gram in (reader, writer)]
-    apart = np.linalg.norm(reader - writer, axis=(-2, -1))
+    # Both in units of the larger one's.
+    units = [(size**2).numpy() for size in sizes(view)]
+    shares = [unit / np.maximum(*units) for unit in units]
+    apart = np.linalg.norm(reader * shares[0][..., None] - writer * shares[1][..., None], axis=(-2, -1))
     return {
         "weighted_alignment": float(np.sqrt(_ratio(inner, traces)).mean()),
         "gram_alignment": float(_ratio(inner, norms[0] * norms[1]).mean()),
-        "imbalance": float(_ratio(apart, norms[0] + norms[1]).mean()),
+        "imbalance": float(_ratio(apart, norms[0] * shares[0][..., 0] + norms[1] * shares[1][..., 0]).mean()),
     }
 
 

@@ -7,6 +7,8 @@ from tasks.analysis import Analysis, LayerView, Values
 
 EPSILON = np.float32(1e-10)
 COLLAPSED_BELOW = 1e-6
+LARGE = 2.0**60
+"""Squares of larger values leave float32; beside these 1e-10 is nothing, so that their scale makes no difference."""
 
 
 def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
@@ -15,6 +17,8 @@ def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
     The published code adds 1e-10 to the values before each of the three, one after another; so does this.
     """
     rank = len(s_R)
+    if s_R[0] > LARGE:
+        s_R = s_R * np.float32(2.0**-64)
     s = s_R + EPSILON
     p = s / s.sum()
     entropy_rank = float(np.exp(-(p * np.log(p)).sum()) / rank)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from storage.schema import Variable
 from tasks.analysis import Analysis, LayerView, Values
+from tasks.decomposition import difference
 from tasks.spectral import condition_number, gaps
 
 
 def distance(w_MN: Tensor, other_MN: Tensor) -> float:
     """||W - W'||_F, summed in float64."""
-    return float(torch.linalg.vector_norm(w_MN - other_MN, dtype=torch.float64))
+    return float(torch.linalg.vector_norm(difference(w_MN, other_MN), dtype=torch.float64))
 
 
 def compute(view: LayerView) -> Values:

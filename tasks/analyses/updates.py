@@ -9,7 +9,7 @@ import numpy as np
 
 from storage.schema import Variable
 from tasks.analysis import Analysis, LayerView, Values
-from tasks.decomposition import singular_values
+from tasks.decomposition import difference, singular_values
 from tasks.spectral import effective_rank, spectral_edge
 
 
@@ -17,7 +17,7 @@ def compute(view: LayerView) -> Values:
     """Values of W_t - W_{t-1} and their numbers; nothing at the first checkpoint, NaN where nothing changed."""
     if view.previous is None:
         return {}
-    s_R = singular_values(view.w_MN - view.layer.of(view.previous.weights)).numpy()
+    s_R = singular_values(difference(view.w_MN, view.layer.of(view.previous.weights))).numpy()
     now = float(view.factors.s.double().norm())
     edge, ratio = spectral_edge(s_R)
     return {

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +13,9 @@ from reference.views import matrix, of_layer, of_pair
 from torch import Tensor
 
 from models.matrices import LayerPair, Matrix
+from tasks.analyses.effective_rank import effective_ranks
 from tasks.analysis import get_analysis
-from tasks.decomposition import singular_values
+from tasks.decomposition import decompose, singular_values
 from tasks.random_matrices import cdf, edges, quantiles
 from tasks.spectral import effective_rank, energy_ranks
 from tasks.tails import STATUS, fit_tail
@@ -92,7 +94,7 @@ def test_nothing_depends_on_the_orientation(w: Tensor) -> None:
 
 
 @some
-@given(matrices(), st.sampled_from([0.125, 4.0, 1024.0]))
+@given(matrices(), st.sampled_from([0.125, 4.0, 1024.0, 2.0**-80, 2.0**100]))
 def test_a_power_of_two_changes_what_has_units_and_nothing_else(w: Tensor, scale: float) -> None:
     first, second = measured(w), measured(scale * w)
     for name, value in first.items():
@@ -105,6 +107,39 @@ def test_a_power_of_two_changes_what_has_units_and_nothing_else(w: Tensor, scale
         np.testing.assert_allclose(norms[1][name], scale * norms[0][name], rtol=1e-6)
     for name in ("condition_number", "singular_value_gap"):
         np.testing.assert_allclose(norms[1][name], norms[0][name], rtol=1e-6)
+    began = torch.flip(w, (0, 1))  # the opposite signs of some entries make differences larger than both
+    updates = [of_layer("updates", factor * w, previous=-factor * began) for factor in (1, scale)]
+    for name, value in updates[0].items():
+        expected = np.multiply(value, scale if name == "update_singular_value" else 1)
+        np.testing.assert_allclose(updates[1][name], expected, rtol=1e-6, err_msg=name)
+
+
+@some
+@given(matrices(), st.integers(50, 115))
+def test_effective_ranks_of_large_values_are_those_of_float64(w: Tensor, power: int) -> None:
+    s = (2.0**power * decompose(w).s.double()).float()
+    p = s.double() / s.double().sum() if bool(s[0] > 0) else torch.full_like(s, 1 / len(s), dtype=torch.float64)
+    entropy, _, ratio = effective_ranks(s.numpy())
+    # Sums of up to 20 float32 numbers, their logarithm and the exponential of up to 3.
+    assert entropy == pytest.approx(float(torch.exp(-torch.xlogy(p, p).sum())) / len(s), rel=60 * 2.0**-24)
+    assert ratio == pytest.approx(float(p.square().sum() / p[0] ** 2) / len(s), rel=60 * 2.0**-24)
+
+
+@some
+@given(st.integers(0, 1000), st.sampled_from([2.0**-140, 2.0**-80, 1.0, 2.0**70, 2.0**120]))
+def test_alignments_of_pairs_do_not_overflow_or_vanish(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    plain = {"a": matrix(rng.normal(size=(6, 5)).round(3)), "b": matrix(rng.normal(size=(4, 6)).round(3))}
+    expected = of_pair("alignment_variants", PAIR, plain)
+    found = of_pair("alignment_variants", PAIR, {name: scale * w for name, w in plain.items()})
+    # Denormal entries keep 9 bits at 2^-140.
+    rtol = 1e-2 if scale == 2.0**-140 else 1e-6
+    assert found == {name: pytest.approx(value, rel=rtol) for name, value in expected.items()}
+    apart = of_pair("alignment_variants", PAIR, {"a": scale * plain["a"], "b": plain["b"]})
+    for name in ("weighted_alignment", "gram_alignment"):
+        assert apart[name] == pytest.approx(expected[name], rel=rtol)
+    if scale != 1:
+        assert apart["imbalance"] == pytest.approx(1, abs=1e-6)
 
 
 @some

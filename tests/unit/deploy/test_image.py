@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -160,15 +161,23 @@ def test_a_worker_ends_with_its_node(stubs: Stubs) -> None:
     assert role("worker", environment).returncode == 4
 
 
+def traps_term(pid: int) -> bool:
+    """Whether the process would catch SIGTERM now, as Linux tells."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_a_worker_that_is_told_to_stop_lets_its_node_live_longer(stubs: Stubs, tmp_path: Path) -> None:
-    note = f"trap 'echo stopped %s >> {tmp_path}/calls; exit 0' %s; while :; do sleep 0.1; done"
+    traps = f"trap 'echo stopped %s >> {tmp_path}/calls; exit 0' %s; touch {tmp_path}/%s; while :; do sleep 0.1; done"
     # As Prefect does on SIGTERM: it sends itself SIGINT.
-    prefect = "trap 'kill -INT $$' TERM\n" + note % ("prefect", "INT")
-    environment = stubs(ray=note % ("ray", "TERM"), prefect=prefect, python="true") | {"RAY_HEAD": "head:6379"}
+    prefect = "trap 'kill -INT $$' TERM\n" + traps % ("prefect", "INT", "prefect")
+    environment = stubs(ray=traps % ("ray", "TERM", "ray"), prefect=prefect, python="true") | {"RAY_HEAD": "head:6379"}
     with subprocess.Popen([ROLE, "worker"], env=environment, start_new_session=True) as process:
         try:
-            while not (tmp_path / "calls").exists() or "worker start" not in calls(tmp_path)[-1]:
+            # A signal before a trap is set ends the program that it is sent to.
+            while not ((tmp_path / "prefect").exists() and (tmp_path / "ray").exists() and traps_term(process.pid)):
                 assert process.poll() is None
+                time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 128 + signal.SIGTERM
         finally:

@@ -1,8 +1,10 @@
 """Reading tensors that other programs wrote, byte by byte as the formats say, and refusing all else."""
 
 import json
+import math
 import os
 import pickle
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from storage import locations
 from storage.checkpoints import DamagedCheckpoint
 from storage.foreign_weights import FIRST_READ, PickledWeights, SafeWeights, same_content, stripped
 from storage.locations import StoreError
+from storage.schema import OutOfRange
 
 
 def by_hand(header: Any, data: bytes = b"") -> bytes:
@@ -27,6 +30,27 @@ def by_hand(header: Any, data: bytes = b"") -> bytes:
 def at(path: Path, content: bytes) -> SafeWeights:
     path.write_bytes(content)
     return SafeWeights((str(path),))
+
+
+@pytest.mark.parametrize(
+    ("largest", "told"), [(-4e38, "4e+38"), (1e300, "1e+300"), (1e-39, "1e-39"), (-1e-300, "1e-300")]
+)
+def test_float64_that_float32_cannot_hold_is_refused_by_name(largest: float, told: str, tmp_path: Path) -> None:
+    torch.save({"w": torch.tensor([[0.0, largest]], dtype=torch.float64)}, tmp_path / "a.pt")
+    with pytest.raises(
+        OutOfRange, match=rf"^tensor 'w' is out of range: its largest entry is {re.escape(told)}, expected"
+    ):
+        PickledWeights((str(tmp_path / "a.pt"),))["w"]
+
+
+def test_float64_within_the_range_of_float32_is_rounded(tmp_path: Path) -> None:
+    given_ = torch.tensor([[0.1, -3.4e38, 1e-50], [0.0, math.inf, math.nan]], dtype=torch.float64)
+    torch.save({"w": given_, "zero": 0 * given_[:, 0], "none": given_[:0]}, tmp_path / "a.pt")
+    weights = PickledWeights((str(tmp_path / "a.pt"),))
+    expected = given_.numpy().astype(np.float32)
+    np.testing.assert_array_equal(weights["w"].numpy(), expected, strict=True)
+    assert weights["zero"].tolist() == [0, 0]
+    assert weights["none"].shape == (0, 3)
 
 
 def test_a_file_written_by_hand_is_read(tmp_path: Path) -> None:

@@ -201,8 +201,20 @@ def test_the_ratio_is_that_of_the_largest_singular_value() -> None:
     w = w + 0.5 * torch.outer(torch.ones(40), torch.ones(60))
     expected = float(torch.linalg.svdvals(w.double())[0]) / (float(w.std()) * (40**0.5 + 60**0.5))
     assert edge_ratio(w)[0] == pytest.approx(expected, rel=1e-4)
+    for size in (2.0**-120, 2.0**100):
+        assert edge_ratio(size * w) == edge_ratio(w)
     assert edge_ratio(torch.zeros(20, 20)) == []
     assert edge_ratio(torch.randn(15, 100)) == []
+
+
+def test_layers_that_float32_cannot_hold_are_told_and_masks_are_not(tmp_path: Path) -> None:
+    def grow(step: int, tensors: dict[str, Tensor]) -> None:
+        tensors["b.weight"] = tensors["b.weight"].double() * (1e300 if step == 20 else 1)
+        tensors["c.mask"] = torch.full((4,), -torch.finfo(torch.float64).max, dtype=torch.float64)
+
+    (found,) = findings(tmp_path, change=grow)
+    assert told([found]) == [("error", (20,), "b.weight")]
+    assert found.what.startswith("tensor 'b.weight' is out of range: its largest entry is ")
 
 
 def test_a_finding_survives_json(tmp_path: Path) -> None:

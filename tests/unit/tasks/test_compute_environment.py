@@ -6,6 +6,7 @@ from importlib import metadata
 import pytest
 import torch
 
+from tasks import environment
 from tasks.environment import pick_device, use_gpu_share, use_threads, versions
 
 
@@ -41,10 +42,15 @@ def test_the_gpu_is_picked_where_torch_sees_one(there: bool, monkeypatch: pytest
     assert pick_device().type == ("cuda" if there else "cpu")
 
 
-def test_versions_name_everything_that_a_number_depends_on() -> None:
+def test_versions_name_everything_that_a_number_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the usual wheel on Linux: the build is in the module and not in the metadata.
+    monkeypatch.setattr(torch, "__version__", f"{metadata.version('torch').partition('+')[0]}+cu130")
+    monkeypatch.setattr(environment, "_versions", environment._versions.__wrapped__)
     found = versions()
     assert set(found) == {"python", "torch", "numpy", "zarr", "xarray", "safetensors"}
     assert found["numpy"] == metadata.version("numpy")
+    assert found["torch"] == torch.__version__
+    assert found["torch"].endswith("+cu130")
 
 
 @pytest.mark.parametrize(("share", "there", "bound"), [(0.25, True, [0.25]), (2.0, True, [1.0]), (0.25, False, [])])

@@ -1,5 +1,7 @@
 """Which driver decomposes what, what it refuses, and how exact the Gram matrix is at its limit."""
 
+import re
+from collections.abc import Callable
 from unittest.mock import patch
 
 import numpy as np
@@ -8,8 +10,9 @@ import torch
 from reference.spectra import matrix_with
 from torch import Tensor
 
+from storage.schema import OutOfRange
 from tasks import decomposition
-from tasks.decomposition import DRIVERS, GRAM_FLOOR, Factors, NotFinite, decompose
+from tasks.decomposition import DRIVERS, GRAM_FLOOR, Factors, NotFinite, decompose, decompose_alike
 
 
 def driver(factors: Factors) -> str:
@@ -19,6 +22,12 @@ def driver(factors: Factors) -> str:
 def orthogonality_error(vectors: Tensor) -> float:
     v = vectors.double()
     return float((v.mT @ v - torch.eye(v.shape[-1], dtype=v.dtype)).abs().max())
+
+
+def largest_error(s: Tensor, w: Tensor) -> float:
+    """Of singular values against LAPACK's of the same entries in float64, as a share of s_1; of stacks the worst."""
+    exact = np.linalg.svd(w.double().numpy(), compute_uv=False)
+    return float((abs(s.double().numpy() - exact) / exact[..., :1]).max())
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,118 @@ def test_values_are_within_a_millionth_of_float64_lapack_with_and_without_vector
     assert orthogonality_error(whole.left) < 1e-5
     assert orthogonality_error(whole.right) < 1e-5
     torch.testing.assert_close((whole.left * whole.s) @ whole.right.mT, w, rtol=0, atol=3e-6 * float(scale))
+
+
+def within(rows: int, columns: int, width: float) -> Tensor:
+    """A matrix whose singular values lie evenly between 1 and 1 + width."""
+    return matrix_with(np.linspace(1 + width, 1, min(rows, columns)), rows, columns)
+
+
+HARD = {
+    "constant": torch.ones(256, 256),
+    "constant and noise": torch.ones(256, 256)
+    + 1e-3 * torch.randn(256, 256, generator=torch.Generator().manual_seed(0)),
+    "equal": within(256, 256, 0),
+    "equal but for rounding": within(256, 320, 1e-7),
+    "a cluster as wide as LAPACK errs": within(256, 256, 3e-6),
+    "pairs": matrix_with(np.repeat(np.linspace(2, 1, 128), 2), 300, 256),
+    "a stack": torch.stack([within(96, 128, 1e-7), 1e6 * within(96, 128, 0), torch.ones(96, 128)]),
+}
+"""Float32 SVDs of LAPACK err by more than 1e-6 s_1 on several of these, on which ones depends on the processor."""
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_values_that_float32_gets_wrong_are_within_a_millionth_too(name: str) -> None:
+    factors = decompose(HARD[name])
+    assert driver(factors) == "svd_float32"
+    assert largest_error(factors.s, HARD[name]) < 1e-6
+
+
+Svd = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+def moved_values(svd: Svd, w: Tensor, full_matrices: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """A float32 SVD with each value 2e-6 s_1 off, up and down by turns, which LAPACK's error bound allows."""
+    left, s, right_t = svd(w, full_matrices=full_matrices)
+    signs = (-1.0) ** torch.arange(s.shape[-1])
+    return left, s + 2e-6 * s[..., :1] * signs, right_t
+
+
+def of_a_near_matrix(svd: Svd, w: Tensor, full_matrices: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The SVD of a matrix 2e-6 s_1 away: a backward error that LAPACK's bound allows, in values and vectors alike."""
+    noise = torch.randn(w.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    size = torch.linalg.matrix_norm(w.double(), 2, keepdim=True) / torch.linalg.matrix_norm(noise, 2, keepdim=True)
+    left, s, right_t = svd(w.double() + 2e-6 * size * noise, full_matrices=full_matrices)
+    return left.float(), s.float(), right_t.float()
+
+
+@pytest.mark.parametrize("inexact", [moved_values, of_a_near_matrix])
+@pytest.mark.parametrize(
+    "w",
+    [
+        matrix_with(np.linspace(1, 0.2, 24), 24, 24),
+        matrix_with(np.linspace(1, 0.2, 24), 24, 40),
+        matrix_with(np.repeat(np.linspace(2, 1, 12), 2), 40, 24),
+        within(24, 24, 0),
+        within(24, 24, 1e-6),
+        within(24, 30, 1e-5),
+        torch.stack([matrix_with(np.geomspace(1, 1e-4, 24), 24, 30, seed) for seed in range(3)]),
+    ],
+)
+def test_an_svd_as_inexact_as_lapack_may_be_gives_values_within_a_millionth(
+    inexact: Callable[..., tuple[Tensor, Tensor, Tensor]], w: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.linalg.svd
+
+    def svd(matrix: Tensor, full_matrices: bool) -> tuple[Tensor, Tensor, Tensor]:
+        assert matrix.dtype == torch.float32
+        return inexact(real, matrix, full_matrices)
+
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    together = decompose_alike({"a": w, "b": 3 * w}, "run abc")
+    for factors, matrix in ((decompose(w), w), (together["a"], w), (together["b"], 3 * w)):
+        assert driver(factors) == "svd_float32"
+        assert largest_error(factors.s, matrix) < 1e-6
+        assert bool((factors.s.diff(dim=-1) <= 0).all())
+        product = (factors.left * factors.s.unsqueeze(-2)) @ factors.right.mT
+        # The vectors stay those of a matrix 2e-6 s_1 away, and s moved by up to 1e-6 s_1.
+        size = float(torch.linalg.matrix_norm(matrix.double(), 2).max())
+        assert float(torch.linalg.matrix_norm((product - matrix).double(), 2).max()) < 6e-6 * size
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (12, 15), (40, 8), (8, 40)])
+@pytest.mark.parametrize("vectors", [True, False])
+def test_matrices_decomposed_together_come_out_as_one_by_one(shape: tuple[int, int], vectors: bool) -> None:
+    sizes = {"denormal": 2.0**-140, "small": 1e-20, "one": 1.0, "large": 2.0**120}
+    draw = torch.Generator().manual_seed(0)
+    matrices = {name: size * torch.randn(shape, generator=draw) for name, size in sizes.items()}
+    together = decompose_alike(matrices, "run abc", vectors)
+    assert list(together) == list(matrices)
+    for name, w in matrices.items():
+        alone = decompose(w, name, vectors)
+        assert together[name].driver == alone.driver
+        # Each is within 1e-6 s_1 of the truth, and rounded to a float32.
+        torch.testing.assert_close(
+            together[name].s.double(), alone.s.double(), rtol=0, atol=2e-6 * float(alone.s[0]) + 2.0**-149
+        )
+
+
+@pytest.mark.parametrize(
+    ("w", "largest"), [(torch.full((8, 8), 3e38), "2.4e+39"), (torch.full((2, 9, 3), 1e38), "5.2e+38")]
+)
+@pytest.mark.parametrize("vectors", [True, False])
+def test_a_value_too_large_for_float32_is_refused_by_name(w: Tensor, largest: str, vectors: bool) -> None:
+    words = rf"^run abc step 7 layer fc: out of range: its largest singular value is {re.escape(largest)}, .* 3.4e\+38"
+    with pytest.raises(OutOfRange, match=words):
+        decompose(w, "run abc step 7 layer fc", vectors)
+    with pytest.raises(OutOfRange, match=words):
+        decompose_alike({"fc": w, "other": torch.ones_like(w)}, "run abc step 7", vectors)
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_float64_beyond_the_range_of_float32_is_refused(size: float) -> None:
+    with pytest.raises(OutOfRange, match=rf"^layer fc: out of range: .* {re.escape(f'{2 * size:.3g}')}, "):
+        decompose(torch.eye(3, dtype=torch.float64) * 2 * size, "layer fc")
 
 
 @pytest.mark.parametrize("smallest", [1.0, 0.5, 0.031, 0.029, 1e-3])

@@ -1,0 +1,62 @@
+"""The random generators that a computation on a device draws from: seeded, saved and put back together, here alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Source(NamedTuple):
+    """A generator that torch draws from where no other is named, by its device."""
+
+    kind: str
+    """`cpu`, `cuda`, `mps`, ...: where the state is kept under this name."""
+    state: Callable[[], Tensor]
+    set_state: Callable[[Tensor], object]
+
+
+def sources(device: torch.device) -> tuple[Source, ...]:
+    """Every generator in use by a computation on the device: the CPU's always, and the device's own."""
+    cpu = Source("cpu", torch.get_rng_state, torch.set_rng_state)
+    if device.type == "cpu":
+        return (cpu,)
+    module = torch.get_device_module(device)
+    which = () if device.type == "mps" else (device,)  # Apple's has one device, and takes no number
+    own = Source(device.type, lambda: module.get_rng_state(*which), lambda state: module.set_rng_state(state, *which))
+    return (cpu, own)
+
+
+def states(device: torch.device) -> dict[str, Tensor]:
+    """The state of each generator in use, by its kind, as bytes on the CPU."""
+    return {source.kind: source.state() for source in sources(device)}
+
+
+def put_back(saved: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what `states` gave; a generator of which nothing was saved is left alone."""
+    for source in sources(device):
+        if source.kind in saved:
+            source.set_state(saved[source.kind])
+
+
+def seed(value: int, device: torch.device) -> None:
+    """Seed the generators in use, and no others."""
+    put_back({source.kind: new_state(source.kind, value) for source in sources(device)}, device)
+
+
+def new_state(kind: str, value: int) -> Tensor:
+    """The state that a generator of a kind has after it was seeded."""
+    return torch.Generator(kind).manual_seed(value).get_state()
+
+
+@contextmanager
+def kept(device: torch.device, seeded: int | None = None) -> Iterator[None]:
+    """What is drawn inside leaves no trace outside; drawn from that seed, if one is given."""
+    before = states(device)
+    try:
+        if seeded is not None:
+            seed(seeded, device)
+        yield
+    finally:
+        put_back(before, device)
