@@ -53,6 +53,12 @@ class Pass:
         """The analyses of that kind."""
         return [analysis for analysis in self.analyses if analysis.of == kind]
 
+    @property
+    def variables(self) -> list[str]:
+        """What every block writes, computed or not, so that nothing of an earlier write is left in its place."""
+        declared = (name for analysis in self.analyses if analysis.of != "run" for name in analysis.variables)
+        return [name for name in declared if name in self.layout.variables]
+
     @functools.cached_property
     def first(self) -> Decomposed:
         """The run's first checkpoint; its weights are read once a block, where they are asked for."""
@@ -82,8 +88,13 @@ def needed(steps: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
 
 
 def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> list[int]:
-    """The first and last step, and those before each block: what blocks share is decomposed on its own."""
-    return sorted({step for block in blocks for step in needed(steps, block) if step != block[-1]} | {steps[-1]})
+    """The first and last step, and those before each block: what blocks share is decomposed on its own.
+
+    The two ends are among them for any blocks, also where an end is the last step of the only block: every block
+    compares its checkpoints with both.
+    """
+    shared = {step for block in blocks for step in needed(steps, block) if step != block[-1]}
+    return sorted(shared | {steps[0], steps[-1]})
 
 
 def decompose_step(
@@ -163,7 +174,7 @@ def analyse_block(
             _fill(row, work.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
-    results.write_block(target.url, target.layout, steps, stack(rows, target.layout))
+    results.write_block(target.url, target.layout, steps, stack(rows, target.layout, work.variables))
     if steps[-1] == series.steps[-1]:
         results.write_whole(target.url, target.layout, analyse_run(work))
     marker = {"versions": versions(), "threads": torch.get_num_threads()}
@@ -256,12 +267,17 @@ def _fill(
         place[tuple(slice(size) for size in array.shape)] = array
 
 
-def stack(rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout) -> dict[str, np.ndarray]:
-    """The values of several steps joined along each variable's `step` dimension; empty where a step has none."""
+def stack(
+    rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout, variables: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The values of several steps joined along each variable's `step` dimension; empty where a step has none.
+
+    `variables` are among them even if no step has any.
+    """
     return {
         name: np.stack(
             [row[name] if name in row else _empty(layout, name, ("step",)) for row in rows],
             axis=layout.variables[name].dims.index("step"),
         )
-        for name in dict.fromkeys(name for row in rows for name in row)
+        for name in dict.fromkeys([*variables, *(name for row in rows for name in row)])
     }
