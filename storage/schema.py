@@ -60,11 +60,13 @@ class Variable:
     """Inner chunk length of the sweep cube along a dimension; others are read whole."""
     about: str = ""
     """Formula or section of METHOD that defines it."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Further attributes: thresholds, and what values mean."""
 
     @property
     def group(self) -> str:
         """The group of a run store or cube in which the variable lies."""
-        return GROUPS.get(self.dims[0], METRICS_GROUP)
+        return GROUPS.get(self.dims[0], METRICS_GROUP) if self.dims else METRICS_GROUP
 
     @property
     def fill(self) -> float | int:
@@ -76,7 +78,7 @@ class Variable:
     @property
     def attributes(self) -> dict[str, object]:
         """CF attributes of the stored array."""
-        attributes: dict[str, object] = {"long_name": self.long_name, "units": self.units}
+        attributes: dict[str, object] = {"long_name": self.long_name, "units": self.units, **self.constants}
         if self.about:
             attributes["comment"] = self.about
         if self.flags:
