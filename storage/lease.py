@@ -24,8 +24,8 @@ LIFETIME = 20.0
 """Seconds without a sign of life after which a holder is given up."""
 BEATS = 5
 """Signs of life within a lifetime."""
-LOOKS = 20
-"""How often a waiting process looks within a lifetime."""
+LOOK_SECONDS = 1.0
+"""Between two looks of a waiting process; less where a lifetime is short."""
 
 
 UNKNOWN = "unknown"
@@ -117,7 +117,7 @@ class Lease:
             if holder.token != told:
                 told = holder.token
                 self.say(f"{self.what}: waiting for {holder}")
-            time.sleep(self.lifetime / LOOKS)
+            time.sleep(self._pause)
 
     def _take(self, before: Holder | None, succeeded: bool) -> bool:
         """Put the next object; False where another process was first."""
@@ -125,7 +125,7 @@ class Lease:
             self._number, self._token = (before.number if before else 0) + 1, uuid.uuid4().hex
             self._since, self._beat, self._seen = time.time(), 0, _clock()
             if not locations.create(self._url, self._body()) or not self._ours():
-                time.sleep(self.lifetime / LOOKS / 10)
+                time.sleep(self._pause / 10)
                 return False
             self.succeeded = succeeded
         # A slow process that listed before may take an old number's place; it then finds the higher one, and waits.
@@ -143,6 +143,10 @@ class Lease:
         self._beat += 1
         locations.write(self._url, self._body(released))
         self._seen = _clock()
+
+    @property
+    def _pause(self) -> float:
+        return min(LOOK_SECONDS, self.lifetime / 20)
 
     @property
     def _url(self) -> str:

@@ -10,6 +10,7 @@ import xarray as xr
 from run_stores import layout_of, values_of, write_member
 
 from storage.cube import Member, write_cube
+from storage.lease import Lease
 
 LAYOUTS = {
     layout.attributes["run_id"]: layout
@@ -40,9 +41,9 @@ def members_of(store: str) -> dict[str, Member]:
     }
 
 
-def build(url: str, members: Mapping[str, Member], version: int) -> None:
+def build(url: str, members: Mapping[str, Member], version: int, lease: Lease | None = None) -> None:
     """Make the cube that version."""
-    write_cube(url, [members[run] for run in VERSIONS[version]], {"title": str(version)})
+    write_cube(url, [members[run] for run in VERSIONS[version]], {"title": str(version)}, lease=lease)
 
 
 def check(tree: xr.DataTree) -> int:
