@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows.turns import turn
 from flows.weight_decay_sweep import SweepFailed
+from storage.layout import Layout
 
 pytestmark = pytest.mark.integration
 
@@ -103,9 +104,10 @@ both = threading.Barrier(2, timeout=60)
 
 @flow(name="hold", persist_result=False)
 def hold(store: str, name: str) -> None:
+    both.wait()
     with turn(Layout(store).cube(name), store):
         seen.append("in")
-        time.sleep(0.2)
+        time.sleep(0.5)
         seen.append("out")
 
 
@@ -128,10 +130,10 @@ def run_both(which: Any, store: str, names: str) -> list[str]:
 
 
 def test_flows_on_one_sweep_take_turns(
-    prefect_server: None, local_store: str, capsys: pytest.CaptureFixture[str]
+    prefect_server: None, local_store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run_both(hold, local_store, "aa") == ["in", "out", "in", "out"]
-    assert f"a: waiting for process {os.getpid()} on " in capsys.readouterr().err
+    assert [text for text in caplog.messages if text.startswith(f"a: waiting for process {os.getpid()} on ")]
 
 
 def test_flows_on_two_sweeps_go_on_together(prefect_server: None, local_store: str) -> None:
