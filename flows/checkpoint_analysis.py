@@ -25,6 +25,7 @@ from storage import locations, results
 from storage.cube import Member
 from storage.foreign import find_checkpoints
 from storage.layout import Layout
+from storage.lease import Lease
 from storage.locations import delete
 from tasks.analysis import default_analyses, get_analysis
 from tasks.anatomy import Anatomy, run_layout
@@ -81,9 +82,9 @@ def analyse_checkpoints(
     chosen = choose(analyses or None)
     name = cube_name(name or None, sources)
     store = chosen_store(store)
-    with turn("cube", name, store):
+    with turn(Layout(store).cube(name), store) as lease:
         found = [look(source, pattern or None, heads, transposed, audited) for source in dict.fromkeys(sources)]
-        return _analyse(name, found, store, chosen, report, executor, resources, ray_address)
+        return _analyse(name, found, store, chosen, report, executor, resources, ray_address, lease)
 
 
 def _analyse(
@@ -95,6 +96,7 @@ def _analyse(
     executor: Literal["ray", "inline"],
     resources: Resources,
     ray_address: str,
+    lease: Lease,
 ) -> dict[str, Any]:
     """Analyse what is missing of the series, and gather."""
     refuse(found)
@@ -108,7 +110,7 @@ def _analyse(
             for source in found:
                 analyse_source(source.series.name, source, store, chosen, workers, bar)
                 bar.refresh(publish=True)
-    return finish_analysis(name, found, store, chosen, report)
+    return finish_analysis(name, found, store, chosen, report, lease)
 
 
 def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
@@ -184,14 +186,15 @@ def analyse_source(
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
 def finish_analysis(
-    name: str, found: Sequence[Source], store: str, analyses: Sequence[str], report: bool
+    name: str, found: Sequence[Source], store: str, analyses: Sequence[str], report: bool, lease: Lease
 ) -> dict[str, Any]:
     """Gather the series into the cube and write the report."""
     where = Layout(store)
     members = [Member(run_id=s.run_id, url=where.run_store(GROUP, s.run_id), hyperparameters=s.labels) for s in found]
     attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
     url = where.cube(name)
-    built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses))
+    lease.ensure()
+    built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses), lease)
     show_result(url, name)
     left_out = {
         s.series.name: [(e.parameter, " x ".join(map(str, e.shape)), e.skipped) for e in s.body.entries if e.skipped]

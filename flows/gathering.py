@@ -1,42 +1,44 @@
 """From run stores to the sweep's cube and its report; done by one process."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.planning import look_at
+from flows.planning import Cell, look_at
 from flows.sweep import Sweep, sweep_of
 from models.dataset import get_dataset
 from models.experiment import get_experiment
-from models.run_spec import RunSpec, hyperparameters
-from storage import locations
+from models.run_spec import hyperparameters
+from storage import generations
 from storage.cube import Member, write_cube
 from storage.layout import Layout
+from storage.lease import Lease
+from storage.schema import Variable
 from storage.sweeps import read_sweep
-from tasks.analysis import get_analysis
+from tasks.analysis import analysis_names, get_analysis
+from tasks.facts import FACTS_VERSION, facts_of
 
 
-def finished_specs(sweep: Sweep, store: str) -> list[RunSpec]:
-    """Specs of the whole sweep, over all calls that extended it, whose analyses are there."""
+def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, bool]:
+    """Rebuild the cube unless it holds just what is known already; gives its URL and whether it was built.
+
+    A run belongs to it as soon as a block of it is analysed; what is not finished is missing there.
+    """
+    url = Layout(store).cube(sweep.name)
     record = read_sweep(store, sweep.name)
     specs = sweep_of(record).specs if record else sweep.specs
-    return [spec for spec in specs if look_at(sweep, store, spec).state == "done"]
-
-
-def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
-    """Rebuild the cube unless it holds just the finished runs already; gives its URL and whether it was built."""
-    url = Layout(store).cube(sweep.name)
-    specs = finished_specs(sweep, store)
-    contents = contents_of([spec.run_id for spec in specs], sweep.analyses)
-    if not specs:
+    cells = [cell for spec in specs if _anything_known(cell := look_at(sweep, store, spec), sweep)]
+    if not cells:
         return url, False
     members = [
         Member(
-            run_id=spec.run_id,
-            url=Layout(store).run_store(spec.experiment, spec.run_id),
-            hyperparameters=hyperparameters(spec),
+            run_id=cell.spec.run_id,
+            url=Layout(store).run_store(cell.spec.experiment, cell.spec.run_id),
+            hyperparameters=hyperparameters(cell.spec),
+            unknown=_unknown(cell),
         )
-        for spec in specs
+        for cell in cells
     ]
     experiment = get_experiment(sweep.experiment)
     attributes = {
@@ -46,7 +48,38 @@ def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
         "preset": sweep.preset,
         "data": data_titles(sweep),
     }
-    return url, rebuild(url, members, attributes, contents)
+    return url, rebuild(
+        url, members, attributes, contents_of([_identity(cell) for cell in cells], sweep.analyses), lease
+    )
+
+
+def _anything_known(cell: Cell, sweep: Sweep) -> bool:
+    """Whether some analysis of some block of a finished run is there."""
+    if cell.state not in ("done", "trained"):
+        return False
+    return len(cell.missing) < cell.blocks or any(set(names) < set(sweep.analyses) for names in cell.missing.values())
+
+
+def _identity(cell: Cell) -> str:
+    """What tells a run as far as it is analysed from the same run further on."""
+    if not cell.missing:
+        return cell.spec.run_id
+    lacks = sorted((block[0], block[-1], *names) for block, names in cell.missing.items())
+    return f"{cell.spec.run_id} without {hashlib.sha256(json.dumps(lacks).encode()).hexdigest()[:12]}"
+
+
+def _unknown(cell: Cell) -> dict[str, frozenset[int] | None]:
+    """The variables that are not finished, with the steps that they lack; None for one of the run as a whole."""
+    metrics = get_experiment(cell.spec.experiment).metrics(cell.spec)
+    found: dict[str, frozenset[int] | None] = {}
+    for block, names in cell.missing.items():
+        for analysis in map(get_analysis, names):
+            for name in analysis.variables_for(metrics):
+                if analysis.of != "run":
+                    found[name] = frozenset({*(found.get(name) or ()), *block})
+                elif block == cell.last_block:
+                    found[name] = None
+    return found
 
 
 def data_titles(sweep: Sweep) -> str:
@@ -55,23 +88,23 @@ def data_titles(sweep: Sweep) -> str:
     return "; ".join(f"{found.title} (sample data)" if found.variant == "sample" else found.title for found in sets)
 
 
-def rebuild(url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str) -> bool:
+def rebuild(
+    url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str, lease: Lease | None = None
+) -> bool:
     """Write the cube unless it holds these contents already; says whether it was written."""
-    if _contents_of(url) == contents:
+    if generations.attributes(url).get("contents") == contents:
         return False
-    write_cube(url, members, {**attributes, "contents": contents})
+    write_cube(url, members, {**attributes, "contents": contents}, declared(), facts_of, lease)
     return True
 
 
+def declared() -> dict[str, Variable]:
+    """Every variable that has one name, by it."""
+    found = (get_analysis(name).variables for name in analysis_names())
+    return {name: variable for variables in found for name, variable in variables.items() if "{" not in name}
+
+
 def contents_of(runs: Sequence[str], analyses: Sequence[str]) -> str:
-    """What decides a cube's values: its runs and the versions of the analyses."""
+    """What decides a cube's values: its runs, the versions of the analyses, and that of what follows from them."""
     versions = {name: get_analysis(name).version for name in analyses}
-    return json.dumps({"runs": list(runs), "analyses": versions}, sort_keys=True)
-
-
-def _contents_of(url: str) -> str | None:
-    try:
-        found = json.loads(locations.read(f"{url}/zarr.json"))["attributes"].get("contents")
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-    return str(found)
+    return json.dumps({"runs": list(runs), "analyses": versions, "facts": FACTS_VERSION}, sort_keys=True)

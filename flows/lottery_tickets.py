@@ -1,5 +1,6 @@
 """The flow that masks trunks, trains what is left from a rewind point, and compares it with the dense run."""
 
+import contextlib
 from typing import Annotated, Any
 
 from prefect import flow, runtime, task
@@ -17,6 +18,7 @@ from models.start import MASKS
 from storage import locations
 from storage.checkpoints import read_manifest
 from storage.layout import Layout
+from storage.lease import Lease
 from storage.pairs import read_values, ticket_url, write_dataset
 from tasks.figures.style import to_png
 from tasks.figures.tickets import by_density
@@ -53,19 +55,20 @@ def lottery_tickets(
     What the store already has is not computed again.
     """
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    with turn("tickets", title, store, needed=not dry_run):
+    # What only looks writes nothing, and takes no turn.
+    with contextlib.nullcontext() if dry_run else turn(Layout(store).tickets(title), store) as lease:
         step = rewind_step(trunks[0], store, rewind, rewind_epoch)
         chosen = orders or [max(seeds) + 1]
         graph = ticket_graph(title, trunks, step, densities, masks or MASKS, chosen)
         outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
-        if not dry_run:
-            outcome |= finish(graph, store, report)
+        if lease:
+            outcome |= finish(graph, store, report, lease)
     raise_failures(failures, title)
     return outcome
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
-def finish(graph: Graph, store: str, report: bool) -> dict[str, Any]:
+def finish(graph: Graph, store: str, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the tickets that are there into the cube, and draw it."""
     found = [(spec, read_values(ticket_url(store, graph.experiment, spec.run_id))) for spec in graph.tickets]
     there = [(spec, values) for spec, values in found if values is not None]
@@ -75,7 +78,8 @@ def finish(graph: Graph, store: str, report: bool) -> dict[str, Any]:
     assert manifest is not None
     data = dataset([spec for spec, _ in there], [values for _, values in there], manifest.steps)
     url = Layout(store).tickets(graph.name)
-    write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment))
+    lease.ensure()
+    write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment), lease)
     outcome: dict[str, Any] = {"cube": url, "tickets": len(there)}
     show_result(url, graph.name, f"{len(there)} tickets.", opener="open_dataset")
     if report:

@@ -1,5 +1,6 @@
 """The flow that trains trunks and branches and measures the straight lines between their ends."""
 
+import contextlib
 from typing import Annotated, Any
 
 import xarray as xr
@@ -16,6 +17,7 @@ from flows.turns import turn
 from models.experiment import Experiment, get_experiment
 from storage import locations
 from storage.layout import Layout
+from storage.lease import Lease
 from storage.pairs import pair_url, read_values, write_dataset
 from tasks.connectivity_cube import dataset
 from tasks.figures.connectivity import by_size, by_split
@@ -57,20 +59,21 @@ def mode_connectivity(
     What the store already has is not computed again.
     """
     trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    with turn("connect", title, store, needed=not dry_run):
+    # What only looks writes nothing, and takes no turn.
+    with contextlib.nullcontext() if dry_run else turn(Layout(store).connectivity(title), store) as lease:
         steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
         chosen = orders or [max(seeds) + 1 + i for i in range(3)]
         noise = sizes, directions or ("random",)
         graph = connectivity_graph(title, trunks, steps, chosen, *noise, across, layerwise, curve_steps, points)
         outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
-        if not dry_run:
-            outcome |= finish(graph, store, report)
+        if lease:
+            outcome |= finish(graph, store, report, lease)
     raise_failures(failures, title)
     return outcome
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
-def finish(graph: Graph, store: str, report: bool) -> dict[str, Any]:
+def finish(graph: Graph, store: str, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the pairs that are there into the cube, and draw it."""
     found = [(pair, read_values(pair_url(store, graph.experiment, pair.pair_id))) for pair in graph.pairs]
     there = [(pair, values) for pair, values in found if values is not None]
@@ -78,7 +81,8 @@ def finish(graph: Graph, store: str, report: bool) -> dict[str, Any]:
         return {}
     url = Layout(store).connectivity(graph.name)
     data = dataset([pair for pair, _ in there], [values for _, values in there], graph.trunks)
-    write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment))
+    lease.ensure()
+    write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment), lease)
     outcome: dict[str, Any] = {"cube": url, "pairs": len(there)}
     show_result(url, graph.name, f"{len(there)} pairs.", opener="open_dataset")
     if report:

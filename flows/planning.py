@@ -35,6 +35,8 @@ class Cell:
     written: int
     """Checkpoints there are."""
     blocks: int
+    last_block: Block
+    """In which what is said of the run as a whole is made."""
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
 
@@ -103,6 +105,7 @@ def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
         checkpoints=len(steps),
         written=written,
         blocks=len(blocks_of(steps)),
+        last_block=blocks_of(steps)[-1],
         missing=missing,
     )
 

@@ -1,44 +1,35 @@
-"""One flow at a time works on one set of results; a second one waits for its turn."""
+"""One call at a time works on one set of results; a second one waits for its turn."""
 
 import contextlib
-import hashlib
-import os
+import logging
 from collections.abc import Iterator
 
-from prefect import get_client, get_run_logger
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+from prefect import get_run_logger
+from rich.console import Console
 
-from flows.service import ALLOWED
-
-LEASE_SECONDS = 60.0
-"""After so long the turn of a process that died goes to the next."""
+from storage.layout import Layout
+from storage.lease import Lease, hold
 
 
 @contextlib.contextmanager
-def turn(kind: str, name: str, store: str, needed: bool = True) -> Iterator[None]:
-    """Hold the only place for these results on the service's Prefect server; waits while another flow holds it.
+def turn(cube: str, store: str) -> Iterator[Lease]:
+    """Hold the lease of a cube, by its URL, and of all that it is made of; waits while another call holds it.
 
-    What only looks needs none. Without a service there is no server that outlives a flow, and could take the place from
-    one that died.
+    One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.
     """
-    if not needed or not os.environ.get(ALLOWED):
-        yield
-        return
-    place = f"{kind} {name} {hashlib.sha256(store.encode()).hexdigest()[:8]}"
-    _make(place)
-    get_run_logger().debug("waiting for the turn %s", place)
-    with concurrency(place, lease_duration=LEASE_SECONDS, strict=True):
-        yield
+    name = cube.rsplit("/", 1)[-1].removesuffix(".zarr")
+    with hold(Layout(store).lease(cube), name, _say) as lease:
+        yield lease
 
 
-def _make(place: str) -> None:
-    """Have the server know the place; two flows may do it at once, which the server answers with an error."""
-    with get_client(sync_client=True) as client:
-        try:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=place, limit=1))
-        except ObjectAlreadyExists:
-            return
-        except PrefectHTTPStatusError:
-            client.read_global_concurrency_limit_by_name(place)
+def _say(line: str) -> None:
+    logger = get_run_logger()
+    logger.info(line)
+    if not _on_terminal(logging.getLogger("prefect.flow_runs")):
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+def _on_terminal(logger: logging.Logger) -> bool:
+    """Whether the terminal shows what this logger says at the level of information."""
+    here = any(isinstance(each, logging.StreamHandler) and each.level <= logging.INFO for each in logger.handlers)
+    return here or bool(logger.propagate and logger.parent and _on_terminal(logger.parent))

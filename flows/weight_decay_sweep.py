@@ -21,6 +21,7 @@ from flows.sweep import Sweep, sweep_from
 from flows.tables import plan_markdown, plan_summary
 from flows.turns import turn
 from storage.layout import Layout
+from storage.lease import Lease
 from storage.locations import exists
 from storage.query import open_results
 from storage.sweeps import extend_sweep
@@ -79,10 +80,10 @@ def weight_decay_sweep(
         require_datasets(chosen, store)
         plan = _planned(chosen, store, resources)
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
-    with turn("sweep", chosen.name, store):
+    with turn(Layout(store).cube(chosen.name), store) as lease:
         chosen = with_more_seeds(chosen, store, more_seeds)
         require_datasets(chosen, store)
-        return _run(_planned(chosen, store, resources), executor, resources, ray_address, report)
+        return _run(_planned(chosen, store, resources), executor, resources, ray_address, report, lease)
 
 
 def _planned(sweep: Sweep, store: str, resources: Resources) -> Plan:
@@ -94,7 +95,12 @@ def _planned(sweep: Sweep, store: str, resources: Resources) -> Plan:
 
 
 def _run(
-    plan: Plan, executor: Literal["ray", "inline"], resources: Resources, ray_address: str, report: bool
+    plan: Plan,
+    executor: Literal["ray", "inline"],
+    resources: Resources,
+    ray_address: str,
+    report: bool,
+    lease: Lease,
 ) -> dict[str, Any]:
     """Do what is left, gather and show it; SweepFailed where cells failed."""
     failures: dict[str, str] = {}
@@ -104,7 +110,7 @@ def _run(
             failures = _work(plan, workers)
     else:
         extend_sweep(plan.store, plan.sweep.record)
-    outcome = finish(plan.sweep, plan.store, report)
+    outcome = finish(plan.sweep, plan.store, report, lease)
     if failures:
         show_failures(failures, plan.sweep.name)
         raise SweepFailed(_failure_text(failures, len(plan.cells)))
@@ -144,9 +150,10 @@ def _failure_text(failures: dict[str, str], cells: int) -> str:
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
-def finish(sweep: Sweep, store: str, report: bool) -> dict[str, Any]:
+def finish(sweep: Sweep, store: str, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the finished runs into the cube, write the report, show the summary as an artifact."""
-    cube, built = gather(sweep, store)
+    lease.ensure()
+    cube, built = gather(sweep, store, lease)
     outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
     if not built and not exists(f"{cube}/zarr.json"):
         return outcome

@@ -1,16 +1,22 @@
 """The sweep cube: run stores gathered into one Zarr laid out for queries; written by one process."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
+from zarr.abc.store import Store
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import StorePath
 
-from storage import locations
+from storage import generations, locations
+from storage.lease import Lease
 from storage.results import read_run
-from storage.schema import DIMENSIONS, SCHEMA_VERSION
+from storage.schema import DIMENSIONS, METRICS_GROUP, NO_COUNT, SCHEMA_VERSION, Variable
 from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate, auxiliary_coordinates, dimensions
 
 Array = zarr.Array[Any]
@@ -30,6 +36,19 @@ class Member:
     url: str
     """Its run store."""
     hyperparameters: Mapping[str, Any]
+    unknown: Mapping[str, frozenset[int] | None] = field(default_factory=dict)
+    """Variables that do not count at some steps, or at all where it says None: what stands there is not finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A variable of one run."""
+
+    dims: tuple[str, ...]
+    dtype: np.dtype[Any]
+    fill: Any
+    attributes: Mapping[str, Any]
+    read: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,47 +56,109 @@ class Source:
     """What one run has in a group; its coordinates are read once."""
 
     run_id: str
-    variables: Mapping[str, Array]
+    variables: Mapping[str, Stored]
     labels: Mapping[str, list[Any]]
     """By dimension."""
     extras: Mapping[str, tuple[str, dict[Any, Any], dict[str, Any]]]
     """Further coordinates: name -> (dimension, value by label, attributes)."""
 
+    def labelled(self, name: str) -> xr.DataArray:
+        """The values of a variable, read now, with their labels; NaN for what is missing of a count."""
+        variable = self.variables[name]
+        values = variable.read()
+        if (fill := variable.attributes.get("_FillValue")) is not None:
+            values = np.where(values == fill, np.nan, values)
+        return xr.DataArray(values, {dim: self.labels[dim] for dim in variable.dims}, variable.dims, name)
 
-def write_cube(url: str, members: Sequence[Member], attributes: Mapping[str, Any]) -> None:
-    """Rebuild the cube at `url` from the run stores of its members.
 
-    Labels of each dimension are the union over the runs; what a run lacks is NaN (0 for integers).
-    The root's metadata is removed first and put last, so a cube that opens is whole.
+Facts = Callable[[Mapping[str, Source]], Mapping[str, tuple[Variable, Any]]]
+"""What follows from the values of one run, by group: name -> (declaration, value)."""
+
+
+def write_cube(
+    url: str,
+    members: Sequence[Member],
+    attributes: Mapping[str, Any],
+    declared: Mapping[str, Variable] | None = None,
+    facts: Facts | None = None,
+    lease: Lease | None = None,
+) -> None:
+    """Build the cube at `url` anew from the run stores of its members, beside the one that readers have open.
+
+    Labels of each dimension are the union over the runs; what a run lacks is NaN (0 for flags, -1 for counts).
+    `declared` gives the dtypes of variables that older run stores have in another one. Readers are switched at the end,
+    by one PUT of the root's metadata; LeaseLost before that where another process has taken over.
     """
-    tree = ZarrTree({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
-    groups = _read_groups(members)
+    check = lease.check if lease else _nothing
+    groups = _read_groups(members, declared or {}, facts)
     labels = {name: _union(sources) for name, sources in groups.items()}
+    tree = ZarrTree({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
     for name, sources in groups.items():
         _add_group(tree.root.create_group(name), sources, labels[name], members)
     tree.consolidate()
-    objects = tree.objects()
-    root = objects.pop("zarr.json")
-    locations.delete(f"{url}/zarr.json")
-    locations.delete(url)
-    locations.write_all(url, objects)
+    check()
+    objects = generations.in_form(tree.objects(), generations.begin(url, bool(lease and lease.succeeded)))
+    metadata = {key: data for key, data in objects.items() if generations.form_of(key) is None}
+    locations.write_all(url, {key: data for key, data in objects.items() if key not in metadata})
     with locations.explained(url):
         for name, sources in groups.items():
-            _fill_group(f"{url}/{name}", sources, labels[name])
-    locations.write(f"{url}/zarr.json", root)
+            _fill_group(url, name, metadata, sources, labels[name], check)
+    generations.switch(url, metadata, lease.verify if lease else _nothing)
 
 
-def _read_groups(members: Sequence[Member]) -> dict[str, list[Source]]:
+def _nothing() -> None:
+    """What is checked where no other process can be at work."""
+
+
+def _read_groups(
+    members: Sequence[Member], declared: Mapping[str, Variable], facts: Facts | None
+) -> dict[str, list[Source]]:
     """What every run has in each group; several runs are read at a time."""
     runs = [read_run(member.url) for member in members]
-    groups: dict[str, list[Source]] = {}
+    names = list(dict.fromkeys(name for run in runs for name in run))
+
+    def of_run(member: Member, run: Mapping[str, zarr.Group]) -> dict[str, Source]:
+        found = {name: _source(member, run.get(name), declared) for name in names}
+        return _with_facts(found, facts(found)) if facts else found
+
     with ThreadPoolExecutor(READERS) as pool:
-        for name in dict.fromkeys(name for run in runs for name in run):
-            groups[name] = list(pool.map(_source, members, [run.get(name) for run in runs]))
-    return groups
+        found = list(pool.map(of_run, members, runs))
+    everything = dict.fromkeys([*names, *(name for run in found for name in run)])
+    return {
+        name: [run.get(name, _source(m, None, {})) for m, run in zip(members, found, strict=True)]
+        for name in everything
+    }
 
 
-def _source(member: Member, group: zarr.Group | None) -> Source:
+def _with_facts(found: dict[str, Source], facts: Mapping[str, tuple[Variable, Any]]) -> dict[str, Source]:
+    """The groups of a run with facts among the variables of `metrics`."""
+    if not facts:
+        return found
+    before = found.get(METRICS_GROUP)
+    labels = {dim: source.labels[dim] for source in found.values() for dim in source.labels}
+    dims = {dim for variable, _ in facts.values() for dim in variable.dims}
+    run_id = next(iter(found.values())).run_id
+    merged = Source(
+        run_id=run_id,
+        variables={**(before.variables if before else {}), **{n: _fact(*fact) for n, fact in facts.items()}},
+        labels={**{dim: labels[dim] for dim in labels if dim in dims}, **(before.labels if before else {})},
+        extras=before.extras if before else {},
+    )
+    return {**found, METRICS_GROUP: merged}
+
+
+def _fact(variable: Variable, value: Any) -> Stored:
+    stored = variable.stored(np.asarray(value))
+    return Stored(
+        dims=variable.dims,
+        dtype=stored.dtype,
+        fill=variable.fill,
+        attributes=variable.attributes,
+        read=lambda: stored,
+    )
+
+
+def _source(member: Member, group: zarr.Group | None, declared: Mapping[str, Variable]) -> Source:
     if group is None:
         return Source(run_id=member.run_id, variables={}, labels={}, extras={})
     with locations.explained(member.url):
@@ -88,8 +169,34 @@ def _source(member: Member, group: zarr.Group | None) -> Source:
             (dim,) = dimensions(arrays[name])
             by_label = dict(zip(labels[dim], _values(arrays[name]), strict=True))
             extras[name] = (dim, by_label, dict(arrays[name].attrs))
-    variables = {name: array for name, array in arrays.items() if name not in labels and name not in extras}
+    variables = {
+        name: _stored(array, member.unknown.get(name, frozenset()), labels.get("step", []), declared.get(name))
+        for name, array in arrays.items()
+        if name not in labels and name not in extras
+    }
     return Source(run_id=member.run_id, variables=variables, labels=labels, extras=extras)
+
+
+def _stored(array: Array, unknown: frozenset[int] | None, steps: Sequence[int], declared: Variable | None) -> Stored:
+    """An array of a run store in its declared dtype, empty where its values do not count."""
+    dims = dimensions(array)
+    other = declared is not None and np.dtype(declared.dtype) != array.dtype
+    attributes = {**array.attrs, **(declared.attributes if declared and other else {})}
+    fill = declared.fill if declared and other else array.fill_value
+
+    def read() -> np.ndarray:
+        values = np.asarray(array[...])
+        if declared and other:
+            values = declared.stored(values)
+        if unknown is None:
+            return np.full_like(values, fill)
+        if unknown and "step" in dims:
+            places = [i for i, step in enumerate(steps) if step in unknown]
+            values[tuple(places if dim == "step" else slice(None) for dim in dims)] = fill
+        return values
+
+    dtype = np.dtype(declared.dtype) if declared and other else array.dtype
+    return Stored(dims=dims, dtype=dtype, fill=fill, attributes=attributes, read=read)
 
 
 def _values(array: Array) -> list[Any]:
@@ -150,20 +257,23 @@ def _add_extra(target: zarr.Group, name: str, sources: Sequence[Source], labels:
     having = [source.extras[name] for source in sources if name in source.extras]
     dim, _, attributes = having[0]
     together = {label: value for _, by_label, _ in having for label, value in by_label.items()}
+    missing = "" if any(isinstance(value, str) for value in together.values()) else NO_COUNT
     if all(by_label.items() <= together.items() for _, by_label, _ in having):
-        add_auxiliary(target, name, (dim,), [together.get(label, 0) for label in labels[dim]], attributes)
+        add_auxiliary(target, name, (dim,), [together[label] for label in labels[dim]], attributes)
         return
     of_runs = [source.extras[name][1] if name in source.extras else {} for source in sources]
-    values = [[of_run.get(label, 0) for label in labels[dim]] for of_run in of_runs]
+    values = [[of_run.get(label, missing) for label in labels[dim]] for of_run in of_runs]
+    if missing == NO_COUNT and any(missing in row for row in values):
+        attributes = {**attributes, "_FillValue": NO_COUNT}
     add_auxiliary(target, name, ("run", dim), values, attributes)
 
 
 def _add_variable(target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
     model, *others = [source for source in sources if name in source.variables]
     first = model.variables[name]
-    dims = dimensions(first)
+    dims = first.dims
     for other in others:
-        if (found := dimensions(other.variables[name])) != dims:
+        if (found := other.variables[name].dims) != dims:
             raise locations.StoreError(
                 f"variable {name!r} has dimensions {dims} in run {model.run_id} and {found} in run {other.run_id}: "
                 "delete the older run store and its commits to have the run analysed again"
@@ -176,33 +286,48 @@ def _add_variable(target: zarr.Group, name: str, sources: Sequence[Source], labe
         chunks=(1, *inner),
         shards=(1, *shard) if shard else None,
         dtype=first.dtype,
-        fill_value=first.fill_value,
+        fill_value=first.fill,
         dimension_names=("run", *dims),
-        attributes={key: value for key, value in first.attrs.items() if key != "cube_chunks"},
+        attributes={key: value for key, value in first.attributes.items() if key != "cube_chunks"},
     )
 
 
-def _fill_group(url: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
+def _fill_group(
+    url: str,
+    group: str,
+    metadata: Mapping[str, bytes],
+    sources: Sequence[Source],
+    labels: Mapping[str, list[Any]],
+    check: Callable[[], None],
+) -> None:
     """Put the values of every variable: of several runs at a time, or of one where they are large."""
     store = locations.zarr_store(url)
     for name in _variable_names(sources):
-        target = zarr.open_array(store, path=name, mode="r+", zarr_format=3)
+        target = _array_to_be(store, f"{group}/{name}", metadata)
         having = [index for index, source in enumerate(sources) if name in source.variables]
 
         def put(index: int, name: str = name, target: Array = target) -> None:
-            target[index] = _placed(sources[index], name, labels, target.shape[1:])
+            values = _placed(sources[index], name, labels, target)
+            check()
+            target[index] = values
 
         with ThreadPoolExecutor(1 if target.shards else READERS) as pool:
             list(pool.map(put, having))
 
 
+def _array_to_be(store: Store, path: str, metadata: Mapping[str, bytes]) -> Array:
+    """The array that this metadata describes, which the store does not have yet."""
+    described = ArrayV3Metadata.from_dict(json.loads(metadata[f"{path}/zarr.json"]))
+    return zarr.Array(zarr.AsyncArray(metadata=described, store_path=StorePath(store, path)))
+
+
 def _chunking(
-    dims: tuple[str, ...], shape: tuple[int, ...], array: Array
+    dims: tuple[str, ...], shape: tuple[int, ...], array: Stored
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Inner chunk and shard of one run: small arrays are one chunk, large ones one shard of small chunks."""
     if np.prod(shape) * array.dtype.itemsize <= SMALL:
         return shape, None
-    wanted = array.attrs.get("cube_chunks", {})
+    wanted = array.attributes.get("cube_chunks", {})
     assert isinstance(wanted, dict)
     inner = tuple(
         min(size, int(str(wanted.get(dim, 1 if dim in ("layer", "pair") else size))))
@@ -211,13 +336,13 @@ def _chunking(
     return inner, tuple(-(-size // chunk) * chunk for size, chunk in zip(shape, inner, strict=True))
 
 
-def _placed(source: Source, name: str, labels: Mapping[str, list[Any]], shape: tuple[int, ...]) -> np.ndarray:
+def _placed(source: Source, name: str, labels: Mapping[str, list[Any]], target: Array) -> np.ndarray:
     """One run's array on the cube's labels."""
-    array = source.variables[name]
-    values = np.full(shape, array.fill_value, dtype=array.dtype)
+    variable = source.variables[name]
+    values = np.full(target.shape[1:], target.fill_value, dtype=target.dtype)
     places = []
-    for dim in dimensions(array):
+    for dim in variable.dims:
         index = {label: i for i, label in enumerate(labels[dim])}
         places.append([index[label] for label in source.labels[dim]])
-    values[np.ix_(*places)] = array[...]
+    values[np.ix_(*places)] = variable.read()
     return values

@@ -73,6 +73,10 @@ class Layout:
         """The sweep's results as one Zarr."""
         return f"{self.sweeps()}/{name}.zarr"
 
+    def lease(self, cube: str) -> str:
+        """Folder of the lease of a cube: who holds it may write what the cube is made of, and the cube."""
+        return f"{self.store}/leases/{cube.rsplit('/', 1)[-1]}"
+
     def logs(self, experiment: str, run_id: str) -> str:
         """Folder of what the units of a run logged, or those of a pair of runs by its id."""
         return f"{self.store}/logs/{experiment}/{run_id}"

@@ -7,6 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from storage import generations, locations
+from storage.layout import Layout
+from storage.lease import held
+from storage.listing import listing
 from storage.locations import PARTIAL, explained, is_local
 
 CUT_OFF = re.compile(rf".*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
@@ -16,16 +20,24 @@ HOUR = 3600.0
 
 
 def remove_leftovers(store: str, older_than: float = HOUR) -> tuple[int, int]:
-    """Remove files of writes that were cut off `older_than` seconds ago or earlier; gives their number and bytes.
+    """Remove what was cut off or replaced `older_than` seconds ago or earlier; gives the number of objects and bytes.
 
-    Object storage has none: there an object is there whole or not at all.
+    These are files of unfinished writes, which object storage does not have, and chunks of cubes that were built anew
+    since; a cube that is worked on is left alone.
     """
-    count, size = 0, 0
+    count, size, before = 0, 0, time.time() - older_than
     if is_local(store):
         with explained(store):
-            for path, entry in _cut_off(store, time.time() - older_than):
+            for path, entry in _cut_off(store, before):
                 path.unlink(missing_ok=True)
                 count, size = count + 1, size + entry.st_size
+    layout = Layout(store)
+    for name, listed in listing(layout.sweeps()).items():
+        cube = f"{layout.sweeps()}/{name}"
+        if name.endswith(".zarr") and listed.folder and not held(layout.lease(cube)):
+            sizes = generations.superseded(cube, before)
+            locations.delete_all(cube, list(sizes))
+            count, size = count + len(sizes), size + sum(sizes.values())
     return count, size
 
 

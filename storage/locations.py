@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +175,40 @@ def delete(url: str) -> None:
             filesystem(url).rm(url, recursive=True)
 
 
+def find(url: str) -> list[str]:
+    """The keys of all objects under a prefix, relative to it, sorted; empty if there are none."""
+    return sorted(find_sizes(url))
+
+
+def find_sizes(url: str) -> dict[str, int]:
+    """The same with the bytes of each."""
+    with explained(url):
+        own, found = f"{url.removeprefix('s3://')}/", filesystem(url).find(url, detail=True)
+        return {p.removeprefix(own): int(entry["size"]) for p, entry in found.items() if not p.endswith(PARTIAL)}
+
+
+def delete_all(url: str, keys: Sequence[str]) -> None:
+    """Remove objects under a prefix by their keys, and local folders that are empty then; those gone are no error."""
+    with explained(url):
+        if not is_local(url):
+            _delete_keys(url, [f"{url}/{key}" for key in keys])
+            return
+        for key in keys:
+            Path(url, key).unlink(missing_ok=True)
+        for folder in sorted({parent for key in keys for parent in Path(key).parents[:-1]}, reverse=True):
+            with contextlib.suppress(OSError):
+                Path(url, folder).rmdir()
+
+
 def _delete_objects(url: str) -> None:
     """s3fs' own `rm` takes names with brackets for patterns, and passes over refusals."""
+    _delete_keys(url, [f"s3://{path}" for path in filesystem(url).find(url)])
+
+
+def _delete_keys(url: str, urls: Sequence[str]) -> None:
     client = filesystem(url)
     bucket = url.removeprefix("s3://").split("/")[0]
-    keys = [path.removeprefix(f"{bucket}/") for path in client.find(url)]
+    keys = [path.removeprefix(f"s3://{bucket}/") for path in urls]
     for start in range(0, len(keys), DELETED_AT_ONCE):
         objects = [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]]
         answer = client.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": objects, "Quiet": True})

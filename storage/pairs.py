@@ -1,5 +1,7 @@
 """Values measured between two runs, and at their ends: an object each, put once, and the cube made of them."""
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +11,10 @@ import torch
 import xarray as xr
 import zarr.storage
 
-from storage import locations
+from storage import generations, locations
 from storage.checkpoints import pack, unpack
 from storage.layout import Layout
+from storage.lease import Lease
 from storage.schema import SCHEMA_VERSION
 
 Values = dict[str, np.ndarray]
@@ -46,16 +49,26 @@ def read_values(url: str) -> Values | None:
         return None
 
 
-def write_dataset(url: str, data: xr.Dataset) -> None:
-    """Replace the Zarr at `url` by a data set; its root goes first and comes last, so that what opens is whole."""
+def write_dataset(url: str, data: xr.Dataset, lease: Lease | None = None) -> None:
+    """Write a data set beside the one at `url`, then switch readers to it; LeaseLost where another process took over.
+
+    What is there already is not written again.
+    """
     content: dict[str, Any] = {}
     plain = data.assign_attrs(schema_version=SCHEMA_VERSION)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         plain.to_zarr(zarr.storage.MemoryStore(content), mode="w", zarr_format=3, consolidated=True)
-    objects = {key: value.to_bytes() for key, value in content.items()}
-    root = objects.pop("zarr.json")
-    locations.delete(f"{url}/zarr.json")
-    locations.delete(url)
-    locations.write_all(url, objects)
-    locations.write(f"{url}/zarr.json", root)
+    found = {key: value.to_bytes() for key, value in content.items()}
+    contents = hashlib.sha256(b"".join(key.encode() + found[key] for key in sorted(found))).hexdigest()
+    if generations.attributes(url).get("contents") == contents:
+        return
+    root = json.loads(found["zarr.json"])
+    root["attributes"]["contents"] = contents
+    found["zarr.json"] = json.dumps(root, indent=2).encode()
+    check = lease.verify if lease else lambda: None
+    check()
+    objects = generations.in_form(found, generations.begin(url, bool(lease and lease.succeeded)))
+    metadata = {key: value for key, value in objects.items() if generations.form_of(key) is None}
+    locations.write_all(url, {key: value for key, value in objects.items() if key not in metadata})
+    generations.switch(url, metadata, check)

@@ -132,7 +132,7 @@ def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Map
             place = tuple(slice(start, start + len(steps)) if dim == "step" else slice(None) for dim in variable.dims)
             target = root[f"{variable.group}/{name}"]
             assert isinstance(target, zarr.Array)
-            target[place] = array
+            target[place] = variable.stored(array, target.dtype)  # counts were floats in run stores made before
 
 
 def write_whole(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -> None:
@@ -140,9 +140,10 @@ def write_whole(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -
     with locations.explained(url):
         root = zarr.open_group(locations.zarr_store(url), mode="r+", zarr_format=3)
         for name, array in values.items():
-            target = root[f"{layout.variables[name].group}/{name}"]
+            variable = layout.variables[name]
+            target = root[f"{variable.group}/{name}"]
             assert isinstance(target, zarr.Array)
-            target[...] = array
+            target[...] = variable.stored(array, target.dtype)
 
 
 def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 SCHEMA_VERSION = 1
 
 SPLITS = ("train", "val")
+COUNT = "int32"
+"""How numbers of things are stored; where there is none, NO_COUNT stands, which xarray shows as NaN."""
+NO_COUNT = -1
 TOP_RANKS = 64
 """Ranks kept of a matrix that compares singular vectors with singular vectors."""
 SCORE_RANKS = 10
@@ -60,27 +64,48 @@ class Variable:
     """Inner chunk length of the sweep cube along a dimension; others are read whole."""
     about: str = ""
     """Formula or section of METHOD that defines it."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Further attributes: thresholds, and what values mean."""
 
     @property
     def group(self) -> str:
         """The group of a run store or cube in which the variable lies."""
-        return GROUPS.get(self.dims[0], METRICS_GROUP)
+        return GROUPS.get(self.dims[0], METRICS_GROUP) if self.dims else METRICS_GROUP
 
     @property
     def fill(self) -> float | int:
-        """What stands where nothing was computed: NaN, or 0 for integers."""
-        return float("nan") if np.dtype(self.dtype).kind == "f" else 0
+        """What stands where nothing was computed: NaN, 0 for flags, -1 for counts."""
+        if np.dtype(self.dtype).kind == "f":
+            return float("nan")
+        return 0 if self.flags else NO_COUNT
 
     @property
     def attributes(self) -> dict[str, object]:
         """CF attributes of the stored array."""
-        attributes: dict[str, object] = {"long_name": self.long_name, "units": self.units}
+        attributes: dict[str, object] = {"long_name": self.long_name, "units": self.units, **self.constants}
         if self.about:
             attributes["comment"] = self.about
         if self.flags:
             attributes["flag_values"] = list(range(len(self.flags)))
             attributes["flag_meanings"] = " ".join(self.flags)
+        elif np.dtype(self.dtype).kind == "i":
+            attributes["_FillValue"] = self.fill
         return attributes
+
+    def stored(self, values: np.ndarray, dtype: np.dtype[Any] | None = None) -> np.ndarray:
+        """The values in the declared dtype, or another one, with the fill value of that dtype where there are none.
+
+        A count may come as a float, NaN where it has no meaning; ValueError where it is no whole number.
+        """
+        dtype = np.dtype(self.dtype) if dtype is None else dtype
+        if dtype.kind == values.dtype.kind or self.flags:
+            return values.astype(dtype, copy=False)
+        if dtype.kind == "f":
+            return np.where(values == self.fill, np.nan, values).astype(dtype)
+        known = ~np.isnan(values)
+        if (values[known] != np.rint(values[known])).any():
+            raise ValueError(f"{self.long_name}: expected whole numbers, got {values[known][:5].tolist()}")
+        return np.where(known, values, self.fill).astype(dtype)
 
     def check(self, name: str, values: np.ndarray, sizes: Mapping[str, int]) -> None:
         """Raise ValueError unless the values have the declared shape, `step` apart."""

@@ -19,10 +19,12 @@ class ZarrTree:
         self.root = zarr.create_group(self._store, zarr_format=3, attributes=dict(attributes))
 
     def consolidate(self) -> None:
-        """Repeat all metadata in the root's, so that a reader asks once."""
+        """Repeat all metadata in the root's and in each group's, so that a reader of either asks once."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             zarr.consolidate_metadata(self._store, zarr_format=3)
+            for name, _ in self.root.groups():
+                zarr.consolidate_metadata(self._store, path=name, zarr_format=3)
 
     def objects(self) -> dict[str, bytes]:
         """Everything by key, ready to be put below the tree's URL."""

@@ -3,8 +3,10 @@
 import importlib
 import re
 
+import tasks.facts
 from storage.schema import Variable
 from tasks.analysis import Analysis, analysis_names, get_analysis
+from tasks.facts import FACTS
 
 HEAD = """# Metrics
 
@@ -12,13 +14,17 @@ Made by `python -m tasks.metrics_table > docs/metrics.md` from the declarations 
 
 W is a parameter as a matrix of M rows and N columns, with R = min(M, N) singular values s_1 >= s_2 >= ... >= s_R and
 singular vectors u_i, v_i. METHOD and CLAIMS are docs/method.md and docs/claims.md.
-A value is NaN where it has no meaning, beyond a layer's rank, and where nothing was computed.
+A value is NaN where it has no meaning, beyond a layer's rank, and where nothing was computed. Counts are stored as
+whole numbers, -1 where there is none; their `_FillValue` says so, and xarray shows NaN.
 """
+
+
+TABLE = ["| variable | meaning | formula and source | dimensions | units |", "|---|---|---|---|---|"]
 
 
 def table() -> str:
     """All analyses in the order of their names, each with its variables, as Markdown."""
-    return "\n".join([HEAD, *(section(get_analysis(name)) for name in analysis_names())])
+    return "\n".join([HEAD, *(section(get_analysis(name)) for name in analysis_names()), facts_section()])
 
 
 def section(analysis: Analysis) -> str:
@@ -26,8 +32,13 @@ def section(analysis: Analysis) -> str:
     module = importlib.import_module(f"tasks.analyses.{analysis.name}")
     asked = "" if analysis.default else " Runs on request."
     rows = [row(name, variable) for name, variable in analysis.variables.items()]
-    head = ["| variable | meaning | formula and source | dimensions | units |", "|---|---|---|---|---|"]
-    return "\n".join([f"## {analysis.name}", "", f"{(module.__doc__ or '').strip()}{asked}", "", *head, *rows, ""])
+    return "\n".join([f"## {analysis.name}", "", f"{(module.__doc__ or '').strip()}{asked}", "", *TABLE, *rows, ""])
+
+
+def facts_section() -> str:
+    """The facts of a whole run."""
+    about = (tasks.facts.__doc__ or "").strip()
+    return "\n".join(["## Facts of a run", "", about, "", *TABLE, *map(row, FACTS, FACTS.values()), ""])
 
 
 def row(name: str, variable: Variable) -> str:
@@ -36,7 +47,9 @@ def row(name: str, variable: Variable) -> str:
     if variable.flags:
         meanings = ", ".join(f"{value} {flag}" for value, flag in enumerate(variable.flags))
         formula = f"{formula} ({meanings})" if formula else meanings
-    cells = (f"`{name}`", variable.long_name, formula, ", ".join(variable.dims), variable.units)
+    if (threshold := variable.constants.get("threshold")) is not None:
+        formula = f"{formula} (threshold {threshold:g})"
+    cells = (f"`{name}`", variable.long_name, formula, ", ".join(variable.dims) or "run", variable.units)
     return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
 
 

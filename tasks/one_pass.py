@@ -13,7 +13,7 @@ from torch import Tensor
 from models.matrices import Matrix
 from storage import results
 from storage.results import RunLayout
-from storage.schema import OutOfRange
+from storage.schema import OutOfRange, Variable
 from tasks.analysis import Analysis, CheckpointView, Decomposed, LayerView, PairView, RunView, Values, get_analysis
 from tasks.anatomy import Anatomy
 from tasks.decomposition import Factors, decompose, decompose_alike
@@ -57,6 +57,12 @@ class Pass:
         """The analyses of that kind."""
         return [analysis for analysis in self.analyses if analysis.of == kind]
 
+    @property
+    def variables(self) -> list[str]:
+        """What every block writes, computed or not, so that nothing of an earlier write is left in its place."""
+        declared = (name for analysis in self.analyses if analysis.of != "run" for name in analysis.variables)
+        return [name for name in declared if name in self.layout.variables]
+
     @functools.cached_property
     def first(self) -> Decomposed:
         """The run's first checkpoint; its weights are read once a block, where they are asked for."""
@@ -86,8 +92,13 @@ def needed(steps: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
 
 
 def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> list[int]:
-    """The first and last step, and those before each block: what blocks share is decomposed on its own."""
-    return sorted({step for block in blocks for step in needed(steps, block) if step != block[-1]} | {steps[-1]})
+    """The first and last step, and those before each block: what blocks share is decomposed on its own.
+
+    The two ends are among them for any blocks, also where an end is the last step of the only block: every block
+    compares its checkpoints with both.
+    """
+    shared = {step for block in blocks for step in needed(steps, block) if step != block[-1]}
+    return sorted(shared | {steps[0], steps[-1]})
 
 
 def decompose_step(
@@ -180,7 +191,7 @@ def analyse_block(
             _fill(row, work.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
-    results.write_block(target.url, target.layout, steps, stack(rows, target.layout))
+    results.write_block(target.url, target.layout, steps, stack(rows, target.layout, work.variables))
     if steps[-1] == series.steps[-1]:
         results.write_whole(target.url, target.layout, analyse_run(work))
     marker = {"versions": versions(), "threads": torch.get_num_threads()}
@@ -270,27 +281,33 @@ def _fill(
         place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
         if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
             raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
-        place[tuple(slice(size) for size in array.shape)] = _fitting(array, place.dtype, f"variable {name!r} at {what}")
+        place[tuple(slice(size) for size in array.shape)] = _fitting(array, layout.variables[name], f"{name!r} at {what}")
 
 
-def _fitting(array: np.ndarray, dtype: np.dtype[Any], what: str) -> np.ndarray:
-    """The values in the dtype that is stored; OutOfRange where a finite one is too large for it."""
+def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:
+    """The values as they are stored; OutOfRange where a finite one is too large for that."""
     with np.errstate(over="ignore"):
-        stored = array.astype(dtype)
+        stored = variable.stored(array)
     if stored.dtype.kind == "f" and bool((lost := np.isinf(stored) & np.isfinite(array)).any()):
         raise OutOfRange(
-            f"{what}: {np.abs(array[lost]).max():.3g} is out of range: expected up to {np.finfo(dtype).max:.3g}, "
-            f"the largest {dtype}; scale the weights, or leave out the checkpoint or the analysis"
+            f"variable {what}: {np.abs(array[lost]).max():.3g} is out of range: expected up to "
+            f"{np.finfo(stored.dtype).max:.3g}, the largest {stored.dtype}; scale the weights, or leave out the "
+            "checkpoint or the analysis"
         )
     return stored
 
 
-def stack(rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout) -> dict[str, np.ndarray]:
-    """The values of several steps joined along each variable's `step` dimension; empty where a step has none."""
+def stack(
+    rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout, variables: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The values of several steps joined along each variable's `step` dimension; empty where a step has none.
+
+    `variables` are among them even if no step has any.
+    """
     return {
         name: np.stack(
             [row[name] if name in row else _empty(layout, name, ("step",)) for row in rows],
             axis=layout.variables[name].dims.index("step"),
         )
-        for name in dict.fromkeys(name for row in rows for name in row)
+        for name in dict.fromkeys([*variables, *(name for row in rows for name in row)])
     }

@@ -1,17 +1,11 @@
 """The table of a sweep: how each run ended, when it generalised, and how its effective rank moved."""
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import xarray as xr
-
-GROKKED_BELOW = 0.05
-"""Validation error below which a run counts as having generalised."""
-
-COLLAPSED = 2
-"""Value of the variable `collapse` where a layer's largest singular value is below 1e-6."""
 
 HEADLINES: dict[str, tuple[str, float, str]] = {
     "err": ("error (%)", 100, ".1f"),
@@ -31,10 +25,10 @@ class Row:
     metric: str = "err"
     """Which of HEADLINES was measured."""
     train: float
-    """The metric on the training examples, at the last step that has a value."""
+    """The metric on the training examples, at the last checkpoint."""
     val: float
     grok_step: int | None
-    """First step with a validation error below 0.05."""
+    """The step at which it groks: see `grok_step` in tasks/facts.py."""
     rank_start: float
     """Effective rank / rank, mean over the layers, at the first step."""
     rank_end: float
@@ -90,10 +84,10 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
 
 def sweep_table(tree: xr.DataTree) -> list[Row]:
     """A row for each run of a cube, sorted by weight decay and seed."""
-    metric, measured = _headline(tree)
-    errors = measured if metric == "err" else {}
-    ranks = _by_run(variable(tree, "layers", "effective_rank"), ("layer", "step"))
-    collapse = _by_run(variable(tree, "layers", "collapse"), ("layer", "step"))
+    metric, final = _headline(tree)
+    groks = grok_steps(tree)
+    start, end = _fact(tree, "initial_effective_rank"), _fact(tree, "final_effective_rank")
+    collapsed = _fact(tree, "final_collapsed_layers")
     known = _hyperparameters(tree)
     rows = [
         Row(
@@ -101,29 +95,42 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
             weight_decay=weight_decay,
             seed=seed,
             metric=metric,
-            train=_end(measured.get(run), _split("train")),
-            val=_end(measured.get(run), _split("val")),
-            grok_step=_grok_step(errors.get(run)),
-            rank_start=_end(ranks.get(run), _layer_mean, index=0),
-            rank_end=_end(ranks.get(run), _layer_mean),
-            collapsed=_collapsed(collapse.get(run)),
+            train=final.get((run, "train"), math.nan),
+            val=final.get((run, "val"), math.nan),
+            grok_step=groks.get(run) if metric == "err" else None,
+            rank_start=start.get(run, math.nan),
+            rank_end=end.get(run, math.nan),
+            collapsed=int(collapsed.get(run, 0)),
         )
         for run, (weight_decay, seed) in known.items()
     ]
     return sorted(rows, key=lambda row: (_sortable(row.weight_decay), -1 if row.seed is None else row.seed))
 
 
-def _headline(tree: xr.DataTree) -> tuple[str, dict[str, xr.DataArray]]:
-    """The first of HEADLINES that the cube has, with its values by run."""
-    found = ((name, _by_run(variable(tree, "metrics", name), ("split", "step"))) for name in HEADLINES)
-    return next(((name, values) for name, values in found if values), ("err", {}))
+def _headline(tree: xr.DataTree) -> tuple[str, dict[tuple[str, str], float]]:
+    """The first of HEADLINES that the cube has, with its values at the end by run and split."""
+    for name in HEADLINES:
+        values = variable(tree, "metrics", f"final_{name}")
+        if values is not None:
+            by_label = values.transpose("run", "split")
+            runs, splits = (map(str, by_label[dim].values.tolist()) for dim in ("run", "split"))
+            places = itertools.product(runs, list(splits))
+            return name, dict(zip(places, by_label.values.ravel().tolist(), strict=True))
+    return "err", {}
+
+
+def _fact(tree: xr.DataTree, name: str) -> dict[str, float]:
+    """A fact of every run that has it."""
+    values = variable(tree, "metrics", name)
+    if values is None:
+        return {}
+    by_run = zip(values["run"].values.tolist(), values.values.tolist(), strict=True)
+    return {str(run): value for run, value in by_run if not math.isnan(value)}
 
 
 def grok_steps(tree: xr.DataTree) -> dict[str, int]:
-    """The first step with a validation error below 0.05 of every run that has one."""
-    errors = _by_run(variable(tree, "metrics", "err"), ("split", "step"))
-    found = {run: _grok_step(values) for run, values in errors.items()}
-    return {run: step for run, step in found.items() if step is not None}
+    """The step at which each run groks that does, as the cube has it (`grok_step`)."""
+    return {run: int(step) for run, step in _fact(tree, "grok_step").items()}
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -148,52 +155,3 @@ def _hyperparameters(tree: xr.DataTree) -> dict[str, tuple[float, int | None]]:
             seed = float(data["seed"].values[i]) if "seed" in data.coords else math.nan
             known.setdefault(str(run), (decay, None if math.isnan(seed) else int(seed)))
     return known
-
-
-def _by_run(values: xr.DataArray | None, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
-    if values is None or set(values.dims) != {"run", *dims}:
-        return {}
-    ordered = values.transpose("run", *dims)
-    return {str(run): ordered.isel(run=i) for i, run in enumerate(ordered["run"].values.tolist())}
-
-
-def _split(name: str) -> Callable[[xr.DataArray], np.ndarray]:
-    """What takes the series (step,) of one split."""
-
-    def take(values: xr.DataArray) -> np.ndarray:
-        chosen = np.array([str(split) == name for split in values["split"].values])
-        return np.append(values.values[chosen], np.full((1, values.sizes["step"]), np.nan), axis=0)[0]
-
-    return take
-
-
-def _layer_mean(values: xr.DataArray) -> np.ndarray:
-    """Mean over the layers that have a value, (step,)."""
-    finite = np.isfinite(values.values)
-    count = finite.sum(axis=0)
-    total = np.where(finite, values.values, 0).sum(axis=0, dtype=np.float64)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _end(values: xr.DataArray | None, take: Callable[[xr.DataArray], np.ndarray], index: int = -1) -> float:
-    """The last finite value of a series, or the first."""
-    if values is None:
-        return math.nan
-    series = take(values)
-    finite = series[np.isfinite(series)]
-    return float(finite[index]) if len(finite) else math.nan
-
-
-def _grok_step(values: xr.DataArray | None) -> int | None:
-    if values is None:
-        return None
-    below = _split("val")(values) < GROKKED_BELOW
-    return int(values["step"].values[np.argmax(below)]) if below.any() else None
-
-
-def _collapsed(values: xr.DataArray | None) -> int:
-    """Layers collapsed at the last step at which any layer was analysed."""
-    if values is None or not values.values.any():
-        return 0
-    last = np.flatnonzero(values.values.any(axis=0))[-1]
-    return int((values.values[:, last] == COLLAPSED).sum())

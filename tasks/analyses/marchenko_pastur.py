@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storage.schema import Variable
+from storage.schema import COUNT, Variable
 from tasks.analysis import Analysis, LayerView, Values
 from tasks.random_matrices import edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
 
@@ -65,17 +65,20 @@ VARIABLES = {
     "mp_spikes": Variable(
         dims=("layer", "step"),
         long_name="eigenvalues above the Marchenko-Pastur law",
+        dtype=COUNT,
         about="number of s_i^2 / max(M, N) > upper edge; CLAIMS 5.4",
     ),
     "mp_spikes_finite": Variable(
         dims=("layer", "step"),
         long_name="eigenvalues above what chance gives at this size",
+        dtype=COUNT,
         about="number above the upper edge and the margin that 1 % of Gaussian matrices exceed (Tracy-Widom); "
         "CLAIMS 5.5",
     ),
     "mp_below": Variable(
         dims=("layer", "step"),
         long_name="eigenvalues below the Marchenko-Pastur law",
+        dtype=COUNT,
         about="number of s_i^2 / max(M, N) < lower edge; CLAIMS 4",
     ),
     "mp_soft_rank": Variable(

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from storage.schema import Variable
+from storage.schema import COUNT, Variable
 from tasks.analysis import Analysis, LayerView, Values
 from tasks.tails import STATUS, fit_tail, log_alpha_norm
 
@@ -46,7 +46,10 @@ ANALYSIS = Analysis(
             about="D = max |1 - (l_i / xmin)^(1 - alpha) - (i - 1) / n| over the ascending tail; CLAIMS 5.6",
         ),
         "power_law_tail": Variable(
-            dims=("layer", "step"), long_name="values in the tail", about="n, the number of l >= xmin; CLAIMS 5.6"
+            dims=("layer", "step"),
+            long_name="values in the tail",
+            dtype=COUNT,
+            about="n, the number of l >= xmin; CLAIMS 5.6",
         ),
         "power_law_start": Variable(
             dims=("layer", "step"), long_name="smallest value of the tail", about="xmin, of l = s^2; CLAIMS 5.6"

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from storage.schema import Variable
+from storage.schema import COUNT, Variable
 from tasks.analysis import Analysis, LayerView, Values
 from tasks.spectral import (
     FRACTIONS,
@@ -72,6 +72,7 @@ ANALYSIS = Analysis(
         "energy_rank": Variable(
             dims=("layer", "step", "fraction"),
             long_name="singular values that hold a share of the energy",
+            dtype=COUNT,
             about="smallest k with sum_{i<=k} s_i^2 >= q sum s^2; CLAIMS 5.1",
         ),
         "gini": Variable(

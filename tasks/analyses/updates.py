@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from storage.schema import Variable
+from storage.schema import COUNT, Variable
 from tasks.analysis import Analysis, LayerView, Values
 from tasks.decomposition import difference, singular_values
 from tasks.spectral import effective_rank, spectral_edge
@@ -49,6 +49,7 @@ ANALYSIS = Analysis(
         "update_spectral_edge": Variable(
             dims=("layer", "step"),
             long_name="spectral edge of the update",
+            dtype=COUNT,
             about="k* = argmax s_k / s_{k+1} over k up to R / 2; values below 1e-5 s_1 count as that; CLAIMS 4",
         ),
         "update_spectral_edge_ratio": Variable(

@@ -88,7 +88,7 @@ def _summary(rows: Sequence[Row], runs: xr.Dataset, varied: dict[str, list[str]]
         lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
     table = "\n".join(f"<tr>{line}</tr>" for line in lines)
     note = (
-        "Metrics are those at the last step that has a value; a run has grokked at the first step with a validation "
+        "Metrics are those at the last checkpoint; a run has grokked at the first step with a validation "
         "error below 0.05. Ranks are effective ranks as fractions of the full rank, averaged over layers; a collapsed "
         "layer counts as about 1 there."
     )

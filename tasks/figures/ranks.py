@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from tasks.facts import COLLAPSED
 from tasks.figures.performance import spread_handles
 from tasks.figures.style import INK, name_step_axes, panels, step_axis, styled
 from tasks.figures.sweep_axis import Level, axis_title, draw, has, levels_of, of_all, runs_of, short_names, spread
-from tasks.summary import COLLAPSED, grok_steps
+from tasks.summary import grok_steps
 
 MOST_LAYERS = 23
 COLLAPSE_MARK: Any = {"marker": "x", "color": "#cc3311", "linestyle": "none", "markersize": 5}

@@ -13,9 +13,9 @@ from pipelines import SMOKE, sweep
 from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun
 
-from flows.service import ALLOWED
 from flows.turns import turn
 from flows.weight_decay_sweep import SweepFailed
+from storage.layout import Layout
 
 pytestmark = pytest.mark.integration
 
@@ -103,25 +103,25 @@ both = threading.Barrier(2, timeout=60)
 
 
 @flow(name="hold", persist_result=False)
-def hold(name: str) -> None:
-    with turn("sweep", name, "store"):
+def hold(store: str, name: str) -> None:
+    both.wait()
+    with turn(Layout(store).cube(name), store):
         seen.append("in")
-        time.sleep(1.0)
+        time.sleep(0.5)
         seen.append("out")
 
 
 @flow(name="meet", persist_result=False)
-def meet(name: str) -> None:
-    with turn("sweep", name, "store"):
+def meet(store: str, name: str) -> None:
+    with turn(Layout(store).cube(name), store):
         both.wait()
         seen.append(name)
 
 
-def run_both(which: Any, names: str) -> list[str]:
-    """What two flows of a service did, in order."""
+def run_both(which: Any, store: str, names: str) -> list[str]:
+    """What two flows did, in order."""
     seen.clear()
-    os.environ[ALLOWED] = "store"
-    threads = [threading.Thread(target=which, args=(name,)) for name in names]
+    threads = [threading.Thread(target=which, args=(store, name)) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -129,9 +129,12 @@ def run_both(which: Any, names: str) -> list[str]:
     return list(seen)
 
 
-def test_flows_on_one_sweep_take_turns(prefect_server: None) -> None:
-    assert run_both(hold, "aa") == ["in", "out", "in", "out"]
+def test_flows_on_one_sweep_take_turns(
+    prefect_server: None, local_store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_both(hold, local_store, "aa") == ["in", "out", "in", "out"]
+    assert [text for text in caplog.messages if text.startswith(f"a: waiting for process {os.getpid()} on ")]
 
 
-def test_flows_on_two_sweeps_go_on_together(prefect_server: None) -> None:
-    assert sorted(run_both(meet, "bc")) == ["b", "c"]
+def test_flows_on_two_sweeps_go_on_together(prefect_server: None, local_store: str) -> None:
+    assert sorted(run_both(meet, local_store, "bc")) == ["b", "c"]

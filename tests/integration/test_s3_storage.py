@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from rebuilt import build, check, members_of, reading
 from run_stores import VARIABLES, layout_of, part, values_of, write_member, write_run
 from servers import BUCKET, S3Server, forget_clients
 
 from storage import checkpoints, locations, probe, results
 from storage.checkpoints import DamagedCheckpoint, Manifest
 from storage.cube import Member, write_cube
+from storage.generations import current, form_of
 from storage.layout import Layout
+from storage.lease import hold
+from storage.leftovers import remove_leftovers
 from storage.locations import StoreError
 from storage.probe import require_store
 from storage.query import grid, open_results, sweep_names
@@ -319,7 +323,8 @@ def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: str, local_
     for store in (s3_store, local_store):
         members = [write_member(store, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
         locations.write(f"{Layout(store).cube('both')}/layers/stale/zarr.json", b"stale")
-        write_cube(Layout(store).cube("both"), members, {"title": "both"})
+        for chosen in (members[:1], members):
+            write_cube(Layout(store).cube("both"), chosen, {"title": "both"})
     folder = Path(Layout(local_store).cube("both"))
     local = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert objects_below(Layout(s3_store).cube("both")) == local
@@ -333,6 +338,48 @@ def test_gathering_puts_each_object_once(s3_store: str, s3_server: S3Server) -> 
         write_cube(url, [member], {})
     assert kinds(requests)["PUT"] == len(objects_below(url))
     assert [request for request in requests if request.startswith("PUT")][-1].endswith("one.zarr/zarr.json")
+
+
+def test_a_reader_in_a_loop_sees_whole_versions_while_another_is_built(s3_store: str) -> None:
+    members, url = members_of(s3_store), Layout(s3_store).cube("hand")
+    build(url, members, 2)
+    for version in (3, 4):
+        with reading(lambda: xr.open_datatree(url, engine="zarr", storage_options=locations.S3_OPTIONS)) as seen:
+            build(url, members, version)
+        assert set(seen) <= {version - 1, version}
+        assert check(open_results(url)) == version
+
+
+def test_readers_are_switched_by_one_request_after_all_chunks(s3_store: str, s3_server: S3Server) -> None:
+    members, url = members_of(s3_store), Layout(s3_store).cube("hand")
+    for version in (0, 1):
+        build(url, members, version)
+    before = objects_below(url)
+    with s3_server.counted() as requests:
+        build(url, members, 3)
+    puts = [request.rpartition("hand.zarr/")[2] for request in requests if request.startswith("PUT")]
+    root = puts.index("zarr.json")
+    assert puts.count("zarr.json") == 1
+    assert {key for key in puts[:root] if key.endswith("zarr.json")} == set()
+    assert {key for key in puts[root + 1 :] if not key.endswith("zarr.json")} == set()
+    assert not set(puts[:root]) & set(before)
+    after = objects_below(url)
+    assert {key: after.get(key) for key in before if not key.endswith("zarr.json")} == {
+        key: data for key, data in before.items() if not key.endswith("zarr.json")
+    }
+
+
+def test_cleaning_removes_what_was_replaced_long_ago(s3_store: str) -> None:
+    members, url = members_of(s3_store), Layout(s3_store).cube("hand")
+    for version in (0, 1, 3):
+        build(url, members, version)
+    assert remove_leftovers(s3_store) == (0, 0)
+    with hold(Layout(s3_store).lease(url), "hand"):
+        assert remove_leftovers(s3_store, older_than=-1.0) == (0, 0)
+    replaced = [data for key, data in objects_below(url).items() if form_of(key) not in (None, current(url))]
+    assert remove_leftovers(s3_store, older_than=-1.0) == (len(replaced), sum(map(len, replaced)))
+    assert {form_of(key) for key in objects_below(url)} == {None, current(url)}
+    assert check(open_results(url)) == 3
 
 
 def test_opening_a_cube_reads_its_metadata_and_each_coordinate_once(

@@ -73,9 +73,15 @@ def target_of(
 
 
 def stored(target: Target) -> dict[str, np.ndarray]:
-    """What a run store has of every variable."""
+    """What a run store has of every variable; NaN for a count that is missing, as xarray has it."""
     root = zarr.open_group(target.url, mode="r")
-    return {name: np.asarray(root[f"{v.group}/{name}"]) for name, v in target.layout.variables.items()}
+    found = {name: root[f"{v.group}/{name}"] for name, v in target.layout.variables.items()}
+    return {name: masked(np.asarray(array), array.attrs.get("_FillValue")) for name, array in found.items()}
+
+
+def masked(values: np.ndarray, fill: Any) -> np.ndarray:
+    """The values, NaN where the fill value stands."""
+    return values if fill is None else np.where(values == fill, np.nan, values)
 
 
 def one(weights: Mapping[str, Tensor], *analyses: str, pairs: Sequence[LayerPair] = ()) -> dict[str, np.ndarray]:

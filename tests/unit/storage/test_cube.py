@@ -2,7 +2,10 @@
 
 import json
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,10 @@ import zarr
 from run_stores import VARIABLES, layout_of, values_of, write_member
 
 from storage import cube, locations
-from storage.cube import Member, write_cube
+from storage.cube import Member, Source, write_cube
 from storage.locations import StoreError
 from storage.query import open_results
+from storage.results import write_block
 from storage.schema import SCHEMA_VERSION, Variable
 
 LONG = layout_of(run_id="long", steps=(0, 10, 20, 30))
@@ -94,7 +98,7 @@ def test_shapes_of_layers_depend_on_the_run_only_where_they_differ(local_store: 
     assert rows.dims == ("run", "layer")
     assert rows.sel(run="wide", layer="in.weight") == 8
     assert rows.sel(run="long", layer="in.weight") == 4
-    assert rows.sel(run="long", layer="mid") == 0
+    assert np.isnan(rows.sel(run="long", layer="mid"))
 
 
 def test_names_units_and_flags_are_kept(url: str) -> None:
@@ -157,25 +161,37 @@ def test_a_cube_that_was_not_finished_does_not_open(url: str, survives: float) -
         xr.open_zarr(url)
 
 
-def test_a_death_while_gathering_leaves_no_root(
-    url: str, members: list[Member], monkeypatch: pytest.MonkeyPatch
+def test_a_first_build_that_dies_leaves_nothing_that_opens(
+    local_store: str, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    where = f"{local_store}/sweeps/hand.zarr"
+
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cube, "_fill_group", die)
-    with pytest.raises(KeyboardInterrupt):
-        write_cube(url, members, {})
-    assert not Path(url, "zarr.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(cube, "_placed", die)
+        with pytest.raises(KeyboardInterrupt):
+            write_cube(where, members, {})
     with pytest.raises(StoreError, match="no results there"):
-        open_results(url)
-
-
-def test_rebuilding_leaves_nothing_stale(local_store: str, url: str, members: list[Member]) -> None:
-    write_cube(url, members[:1], {"title": "less"})
+        open_results(where)
+    write_cube(where, members, {})
     afresh = f"{local_store}/sweeps/afresh.zarr"
-    write_cube(afresh, members[:1], {"title": "less"})
-    assert snapshot(url) == snapshot(afresh)
+    write_cube(afresh, members, {})
+    assert snapshot(where) == snapshot(afresh)
+
+
+def test_rebuilding_leaves_nothing_of_what_is_no_more(local_store: str, url: str, members: list[Member]) -> None:
+    write_cube(url, members[2:], {"title": "less"})
+    afresh = f"{local_store}/sweeps/afresh.zarr"
+    write_cube(afresh, members[2:], {"title": "less"})
+    for consolidated in (True, False):
+        with warnings.catch_warnings():
+            # Chunks of arrays that are no more stay for readers who have them open.
+            warnings.filterwarnings("ignore", message="Object at .* is not recognized")
+            found = xr.open_datatree(url, engine="zarr", consolidated=consolidated).load()
+        assert found.identical(xr.open_datatree(afresh, engine="zarr", consolidated=consolidated).load())
+    assert set(found.children) == {"layers"}
     assert json.loads(Path(url, "zarr.json").read_text())["attributes"]["title"] == "less"
 
 
@@ -201,3 +217,85 @@ def test_a_hyperparameter_may_not_hide_results(local_store: str, name: str) -> N
     with pytest.raises(ValueError, match=f"'{name}' is a hyper-parameter and a"):
         write_cube(f"{local_store}/sweeps/hand.zarr", [member], {})
     assert not locations.exists(f"{local_store}/sweeps/hand.zarr")
+
+
+COUNTS = Variable(dims=("layer", "step"), long_name="how many", dtype="int32")
+
+
+def test_counts_are_integers_and_show_nan_where_there_is_none(local_store: str) -> None:
+    variables = {"how_many": COUNTS, "collapse": VARIABLES["collapse"]}
+    layouts = [layout_of(run_id=run, steps=steps, variables=variables) for run, steps in (("a", (0, 1)), ("b", (0,)))]
+    counted = {"how_many": np.array([[3, -1], [0, 7]], np.int32), "collapse": np.ones((2, 2), np.int8)}
+    values = [counted, {name: array[:, :1] for name, array in counted.items()}]
+    members = [write_member(local_store, layout, of) for layout, of in zip(layouts, values, strict=True)]
+    where = f"{local_store}/sweeps/counts.zarr"
+    write_cube(where, members, {})
+    stored = zarr.open_array(f"{where}/layers/how_many", mode="r")
+    assert (stored.dtype, stored.fill_value, stored.attrs["_FillValue"]) == (np.int32, -1, -1)
+    expected = [[[3, np.nan], [0, 7]], [[3, np.nan], [0, np.nan]]]
+    for tree in (xr.open_datatree(where, engine="zarr"), open_results(where)):
+        np.testing.assert_array_equal(tree["layers/how_many"], expected)
+        assert tree["layers/collapse"].sel(run="b", step=1).values.tolist() == [0, 0]
+    assert float(open_results(members[0].url)["layers/how_many"].isnull().sum()) == 1
+
+
+def test_counts_of_older_run_stores_were_floats_and_are_integers_in_the_cube(local_store: str) -> None:
+    older = Variable(dims=("layer", "step"), long_name="how many")
+    layout = layout_of(run_id="old", steps=(0, 1), variables={"how_many": older})
+    old = write_member(local_store, layout, {"how_many": np.array([[3, np.nan], [0, 7]], np.float32)})
+    new = layout_of(run_id="new", steps=(0, 1), variables={"how_many": COUNTS})
+    both = [old, write_member(local_store, new, {"how_many": np.array([[4, 5], [-1, 6]], np.int32)})]
+    where = f"{local_store}/sweeps/counts.zarr"
+    for members in (both, both[::-1]):
+        write_cube(where, members, {}, declared={"how_many": COUNTS})
+        counts = xr.open_datatree(where, engine="zarr")["layers/how_many"]
+        assert counts.encoding["dtype"] == np.int32
+        np.testing.assert_array_equal(counts.sel(run="old"), [[3, np.nan], [0, 7]])
+        np.testing.assert_array_equal(counts.sel(run="new"), [[4, 5], [np.nan, 6]])
+    # A block that is analysed now goes into the older store as it is.
+    write_block(
+        old.url,
+        layout_of(run_id="old", steps=(0, 1), variables={"how_many": COUNTS}),
+        (0,),
+        {"how_many": np.array([[-1], [8]], np.int32)},
+    )
+    np.testing.assert_array_equal(open_results(old.url)["layers/how_many"], [[np.nan, np.nan], [8, 7]])
+
+
+def test_what_is_not_finished_of_a_run_is_missing_and_the_rest_stays(local_store: str) -> None:
+    member = write_member(local_store, LONG, VALUES["long"])
+    where = f"{local_store}/sweeps/part.zarr"
+    unknown = {"singular_value": frozenset({10, 30}), "collapse": frozenset({0}), "loss": None}
+    write_cube(where, [replace(member, unknown=unknown)], {})
+    tree = open_results(where)
+    whole = VALUES["long"]
+    found = tree["layers/singular_value"].isel(run=0)
+    assert found.sel(step=[10, 30]).isnull().all()
+    np.testing.assert_array_equal(found.sel(step=[0, 20]), whole["singular_value"][:, [0, 2]])
+    assert tree["layers/collapse"].isel(run=0).sel(step=0).values.tolist() == [0, 0]
+    np.testing.assert_array_equal(tree["layers/collapse"].isel(run=0, step=[1, 2, 3]), whole["collapse"][:, 1:])
+    assert tree["metrics/loss"].isnull().all()
+    np.testing.assert_array_equal(tree["layers/effective_rank"].isel(run=0), whole["effective_rank"])
+
+
+def test_facts_of_runs_lie_among_the_metrics(local_store: str) -> None:
+    largest = Variable(dims=(), long_name="largest loss", constants={"threshold": 2.0})
+    steps = Variable(dims=("split",), long_name="how many", dtype="int32")
+
+    def facts(run: Mapping[str, Source]) -> dict[str, tuple[Variable, Any]]:
+        if "loss" not in run["metrics"].variables:
+            return {}
+        loss = run["metrics"].labelled("loss")
+        return {"largest": (largest, float(loss.max())), "many": (steps, np.array([loss.sizes["step"], np.nan]))}
+
+    members = members_of(local_store)
+    where = f"{local_store}/sweeps/facts.zarr"
+    write_cube(where, members, {}, facts=facts)
+    metrics = xr.open_datatree(where, engine="zarr")["metrics"]
+    assert metrics["largest"].dims == ("run",)
+    assert metrics["largest"].attrs["threshold"] == 2.0
+    np.testing.assert_array_equal(
+        metrics["largest"], [VALUES["long"]["loss"].max(), VALUES["deep"]["loss"].max(), np.nan]
+    )
+    np.testing.assert_array_equal(metrics["many"], [[4, np.nan], [3, np.nan], [np.nan, np.nan]])
+    np.testing.assert_array_equal(metrics["loss"].sel(run="deep", step=[0, 5, 10]), VALUES["deep"]["loss"])

@@ -70,8 +70,3 @@ def test_other_files_stay_however_old(tmp_path: Path, name: str) -> None:
 
 def test_an_empty_store_has_none(tmp_path: Path) -> None:
     assert remove_leftovers(str(tmp_path / "none")) == (0, 0)
-
-
-@pytest.mark.parametrize("url", ["s3://no-such-bucket/x"])
-def test_object_storage_is_not_asked(url: str) -> None:
-    assert remove_leftovers(url) == (0, 0)

@@ -36,30 +36,30 @@ STORED = {
         "effective_rank": "layer step: float32",
         "effective_rank_count": "layer step: float32",
         "effective_rank_ratio": "layer step: float32",
-        "energy_rank": "layer step fraction: float32",
+        "energy_rank": "layer step fraction: int32",
         "entropy": "layer step: float32",
         "frobenius_norm": "layer step: float32",
         "gini": "layer step: float32",
-        "mp_below": "layer step: float32",
+        "mp_below": "layer step: int32",
         "mp_ks": "layer step: float32",
         "mp_lower_edge": "layer step: float32",
         "mp_soft_rank": "layer step: float32",
-        "mp_spikes": "layer step: float32",
-        "mp_spikes_finite": "layer step: float32",
+        "mp_spikes": "layer step: int32",
+        "mp_spikes_finite": "layer step: int32",
         "mp_upper_edge": "layer step: float32",
         "mp_wasserstein": "layer step: float32",
         "nuclear_norm": "layer step: float32",
         "null_condition_number": "layer null: float32",
         "null_effective_rank": "layer null: float32",
-        "null_energy_rank": "layer null fraction: float32",
+        "null_energy_rank": "layer null fraction: int32",
         "null_entropy": "layer null: float32",
         "null_gini": "layer null: float32",
         "null_kept_energy": "layer null: float32",
-        "null_mp_below": "layer null: float32",
+        "null_mp_below": "layer null: int32",
         "null_mp_ks": "layer null: float32",
         "null_mp_soft_rank": "layer null: float32",
-        "null_mp_spikes": "layer null: float32",
-        "null_mp_spikes_finite": "layer null: float32",
+        "null_mp_spikes": "layer null: int32",
+        "null_mp_spikes_finite": "layer null: int32",
         "null_mp_wasserstein": "layer null: float32",
         "null_nuclear_norm": "layer null: float32",
         "null_participation_ratio": "layer null: float32",
@@ -67,7 +67,7 @@ STORED = {
         "null_power_law_alpha_hat": "layer null: float32",
         "null_power_law_distance": "layer null: float32",
         "null_power_law_log_alpha_norm": "layer null: float32",
-        "null_power_law_tail": "layer null: float32",
+        "null_power_law_tail": "layer null: int32",
         "null_renyi_entropy": "layer null: float32",
         "null_spectral_norm": "layer null: float32",
         "null_stable_rank": "layer null: float32",
@@ -80,7 +80,7 @@ STORED = {
         "power_law_log_alpha_norm": "layer step: float32",
         "power_law_start": "layer step: float32",
         "power_law_status": "layer step: int8",
-        "power_law_tail": "layer step: float32",
+        "power_law_tail": "layer step: int32",
         "relative_distance_from_initial": "layer step: float32",
         "renyi_entropy": "layer step: float32",
         "singular_value": "layer step rank: float32",
@@ -99,7 +99,7 @@ STORED = {
         "update_effective_rank": "layer step: float32",
         "update_relative_norm": "layer step: float32",
         "update_singular_value": "layer step rank: float32",
-        "update_spectral_edge": "layer step: float32",
+        "update_spectral_edge": "layer step: int32",
         "update_spectral_edge_ratio": "layer step: float32",
     },
     "metrics": {
@@ -175,12 +175,25 @@ def test_numbers_that_stored_values_depend_on() -> None:
 def test_a_variable_states_its_fill_and_attributes() -> None:
     assert np.isnan(Variable(dims=("layer",), long_name="x").fill)
     assert VARIABLES["collapse"].fill == 0
+    count = Variable(dims=("layer",), long_name="how many", dtype="int32")
+    assert (count.fill, count.attributes["_FillValue"]) == (-1, -1)
+    assert "_FillValue" not in VARIABLES["collapse"].attributes
     assert VARIABLES["collapse"].attributes == {
         "long_name": "collapse",
         "units": "1",
         "flag_values": [0, 1, 2],
         "flag_meanings": "missing alive collapsed",
     }
+
+
+def test_a_count_comes_as_a_number_or_nan_and_never_as_a_fraction() -> None:
+    count = Variable(dims=("layer",), long_name="how many", dtype="int32")
+    stored = count.stored(np.array([3.0, np.nan, 0.0]))
+    assert (stored.dtype, stored.tolist()) == (np.int32, [3, -1, 0])
+    np.testing.assert_array_equal(count.stored(stored, np.dtype("float32")), np.array([3, np.nan, 0], np.float32))
+    assert count.stored(np.array(7)).tolist() == 7
+    with pytest.raises(ValueError, match=r"how many: expected whole numbers, got \[2.5\]"):
+        count.stored(np.array([2.5, np.nan]))
 
 
 def test_a_wrong_shape_is_refused_with_the_variables_name() -> None:

@@ -128,7 +128,7 @@ def test_effective_rank_has_a_panel_for_the_mean_and_each_layer() -> None:
 
 def test_effective_rank_marks_grokking_and_collapse() -> None:
     tree = cube(decays=(0.0, 1.0), seeds=1)
-    tree["metrics"]["err"].values[0, 1] = [0.9, 0.5, 0.01, 0.2]
+    tree["metrics"] = xr.DataTree(tree["metrics"].to_dataset().assign(grok_step=("run", [5, NAN])))
     tree["layers"]["collapse"].values[0, 2, 2:] = 2
     figure = effective_ranks(tree)
     (ticks,) = [c for c in figure.axes[0].collections if isinstance(c, LineCollection) and c.get_segments()]

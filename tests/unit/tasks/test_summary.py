@@ -15,38 +15,25 @@ STRING = np.dtypes.StringDType()
 
 
 def cube() -> xr.DataTree:
-    """Three runs out of order; `b` lacks its last step, `c` its first."""
+    """Three runs out of order, with the facts of each; of `c` the step at which it groks is not known."""
     runs = {
         "run": np.array(["a", "b", "c"], STRING),
         "weight_decay": ("run", [1.0, 0.0, 1.0]),
         "seed": ("run", [1, 0, 0]),
-        "step": [0, 10, 20, 30],
+        "split": np.array(["val", "train"], STRING),
     }
-    err = [
-        [[0.9, 0.2, 0.1, 0.0], [0.9, 0.05, 0.04, 0.06]],
-        [[0.8, 0.3, 0.25, NAN], [0.8, 0.7, 0.5, NAN]],
-        [[NAN, 0.1, 0.0, 0.0], [NAN, 0.01, 0.0, 0.0]],
-    ]
-    rank = [
-        [[0.8, 0.6, 0.5, 0.4], [1.0, 0.8, 0.7, 0.6]],
-        [[0.8, 0.8, 0.8, NAN], [1.0, 0.9, 0.7, NAN]],
-        [[NAN, 0.5, 0.5, 0.5], [NAN, 0.7, 0.6, 1.0]],
-    ]
-    collapse = np.ones((3, 2, 4), np.int8)
-    collapse[1, :, 3] = 0
-    collapse[2, 1, 3] = 2
     metrics = xr.Dataset(
-        {"err": (("run", "split", "step"), np.array(err, np.float32))},
-        {**runs, "split": np.array(["train", "val"], STRING)},
-    )
-    layers = xr.Dataset(
         {
-            "effective_rank": (("run", "layer", "step"), np.array(rank, np.float32)),
-            "collapse": (("run", "layer", "step"), collapse),
+            "final_err": (("run", "split"), np.array([[0.06, 0.0], [0.5, 0.25], [0.0, 0.0]], np.float32)),
+            "grok_step": ("run", [20, NAN, NAN]),
+            "grok_censored": ("run", [0, 1, NAN]),
+            "initial_effective_rank": ("run", [0.9, 0.9, 0.6]),
+            "final_effective_rank": ("run", [0.5, 0.75, 0.75]),
+            "final_collapsed_layers": ("run", [0, 0, 1]),
         },
-        {**runs, "layer": np.array(["in.weight", "out.weight"], STRING)},
+        runs,
     )
-    return xr.DataTree.from_dict({"/metrics": metrics, "/layers": layers})
+    return xr.DataTree.from_dict({"/metrics": metrics})
 
 
 def test_rows_are_sorted_and_hold_what_the_runs_ended_at() -> None:
@@ -58,21 +45,23 @@ def test_rows_are_sorted_and_hold_what_the_runs_ended_at() -> None:
     ]
     assert [row.train for row in (b, c, a)] == pytest.approx([0.25, 0.0, 0.0])
     assert [row.val for row in (b, c, a)] == pytest.approx([0.5, 0.0, 0.06])
-    # .05 is not below .05, and a run that rose again has grokked all the same.
-    assert [row.grok_step for row in (b, c, a)] == [None, 10, 20]
+    assert [row.grok_step for row in (b, c, a)] == [None, None, 20]
     assert [row.rank_start for row in (b, c, a)] == pytest.approx([0.9, 0.6, 0.9])
     assert [row.rank_end for row in (b, c, a)] == pytest.approx([0.75, 0.75, 0.5])
     assert [row.collapsed for row in (b, c, a)] == [0, 1, 0]
 
 
 def test_grok_steps_leave_out_runs_that_never_do() -> None:
-    assert grok_steps(cube()) == {"a": 20, "c": 10}
+    assert grok_steps(cube()) == {"a": 20}
 
 
-@pytest.mark.parametrize(("missing", "field"), [("metrics", "val"), ("layers", "rank_end")])
-def test_a_group_that_is_missing_gives_no_numbers(missing: str, field: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "field"),
+    [("final_err", "val"), ("final_effective_rank", "rank_end"), ("initial_effective_rank", "rank_start")],
+)
+def test_a_fact_that_is_missing_gives_no_number(missing: str, field: str) -> None:
     tree = cube()
-    del tree[missing]
+    tree["metrics"] = xr.DataTree(tree["metrics"].to_dataset().drop_vars(missing))
     rows = sweep_table(tree)
     assert [row.run_id for row in rows] == ["b", "c", "a"]
     assert all(math.isnan(getattr(row, field)) for row in rows)
@@ -101,7 +90,7 @@ def test_the_table_is_markdown_with_a_cell_for_each_heading() -> None:
 @pytest.mark.parametrize(("metric", "shown"), [("cer", "CER (%)"), ("loss", "loss")])
 def test_a_sweep_without_an_error_rate_shows_what_it_has(metric: str, shown: str) -> None:
     tree = cube()
-    tree["metrics"] = xr.DataTree(tree["metrics"].to_dataset().rename(err=metric))
+    tree["metrics"] = xr.DataTree(tree["metrics"].to_dataset().rename(final_err=f"final_{metric}"))
     row = sweep_table(tree)[0]
     cells = dict(zip(headings([row]), row.cells, strict=True))
     scale = 100 if metric == "cer" else 1

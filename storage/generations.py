@@ -1,0 +1,134 @@
+"""Generations of a Zarr: a new one is written beside the old one, and one PUT of the root's metadata switches readers.
+
+Chunks have keys in one of three forms, each generation in the next, so that those of neighbours never meet. A reader
+keeps the metadata that it opened with, and finds its chunks until the third build after them begins.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
+
+from storage import locations
+from storage.listing import listing
+
+ROOT = "zarr.json"
+
+
+class ChunkKeys(TypedDict):
+    """How Zarr names the chunks of an array."""
+
+    name: Literal["default", "v2"]
+    separator: Literal[".", "/"]
+
+
+FORMS: tuple[ChunkKeys, ...] = (
+    {"name": "default", "separator": "/"},
+    {"name": "default", "separator": "."},
+    {"name": "v2", "separator": "."},
+)
+KEYS = tuple(re.compile(f"(?:.+/)?{tail}") for tail in (r"c(?:/\d+)+", r"c(?:\.\d+)+", r"\d+(?:\.\d+)*"))
+"""What the keys of chunks look like, form by form; the last one is tried last."""
+
+
+def begin(url: str, avoided: bool = False) -> int:
+    """The form for the next generation, whose place is made empty; call where nobody else builds.
+
+    `avoided` takes the other free form, where somebody who was given up may still write into the usual one.
+    """
+    present = current(url)
+    if present is None:
+        locations.delete(url)
+        return int(avoided)
+    form = (present + 1 + avoided) % len(FORMS)
+    locations.delete_all(url, [key for key in locations.find(url) if form_of(key) == form])
+    return form
+
+
+def current(url: str) -> int | None:
+    """The form that readers find now; None where nothing can be opened."""
+    try:
+        nodes = _root(url)["consolidated_metadata"]["metadata"].values()
+        keys = next(node["chunk_key_encoding"] for node in nodes if node["node_type"] == "array")
+        return FORMS.index({"name": keys["name"], "separator": keys["configuration"]["separator"]})
+    except (ValueError, KeyError, TypeError, StopIteration):
+        return None
+
+
+def attributes(url: str) -> dict[str, Any]:
+    """The attributes of the root that readers find now; none where nothing can be opened."""
+    found = _root(url).get("attributes")
+    return found if isinstance(found, dict) else {}
+
+
+def _root(url: str) -> dict[str, Any]:
+    try:
+        found = json.loads(locations.read(f"{url}/{ROOT}"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def form_of(key: str) -> int | None:
+    """The form of a chunk's key; None for metadata."""
+    return next((form for form, keys in enumerate(KEYS) if keys.fullmatch(key)), None)
+
+
+def switch(url: str, metadata: Mapping[str, bytes], check: Callable[[], None]) -> None:
+    """Have readers find a generation whose chunks are all there.
+
+    The root comes first, as it alone decides what a reader of consolidated metadata sees; then the copies of the groups
+    and arrays, and those of what is no more are removed. `check` raises where another process took over.
+    """
+    others = {key: data for key, data in metadata.items() if key != ROOT}
+    check()
+    if current(url) is None:
+        locations.write_all(url, others)
+        locations.write(f"{url}/{ROOT}", metadata[ROOT])
+        return
+    locations.write(f"{url}/{ROOT}", metadata[ROOT])
+    locations.write_all(url, others)
+    gone = [key for key in locations.find(url) if key.endswith(f"/{ROOT}") and key not in metadata]
+    locations.delete_all(url, gone)
+
+
+def superseded(url: str, before: float) -> dict[str, int]:
+    """Keys, with their bytes, of the chunks of other generations than the one that readers find now.
+
+    None where that one was put after the time `before`: readers of the one before it may still be at work.
+    """
+    present, root = current(url), listing(url).get(ROOT)
+    if present is None or root is None or not root.written <= before:
+        return {}
+    sizes = locations.find_sizes(url)
+    return {key: size for key, size in sizes.items() if form_of(key) not in (None, present)}
+
+
+def in_form(objects: Mapping[str, bytes], form: int) -> dict[str, bytes]:
+    """The objects of a Zarr that was put together in the first form, in another one."""
+    if form == 0:
+        return dict(objects)
+    return {_renamed(key, form): _restated(key, data, form) for key, data in objects.items()}
+
+
+def _renamed(key: str, form: int) -> str:
+    if form_of(key) != 0:
+        return key
+    node, _, chunk = key.rpartition("/c/")
+    separator, prefix = FORMS[form]["separator"], "" if FORMS[form]["name"] == "v2" else f"c{FORMS[form]['separator']}"
+    return f"{node}/{prefix}{chunk.replace('/', separator)}"
+
+
+def _restated(key: str, data: bytes, form: int) -> bytes:
+    if key != ROOT and not key.endswith(f"/{ROOT}"):
+        return data
+    plain = json.loads(data)
+    for node in (plain, *plain.get("consolidated_metadata", {}).get("metadata", {}).values()):
+        _restate(node, form)
+    return json.dumps(plain, indent=2).encode()
+
+
+def _restate(node: dict[str, Any], form: int) -> None:
+    if node["node_type"] == "array":
+        keys = FORMS[form]
+        node["chunk_key_encoding"] = {"name": keys["name"], "configuration": {"separator": keys["separator"]}}

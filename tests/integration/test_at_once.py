@@ -1,0 +1,91 @@
+"""Several processes that start the same work on the same store at once: one works, the others wait, all end well."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pipelines import NAME, ROOT, SMOKE, command, files, sweep
+from servers import S3Server
+
+from storage import locations
+from storage.layout import Layout
+from storage.query import open_results
+
+pytestmark = pytest.mark.integration
+
+SECONDS = 400
+SWEEP = ("run", NAME, "--preset", "smoke", "-w", "0,1", "-s", "0", "--executor", "inline", "--no-report", "--store")
+
+
+@contextmanager
+def started(folder: Path, number: int, *arguments: str) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """The command in so many processes, which share the tests' Prefect server; what each says lies in a file."""
+    from prefect.settings import PREFECT_API_URL
+
+    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    with ExitStack() as stack:
+        processes = []
+        for i in range(number):
+            out = stack.enter_context(said(folder, i).open("wb"))
+            process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=out, stderr=out, env=environment)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            processes.append(process)
+        yield processes
+
+
+def said(folder: Path, i: int) -> Path:
+    return folder / f"said-{i}"
+
+
+def test_eight_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    with started(tmp_path, 8, *SWEEP, store) as processes:
+        codes = [process.wait(timeout=SECONDS) for process in processes]
+    told = [said(tmp_path, i).read_text() for i in range(8)]
+    assert codes == [0] * 8, "\n".join(told)
+    assert sorted("2 runs were made" in text for text in told) == [False] * 7 + [True]
+    assert sum("all 2 runs were done before: nothing to do" in text for text in told) == 7
+    lines = [line for text in told for line in text.splitlines() if "waiting for" in line]
+    assert lines
+    assert all(line.startswith(f"{SMOKE}: waiting for process ") for line in lines)
+    logs = Path(store, "logs").rglob("train-*.log")
+    assert len(list(logs)) == 2, "each run is trained once"
+    alone = str(tmp_path / "alone")
+    sweep(alone, weight_decays=[0.0, 1.0], seeds=[0], executor="inline")
+    chunks = [{p: d for p, d in files(Path(s, "sweeps")).items() if "/c/" in p} for s in (store, alone)]
+    assert chunks[0] == chunks[1] != {}
+
+
+def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    longer = ("--set", "steps=3000", "--set", "checkpoint_every=100")
+    with started(tmp_path, 2, *SWEEP, store, *longer) as processes:
+        while not (waits := [i for i in range(2) if b"waiting for" in said(tmp_path, i).read_bytes()]):
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.1)
+        killed, left = processes[1 - waits[0]], processes[waits[0]]
+        assert f"waiting for process {killed.pid} on ".encode() in said(tmp_path, waits[0]).read_bytes()
+        killed.send_signal(signal.SIGKILL)
+        assert left.wait(timeout=SECONDS) == 0, said(tmp_path, waits[0]).read_text()
+    (cube,) = Path(store, "sweeps").glob("*.zarr")
+    assert open_results(str(cube))["layers"].sizes["run"] == 2
+
+
+def test_two_processes_on_one_sweep_on_object_storage(
+    prefect_server: None, s3_store: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    with started(tmp_path, 2, *SWEEP, s3_store, "-w", "1") as processes:
+        codes = [process.wait(timeout=SECONDS) for process in processes]
+    told = [said(tmp_path, i).read_text() for i in range(2)]
+    assert codes == [0, 0], "\n".join(told)
+    assert sum("1 runs were made" in text for text in told) == 1
+    assert len(locations.names(Layout(s3_store).lease(Layout(s3_store).cube(SMOKE)))) == 1
+    ranks = open_results(Layout(s3_store).cube(SMOKE))["layers/effective_rank"].values
+    assert np.isfinite(ranks).all()
