@@ -1,11 +1,18 @@
 """The table of a sweep: how each run ended, when it generalised, and how its effective rank moved."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
+
+from models.run_spec import as_text
+from tasks.configurations import configurations_of, runs_of, settings_of
+
+COMPUTED_ON = "computed_on"
+"""Coordinate along `run` that says what a run was trained on."""
 
 GROKKED_BELOW = 0.05
 """Validation error below which a run counts as having generalised."""
@@ -28,6 +35,8 @@ class Row:
     run_id: str
     weight_decay: float
     seed: int | None
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Every other setting in which the runs of the sweep differ, with this run's value."""
     metric: str = "err"
     """Which of HEADLINES was measured."""
     train: float
@@ -47,7 +56,8 @@ class Row:
         never = "-" if math.isnan(self.val) and self.grok_step is None else "never"
         _, factor, form = HEADLINES[self.metric]
         return (
-            _number(self.weight_decay, "g"),
+            "-" if math.isnan(self.weight_decay) else as_text(self.weight_decay),
+            *self.others.values(),
             "-" if self.seed is None else str(self.seed),
             self.run_id,
             _number(factor * self.train, form),
@@ -64,6 +74,7 @@ def headings(rows: Sequence[Row]) -> tuple[str, ...]:
     name = HEADLINES[metric][0]
     return (
         "weight decay",
+        *((name.replace("_", " ") for name in rows[0].others) if rows else ()),
         "seed",
         "run",
         f"train {name}",
@@ -89,17 +100,26 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
 
 
 def sweep_table(tree: xr.DataTree) -> list[Row]:
-    """A row for each run of a cube, sorted by weight decay and seed."""
+    """A row for each run of a cube, sorted by weight decay, by what else varies, and by seed."""
     metric, measured = _headline(tree)
     errors = measured if metric == "err" else {}
     ranks = _by_run(variable(tree, "layers", "effective_rank"), ("layer", "step"))
     collapse = _by_run(variable(tree, "layers", "collapse"), ("layer", "step"))
-    known = _hyperparameters(tree)
-    rows = [
+    runs = runs_of(tree)
+    names, settings = [str(run) for run in runs["run"].values], settings_of(runs)
+    decays, seeds = (settings.get(name, [math.nan] * len(names)) for name in ("weight_decay", "seed"))
+    first = next((name for name in ("weight_decay", *settings) if name in settings and name != "seed"), "seed")
+    grid = configurations_of(runs, first)
+    return [
         Row(
-            run_id=run,
-            weight_decay=weight_decay,
-            seed=seed,
+            run_id=(run := names[place]),
+            weight_decay=float(decays[place]),
+            seed=None if math.isnan(seeds[place]) else int(seeds[place]),
+            others={
+                name: value
+                for name, value in zip(grid.axes, one.values, strict=True)
+                if name not in ("weight_decay", "seed")
+            },
             metric=metric,
             train=_end(measured.get(run), _split("train")),
             val=_end(measured.get(run), _split("val")),
@@ -108,9 +128,18 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
             rank_end=_end(ranks.get(run), _layer_mean),
             collapsed=_collapsed(collapse.get(run)),
         )
-        for run, (weight_decay, seed) in known.items()
+        for one in grid.configurations
+        for place in one.runs
     ]
-    return sorted(rows, key=lambda row: (_sortable(row.weight_decay), -1 if row.seed is None else row.seed))
+
+
+def computed_on(tree: xr.DataTree) -> str:
+    """The processors that the runs were trained on, each with its share of the runs; empty where the cube is silent."""
+    runs = runs_of(tree)
+    found = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs.coords else Counter()
+    if len(found) < 2:
+        return next(iter(found), "")
+    return "; ".join(f"{where} ({count} {'run' if count == 1 else 'runs'})" for where, count in sorted(found.items()))
 
 
 def _headline(tree: xr.DataTree) -> tuple[str, dict[str, xr.DataArray]]:
@@ -130,24 +159,6 @@ def markdown_table(rows: Sequence[Row]) -> str:
     """The rows under their headings as a table in Markdown."""
     lines = [headings(rows), tuple("---" for _ in headings(rows)), *(row.cells for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _sortable(value: float) -> float:
-    return math.inf if math.isnan(value) else value
-
-
-def _hyperparameters(tree: xr.DataTree) -> dict[str, tuple[float, int | None]]:
-    """Weight decay and seed of every run of any group."""
-    known: dict[str, tuple[float, int | None]] = {}
-    for node in tree.children.values():
-        data = node.to_dataset()
-        if "run" not in data.coords:
-            continue
-        for i, run in enumerate(data["run"].values.tolist()):
-            decay = float(data["weight_decay"].values[i]) if "weight_decay" in data.coords else math.nan
-            seed = float(data["seed"].values[i]) if "seed" in data.coords else math.nan
-            known.setdefault(str(run), (decay, None if math.isnan(seed) else int(seed)))
-    return known
 
 
 def _by_run(values: xr.DataArray | None, dims: tuple[str, ...]) -> dict[str, xr.DataArray]:
