@@ -1,6 +1,5 @@
 """The flow that analyses checkpoints which other programs wrote, and gathers them like the runs of a sweep."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -12,13 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from flows import fields
 from flows.capacity import Resources
 from flows.gathering import contents_of, rebuild
+from flows.names import name_of_series, require_name
 from flows.planning import lacking
 from flows.progress import StageProgress
 from flows.runtime import Executor, open_executor
 from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
-from flows.sweep import NAME
 from flows.turns import turn
 from models.checks import require
 from storage import locations, results
@@ -79,7 +78,7 @@ def analyse_checkpoints(
     Layers are read one at a time; blocks that the store already has are not computed again.
     """
     chosen = choose(analyses or None)
-    name = cube_name(name or None, sources)
+    name = cube_name(name or None, sources, pattern, heads, transposed)
     store = chosen_store(store)
     with turn("cube", name, store):
         found = [look(source, pattern or None, heads, transposed, audited) for source in dict.fromkeys(sources)]
@@ -120,11 +119,15 @@ def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def cube_name(name: str | None, sources: Sequence[str]) -> str:
-    """The name of the cube: the one given, or the last part of the first source."""
+def cube_name(
+    name: str | None, sources: Sequence[str], pattern: str = "", heads: int = 0, transposed: str = TRANSPOSED
+) -> str:
+    """The name of the cube: the one given, or one for these sources and options alone."""
     require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", locations.normalise(sources[0]).rsplit("/", 1)[-1]).strip("-.")
-    require(bool(NAME.fullmatch(chosen)), "name", chosen, "letters, digits, '.', '_' and '-', at most 81 of them")
+    options = {"heads": (heads, 0), "pattern": (pattern, ""), "transposed": (transposed, TRANSPOSED)}
+    changed = {option: value for option, (value, usual) in options.items() if value != usual}
+    chosen = name or name_of_series([locations.normalise(source) for source in sources], changed)
+    require_name("name", chosen)
     return chosen
 
 

@@ -126,7 +126,12 @@ def analyse(
         list[str], typer.Argument(help="Folders or `s3://` URLs, each with the checkpoints of one training run.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name of the cube. Default: the last part of the first source.")
+        str | None,
+        typer.Option(
+            "--name",
+            "-n",
+            help="Name of the cube. Default: the last part of the first source, options, a hash of the sources.",
+        ),
     ] = None,
     store: Store = "results",
     pattern: Annotated[

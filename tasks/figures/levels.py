@@ -87,14 +87,19 @@ def axes_title(levels: Sequence[Level]) -> str:
 
 def heading(level: Level, columns: int) -> str:
     """What stands over one of so many panels side by side, with its seeds."""
-    return over(level, columns, f", {level.n}")
+    lines = over(level, columns)
+    fits = len(lines.rsplit("\n", 1)[-1]) + len(f", {level.n}") <= _width(columns)
+    return f"{lines}, {level.n}" if fits else f"{lines},\n{level.n}"
 
 
-def over(level: Level, columns: int, ending: str = "") -> str:
+def over(level: Level, columns: int) -> str:
     """The same without its seeds: a line for each axis, broken where panels are narrow."""
-    *most, last = (f"{name} {value}" for name, value in level.values.items())
-    width = max(12, CHARACTERS // max(columns, 4))
-    return "\n".join(textwrap.fill(line, width) for line in (*most, last + ending))
+    return "\n".join(textwrap.fill(f"{name} {value}", _width(columns)) for name, value in level.values.items())
+
+
+def _width(columns: int) -> int:
+    """Of one of so many panels, in characters."""
+    return CHARACTERS // max(columns, 4)
 
 
 def panels_of(levels: Sequence[Level]) -> list[str]:

@@ -19,7 +19,18 @@ from tasks.figures.levels import (
     spread_handles,
     what,
 )
-from tasks.figures.style import BOTTOM, FULL, INK, TOP, log_axis, name_step_axes, panels, step_axis, styled
+from tasks.figures.style import (
+    BOTTOM,
+    FULL,
+    INK,
+    TOP,
+    legend_below,
+    log_axis,
+    name_step_axes,
+    panels,
+    step_axis,
+    styled,
+)
 from tasks.figures.sweep_axis import draw, has, of_all, spread
 
 DASHES = {"train": (0, (2.5, 1.5)), "val": "-"}
@@ -82,7 +93,7 @@ def _legend(figure: Figure, levels: Sequence[Level]) -> None:
         for split in SPLITS
     ]
     handles += spread_handles(levels)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    legend_below(figure, handles)
 
 
 @styled
@@ -114,5 +125,5 @@ def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     handles += spread_handles(levels)
     name_step_axes(grid)
     figure.suptitle("Loss with half of the singular values" + of_all(levels, everything, what(everything)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend_below(figure, handles)
     return figure

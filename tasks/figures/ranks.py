@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from tasks.configurations import runs_of
 from tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
-from tasks.figures.style import INK, name_step_axes, panels, step_axis, styled
+from tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, styled
 from tasks.figures.sweep_axis import draw, has, of_all, short_names, spread
 from tasks.summary import COLLAPSED, grok_steps
 
@@ -124,4 +124,4 @@ def _finish(figure: Figure, levels: Sequence[Level], groks: bool, collapses: boo
         handles.append(Line2D([], [], color=INK, label="a run groks", **tick))
     if collapses:
         handles.append(Line2D([], [], label="layer collapsed in a run", **COLLAPSE_MARK))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    legend_below(figure, handles)
