@@ -1,5 +1,6 @@
 """The flow that analyses checkpoints which other programs wrote, and gathers them like the runs of a sweep."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -79,9 +80,10 @@ def analyse_checkpoints(
     """
     chosen = choose(analyses or None)
     name = cube_name(name or None, sources, pattern, heads, transposed)
+    urls = dict.fromkeys(map(locations.normalise, sources))
     store = chosen_store(store)
     with turn("cube", name, store):
-        found = [look(source, pattern or None, heads, transposed, audited) for source in dict.fromkeys(sources)]
+        found = [look(source, pattern or None, heads, transposed, audited) for source in urls]
         return _analyse(name, found, store, chosen, report, executor, resources, ray_address)
 
 
@@ -129,6 +131,13 @@ def cube_name(
     chosen = name or name_of_series([locations.normalise(source) for source in sources], changed)
     require_name("name", chosen)
     return chosen
+
+
+def told_apart(urls: Sequence[str]) -> list[str]:
+    """The shortest endings of different URLs, of whole parts and all of one length, that differ."""
+    parts = [url.split("/") for url in urls]
+    endings = (["/".join(part[-count:]) for part in parts] for count in itertools.count(1))
+    return next(names for names in endings if len(set(names)) == len(urls))
 
 
 def look(source: str, pattern: str | None, heads: int, transposed: str, audited: bool) -> Source:
@@ -191,7 +200,16 @@ def finish_analysis(
 ) -> dict[str, Any]:
     """Gather the series into the cube and write the report."""
     where = Layout(store)
-    members = [Member(run_id=s.run_id, url=where.run_store(GROUP, s.run_id), hyperparameters=s.labels) for s in found]
+    names = told_apart([source.series.name for source in found])
+    members = [
+        Member(
+            run_id=source.run_id,
+            url=where.run_store(GROUP, source.run_id),
+            hyperparameters={"series": name},
+            facts={"source": source.series.name},
+        )
+        for source, name in zip(found, names, strict=True)
+    ]
     attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
     url = where.cube(name)
     built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses))

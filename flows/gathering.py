@@ -4,39 +4,41 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.planning import look_at
+from flows.planning import Cell, look_at
 from flows.sweep import Sweep, sweep_of
 from models.dataset import get_dataset
 from models.experiment import get_experiment
-from models.run_spec import RunSpec, hyperparameters
+from models.run_spec import hyperparameters
 from storage import locations
 from storage.cube import Member, write_cube
 from storage.layout import Layout
 from storage.sweeps import read_sweep
 from tasks.analysis import get_analysis
+from tasks.summary import COMPUTED_ON
 
 
-def finished_specs(sweep: Sweep, store: str) -> list[RunSpec]:
-    """Specs of the whole sweep, over all calls that extended it, whose analyses are there."""
+def finished_cells(sweep: Sweep, store: str) -> list[Cell]:
+    """Runs of the whole sweep, over all calls that extended it, whose analyses are there."""
     record = read_sweep(store, sweep.name)
     specs = sweep_of(record).specs if record else sweep.specs
-    return [spec for spec in specs if look_at(sweep, store, spec).state == "done"]
+    return [cell for spec in specs if (cell := look_at(sweep, store, spec)).state == "done"]
 
 
 def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
     """Rebuild the cube unless it holds just the finished runs already; gives its URL and whether it was built."""
     url = Layout(store).cube(sweep.name)
-    specs = finished_specs(sweep, store)
-    contents = contents_of([spec.run_id for spec in specs], sweep.analyses)
-    if not specs:
+    cells = finished_cells(sweep, store)
+    contents = contents_of([cell.spec.run_id for cell in cells], sweep.analyses)
+    if not cells:
         return url, False
     members = [
         Member(
-            run_id=spec.run_id,
-            url=Layout(store).run_store(spec.experiment, spec.run_id),
-            hyperparameters=hyperparameters(spec),
+            run_id=cell.spec.run_id,
+            url=Layout(store).run_store(sweep.experiment, cell.spec.run_id),
+            hyperparameters=hyperparameters(cell.spec),
+            facts={COMPUTED_ON: cell.computed_on},
         )
-        for spec in specs
+        for cell in cells
     ]
     experiment = get_experiment(sweep.experiment)
     attributes = {

@@ -133,6 +133,12 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
     ]
 
 
+def summary_markdown(tree: xr.DataTree) -> str:
+    """The table of a cube in Markdown, and what its runs were computed on."""
+    computed = computed_on(tree)
+    return markdown_table(sweep_table(tree)) + (f"\n\nComputed on {computed}." if computed else "")
+
+
 def computed_on(tree: xr.DataTree) -> str:
     """The processors that the runs were trained on, each with its share of the runs; empty where the cube is silent."""
     runs = runs_of(tree)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.checkpoint_analysis import cube_name
+from flows.checkpoint_analysis import cube_name, told_apart
 from flows.graph_run import begin
 from flows.names import LONGEST, require_name, word
 from flows.settings import read_settings
@@ -133,6 +133,12 @@ def test_series_are_named_by_all_places_and_options() -> None:
     assert len({one, *others}) == 7
     assert others[2].startswith("run-1-heads=4-")
     assert cube_name("mine", ["/a/run 1"]) == "mine"
+
+
+def test_series_in_one_cube_are_called_by_what_tells_their_places_apart() -> None:
+    assert told_apart(["/a/one/run", "s3://b/two"]) == ["run", "two"]
+    assert told_apart(["/a/one/run", "/a/two/run", "/c/x"]) == ["one/run", "two/run", "c/x"]
+    assert told_apart(["/a/b/run", "/b/run"]) == ["a/b/run", "/b/run"]
 
 
 @pytest.mark.parametrize("given", ["", "../up", "a/b", "a b", "-a", "a" * 82, "ä", "a?b", "a%b"])

@@ -1,5 +1,7 @@
 """Opening results and turning runs into a grid."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,7 @@ from storage.cube import write_cube
 from storage.layout import Layout
 from storage.locations import StoreError
 from storage.query import grid, open_results, sweep_names
+from tasks.configurations import runs_of, settings_of
 
 
 @pytest.fixture
@@ -69,3 +72,13 @@ def test_axes_that_do_not_tell_runs_apart_are_refused(store: str) -> None:
     layers = open_results(Layout(store).cube("decay"))["layers"].to_dataset()
     with pytest.raises(ValueError, match=r"axes=\('weight_decay',\) do not tell the runs apart"):
         grid(layers, "weight_decay")
+
+
+def test_facts_of_a_run_are_coordinates_that_say_so(local_store: str) -> None:
+    layout = layout_of(run_id="run0")
+    member = write_member(local_store, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
+    url = Layout(local_store).cube("facts")
+    write_cube(url, [dataclasses.replace(member, facts={"computed_on": "a machine"})], {})
+    runs = runs_of(open_results(url))
+    assert runs["computed_on"].values.tolist() == ["a machine"]
+    assert set(settings_of(runs)) == {"weight_decay", "seed"}
