@@ -62,6 +62,42 @@ def configurations_of(runs: xr.Dataset, first: str, seeds: Sequence[str] = ("see
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Points along one setting, that agree in all others; each is a configuration."""
+
+    says: str
+    """The other settings that vary among all lines, with what this one has; empty where none does."""
+    points: tuple[tuple[float, tuple[int, ...]], ...]
+    """Each value of the setting, ascending, with the positions of the items of all seeds."""
+
+    @property
+    def n(self) -> str:
+        """How many seeds stand behind each point."""
+        return counted([items for _, items in self.points])
+
+
+def lines_of(data: xr.Dataset, dim: str, along: str, seeds: Sequence[str], ids: Sequence[str] = ()) -> list[Line]:
+    """The lines along a setting that items of a dimension may be drawn as, by the coordinates of that dimension.
+
+    `ids` name coordinates that tell items apart and decide nothing. ValueError as in `configurations_of`.
+    """
+    items = data[[name for name in data.coords if data[name].dims == (dim,)]]
+    grid = configurations_of(items.drop_vars(ids), along, seeds)
+    lines: dict[str, list[tuple[float, tuple[int, ...]]]] = {}
+    for one in grid.configurations:
+        has = zip(grid.axes, one.values, strict=True)
+        says = ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in has if axis != along)
+        lines.setdefault(says, []).append((float(data[along].values[one.runs[0]]), one.runs))
+    return [Line(says=says, points=tuple(points)) for says, points in lines.items()]
+
+
+def counted(groups: Sequence[Sequence[int]]) -> str:
+    """How many seeds stand behind each of some groups, e.g. `n = 2` or `n = 1 to 3`."""
+    counts = sorted({len(group) for group in groups})
+    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+
+
 def runs_of(tree: xr.DataTree) -> xr.Dataset:
     """The coordinates of the runs of a sweep cube: ids and hyper-parameters; ValueError if it is no cube."""
     for group in tree.children.values():

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from tasks.configurations import Configuration, configurations_of, runs_of
+from tasks.configurations import Configuration, configurations_of, counted, runs_of
 from tasks.figures.style import FAINT
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (6, 1.3, 1, 1.3)))
@@ -114,8 +114,7 @@ def what(levels: Sequence[Level]) -> str:
 
 def seeds_text(levels: Sequence[Level]) -> str:
     """How many seeds stand behind each level, e.g. `n = 2` or `n = 1 to 3`."""
-    counts = sorted({len(level.runs) for level in levels})
-    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return counted([level.runs for level in levels])
 
 
 def line_handles(levels: Sequence[Level]) -> list[Line2D | Patch]:

@@ -70,11 +70,12 @@ def panels(rows: int, columns: int, width: float, height: float, **sharing: Any)
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
     """A legend under all panels, in as many columns as fit beside one another, at most four."""
     widest = max(len(str(handle.get_label())) for handle in handles)
     columns = int(figure.get_figwidth() // (INCHES * widest + HANDLE))
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, 4, len(handles))))
+    columns = max(1, min(columns, 4, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
 
 
 def name_step_axes(grid: np.ndarray) -> None:
