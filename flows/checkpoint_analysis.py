@@ -206,7 +206,7 @@ def finish_analysis(
             run_id=source.run_id,
             url=where.run_store(GROUP, source.run_id),
             hyperparameters={"series": name},
-            facts={"source": source.series.name},
+            provenance={"source": source.series.name},
         )
         for source, name in zip(found, names, strict=True)
     ]

@@ -36,7 +36,7 @@ def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
             run_id=cell.spec.run_id,
             url=Layout(store).run_store(sweep.experiment, cell.spec.run_id),
             hyperparameters=hyperparameters(cell.spec),
-            facts={COMPUTED_ON: cell.computed_on},
+            provenance={COMPUTED_ON: cell.computed_on},
         )
         for cell in cells
     ]

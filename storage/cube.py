@@ -10,7 +10,7 @@ import zarr
 
 from storage import locations
 from storage.results import read_run
-from storage.schema import DIMENSIONS, FACT, SCHEMA_VERSION
+from storage.schema import DIMENSIONS, PROVENANCE, SCHEMA_VERSION
 from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate, auxiliary_coordinates, dimensions
 
 Array = zarr.Array[Any]
@@ -30,8 +30,8 @@ class Member:
     url: str
     """Its run store."""
     hyperparameters: Mapping[str, Any]
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """What else is known of it and decides nothing, as what it was computed on."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Where it comes from, which decides nothing in it, as what it was computed on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +136,9 @@ def _add_coordinates(
             raise ValueError(f"{name!r} is a hyper-parameter and a dimension of {target.name}: rename one of them")
         attributes = {"long_name": name.replace("_", " "), "units": "1"}
         add_auxiliary(target, name, ("run",), _column(name, members), attributes)
-    for name in dict.fromkeys(name for member in members for name in member.facts):
-        attributes = {"long_name": name.replace("_", " "), "role": FACT}
-        add_auxiliary(target, name, ("run",), [member.facts.get(name, "") for member in members], attributes)
+    for name in dict.fromkeys(name for member in members for name in member.provenance):
+        attributes = {"long_name": name.replace("_", " "), "role": PROVENANCE}
+        add_auxiliary(target, name, ("run",), [member.provenance.get(name, "") for member in members], attributes)
     for name in sorted({name for source in sources for name in source.extras}):
         _add_extra(target, name, sources, labels)
 

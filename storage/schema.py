@@ -17,7 +17,7 @@ GROUPS = {"layer": "layers", "pair": "pairs", "attention": "attention"}
 """The first dimension of a variable decides its group; all others lie in `metrics`."""
 METRICS_GROUP = "metrics"
 
-FACT = "fact"
+PROVENANCE = "provenance"
 """The attribute `role` of a coordinate that says something of a run and decides nothing in it, as its processor."""
 
 DIMENSIONS = {

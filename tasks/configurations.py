@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from models.run_spec import NOT_SET, as_text
-from storage.schema import FACT
+from storage.schema import PROVENANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,8 @@ class Grid:
 def configurations_of(runs: xr.Dataset, first: str, seeds: Sequence[str] = ("seed",)) -> Grid:
     """Group runs by all their settings but the seeds; each group is sorted by its seeds.
 
-    `runs` has one dimension and a coordinate along it for each setting; its index and coordinates that are marked as
-    facts decide nothing. `first` is the axis to begin with, which may be a seed: then each seed is a configuration.
+    `runs` has one dimension and a coordinate along it for each setting; its index and what is marked as provenance
+    decide nothing. `first` is the axis to begin with, which may be a seed: then each seed is a configuration.
     ValueError where runs have no such axis, and where two runs of one configuration share their seeds.
     """
     settings, seeds = settings_of(runs), [name for name in seeds if name in runs.coords and name != first]
@@ -112,7 +112,7 @@ def settings_of(runs: xr.Dataset) -> dict[str, list[Any]]:
     return {
         str(name): coordinate.values.tolist()
         for name, coordinate in runs.coords.items()
-        if name not in runs.dims and coordinate.ndim == 1 and coordinate.attrs.get("role") != FACT
+        if name not in runs.dims and coordinate.ndim == 1 and coordinate.attrs.get("role") != PROVENANCE
     }
 
 

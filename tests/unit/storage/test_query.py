@@ -76,11 +76,11 @@ def test_axes_that_do_not_tell_runs_apart_are_refused(store: str) -> None:
         grid(layers, "weight_decay")
 
 
-def test_facts_of_a_run_are_coordinates_that_say_so(local_store: str) -> None:
+def test_where_a_run_comes_from_is_a_coordinate_that_says_so(local_store: str) -> None:
     layout = layout_of(run_id="run0")
     member = write_member(local_store, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
-    url = Layout(local_store).cube("facts")
-    write_cube(url, [dataclasses.replace(member, facts={"computed_on": "a machine"})], {})
+    url = Layout(local_store).cube("whence")
+    write_cube(url, [dataclasses.replace(member, provenance={"computed_on": "a machine"})], {})
     runs = runs_of(open_results(url))
     assert runs["computed_on"].values.tolist() == ["a machine"]
     assert set(settings_of(runs)) == {"weight_decay", "seed"}

@@ -9,7 +9,7 @@ from grids import cube_of
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from storage.schema import FACT
+from storage.schema import PROVENANCE
 from tasks.configurations import configurations_of, runs_of
 from tasks.figures.heatmaps import agreement
 from tasks.figures.levels import levels_of
@@ -170,5 +170,5 @@ def test_two_runs_that_nothing_tells_apart_are_refused_and_not_averaged(seed: di
 def test_what_a_run_was_trained_on_is_no_axis() -> None:
     runs = runs_of(cube_of(TWO, noise))
     places = [f"machine {place}" for place in range(len(TWO))]
-    marked = runs.assign_coords(computed_on=("run", places, {"role": FACT}))
+    marked = runs.assign_coords(computed_on=("run", places, {"role": PROVENANCE}))
     assert configurations_of(marked, "weight_decay") == configurations_of(runs, "weight_decay")

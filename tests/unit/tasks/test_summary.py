@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from storage.schema import FACT
+from storage.schema import PROVENANCE
 from tasks.summary import Row, computed_on, grok_steps, headings, markdown_table, summary_markdown, sweep_table
 
 NAN = float("nan")
@@ -123,7 +123,7 @@ def test_the_summary_says_what_the_runs_were_computed_on(machines: list[str] | N
     if machines:
         for group in ("metrics", "layers"):
             data = tree[group].to_dataset()
-            tree[group] = data.assign_coords(computed_on=("run", np.array(machines, STRING), {"role": FACT}))
+            tree[group] = data.assign_coords(computed_on=("run", np.array(machines, STRING), {"role": PROVENANCE}))
     assert computed_on(tree) == said
     table = markdown_table(sweep_table(tree))
     assert summary_markdown(tree) == (f"{table}\n\nComputed on {said}." if said else table)
