@@ -44,8 +44,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, heading in enumerate(headings):
         widest = max((len(cells[column]) for cells in rows), default=0)
-        word = min(UNBROKEN, max(map(len, heading.split()), default=0))
-        shown.add_column(heading, overflow="fold", no_wrap=len(heading) <= widest <= UNBROKEN, min_width=word)
+        shown.add_column(heading, overflow="fold", no_wrap=len(heading) <= widest <= UNBROKEN)
     for cells in rows:
         shown.add_row(*cells)
     out.print(shown)
