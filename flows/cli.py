@@ -254,7 +254,7 @@ def compare(
     store: Store = "results",
     file: Annotated[str | None, typer.Option("--out", help="Default: reports/comparison.png in the store.")] = None,
 ) -> None:
-    """Draw the mean effective rank of several sweeps side by side, by weight decay."""
+    """Draw the mean effective rank of several sweeps side by side, a line for each configuration of settings."""
     from flows.terminal import require_sweep
     from storage.layout import Layout
     from storage.locations import normalise, write

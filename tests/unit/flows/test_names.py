@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from grids import cube_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from flows.names import LONGEST, require_name, word
 from flows.settings import read_settings
 from flows.sweep import make_sweep
 from models.experiment import get_experiment
+from models.run_spec import hyperparameters
+from tasks.summary import headings, sweep_table
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
 
@@ -145,3 +148,23 @@ def test_series_in_one_cube_are_called_by_what_tells_their_places_apart() -> Non
 def test_names_that_are_no_name_are_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r"^sweep=.* is not allowed: expected letters, digits"):
         require_name("sweep", given)
+
+
+def test_a_named_sweep_that_is_extended_with_another_setting_shows_it_as_a_column() -> None:
+    calls = [
+        make_sweep("modular_addition", "smoke", [0.0], [0, 1], "mine", settings={"learning_rate": rate})
+        for rate in (1e-3, 1e-2)
+    ]
+    assert {call.name for call in calls} == {"mine"}
+    runs = [hyperparameters(spec) for call in calls for spec in call.specs]
+    rows = sweep_table(cube_of(runs, [0.5] * len(runs)))
+    assert headings(rows)[:4] == ("weight decay", "learning rate", "seed", "run")
+    assert [row.cells[:3] for row in rows] == [("0", rate, seed) for rate in ("0.001", "0.01") for seed in ("0", "1")]
+
+
+def test_presets_of_two_networks_in_one_sweep_are_told_apart_by_all_their_settings() -> None:
+    calls = [make_sweep("modular_addition", preset, [0.0], [0], "mine") for preset in ("smoke", "mlp")]
+    rows = sweep_table(cube_of([hyperparameters(spec) for call in calls for spec in call.specs], [0.5, 0.5]))
+    by_heading = [dict(zip(headings(rows), row.cells, strict=True)) for row in rows]
+    found = {row["architecture"]: (row["heads"], row["hidden layers"]) for row in by_heading}
+    assert found == {"Transformer": ("4", "not set"), "Mlp": ("not set", "4")}
