@@ -1,6 +1,6 @@
 """The flow that analyses checkpoints which other programs wrote, and gathers them like the runs of a sweep."""
 
-import re
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -12,13 +12,13 @@ from prefect.cache_policies import NO_CACHE
 from flows import fields
 from flows.capacity import Resources
 from flows.gathering import contents_of, rebuild
+from flows.names import name_of_series, require_name
 from flows.planning import lacking
 from flows.progress import StageProgress
 from flows.runtime import Executor, open_executor
 from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
-from flows.sweep import NAME
 from flows.turns import turn
 from models.checks import require
 from storage import locations, results
@@ -80,10 +80,11 @@ def analyse_checkpoints(
     Layers are read one at a time; blocks that the store already has are not computed again.
     """
     chosen = choose(analyses or None)
-    name = cube_name(name or None, sources)
+    name = cube_name(name or None, sources, pattern, heads, transposed)
+    urls = dict.fromkeys(map(locations.normalise, sources))
     store = chosen_store(store)
     with turn(Layout(store).cube(name), store) as lease:
-        found = [look(source, pattern or None, heads, transposed, audited) for source in dict.fromkeys(sources)]
+        found = [look(source, pattern or None, heads, transposed, audited) for source in urls]
         return _analyse(name, found, store, chosen, report, executor, resources, ray_address, lease)
 
 
@@ -122,12 +123,23 @@ def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def cube_name(name: str | None, sources: Sequence[str]) -> str:
-    """The name of the cube: the one given, or the last part of the first source."""
+def cube_name(
+    name: str | None, sources: Sequence[str], pattern: str = "", heads: int = 0, transposed: str = TRANSPOSED
+) -> str:
+    """The name of the cube: the one given, or one for these sources and options alone."""
     require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", locations.normalise(sources[0]).rsplit("/", 1)[-1]).strip("-.")
-    require(bool(NAME.fullmatch(chosen)), "name", chosen, "letters, digits, '.', '_' and '-', at most 81 of them")
+    options = {"heads": (heads, 0), "pattern": (pattern, ""), "transposed": (transposed, TRANSPOSED)}
+    changed = {option: value for option, (value, usual) in options.items() if value != usual}
+    chosen = name or name_of_series([locations.normalise(source) for source in sources], changed)
+    require_name("name", chosen)
     return chosen
+
+
+def told_apart(urls: Sequence[str]) -> list[str]:
+    """The shortest endings of different URLs, of whole parts and all of one length, that differ."""
+    parts = [url.split("/") for url in urls]
+    endings = (["/".join(part[-count:]) for part in parts] for count in itertools.count(1))
+    return next(names for names in endings if len(set(names)) == len(urls))
 
 
 def look(source: str, pattern: str | None, heads: int, transposed: str, audited: bool) -> Source:
@@ -190,7 +202,16 @@ def finish_analysis(
 ) -> dict[str, Any]:
     """Gather the series into the cube and write the report."""
     where = Layout(store)
-    members = [Member(run_id=s.run_id, url=where.run_store(GROUP, s.run_id), hyperparameters=s.labels) for s in found]
+    names = told_apart([source.series.name for source in found])
+    members = [
+        Member(
+            run_id=source.run_id,
+            url=where.run_store(GROUP, source.run_id),
+            hyperparameters={"series": name},
+            provenance={"source": source.series.name},
+        )
+        for source, name in zip(found, names, strict=True)
+    ]
     attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
     url = where.cube(name)
     lease.ensure()

@@ -126,7 +126,12 @@ def analyse(
         list[str], typer.Argument(help="Folders or `s3://` URLs, each with the checkpoints of one training run.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name of the cube. Default: the last part of the first source.")
+        str | None,
+        typer.Option(
+            "--name",
+            "-n",
+            help="Name of the cube. Default: the last part of the first source, options, a hash of the sources.",
+        ),
     ] = None,
     store: Store = "results",
     pattern: Annotated[
@@ -249,7 +254,7 @@ def compare(
     store: Store = "results",
     file: Annotated[str | None, typer.Option("--out", help="Default: reports/comparison.png in the store.")] = None,
 ) -> None:
-    """Draw the mean effective rank of several sweeps side by side, by weight decay."""
+    """Draw the mean effective rank of several sweeps side by side, a line for each configuration of settings."""
     from flows.terminal import require_sweep
     from storage.layout import Layout
     from storage.locations import normalise, write

@@ -74,13 +74,19 @@ SweepName = Annotated[
     str,
     shown(
         "Name of the sweep",
-        "Calls with one name extend one cube; empty for experiment-preset. Letters, digits, '.', '_' and '-'.",
+        "Calls with one name extend one cube. Empty for experiment-preset, with the axes and the settings changed. "
+        "Letters, digits, '.', '_', '=' and '-'.",
         ["modular_addition-demo"],
     ),
 ]
 GraphName = Annotated[
     str,
-    shown("Name of the results", "Empty for experiment-preset. Letters, digits, '.', '_' and '-'.", ["rewinding"]),
+    shown(
+        "Name of the results",
+        "Empty for one that says what they are of and which settings were changed. Letters, digits, '.', '_', '=' "
+        "and '-'.",
+        ["rewinding"],
+    ),
 ]
 Store = Annotated[
     str,

@@ -18,6 +18,7 @@ from storage.schema import Variable
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.facts import FACTS_VERSION, facts_of
+from tasks.summary import COMPUTED_ON
 
 
 def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, bool]:
@@ -36,6 +37,7 @@ def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, b
             run_id=cell.spec.run_id,
             url=Layout(store).run_store(cell.spec.experiment, cell.spec.run_id),
             hyperparameters=hyperparameters(cell.spec),
+            provenance={COMPUTED_ON: cell.computed_on},
             unknown=_unknown(cell),
         )
         for cell in cells

@@ -11,12 +11,11 @@ from flows.graph import Graph, Left, trunk_specs
 from flows.graph_plan import make_graph_plan
 from flows.graph_record import record_of
 from flows.graph_tables import graph_markdown, graph_plan_summary, plan_rows
+from flows.names import automatic_name, require_name
 from flows.runtime import open_executor
 from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_failures
-from flows.sweep import NAME
 from flows.units import work
-from models.checks import require
 from models.dataset import get_dataset
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
@@ -41,8 +40,8 @@ def begin(
     chosen = get_experiment(experiment)
     preset = named_preset(experiment, preset)
     trunks = trunk_specs(experiment, preset, seeds, settings)
-    title = name or f"{experiment}-{preset}"
-    require(bool(NAME.fullmatch(title)), "name", title, "letters, digits, '.', '_' and '-', at most 81 of them")
+    title = name or automatic_name(preset, chosen.preset(preset), trunks[0], settings)
+    require_name("name", title)
     store = chosen_store(store)
     if needed := chosen.dataset(trunks[0]):
         require_data(store, get_dataset(*needed))

@@ -49,7 +49,12 @@ Store = Annotated[
 ]
 SweepName = Annotated[
     str | None,
-    typer.Option("--sweep", "-n", help="Name of the sweep. Default: experiment-preset.", show_default=False),
+    typer.Option(
+        "--sweep",
+        "-n",
+        help="Name of the sweep. Default: experiment-preset, axes, settings changed.",
+        show_default=False,
+    ),
 ]
 ExecutorKind = Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")]
 RayAddress = Annotated[
@@ -59,7 +64,10 @@ Cpus = Annotated[int, typer.Option(help="CPU cores, and threads, of each unit of
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 Report = Annotated[bool, typer.Option(help="Write figures at the end.")]
 GraphName = Annotated[
-    str | None, typer.Option("--name", "-n", help="Of the results. Default: experiment-preset.", show_default=False)
+    str | None,
+    typer.Option(
+        "--name", "-n", help="Name of the results. Default: experiment-preset and settings changed.", show_default=False
+    ),
 ]
 Retrain = Annotated[
     bool, typer.Option(help="Train a finished trunk again to steps at which it did not keep its state.")

@@ -13,6 +13,7 @@ from storage.layout import Layout
 from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
 from tasks.datasets import require_data
+from tasks.environment import computed_on
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
 
 Block = tuple[int, ...]
@@ -30,6 +31,8 @@ class Cell:
     state: State
     reason: str
     """Why the run failed, empty otherwise."""
+    computed_on: str
+    """What the run was trained on, empty until it is."""
     checkpoints: int
     """Checkpoints the finished run has."""
     written: int
@@ -102,6 +105,7 @@ def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
         label=label(spec, sweep.varied),
         state=state,
         reason=manifest.reason if manifest else "",
+        computed_on=computed_on(manifest) if manifest else "",
         checkpoints=len(steps),
         written=written,
         blocks=len(blocks_of(steps)),

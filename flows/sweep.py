@@ -1,19 +1,17 @@
 """A sweep: the specs of one grid, checked before anything is spent."""
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flows.names import automatic_name, require_name
 from flows.settings import with_settings
 from models.checks import require
 from models.experiment import get_experiment, read_spec
-from models.run_spec import RunSpec, hyperparameters, to_json
+from models.run_spec import RunSpec, as_text, hyperparameters, to_json
 from storage.sweeps import SweepRecord
 from tasks.analysis import default_analyses, get_analysis
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +28,8 @@ class Sweep:
     def varied(self) -> tuple[str, ...]:
         """Settings besides weight decay and seed in which the runs differ."""
         flat = [hyperparameters(spec) for spec in self.specs]
-        return tuple(
-            name
-            for name in flat[0]
-            if name not in ("weight_decay", "seed") and len({settings.get(name) for settings in flat}) > 1
-        )
+        names = dict.fromkeys(name for settings in flat for name in settings if name not in ("weight_decay", "seed"))
+        return tuple(name for name in names if len({settings.get(name) for settings in flat}) > 1)
 
     @property
     def datasets(self) -> tuple[tuple[str, str], ...]:
@@ -67,7 +62,6 @@ def make_sweep(
     """
     chosen = get_experiment(experiment).preset(preset)
     fixed, axes = dict(settings or {}), {name: _axis(name, values) for name, values in (axes or {}).items()}
-    name = sweep or "-".join([experiment, preset, *axes, *fixed])
     for name in (both := sorted(fixed.keys() & axes.keys())):
         require(not both, name, fixed[name], "one value for every run or an axis, not both")
     names = _axis("analyses", default_analyses() if analyses is None else analyses)
@@ -79,11 +73,12 @@ def make_sweep(
         **_usual("weight_decay", "weight_decays", weight_decays, chosen.weight_decays, {**axes, **fixed}),
         **_usual("seed", "seeds", seeds, chosen.seeds, {**axes, **fixed}),
     }
-    require(bool(NAME.fullmatch(name)), "sweep", name, "letters, digits, '.', '_' and '-', at most 81 of them")
     specs = tuple(
         with_settings(chosen.spec, {**fixed, **dict(zip(grid, values, strict=True))})
         for values in itertools.product(*grid.values())
     )
+    name = sweep or automatic_name(preset, chosen, specs[0], fixed, axes)
+    require_name("sweep", name)
     return Sweep(name=name, experiment=experiment, preset=preset, specs=specs, analyses=tuple(names))
 
 
@@ -128,6 +123,5 @@ def sweep_of(record: SweepRecord) -> Sweep:
 def label(spec: RunSpec, varied: Sequence[str] = ()) -> str:
     """How people tell a run from its neighbours: weight decay, seed, other settings that vary, run_id."""
     flat = hyperparameters(spec)
-    values = {name: flat[name] for name in varied}
-    others = "".join(f" {name}={v:g}" if type(v) is float else f" {name}={v}" for name, v in values.items())
-    return f"wd={spec.weight_decay:g} seed={spec.seed}{others} ({spec.run_id[:6]})"
+    others = "".join(f" {name}={as_text(flat[name])}" for name in varied if name in flat)
+    return f"wd={as_text(spec.weight_decay)} seed={spec.seed}{others} ({spec.run_id[:6]})"

@@ -29,7 +29,8 @@ from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.audit import HEADINGS as AUDIT_HEADINGS
-from tasks.summary import headings, sweep_table
+from tasks.environment import computed_on as trained_on
+from tasks.summary import computed_on, headings, sweep_table
 
 UNBROKEN = 14
 """Cells up to this length, such as a run_id, stay on one line in a narrow terminal."""
@@ -181,8 +182,11 @@ def _show_places(store: str, sweep: str, cube: str) -> None:
 
 def show_summary(cube: str) -> None:
     """Print the summary table of a cube."""
-    rows = sweep_table(open_results(cube))
+    results = open_results(cube)
+    rows = sweep_table(results)
     table("Results", headings(rows), [row.cells for row in rows])
+    if machines := computed_on(results):
+        out.print(f"computed on  {machines}", highlight=False, soft_wrap=True)
 
 
 def show_datasets(store: str) -> None:
@@ -281,7 +285,7 @@ def show_run(prefix: str, store: str) -> None:
     out.print(f"{manifest.status}: {len(entries)} checkpoints, {size(total)}, {steps}")
     if manifest.reason:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
-    out.print(f"trained in {duration(manifest.seconds)} on {manifest.device} with {manifest.threads} threads")
+    out.print(f"trained in {duration(manifest.seconds)} on {trained_on(manifest)}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {Layout(url).run_folder(experiment, run_id)}", highlight=False, soft_wrap=True)
     results = Layout(url).run_store(experiment, run_id)
     if locations.exists(results):

@@ -25,7 +25,7 @@ from storage.lease import Lease
 from storage.locations import exists
 from storage.query import open_results
 from storage.sweeps import extend_sweep
-from tasks.summary import markdown_table, sweep_table
+from tasks.summary import summary_markdown
 
 REFRESH_SECONDS = 2.0
 
@@ -157,7 +157,7 @@ def finish(sweep: Sweep, store: str, report: bool, lease: Lease) -> dict[str, An
     outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
     if not built and not exists(f"{cube}/zarr.json"):
         return outcome
-    show_result(cube, sweep.name, markdown_table(sweep_table(open_results(cube))))
+    show_result(cube, sweep.name, summary_markdown(open_results(cube)))
     if report:
         outcome["report"] = show_report(cube, Layout(store).report(sweep.name), store, sweep.name, built)
     return outcome

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ NAMES = {
     "norm_control": NORM_CONTROLS,
 }
 """Fields that hold one of a few names."""
+NOT_SET = "not set"
+"""How a setting reads that a run does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,14 +205,29 @@ def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
 
 
 def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
-    """Every setting under its own name, net and data flattened; None becomes 0, a tuple its items in a text."""
+    """Every setting under its own name, net and data flattened; None becomes 0, a tuple its items in a text.
+
+    Specs that differ have settings that differ: a name that is taken is put behind that of its part.
+    """
     flat: dict[str, int | float | str | bool] = {"architecture": type(spec.net).__name__}
-    for part in (spec, spec.data, spec.net):
-        for field in dataclasses.fields(part):
-            value = getattr(part, field.name)
-            if field.name != "start" and not dataclasses.is_dataclass(value):
-                flat[field.name] = _declared(field, value)
+    for part, of in (("", spec), ("data", spec.data), ("net", spec.net)):
+        for name, value in _flat(of).items():
+            flat[f"{part}_{name}" if name in flat else name] = value
     return {**flat, **_of_start(spec.start)} if spec.start else flat
+
+
+def _flat(part: Any) -> dict[str, int | float | str | bool]:
+    """The settings of a part and of the parts that it has; those of a run's net, data and start lie elsewhere."""
+    flat: dict[str, int | float | str | bool] = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if isinstance(part, RunSpec) and field.name in ("net", "data", "start"):
+            continue
+        if not dataclasses.is_dataclass(value):
+            flat[field.name] = _declared(field, value)
+        else:
+            flat |= {f"{field.name}_{name}": inner for name, inner in _flat(value).items()}
+    return flat
 
 
 def _of_start(start: StartFrom) -> dict[str, int | float | str | bool]:
@@ -219,6 +237,20 @@ def _of_start(start: StartFrom) -> dict[str, int | float | str | bool]:
         if change is not None:
             flat |= {field.name: getattr(change, field.name) for field in dataclasses.fields(change)}
     return flat
+
+
+def as_text(value: object) -> str:
+    """A setting as people write it; numbers have one text exactly where they are equal."""
+    match value:
+        case bool() | None:
+            return str(value).lower()
+        case float():
+            short = f"{value:g}"
+            return NOT_SET if math.isnan(value) else short if float(short) == value else repr(value).removesuffix(".0")
+        case tuple():
+            return "/".join(map(as_text, value))
+        case _:
+            return str(value) or NOT_SET
 
 
 def _declared(field: "dataclasses.Field[Any]", value: Any) -> int | float | str | bool:

@@ -46,6 +46,8 @@ class Manifest:
     reason: str = ""
     checkpoints: tuple[Entry, ...]
     device: str
+    processor: str = ""
+    """The model of the CPU or GPU behind the device; empty in manifests that were written before it was recorded."""
     threads: int
     seconds: float
     """Training time of all processes that worked on the run."""

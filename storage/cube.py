@@ -16,7 +16,7 @@ from zarr.storage import StorePath
 from storage import generations, locations
 from storage.lease import Lease
 from storage.results import read_run
-from storage.schema import DIMENSIONS, METRICS_GROUP, NO_COUNT, SCHEMA_VERSION, Variable
+from storage.schema import DIMENSIONS, METRICS_GROUP, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
 from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate, auxiliary_coordinates, dimensions
 
 Array = zarr.Array[Any]
@@ -36,6 +36,8 @@ class Member:
     url: str
     """Its run store."""
     hyperparameters: Mapping[str, Any]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Where it comes from, which decides nothing in it, as what it was computed on."""
     unknown: Mapping[str, frozenset[int] | None] = field(default_factory=dict)
     """Variables that do not count at some steps, or at all where it says None: what stands there is not finished."""
 
@@ -241,6 +243,9 @@ def _add_coordinates(
             raise ValueError(f"{name!r} is a hyper-parameter and a dimension of {target.name}: rename one of them")
         attributes = {"long_name": name.replace("_", " "), "units": "1"}
         add_auxiliary(target, name, ("run",), _column(name, members), attributes)
+    for name in dict.fromkeys(name for member in members for name in member.provenance):
+        attributes = {"long_name": name.replace("_", " "), "role": PROVENANCE}
+        add_auxiliary(target, name, ("run",), [member.provenance.get(name, "") for member in members], attributes)
     for name in sorted({name for source in sources for name in source.extras}):
         _add_extra(target, name, sources, labels)
 

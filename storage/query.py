@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from zarr.errors import GroupNotFoundError
 
@@ -67,9 +68,15 @@ def _with_coordinates(tree: xr.DataTree) -> xr.DataTree:
 def grid(data: xr.Dataset | xr.DataArray, *axes: str) -> xr.Dataset | xr.DataArray:
     """Replace the dimension `run` by hyper-parameters, e.g. `grid(ds, "weight_decay", "seed")`.
 
-    Cells of the grid that have no run are NaN. ValueError where two runs share a cell.
+    Cells of the grid that have no run are NaN; runs that do not have a hyper-parameter are at its label NaN. ValueError
+    where two runs share a cell.
     """
-    indexed = data.set_index(run=list(axes))
+    # By places and not by values, as unstacking puts what is NaN in the index into the last cell, over what is there.
+    found = {axis: np.unique(data[axis].values, return_inverse=True) for axis in axes}
+    places = data.assign_coords({axis: ("run", place) for axis, (_, place) in found.items()})
+    indexed = places.set_index(run=list(axes))
     if not indexed.indexes["run"].is_unique:
         raise ValueError(f"axes={axes!r} do not tell the runs apart: name more hyper-parameters")
-    return indexed.unstack("run") if len(axes) > 1 else indexed.rename(run=axes[0])
+    spread = indexed.unstack("run") if len(axes) > 1 else indexed.rename(run=axes[0])
+    labels = {axis: (axis, values[spread[axis].values], data[axis].attrs) for axis, (values, _) in found.items()}
+    return spread.assign_coords(labels)

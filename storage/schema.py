@@ -21,6 +21,9 @@ GROUPS = {"layer": "layers", "pair": "pairs", "attention": "attention"}
 """The first dimension of a variable decides its group; all others lie in `metrics`."""
 METRICS_GROUP = "metrics"
 
+PROVENANCE = "provenance"
+"""The attribute `role` of a coordinate that says something of a run and decides nothing in it, as its processor."""
+
 DIMENSIONS = {
     "run": "training run",
     "step": "optimizer steps",

@@ -1,14 +1,18 @@
-"""What this process computes with: device, threads, versions."""
+"""What this process computes with: device, processor, threads, versions."""
 
 import functools
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import metadata
+from pathlib import Path
 
 import torch
+
+from storage.checkpoints import Manifest
 
 RECORDED = ("numpy", "zarr", "xarray", "safetensors")
 """Packages besides torch, whose metadata may leave out the build, as in 2.13.0+cu130."""
@@ -37,6 +41,29 @@ def fix_cublas_workspace() -> None:
     these on calls this first.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The model of a GPU, or of the CPU with the instruction set that torch uses of it: what results' bits depend on.
+
+    Where the system does not tell the model of its CPU it is the architecture, e.g. `aarch64`.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    model = re.sub(r"\((?:R|TM|tm)\)", "", found[1]) if found else platform.processor() or platform.machine()
+    return f"{' '.join(model.split())} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def computed_on(manifest: Manifest) -> str:
+    """What a run was trained on, in a line; runs that are equal in it have equal bits."""
+    threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
+    torch_version = manifest.versions.get("torch")
+    where = manifest.processor or manifest.device
+    return ", ".join([where, threads, *([f"torch {torch_version}"] if torch_version else [])])
 
 
 def use_threads(count: int) -> None:

@@ -281,7 +281,9 @@ def _fill(
         place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
         if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
             raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
-        place[tuple(slice(size) for size in array.shape)] = _fitting(array, layout.variables[name], f"{name!r} at {what}")
+        place[tuple(slice(size) for size in array.shape)] = _fitting(
+            array, layout.variables[name], f"{name!r} at {what}"
+        )
 
 
 def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:

@@ -2,10 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import xarray as xr
+
+from models.run_spec import as_text
+from tasks.configurations import configurations_of, runs_of, settings_of
+
+COMPUTED_ON = "computed_on"
+"""Coordinate along `run` that says what a run was trained on."""
 
 HEADLINES: dict[str, tuple[str, float, str]] = {
     "err": ("error (%)", 100, ".1f"),
@@ -22,6 +29,8 @@ class Row:
     run_id: str
     weight_decay: float
     seed: int | None
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Every other setting in which the runs of the sweep differ, with this run's value."""
     metric: str = "err"
     """Which of HEADLINES was measured."""
     train: float
@@ -41,7 +50,8 @@ class Row:
         never = "-" if math.isnan(self.val) and self.grok_step is None else "never"
         _, factor, form = HEADLINES[self.metric]
         return (
-            _number(self.weight_decay, "g"),
+            "-" if math.isnan(self.weight_decay) else as_text(self.weight_decay),
+            *self.others.values(),
             "-" if self.seed is None else str(self.seed),
             self.run_id,
             _number(factor * self.train, form),
@@ -58,6 +68,7 @@ def headings(rows: Sequence[Row]) -> tuple[str, ...]:
     name = HEADLINES[metric][0]
     return (
         "weight decay",
+        *((name.replace("_", " ") for name in rows[0].others) if rows else ()),
         "seed",
         "run",
         f"train {name}",
@@ -83,17 +94,26 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
 
 
 def sweep_table(tree: xr.DataTree) -> list[Row]:
-    """A row for each run of a cube, sorted by weight decay and seed."""
+    """A row for each run of a cube, sorted by weight decay, by what else varies, and by seed."""
     metric, final = _headline(tree)
     groks = grok_steps(tree)
     start, end = _fact(tree, "initial_effective_rank"), _fact(tree, "final_effective_rank")
     collapsed = _fact(tree, "final_collapsed_layers")
-    known = _hyperparameters(tree)
-    rows = [
+    runs = runs_of(tree)
+    names, settings = [str(run) for run in runs["run"].values], settings_of(runs)
+    decays, seeds = (settings.get(name, [math.nan] * len(names)) for name in ("weight_decay", "seed"))
+    first = next((name for name in ("weight_decay", *settings) if name in settings and name != "seed"), "seed")
+    grid = configurations_of(runs, first)
+    return [
         Row(
-            run_id=run,
-            weight_decay=weight_decay,
-            seed=seed,
+            run_id=(run := names[place]),
+            weight_decay=float(decays[place]),
+            seed=None if math.isnan(seeds[place]) else int(seeds[place]),
+            others={
+                name: value
+                for name, value in zip(grid.axes, one.values, strict=True)
+                if name not in ("weight_decay", "seed")
+            },
             metric=metric,
             train=final.get((run, "train"), math.nan),
             val=final.get((run, "val"), math.nan),
@@ -102,9 +122,24 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
             rank_end=end.get(run, math.nan),
             collapsed=int(collapsed.get(run, 0)),
         )
-        for run, (weight_decay, seed) in known.items()
+        for one in grid.configurations
+        for place in one.runs
     ]
-    return sorted(rows, key=lambda row: (_sortable(row.weight_decay), -1 if row.seed is None else row.seed))
+
+
+def summary_markdown(tree: xr.DataTree) -> str:
+    """The table of a cube in Markdown, and what its runs were computed on."""
+    computed = computed_on(tree)
+    return markdown_table(sweep_table(tree)) + (f"\n\nComputed on {computed}." if computed else "")
+
+
+def computed_on(tree: xr.DataTree) -> str:
+    """The processors that the runs were trained on, each with its share of the runs; empty where the cube is silent."""
+    runs = runs_of(tree)
+    found = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs.coords else Counter()
+    if len(found) < 2:
+        return next(iter(found), "")
+    return "; ".join(f"{where} ({count} {'run' if count == 1 else 'runs'})" for where, count in sorted(found.items()))
 
 
 def _headline(tree: xr.DataTree) -> tuple[str, dict[tuple[str, str], float]]:
@@ -137,21 +172,3 @@ def markdown_table(rows: Sequence[Row]) -> str:
     """The rows under their headings as a table in Markdown."""
     lines = [headings(rows), tuple("---" for _ in headings(rows)), *(row.cells for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _sortable(value: float) -> float:
-    return math.inf if math.isnan(value) else value
-
-
-def _hyperparameters(tree: xr.DataTree) -> dict[str, tuple[float, int | None]]:
-    """Weight decay and seed of every run of any group."""
-    known: dict[str, tuple[float, int | None]] = {}
-    for node in tree.children.values():
-        data = node.to_dataset()
-        if "run" not in data.coords:
-            continue
-        for i, run in enumerate(data["run"].values.tolist()):
-            decay = float(data["weight_decay"].values[i]) if "weight_decay" in data.coords else math.nan
-            seed = float(data["seed"].values[i]) if "seed" in data.coords else math.nan
-            known.setdefault(str(run), (decay, None if math.isnan(seed) else int(seed)))
-    return known

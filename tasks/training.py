@@ -29,7 +29,7 @@ from storage.checkpoints import (
 )
 from storage.writer import BackgroundWriter
 from tasks.branches import begin_branch, mask_of
-from tasks.environment import pick_device, versions
+from tasks.environment import pick_device, processor, versions
 from tasks.examples import load_examples
 from tasks.norm_control import norms_of_run
 from tasks.numerics import autocast, compiled, numerics
@@ -140,6 +140,7 @@ def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.dev
         reason=reason,
         checkpoints=tuple(progress.entries),
         device=str(device),
+        processor=processor(device),
         threads=torch.get_num_threads(),
         seconds=round(progress.seconds, 3),
         versions=versions(),

@@ -7,9 +7,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.figures.style import FAINT, panels, styled
+from tasks.configurations import lines_of
+from tasks.figures.ranges import RANGES, draw_ranges
+from tasks.figures.style import FAINT, legend_below, panels, styled
 
 KINDS = {"within": ("one trunk", "#0072b2"), "across": ("two trunks", "#d55e00")}
+APART = ("trunk_a", "trunk_b", "order_a", "order_b"), ("run_a", "run_b")
+"""The seeds of a pair, and what tells pairs apart."""
 LINES: dict[str, tuple[str, Any]] = {"": ("", "-"), "matched_": (", units matched", (0, (1, 1.2)))}
 
 
@@ -38,8 +42,7 @@ def by_split(data: xr.Dataset, metric: str) -> Figure:
     grid[0, 2].set_ylim(bottom=0)
     for axes in grid[0]:
         axes.set_xlabel("step at which the branches part")
-    handles, labels = grid[0, 2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(figure, grid[0, 2].get_legend_handles_labels()[0], RANGES.format("pair"))
     figure.suptitle("Linear mode connectivity by split point")
     return figure
 
@@ -49,36 +52,29 @@ def by_size(data: xr.Dataset, metric: str) -> Figure:
     """Barrier on validation and agreement against the size of a perturbation, a line for each direction."""
     noisy = data.isel(pair=np.flatnonzero(data["kind"].values == "perturbed"))
     figure, grid = panels(1, 2, 5.0, 4.0)
+    sizes = noisy["size"].values.tolist()
     colors = dict(zip(("random", "top", "bottom"), ("#222222", "#0072b2", "#d55e00"), strict=True))
     for direction in dict.fromkeys(noisy["direction"].values.tolist()):
         chosen = noisy.isel(pair=np.flatnonzero(noisy["direction"].values == direction))
         barrier = chosen[f"barrier_{metric}"].sel(split="val", kept="all")
-        _spread(grid[0, 0], barrier, chosen["size"].values, colors[direction], f"{direction} directions")
+        lines, label = lines_of(chosen, "pair", "size", *APART), f"{direction} directions"
+        draw_ranges(grid[0, 0], barrier, lines, colors[direction], label, sizes)
         score = chosen["agreement_score"].mean("layer")
-        _spread(grid[0, 1], score, chosen["size"].values, colors[direction], f"{direction} directions")
+        draw_ranges(grid[0, 1], score, lines, colors[direction], label, sizes)
     grid[0, 0].set_ylabel(f"barrier, val {data[metric].attrs['long_name']}")
     grid[0, 1].set_ylabel("agreement of the ends\n(first 10 ranks, mean over layers)")
     grid[0, 1].axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--")
     for axes in grid[0]:
         axes.set_xlabel("size of the noise / norm of the layer")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    grid[0, 0].legend()
+    grid[0, 0].legend(title=RANGES.format("pair"))
     figure.suptitle("One perturbation, then two data orders")
     return figure
 
 
 def _line(axes: Axes, values: xr.DataArray, data: xr.Dataset, kind: str, color: str, label: str, **line: Any) -> None:
-    """Mean and range over the pairs of a kind at every split step; nothing where there are none."""
+    """The pairs of a kind against their split step; nothing where there are none."""
     chosen = np.flatnonzero(data["kind"].values == kind)
     if len(chosen):
-        _spread(axes, values.isel(pair=chosen), data["split_step"].values[chosen], color, label, **line)
-
-
-def _spread(axes: Axes, values: xr.DataArray, at: np.ndarray, color: str, label: str, **line: Any) -> None:
-    places = np.unique(at)
-    groups = [values.values[at == place] for place in places]
-    positions = np.arange(len(places))
-    axes.plot(positions, [group.mean() for group in groups], color=color, label=label, marker="o", markersize=4, **line)
-    low, high = ([float(of(group)) for group in groups] for of in (np.min, np.max))
-    axes.fill_between(positions, low, high, color=color, alpha=0.13, linewidth=0)
-    axes.set_xticks(positions, [f"{place:g}" for place in places])
+        lines = lines_of(data.isel(pair=chosen), "pair", "split_step", *APART)
+        draw_ranges(axes, values.isel(pair=chosen), lines, color, label, data["split_step"].values.tolist(), **line)

@@ -11,37 +11,40 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from storage.schema import SCORE_RANKS
+from tasks.figures.levels import Level, heading, levels_of, what
 from tasks.figures.style import name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import Level, axis_title, has, heading, levels_of, of_all, short_names, spread, variable
+from tasks.figures.sweep_axis import has, of_all, short_names, spread, variable
 
 RANKS = 100
 MOST_ROWS, MOST_COLUMNS = 8, 8
+BESIDE = 5
+"""What stands beside a row is broken like a heading over one of so many columns."""
 COLORS = matplotlib.colormaps["magma"].with_extremes(bad="#e8e8e8")
 
 
 @styled
 def agreement(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Rows are levels of the axis, columns layers; rank against step."""
+    """Rows are levels, columns layers; rank against step."""
     data = tree["layers"].to_dataset()
     return _diagonals(tree, data["agreement"], axis, "Agreement with the final checkpoint", agreement_chance(data))
 
 
 @styled
 def agreement_scores(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """A panel for each level of the axis; layer against step."""
+    """A panel for each level; layer against step."""
     data = tree["layers"].to_dataset()
     return _scores(tree, data["agreement_score"], axis, "Agreement score", agreement_chance(data))
 
 
 @styled
 def alignment(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Rows are levels of the axis, columns pairs of layers; rank against step."""
+    """Rows are levels, columns pairs of layers; rank against step."""
     return _diagonals(tree, variable(tree, "pairs", "alignment"), axis, "Alignment of layers", alignment_chance(tree))
 
 
 @styled
 def alignment_scores(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """A panel for each level of the axis; pair against step."""
+    """A panel for each level; pair against step."""
     return _scores(tree, variable(tree, "pairs", "alignment_score"), axis, "Alignment score", alignment_chance(tree))
 
 
@@ -93,13 +96,13 @@ def _diagonals(tree: xr.DataTree, data: xr.DataArray, axis: str, title: str, cha
     for row, level in zip(grid, levels, strict=True):
         for axes, name in zip(row, names, strict=True):
             mesh = _mesh(axes, _mean(values.sel({thing: name}), level).transpose("rank", "step"))
-        row[0].set_ylabel(f"{axis_title(axis)} {level.label}, {level.n}\nrank (1 = largest)")
+        row[0].set_ylabel(f"{heading(level, BESIDE)}\nrank (1 = largest)")
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(_title(short[name], chance.get(name)))
         axes.set_ylim(max(1, _known_ranks(values.sel({thing: name}))) + 0.5, 0.5)
     figure.colorbar(mesh, ax=grid, label=title.split(maxsplit=1)[0].lower(), aspect=40, pad=0.01)
     name_step_axes(grid)
-    figure.suptitle(f"{title} by rank" + of_all(names, everything, thing) + of_all(levels, all_levels, axis))
+    figure.suptitle(f"{title} by rank" + of_all(names, everything, thing) + of_all(levels, all_levels, what(levels)))
     return figure
 
 
@@ -112,7 +115,7 @@ def _scores(tree: xr.DataTree, data: xr.DataArray, axis: str, title: str, chance
     figure, grid = panels(1, len(levels), 4.2, min(8.0, 0.34 * len(names) + 1.2), sharex=True, sharey=True)
     for axes, level in zip(grid[0], levels, strict=True):
         mesh = _mesh(axes, _mean(values, level).transpose(thing, "step"))
-        axes.set_title(heading(level, axis, len(levels)))
+        axes.set_title(heading(level, len(levels)))
     labels = [short[name] + (f" ({chance[name]:.2g})" if name in chance else "") for name in names]
     grid[0, 0].set_yticks(range(1, len(names) + 1), labels)
     grid[0, 0].set_ylim(len(names) + 0.5, 0.5)
@@ -120,7 +123,7 @@ def _scores(tree: xr.DataTree, data: xr.DataArray, axis: str, title: str, chance
     figure.colorbar(mesh, ax=grid, label=title.lower(), pad=0.01)
     name_step_axes(grid)
     figure.suptitle(
-        f"{title} of each {thing}: mean of the first {SCORE_RANKS} ranks" + of_all(levels, all_levels, axis)
+        f"{title} of each {thing}: mean of the first {SCORE_RANKS} ranks" + of_all(levels, all_levels, what(levels))
     )
     return figure
 

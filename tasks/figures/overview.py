@@ -1,4 +1,4 @@
-"""Several sweeps side by side: the mean effective rank of each by weight decay."""
+"""Several sweeps side by side: the mean effective rank of each, a line for each configuration."""
 
 import math
 import textwrap
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.figure import Figure
 
+from tasks.figures.levels import Level, axes_title, levels_of, panels_of
 from tasks.figures.style import name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import axis_title, draw, has, levels_of, variable
+from tasks.figures.sweep_axis import draw, has, variable
 
 COLUMNS = 3
 WIDEST = 52
@@ -17,30 +18,42 @@ WIDEST = 52
 
 @styled
 def overview(trees: Sequence[xr.DataTree], axis: str = "weight_decay") -> Figure:
-    """A panel for each sweep: the mean over layers of effective rank / rank against step, a line for each level.
+    """The mean over layers of effective rank / rank against step: panels for each sweep, a line for each level.
 
     ValueError where a sweep has no effective ranks.
     """
-    columns = min(COLUMNS, len(trees))
-    rows = math.ceil(len(trees) / columns)
+    shown = [(tree, panel, levels) for tree in trees for panel, levels in _panels(tree, axis)]
+    columns = min(COLUMNS, len(shown))
+    rows = math.ceil(len(shown) / columns)
     figure, grid = panels(rows, columns, 4.6, 3.6, sharey=True)
-    for axes, tree in zip(grid.flat, trees, strict=False):
-        title = str(tree.attrs.get("title", "sweep"))
-        if not has(tree, "layers", "effective_rank"):
-            raise ValueError(f"{title}: no effective ranks; analyse it with effective_rank")
+    for axes, (tree, panel, levels) in zip(grid.flat, shown, strict=False):
         ranks = variable(tree, "layers", "effective_rank").load().mean("layer")
-        for level in levels_of(tree, axis):
-            draw(axes, ranks.isel(run=list(level.runs)), level.color, label=f"{level.label}, {level.n}")
-        axes.set_title(textwrap.fill(" on ".join(part for part in (title, tree.attrs.get("data")) if part), WIDEST))
+        for level in levels:
+            label = f"{level.line}, {level.n}"
+            draw(axes, ranks.isel(run=list(level.runs)), level.color, linestyle=level.dash, label=label)
+        title = " on ".join(part for part in (_title(tree), tree.attrs.get("data")) if part)
+        axes.set_title("\n".join(textwrap.fill(line, WIDEST) for line in (title, panel) if line))
         axes.set_ylim(0, 1)
-        axes.legend(title=axis_title(axis), loc="lower left")
+        axes.legend(loc="lower left")
         step_axis(axes, 4)
     name_step_axes(grid)
     for column, axes in enumerate(grid[-1]):
-        if column >= len(trees) - columns * (rows - 1):
+        if column >= len(shown) - columns * (rows - 1):
             axes.remove()
             grid[-2, column].set_xlabel("optimizer steps")
     for axes in grid[:, 0]:
         axes.set_ylabel("effective rank / rank, mean over layers")
-    figure.suptitle(f"Effective rank by {axis_title(axis)}")
+    figure.suptitle(f"Effective rank by {axes_title([level for *_, levels in shown for level in levels])}")
     return figure
+
+
+def _panels(tree: xr.DataTree, axis: str) -> list[tuple[str, list[Level]]]:
+    """The panels of one sweep: what each says, and its levels."""
+    if not has(tree, "layers", "effective_rank"):
+        raise ValueError(f"{_title(tree)}: no effective ranks; analyse it with effective_rank")
+    levels = levels_of(tree, axis, dashes=True)
+    return [(panel, [level for level in levels if level.panel == panel]) for panel in panels_of(levels)]
+
+
+def _title(tree: xr.DataTree) -> str:
+    return str(tree.attrs.get("title", "sweep"))

@@ -1,13 +1,15 @@
 """The page of a report: plain HTML that needs no network, with links relative to itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import xarray as xr
 
-from tasks.figures.sweep_axis import as_text, axis_title, runs_of
-from tasks.summary import Row, headings, sweep_table
+from models.run_spec import as_text
+from tasks.configurations import runs_of, settings_of
+from tasks.figures.levels import axis_title
+from tasks.summary import Row, computed_on, headings, sweep_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2.5em auto; padding: 0 1.5em; }
@@ -35,7 +37,7 @@ class Shown:
     caption: str
 
 
-def page(tree: xr.DataTree, axis: str, cube_url: str, figures: Sequence[Shown], skipped: Sequence[str]) -> str:
+def page(tree: xr.DataTree, cube_url: str, figures: Sequence[Shown], skipped: Sequence[str]) -> str:
     """The page: title, summary table, common hyper-parameters, figures with captions."""
     common, varied = hyperparameters(runs_of(tree))
     title = str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Sweep")
@@ -44,8 +46,7 @@ def page(tree: xr.DataTree, axis: str, cube_url: str, figures: Sequence[Shown], 
         f"<h1>{escape(title)}</h1>",
         f'<p class="quiet">{len(rows)} runs that differ in {escape(", ".join(varied) or "nothing")}. '
         f"Data: <code>{escape(cube_url)}</code>, opened by <code>storage.query.open_results</code>.</p>",
-        _within(axis, varied),
-        _summary(rows, runs_of(tree), varied),
+        _summary(rows, computed_on(tree)),
         _common(common),
         *(_figure(number, shown) for number, shown in enumerate(figures, start=1)),
     ]
@@ -57,41 +58,24 @@ def page(tree: xr.DataTree, axis: str, cube_url: str, figures: Sequence[Shown], 
     return f'<!doctype html>\n<html lang="en">\n{head}\n<body>\n{content}\n</body>\n</html>\n'
 
 
-def _within(axis: str, varied: Mapping[str, Sequence[str]]) -> str:
-    """What else differs between the runs that are averaged, where it is more than the seed."""
-    others = [name for name in varied if name not in (axis_title(axis), "seed")]
-    if not others:
-        return ""
-    return (
-        f"<p><b>Runs of one {escape(axis_title(axis))} are averaged and differ in {escape(', '.join(others))}.</b></p>"
-    )
+def hyperparameters(runs: xr.Dataset) -> tuple[dict[str, str], list[str]]:
+    """Hyper-parameters that all runs share with their value, and the names of those that differ."""
+    texts = {axis_title(name): list(dict.fromkeys(map(as_text, values))) for name, values in settings_of(runs).items()}
+    common = {name: values[0] for name, values in texts.items() if len(values) == 1}
+    return common, [name for name in texts if name not in common]
 
 
-def hyperparameters(runs: xr.Dataset) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Hyper-parameters that all runs share, and those that differ with their value for every run."""
-    columns = {
-        str(name).replace("_", " "): [as_text(value) for value in runs[name].values.tolist()]
-        for name in runs.coords
-        if name != "run"
-    }
-    common = {name: column[0] for name, column in columns.items() if len(set(column)) == 1}
-    return common, {name: column for name, column in columns.items() if name not in common}
-
-
-def _summary(rows: Sequence[Row], runs: xr.Dataset, varied: dict[str, list[str]]) -> str:
-    """The summary table, with a column for everything else that differs between runs."""
-    extra = {name: column for name, column in varied.items() if name not in headings(rows)}
-    place = {str(run_id): i for i, run_id in enumerate(runs["run"].values)}
-    lines = ["".join(f"<th>{escape(heading)}</th>" for heading in (*headings(rows), *extra))]
-    for row in rows:
-        cells = (*row.cells, *(column[place[row.run_id]] for column in extra.values()))
-        lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+def _summary(rows: Sequence[Row], computed: str) -> str:
+    """The summary table, and what it was computed on."""
+    lines = ["".join(f"<th>{escape(heading)}</th>" for heading in headings(rows))]
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row.cells) for row in rows]
     table = "\n".join(f"<tr>{line}</tr>" for line in lines)
     note = (
         "Metrics are those at the last checkpoint; a run has grokked at the first step with a validation "
         "error below 0.05. Ranks are effective ranks as fractions of the full rank, averaged over layers; a collapsed "
         "layer counts as about 1 there."
     )
+    note += f" Computed on {escape(computed)}." if computed else ""
     return f'<h2>Runs</h2>\n<div class="wide"><table>\n{table}\n</table></div>\n<p class="quiet">{note}</p>'
 
 

@@ -1,5 +1,7 @@
 """Loss and error against step, of the whole network and of its halves."""
 
+from collections.abc import Sequence
+
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,66 +9,91 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from storage.schema import METRICS_GROUP, SPLITS
-from tasks.figures.style import BOTTOM, FAINT, FULL, INK, TOP, log_axis, name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import Level, axis_title, draw, has, heading, levels_of, of_all, spread
+from tasks.figures.levels import (
+    Level,
+    axes_title,
+    heading,
+    levels_of,
+    line_handles,
+    panels_of,
+    spread_handles,
+    what,
+)
+from tasks.figures.style import (
+    BOTTOM,
+    FULL,
+    INK,
+    TOP,
+    legend_below,
+    log_axis,
+    name_step_axes,
+    panels,
+    step_axis,
+    styled,
+)
+from tasks.figures.sweep_axis import draw, has, of_all, spread
 
 DASHES = {"train": (0, (2.5, 1.5)), "val": "-"}
 HALVES = {"top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
-MOST_COLUMNS = 8
+MOST_ROWS, MOST_COLUMNS = 6, 8
 WIDE = 3.2
 """Line width of the whole network, so that it shows under a half that does as well."""
 
 
 @styled
 def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """A panel for each metric: train dashed, validation solid, a colour for each level of the axis."""
+    """A column for each metric: train dashed, validation solid, a colour for each value of the first axis.
+
+    Rows are for everything else that varies.
+    """
     metrics = tree[METRICS_GROUP].to_dataset()
     names = [str(name) for name in metrics.data_vars if set(metrics[name].dims) == {"run", "split", "step"}]
     names.sort(key=lambda name: name != "loss")
     levels = levels_of(tree, axis)
-    figure, grid = panels(1, len(names), 6.5, 4.6)
-    for axes, name in zip(grid[0], names, strict=True):
+    everything = panels_of(levels)
+    rows = spread(everything, MOST_ROWS)
+    figure, grid = panels(len(rows), len(names), 6.5, 4.6 if len(rows) == 1 else 3.4, sharex=True, sharey="col")
+    for name, column in zip(names, grid.T, strict=True):
         values = metrics[name].load()
-        _name_axes(axes, values)
-        for level in levels:
-            for split in SPLITS:
-                of_level = values.isel(run=list(level.runs)).sel(split=split)
-                draw(axes, of_level, level.color, linestyle=DASHES[split], linewidth=1.2 if split == "train" else 2.0)
-        if axes.get_yscale() != "log":
-            axes.set_ylim(bottom=0)
+        _name_axes(column, values)
+        for axes, row in zip(column, rows, strict=True):
+            _draw(axes, values, [level for level in levels if level.panel == row])
+            axes.set_title(row)
+        if column[0].get_yscale() != "log":
+            column[0].set_ylim(bottom=0)
     name_step_axes(grid)
-    figure.suptitle(f"{' and '.join(names).capitalize().replace('err', 'error')} by {axis_title(axis)}")
-    _legend(figure, levels, axis)
+    title = " and ".join(names).capitalize().replace("err", "error")
+    figure.suptitle(f"{title} by {axes_title(levels)}" + of_all(rows, everything, "row"))
+    _legend(figure, levels)
     return figure
 
 
-def _name_axes(axes: Axes, values: xr.DataArray) -> None:
+def _draw(axes: Axes, values: xr.DataArray, levels: Sequence[Level]) -> None:
+    """Both splits of each level."""
+    for level in levels:
+        for split in SPLITS:
+            of_level = values.isel(run=list(level.runs)).sel(split=split)
+            draw(axes, of_level, level.color, linestyle=DASHES[split], linewidth=1.2 if split == "train" else 2.0)
+
+
+def _name_axes(column: Sequence[Axes], values: xr.DataArray) -> None:
     units = values.attrs.get("units", "1")
-    axes.set_ylabel(values.attrs.get("long_name", str(values.name)) + ("" if units == "1" else f" ({units})"))
-    step_axis(axes)
-    if str(values.name).endswith("loss"):
-        log_axis(axes, values.values)
+    for axes in column:
+        axes.set_ylabel(values.attrs.get("long_name", str(values.name)) + ("" if units == "1" else f" ({units})"))
+        step_axis(axes)
+        if str(values.name).endswith("loss"):
+            log_axis(axes, values.values)
 
 
-def _legend(figure: Figure, levels: list[Level], axis: str) -> None:
+def _legend(figure: Figure, levels: Sequence[Level]) -> None:
     """Under the figure: levels with their n, then what dashes and band mean."""
-    handles: list[Line2D | Patch] = [
-        Line2D([], [], color=level.color, linewidth=2.5, label=f"{axis_title(axis)} {level.label}, {level.n}")
-        for level in levels
-    ]
+    handles = line_handles(levels)
     handles += [
         Line2D([], [], color=INK, linestyle=DASHES[split], label=split)  # type: ignore[arg-type]
         for split in SPLITS
     ]
     handles += spread_handles(levels)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
-
-
-def spread_handles(levels: list[Level]) -> list[Line2D | Patch]:
-    """What the band is, where a level has several seeds."""
-    if all(len(level.runs) == 1 for level in levels):
-        return []
-    return [Patch(color=FAINT, alpha=0.5, linewidth=0, label="± 1 std over seeds")]
+    legend_below(figure, handles)
 
 
 @styled
@@ -90,13 +117,13 @@ def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
             step_axis(axes, 4)
         row[0].set_ylabel(f"{split} loss{units}")
     for axes, level in zip(grid[0], levels, strict=True):
-        axes.set_title(heading(level, axis, len(levels)))
+        axes.set_title(heading(level, len(levels)))
     handles: list[Line2D | Patch] = (
         [Line2D([], [], color=FULL, linewidth=WIDE, label="all singular values")] if full is not None else []
     )
     handles += [Line2D([], [], color=color, label=label) for label, color in HALVES.values()]
     handles += spread_handles(levels)
     name_step_axes(grid)
-    figure.suptitle("Loss with half of the singular values" + of_all(levels, everything, axis))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.suptitle("Loss with half of the singular values" + of_all(levels, everything, what(everything)))
+    legend_below(figure, handles)
     return figure

@@ -9,22 +9,23 @@ from matplotlib.figure import Figure
 from storage import locations
 from storage.query import open_results
 from tasks.figures.heatmaps import agreement, agreement_scores, alignment, alignment_scores
+from tasks.figures.levels import Level, axes_title, levels_of, seeds_text
 from tasks.figures.page import Shown, page
 from tasks.figures.performance import performance, pruned_losses
 from tasks.figures.ranks import effective_ranks
 from tasks.figures.spectra import singular_values
 from tasks.figures.style import to_png
-from tasks.figures.sweep_axis import Level, axis_title, has, levels_of, seeds_text
+from tasks.figures.sweep_axis import has
 
 BAND = (
-    "Lines are means over seeds ({n}), bands one standard deviation (ddof 0) either side, cut at the smallest and the "
-    "largest seed so that a band never leaves the values that were measured. A step that a run lacks is averaged over "
-    "the others."
+    "Lines are means over the seeds of one configuration ({n}), bands one standard deviation (ddof 0) either side, cut "
+    "at the smallest and the largest seed so that a band never leaves the values that were measured. A step that a run "
+    "lacks is averaged over the others."
 )
 LOG_BAND = f"{BAND} On a logarithmic axis both are taken of the logarithm."
-MEAN = "Each cell is the mean over seeds ({n})."
-ONE = "There is one seed (n = 1): nothing is averaged."
-FIRST = "One run a column (n = 1): the lowest seed of each {axis}."
+MEAN = "Each cell is the mean over the seeds of one configuration ({n})."
+ONE = "There is one seed of each configuration (n = 1): nothing is averaged."
+FIRST = "One run a column (n = 1): the lowest seed of each {axes}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +140,10 @@ def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> 
         file = f"{figure.name}.png"
         locations.write(f"{folder_url}/{file}", to_png(_noted(figure.draw(tree, axis), note)))
         urls.append(f"{folder_url}/{file}")
-        caption = " ".join(part for part in (figure.caption, _seeds(figure, levels, axis), note) if part)
+        caption = " ".join(part for part in (figure.caption, _seeds(figure, levels), note) if part)
         shown.append(Shown(file=file, title=figure.title, caption=caption))
     index = f"{folder_url}/index.html"
-    locations.write(index, page(tree, axis, cube_url, shown, skipped).encode())
+    locations.write(index, page(tree, cube_url, shown, skipped).encode())
     return [index, *urls]
 
 
@@ -155,7 +156,8 @@ def _noted(figure: Figure, note: str) -> Figure:
     return figure
 
 
-def _seeds(figure: ReportFigure, levels: Sequence[Level], axis: str) -> str:
+def _seeds(figure: ReportFigure, levels: Sequence[Level]) -> str:
     """The sentence on how many runs stand behind what is drawn."""
     text = ONE if figure.seeds != FIRST and all(len(level.runs) == 1 for level in levels) else figure.seeds
-    return text.format(n=f"{seeds_text(levels)} at each {axis_title(axis)}", axis=axis_title(axis))
+    axes = ("combination of " if len(levels[0].values) > 1 else "") + axes_title(levels)
+    return text.format(n=f"{seeds_text(levels)} at each {axes}", axes=axes)

@@ -9,8 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from tasks.figures.levels import levels_of, over, what
 from tasks.figures.style import log_axis, name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import axis_title, levels_of, of_all, short_names, spread, variable
+from tasks.figures.sweep_axis import of_all, short_names, spread, variable
 
 MOST_LAYERS, MOST_LEVELS = 10, 6
 COLORS = matplotlib.colormaps["viridis_r"]
@@ -20,7 +21,7 @@ DEPTH = 1e-6
 
 @styled
 def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = True) -> Figure:
-    """Rows are layers, columns levels of the axis, each by its first seed; a line a singular value."""
+    """Rows are layers, columns levels, each by its first seed; a line a singular value."""
     data = variable(tree, "layers", "singular_value")
     everything, all_levels = data["layer"].values.tolist(), levels_of(tree, axis)
     names, levels = spread(everything, MOST_LAYERS), spread(all_levels, MOST_LEVELS)
@@ -35,7 +36,7 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
         _limits(row[0], of_layer.values, log)
         row[0].set_ylabel(f"{short[name]}\nsingular value")
     for axes, level in zip(grid[0], levels, strict=True):
-        axes.set_title(f"{axis_title(axis)} {level.label}")
+        axes.set_title(over(level, len(levels)))
     bar = figure.colorbar(colors, ax=grid, label="rank (1 = largest)", aspect=50, pad=0.01, format="{x:.0f}")
     bar.ax.invert_yaxis()
     name_step_axes(grid)
@@ -43,7 +44,7 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
     figure.suptitle(
         "Singular values of each layer in one run"
         + of_all(names, everything, "layer")
-        + of_all(levels, all_levels, axis)
+        + of_all(levels, all_levels, what(levels))
     )
     return figure
 

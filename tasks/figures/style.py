@@ -1,10 +1,12 @@
 """How every figure looks: sizes, fonts, colours, axes and the way to PNG."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +19,8 @@ NARROWEST = 7.0
 DPI = 120
 LARGEST = 400_000
 """Bytes of a PNG of all colours. Beyond it few colours do for heat maps and spectra, never for pale bands."""
+INCHES, HANDLE = 0.085, 0.8
+"""Of a character in a legend, and of the line beside a text."""
 INK, FAINT = "#222222", "#b8b8b8"
 FULL, TOP, BOTTOM = INK, "#0072b2", "#d55e00"
 """Colours of the whole network and of its halves, told apart by the colour-blind."""
@@ -64,6 +68,14 @@ def panels(rows: int, columns: int, width: float, height: float, **sharing: Any)
     width = max(min(width, WIDEST / columns), NARROWEST / columns)
     figure = Figure(figsize=(width * columns, height * rows + 1.0))
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
+    """A legend under all panels, in as many columns as fit beside one another, at most four."""
+    widest = max(len(str(handle.get_label())) for handle in handles)
+    columns = int(figure.get_figwidth() // (INCHES * widest + HANDLE))
+    columns = max(1, min(columns, 4, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
 
 
 def name_step_axes(grid: np.ndarray) -> None:

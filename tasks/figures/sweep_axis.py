@@ -1,13 +1,10 @@
-"""What figures take from a cube: the levels of the swept hyper-parameter, means over seeds, short names."""
+"""What figures take from a cube: variables, means over seeds, short names."""
 
-import itertools
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -23,30 +20,6 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
     return tree[group].to_dataset()[name]
 
 
-def runs_of(tree: xr.DataTree) -> xr.Dataset:
-    """The coordinates of the runs of a sweep cube: ids and hyper-parameters; ValueError if it is no cube."""
-    for group in tree.children.values():
-        if "run" in group.dims:
-            data = group.to_dataset()
-            return data[[name for name in data.coords if data[name].dims == ("run",)]]
-    raise ValueError("no dimension 'run' in any group: expected a sweep cube, not the store of one run")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
-    """One value of the swept hyper-parameter, e.g. a weight decay."""
-
-    label: str
-    runs: tuple[int, ...]
-    """Positions along `run`, by seed."""
-    color: tuple[float, float, float, float]
-
-    @property
-    def n(self) -> str:
-        """How many runs stand behind the level."""
-        return f"n = {len(self.runs)}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
     """Mean over seeds and one standard deviation (ddof 0) around it, cut to the range of the seeds.
@@ -59,46 +32,6 @@ class Band:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
-
-
-def levels_of(tree: xr.DataTree, axis: str) -> list[Level]:
-    """The levels of the axis, ascending; colours go from dark to light. ValueError where runs have no such axis."""
-    runs = runs_of(tree)
-    if axis not in runs:
-        raise ValueError(f"axis={axis!r} is not known, expected one of: {', '.join(map(str, runs.coords))}")
-    values = runs[axis].values.tolist()
-    seeds = runs["seed"].values.tolist() if "seed" in runs else [0] * len(values)
-    # NaN, a run without the hyper-parameter, differs from itself: it goes last.
-    order = sorted(range(len(values)), key=lambda i: (values[i] != values[i], values[i], seeds[i]))
-    groups = [(label, tuple(group)) for label, group in itertools.groupby(order, lambda i: as_text(values[i]))]
-    colors = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(groups)) if len(groups) > 1 else [0.3])
-    return [
-        Level(label=label, runs=group, color=tuple(color)) for (label, group), color in zip(groups, colors, strict=True)
-    ]
-
-
-def as_text(value: Any) -> str:
-    """A hyper-parameter as the reader would write it."""
-    if isinstance(value, float):
-        return "not set" if math.isnan(value) else f"{value:g}"
-    return str(value) or "not set"
-
-
-def axis_title(axis: str) -> str:
-    """The axis as words."""
-    return axis.replace("_", " ")
-
-
-def heading(level: Level, axis: str, columns: int) -> str:
-    """What stands over a column of panels, on two lines where columns are narrow."""
-    between = " " if columns <= 4 else "\n"
-    return f"{axis_title(axis)}{between}{level.label}, {level.n}"
-
-
-def seeds_text(levels: Sequence[Level]) -> str:
-    """How many runs stand behind each level, e.g. `n = 2` or `n = 1 to 3`."""
-    counts = sorted({len(level.runs) for level in levels})
-    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
 
 
 def band(values: xr.DataArray, log: bool = False) -> Band:

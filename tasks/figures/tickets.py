@@ -5,7 +5,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tasks.figures.style import FAINT, log_axis, panels, styled
+from tasks.configurations import lines_of
+from tasks.figures.ranges import RANGES, draw_ranges
+from tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
 
 COLORS = {
     "magnitude": "#0072b2",
@@ -32,12 +34,8 @@ def by_density(data: xr.Dataset, metric: str) -> Figure:
         for kind in dict.fromkeys(data["mask"].values.tolist()):
             chosen = np.flatnonzero(data["mask"].values == kind)
             of_kind = values.isel(ticket=chosen)
-            density = data["density"].values[chosen]
-            places = np.unique(density)
-            groups = [of_kind.values[density == place] for place in places]
-            axes.plot(places, [group.mean() for group in groups], color=COLORS[kind], marker="o", ms=4, label=kind)
-            low, high = ([float(of(group)) for group in groups] for of in (np.min, np.max))
-            axes.fill_between(places, low, high, color=COLORS[kind], alpha=0.13, linewidth=0)
+            lines = lines_of(data.isel(ticket=chosen), "ticket", "density", ("trunk", "order"))
+            draw_ranges(axes, of_kind, lines, COLORS[kind], kind)
         axes.set_xscale("log")
         axes.set_xticks(kept, [f"{place:g}" for place in kept])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -48,7 +46,6 @@ def by_density(data: xr.Dataset, metric: str) -> Figure:
     for axes in grid[0, 2:]:
         axes.axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--", label="by chance")
         axes.set_ylim(bottom=0)
-    handles, labels = grid[0, 3].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(figure, grid[0, 3].get_legend_handles_labels()[0], RANGES.format("ticket"))
     figure.suptitle("Lottery tickets by the share of the weights that is kept")
     return figure

@@ -38,6 +38,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def cube_name(*given: Any, **options: Any) -> str:
+    from flows.checkpoint_analysis import cube_name
+
+    return cube_name(*given, **options)
+
+
 def analyse(*sources: Any, store: Any, **parameters: Any) -> dict[str, Any]:
     from flows.checkpoint_analysis import analyse_checkpoints
 
@@ -55,7 +61,9 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "6 checkpoints, steps 0 to 50" in done.stderr
     assert f"Audit of {trained}: nothing unusual" in done.stdout.replace("\n", "")
-    tree = xr.open_datatree(tmp_path / "store/sweeps/run-a.zarr", engine="zarr")
+    title = cube_name(None, [str(trained)], heads=4)
+    assert title.startswith("run-a-heads=4-")
+    tree = xr.open_datatree(tmp_path / f"store/sweeps/{title}.zarr", engine="zarr")
     layers = tree["layers"].to_dataset().isel(run=0)
     for step in STEPS:
         weights, final = weights_of(trained, step), weights_of(trained, 50)
@@ -71,7 +79,7 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
     assert str(layers.source.values) == str(trained)
     heads = tree["attention"].to_dataset()
     assert heads.head_alignment.sizes["head"] == 4
-    assert {p.name for p in (tmp_path / "store/reports/run-a").iterdir()} >= {"index.html", "effective_rank.png"}
+    assert {p.name for p in (tmp_path / f"store/reports/{title}").iterdir()} >= {"index.html", "effective_rank.png"}
     # Nothing is left of what blocks shared, and a second call does nothing.
     assert not list((tmp_path / "store/runs/foreign").glob("*.factors"))
     before = files(tmp_path / "store")

@@ -20,6 +20,8 @@ from storage.layout import Layout
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 SETTINGS = {"weight_decay": 1.0, "steps": 40}
+GRAPH_NAME = f"{NAME}-smoke-steps=40-weight_decay=1"
+"""Made of the settings: another weight decay has results of its own."""
 GRAPH: dict[str, Any] = {"seeds": [0, 1], "splits": [0, 20], "orders": [3, 4], "sizes": [0.0, 1.0]}
 TRAININGS, PAIRS = 2 + 2 * 2 * 2 + 2 * 2 * 2, 4 + 4 + 4
 
@@ -48,7 +50,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_clu
 
 
 def cube(store: Path) -> xr.Dataset:
-    return xr.open_zarr(Layout(str(store)).connectivity(f"{NAME}-smoke")).load()
+    return xr.open_zarr(Layout(str(store)).connectivity(GRAPH_NAME)).load()
 
 
 def test_the_cube_has_every_pair_with_its_labels(done: Path) -> None:
@@ -65,7 +67,7 @@ def test_the_cube_has_every_pair_with_its_labels(done: Path) -> None:
 
 
 def test_figures_are_drawn(done: Path) -> None:
-    folder = Path(Layout(str(done)).report(f"{NAME}-smoke"))
+    folder = Path(Layout(str(done)).report(GRAPH_NAME))
     assert {path.name for path in folder.iterdir()} == {"connectivity.png", "perturbation.png"}
 
 
@@ -94,10 +96,10 @@ def test_a_dry_run_writes_nothing_but_its_plan(tmp_path: Path) -> None:
 
 
 def test_the_graph_is_kept_and_its_state_is_shown_by_name(done: Path) -> None:
-    (graph,) = [found for found in read_graphs(str(done), f"{NAME}-smoke") if found.kind == "connectivity"]
+    (graph,) = [found for found in read_graphs(str(done), GRAPH_NAME) if found.kind == "connectivity"]
     assert sorted(pair.pair_id for pair in graph.pairs) == sorted(cube(done).pair.values.tolist())
     assert graph.splits == (0, 20)
-    output = call("status", f"{NAME}-smoke", "--store", str(done)).stdout
+    output = call("status", GRAPH_NAME, "--store", str(done)).stdout
     assert f"Left: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs." in output
 
 

@@ -199,3 +199,13 @@ def test_a_presets_own_axes_are_part_of_its_grid_unless_they_are_chosen() -> Non
 def test_a_setting_that_cannot_be_read_is_refused(word: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_settings(get_experiment("modular_addition").preset("smoke").spec, [word])
+
+
+def test_runs_of_two_architectures_in_one_sweep_have_labels() -> None:
+    made = make_sweep("modular_addition", "smoke", seeds=[0])
+    other = make_sweep("modular_addition", "mlp", [0.5], seeds=[0])
+    both = dataclasses.replace(made, specs=(*made.specs[:1], *other.specs[:1]))
+    assert {"architecture", "hidden_layers", "heads"} <= set(both.varied)
+    first, second = (label(spec, both.varied) for spec in both.specs)
+    assert "architecture=Transformer" in first and "hidden_layers" not in first
+    assert "architecture=Mlp" in second and "heads" not in second

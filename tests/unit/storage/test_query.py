@@ -1,5 +1,7 @@
 """Opening results and turning runs into a grid."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,9 @@ from storage.cube import write_cube
 from storage.layout import Layout
 from storage.locations import StoreError
 from storage.query import grid, open_results, sweep_names
+from tasks.configurations import runs_of, settings_of
+
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -69,3 +74,38 @@ def test_axes_that_do_not_tell_runs_apart_are_refused(store: str) -> None:
     layers = open_results(Layout(store).cube("decay"))["layers"].to_dataset()
     with pytest.raises(ValueError, match=r"axes=\('weight_decay',\) do not tell the runs apart"):
         grid(layers, "weight_decay")
+
+
+def test_where_a_run_comes_from_is_a_coordinate_that_says_so(local_store: str) -> None:
+    layout = layout_of(run_id="run0")
+    member = write_member(local_store, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
+    url = Layout(local_store).cube("whence")
+    write_cube(url, [dataclasses.replace(member, provenance={"computed_on": "a machine"})], {})
+    runs = runs_of(open_results(url))
+    assert runs["computed_on"].values.tolist() == ["a machine"]
+    assert set(settings_of(runs)) == {"weight_decay", "seed"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_a_grid_keeps_runs_that_do_not_have_a_hyperparameter_apart(order: tuple[int, ...]) -> None:
+    cells = [(0.5, "sgd"), (NAN, "sgd"), (1.0, "adamw"), (NAN, "adamw")]
+    runs = [cells[place] for place in order]
+    strings = np.dtypes.StringDType()
+    data = xr.DataArray(
+        [10.0 + place for place in order],
+        {
+            "run": np.array([f"run{place}" for place in order], strings),
+            "clip": ("run", [clip for clip, _ in runs], {"units": "1"}),
+            "optimizer": ("run", np.array([name for _, name in runs], strings)),
+        },
+        ("run",),
+    )
+    found = grid(data, "clip", "optimizer")
+    assert isinstance(found, xr.DataArray)
+    assert found["optimizer"].values.tolist() == ["adamw", "sgd"]
+    np.testing.assert_array_equal(found["clip"], [0.5, 1.0, NAN])
+    np.testing.assert_array_equal(found, [[NAN, 10.0], [12.0, NAN], [13.0, 11.0]])
+    assert found["clip"].attrs == {"units": "1"}
+    assert found.sel(clip=1.0, optimizer="adamw") == 12.0
+    alone = grid(data.isel(run=[i for i, place in enumerate(order) if place < 3]), "clip")
+    assert float(alone.sel(clip=0.5)) == 10.0

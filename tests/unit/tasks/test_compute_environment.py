@@ -1,13 +1,18 @@
 """Device, threads and versions of this process."""
 
+import dataclasses
+import platform
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from storage.checkpoints import Manifest
 from tasks import environment
-from tasks.environment import pick_device, use_gpu_share, use_threads, versions
+from tasks.environment import computed_on, pick_device, processor, use_gpu_share, use_threads, versions
 
 
 @pytest.fixture
@@ -51,6 +56,51 @@ def test_versions_name_everything_that_a_number_depends_on(monkeypatch: pytest.M
     assert found["numpy"] == metadata.version("numpy")
     assert found["torch"] == torch.__version__
     assert found["torch"].endswith("+cu130")
+
+
+CPUINFO = """processor\t: 0
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R)  Platinum 8488C CPU @ 2.40GHz
+processor\t: 1
+model name\t: another
+"""
+
+
+def test_a_cpu_is_named_by_its_model_and_the_instructions_that_torch_uses(tmp_path: Path) -> None:
+    used = torch.backends.cpu.get_cpu_capability()
+    (told, silent) = tmp_path / "told", tmp_path / "silent"
+    told.write_text(CPUINFO)
+    silent.write_text("processor\t: 0\nBogoMIPS\t: 100.00\n")
+    cpu = torch.device("cpu")
+    assert processor(cpu, told) == f"Intel Xeon Platinum 8488C CPU @ 2.40GHz ({used})"
+    architecture = platform.processor() or platform.machine()
+    assert processor(cpu, silent) == processor(cpu, tmp_path / "none") == f"{architecture} ({used})"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "AMD EPYC (AVX2), 1 thread, torch 2.13.0"),
+        ({"threads": 4}, "AMD EPYC (AVX2), 4 threads, torch 2.13.0"),
+        ({"processor": ""}, "cpu, 1 thread, torch 2.13.0"),
+        ({"processor": "NVIDIA H100", "device": "cuda:0", "versions": {}}, "NVIDIA H100, 1 thread"),
+    ],
+    ids=str,
+)
+def test_what_a_run_was_computed_on_is_a_line(changes: dict[str, Any], line: str) -> None:
+    manifest = Manifest(
+        experiment="e",
+        run_id="r",
+        spec="{}",
+        status="complete",
+        checkpoints=(),
+        device="cpu",
+        processor="AMD EPYC (AVX2)",
+        threads=1,
+        seconds=1.0,
+        versions={"torch": "2.13.0"},
+    )
+    assert computed_on(dataclasses.replace(manifest, **changes)) == line
 
 
 @pytest.mark.parametrize(("share", "there", "bound"), [(0.25, True, [0.25]), (2.0, True, [1.0]), (0.25, False, [])])

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 
+from models.run_spec import as_text
 from tasks.figures import write_report
 from tasks.figures.heatmaps import (
     agreement,
@@ -19,13 +20,14 @@ from tasks.figures.heatmaps import (
     alignment_chance,
     alignment_scores,
 )
+from tasks.figures.levels import levels_of
 from tasks.figures.overview import overview
 from tasks.figures.performance import performance, pruned_losses
 from tasks.figures.ranks import effective_ranks
 from tasks.figures.report import FIGURES, ReportFigure
 from tasks.figures.spectra import singular_values
 from tasks.figures.style import to_png
-from tasks.figures.sweep_axis import as_text, band, levels_of, of_all, short_names, spread
+from tasks.figures.sweep_axis import band, of_all, short_names, spread
 
 NAN = float("nan")
 LAYERS = ("embed.weight", "blocks.0.in_proj_weight", "blocks.0.out_proj.weight")
@@ -268,7 +270,11 @@ def test_a_band_on_a_logarithmic_axis_is_of_the_logarithms() -> None:
 
 def test_levels_are_sorted_and_their_runs_by_seed() -> None:
     levels = levels_of(cube(), "weight_decay")
-    assert [(level.label, level.runs) for level in levels] == [("0", (5, 4)), ("0.5", (3, 2)), ("2", (1, 0))]
+    assert [(level.values, level.runs) for level in levels] == [
+        ({"weight decay": "0"}, (5, 4)),
+        ({"weight decay": "0.5"}, (3, 2)),
+        ({"weight decay": "2"}, (1, 0)),
+    ]
     assert len({level.color for level in levels}) == 3
 
 
@@ -276,13 +282,18 @@ def test_runs_without_the_hyperparameter_are_a_level_of_their_own() -> None:
     tree = cube(decays=(0.0, 1.0), seeds=1)
     for name in ("layers", "pairs", "metrics"):
         tree[name] = tree[name].to_dataset().assign_coords(weight_decay=("run", [NAN, 0.5]))
-    assert [level.label for level in levels_of(tree, "weight_decay")] == ["0.5", "not set"]
+    assert [level.line for level in levels_of(tree, "weight_decay")] == ["weight decay 0.5", "weight decay not set"]
 
 
-@pytest.mark.parametrize(("axis", "labels"), [("seed", ["0", "1"]), ("optimizer", ["adamw"])])
-def test_any_hyperparameter_can_be_the_axis(axis: str, labels: list[str]) -> None:
-    assert [level.label for level in levels_of(cube(), axis)] == labels
-    assert titles(agreement_scores(cube(), axis))[0].startswith(f"{axis} {labels[0]}, n = ")
+@pytest.mark.parametrize(
+    ("axis", "lines", "seeds"),
+    [("seed", ["seed 0", "seed 1"], 1), ("optimizer", [f"weight decay {decay}" for decay in ("0", "0.5", "2")], 2)],
+)
+def test_any_setting_can_be_the_axis_and_nothing_is_pooled_for_it(axis: str, lines: list[str], seeds: int) -> None:
+    levels = levels_of(cube(), axis)
+    assert list(dict.fromkeys(level.line for level in levels)) == lines
+    assert {level.n for level in levels} == {f"n = {seeds}"}
+    assert titles(agreement_scores(cube(), axis))[0].startswith(lines[0])
 
 
 def test_an_unknown_axis_and_the_store_of_one_run_are_refused() -> None:
@@ -316,7 +327,19 @@ def test_what_is_left_out_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1e-8, "1e-08"), (0.3, "0.3"), (2, "2"), (NAN, "not set"), ("", "not set")]
+    ("value", "text"),
+    [
+        (1e-8, "1e-08"),
+        (0.3, "0.3"),
+        (2, "2"),
+        (NAN, "not set"),
+        ("", "not set"),
+        (True, "true"),
+        (1234567.0, "1234567"),
+        (0.1000000001, "0.1000000001"),
+        (None, "none"),
+        ((82, 0.5), "82/0.5"),
+    ],
 )
 def test_hyperparameters_as_text(value: object, text: str) -> None:
     assert as_text(value) == text
@@ -339,6 +362,7 @@ def test_the_report_is_a_page_and_all_figures(tmp_path: Path) -> None:
     assert "<h1>A &lt;sweep&gt;</h1>" in page
     assert "<dt>optimizer</dt><dd>adamw</dd>" in page
     assert page.count("n = 2 at each weight decay") == len(FIGURES) - 1
+    assert "Computed on" not in page
     assert page.count("<tr>") == 7
     assert "Not shown" not in page
 
@@ -352,7 +376,7 @@ def test_the_report_skips_what_the_cube_lacks_and_says_so(tmp_path: Path) -> Non
     assert names == ["performance", "effective_rank", "singular_values", "agreement", "agreement_score"]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "no data for them: Alignment between layers, Alignment score, Loss with half of the singular values." in page
-    assert "There is one seed (n = 1)" in page
+    assert "There is one seed of each configuration (n = 1)" in page
 
 
 def test_a_png_is_narrow_and_the_same_each_time() -> None:

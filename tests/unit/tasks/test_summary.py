@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tasks.summary import Row, grok_steps, headings, markdown_table, sweep_table
+from storage.schema import PROVENANCE
+from tasks.summary import Row, computed_on, grok_steps, headings, markdown_table, summary_markdown, sweep_table
 
 NAN = float("nan")
 STRING = np.dtypes.StringDType()
@@ -96,3 +97,23 @@ def test_a_sweep_without_an_error_rate_shows_what_it_has(metric: str, shown: str
     scale = 100 if metric == "cer" else 1
     assert float(cells[f"val {shown}"]) == pytest.approx(0.5 * scale)
     assert "groks at step" not in cells and row.grok_step is None
+
+
+@pytest.mark.parametrize(
+    ("machines", "said"),
+    [
+        (["A, 1 thread"] * 3, "A, 1 thread"),
+        (["B, 2 threads", "A, 1 thread", "B, 2 threads"], "A, 1 thread (1 run); B, 2 threads (2 runs)"),
+        (None, ""),
+    ],
+)
+def test_the_summary_says_what_the_runs_were_computed_on(machines: list[str] | None, said: str) -> None:
+    tree = cube()
+    if machines:
+        for group in ("metrics", "layers"):
+            data = tree[group].to_dataset()
+            tree[group] = data.assign_coords(computed_on=("run", np.array(machines, STRING), {"role": PROVENANCE}))
+    assert computed_on(tree) == said
+    table = markdown_table(sweep_table(tree))
+    assert summary_markdown(tree) == (f"{table}\n\nComputed on {said}." if said else table)
+    assert "computed" not in table

@@ -25,6 +25,7 @@ from storage.checkpoints import Manifest, mark_damaged, read_checkpoint, read_ma
 from storage.layout import Layout
 from tasks import training
 from tasks.datasets import require_data
+from tasks.environment import processor
 from tasks.evaluation import Evaluator
 from tasks.examples import load_examples
 from tasks.optimizers import Updater
@@ -145,7 +146,7 @@ def test_the_manifest_says_what_was_trained_and_is_written_last(kind: str, tmp_p
     assert manifest == read_manifest(str(tmp_path), spec.experiment, spec.run_id)
     assert (manifest.status, manifest.reason, manifest.steps) == ("complete", "", STEPS)
     assert read_spec(manifest.spec, spec.experiment) == spec
-    assert manifest.device == "cpu"
+    assert (manifest.device, manifest.processor) == ("cpu", processor(torch.device("cpu")))
     assert manifest.seconds > 0
     assert manifest.versions["torch"] == torch.__version__
     for entry, (name, digest) in zip(manifest.checkpoints, digests(tmp_path, spec).items(), strict=True):
