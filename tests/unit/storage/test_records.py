@@ -23,12 +23,12 @@ CALLS = 6
 EACH = 3
 EXTENDING = """
 import sys
-from storage.sweeps import SweepRecord, extend_sweep
+from storage.records import change_record
+url, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
-for i in range(int(sys.argv[3])):
-    spec = (f"{sys.argv[2]}/{i}",)
-    extend_sweep(sys.argv[1], SweepRecord(name="decay", experiment="e", preset="p", specs=spec))
+for i in range(count):
+    change_record(url, lambda before: (before or b"") + f"{name}{i} ".encode())
 """
 
 
@@ -69,19 +69,25 @@ def test_threads_that_extend_one_sweep_lose_nothing_of_one_another(store: str) -
     assert sweep_names(store) == ["decay"]
 
 
-def test_processes_that_extend_one_sweep_lose_nothing_of_one_another(local_store: str) -> None:
-    command = [sys.executable, "-c", EXTENDING, local_store]
+def test_processes_that_change_one_record_lose_nothing_of_one_another(local_store: str) -> None:
+    url = f"{local_store}/record.json"
     started = [
-        subprocess.Popen([*command, name, "5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", EXTENDING, url, name, "40"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for name in "abc"
     ]
     for process in started:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in started:
-        process.communicate("go\n", timeout=60)
-    assert [process.returncode for process in started] == [0, 0, 0]
-    found = read_sweep(local_store, "decay")
-    assert found is not None and sorted(found.specs) == [f"{name}/{i}" for name in "abc" for i in range(5)]
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    found = (read_record(url) or b"").decode().split()
+    assert sorted(found) == sorted(f"{name}{i}" for name in "abc" for i in range(40))
 
 
 def test_a_slow_writer_does_not_bring_an_old_record_back(store: str) -> None:
