@@ -16,27 +16,27 @@ from storage.sweeps import read_sweep
 from tasks.analysis import get_analysis
 
 
-def finished_specs(sweep: Sweep, store: str) -> list[RunSpec]:
-    """Specs of the whole sweep, over all calls that extended it, whose analyses are there."""
+def analysed_runs(sweep: Sweep, store: str) -> dict[RunSpec, str]:
+    """Specs of the whole sweep, over all calls that extended it, whose analyses are there, with their results' ids."""
     record = read_sweep(store, sweep.name)
     specs = sweep_of(record).specs if record else sweep.specs
-    return [spec for spec in specs if look_at(sweep, store, spec).state == "done"]
+    return {spec: cell.results for spec in specs if (cell := look_at(sweep, store, spec)).state == "done"}
 
 
 def gather(sweep: Sweep, store: str) -> tuple[str, bool]:
     """Rebuild the cube unless it holds just the finished runs already; gives its URL and whether it was built."""
     url = Layout(store).cube(sweep.name)
-    specs = finished_specs(sweep, store)
-    contents = contents_of([spec.run_id for spec in specs], sweep.analyses)
-    if not specs:
+    analysed = analysed_runs(sweep, store)
+    contents = contents_of(list(analysed.values()), sweep.analyses)
+    if not analysed:
         return url, False
     members = [
         Member(
             run_id=spec.run_id,
-            url=Layout(store).run_store(spec.experiment, spec.run_id),
+            url=Layout(store).run_store(spec.experiment, results),
             hyperparameters=hyperparameters(spec),
         )
-        for spec in specs
+        for spec, results in analysed.items()
     ]
     experiment = get_experiment(sweep.experiment)
     attributes = {
@@ -63,10 +63,10 @@ def rebuild(url: str, members: Sequence[Member], attributes: Mapping[str, Any], 
     return True
 
 
-def contents_of(runs: Sequence[str], analyses: Sequence[str]) -> str:
-    """What decides a cube's values: its runs and the versions of the analyses."""
+def contents_of(results: Sequence[str], analyses: Sequence[str]) -> str:
+    """What decides a cube's values: the results of its runs, by ids that say what they are of, and the analyses."""
     versions = {name: get_analysis(name).version for name in analyses}
-    return json.dumps({"runs": list(runs), "analyses": versions}, sort_keys=True)
+    return json.dumps({"runs": list(results), "analyses": versions}, sort_keys=True)
 
 
 def _contents_of(url: str) -> str | None:

@@ -14,6 +14,7 @@ from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
 from tasks.datasets import require_data
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
+from tasks.identity import origins_of, outdated, results_id
 
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
@@ -37,6 +38,8 @@ class Cell:
     blocks: int
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
+    results: str = ""
+    """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
 
     @property
     def to_train(self) -> bool:
@@ -62,13 +65,14 @@ class Plan:
         return tuple(cell for cell in self.cells if cell.state != "done")
 
 
-def missing_blocks(sweep: Sweep, store: str, spec: RunSpec, steps: Block) -> dict[Block, tuple[str, ...]]:
+def missing_blocks(sweep: Sweep, store: str, manifest: Manifest) -> dict[Block, tuple[str, ...]]:
     """Blocks of the run's checkpoints that lack analyses of the sweep."""
-    return lacking(Layout(store).commits(spec.experiment, spec.run_id), steps, sweep.analyses)
+    commits = Layout(store).commits(manifest.experiment, results_id(manifest))
+    return lacking(commits, manifest.steps, sweep.analyses)
 
 
 def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
-    """Blocks of a run's steps that have no marker of some analyses, and these; one listing an analysis."""
+    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
     versions = {name: get_analysis(name).version for name in analyses}
     there = committed(commits, versions)
     missing = {
@@ -87,29 +91,32 @@ def require_datasets(sweep: Sweep, store: str) -> None:
 def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
     """The state of one cell."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
-    if manifest is None or manifest.status != "complete":
-        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
-        state: State = _unfinished(manifest, written)
-        missing = dict.fromkeys(blocks_of(steps), sweep.analyses)
-    else:
+    reason = manifest.reason if manifest else ""
+    if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
         steps, written = manifest.steps, len(manifest.checkpoints)
-        missing = missing_blocks(sweep, store, spec, steps)
-        state = "trained" if missing else "done"
+        missing = missing_blocks(sweep, store, manifest)
+        state: State = "trained" if missing else "done"
+        results = results_id(manifest)
+    else:
+        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
+        state = _unfinished(manifest, written)
+        missing, results = dict.fromkeys(blocks_of(steps), sweep.analyses), ""
     return Cell(
         spec=spec,
         label=label(spec, sweep.varied),
         state=state,
-        reason=manifest.reason if manifest else "",
+        reason=reason,
         checkpoints=len(steps),
         written=written,
         blocks=len(blocks_of(steps)),
         missing=missing,
+        results=results,
     )
 
 
 def _unfinished(manifest: Manifest | None, written: int) -> State:
     if manifest is not None:
-        return "damaged" if manifest.status == "damaged" else "failed"
+        return "failed" if manifest.status == "failed" else "damaged"
     return "partial" if written else "new"
 
 

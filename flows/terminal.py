@@ -29,6 +29,7 @@ from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.audit import HEADINGS as AUDIT_HEADINGS
+from tasks.identity import results_id
 from tasks.summary import headings, sweep_table
 
 UNBROKEN = 14
@@ -283,7 +284,7 @@ def show_run(prefix: str, store: str) -> None:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
     out.print(f"trained in {duration(manifest.seconds)} on {manifest.device} with {manifest.threads} threads")
     out.print(f"checkpoints  {Layout(url).run_folder(experiment, run_id)}", highlight=False, soft_wrap=True)
-    results = Layout(url).run_store(experiment, run_id)
+    results = Layout(url).run_store(experiment, results_id(manifest))
     if locations.exists(results):
         out.print(f"results      {results}", highlight=False, soft_wrap=True)
 

@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from storage import locations
+from storage.identity import short_digest
 from storage.layout import Layout
 from storage.records import change_record, newest_place, read_record
 from storage.schema import SCHEMA_VERSION
@@ -51,7 +52,14 @@ class Manifest:
     seconds: float
     """Training time of all processes that worked on the run."""
     versions: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    """The runs that it began from or follows, by id, with the digest of their checkpoints then."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def digest(self) -> str:
+        """What tells these checkpoints from those of another training: equal where all bytes are."""
+        return short_digest([(entry.step, entry.sha256) for entry in self.checkpoints])
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -53,13 +53,13 @@ class Layout:
         """The cube of the lottery tickets of a graph of runs."""
         return f"{self.sweeps()}/{name}-tickets.zarr"
 
-    def run_store(self, experiment: str, run_id: str) -> str:
-        """The Zarr of a run's results."""
-        return f"{self.store}/runs/{experiment}/{run_id}.zarr"
+    def run_store(self, experiment: str, results_id: str) -> str:
+        """The Zarr of a run's results, whose id says what they are of."""
+        return f"{self.store}/runs/{experiment}/{results_id}.zarr"
 
-    def commits(self, experiment: str, run_id: str) -> str:
+    def commits(self, experiment: str, results_id: str) -> str:
         """Folder of markers, one for each analysis and block of checkpoints."""
-        return f"{self.store}/runs/{experiment}/{run_id}.commits"
+        return f"{self.store}/runs/{experiment}/{results_id}.commits"
 
     def sweeps(self) -> str:
         """Folder of the sweeps: their records and cubes."""

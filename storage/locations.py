@@ -203,6 +203,14 @@ def names(url: str) -> list[str]:
         return sorted(path.rsplit("/", 1)[-1] for path in below if path != own)
 
 
+def names_below(url: str) -> list[str]:
+    """Names of all objects below a prefix, with their folders; one request for 1,000 on object storage."""
+    with explained(url):
+        own = url.removeprefix("s3://")
+        found = filesystem(url).find(url)
+        return sorted(path.removeprefix(f"{own}/") for path in found if path != own and not path.endswith(PARTIAL))
+
+
 def exists(url: str) -> bool:
     """Whether there is an object, or anything under the prefix."""
     with explained(url):
