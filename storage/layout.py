@@ -73,6 +73,10 @@ class Layout:
         """The sweep's results as one Zarr."""
         return f"{self.sweeps()}/{name}.zarr"
 
+    def series(self, digest: str) -> str:
+        """The record of what the files of a series of other programs' checkpoints hold, by a digest of its place."""
+        return f"{self.store}/series/{digest}.json"
+
     def logs(self, experiment: str, run_id: str) -> str:
         """Folder of what the units of a run logged, or those of a pair of runs by its id."""
         return f"{self.store}/logs/{experiment}/{run_id}"
