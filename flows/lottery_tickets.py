@@ -51,7 +51,7 @@ def lottery_tickets(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
+    trunks, title, store = begin(experiment, preset, seeds, settings, name, store, dry_run)
     with turn("tickets", title, store, needed=not dry_run):
         step = rewind_step(trunks[0], store, rewind, rewind_epoch)
         chosen = orders or [max(seeds) + 1]

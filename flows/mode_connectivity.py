@@ -56,7 +56,7 @@ def mode_connectivity(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
+    trunks, title, store = begin(experiment, preset, seeds, settings, name, store, dry_run)
     with turn("connect", title, store, needed=not dry_run):
         steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
         chosen = orders or [max(seeds) + 1 + i for i in range(3)]

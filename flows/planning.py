@@ -12,7 +12,7 @@ from storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from storage.layout import Layout
 from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
-from tasks.datasets import require_data
+from tasks.datasets import hold_data, require_data
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
 from tasks.identity import origins_of, outdated, results_id
 
@@ -82,10 +82,13 @@ def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, 
     return {block: names for block, names in missing.items() if names}
 
 
-def require_datasets(sweep: Sweep, store: str) -> None:
-    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store."""
+def require_datasets(sweep: Sweep, store: str, asks: bool = False) -> None:
+    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store.
+
+    Where a call only `asks` they are held in this process, and nothing is written.
+    """
     for needed in sweep.datasets:
-        require_data(store, get_dataset(*needed))
+        (hold_data if asks else require_data)(store, get_dataset(*needed))
 
 
 def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:

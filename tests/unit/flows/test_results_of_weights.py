@@ -6,17 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from analysed import NAME, SETTINGS, analyse, sweep_called, train
 from torch import Tensor
 
 from flows.gathering import gather
-from flows.planning import look_at, missing_blocks
+from flows.planning import look_at
 from flows.sweep import Sweep, make_sweep
-from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from models.start import StartFrom
 from storage.checkpoints import (
     DamagedCheckpoint,
-    Manifest,
     read_finished,
     read_manifest,
     read_state,
@@ -25,44 +24,10 @@ from storage.checkpoints import (
 )
 from storage.layout import Layout
 from storage.query import open_results
-from storage.results import allocate
-from storage.sweeps import extend_sweep
 from tasks import training
-from tasks.anatomy import anatomy, run_layout
+from tasks.anatomy import anatomy
 from tasks.connectivity import measure_end
 from tasks.identity import results_id
-from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
-from tasks.series import RunSeries
-
-NAME = "modular_addition"
-SETTINGS = {"steps": 20, "checkpoint_every": 10}
-
-
-def train(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> Manifest:
-    return training.train(spec, store, keep, torch.device("cpu"))
-
-
-def sweep_called(name: str, *weight_decays: float) -> Sweep:
-    return make_sweep(NAME, "smoke", list(weight_decays), [0], name, ["spectrum"], settings=SETTINGS)
-
-
-def analyse(sweep: Sweep, store: str) -> None:
-    """Train and analyse whatever a sweep lacks, in this process."""
-    extend_sweep(store, sweep.record)
-    for spec in sweep.specs:
-        manifest = train(spec, store)
-        series, body, where = RunSeries(store=store, manifest=manifest), anatomy(spec), Layout(store)
-        missing = missing_blocks(sweep, store, manifest)
-        target = Target(
-            url=where.run_store(NAME, results_id(manifest)),
-            commits=where.commits(NAME, results_id(manifest)),
-            layout=run_layout(body, manifest.steps, sweep.analyses, get_experiment(NAME).metrics(spec), {}),
-        )
-        allocate(target.url, target.layout)
-        anchors = {step: decompose_step(series, body, step) for step in anchor_steps(series.steps, missing)}
-        for block, names in missing.items():
-            given = (anchors[step] for step in needed(series.steps, block) if step in anchors)
-            analyse_block(series, body, target, block, names, *given)
 
 
 def flip(spec: RunSpec, store: str, step: int) -> None:
