@@ -57,7 +57,7 @@ def data_titles(sweep: Sweep) -> str:
 
 def rebuild(url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str) -> bool:
     """Write the cube unless it holds these contents already; says whether it was written."""
-    if _contents_of(url) == contents:
+    if stored_contents(url) == contents:
         return False
     write_cube(url, members, {**attributes, "contents": contents})
     return True
@@ -69,7 +69,8 @@ def contents_of(results: Sequence[str], analyses: Sequence[str]) -> str:
     return json.dumps({"runs": list(results), "analyses": versions}, sort_keys=True)
 
 
-def _contents_of(url: str) -> str | None:
+def stored_contents(url: str) -> str | None:
+    """What the cube at a place holds, as `contents_of` says it; None where there is none."""
     try:
         found = json.loads(locations.read(f"{url}/zarr.json"))["attributes"].get("contents")
     except (FileNotFoundError, ValueError, KeyError):

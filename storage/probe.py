@@ -18,7 +18,8 @@ from storage.schema import SCHEMA_VERSION
 
 RACERS = 8
 ONE_WRITER = (
-    "markers are then written by whoever comes last: use one writer, that is, run one sweep at a time on this store"
+    "markers and records are then written by whoever comes last: use one writer, that is, run one sweep at a time on "
+    "this store"
 )
 BODY = bytes(range(256))
 

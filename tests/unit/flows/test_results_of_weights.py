@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flows.gathering import gather
 from flows.planning import look_at
+from flows.showing import draw_report
 from flows.sweep import Sweep, make_sweep
 from models.run_spec import RunSpec
 from models.start import StartFrom
@@ -89,6 +90,25 @@ def test_analyses_of_a_run_trained_to_other_weights_are_missing_and_so_is_every_
     for sweep in (one, other):
         assert gather(sweep, store)[1], "a cube that shares the run is old too"
         np.testing.assert_allclose(stored_spectrum(store, sweep, spec, layer, 20), expected, rtol=1e-5)
+
+
+def test_a_report_is_drawn_again_where_a_call_died_after_its_cube(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    cube, folder = Layout(store).cube("decay"), Layout(store).report("decay")
+    for decays in ((1.0,), (1.0, 0.5)):
+        sweep = sweep_called("decay", *decays)
+        analyse(sweep, store)
+        built = gather(sweep, store)[1]
+        if decays == (1.0,):
+            draw_report(cube, folder, built)  # the second call dies here
+    page, old = Path(folder) / "index.html", results_id(train(sweep.specs[1], store))
+    assert gather(sweep, store) == (cube, False)
+    before = page.stat().st_mtime_ns
+    draw_report(cube, folder, built=False)
+    assert page.stat().st_mtime_ns > before and old in (Path(folder) / "drawn.json").read_text()
+    before = page.stat().st_mtime_ns
+    draw_report(cube, folder, built=False)
+    assert page.stat().st_mtime_ns == before
 
 
 def test_weights_that_come_back_find_their_own_analyses_again(tmp_path: Path) -> None:
