@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from storage.checkpoints import require_schema
 from storage.layout import Layout
-from storage.records import change_record, read_record
+from storage.locations import StoreError
+from storage.records import change_record, newest_place, read_record
 from storage.schema import SCHEMA_VERSION
 
 
@@ -20,7 +21,7 @@ class SweepRecord:
 
 
 def read_sweep(store: str, name: str) -> SweepRecord | None:
-    """The record of that name, or None."""
+    """The record of that name, or None; StoreError where something else lies in its place."""
     url = Layout(store).sweep(name)
     text = read_record(url)
     return None if text is None else _parsed(url, text)
@@ -56,6 +57,12 @@ def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
 
 
 def _parsed(url: str, text: bytes) -> SweepRecord:
-    plain = json.loads(text)
-    require_schema(url, plain.pop("schema_version", 0))
-    return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+    try:
+        plain = json.loads(text)
+        require_schema(url, plain.pop("schema_version", 0))
+        return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{newest_place(url)} is not the record of a sweep ({type(error).__name__}: {error}); delete it, and call "
+            "`specdyn run` as before to have it written again"
+        ) from None

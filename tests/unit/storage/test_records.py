@@ -146,6 +146,20 @@ def test_an_emptied_newest_version_is_damage_and_ends_at_once(local_store: str) 
     assert read_record(url) == b""
 
 
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"name": "decay"'])
+def test_what_is_no_record_of_a_sweep_is_named_and_not_replaced(text: bytes, local_store: str) -> None:
+    extend_sweep(local_store, sweep("a"))
+    extend_sweep(local_store, sweep("b"))
+    newest = newest_place(Layout(local_store).sweep("decay"))
+    assert newest.endswith("decay.versions/00000002.json")
+    Path(newest).write_bytes(text)
+    for call in (lambda: read_sweep(local_store, "decay"), lambda: extend_sweep(local_store, sweep("c"))):
+        with pytest.raises(locations.StoreError, match=f"{newest} is not the record of a sweep.*delete it"):
+            call()
+    Path(newest).unlink()
+    assert extend_sweep(local_store, sweep("c")).specs == ("a", "c")
+
+
 def test_the_last_of_several_calls_of_a_graph_counts(local_store: str) -> None:
     def record(*splits: int) -> GraphRecord:
         return GraphRecord(
