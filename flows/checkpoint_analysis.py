@@ -180,7 +180,7 @@ def analyse_source(
     delete(kept)
     if series_id(ForeignSeries(refreshed(source.series.found)), source.body, store) != source.run_id:
         delete(target.commits)
-        raise StoreError(f"{label} changed while it was analysed; call again when no program writes there any more")
+        raise StoreError(f"{label} changed during the analysis; run the command again once nothing writes there")
     return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
 
 

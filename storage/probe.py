@@ -74,7 +74,7 @@ def existing_store(store: str) -> str:
     """
     url, known = _asked(store)
     if not known and not OURS & set(locations.names(url)):
-        raise StoreError(f"No store at {url}. Check --store (or SPECDYN_STORE); `specdyn run` makes a store")
+        raise StoreError(f"No store at {url}. Check --store (or SPECDYN_STORE); `specdyn run` creates a store")
     return url
 
 

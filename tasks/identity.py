@@ -44,4 +44,8 @@ def origins_of(spec: RunSpec, store: str) -> dict[str, str]:
 def outdated(manifest: Manifest, origins: Mapping[str, str]) -> str:
     """Why a finished run has to be trained again: one that it began from has other weights now; empty if none has."""
     changed = [run_id for run_id, digest in origins.items() if manifest.origins.get(run_id, digest) != digest]
-    return f"run {changed[0]}, which it began from, was trained again and has other weights" if changed else ""
+    return (
+        f"run {changed[0]}, which it started from or follows, was retrained and has different weights"
+        if changed
+        else ""
+    )

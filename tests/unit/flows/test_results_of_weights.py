@@ -178,5 +178,7 @@ def test_a_run_that_follows_the_norms_of_another_is_trained_again_where_those_ch
     trained_elsewhere(first, store)
     cell = look_at(sweep, store, spec)
     assert cell.state == "damaged"
-    assert cell.reason == f"run {first.run_id}, which it began from, was trained again and has other weights"
+    assert (
+        cell.reason == f"run {first.run_id}, which it started from or follows, was retrained and has different weights"
+    )
     assert train(spec, store).digest != before.digest
