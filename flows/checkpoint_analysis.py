@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from prefect import flow, task
@@ -24,13 +24,14 @@ from models.checks import require
 from storage import locations, results
 from storage.cube import Member
 from storage.foreign import find_checkpoints
+from storage.foreign_content import refreshed
 from storage.layout import Layout
 from storage.lease import Lease
-from storage.locations import delete
+from storage.locations import StoreError, delete
 from tasks.analysis import default_analyses, get_analysis
 from tasks.anatomy import Anatomy, run_layout
 from tasks.audit import HEADINGS, Finding, as_plain, audit
-from tasks.foreign import TRANSPOSED, ForeignSeries, read_anatomy
+from tasks.foreign import TRANSPOSED, ForeignSeries, read_anatomy, series_id
 from tasks.one_pass import Target
 
 GROUP = "foreign"
@@ -48,11 +49,8 @@ class Source:
     series: ForeignSeries
     body: Anatomy
     findings: tuple[Finding, ...]
-
-    @property
-    def run_id(self) -> str:
-        """The identity of the series."""
-        return self.series.found.series_id
+    run_id: str = ""
+    """The identity of what is measured, which takes the content of all checkpoints; empty until they are read."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -101,6 +99,7 @@ def _analyse(
 ) -> dict[str, Any]:
     """Analyse what is missing of the series, and gather."""
     refuse(found)
+    found = [replace(source, run_id=series_id(source.series, source.body, store)) for source in found]
     missing = {source.run_id: _missing(source, store, chosen) for source in found}
     if any(missing.values()):
         total = sum(len(block) for blocks in missing.values() for block in blocks)
@@ -193,6 +192,9 @@ def analyse_source(
     kept = f"{target.commits.removesuffix('.commits')}.factors"
     made = analyse_blocks(source.series, source.body, target, missing, executor, progress, kept)
     delete(kept)
+    if series_id(ForeignSeries(refreshed(source.series.found)), source.body, store) != source.run_id:
+        delete(target.commits)
+        raise StoreError(f"{label} changed during the analysis; run the command again once nothing writes there")
     return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
 
 

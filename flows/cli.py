@@ -106,16 +106,16 @@ def plan(
 ) -> None:
     """Show the cells of a grid: what the store has, what would run, how many bytes, about how long.
 
-    Nothing is trained; a few steps are measured on this machine for the estimate of time. Sample data is prepared.
+    Nothing is trained and nothing written; a few steps are measured on this machine for the estimate of time.
     """
     from flows.planning import make_plan, require_datasets
     from flows.sweep import sweep_from
     from flows.terminal import show_plan
-    from storage.probe import require_store
+    from storage.probe import planned_store
 
     chosen = sweep_from(grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting))
-    url = require_store(store)
-    require_datasets(chosen, url)
+    url = planned_store(store)
+    require_datasets(chosen, url, asks=True)
     show_plan(make_plan(chosen, url))
 
 
@@ -290,9 +290,9 @@ def storage_clean(
 ) -> None:
     """Remove what killed processes left of unfinished writes, an hour ago or earlier; results are never touched."""
     from storage.leftovers import remove_leftovers
-    from storage.locations import normalise
+    from storage.probe import existing_store
 
-    count, size = remove_leftovers(normalise(store))
+    count, size = remove_leftovers(existing_store(store))
     out.print(f"removed      {count} files of unfinished writes, {size / 1e6:.1f} MB", highlight=False)
 
 

@@ -35,7 +35,7 @@ def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, b
     members = [
         Member(
             run_id=cell.spec.run_id,
-            url=Layout(store).run_store(cell.spec.experiment, cell.spec.run_id),
+            url=Layout(store).run_store(cell.spec.experiment, cell.results),
             hyperparameters=hyperparameters(cell.spec),
             provenance={COMPUTED_ON: cell.computed_on},
             unknown=_unknown(cell),
@@ -65,9 +65,9 @@ def _anything_known(cell: Cell, sweep: Sweep) -> bool:
 def _identity(cell: Cell) -> str:
     """What tells a run as far as it is analysed from the same run further on."""
     if not cell.missing:
-        return cell.spec.run_id
+        return cell.results
     lacks = sorted((block[0], block[-1], *names) for block, names in cell.missing.items())
-    return f"{cell.spec.run_id} without {hashlib.sha256(json.dumps(lacks).encode()).hexdigest()[:12]}"
+    return f"{cell.results} without {hashlib.sha256(json.dumps(lacks).encode()).hexdigest()[:12]}"
 
 
 def _unknown(cell: Cell) -> dict[str, frozenset[int] | None]:
@@ -94,7 +94,7 @@ def rebuild(
     url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str, lease: Lease | None = None
 ) -> bool:
     """Write the cube unless it holds these contents already; says whether it was written."""
-    if generations.attributes(url).get("contents") == contents:
+    if stored_contents(url) == contents:
         return False
     write_cube(url, members, {**attributes, "contents": contents}, declared(), facts_of, lease)
     return True
@@ -106,7 +106,13 @@ def declared() -> dict[str, Variable]:
     return {name: variable for variables in found for name, variable in variables.items() if "{" not in name}
 
 
-def contents_of(runs: Sequence[str], analyses: Sequence[str]) -> str:
-    """What decides a cube's values: its runs, the versions of the analyses, and that of what follows from them."""
+def contents_of(results: Sequence[str], analyses: Sequence[str]) -> str:
+    """What decides a cube's values: the results of its runs, by ids that say what they are of, and all versions."""
     versions = {name: get_analysis(name).version for name in analyses}
-    return json.dumps({"runs": list(runs), "analyses": versions, "facts": FACTS_VERSION}, sort_keys=True)
+    return json.dumps({"runs": list(results), "analyses": versions, "facts": FACTS_VERSION}, sort_keys=True)
+
+
+def stored_contents(url: str) -> str | None:
+    """What the cube at a place holds, as `contents_of` says it; None where there is none."""
+    found = generations.attributes(url).get("contents")
+    return None if found is None else str(found)

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flows.settings import with_settings
@@ -11,11 +11,12 @@ from models.checks import require
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from models.start import Perturbation, StartFrom, Ticket
-from storage.checkpoints import kept_states, read_manifest
-from storage.locations import exists
-from storage.pairs import pair_url, ticket_url
-from tasks.connectivity import Pair
+from storage.checkpoints import Manifest, kept_states, read_manifest
+from storage.pairs import measured, values_url
+from tasks.connectivity import Pair, line_id
+from tasks.identity import origins_of, outdated
 from tasks.meter import data_key
+from tasks.tickets import comparison_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,22 +183,68 @@ class Left:
 
 
 def what_is_left(graph: Graph, store: str) -> Left:
-    """The runs and pairs that the store lacks; states count only where a branch is still to begin there."""
-    branches = tuple(spec for spec in graph.branches if not _finished(spec, store))
-    trunks = tuple(spec for spec in graph.trunks if not _finished(spec, store))
+    """The runs and pairs that the store lacks; states count only where a branch is still to begin there.
+
+    What is measured counts where it was measured of the weights that the runs have now. A run that is to be trained may
+    get other ones: what begins from it, or is measured of it, is left too, and ends at once where none came.
+    """
+    runs = finished_runs(graph, store)
+    branches = tuple(spec for spec in graph.branches if spec.run_id not in runs)
+    trunks = tuple(spec for spec in graph.trunks if spec.run_id not in runs)
     states = {}
     for trunk in graph.trunks:
         needed = _steps_needed(branches, trunk)
         if trunk not in trunks and (missing := needed - kept_states(store, trunk.experiment, trunk.run_id).keys()):
             states[trunk.run_id] = tuple(sorted(missing))
-    pairs = tuple(pair for pair in graph.pairs if not exists(pair_url(store, graph.experiment, pair.pair_id)))
-    tickets = tuple(spec for spec in graph.tickets if not exists(ticket_url(store, graph.experiment, spec.run_id)))
+    lines, compared = measured_pairs(graph, store, runs), measured_tickets(graph, store, runs)
+    pairs = tuple(pair for pair in graph.pairs if pair not in lines)
+    tickets = tuple(spec for spec in graph.tickets if spec not in compared)
     return Left(trunks=trunks, states=states, branches=branches, pairs=pairs, tickets=tickets)
 
 
-def _finished(spec: RunSpec, store: str) -> bool:
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
-    return manifest is not None and manifest.status == "complete"
+def finished_runs(graph: Graph, store: str) -> dict[str, Manifest]:
+    """The manifests of the runs that are trained, each from the weights that those it began from have now."""
+    found: dict[str, Manifest] = {}
+    for spec in (*graph.trunks, *graph.branches):
+        manifest = read_manifest(store, spec.experiment, spec.run_id)
+        if manifest is None or manifest.status != "complete":
+            continue
+        needed = began_from(spec)
+        if all(run_id in found for run_id in needed):
+            origins = origins_of(spec, store) if spec.norm_run else {run_id: found[run_id].digest for run_id in needed}
+            if not outdated(manifest, origins):
+                found[spec.run_id] = manifest
+    return found
+
+
+def began_from(spec: RunSpec) -> tuple[str, ...]:
+    """The trunk of a branch, and of an iterative ticket that of the round before."""
+    if spec.start is None:
+        return ()
+    previous = spec.start.ticket.previous if spec.start.ticket else ""
+    return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
+
+
+def measured_pairs(graph: Graph, store: str, runs: Mapping[str, Manifest]) -> dict[Pair, str]:
+    """The pairs that are measured, with where; one listing."""
+    there = measured(store, graph.experiment, "pairs") if graph.pairs else set()
+    ids = {
+        pair: line_id(pair, runs[pair.a.run_id], runs[pair.b.run_id])
+        for pair in graph.pairs
+        if pair.a.run_id in runs and pair.b.run_id in runs
+    }
+    return {pair: values_url(store, graph.experiment, "pairs", found) for pair, found in ids.items() if found in there}
+
+
+def measured_tickets(graph: Graph, store: str, runs: Mapping[str, Manifest]) -> dict[RunSpec, str]:
+    """The tickets that are compared with their dense run, with where; one listing."""
+    there = measured(store, graph.experiment, "tickets") if graph.tickets else set()
+    ids = {
+        spec: comparison_id(spec, runs[spec.run_id], runs[spec.start.run_id])
+        for spec in graph.tickets
+        if spec.start and spec.run_id in runs
+    }
+    return {spec: values_url(store, graph.experiment, "tickets", name) for spec, name in ids.items() if name in there}
 
 
 def _steps_needed(branches: Iterable[RunSpec], trunk: RunSpec) -> set[int]:

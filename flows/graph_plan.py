@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.graph import Graph, Left, ends_of, name_of, what_is_left
+from flows.graph import Graph, Left, ends_of, finished_runs, name_of, what_is_left
 from models.run_spec import RunSpec
 from storage.checkpoints import kept_states, read_manifest
 from storage.layout import Layout
-from storage.locations import exists, names
-from storage.pairs import end_url
+from storage.locations import names
+from storage.pairs import measured
+from tasks.connectivity import end_id
 from tasks.counting import Counter, Work
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
 from tasks.meter import data_key
@@ -127,8 +128,8 @@ def _look_at(spec: RunSpec, store: str) -> Begun | None:
     """How far a run is that is not finished; None where it is as good as new."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
     states = [name for name in names(Layout(store).states(spec.experiment, spec.run_id)) if name.startswith("step=")]
-    if manifest is None and not states:
-        return None
+    if (manifest is None and not states) or (manifest and manifest.status == "complete"):
+        return None  # one that is trained is left as what it began from is to be trained
     damaged = manifest is not None and manifest.status == "damaged"
     newest = max((int(name.removeprefix("step=").partition("-")[0]) for name in states), default=_first(spec))
     return Begun(
@@ -156,8 +157,11 @@ def _states(graph: Graph, left: Left, store: str, rates: Rates | None) -> Stage:
 def _ends(graph: Graph, left: Left, store: str, rates: Rates) -> Stage:
     """The ends of the pairs that are left, each once for the data that it is measured on."""
     ends = ends_of(left.pairs, store).values()
+    runs, there = finished_runs(graph, store), measured(store, graph.experiment, "ends")
     missing = [
-        spec for spec, on in ends if not exists(end_url(store, graph.experiment, spec.run_id, data_key(on, store)))
+        spec
+        for spec, on in ends
+        if spec.run_id not in runs or end_id(runs[spec.run_id], data_key(on, store)) not in there
     ]
     seconds = len(missing) * Counter(graph.trunks[0]).end().seconds(rates)
     return Stage(name="ends", total=len(ends), left=len(missing), seconds=seconds)

@@ -21,7 +21,7 @@ from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import kept_states
 from storage.graphs import write_graph
-from tasks.datasets import require_data
+from tasks.datasets import hold_data, require_data
 
 
 class GraphFailed(Exception):
@@ -35,16 +35,20 @@ def begin(
     settings: dict[str, Any],
     name: str,
     store: str,
+    asks: bool,
 ) -> tuple[tuple[RunSpec, ...], str, str]:
-    """The trunks, the name of the results and the store's URL, all checked, the data there."""
+    """The trunks, the name of the results and the store's URL, all checked, the data there.
+
+    Where a call only `asks` nothing is written.
+    """
     chosen = get_experiment(experiment)
     preset = named_preset(experiment, preset)
     trunks = trunk_specs(experiment, preset, seeds, settings)
     title = name or automatic_name(preset, chosen.preset(preset), trunks[0], settings)
     require_name("name", title)
-    store = chosen_store(store)
+    store = chosen_store(store, asks)
     if needed := chosen.dataset(trunks[0]):
-        require_data(store, get_dataset(*needed))
+        (hold_data if asks else require_data)(store, get_dataset(*needed))
     return trunks, title, store
 
 

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fields
 from flows.capacity import Resources
-from flows.graph import Graph, ticket_graph
+from flows.graph import Graph, finished_runs, measured_tickets, ticket_graph
 from flows.graph_run import begin, raise_failures, run_graph
 from flows.showing import show_figures, show_result
 from flows.splits import rewind_step
@@ -16,10 +16,9 @@ from flows.turns import turn
 from models.experiment import get_experiment
 from models.start import MASKS
 from storage import locations
-from storage.checkpoints import read_manifest
 from storage.layout import Layout
 from storage.lease import Lease
-from storage.pairs import read_values, ticket_url, write_dataset
+from storage.pairs import read_values, write_dataset
 from tasks.figures.style import to_png
 from tasks.figures.tickets import by_density
 from tasks.tickets import dataset
@@ -54,7 +53,7 @@ def lottery_tickets(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
+    trunks, title, store = begin(experiment, preset, seeds, settings, name, store, dry_run)
     # What only looks writes nothing, and takes no turn.
     with contextlib.nullcontext() if dry_run else turn(Layout(store).tickets(title), store) as lease:
         step = rewind_step(trunks[0], store, rewind, rewind_epoch)
@@ -70,13 +69,13 @@ def lottery_tickets(
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
 def finish(graph: Graph, store: str, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the tickets that are there into the cube, and draw it."""
-    found = [(spec, read_values(ticket_url(store, graph.experiment, spec.run_id))) for spec in graph.tickets]
+    runs = finished_runs(graph, store)
+    found = [(spec, read_values(url)) for spec, url in measured_tickets(graph, store, runs).items()]
     there = [(spec, values) for spec, values in found if values is not None]
     if not there:
         return {}
-    manifest = read_manifest(store, graph.experiment, there[0][0].run_id)
-    assert manifest is not None
-    data = dataset([spec for spec, _ in there], [values for _, values in there], manifest.steps)
+    steps = runs[there[0][0].run_id].steps
+    data = dataset([spec for spec, _ in there], [values for _, values in there], steps)
     url = Layout(store).tickets(graph.name)
     lease.ensure()
     write_dataset(url, data.assign_attrs(title=graph.name, experiment=graph.experiment), lease)

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fields
 from flows.capacity import Resources
-from flows.graph import Graph, connectivity_graph
+from flows.graph import Graph, connectivity_graph, finished_runs, measured_pairs
 from flows.graph_run import begin, raise_failures, run_graph
 from flows.showing import show_figures, show_result
 from flows.splits import split_steps
@@ -18,7 +18,7 @@ from models.experiment import Experiment, get_experiment
 from storage import locations
 from storage.layout import Layout
 from storage.lease import Lease
-from storage.pairs import pair_url, read_values, write_dataset
+from storage.pairs import read_values, write_dataset
 from tasks.connectivity_cube import dataset
 from tasks.figures.connectivity import by_size, by_split
 from tasks.figures.style import to_png
@@ -58,7 +58,7 @@ def mode_connectivity(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
+    trunks, title, store = begin(experiment, preset, seeds, settings, name, store, dry_run)
     # What only looks writes nothing, and takes no turn.
     with contextlib.nullcontext() if dry_run else turn(Layout(store).connectivity(title), store) as lease:
         steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
@@ -75,7 +75,8 @@ def mode_connectivity(
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
 def finish(graph: Graph, store: str, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the pairs that are there into the cube, and draw it."""
-    found = [(pair, read_values(pair_url(store, graph.experiment, pair.pair_id))) for pair in graph.pairs]
+    places = measured_pairs(graph, store, finished_runs(graph, store))
+    found = [(pair, read_values(url)) for pair, url in places.items()]
     there = [(pair, values) for pair, values in found if values is not None]
     if not there:
         return {}

@@ -12,9 +12,10 @@ from storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from storage.layout import Layout
 from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
-from tasks.datasets import require_data
+from tasks.datasets import hold_data, require_data
 from tasks.environment import computed_on
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
+from tasks.identity import origins_of, outdated, results_id
 
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
@@ -42,6 +43,8 @@ class Cell:
     """In which what is said of the run as a whole is made."""
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
+    results: str = ""
+    """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
 
     @property
     def to_train(self) -> bool:
@@ -67,13 +70,14 @@ class Plan:
         return tuple(cell for cell in self.cells if cell.state != "done")
 
 
-def missing_blocks(sweep: Sweep, store: str, spec: RunSpec, steps: Block) -> dict[Block, tuple[str, ...]]:
+def missing_blocks(sweep: Sweep, store: str, manifest: Manifest) -> dict[Block, tuple[str, ...]]:
     """Blocks of the run's checkpoints that lack analyses of the sweep."""
-    return lacking(Layout(store).commits(spec.experiment, spec.run_id), steps, sweep.analyses)
+    commits = Layout(store).commits(manifest.experiment, results_id(manifest))
+    return lacking(commits, manifest.steps, sweep.analyses)
 
 
 def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
-    """Blocks of a run's steps that have no marker of some analyses, and these; one listing an analysis."""
+    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
     versions = {name: get_analysis(name).version for name in analyses}
     there = committed(commits, versions)
     missing = {
@@ -83,40 +87,46 @@ def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, 
     return {block: names for block, names in missing.items() if names}
 
 
-def require_datasets(sweep: Sweep, store: str) -> None:
-    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store."""
+def require_datasets(sweep: Sweep, store: str, asks: bool = False) -> None:
+    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store.
+
+    Where a call only `asks` they are held in this process, and nothing is written.
+    """
     for needed in sweep.datasets:
-        require_data(store, get_dataset(*needed))
+        (hold_data if asks else require_data)(store, get_dataset(*needed))
 
 
 def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
     """The state of one cell."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
-    if manifest is None or manifest.status != "complete":
-        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
-        state: State = _unfinished(manifest, written)
-        missing = dict.fromkeys(blocks_of(steps), sweep.analyses)
-    else:
+    reason = manifest.reason if manifest else ""
+    if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
         steps, written = manifest.steps, len(manifest.checkpoints)
-        missing = missing_blocks(sweep, store, spec, steps)
-        state = "trained" if missing else "done"
+        missing = missing_blocks(sweep, store, manifest)
+        state: State = "trained" if missing else "done"
+        results = results_id(manifest)
+    else:
+        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
+        state = _unfinished(manifest, written)
+        missing, results = dict.fromkeys(blocks_of(steps), sweep.analyses), ""
     return Cell(
         spec=spec,
         label=label(spec, sweep.varied),
         state=state,
-        reason=manifest.reason if manifest else "",
+        reason=reason,
         computed_on=computed_on(manifest) if manifest else "",
         checkpoints=len(steps),
         written=written,
         blocks=len(blocks_of(steps)),
         last_block=blocks_of(steps)[-1],
         missing=missing,
+        results=results,
     )
 
 
 def _unfinished(manifest: Manifest | None, written: int) -> State:
     if manifest is not None:
-        return "damaged" if manifest.status == "damaged" else "failed"
+        return "failed" if manifest.status == "failed" else "damaged"
     return "partial" if written else "new"
 
 

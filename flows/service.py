@@ -5,7 +5,7 @@ import os
 
 from models.checks import require
 from storage.locations import normalise
-from storage.probe import require_store
+from storage.probe import planned_store, require_store
 
 STORE = "SPECDYN_STORE"
 """The store of flows that name none."""
@@ -20,8 +20,8 @@ HEARTBEAT_SECONDS = 30
 """Between signs of life of a flow's process; the least that Prefect allows."""
 
 
-def chosen_store(given: str) -> str:
-    """The store's URL: what was given, else the service's; made and checked.
+def chosen_store(given: str, asks: bool = False) -> str:
+    """The store's URL: what was given, else the service's; made and checked, or where a flow only `asks` checked.
 
     ValueError where the service does not allow it; StoreError where it cannot be used.
     """
@@ -29,7 +29,7 @@ def chosen_store(given: str) -> str:
     allowed = [normalise(root) for root in os.environ.get(ALLOWED, "").split()]
     inside = not allowed or any(url == root or url.startswith(f"{root}/") for root in allowed)
     require(inside, "store", url, f"one of those this service may write to, or a place below: {', '.join(allowed)}")
-    return require_store(url)
+    return planned_store(url) if asks else require_store(url)
 
 
 def chosen_cluster(given: str) -> str | None:

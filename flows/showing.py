@@ -1,11 +1,13 @@
 """What a flow leaves in Prefect for people: figures, places, failures."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 
+from flows.gathering import stored_contents
 from flows.service import report_url
 from storage import locations
 from tasks.figures import write_report
@@ -41,12 +43,29 @@ def show_figures(figures: Sequence[str]) -> None:
 
 def show_report(cube: str, folder: str, store: str, title: str, built: bool, axis: str = "weight_decay") -> str:
     """Draw the report of a cube that was built anew, or has none; show its figures. Gives the URL of its page."""
-    page = f"{folder}/index.html"
-    if built or not locations.exists(page):
-        write_report(cube, folder, axis)
+    page = draw_report(cube, folder, built, axis)
     show_figures([f"{folder}/{name}" for name in locations.names(folder) if name.endswith(".png")])
     show_page(page, store, title)
     return page
+
+
+def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay") -> str:
+    """Draw the report of a cube unless the one that is there was drawn from all that the cube holds.
+
+    It was not where a call died between the cube and its report. Gives the URL of the page.
+    """
+    page, noted, holds = f"{folder}/index.html", f"{folder}/drawn.json", stored_contents(cube)
+    if built or not locations.exists(page) or _noted(noted) != holds:
+        write_report(cube, folder, axis)
+        locations.write(noted, json.dumps({"contents": holds}).encode())
+    return page
+
+
+def _noted(url: str) -> str | None:
+    try:
+        return str(json.loads(locations.read(url))["contents"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def show_page(page: str, store: str, title: str) -> None:

@@ -21,11 +21,11 @@ from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_
 from storage.datasets import DamagedData
 from storage.factors import ScratchFactors, StoredFactors
 from storage.layout import Layout
-from storage.locations import delete
 from tasks.analysis import get_analysis
 from tasks.anatomy import Anatomy, anatomy, run_layout
 from tasks.datasets import NotPrepared
 from tasks.decomposition import Factors, NotFinite
+from tasks.identity import results_id
 from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, need_vectors, needed
 from tasks.series import RunSeries, Series
 from tasks.training import Diverged, train
@@ -85,15 +85,15 @@ def analyse_run(
     """Analyse the blocks of one run that are missing, a unit each; gives the number of decompositions."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
     assert manifest is not None
-    missing = missing_blocks(sweep, store, spec, manifest.steps)
+    missing = missing_blocks(sweep, store, manifest)
     if not missing:
         return f"{label}: nothing left to analyse"
-    where = Layout(store)
+    where, results_of = Layout(store), results_id(manifest)
     attributes = {"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)}
     body, metrics = anatomy(spec), get_experiment(spec.experiment).metrics(spec)
     target = Target(
-        url=where.run_store(spec.experiment, spec.run_id),
-        commits=where.commits(spec.experiment, spec.run_id),
+        url=where.run_store(spec.experiment, results_of),
+        commits=where.commits(spec.experiment, results_of),
         layout=run_layout(body, manifest.steps, sweep.analyses, metrics, attributes),
     )
     results.allocate(target.url, target.layout)
@@ -102,8 +102,6 @@ def analyse_run(
             made = analyse_blocks(RunSeries(store=store, manifest=manifest), body, target, missing, executor, progress)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))
-        # Other bits may come out of training it again elsewhere: nothing analysed of it counts any more.
-        delete(where.commits(spec.experiment, spec.run_id))
         raise
     return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
 

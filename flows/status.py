@@ -7,14 +7,14 @@ from flows.planning import make_plan
 from flows.sweep import sweep_of
 from flows.terminal import out, show_plan, table
 from storage.graphs import graph_names
-from storage.probe import require_store
+from storage.probe import existing_store
 from storage.query import sweep_names
 from storage.sweeps import read_sweep
 
 
 def show_status(name: str, store: str) -> None:
     """Print how far the sweep of that name is, then its graphs; ValueError lists the names there are."""
-    url = require_store(store)
+    url = existing_store(store)
     record, graphs = read_sweep(url, name), read_graphs(url, name)
     if record is None and not graphs:
         known = sorted({*sweep_names(url), *(graph for graph, _ in graph_names(url))})

@@ -24,12 +24,13 @@ from storage.datasets import DataManifest, read_data_manifest
 from storage.foreign import find_checkpoints
 from storage.graphs import graph_names, read_graph
 from storage.layout import Layout
-from storage.probe import Check, require_store
+from storage.probe import Check, existing_store, planned_store, require_store
 from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.audit import HEADINGS as AUDIT_HEADINGS
 from tasks.environment import computed_on as trained_on
+from tasks.identity import results_id
 from tasks.summary import computed_on, headings, sweep_table
 
 UNBROKEN = 14
@@ -109,7 +110,7 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
 def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
-    store = require_store(parameters["store"])
+    store = (planned_store if parameters["dry_run"] else require_store)(parameters["store"])
     if not verbose:
         _quieten()
     from flows.graph_run import GraphFailed
@@ -252,7 +253,7 @@ def list_analyses() -> None:
 
 def list_sweeps(store: str) -> None:
     """Print the sweeps and the graphs of a store."""
-    url = locations.normalise(store)
+    url = existing_store(store)
     records = [record for name in sweep_names(url) if (record := read_sweep(url, name))]
     rows = [(r.name, "sweep", r.experiment, r.preset, str(len(r.specs)), Layout(url).cube(r.name)) for r in records]
     cubes = {"connectivity": Layout(url).connectivity, "tickets": Layout(url).tickets}
@@ -263,7 +264,7 @@ def list_sweeps(store: str) -> None:
 
 def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
     """The store's URL and its sweep of that name; ValueError lists those it has."""
-    url = require_store(store)
+    url = existing_store(store)
     record = read_sweep(url, name)
     if record is None:
         raise ValueError(f"unknown sweep {name!r} in {url}: known are {', '.join(sweep_names(url)) or 'none'}")
@@ -272,7 +273,7 @@ def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
 
 def show_run(prefix: str, store: str) -> None:
     """Print the spec, the checkpoints and the end of one run."""
-    url = require_store(store)
+    url = existing_store(store)
     experiment, run_id = _find_run(prefix, url)
     manifest = read_manifest(url, experiment, run_id)
     if manifest is None:
@@ -287,7 +288,7 @@ def show_run(prefix: str, store: str) -> None:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
     out.print(f"trained in {duration(manifest.seconds)} on {trained_on(manifest)}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {Layout(url).run_folder(experiment, run_id)}", highlight=False, soft_wrap=True)
-    results = Layout(url).run_store(experiment, run_id)
+    results = Layout(url).run_store(experiment, results_id(manifest))
     if locations.exists(results):
         out.print(f"results      {results}", highlight=False, soft_wrap=True)
 

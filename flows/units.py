@@ -8,12 +8,13 @@ from typing import Any
 from prefect import task
 from prefect.futures import PrefectFuture, wait
 
-from flows.graph import Graph, Left, end_key, ends_of, name_of
+from flows.graph import Graph, Left, began_from, end_key, ends_of, name_of
 from flows.progress import StageProgress
 from flows.runtime import Executor
 from flows.stages import OPTIONS, failure_of
 from flows.unit_log import kept_log
 from models.run_spec import RunSpec
+from storage.checkpoints import read_manifest
 from storage.layout import Layout
 from tasks.connectivity import connect, measure_end
 from tasks.replay import keep_states
@@ -35,12 +36,17 @@ class Unit:
     """A module-level function and its arguments."""
 
 
-def train_whole(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> None:
-    """Train a run to its end and have it keep states; Diverged where its loss stopped being finite."""
+def train_whole(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> tuple[int, int] | None:
+    """Train a run to its end and have it keep states; Diverged where its loss stopped being finite.
+
+    Where it is found trained it is left alone, and nothing counts: no evaluations, no decompositions.
+    """
+    before = read_manifest(store, spec.experiment, spec.run_id)
     manifest = train(spec, store, keep)
     if manifest.status != "complete":
         raise Diverged(manifest.reason)
-    keep_states(spec, store, keep)
+    made = keep_states(spec, store, keep)
+    return (0, 0) if manifest == before and not made else None
 
 
 def trunk_units(graph: Graph, left: Left, store: str) -> list[Unit]:
@@ -64,18 +70,11 @@ def branch_units(left: Left, store: str) -> list[Unit]:
         Unit(
             key=spec.run_id,
             label=name_of(spec),
-            needs=_needs(spec),
+            needs=began_from(spec),
             call=(train_whole, (spec, store)),
         )
         for spec in left.branches
     ]
-
-
-def _needs(spec: RunSpec) -> tuple[str, ...]:
-    """The trunk of a branch, and of an iterative ticket that of the round before."""
-    assert spec.start is not None
-    previous = spec.start.ticket.previous if spec.start.ticket else ""
-    return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
 
 
 def end_units(left: Left, store: str) -> list[Unit]:

@@ -74,10 +74,10 @@ def weight_decay_sweep(
         "settings": settings,
     }
     chosen = sweep_from(given)
-    store = chosen_store(store)
+    store = chosen_store(store, asks=dry_run)
     if dry_run:
         chosen = with_more_seeds(chosen, store, more_seeds)
-        require_datasets(chosen, store)
+        require_datasets(chosen, store, asks=True)
         plan = _planned(chosen, store, resources)
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
     with turn(Layout(store).cube(chosen.name), store) as lease:

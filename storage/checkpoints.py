@@ -11,7 +11,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from storage import locations
+from storage.identity import short_digest
 from storage.layout import Layout
+from storage.records import change_record, newest_place, read_record
 from storage.schema import SCHEMA_VERSION
 
 KEPT = "kept="
@@ -52,7 +54,14 @@ class Manifest:
     seconds: float
     """Training time of all processes that worked on the run."""
     versions: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    """The runs that it began from or follows, by id, with the digest of their checkpoints then."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def digest(self) -> str:
+        """What tells these checkpoints from those of another training: equal where all bytes are."""
+        return short_digest([(entry.step, entry.sha256) for entry in self.checkpoints])
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -172,8 +181,17 @@ def forget_state(store: str, experiment: str, run_id: str) -> None:
 
 
 def mark_damaged(store: str, manifest: Manifest, reason: str) -> None:
-    """Say in the manifest that a checkpoint does not verify; the next training starts the run anew."""
-    write_manifest(store, dataclasses.replace(manifest, status="damaged", reason=reason))
+    """Say in the manifest that a checkpoint does not verify; the next training starts the run anew.
+
+    Nothing is said where the run was trained again meanwhile.
+    """
+    url = Layout(store).manifest(manifest.experiment, manifest.run_id)
+
+    def marked(text: bytes | None) -> bytes | None:
+        now = None if text is None else _manifest(url, text)
+        return _text(dataclasses.replace(manifest, status="damaged", reason=reason)) if now == manifest else None
+
+    change_record(url, marked)
 
 
 def checkpoints_written(store: str, experiment: str, run_id: str) -> int:
@@ -183,22 +201,31 @@ def checkpoints_written(store: str, experiment: str, run_id: str) -> int:
 
 
 def write_manifest(store: str, manifest: Manifest) -> None:
-    """Put the manifest; nothing of the run's training is written after it."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
-    locations.write(Layout(store).manifest(manifest.experiment, manifest.run_id), text.encode())
+    """Put the manifest as the newest version; nothing of the run's training is written after it."""
+    change_record(Layout(store).manifest(manifest.experiment, manifest.run_id), lambda _: _text(manifest))
 
 
 def read_manifest(store: str, experiment: str, run_id: str) -> Manifest | None:
     """The manifest, or None where training has not ended; a newer schema is refused."""
     url = Layout(store).manifest(experiment, run_id)
-    try:
-        plain = json.loads(locations.read(url))
-        require_schema(url, plain["schema_version"])
-        return Manifest(**{**plain, "checkpoints": tuple(Entry(**entry) for entry in plain["checkpoints"])})
-    except FileNotFoundError:
+    text = read_record(url)
+    if text is None:
         return None
+    try:
+        return _manifest(url, text)
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpoint(f"run {run_id}: {url} is not a manifest ({error}); delete it to train on") from None
+        place = newest_place(url)
+        raise DamagedCheckpoint(f"run {run_id}: {place} is not a manifest ({error}); delete it to train on") from None
+
+
+def _text(manifest: Manifest) -> bytes:
+    return json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True).encode()
+
+
+def _manifest(url: str, text: bytes) -> Manifest:
+    plain = json.loads(text)
+    require_schema(url, plain["schema_version"])
+    return Manifest(**{**plain, "checkpoints": tuple(Entry(**entry) for entry in plain["checkpoints"])})
 
 
 def require_schema(url: str, version: int) -> None:

@@ -1,10 +1,8 @@
 """A series of checkpoints that other programs wrote: which files they are, and of which step."""
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from storage import locations
@@ -43,7 +41,7 @@ class ForeignCheckpoint:
     written: float
     """When it was written, in seconds since 1970; NaN where the store does not tell."""
     tag: str
-    """What the store says of the content without reading it: an ETag, or the time of writing."""
+    """What a listing says of the content without reading it: of each file an ETag, or its times and its place."""
 
     def weights(self) -> ForeignWeights:
         """The tensors by name, each read when it is asked for."""
@@ -52,7 +50,7 @@ class ForeignCheckpoint:
         return PickledWeights(self.urls)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """The checkpoints of a place by ascending step, and the names that were passed over with the reason."""
 
@@ -61,12 +59,6 @@ class Found:
     skipped: tuple[tuple[str, str], ...]
     unit: Literal["steps", "epochs"] = "steps"
     """What the numbers in the names count."""
-
-    @cached_property
-    def series_id(self) -> str:
-        """First 12 hexadecimal digits of the sha256 of place, steps, names, sizes and tags; the content is not read."""
-        known = [(c.step, c.name, c.bytes, c.tag) for c in self.checkpoints]
-        return hashlib.sha256(json.dumps([self.url, known]).encode()).hexdigest()[:12]
 
 
 def find_checkpoints(url: str, pattern: str | None = None) -> Found:

@@ -9,6 +9,7 @@ from storage import locations
 from storage.checkpoints import require_schema
 from storage.layout import Layout
 from storage.locations import StoreError
+from storage.records import change_record, newest_place, read_record
 from storage.schema import SCHEMA_VERSION
 
 KINDS = ("connectivity", "tickets")
@@ -43,20 +44,25 @@ class GraphRecord:
 
 
 def write_graph(store: str, record: GraphRecord) -> None:
-    """Put the record in the place of the one before it.
+    """Put the record as the newest version.
 
-    It is replaced where a sweep's is extended, and the cube with it: lines of other lengths or networks of other
-    shapes do not fit in one. What was measured stays, and a call that asks for all of it gathers it anew.
+    It replaces the one before it, where a sweep's is extended, and the cube with it: lines of other lengths or
+    networks of other shapes do not fit in one. What was measured stays, and a call that asks for all of it gathers
+    it anew.
     """
     plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
-    locations.write(Layout(store).graph(record.name, record.kind), json.dumps(plain, indent=1).encode())
+    text = json.dumps(plain, indent=1).encode()
+    change_record(Layout(store).graph(record.name, record.kind), lambda _: text)
 
 
 def read_graph(store: str, name: str, kind: str) -> GraphRecord | None:
     """The record of that name and kind, or None; StoreError where something else lies in its place."""
     url = Layout(store).graph(name, kind)
+    text = read_record(url)
+    if text is None:
+        return None
     try:
-        plain = json.loads(locations.read(url))
+        plain = json.loads(text)
         require_schema(url, plain.pop("schema_version"))
         record = GraphRecord(
             **{
@@ -67,8 +73,6 @@ def read_graph(store: str, name: str, kind: str) -> GraphRecord | None:
         )
         if (record.name, record.kind) != (name, kind):
             raise ValueError(f"it says {record.name!r}, {record.kind!r}")
-    except FileNotFoundError:
-        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise not_a_record(url, error) from None
     return record
@@ -77,7 +81,7 @@ def read_graph(store: str, name: str, kind: str) -> GraphRecord | None:
 def not_a_record(url: str, error: Exception) -> StoreError:
     """What to say and to do where a record cannot be read."""
     return StoreError(
-        f"{url} is not the record of a graph ({type(error).__name__}: {error}); delete it, and call "
+        f"{newest_place(url)} is not the record of a graph ({type(error).__name__}: {error}); delete it, and call "
         "`specdyn connect` or `specdyn tickets` as before to have it written again"
     )
 

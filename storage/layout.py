@@ -53,13 +53,13 @@ class Layout:
         """The cube of the lottery tickets of a graph of runs."""
         return f"{self.sweeps()}/{name}-tickets.zarr"
 
-    def run_store(self, experiment: str, run_id: str) -> str:
-        """The Zarr of a run's results."""
-        return f"{self.store}/runs/{experiment}/{run_id}.zarr"
+    def run_store(self, experiment: str, results_id: str) -> str:
+        """The Zarr of a run's results, whose id says what they are of."""
+        return f"{self.store}/runs/{experiment}/{results_id}.zarr"
 
-    def commits(self, experiment: str, run_id: str) -> str:
+    def commits(self, experiment: str, results_id: str) -> str:
         """Folder of markers, one for each analysis and block of checkpoints."""
-        return f"{self.store}/runs/{experiment}/{run_id}.commits"
+        return f"{self.store}/runs/{experiment}/{results_id}.commits"
 
     def sweeps(self) -> str:
         """Folder of the sweeps: their records and cubes."""
@@ -76,6 +76,10 @@ class Layout:
     def lease(self, cube: str) -> str:
         """Folder of the lease of a cube: who holds it may write what the cube is made of, and the cube."""
         return f"{self.store}/leases/{cube.rsplit('/', 1)[-1]}"
+
+    def series(self, digest: str) -> str:
+        """The record of what the files of a series of other programs' checkpoints hold, by a digest of its place."""
+        return f"{self.store}/series/{digest}.json"
 
     def logs(self, experiment: str, run_id: str) -> str:
         """Folder of what the units of a run logged, or those of a pair of runs by its id."""

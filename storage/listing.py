@@ -17,7 +17,10 @@ class Listed:
     written: float
     """Seconds since 1970; NaN where the store does not tell."""
     tag: str
-    """An ETag, or the time of writing: another one means that the content may have changed."""
+    """An ETag, or times and place on the disk: another one means that the content may have changed.
+
+    A file's time of writing can be set back, that of its last change cannot.
+    """
 
 
 def listing(url: str) -> dict[str, Listed]:
@@ -43,5 +46,5 @@ def listing(url: str) -> dict[str, Listed]:
 def _listed(entry: Mapping[str, Any]) -> Listed:
     modified = entry.get("mtime", entry.get("LastModified"))
     written = modified.timestamp() if isinstance(modified, datetime) else float(modified or "nan")
-    tag = str(entry.get("ETag", "")).strip('"') or repr(written)
+    tag = str(entry.get("ETag", "")).strip('"') or f"{written!r}/{entry.get('created')!r}/{entry.get('ino')}"
     return Listed(folder=entry["type"] == "directory", bytes=int(entry["size"] or 0), written=written, tag=tag)

@@ -73,18 +73,24 @@ def filesystem(url: str) -> AbstractFileSystem:
     return fsspec.filesystem("file") if is_local(url) else fsspec.filesystem("s3", **S3_OPTIONS)
 
 
-def reach(url: str) -> None:
-    """Raise StoreError unless a store answers and lets us list it, at the first refusal and within seconds."""
+def reach(url: str, make: bool = True) -> bool:
+    """Raise StoreError unless a store answers and lets us list it, at the first refusal and within seconds.
+
+    A local folder that is not there is made, or with `make` False left so: then False.
+    """
     try:
         with explained(url):
-            _make_folder(url) if is_local(url) else _list_once(url)
+            if not is_local(url):
+                _list_once(url)
+                return True
+            if make:
+                os.makedirs(url, exist_ok=True)
+            os.listdir(url)
+            return True
     except FileNotFoundError as error:
+        if is_local(url) and not make:
+            return False
         raise StoreError(f"{url}: there is no such place ({_short(error)}); check the path and the endpoint") from None
-
-
-def _make_folder(url: str) -> None:
-    os.makedirs(url, exist_ok=True)
-    os.listdir(url)
 
 
 def _list_once(url: str) -> None:
@@ -230,6 +236,14 @@ def names(url: str) -> list[str]:
         own = url.removeprefix("s3://")
         below = (path.rstrip("/") for path in found if not path.endswith(PARTIAL))
         return sorted(path.rsplit("/", 1)[-1] for path in below if path != own)
+
+
+def names_below(url: str) -> list[str]:
+    """Names of all objects below a prefix, with their folders; one request for 1,000 on object storage."""
+    with explained(url):
+        own = url.removeprefix("s3://")
+        found = filesystem(url).find(url)
+        return sorted(path.removeprefix(f"{own}/") for path in found if path != own and not path.endswith(PARTIAL))
 
 
 def exists(url: str) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,19 +20,21 @@ from storage.schema import SCHEMA_VERSION
 Values = dict[str, np.ndarray]
 
 
-def end_url(store: str, experiment: str, run_id: str, data: str) -> str:
-    """What was measured of a run's last checkpoint on some data."""
-    return f"{Layout(store).connections(experiment)}/ends/{run_id}-{data}.safetensors"
+Kind = Literal["ends", "pairs", "tickets"]
 
 
-def pair_url(store: str, experiment: str, pair_id: str) -> str:
-    """What was measured between two runs."""
-    return f"{Layout(store).connections(experiment)}/pairs/{pair_id}.safetensors"
+def values_url(store: str, experiment: str, kind: Kind, results_id: str) -> str:
+    """What was measured of a run's last checkpoint, between two runs, or of a ticket beside its dense run.
+
+    The id says what it was measured of: it has the digest of all that decides the values.
+    """
+    return f"{Layout(store).connections(experiment)}/{kind}/{results_id}.safetensors"
 
 
-def ticket_url(store: str, experiment: str, run_id: str) -> str:
-    """What was measured of a lottery ticket beside its dense run."""
-    return f"{Layout(store).connections(experiment)}/tickets/{run_id}.safetensors"
+def measured(store: str, experiment: str, kind: Kind) -> set[str]:
+    """Ids of all that was measured of a kind; one listing."""
+    found = locations.names(f"{Layout(store).connections(experiment)}/{kind}")
+    return {name.removesuffix(".safetensors") for name in found}
 
 
 def write_values(url: str, values: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> bool:

@@ -1,10 +1,14 @@
 """Trying a store before it is relied on: whether it can be used at all, and what it can do."""
 
+import contextlib
+import itertools
 import json
+import os
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from storage import locations
 from storage.checkpoints import require_schema
@@ -14,7 +18,8 @@ from storage.schema import SCHEMA_VERSION
 
 RACERS = 8
 ONE_WRITER = (
-    "markers are then written by whoever comes last: use one writer, that is, run one sweep at a time on this store"
+    "markers and records are then written by whoever comes last: use one writer, that is, run one sweep at a time on "
+    "this store"
 )
 BODY = bytes(range(256))
 
@@ -35,6 +40,9 @@ class Check:
             return "error"
         return "warning" if self.advice else "ok"
 
+
+OURS = {"checkpoints", "connections", "runs", "sweeps"}
+"""Folders by which a store is known that has no version, as one has where functions were called by themselves."""
 
 Trial = Callable[[str], tuple[str, str]]
 """Tries something below a folder; gives detail and advice, raises StoreError where it fails."""
@@ -59,10 +67,57 @@ def require_store(store: str) -> str:
     return store
 
 
+def existing_store(store: str) -> str:
+    """The normalised URL of a store that is only asked: nothing is written, so that a key that may read suffices.
+
+    StoreError where there is no store, where it cannot be read, or where its layout is newer than ours.
+    """
+    url, known = _asked(store)
+    if not known and not OURS & set(locations.names(url)):
+        raise StoreError(f"No store at {url}. Check --store (or SPECDYN_STORE); `specdyn run` creates a store")
+    return url
+
+
+def planned_store(store: str) -> str:
+    """The normalised URL of a store that may not be there yet; nothing is written.
+
+    StoreError where it could not be made or read, or where its layout is newer than ours.
+    """
+    return _asked(store)[0]
+
+
+def _asked(store: str) -> tuple[str, bool]:
+    """The normalised URL, and whether the store there has a version."""
+    url = _normalised(store)
+    return url, locations.reach(url, make=False) and _require_version(Layout(url).schema())
+
+
 def probe(store: str) -> list[Check]:
-    """Try on the real store what we need of it, below a temporary prefix; stops where nothing further can work."""
+    """Try on the real store what we need of it, below a temporary prefix; stops where nothing further can work.
+
+    Nothing of it stays, nor does a local folder that was not there.
+    """
     try:
-        store = _normalised(store)
+        url = _normalised(store)
+    except StoreError as error:
+        return [Check("reachable", False, str(error), "nothing else was tried")]
+    made = _missing_folders(url) if locations.is_local(url) else []
+    try:
+        return _probe(url)
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def _missing_folders(path: str) -> list[str]:
+    """The folder and those above it that are not there, the innermost first."""
+    above = [path, *map(str, Path(path).parents)]
+    return list(itertools.takewhile(lambda folder: not os.path.lexists(folder), above))
+
+
+def _probe(store: str) -> list[Check]:
+    try:
         locations.reach(store)
     except StoreError as error:
         return [Check("reachable", False, str(error), "nothing else was tried")]
@@ -88,12 +143,14 @@ def _temporary(store: str) -> str:
     return f"{store}/.probe-{uuid.uuid4().hex}"
 
 
-def _require_version(url: str) -> None:
+def _require_version(url: str) -> bool:
+    """Whether there is a version; StoreError unless it is one that we read."""
     try:
         version = json.loads(locations.read(url))["schema_version"]
         require_schema(url, int(version))
+        return True
     except FileNotFoundError:
-        return
+        return False
     except (ValueError, KeyError, TypeError):
         raise StoreError(
             f"{url}: expected the store's version, got something else; is this another program's folder?"

@@ -158,13 +158,10 @@ def commit(commits: str, analysis: str, version: int, steps: tuple[int, ...], bo
 
 
 def committed(commits: str, analyses: Mapping[str, int]) -> set[str]:
-    """Markers that exist of these analyses (name -> version); one listing an analysis."""
-    return {
-        f"{folder}/{name}"
-        for folder in (f"{analysis}-v{version}" for analysis, version in analyses.items())
-        for name in locations.names(f"{commits}/{folder}")
-        if name.endswith(".json")
-    }
+    """Markers that exist of these analyses (name -> version); one listing."""
+    folders = {f"{analysis}-v{version}" for analysis, version in analyses.items()}
+    found = locations.names_below(commits)
+    return {name for name in found if name.rpartition("/")[0] in folders and name.endswith(".json")}
 
 
 def read_run(url: str) -> dict[str, zarr.Group]:

@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 
-from storage import locations
 from storage.checkpoints import require_schema
 from storage.layout import Layout
+from storage.locations import StoreError
+from storage.records import change_record, newest_place, read_record
 from storage.schema import SCHEMA_VERSION
 
 
@@ -20,33 +21,48 @@ class SweepRecord:
 
 
 def read_sweep(store: str, name: str) -> SweepRecord | None:
-    """The record of that name, or None."""
+    """The record of that name, or None; StoreError where something else lies in its place."""
     url = Layout(store).sweep(name)
-    try:
-        plain = json.loads(locations.read(url))
-    except FileNotFoundError:
-        return None
-    require_schema(url, plain.pop("schema_version", 0))
-    return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+    text = read_record(url)
+    return None if text is None else _parsed(url, text)
 
 
 def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
-    """Add the record's specs to what the store has of that sweep; ValueError where the experiment differs."""
-    before = read_sweep(store, record.name)
-    if before and before.experiment != record.experiment:
-        raise ValueError(
-            f"sweep={record.name!r} is a sweep of {before.experiment!r} in {store}, "
-            f"not of {record.experiment!r}: choose another name"
-        )
-    specs = tuple(dict.fromkeys([*(before.specs if before else ()), *record.specs]))
-    merged = SweepRecord(name=record.name, experiment=record.experiment, preset=record.preset, specs=specs)
-    if merged != before:
+    """Add the record's specs to what the store has of that sweep; ValueError where the experiment differs.
+
+    Calls that extend one sweep at the same time lose nothing of one another.
+    """
+    url = Layout(store).sweep(record.name)
+
+    def extended(text: bytes | None) -> bytes:
+        before = None if text is None else _parsed(url, text)
+        if before and before.experiment != record.experiment:
+            raise ValueError(
+                f"sweep={record.name!r} is a sweep of {before.experiment!r} in {store}, "
+                f"not of {record.experiment!r}: choose another name"
+            )
+        specs = dict.fromkeys([*(before.specs if before else ()), *record.specs])
         plain = {
             "schema_version": SCHEMA_VERSION,
-            "name": merged.name,
-            "experiment": merged.experiment,
-            "preset": merged.preset,
+            "name": record.name,
+            "experiment": record.experiment,
+            "preset": record.preset,
             "specs": list(specs),
         }
-        locations.write(Layout(store).sweep(record.name), json.dumps(plain, indent=1).encode())
-    return merged
+        return json.dumps(plain, indent=1).encode()
+
+    stands = change_record(url, extended)
+    assert stands is not None
+    return _parsed(url, stands)
+
+
+def _parsed(url: str, text: bytes) -> SweepRecord:
+    try:
+        plain = json.loads(text)
+        require_schema(url, plain.pop("schema_version", 0))
+        return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{newest_place(url)} is not the record of a sweep ({type(error).__name__}: {error}); delete it, and call "
+            "`specdyn run` as before to have it written again"
+        ) from None

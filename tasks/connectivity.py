@@ -14,12 +14,14 @@ from torch import Tensor
 from models.checks import require
 from models.matrices import Matrix
 from models.run_spec import RunSpec
-from storage.checkpoints import read_finished, read_manifest
-from storage.pairs import Values, end_url, pair_url, read_values, write_values
+from storage.checkpoints import Manifest, read_finished, read_manifest
+from storage.identity import short_digest
+from storage.pairs import Values, read_values, values_url, write_values
 from tasks import nulls
 from tasks.agreement import SUBSPACES, compare
 from tasks.curves import train_control
 from tasks.decomposition import Factors
+from tasks.identity import data_of
 from tasks.matching import groups, match, permute
 from tasks.meter import Meter, data_key, padded
 from tasks.paths import bezier, blend, blend_layer, distance
@@ -55,17 +57,28 @@ class Pair:
 
     @property
     def pair_id(self) -> str:
-        """First 12 hex digits of the hash of what decides the values."""
+        """First 12 hex digits of the hash of what is asked: two runs, how they are connected, the version."""
         text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{self.curve_steps}/{self.points}/{VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def final_weights(spec: RunSpec, store: str) -> dict[str, Tensor]:
-    """The last checkpoint of a finished run; ValueError where it is not finished."""
+def finished(spec: RunSpec, store: str) -> Manifest:
+    """The manifest of a finished run; ValueError where it is not finished."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
     if manifest is None or manifest.status != "complete":
         raise ValueError(f"run {spec.run_id} of {spec.experiment} is not finished in {store}: train it first")
-    return read_finished(store, manifest, manifest.steps[-1])
+    return manifest
+
+
+def end_id(manifest: Manifest, data: str) -> str:
+    """The id of what is measured of a run's last checkpoint on the data of that key: it says of which weights."""
+    return f"{manifest.run_id}-{data}-{short_digest(manifest.checkpoints[-1].sha256, VERSION)}"
+
+
+def line_id(pair: Pair, a: Manifest, b: Manifest) -> str:
+    """The id of what is measured between two runs: it says between which weights, and on which data."""
+    ends = [manifest.checkpoints[-1].sha256 for manifest in (a, b)]
+    return f"{pair.pair_id}-{short_digest(ends, data_of(pair.a))}"
 
 
 def measure_end(spec: RunSpec, on: RunSpec, store: str) -> tuple[int, int]:
@@ -73,11 +86,12 @@ def measure_end(spec: RunSpec, on: RunSpec, store: str) -> tuple[int, int]:
 
     Gives the evaluations of a split and the decompositions that it took; none where it was measured before.
     """
-    url = end_url(store, spec.experiment, spec.run_id, data_key(on, store))
+    manifest = finished(spec, store)
+    url = values_url(store, spec.experiment, "ends", end_id(manifest, data_key(on, store)))
     if read_values(url) is not None:
         return 0, 0
     meter = Meter(on, store)
-    weights = final_weights(spec, store)
+    weights = read_finished(store, manifest, manifest.steps[-1])
     values = meter.point(weights, meter.factors(weights, f"run {spec.run_id}"))
     write_values(url, values, {"run_id": spec.run_id, "evaluations": meter.evaluations})
     log.info("end of run %s: %d evaluations, %d decompositions", spec.run_id, meter.evaluations, meter.decompositions)
@@ -89,12 +103,13 @@ def connect(pair: Pair, store: str) -> tuple[int, int]:
 
     Gives the evaluations of a split and the decompositions that it took. ValueError where the networks differ.
     """
-    url = pair_url(store, pair.a.experiment, pair.pair_id)
+    manifests = finished(pair.a, store), finished(pair.b, store)
+    url = values_url(store, pair.a.experiment, "pairs", line_id(pair, *manifests))
     if read_values(url) is not None:
         return 0, 0
-    meter, a, b = Meter(pair.a, store), final_weights(pair.a, store), final_weights(pair.b, store)
-    key = data_key(pair.a, store)
-    ends = [_end(store, spec, key) for spec in (pair.a, pair.b)]
+    meter, key = Meter(pair.a, store), data_key(pair.a, store)
+    a, b = (read_finished(store, manifest, manifest.steps[-1]) for manifest in manifests)
+    ends = [_end(store, manifest, key) for manifest in manifests]
     what = f"runs {pair.a.run_id} and {pair.b.run_id}"
     inner = [blend(a, b, alpha) for alpha in pair.alphas[1:-1]]
     points = [ends[0], *(meter.point(w, meter.factors(w, what)) for w in inner), ends[1]]
@@ -114,10 +129,11 @@ def connect(pair: Pair, store: str) -> tuple[int, int]:
     return meter.evaluations, meter.decompositions
 
 
-def _end(store: str, spec: RunSpec, key: str) -> Values:
-    found = read_values(end_url(store, spec.experiment, spec.run_id, key))
+def _end(store: str, manifest: Manifest, key: str) -> Values:
+    found = read_values(values_url(store, manifest.experiment, "ends", end_id(manifest, key)))
     if found is None:
-        raise ValueError(f"the end {spec.run_id} of {spec.experiment} is not measured yet: measure ends before pairs")
+        end = f"the end {manifest.run_id} of {manifest.experiment}"
+        raise ValueError(f"{end} is not measured yet: measure ends before pairs")
     return found
 
 

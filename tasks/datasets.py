@@ -4,7 +4,7 @@ import hashlib
 import http.client
 import os
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +25,9 @@ TIMEOUT = 60.0
 """Seconds without a byte from a server."""
 ATTEMPTS = 2
 PREPARE_COMMAND = "specdyn data prepare {name} --variant {variant} --store {store}"
+
+_held: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
+"""Arrays of samples that this process only asks with, by the store that lacks them and the key."""
 
 Progress = Callable[[str, int, int | None], None]
 """Told the file's name, the bytes so far, and the bytes in all where they are known."""
@@ -206,9 +209,7 @@ def prepare(store: str, dataset: Dataset, progress: Progress | None = None) -> D
     """
     if (found := datasets.read_data_manifest(store, dataset.key)) is not None:
         return found
-    paths = {file.name: fetch(file, progress) for file in dataset.files}
-    arrays, report = dataset.decode(paths)
-    dataset.validate(arrays)
+    paths, arrays, report = _decoded(dataset, progress)
     place, entries = datasets.write_arrays(store, dataset.key, arrays)
     manifest = DataManifest(
         key=dataset.key,
@@ -226,14 +227,26 @@ def prepare(store: str, dataset: Dataset, progress: Progress | None = None) -> D
     return datasets.publish(store, manifest)
 
 
+def _decoded(
+    dataset: Dataset, progress: Progress | None = None
+) -> tuple[dict[str, Path], Mapping[str, np.ndarray], Mapping[str, Any]]:
+    """The files of a data set, its arrays, validated, and the report of the decoding."""
+    paths = {file.name: fetch(file, progress) for file in dataset.files}
+    arrays, report = dataset.decode(paths)
+    dataset.validate(arrays)
+    return paths, arrays, report
+
+
 def _provenance(file: File, path: Path) -> dict[str, Any]:
     source = f"package:{file.path}" if isinstance(file, PackagedFile) else file.url
     return {"source": source, "bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
 
 
 def load(store: str, dataset: Dataset) -> dict[str, np.ndarray]:
-    """All arrays of a prepared data set, verified; NotPrepared where it is not in the store."""
+    """All arrays of a prepared data set, verified; NotPrepared where it is not in the store, nor held."""
     manifest = datasets.read_data_manifest(store, dataset.key)
+    if manifest is None and (store, dataset.key) in _held:
+        return dict(_held[store, dataset.key])
     if manifest is None:
         raise _not_prepared(store, dataset)
     return datasets.read_arrays(store, manifest)
@@ -247,9 +260,25 @@ def require_data(store: str, dataset: Dataset) -> DataManifest:
     manifest = datasets.read_data_manifest(store, dataset.key)
     if manifest is not None:
         return manifest
-    if all(isinstance(file, PackagedFile) for file in dataset.files):
+    if _packaged_whole(dataset):
         return prepare(store, dataset)
     raise _not_prepared(store, dataset)
+
+
+def hold_data(store: str, dataset: Dataset) -> None:
+    """Have this process load a sample that the store lacks without writing it there, for what only asks.
+
+    NotPrepared for another set that is not in the store.
+    """
+    if datasets.read_data_manifest(store, dataset.key) is not None or (store, dataset.key) in _held:
+        return
+    if not _packaged_whole(dataset):
+        raise _not_prepared(store, dataset)
+    _held[store, dataset.key] = _decoded(dataset)[1]
+
+
+def _packaged_whole(dataset: Dataset) -> bool:
+    return all(isinstance(file, PackagedFile) for file in dataset.files)
 
 
 def _not_prepared(store: str, dataset: Dataset) -> NotPrepared:

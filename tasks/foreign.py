@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from models.checks import require
 from models.matrices import LayerPair, Matrix
 from storage.foreign import Found
+from storage.foreign_content import content_digests
 from storage.foreign_weights import ForeignWeights
+from storage.identity import short_digest
 from tasks.analysis import Evaluate
 from tasks.anatomy import Anatomy, foreign_anatomy
 
@@ -65,6 +67,17 @@ def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSP
         [name for name, shape in weights.shapes.items() if len(shape) > 2 and re.search(transposed, name.lower())],
     )
     return replace(body, pairs=(*body.pairs, *attention_pairs(body, heads)))
+
+
+def series_id(series: ForeignSeries, body: Anatomy, store: str) -> str:
+    """The identity of what is measured of a series: its place, steps and content, and how its layers are looked at.
+
+    So other options, as far as they make other matrices or pairs of the tensors, are other results. Files that the
+    store does not know yet are read.
+    """
+    content = list(zip(series.steps, content_digests(series.found, store), strict=True))
+    layers, pairs = [asdict(layer) for layer in body.layers], [asdict(pair) for pair in body.pairs]
+    return short_digest(series.name, content, body.shapes, layers, pairs)
 
 
 def skipped_tensors(dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:

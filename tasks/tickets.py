@@ -15,16 +15,21 @@ from models.experiment import get_experiment
 from models.matrices import Matrix
 from models.run_spec import RunSpec
 from storage.checkpoints import Manifest, read_finished, read_manifest
-from storage.pairs import Values, read_values, ticket_url, write_values
+from storage.identity import short_digest
+from storage.pairs import Values, read_values, values_url, write_values
 from storage.schema import SPLITS
 from tasks import masks, nulls
 from tasks.agreement import compare
 from tasks.analyses.effective_rank import effective_ranks
 from tasks.branches import mask_of, maskable, store_mask
 from tasks.decomposition import Factors, decompose
+from tasks.identity import data_of
 from tasks.meter import Meter, padded
 
 log = logging.getLogger("specdyn.tickets")
+
+VERSION = 1
+"""To be raised when stored values mean something else."""
 
 STRING = np.dtypes.StringDType()
 DIMS: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -50,11 +55,11 @@ def examine(spec: RunSpec, store: str) -> tuple[int, int]:
     and its own, and those of what the mask leaves of the dense end.
     """
     assert spec.start is not None and spec.start.ticket is not None
-    url = ticket_url(store, spec.experiment, spec.run_id)
+    own, dense = (_finished(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
+    url = values_url(store, spec.experiment, "tickets", comparison_id(spec, own, dense))
     if read_values(url) is not None:
         return 0, 0
     meter, layers = Meter(spec, store), maskable(spec)
-    own, dense = (_finished(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
     mask = mask_of(spec, store)
     work = _Decomposer(layers)
     final = work.factors(read_finished(store, own, own.steps[-1]), f"ticket {spec.run_id}")
@@ -70,6 +75,11 @@ def examine(spec: RunSpec, store: str) -> tuple[int, int]:
     write_values(url, values, {**body, "evaluations": meter.evaluations, "decompositions": work.made})
     log.info("ticket %s: %d evaluations, %d decompositions", spec.run_id, meter.evaluations, work.made)
     return meter.evaluations, work.made
+
+
+def comparison_id(spec: RunSpec, own: Manifest, dense: Manifest) -> str:
+    """The id of what is measured of a ticket: it says of which weights, its own, the dense run's and the mask's."""
+    return f"{spec.run_id}-{short_digest(own.digest, own.origins, dense.digest, data_of(spec), VERSION)}"
 
 
 class _Decomposer:

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from storage.checkpoints import (
     Manifest,
     forget_state,
     keep_state,
+    mark_damaged,
     read_checkpoint,
     read_manifest,
     read_state,
@@ -31,6 +32,7 @@ from storage.writer import BackgroundWriter
 from tasks.branches import begin_branch, mask_of
 from tasks.environment import pick_device, processor, versions
 from tasks.examples import load_examples
+from tasks.identity import origins_of, outdated
 from tasks.norm_control import norms_of_run
 from tasks.numerics import autocast, compiled, numerics
 from tasks.optimizers import Updater
@@ -50,6 +52,8 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     entries: tuple[Entry, ...] = ()
+    origins: dict[str, str] = field(default_factory=dict)
+    """The runs that it began from, with the digest of their checkpoints."""
 
 
 def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
@@ -122,15 +126,18 @@ def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.dev
     Weights and buffers are kept at every step of the schedule, optimizer and generator state for the newest.
     A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints.
     """
-    before = read_manifest(store, spec.experiment, spec.run_id)
+    before, origins = read_manifest(store, spec.experiment, spec.run_id), origins_of(spec, store)
     if before and before.status == "complete":
-        return before
-    if before and before.status == "damaged":
+        if not (reason := outdated(before, origins)):
+            return before
+        mark_damaged(store, before, reason)
+    if before and before.status in ("complete", "damaged"):
         forget_state(store, spec.experiment, spec.run_id)
     device = device or pick_device()
     with numerics(spec, device):
         loop = make_loop(spec, store, device)
-        progress = _resume(spec, store, loop) or begin(spec, store, loop)
+        progress = _resume(spec, store, loop, origins) or begin(spec, store, loop)
+        progress.origins = origins
         reason = _train_recorded(spec, store, loop, progress, keep)
     manifest = Manifest(
         experiment=spec.experiment,
@@ -144,6 +151,7 @@ def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.dev
         threads=torch.get_num_threads(),
         seconds=round(progress.seconds, 3),
         versions=versions(),
+        origins=origins,
     )
     write_manifest(store, manifest)
     return manifest
@@ -233,19 +241,25 @@ class Recorder:
             where = (self._store, self._spec.experiment, self._spec.run_id, step)
             self.progress.entries += (write_checkpoint(*where, weights),)
             entries = [[e.step, e.bytes, e.sha256, e.header_bytes] for e in self.progress.entries]
-            write_state(*where, state, {"step": step, "seconds": seconds, "entries": entries, **body})
+            reached = {"step": step, "seconds": seconds, "entries": entries, "origins": self.progress.origins}
+            write_state(*where, state, {**reached, **body})
             if step in self._keep:
                 keep_state(*where, state, body)
 
         self._writer.submit(write)
 
 
-def _resume(spec: RunSpec, store: str, loop: Loop) -> Progress | None:
-    """Put the newest whole state into the loop; None where training starts anew."""
+def _resume(spec: RunSpec, store: str, loop: Loop, origins: dict[str, str]) -> Progress | None:
+    """Put the newest whole state into the loop; None where training starts anew.
+
+    As it does where a run that this one began from has other weights by now.
+    """
     found = read_state(store, spec.experiment, spec.run_id)
     if found is None:
         return None
     tensors, body = found
+    if body.get("origins", origins) != origins:
+        return None
     entries = tuple(Entry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in body["entries"])
     try:
         weights = read_checkpoint(store, spec.experiment, spec.run_id, entries[-1])

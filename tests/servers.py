@@ -16,19 +16,19 @@ from typing import Any
 
 BUCKET = "specdyn-tests"
 REGION = "us-east-1"
-POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
-}
+ACTIONS: dict[str, str | list[str]] = {"tests": "s3:*", "reader": ["s3:GetObject", "s3:ListBucket"]}
+"""What each user may do."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server: where it listens, the only key it accepts, and the file with its requests."""
+    """A running server: where it listens, the keys it accepts, and the file with its requests."""
 
     endpoint: str
     access_key: str
     secret_key: str
+    reading_key: tuple[str, str]
+    """Access and secret key of a user who may read and list, and nothing else."""
     log: Path
 
     @property
@@ -40,6 +40,12 @@ class S3Server:
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_DEFAULT_REGION": REGION,
         }
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """The same of the user who may only read."""
+        access, secret = self.reading_key
+        return {**self.environment, "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
 
     def fresh_store(self) -> str:
         """A store with a prefix of its own."""
@@ -74,13 +80,13 @@ def s3_server(folder: Path, honours_conditions: bool = True) -> Iterator[S3Serve
             assert process.stdout is not None
             port = process.stdout.readline().strip()
             assert port, f"the S3 server did not start: {(folder / 'server.log').read_text()}"
-            yield _with_user(f"http://127.0.0.1:{port}", log, enforced=honours_conditions)
+            yield _with_users(f"http://127.0.0.1:{port}", log, enforced=honours_conditions)
         finally:
             process.terminate()
 
 
-def _with_user(endpoint: str, log: Path, enforced: bool) -> S3Server:
-    """Make the bucket and a user who may use it, then have every further request checked.
+def _with_users(endpoint: str, log: Path, enforced: bool) -> S3Server:
+    """Make the bucket, a user who may use it and one who may only read, then have every further request checked.
 
     A request whose headers the server drops has no valid signature: there nothing is enforced.
     """
@@ -96,14 +102,18 @@ def _with_user(endpoint: str, log: Path, enforced: bool) -> S3Server:
         )
 
     client("s3").create_bucket(Bucket=BUCKET)
-    iam = client("iam")
-    iam.create_user(UserName="tests")
-    iam.put_user_policy(UserName="tests", PolicyName="s3", PolicyDocument=json.dumps(POLICY))
-    key = iam.create_access_key(UserName="tests")["AccessKey"]
+    iam, keys = client("iam"), []
+    for user, actions in ACTIONS.items():
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="s3", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        keys.append((key["AccessKeyId"], key["SecretAccessKey"]))
     if enforced:
         enforce = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
         urllib.request.urlopen(enforce).close()
-    return S3Server(endpoint, key["AccessKeyId"], key["SecretAccessKey"], log)
+    return S3Server(endpoint, *keys[0], keys[1], log)
 
 
 def forget_clients() -> None:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from models import generators
+
 GPU = torch.device("cuda", 0)
 CPU = torch.device("cpu")
 MOVES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
@@ -92,10 +94,16 @@ def simulated_gpu() -> Iterator[torch.device]:
         "get_rng_state_all": lambda: [state],
         "set_rng_state_all": lambda states: None,
     }
+    # A generator of the GPU cannot be made without one.
+    seeded = mock.patch.object(generators, "new_state", lambda kind, value: _seeded(kind, value, state))
     # cuDNN would look for the memory of an LSTM's weights.
     no_cudnn = mock.patch.object(torch.backends.cudnn, "is_acceptable", return_value=False)
-    with mock.patch.multiple(torch.cuda, **generator), no_cudnn, _Mode():
+    with mock.patch.multiple(torch.cuda, **generator), seeded, no_cudnn, _Mode():
         yield GPU
+
+
+def _seeded(kind: str, value: int, of_gpu: Tensor) -> Tensor:
+    return of_gpu if kind == "cuda" else torch.Generator().manual_seed(value).get_state()
 
 
 def _compute(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:

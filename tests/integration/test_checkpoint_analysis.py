@@ -115,6 +115,30 @@ def test_several_series_share_a_cube(trained: Path, tmp_path: Path) -> None:
     assert np.isnan(norms.sel(run="run-b", step=50)).all()
 
 
+def test_other_options_on_the_same_series_never_give_old_values(tmp_path: Path) -> None:
+    folder, kernels = tmp_path / "conv", torch.randn(8, 16, 2, 2, generator=torch.Generator().manual_seed(0))
+    folder.mkdir()
+    for step in (0, 10):
+        save_file({"up.weight": kernels * (1 + step)}, folder / f"step={step}.safetensors")
+
+    def measured(analyses: list[str], **options: Any) -> xr.Dataset:
+        analyse(folder, store=tmp_path / "store", name="one", analyses=analyses, **options)
+        return (
+            open_results(Layout(str(tmp_path / "store")).cube("one"))["layers"].to_dataset().load().isel(run=0, layer=0)
+        )
+
+    plain, swapped = kernels.flatten(1).double().numpy(), kernels.transpose(0, 1).flatten(1).double().numpy()
+    found = measured(["spectrum"])
+    np.testing.assert_allclose(found.singular_value.sel(step=10), 11 * np.linalg.svd(plain)[1], rtol=1e-5)
+    found = measured(["spectrum", "norms"], transposed="^up")
+    assert (int(found["rows"]), int(found["columns"])) == swapped.shape
+    values = np.linalg.svd(swapped)[1]
+    np.testing.assert_allclose(found.singular_value.sel(step=10), 11 * values, rtol=1e-5)
+    np.testing.assert_allclose(found.spectral_norm.sel(step=10), 11 * values[0], rtol=1e-5)
+    found = measured(["spectrum"])
+    np.testing.assert_allclose(found.singular_value.sel(step=10), 11 * np.linalg.svd(plain)[1], rtol=1e-5)
+
+
 def test_a_series_with_nan_is_refused_before_anything_is_written(trained: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()

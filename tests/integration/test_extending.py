@@ -40,7 +40,6 @@ def test_what_is_not_done_comes_first(prefect_server: None, local_store: str) ->
     assert sorted({spec.seed for spec in with_more_seeds(chosen, local_store, 2).specs}) == [3, 4, 5]
     run = chosen.specs[1].run_id
     delete(Layout(local_store).run_folder(NAME, run))
-    delete(Layout(local_store).commits(NAME, run))
     assert [spec.seed for spec in with_more_seeds(chosen, local_store, 2).specs] == [3, 3]
     assert with_more_seeds(chosen, local_store, 0) == chosen
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from storage import locations
 from storage.checkpoints import DamagedCheckpoint
 from storage.foreign import find_checkpoints
+from storage.foreign_content import content_digests, refreshed
 from storage.foreign_weights import FIRST_READ
 from storage.locations import StoreError
 
@@ -76,11 +77,17 @@ def test_a_file_of_torch_is_fetched_once_and_leaves_nothing(
     assert list(scratch.iterdir()) == []
 
 
-def test_the_identity_changes_with_the_content(series: str) -> None:
-    before = find_checkpoints(series).series_id
-    assert find_checkpoints(series).series_id == before
+def test_the_digest_of_a_checkpoint_changes_with_its_content_and_nothing_is_read_for_it(
+    series: str, s3_store: str, s3_server: S3Server
+) -> None:
+    found = find_checkpoints(series)
+    with s3_server.counted() as requests:
+        before = content_digests(found, s3_store)
+    assert requests == [] and len(set(before)) == len(before) == len(found.checkpoints)
+    assert content_digests(refreshed(found), s3_store) == before
     locations.write(f"{series}/step=2.safetensors", save(weights(3)))
-    assert find_checkpoints(series).series_id != before
+    after = content_digests(refreshed(found), s3_store)
+    assert [old == new for old, new in zip(before, after, strict=True)].count(False) == 1
 
 
 def test_cut_and_empty_files_are_refused(s3_store: str) -> None:

@@ -85,14 +85,15 @@ def test_what_each_unit_logged_is_kept(done: Path) -> None:
     assert ": 72 evaluations, 78 decompositions" in pair.read_text()
 
 
-def test_a_dry_run_writes_nothing_but_its_plan(tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     outcome = connect(str(tmp_path / "store"), dry_run=True, executor="inline")
     assert f"{PAIRS} of {PAIRS} pairs" in outcome["summary"]
     assert outcome["summary"].endswith("of checkpoints to write.")
     stages = [(name, there, left) for name, there, left, *_ in outcome["stages"]]
     assert stages == [("trunks", "0", "2"), ("branches", "0", "16"), ("ends", "0", "20"), ("pairs", "0", str(PAIRS))]
-    assert not (tmp_path / "store" / "checkpoints").exists()
-    assert not (tmp_path / "store" / "connections").exists()
+    with_data = {"experiment": "image_classification", "seeds": [0], "splits": [], "sizes": [], "settings": {}}
+    assert "Left:" in connect(str(tmp_path / "store"), **with_data, dry_run=True, executor="inline")["summary"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_graph_is_kept_and_its_state_is_shown_by_name(done: Path) -> None:

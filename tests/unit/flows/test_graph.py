@@ -9,7 +9,8 @@ from flows.graph import connectivity_graph, ticket_graph, trunk_specs, what_is_l
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import kept_states
-from storage.pairs import pair_url, write_values
+from storage.pairs import values_url, write_values
+from tasks.connectivity import finished, line_id
 from tasks.replay import keep_states
 from tasks.training import train
 
@@ -66,7 +67,8 @@ def test_what_is_left_is_read_from_the_store(tmp_path: Path) -> None:
     left = what_is_left(graph, store)
     assert (left.trunks, left.branches, len(left.pairs), left.states, left.nothing) == ((), (), 2, {}, False)
     for pair in graph.pairs:
-        write_values(pair_url(store, NAME, pair.pair_id), {}, {})
+        name = line_id(pair, finished(pair.a, store), finished(pair.b, store))
+        write_values(values_url(store, NAME, "pairs", name), {}, {})
     assert what_is_left(graph, store).nothing
 
 

@@ -183,14 +183,3 @@ def test_an_empty_place_says_what_is_understood(tmp_path: Path) -> None:
         find_checkpoints(str(tmp_path))
     with pytest.raises(StoreError, match="found nothing"):
         find_checkpoints(str(tmp_path / "nowhere"))
-
-
-def test_the_identity_changes_with_names_and_contents_and_not_otherwise(tmp_path: Path) -> None:
-    save(tmp_path / "step=1.safetensors")
-    one = find_checkpoints(str(tmp_path)).series_id
-    assert find_checkpoints(str(tmp_path)).series_id == one
-    save(tmp_path / "step=2.safetensors")
-    two = find_checkpoints(str(tmp_path)).series_id
-    save(tmp_path / "step=2.safetensors", 3.0)
-    three = find_checkpoints(str(tmp_path)).series_id
-    assert len({one, two, three}) == 3

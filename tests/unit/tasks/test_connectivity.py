@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from models.experiment import get_experiment
 from models.nets.mlp import Mlp
 from models.run_spec import RunSpec
 from models.start import StartFrom
-from storage.checkpoints import read_manifest, write_checkpoint, write_manifest
-from storage.pairs import end_url, pair_url, read_values, write_dataset
+from storage.checkpoints import read_finished, read_manifest, write_checkpoint, write_manifest
+from storage.pairs import read_values, values_url, write_dataset
 from tasks import training
 from tasks.anatomy import anatomy
-from tasks.connectivity import Pair, connect, final_weights, measure_end
+from tasks.connectivity import Pair, connect, end_id, finished, line_id, measure_end
 from tasks.connectivity_cube import dataset
 from tasks.curves import train_control
 from tasks.matching import groups, permute
@@ -49,13 +50,24 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 PAIR = Pair(a=branch(5), b=branch(6), kind="within")
 
 
+def measured(pair: Pair, store: str) -> dict[str, np.ndarray] | None:
+    """What is kept of the line between the weights that the runs have now."""
+    name = line_id(pair, finished(pair.a, store), finished(pair.b, store))
+    return read_values(values_url(store, TRUNK.experiment, "pairs", name))
+
+
+def final_weights(spec: RunSpec, store: str) -> dict[str, Tensor]:
+    manifest = finished(spec, store)
+    return read_finished(store, manifest, manifest.steps[-1])
+
+
 @pytest.fixture(scope="module")
 def values(store: str) -> dict[str, np.ndarray]:
     """What was measured between the branches."""
     for spec in (PAIR.a, PAIR.b):
         measure_end(spec, PAIR.a, store)
     connect(PAIR, store)
-    found = read_values(pair_url(store, TRUNK.experiment, PAIR.pair_id))
+    found = measured(PAIR, store)
     assert found is not None
     return found
 
@@ -82,9 +94,28 @@ def test_a_pair_takes_the_evaluations_and_decompositions_that_it_must_and_no_oth
     assert measure_end(PAIR.a, PAIR.a, other) == connect(PAIR, other) == (0, 0)
 
 
+def test_a_line_is_measured_anew_where_an_end_has_other_weights_and_stays_where_it_has_the_same(
+    store: str, values: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    other = str(tmp_path / "other")
+    shutil.copytree(store, other)
+    before = final_weights(PAIR.b, other)
+    replaced(other, PAIR.b, final_weights(PAIR.a, other))
+    assert measured(PAIR, other) is None
+    assert [measure_end(spec, PAIR.a, other) for spec in (PAIR.a, PAIR.b)] == [(0, 0), (6, LAYERS)]
+    assert connect(PAIR, other) == (54 + 18, (9 + 2 + 2) * LAYERS)
+    found = measured(PAIR, other)
+    assert found is not None and found["distance"] == 0 < values["distance"]
+    replaced(other, PAIR.b, before)
+    assert measure_end(PAIR.b, PAIR.a, other) == connect(PAIR, other) == (0, 0)
+    again = measured(PAIR, other)
+    assert again is not None and all(np.array_equal(again[name], values[name], equal_nan=True) for name in values)
+
+
 def test_the_ends_of_the_line_are_the_ends(store: str, values: dict[str, np.ndarray]) -> None:
     for spec, place in ((PAIR.a, 0), (PAIR.b, -1)):
-        end = read_values(end_url(store, TRUNK.experiment, spec.run_id, data_key(PAIR.a, store)))
+        name = end_id(finished(spec, store), data_key(PAIR.a, store))
+        end = read_values(values_url(store, TRUNK.experiment, "ends", name))
         assert end is not None
         assert all(np.array_equal(values[name][place], end[name], equal_nan=True) for name in end)
 
@@ -113,7 +144,7 @@ def test_a_network_and_its_permutation_have_a_barrier_that_matching_removes(stor
     for spec in (PAIR.a, PAIR.b):
         measure_end(spec, PAIR.a, other)
     connect(PAIR, other)
-    found = read_values(pair_url(other, TRUNK.experiment, PAIR.pair_id))
+    found = measured(PAIR, other)
     assert found is not None
     data = dataset([PAIR], [found], [TRUNK])
     np.testing.assert_allclose(found["loss"][0], found["loss"][-1], rtol=1e-5)
@@ -130,7 +161,7 @@ def test_layers_on_the_line_by_themselves(store: str) -> None:
     for spec in (pair.a, pair.b):
         measure_end(spec, pair.a, store)
     connect(pair, store)
-    found = read_values(pair_url(store, TRUNK.experiment, pair.pair_id))
+    found = measured(pair, store)
     assert found is not None
     assert found["layer_loss"].shape == (11, LAYERS, 2)
     a, b = final_weights(pair.a, store), final_weights(pair.b, store)
@@ -210,7 +241,7 @@ def test_curves_are_part_of_a_pair_that_asks_for_them(store: str) -> None:
     for spec in (pair.a, pair.b):
         measure_end(spec, pair.a, store)
     connect(pair, store)
-    found = read_values(pair_url(store, TRUNK.experiment, pair.pair_id))
+    found = measured(pair, store)
     assert found is not None
     assert found["curve_loss"].shape == (11, 2)
     np.testing.assert_array_equal(found["curve_loss"][[0, -1]], found["loss"][[0, -1], 0])
@@ -219,7 +250,7 @@ def test_curves_are_part_of_a_pair_that_asks_for_them(store: str) -> None:
 def test_a_line_of_fewer_points_holds_every_second_one(store: str, values: dict[str, np.ndarray]) -> None:
     pair = dataclasses.replace(PAIR, points=6)
     connect(pair, store)
-    found = read_values(pair_url(store, TRUNK.experiment, pair.pair_id))
+    found = measured(pair, store)
     assert found is not None
     np.testing.assert_allclose(pair.alphas, ALPHAS[::2], atol=1e-15)
     np.testing.assert_allclose(found["loss"], values["loss"][::2], rtol=1e-5)

@@ -13,12 +13,12 @@ from models.start import StartFrom, Ticket
 from storage.checkpoints import read_finished, read_manifest
 from storage.layout import Layout
 from storage.locations import exists
-from storage.pairs import Values, read_values, ticket_url
+from storage.pairs import Values, read_values, values_url
 from tasks import training
 from tasks.branches import mask_of, maskable
 from tasks.masks import mask_id
 from tasks.meter import Meter
-from tasks.tickets import dataset, examine
+from tasks.tickets import comparison_id, dataset, examine
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 TRUNK = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=40)
@@ -41,9 +41,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder
 
 
+def name_of(spec: RunSpec, store: str) -> str:
+    """The id of what is measured of a ticket with the weights that it and its trunk have now."""
+    own, dense = (read_manifest(store, TRUNK.experiment, run_id) for run_id in (spec.run_id, TRUNK.run_id))
+    assert own and dense
+    return comparison_id(spec, own, dense)
+
+
 def measured(store: str, spec: RunSpec) -> Values:
     examine(spec, store)
-    found = read_values(ticket_url(store, spec.experiment, spec.run_id))
+    found = read_values(values_url(store, spec.experiment, "tickets", name_of(spec, store)))
     assert found is not None
     return found
 

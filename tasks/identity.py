@@ -1,0 +1,51 @@
+"""What decides a run and what is measured of it: its checkpoints, its data, the runs that it began from.
+
+A result is kept by a name that has the digest of all that decides it, so that results of other weights are never
+taken for it: what a run that was trained again lacks is found by listing.
+"""
+
+from collections.abc import Mapping
+
+from models.dataset import get_dataset
+from models.experiment import get_experiment, read_spec
+from models.run_spec import RunSpec
+from storage.checkpoints import Manifest, read_manifest
+from storage.identity import short_digest
+
+
+def results_id(manifest: Manifest) -> str:
+    """The name of a run's analyses: its id and the digest of all its checkpoints and its data.
+
+    Of all, as most blocks compare their checkpoints with the first and the last one.
+    """
+    spec = read_spec(manifest.spec, manifest.experiment)
+    return f"{manifest.run_id}-{short_digest(manifest.digest, data_of(spec))}"
+
+
+def data_of(spec: RunSpec) -> str:
+    """The key of the data set that a run is trained and evaluated on; empty where its data are made from nothing."""
+    needed = get_experiment(spec.experiment).dataset(spec)
+    return get_dataset(*needed).key if needed else ""
+
+
+def origins_of(spec: RunSpec, store: str) -> dict[str, str]:
+    """The finished runs whose checkpoints decide how a run is trained, by id, with the digest of their checkpoints.
+
+    Its trunk, the ticket of the round before, the run that its norms follow.
+    """
+    start = spec.start
+    ids = [spec.norm_run] if spec.norm_run else []
+    if start is not None:
+        ids += [start.run_id, start.ticket.previous if start.ticket else ""]
+    found = (read_manifest(store, spec.experiment, run_id) for run_id in dict.fromkeys(filter(None, ids)))
+    return {manifest.run_id: manifest.digest for manifest in found if manifest and manifest.status == "complete"}
+
+
+def outdated(manifest: Manifest, origins: Mapping[str, str]) -> str:
+    """Why a finished run has to be trained again: one that it began from has other weights now; empty if none has."""
+    changed = [run_id for run_id, digest in origins.items() if manifest.origins.get(run_id, digest) != digest]
+    return (
+        f"run {changed[0]}, which it started from or follows, was retrained and has different weights"
+        if changed
+        else ""
+    )
