@@ -22,12 +22,12 @@ from flows.stages import OPTIONS, analyse_blocks
 from flows.turns import turn
 from models.checks import require
 from storage import locations, results
-from storage.cube import Member
 from storage.foreign import find_checkpoints
 from storage.foreign_content import refreshed
 from storage.layout import Layout
 from storage.lease import Lease
 from storage.locations import StoreError, delete
+from storage.members import Member
 from tasks.analysis import default_analyses, get_analysis
 from tasks.anatomy import Anatomy, run_layout
 from tasks.audit import HEADINGS, Finding, as_plain, audit

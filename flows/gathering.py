@@ -11,9 +11,10 @@ from models.dataset import get_dataset
 from models.experiment import get_experiment
 from models.run_spec import hyperparameters
 from storage import generations
-from storage.cube import Member, write_cube
+from storage.cube import write_cube
 from storage.layout import Layout
 from storage.lease import Lease
+from storage.members import Member
 from storage.schema import Variable
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis

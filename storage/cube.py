@@ -3,11 +3,9 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import xarray as xr
 import zarr
 from zarr.abc.store import Store
 from zarr.core.metadata import ArrayV3Metadata
@@ -15,66 +13,12 @@ from zarr.storage import StorePath
 
 from storage import generations, locations
 from storage.lease import Lease
-from storage.results import read_run
-from storage.schema import DIMENSIONS, METRICS_GROUP, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
-from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate, auxiliary_coordinates, dimensions
-
-Array = zarr.Array[Any]
+from storage.members import READERS, Array, Facts, Member, RunGroup, Stored, read_groups
+from storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
+from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
 
 SMALL = 256 * 1024
 """Size of a run's array below which it is one chunk, in bytes."""
-
-READERS = 8
-"""Runs that are read, and whose small arrays are written, at a time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One run of a sweep."""
-
-    run_id: str
-    url: str
-    """Its run store."""
-    hyperparameters: Mapping[str, Any]
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    """Where it comes from, which decides nothing in it, as what it was computed on."""
-    unknown: Mapping[str, frozenset[int] | None] = field(default_factory=dict)
-    """Variables that do not count at some steps, or at all where it says None: what stands there is not finished."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A variable of one run."""
-
-    dims: tuple[str, ...]
-    dtype: np.dtype[Any]
-    fill: Any
-    attributes: Mapping[str, Any]
-    read: Callable[[], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What one run has in a group; its coordinates are read once."""
-
-    run_id: str
-    variables: Mapping[str, Stored]
-    labels: Mapping[str, list[Any]]
-    """By dimension."""
-    extras: Mapping[str, tuple[str, dict[Any, Any], dict[str, Any]]]
-    """Further coordinates: name -> (dimension, value by label, attributes)."""
-
-    def labelled(self, name: str) -> xr.DataArray:
-        """The values of a variable, read now, with their labels; NaN for what is missing of a count."""
-        variable = self.variables[name]
-        values = variable.read()
-        if (fill := variable.attributes.get("_FillValue")) is not None:
-            values = np.where(values == fill, np.nan, values)
-        return xr.DataArray(values, {dim: self.labels[dim] for dim in variable.dims}, variable.dims, name)
-
-
-Facts = Callable[[Mapping[str, Source]], Mapping[str, tuple[Variable, Any]]]
-"""What follows from the values of one run, by group: name -> (declaration, value)."""
 
 
 def write_cube(
@@ -92,7 +36,7 @@ def write_cube(
     by one PUT of the root's metadata; LeaseLost before that where another process has taken over.
     """
     check = lease.check if lease else _nothing
-    groups = _read_groups(members, declared or {}, facts)
+    groups = read_groups(members, declared or {}, facts)
     labels = {name: _union(sources) for name, sources in groups.items()}
     tree = ZarrTree({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
     for name, sources in groups.items():
@@ -112,102 +56,8 @@ def _nothing() -> None:
     """What is checked where no other process can be at work."""
 
 
-def _read_groups(
-    members: Sequence[Member], declared: Mapping[str, Variable], facts: Facts | None
-) -> dict[str, list[Source]]:
-    """What every run has in each group; several runs are read at a time."""
-    runs = [read_run(member.url) for member in members]
-    names = list(dict.fromkeys(name for run in runs for name in run))
-
-    def of_run(member: Member, run: Mapping[str, zarr.Group]) -> dict[str, Source]:
-        found = {name: _source(member, run.get(name), declared) for name in names}
-        return _with_facts(found, facts(found)) if facts else found
-
-    with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(of_run, members, runs))
-    everything = dict.fromkeys([*names, *(name for run in found for name in run)])
-    return {
-        name: [run.get(name, _source(m, None, {})) for m, run in zip(members, found, strict=True)]
-        for name in everything
-    }
-
-
-def _with_facts(found: dict[str, Source], facts: Mapping[str, tuple[Variable, Any]]) -> dict[str, Source]:
-    """The groups of a run with facts among the variables of `metrics`."""
-    if not facts:
-        return found
-    before = found.get(METRICS_GROUP)
-    labels = {dim: source.labels[dim] for source in found.values() for dim in source.labels}
-    dims = {dim for variable, _ in facts.values() for dim in variable.dims}
-    run_id = next(iter(found.values())).run_id
-    merged = Source(
-        run_id=run_id,
-        variables={**(before.variables if before else {}), **{n: _fact(*fact) for n, fact in facts.items()}},
-        labels={**{dim: labels[dim] for dim in labels if dim in dims}, **(before.labels if before else {})},
-        extras=before.extras if before else {},
-    )
-    return {**found, METRICS_GROUP: merged}
-
-
-def _fact(variable: Variable, value: Any) -> Stored:
-    stored = variable.stored(np.asarray(value))
-    return Stored(
-        dims=variable.dims,
-        dtype=stored.dtype,
-        fill=variable.fill,
-        attributes=variable.attributes,
-        read=lambda: stored,
-    )
-
-
-def _source(member: Member, group: zarr.Group | None, declared: Mapping[str, Variable]) -> Source:
-    if group is None:
-        return Source(run_id=member.run_id, variables={}, labels={}, extras={})
-    with locations.explained(member.url):
-        arrays = dict(group.arrays())
-        labels = {name: _values(array) for name, array in arrays.items() if dimensions(array) == (name,)}
-        extras = {}
-        for name in auxiliary_coordinates(group):
-            (dim,) = dimensions(arrays[name])
-            by_label = dict(zip(labels[dim], _values(arrays[name]), strict=True))
-            extras[name] = (dim, by_label, dict(arrays[name].attrs))
-    variables = {
-        name: _stored(array, member.unknown.get(name, frozenset()), labels.get("step", []), declared.get(name))
-        for name, array in arrays.items()
-        if name not in labels and name not in extras
-    }
-    return Source(run_id=member.run_id, variables=variables, labels=labels, extras=extras)
-
-
-def _stored(array: Array, unknown: frozenset[int] | None, steps: Sequence[int], declared: Variable | None) -> Stored:
-    """An array of a run store in its declared dtype, empty where its values do not count."""
-    dims = dimensions(array)
-    other = declared is not None and np.dtype(declared.dtype) != array.dtype
-    attributes = {**array.attrs, **(declared.attributes if declared and other else {})}
-    fill = declared.fill if declared and other else array.fill_value
-
-    def read() -> np.ndarray:
-        values = np.asarray(array[...])
-        if declared and other:
-            values = declared.stored(values)
-        if unknown is None:
-            return np.full_like(values, fill)
-        if unknown and "step" in dims:
-            places = [i for i, step in enumerate(steps) if step in unknown]
-            values[tuple(places if dim == "step" else slice(None) for dim in dims)] = fill
-        return values
-
-    dtype = np.dtype(declared.dtype) if declared and other else array.dtype
-    return Stored(dims=dims, dtype=dtype, fill=fill, attributes=attributes, read=read)
-
-
-def _values(array: Array) -> list[Any]:
-    values: list[Any] = np.asarray(array[:]).tolist()
-    return values
-
-
 def _add_group(
-    target: zarr.Group, sources: Sequence[Source], labels: Mapping[str, list[Any]], members: Sequence[Member]
+    target: zarr.Group, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]], members: Sequence[Member]
 ) -> None:
     _add_coordinates(target, sources, labels, members)
     for name in _variable_names(sources):
@@ -216,11 +66,11 @@ def _add_group(
         _add_variable(target, name, sources, labels)
 
 
-def _variable_names(sources: Sequence[Source]) -> list[str]:
+def _variable_names(sources: Sequence[RunGroup]) -> list[str]:
     return list(dict.fromkeys(name for source in sources for name in source.variables))
 
 
-def _union(sources: Sequence[Source]) -> dict[str, list[Any]]:
+def _union(sources: Sequence[RunGroup]) -> dict[str, list[Any]]:
     """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
     union: dict[str, dict[Any, None]] = {}
     for source in sources:
@@ -233,7 +83,7 @@ def _union(sources: Sequence[Source]) -> dict[str, list[Any]]:
 
 
 def _add_coordinates(
-    target: zarr.Group, sources: Sequence[Source], labels: Mapping[str, list[Any]], members: Sequence[Member]
+    target: zarr.Group, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]], members: Sequence[Member]
 ) -> None:
     add_coordinate(target, "run", ("run",), [m.run_id for m in members], {"long_name": DIMENSIONS["run"]})
     for dim, values in labels.items():
@@ -257,7 +107,7 @@ def _column(name: str, members: Sequence[Member]) -> list[Any]:
     return [member.hyperparameters.get(name, missing) for member in members]
 
 
-def _add_extra(target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
+def _add_extra(target: zarr.Group, name: str, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]]) -> None:
     """A further coordinate: along its dimension where the runs agree, for each run and label where they do not."""
     having = [source.extras[name] for source in sources if name in source.extras]
     dim, _, attributes = having[0]
@@ -273,7 +123,7 @@ def _add_extra(target: zarr.Group, name: str, sources: Sequence[Source], labels:
     add_auxiliary(target, name, ("run", dim), values, attributes)
 
 
-def _add_variable(target: zarr.Group, name: str, sources: Sequence[Source], labels: Mapping[str, list[Any]]) -> None:
+def _add_variable(target: zarr.Group, name: str, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]]) -> None:
     model, *others = [source for source in sources if name in source.variables]
     first = model.variables[name]
     dims = first.dims
@@ -301,7 +151,7 @@ def _fill_group(
     url: str,
     group: str,
     metadata: Mapping[str, bytes],
-    sources: Sequence[Source],
+    sources: Sequence[RunGroup],
     labels: Mapping[str, list[Any]],
     check: Callable[[], None],
 ) -> None:
@@ -341,7 +191,7 @@ def _chunking(
     return inner, tuple(-(-size // chunk) * chunk for size, chunk in zip(shape, inner, strict=True))
 
 
-def _placed(source: Source, name: str, labels: Mapping[str, list[Any]], target: Array) -> np.ndarray:
+def _placed(source: RunGroup, name: str, labels: Mapping[str, list[Any]], target: Array) -> np.ndarray:
     """One run's array on the cube's labels."""
     variable = source.variables[name]
     values = np.full(target.shape[1:], target.fill_value, dtype=target.dtype)

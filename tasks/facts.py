@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from storage.cube import Source
+from storage.members import RunGroup
 from storage.schema import COUNT, METRICS_GROUP, Variable
 
 FACTS_VERSION = 1
@@ -65,7 +65,7 @@ FACTS: dict[str, Variable] = {
 """By name; one with `{metric}` stands for one variable for each metric of the network as it was saved."""
 
 
-def facts_of(run: Mapping[str, Source]) -> dict[str, tuple[Variable, Any]]:
+def facts_of(run: Mapping[str, RunGroup]) -> dict[str, tuple[Variable, Any]]:
     """What follows from the variables that a run has, by their group; NaN where these were not measured."""
     found: dict[str, Any] = {}
     for name, values in _measured(run):
@@ -95,7 +95,7 @@ def grokking(error: xr.DataArray) -> dict[str, float]:
     return {"grok_step": np.nan, "grok_censored": 1.0 if known == len(values) else np.nan}
 
 
-def _measured(run: Mapping[str, Source]) -> Iterator[tuple[str, xr.DataArray]]:
+def _measured(run: Mapping[str, RunGroup]) -> Iterator[tuple[str, xr.DataArray]]:
     """The metrics of the network as it was saved."""
     metrics = run.get(METRICS_GROUP)
     for name, variable in (metrics.variables if metrics else {}).items():
@@ -103,7 +103,7 @@ def _measured(run: Mapping[str, Source]) -> Iterator[tuple[str, xr.DataArray]]:
             yield name, metrics.labelled(name)
 
 
-def _declared(run: Mapping[str, Source], name: str) -> Variable:
+def _declared(run: Mapping[str, RunGroup], name: str) -> Variable:
     """The declaration, with the names of a metric where it stands for several."""
     if name in FACTS:
         return FACTS[name]

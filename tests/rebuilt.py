@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from run_stores import layout_of, values_of, write_member
 
-from storage.cube import Member, write_cube
+from storage.cube import write_cube
 from storage.lease import Lease
+from storage.members import Member
 
 LAYOUTS = {
     layout.attributes["run_id"]: layout

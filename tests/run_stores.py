@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.cube import Member
+from storage.members import Member
 from storage.results import RunLayout, allocate, write_block
 from storage.schema import Variable
 

@@ -88,7 +88,8 @@ class _Mode(TorchDispatchMode):
 def simulated_gpu() -> Iterator[torch.device]:
     """The device; inside, what is made on it or moved to it is a GpuTensor. Nothing draws from its generator."""
     state = torch.zeros(16, dtype=torch.uint8)
-    generator = {
+    cuda = {
+        "get_device_name": lambda device: "simulated",
         "get_rng_state": lambda *device: state,
         "set_rng_state": lambda *given: None,
         "get_rng_state_all": lambda: [state],
@@ -98,7 +99,7 @@ def simulated_gpu() -> Iterator[torch.device]:
     seeded = mock.patch.object(generators, "new_state", lambda kind, value: _seeded(kind, value, state))
     # cuDNN would look for the memory of an LSTM's weights.
     no_cudnn = mock.patch.object(torch.backends.cudnn, "is_acceptable", return_value=False)
-    with mock.patch.multiple(torch.cuda, **generator), seeded, no_cudnn, _Mode():
+    with mock.patch.multiple(torch.cuda, **cuda), seeded, no_cudnn, _Mode():
         yield GPU
 
 

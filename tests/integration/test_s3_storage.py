@@ -20,12 +20,13 @@ from servers import BUCKET, S3Server, forget_clients
 
 from storage import checkpoints, locations, probe, results
 from storage.checkpoints import DamagedCheckpoint, Manifest
-from storage.cube import Member, write_cube
+from storage.cube import write_cube
 from storage.generations import current, form_of
 from storage.layout import Layout
 from storage.lease import hold
 from storage.leftovers import remove_leftovers
 from storage.locations import StoreError
+from storage.members import Member
 from storage.probe import require_store
 from storage.query import grid, open_results, sweep_names
 

@@ -112,7 +112,7 @@ def test_values_are_words_of_a_name_and_others_are_other_words(values: list[Any]
 
 def test_graphs_are_named_like_sweeps(tmp_path: Any) -> None:
     def title(settings: dict[str, Any], given: str = "") -> str:
-        return begin("modular_addition", "smoke", [0, 1], settings, given, str(tmp_path))[1]
+        return begin("modular_addition", "smoke", [0, 1], settings, given, str(tmp_path), True)[1]
 
     assert title({}) == "modular_addition-smoke"
     assert title({"steps": 40, "weight_decay": 1}) == "modular_addition-smoke-steps=40-weight_decay=1"

@@ -14,8 +14,9 @@ import zarr
 from run_stores import VARIABLES, layout_of, values_of, write_member
 
 from storage import cube, locations
-from storage.cube import Member, Source, write_cube
+from storage.cube import write_cube
 from storage.locations import StoreError
+from storage.members import Member, RunGroup
 from storage.query import open_results
 from storage.results import write_block
 from storage.schema import SCHEMA_VERSION, Variable
@@ -282,7 +283,7 @@ def test_facts_of_runs_lie_among_the_metrics(local_store: str) -> None:
     largest = Variable(dims=(), long_name="largest loss", constants={"threshold": 2.0})
     steps = Variable(dims=("split",), long_name="how many", dtype="int32")
 
-    def facts(run: Mapping[str, Source]) -> dict[str, tuple[Variable, Any]]:
+    def facts(run: Mapping[str, RunGroup]) -> dict[str, tuple[Variable, Any]]:
         if "loss" not in run["metrics"].variables:
             return {}
         loss = run["metrics"].labelled("loss")

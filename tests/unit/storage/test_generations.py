@@ -12,8 +12,8 @@ import zarr
 from rebuilt import VERSIONS, build, check, members_of, reading
 
 from storage import cube, generations, locations
-from storage.cube import Member
 from storage.leftovers import remove_leftovers
+from storage.members import Member
 from storage.query import open_results
 
 OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
