@@ -141,8 +141,9 @@ class _TemporaryServer:
             if self._process.poll() is not None and self._attempts < ATTEMPTS:
                 self._start()
             elif self._process.poll() is not None or time.monotonic() > end:
-                started().keep_logs()
-                raise PartLost(f"Prefect's temporary server did not start: its log {self._log} says why")
+                raise PartLost(
+                    f"Prefect's temporary server did not start: {started().kept_log(str(self._log))} says why"
+                )
             time.sleep(0.1)
         self._keep_empty()
         process = self._process

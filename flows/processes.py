@@ -87,24 +87,25 @@ class Started:
                 return part
         return None
 
-    def keep_logs(self) -> None:
-        """Leave the folder where it is: its logs tell what happened."""
-        os.write(self._line, watchdog.KEEP)
-        atexit.unregister(self.end)
-
-    def kill_all(self) -> None:
-        """End at once whatever was started."""
-        watchdog.kill_marked(f"{MARK}={self.mark}")
+    def kept_log(self, log: str) -> str:
+        """Copy a log out of the folder, which is removed, as a message names it; gives where it is then."""
+        kept = f"{self.folder}.log"
+        with contextlib.suppress(OSError):
+            shutil.copyfile(log, kept)
+        return kept
 
     def end(self) -> None:
         """End whatever was started, and remove the folder."""
         if os.getpid() == self.pid:
-            self.kill_all()
+            watchdog.kill_marked(f"{MARK}={self.mark}")
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start_again(self) -> NoReturn:
-        """Become the same command anew, in the environment that it was started in."""
+    def start_again(self, terminal: TextIO) -> NoReturn:
+        """Become the same command anew, with the environment, the terminal and the timers that it was started with."""
         count = str(restarts() + 1)
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(terminal.fileno(), 2)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # Prefect's time limits would go off in the new program
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**self._outside, RESTARTS: count})
 
 
@@ -202,12 +203,11 @@ class Supervisor:
         again = part.ours and restarts() < MOST_RESTARTS
         what = f"{part.name} {'has died' if part.ours else 'does not answer any more'}"
         then = "starting again from there" if again else "the same command goes on from there"
-        log = f"; its log is {part.log}" if part.log else ""
-        self.all.keep_logs()
-        self.all.kill_all()
+        log = f"; its log is {self.all.kept_log(part.log)}" if part.log else ""
+        self.all.end()
         self._say(f"{self.title}: {what}: what is finished is kept, {then}{log}")
         if again:
-            self.all.start_again()
+            self.all.start_again(self._terminal)
         os._exit(1)
 
     def _say(self, line: str) -> None:

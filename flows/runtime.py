@@ -131,7 +131,7 @@ class RayExecutor:
         if not self._open or not ray.is_initialized():
             raise PartLost("Ray was stopped; what is finished is kept, the same call goes on from there")
         if part := started().lost():
-            log = f" (its log: {part.log})" if part.log else ""
+            log = f" (its log: {started().kept_log(part.log)})" if part.log else ""
             raise PartLost(f"{part.name} is gone{log}; what is finished is kept, the same call goes on from there")
 
 

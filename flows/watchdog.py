@@ -13,8 +13,6 @@ import subprocess
 import sys
 import time
 
-KEEP = b"keep"
-"""Written into the pipe where the folder is to stay, as it has logs that a message names."""
 POLL_SECONDS = 1.0
 KILL_SECONDS = 3.0
 
@@ -53,17 +51,12 @@ def main() -> None:
     mark, folder, command = sys.argv[1:4]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    keep = False
     # A process that was forked from the command holds the pipe as well: so the parent is looked at, too.
     while os.getppid() == int(command):
         if select.select([0], [], [], POLL_SECONDS)[0]:
-            read = os.read(0, 64)
-            if not read:
-                break
-            keep = keep or KEEP in read
+            break
     kill_marked(mark)
-    if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
