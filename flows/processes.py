@@ -144,9 +144,17 @@ class Supervisor:
             if native_log:
                 self._terminal = stack.enter_context(_native_errors_in(self.all.folder / "native.log"))
             stack.enter_context(self._signals())
-            threading.Thread(target=self._look, name="parts", daemon=True).start()
-            stack.callback(self._over.set)
+            stack.enter_context(self.watching())
             yield self
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look after the parts alone, where signals are seen to otherwise."""
+        threading.Thread(target=self._look, name="parts", daemon=True).start()
+        try:
+            yield
+        finally:
+            self._over.set()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -59,6 +59,8 @@ def parts_of_ray(ours: bool) -> list[Part]:
     if set(PARTS) <= processes.keys():
         logs = f"{node.get_session_dir_path()}/logs"
         return [_process(kind, processes[kind][0].process, ours, logs) for kind in PARTS]
+    if node is None:  # a client of Ray, which has a connection of its own that is looked after
+        return []
     address = ray.get_runtime_context().gcs_address
     host, _, port = address.rpartition(":")
     parts = [
@@ -69,7 +71,7 @@ def parts_of_ray(ours: bool) -> list[Part]:
             patience=AWAY_SECONDS,
         )
     ]
-    if node is not None and node.raylet_socket_name:
+    if node.raylet_socket_name:
         path = node.raylet_socket_name
         parts.append(Part(name="Ray's raylet on this machine", alive=lambda: _listens(path), ours=False))
     return parts

@@ -56,7 +56,7 @@ def _no_secret_anywhere(store: str, printed: str, server: S3Server) -> None:
     objects = fsspec.filesystem("s3")
     kept = [data for path in objects.find(store) if isinstance(data := objects.cat_file(path), bytes)]
     assert len(kept) > 50
-    file = Path(PREFECT_SERVER_DATABASE_CONNECTION_URL.value().get_secret_value().removeprefix("sqlite+aiosqlite:///"))
+    file = Path(str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()).removeprefix("sqlite+aiosqlite:///"))
     with contextlib.closing(sqlite3.connect(file)) as database:
         kept.append("\n".join(database.iterdump()).encode())
     assert store.encode() in kept[-1]
