@@ -53,6 +53,8 @@ class Started:
         self.pid, self.mark = os.getpid(), uuid.uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="specdyn-", dir=short_folder()))
         self.parts: list[Part] = []
+        self.supervised = False
+        """Whether a supervisor ends the process where a part is gone; otherwise who works finds out."""
         self._outside = dict(os.environ)
         self._away: dict[str, float] = {}
         reading, self._line = os.pipe()
@@ -89,9 +91,9 @@ class Started:
 
     def kept_log(self, log: str) -> str:
         """Copy a log out of the folder, which is removed, as a message names it; gives where it is then."""
-        kept = f"{self.folder}.log"
-        with contextlib.suppress(OSError):
-            shutil.copyfile(log, kept)
+        file, kept = tempfile.mkstemp(prefix="specdyn-", suffix=".log", dir=self.folder.parent)
+        with contextlib.suppress(OSError), os.fdopen(file, "wb") as copy, open(log, "rb") as original:
+            shutil.copyfileobj(original, copy)
         return kept
 
     def end(self) -> None:
@@ -151,10 +153,12 @@ class Supervisor:
     def watching(self) -> Iterator[None]:
         """Look after the parts alone, where signals are seen to otherwise."""
         threading.Thread(target=self._look, name="parts", daemon=True).start()
+        self.all.supervised = True
         try:
             yield
         finally:
             self._over.set()
+            self.all.supervised = False
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from ray._private import services, worker
 from ray.exceptions import AuthenticationError
 
 from flows.capacity import NotEnoughResources
-from flows.processes import Part, started
+from flows.processes import Part, PartLost, started
 from flows.reachable import refusal, require_cluster
 
 AWAY_SECONDS = 15.0
@@ -26,21 +26,28 @@ def connect(address: str | None, patience: float) -> None:
     # Workers must not each take all cores before a unit says how many it has.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address:
-        require_cluster(_looked_up(address), "ray_address", max(patience, START_SECONDS))
     try:
         if address:
-            ray.init(address=address, **quiet)
+            _join(address, patience, quiet)
         else:
             ray.init(address="local", include_dashboard=False, _temp_dir=str(started().folder), **quiet)
+    except RuntimeError as error:
+        raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
+    # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
+    worker._worker_logs_enabled = False
+
+
+def _join(address: str, patience: float, quiet: dict[str, Any]) -> None:
+    named = "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "ray_address"
+    require_cluster(_looked_up(address), named, max(patience, START_SECONDS))
+    try:
+        ray.init(address=address, **quiet)
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise NotEnoughResources(
-            f"ray_address={address!r}: no Ray cluster answers there, or it refuses the token of this process "
+            f"{named}={address!r}: no Ray cluster answers there, or it refuses the token of this process "
             f"({str(error).splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as the cluster has them, "
             "or leave the address out to start one on this machine"
         ) from error
-    # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
-    worker._worker_logs_enabled = False
 
 
 def _looked_up(address: str) -> str:

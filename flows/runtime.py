@@ -13,7 +13,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from flows.capacity import NotEnoughResources, Resources, gpus_of_a_unit, nodes_after, nodes_now, units_that_fit
-from flows.processes import PartLost, started
+from flows.processes import Part, PartLost, started
 from flows.ray_cluster import connect, let_go, parts_of_ray
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
@@ -110,11 +110,11 @@ class RayExecutor:
                 for reference in finished:
                     done(opened(functools.partial(_result, reference)))
         except RayError:
-            time.sleep(LOOK_SECONDS)  # until it shows whether a part of Ray is the reason
+            time.sleep(LOOK_SECONDS)  # until it shows, here or to the supervisor, that a part of Ray is the reason
             self._require_ray()
             raise
         finally:
-            if self._open and not started().lost():
+            if self._open and not _gone():
                 for reference in running:
                     ray.cancel(reference, force=True)
 
@@ -130,9 +130,14 @@ class RayExecutor:
         """PartLost where Ray was stopped, as a call would start another one, or where a part of it is gone."""
         if not self._open or not ray.is_initialized():
             raise PartLost("Ray was stopped; what is finished is kept, the same call goes on from there")
-        if part := started().lost():
+        if part := _gone():
             log = f" (its log: {started().kept_log(part.log)})" if part.log else ""
             raise PartLost(f"{part.name} is gone{log}; what is finished is kept, the same call goes on from there")
+
+
+def _gone() -> Part | None:
+    """A part that is gone, which a supervisor sees to where there is one."""
+    return None if started().supervised else started().lost()
 
 
 def _result(reference: Any) -> Any:
