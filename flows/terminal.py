@@ -60,9 +60,9 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow, then print its summary and where everything lies; False where cells failed."""
     sweep = sweep_from(parameters)
     require_known("executor", parameters["executor"], EXECUTORS)
+    require_engines(parameters)
     store = require_store(parameters["store"])
     require_datasets(sweep, store)
-    require_engines(parameters)
     if not verbose:
         _quieten()
     since, failure = time.monotonic(), None
@@ -113,8 +113,8 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
 def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
-    store = require_store(parameters["store"])
     require_engines(parameters)
+    store = require_store(parameters["store"])
     if not verbose:
         _quieten()
     since, failure, outcome = time.monotonic(), None, {}

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from pipelines import NAME, ROOT, call, command, files
 from servers import S3Server
@@ -201,13 +202,18 @@ def test_lost_gcs_lost_prefect_and_ctrl_c_between_blocks_lose_nothing_and_nothin
     assert differing(store, undisturbed) == []
 
 
-def test_sigterm_ends_inline_work_on_object_storage(
-    s3_server: S3Server, s3_store: str, program: Callable[..., Program]
+def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server_of_the_user(
+    s3_server: S3Server, s3_store: str, prefect_server: None, program: Callable[..., Program]
 ) -> None:
-    started = program(s3_store, "--executor", "inline")
+    from prefect.settings import PREFECT_API_URL
+
+    url = str(PREFECT_API_URL.value())
+    started = program(s3_store, "--executor", "inline", PREFECT_API_URL=url)
     started.wait_for(lambda: any(request.startswith("PUT") and "step=" in request for request in s3_server.requests()))
     assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert started.lines() == [f"{NAME}-long was stopped by SIGTERM: {KEPT}, {ON}"]
+    runs = httpx.post(f"{url}/flow_runs/filter", json={"flow_runs": {"name": {"any_": [f"{NAME} long"]}}}).json()
+    assert [run["state"]["name"] for run in runs] == ["Cancelled"]
 
 
 def test_runs_leave_one_small_file_with_prefect_and_none_with_temporary_files(

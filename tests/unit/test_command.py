@@ -75,6 +75,7 @@ def test_engines_that_are_gone_are_named_before_anything_is_started(
     if name == "RAY_ADDRESS":
         given = ("--store", str(tmp_path), "--ray-address", "127.0.0.1:2")
         assert "ray_address=127.0.0.1:2: no Ray" in said(verb, "modular_addition", *given, code=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
