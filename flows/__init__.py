@@ -2,8 +2,13 @@
 
 import os
 
+from flows.reachable import spare_this_machine
+
+spare_this_machine(os.environ)
 # Before prefect and ray are imported: they read these once. Telemetry stays off unless a user turns it on.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "60")
+# A call that needs Ray must not start one by itself, as it would after Ray was stopped.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")

@@ -1,6 +1,7 @@
 """What the command's verbs share: their options, how words become values, and how errors end them."""
 
 import functools
+import signal
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -85,6 +86,9 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            err.print("stopped by Ctrl-C", highlight=False)
+            raise typer.Exit(128 + signal.SIGINT) from None
         except Exception as error:
             if not isinstance(error, _to_mend()):
                 raise
@@ -96,11 +100,12 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
 
 def _to_mend() -> tuple[type[Exception], ...]:
     """Errors whose message tells the user what to do; imported late, as the command starts faster without them."""
+    from flows.processes import PartLost
     from storage.datasets import DamagedData
     from storage.locations import StoreError
     from tasks.datasets import FetchError, NotPrepared
 
-    return ValueError, StoreError, DamagedData, FetchError, NotPrepared
+    return ValueError, PartLost, StoreError, DamagedData, FetchError, NotPrepared
 
 
 def grid_of(

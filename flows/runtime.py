@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +10,11 @@ from typing import Any, Literal, Protocol
 
 import ray
 import torch
-from ray.exceptions import AuthenticationError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from flows.capacity import NotEnoughResources, Resources, gpus_of_a_unit, nodes_after, nodes_now, units_that_fit
+from flows.processes import Part, PartLost, started
+from flows.ray_cluster import connect, let_go, parts_of_ray
 from flows.unit_log import opened, recorded
 from models.checks import require, require_known
 from tasks.environment import cpu_only, use_gpu_share, use_threads
@@ -21,6 +22,8 @@ from tasks.environment import cpu_only, use_gpu_share, use_threads
 EXECUTORS = ("ray", "inline")
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""Between looks at whether Ray is still there, while units run."""
 
 
 class Executor(Protocol):
@@ -73,7 +76,7 @@ class RayExecutor:
                 f"cpus={cpus}{asked} asked for each unit, which fits no machine of the Ray cluster: "
                 f"the largest has {most} CPUs"
             )
-        self._given = (cpus, gpus)
+        self._given, self._open = (cpus, gpus), True
         self._slots, self._counted = 1, -math.inf
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
         self._unit = ray.remote(run_unit).options(**options)
@@ -98,19 +101,43 @@ class RayExecutor:
         waiting = list(reversed(calls))
         try:
             while waiting or running:
+                self._require_ray()
                 # Twice as many as fit: what waits is what a cluster that scales grows by.
                 room = 2 * self.slots - len(running) if waiting else 0
                 for _ in range(min(room, len(waiting))):
                     running.append(self._recorded.remote(run_unit, function, *self._given, *waiting.pop()))
-                finished, running = ray.wait(running)
+                finished, running = ray.wait(running, timeout=LOOK_SECONDS)
                 for reference in finished:
                     done(opened(functools.partial(_result, reference)))
+        except RayError:
+            time.sleep(LOOK_SECONDS)  # until it shows, here or to the supervisor, that a part of Ray is the reason
+            self._require_ray()
+            raise
         finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+            if self._open and not _gone():
+                for reference in running:
+                    ray.cancel(reference, force=True)
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._require_ray()
         return self._unit.remote(function, *self._given, *args)
+
+    def close(self) -> None:
+        """Start nothing any more."""
+        self._open = False
+
+    def _require_ray(self) -> None:
+        """PartLost where Ray was stopped, as a call would start another one, or where a part of it is gone."""
+        if not self._open or not ray.is_initialized():
+            raise PartLost("Ray was stopped; what is finished is kept, the same call goes on from there")
+        if part := _gone():
+            log = f" (its log: {started().kept_log(part.log)})" if part.log else ""
+            raise PartLost(f"{part.name} is gone{log}; what is finished is kept, the same call goes on from there")
+
+
+def _gone() -> Part | None:
+    """A part that is gone, which a supervisor sees to where there is one."""
+    return None if started().supervised else started().lost()
 
 
 def _result(reference: Any) -> Any:
@@ -150,29 +177,17 @@ def open_executor(
         require(not resources.gpus, "gpus", resources.gpus, "none for inline work, which uses what torch sees")
         yield InlineExecutor(resources)
         return
-    ours = not ray.is_initialized()
+    ours, broken = not ray.is_initialized(), False
     if ours:
-        _connect(address)
+        connect(address, patience)
     try:
-        yield RayExecutor(resources, patience)
+        with started().needed(*parts_of_ray(ours and not address)):
+            executor = RayExecutor(resources, patience)
+            try:
+                yield executor
+            finally:
+                executor.close()
+                broken = started().lost() is not None
     finally:
         if ours:
-            ray.shutdown()
-
-
-def _connect(address: str | None) -> None:
-    """Connect to the cluster at the address, or start one on this machine without a dashboard."""
-    # Workers must not each take all cores before a unit says how many it has.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(address="local", include_dashboard=False, **quiet)
-    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
-        raise NotEnoughResources(
-            f"ray_address={address!r}: no Ray cluster answers there, or it refuses the token of this process "
-            f"({str(error).splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as the cluster has them, "
-            "or leave the address out to start one on this machine"
-        ) from error
+            let_go(broken)

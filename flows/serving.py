@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.processes import Part, Supervisor, started
 from flows.service import ALLOWED, HEARTBEAT_SECONDS, REPORTS, STORE
 from models.checks import require
 from storage.probe import require_store
@@ -71,11 +72,13 @@ def is_loopback(host: str) -> bool:
 def serve(service: Service, say: Callable[[str], None]) -> None:
     """Start everything, say where it is, and run flows until SIGINT or SIGTERM; then stop all that was started.
 
+    Where Ray or Prefect's server dies, all of it is started again; a service that is killed leaves nothing running.
     ValueError or StoreError before anything is started where something cannot work.
     """
     store = require_store(service.store)
     _stop_on_signals()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(Supervisor("The service").watching())
         port = free_port(service.host, service.port, "port")
         reports = _serve_reports(stack, service, store)
         _prepare_environment(service, store, port, reports)
@@ -164,7 +167,9 @@ def _prefect_server(service: Service, port: int) -> Iterator[Path]:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         _wait_for(f"http://{_reachable(service.host)}:{port}/api/health", process, log)
-        yield log
+        server = Part(name="Prefect's server", alive=lambda: process.poll() is None, ours=True, log=str(log))
+        with started().needed(server):
+            yield log
     finally:
         process.terminate()
         try:
@@ -202,6 +207,8 @@ def _ray(service: Service) -> Iterator[str]:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
+    from flows.ray_cluster import parts_of_ray
+
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     ray.init(
         address="local",
@@ -211,12 +218,14 @@ def _ray(service: Service) -> Iterator[str]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         _node_ip_address=RAY_HOST,
+        _temp_dir=str(started().folder),
     )
     address = ray.get_runtime_context().gcs_address
     os.environ["RAY_ADDRESS"] = address
     total = ray.cluster_resources()
     try:
-        yield f"{address} ({total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs)"
+        with started().needed(*parts_of_ray(ours=True)):
+            yield f"{address} ({total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs)"
     finally:
         ray.shutdown()
 

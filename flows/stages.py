@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 
 from flows.planning import Block, missing_blocks
+from flows.processes import PartLost
 from flows.progress import StageProgress, SweepProgress
 from flows.runtime import Executor
 from flows.sweep import Sweep
@@ -30,7 +31,7 @@ from tasks.one_pass import Target, analyse_block, anchor_steps, decompose_step, 
 from tasks.series import RunSeries, Series
 from tasks.training import Diverged, train
 
-FINAL = (DamagedCheckpoint, DamagedData, Diverged, NotFinite, NotPrepared, ValueError, TypeError)
+FINAL = (DamagedCheckpoint, DamagedData, Diverged, NotFinite, NotPrepared, PartLost, ValueError, TypeError)
 """Errors that come again however often a stage is tried."""
 
 

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from flows.engines import at_work, require_engines
 from flows.planning import Plan, require_datasets
 from flows.runtime import EXECUTORS
 from flows.sweep import Sweep, sweep_from, sweep_of
@@ -61,20 +62,22 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow, then print its summary and where everything lies; False where cells failed."""
     sweep = sweep_from(parameters)
     require_known("executor", parameters["executor"], EXECUTORS)
+    require_engines(parameters)
     store = require_store(parameters["store"])
     require_datasets(sweep, store)
     if not verbose:
         _quieten()
-    # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
-    from flows.weight_decay_sweep import SweepFailed, weight_decay_sweep
-
     since, failure = time.monotonic(), None
     err.print(f"{sweep.name}: starting Prefect and the {parameters['executor']} executor", highlight=False)
-    try:
-        ran = weight_decay_sweep(**parameters)["ran"]
-        err.print(_what_ran(len(ran), len(sweep.specs)), highlight=False)
-    except SweepFailed as error:
-        failure = error
+    with at_work(sweep.name, verbose) as begin:
+        # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
+        from flows.weight_decay_sweep import SweepFailed, weight_decay_sweep
+
+        try:
+            ran = begin(weight_decay_sweep)(**parameters)["ran"]
+            err.print(_what_ran(len(ran), len(sweep.specs)), highlight=False)
+        except SweepFailed as error:
+            failure = error
     cube = Layout(store).cube(sweep.name)
     if locations.exists(cube):
         show_summary(cube)
@@ -96,12 +99,14 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
             err.print(f"passed over {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
     require_known("executor", parameters["executor"], EXECUTORS)
+    require_engines(parameters)
     if not verbose:
         _quieten()
-    from flows.checkpoint_analysis import analyse_checkpoints
-
     since = time.monotonic()
-    outcome = analyse_checkpoints(**parameters)
+    with at_work(f"The analysis of {parameters['sources'][0]}", verbose) as begin:
+        from flows.checkpoint_analysis import analyse_checkpoints
+
+        outcome = begin(analyse_checkpoints)(**parameters)
     show_audit(outcome)
     _show_places(outcome["store"], outcome["name"], outcome["cube"])
     out.print(f"ended after {duration(time.monotonic() - since)}")
@@ -110,23 +115,25 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
 def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
+    require_engines(parameters)
     store = (planned_store if parameters["dry_run"] else require_store)(parameters["store"])
     if not verbose:
         _quieten()
-    from flows.graph_run import GraphFailed
-    from flows.graph_tables import PLAN_HEADINGS
-    from flows.lottery_tickets import lottery_tickets
-    from flows.mode_connectivity import mode_connectivity
-
-    flows: dict[str, Callable[..., dict[str, Any]]] = {"connect": mode_connectivity, "tickets": lottery_tickets}
     since, failure, outcome = time.monotonic(), None, {}
     err.print(
         f"{parameters['experiment']}: starting Prefect and the {parameters['executor']} executor", highlight=False
     )
-    try:
-        outcome = flows[which](**parameters)
-    except GraphFailed as error:
-        failure = error
+    with at_work(f"{which} {parameters['name'] or parameters['experiment']}", verbose) as begin:
+        from flows.graph_run import GraphFailed
+        from flows.graph_tables import PLAN_HEADINGS
+        from flows.lottery_tickets import lottery_tickets
+        from flows.mode_connectivity import mode_connectivity
+
+        flows: dict[str, Callable[..., dict[str, Any]]] = {"connect": mode_connectivity, "tickets": lottery_tickets}
+        try:
+            outcome = begin(flows[which])(**parameters)
+        except GraphFailed as error:
+            failure = error
     if parameters["dry_run"] and outcome:
         table(f"{outcome['name']} in {store}", PLAN_HEADINGS, outcome["stages"])
     if outcome:

@@ -1,29 +1,51 @@
-"""SIGKILL of a training worker and of the whole program; the same command ends with the undisturbed bits."""
+"""What dies is noticed, what is stopped ends whole; the same command then ends with the undisturbed bits."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from pipelines import NAME, ROOT, call, command, files
-from topology import below, command_line
+from servers import S3Server
+from topology import command_line
 
+from flows.watchdog import marked
 from storage.leftovers import remove_leftovers
 
 pytestmark = pytest.mark.integration
 
 ARGUMENTS = ("run", NAME, "--preset", "long", "--weight-decays", "1", "--no-report", "--store")
+STOP_SECONDS = 5.0
+DEAD_PROXY = "http://127.0.0.1:9"
+KEPT = "what is finished is kept"
+AGAIN = "starting again from there; its log is "
+ON = "the same command goes on from there"
+PARTS = {"raylet": "/raylet/raylet ", "GCS": "/gcs/gcs_server ", "Prefect": "prefect.server.api.server:create_app"}
+"""Words of the command line of each part."""
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def environment_of_users(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What users have around them: proxies without exceptions, a TMPDIR as SLURM makes them, a home of Prefect."""
+    folder = tmp_path_factory.mktemp("user")
+    temporary = folder / ("t" * (77 - len(str(folder))) or "t")
+    for new in (temporary, folder / "prefect"):
+        new.mkdir()
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), DEAD_PROXY)
+    return {**proxies, "TMPDIR": str(temporary), "PREFECT_HOME": str(folder / "prefect")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, environment_of_users: dict[str, str]) -> dict[str, bytes]:
     """What the sweep leaves when nobody kills anything."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
-    result = call(*ARGUMENTS, str(store), driver=True)
+    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     return products(store)
 
@@ -46,83 +68,158 @@ def differing(store: Path, undisturbed: dict[str, bytes]) -> list[str]:
 
 
 class Program:
-    """The sweep as a process of its own, and everything that it starts."""
+    """The sweep as a process of its own, and everything that it starts, known by a variable of the environment."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store, self.out = folder / "store", folder / "out"
-        self._seen: set[int] = set()
-        with self.out.open("wb") as out:
-            arguments = command(*ARGUMENTS, str(self.store), driver=True)
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=out, stderr=out)
+    def __init__(self, folder: Path, store: str, env: Mapping[str, str], *options: str) -> None:
+        self.store, self._out = store, folder / "out"
+        name, value = "SPECDYN_TESTED", uuid.uuid4().hex
+        self._mark = f"{name}={value}"
+        with self._out.open("wb") as out:
+            arguments = command(*ARGUMENTS, store, *options, driver=True)
+            environment = {**os.environ, **env, name: value}
+            self.process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=out, stderr=out)
+
+    def said(self) -> str:
+        """All that it has printed."""
+        return self._out.read_text()
+
+    def lines(self) -> list[str]:
+        """What it has printed of ends and beginnings."""
+        return [line for line in self.said().splitlines() if KEPT in line or "C++" in line or "state-dump" in line]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds, while the process lives."""
-        until = time.monotonic() + 120
+        until = time.monotonic() + 180
         while not condition():
-            assert self.process.poll() is None, self.out.read_text()
-            assert time.monotonic() < until, self.out.read_text()
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < until, self.said()
             time.sleep(0.02)
 
-    def workers(self) -> list[int]:
-        """Processes that work on a unit."""
-        self._seen |= below(self.process.pid).keys()
-        return [pid for pid in self._seen if command_line(pid).startswith("ray::run_unit")]
+    def running(self, words: str) -> list[int]:
+        """Its processes whose command line has the words."""
+        return [pid for pid in marked(self._mark) if words in command_line(pid)]
 
-    def kill(self) -> None:
-        """SIGKILL of the program; what it started is ended by `clean`, or by itself."""
-        self._seen |= below(self.process.pid).keys()
-        self.process.kill()
-        self.process.wait()
+    def lose(self, part: str) -> None:
+        """Kill a part while a run is in training, and wait until there is another one and the training goes on."""
+        (lost,) = self.running(PARTS[part])
+        os.kill(lost, signal.SIGKILL)
+        self.wait_for(lambda: self.running(PARTS[part]) not in ([], [lost]))
+        before = checkpoints(self.store)
+        self.wait_for(lambda: checkpoints(self.store) >= before + 1)
+
+    def end(self, number: signal.Signals) -> int:
+        """Signal the command alone; gives its code once nothing of it is left, which takes seconds."""
+        until = time.monotonic() + STOP_SECONDS
+        self.process.send_signal(number)
+        code = self.process.wait(STOP_SECONDS)
+        while left := [command_line(pid) for pid in marked(self._mark)]:
+            assert time.monotonic() < until, left
+            time.sleep(0.02)
+        return code
 
     def clean(self) -> None:
-        """End whatever is left."""
-        self.kill()
-        for pid in self._seen:
+        """End whatever is left, and remove the logs that it named."""
+        self.process.kill()
+        self.process.wait()
+        for pid in marked(self._mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for line in self.lines():
+            if AGAIN in line:
+                Path(line.split(AGAIN)[1]).unlink()
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    """The sweep, started; nothing of it is left afterwards."""
-    started = Program(tmp_path)
-    yield started
-    started.clean()
+def program(tmp_path: Path, environment_of_users: dict[str, str]) -> Iterator[Callable[..., Program]]:
+    """Starts the sweep; nothing of it is left afterwards."""
+    with contextlib.ExitStack() as stack:
+
+        def start(store: str = str(tmp_path / "store"), *options: str, **variables: str) -> Program:
+            made = Program(tmp_path, store, {**environment_of_users, **variables}, *options)
+            stack.callback(made.clean)
+            return made
+
+        yield start
 
 
-def checkpoints(store: Path) -> int:
+def checkpoints(store: str) -> int:
     """How many checkpoints lie in the store."""
-    return sum(path.parent.name != "state" for path in store.rglob("step=*.safetensors"))
+    return sum(path.parent.name != "state" for path in Path(store).rglob("step=*.safetensors"))
 
 
-def test_killed_worker_and_killed_program_lose_nothing(undisturbed: dict[str, bytes], program: Program) -> None:
-    store = program.store
+def lost(title: str, part: str) -> str:
+    """How the command begins to tell of a part that it starts again."""
+    return f"{title}: {part} has died: {KEPT}, {AGAIN}"
+
+
+def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
+    undisturbed: dict[str, bytes], program: Callable[..., Program], environment_of_users: dict[str, str]
+) -> None:
+    started = program()
+    store = Path(started.store)
     total = sum(path.endswith(".safetensors") for path in undisturbed)
-    program.wait_for(lambda: checkpoints(store) >= 3)
-    workers = program.workers()
+    started.wait_for(lambda: checkpoints(started.store) >= 3)
+    workers = started.running("ray::run_unit")
     assert workers
     os.kill(workers[0], signal.SIGKILL)
-    before = checkpoints(store)
+    before = checkpoints(started.store)
     assert before < total - 4
-    program.wait_for(lambda: checkpoints(store) >= before + 2)
-    program.kill()
+    started.wait_for(lambda: checkpoints(started.store) >= before + 2)
+    started.lose("raylet")
+    assert started.end(signal.SIGKILL) == -signal.SIGKILL
     assert not list(store.rglob("manifest.json")), "the program was to be killed in training"
-    result = call(*ARGUMENTS, str(store), driver=True)
+    (line,) = started.lines()
+    assert line.startswith(lost(f"{NAME}-long", "Ray's raylet")), "one sentence, and no C++ state"
+    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     assert differing(store, undisturbed) == []
 
 
-def test_killed_between_blocks_the_analysis_goes_on_and_repeats_nothing(
-    undisturbed: dict[str, bytes], program: Program
+def test_lost_gcs_lost_prefect_and_ctrl_c_between_blocks_lose_nothing_and_nothing_is_repeated(
+    undisturbed: dict[str, bytes], program: Callable[..., Program], environment_of_users: dict[str, str]
 ) -> None:
-    def markers() -> list[Path]:
-        return list(program.store.rglob("*.commits/*/*.json"))
+    started = program()
+    store = Path(started.store)
 
-    program.wait_for(lambda: len(markers()) >= 6)
-    program.kill()
-    program.clean()
+    def markers() -> list[Path]:
+        return list(store.rglob("*.commits/*/*.json"))
+
+    started.wait_for(lambda: checkpoints(started.store) >= 2)
+    started.lose("GCS")
+    started.lose("Prefect")
+    assert not list(store.rglob("manifest.json")), "both were to be lost in training"
+    started.wait_for(lambda: len(markers()) >= 6)
+    assert started.end(signal.SIGINT) == 128 + signal.SIGINT
+    gcs, prefect, stopped = started.lines()
+    assert gcs.startswith(lost(f"{NAME}-long", "Ray's GCS"))
+    assert prefect.startswith(lost(f"{NAME}-long", "Prefect's temporary server"))
+    assert started.said().endswith(f"{stopped}\n")
+    assert stopped == f"{NAME}-long was stopped by Ctrl-C: {KEPT}, {ON}"
     there = {path: path.stat().st_mtime_ns for path in markers()}
-    result = call(*ARGUMENTS, str(program.store), driver=True)
+    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     assert {path: path.stat().st_mtime_ns for path in there} == there
-    assert differing(program.store, undisturbed) == []
+    assert differing(store, undisturbed) == []
+
+
+def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server_of_the_user(
+    s3_server: S3Server, s3_store: str, prefect_server: None, program: Callable[..., Program]
+) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    url = str(PREFECT_API_URL.value())
+    started = program(s3_store, "--executor", "inline", PREFECT_API_URL=url)
+    started.wait_for(lambda: any(request.startswith("PUT") and "step=" in request for request in s3_server.requests()))
+    assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert started.lines() == [f"{NAME}-long was stopped by SIGTERM: {KEPT}, {ON}"]
+    runs = httpx.post(f"{url}/flow_runs/filter", json={"flow_runs": {"name": {"any_": [f"{NAME} long"]}}}).json()
+    assert [run["state"]["name"] for run in runs] == ["Cancelled"]
+
+
+def test_runs_leave_one_small_file_with_prefect_and_none_with_temporary_files(
+    undisturbed: dict[str, bytes], environment_of_users: dict[str, str]
+) -> None:
+    kept = files(environment_of_users["PREFECT_HOME"])
+    assert [path.rsplit("-", 1)[0] for path in kept] == ["specdyn/empty"], "an empty database, to begin with"
+    assert sum(map(len, kept.values())) < 2e6
+    assert files(environment_of_users["TMPDIR"]) == {}

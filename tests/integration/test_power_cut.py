@@ -1,6 +1,7 @@
-"""All that `specdyn serve` started dies at once; the next start marks the run and frees its place for another."""
+"""A killed `specdyn serve` leaves nothing running; the next start marks the run and frees its place for another."""
 
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from pipelines import NAME
 from served import Served, started_service
 
+from flows.watchdog import marked
 from storage.leftovers import remove_leftovers
 from storage.query import open_results
 
@@ -24,6 +26,7 @@ SWEEP = {
 }
 HEARTBEATS = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}, "limit": 1}
 SECONDS = 300.0
+GONE_SECONDS = 10.0
 
 
 def wait_for(condition: Callable[[], Any], what: str, service: Served) -> None:
@@ -48,11 +51,18 @@ def checkpoints(store: Path) -> dict[Path, int]:
 
 
 def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tmp_path: Path) -> None:
-    with started_service(tmp_path) as (_, service):
+    name, value = "SPECDYN_TESTED", uuid.uuid4().hex
+    with started_service(tmp_path, **{name: value}) as (process, service):
         died = start(service)
         wait_for(lambda: len(checkpoints(service.store)) >= 3, "three checkpoints", service)
         wait_for(lambda: service.ask("/events/filter", HEARTBEATS)["total"], "a heartbeat", service)
         assert state(service, died) == "Running"
+        assert len(marked(f"{name}={value}")) > 5
+        process.kill()
+        end = time.monotonic() + GONE_SECONDS
+        while left := marked(f"{name}={value}"):
+            assert time.monotonic() < end, left
+            time.sleep(0.1)
     there = checkpoints(service.store)
     assert len(there) < 31, "it was to be cut off in training"
     remove_leftovers(str(service.store), older_than=0.0)

@@ -168,3 +168,16 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
     assert not (store / "checkpoints").exists()
     outcome = sweep(str(store), weight_decays=[1.0], resources=Resources(gpus=3, cpu_if_no_gpu=True))
     assert len(outcome["ran"]) == 1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_executor_starts_nothing_once_its_block_has_ended() -> None:
+    from flows.capacity import Resources
+    from flows.processes import PartLost
+    from flows.runtime import open_executor
+
+    with open_executor("ray", Resources()) as executor:
+        assert executor.run(len, "four") == 4
+    for ask in (executor.run, executor.start):
+        with pytest.raises(PartLost, match="Ray was stopped; what is finished is kept, the same call goes on from"):
+            ask(len, "four")

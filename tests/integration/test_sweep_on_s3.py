@@ -1,5 +1,6 @@
 """A whole sweep by the command, on an S3 server that checks credentials, and back into plain xarray."""
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -17,10 +18,12 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def swept(s3_store: str, tmp_path: Path) -> tuple[str, str]:
-    """A store with the smoke sweep, and all that the command printed, debug logs and all."""
-    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store, "--verbose", env=home)
+def swept(s3_store: str, prefect_server: None) -> tuple[str, str]:
+    """A store with the smoke sweep, and all that the command printed, debug logs and all; recorded by a server."""
+    from prefect.settings import PREFECT_API_URL
+
+    server = {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store, "--verbose", env=server)
     assert result.returncode == 0, result.stderr
     return s3_store, result.stdout + result.stderr
 
@@ -34,7 +37,7 @@ def test_a_sweep_goes_to_object_storage_and_is_read_back(
     layers = xr.open_datatree(cube, engine="zarr")["layers"].to_dataset()
     assert np.isfinite(layers.effective_rank).all()
     assert sorted(layers.weight_decay.values) == [0.0, 1.0]
-    _no_secret_anywhere(store, printed, s3_server, tmp_path / "prefect")
+    _no_secret_anywhere(store, printed, s3_server)
     with s3_server.counted() as requests:
         again = call("run", NAME, "--preset", "smoke", "--store", store, env={"PREFECT_HOME": str(tmp_path / "p2")})
     assert again.returncode == 0
@@ -44,17 +47,19 @@ def test_a_sweep_goes_to_object_storage_and_is_read_back(
     assert [r for r in requests if not r.startswith(("GET", "HEAD")) and r not in temporary] == []
 
 
-def _no_secret_anywhere(store: str, printed: str, server: S3Server, prefect_home: Path) -> None:
+def _no_secret_anywhere(store: str, printed: str, server: S3Server) -> None:
     """The secret key is in no object, no output and nothing that Prefect keeps."""
+    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
+
     secret = server.secret_key.encode()
     assert secret not in printed.encode()
     objects = fsspec.filesystem("s3")
     kept = [data for path in objects.find(store) if isinstance(data := objects.cat_file(path), bytes)]
     assert len(kept) > 50
-    kept += [path.read_bytes() for path in prefect_home.rglob("*") if path.is_file()]
-    database = sqlite3.connect(prefect_home / "prefect.db")
-    kept.append("\n".join(database.iterdump()).encode())
-    database.close()
+    file = Path(str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()).removeprefix("sqlite+aiosqlite:///"))
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        kept.append("\n".join(database.iterdump()).encode())
+    assert store.encode() in kept[-1]
     assert not [data for data in kept if secret in data]
 
 

@@ -59,6 +59,26 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("RAY_ADDRESS", "127.0.0.1:1", "RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers there (Connection refused);"),
+        ("PREFECT_API_URL", "http://127.0.0.1:1/api", "PREFECT_API_URL=http://127.0.0.1:1/api: no Prefect server ans"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "connect", "tickets"])
+def test_engines_that_are_gone_are_named_before_anything_is_started(
+    verb: str, name: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.engines.WAIT_SECONDS", 0.0)
+    monkeypatch.setenv(name, value)
+    assert message in said(verb, "modular_addition", "--preset", "smoke", "--store", str(tmp_path), code=2)
+    if name == "RAY_ADDRESS":
+        given = ("--store", str(tmp_path), "--ray-address", "127.0.0.1:2")
+        assert "ray_address=127.0.0.1:2: no Ray" in said(verb, "modular_addition", *given, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "error:" in said("run", "modular_addition", "--store", str(tmp_path / "file" / "store"), code=2)
