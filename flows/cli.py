@@ -288,12 +288,17 @@ def storage_check(
 def storage_clean(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Remove what killed processes left of unfinished writes, an hour ago or earlier; results are never touched."""
+    """Remove what is no longer needed since an hour ago: unfinished writes of killed processes, replaced cubes.
+
+    A reader that has a cube open since before it was rebuilt must open it again then.
+    """
     from storage.leftovers import remove_leftovers
     from storage.probe import existing_store
 
     count, size = remove_leftovers(existing_store(store))
-    out.print(f"removed      {count} files of unfinished writes, {size / 1e6:.1f} MB", highlight=False)
+    out.print(
+        f"removed      {count} files of unfinished writes and replaced cubes, {size / 1e6:.1f} MB", highlight=False
+    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ LOOK_SECONDS = 1.0
 """Between two looks of a waiting process; less where a lifetime is short."""
 
 
+PROGRAM = uuid.uuid4().hex
+"""This program: a command that starts itself again keeps its pid, and not what it held."""
 UNKNOWN = "unknown"
 """When a process began that lives, where the system does not tell: that of another user, or not on Linux."""
 
@@ -47,13 +49,18 @@ class Holder:
     machine: str
     pid: int
     born: str
+    program: str
     since: float
     beat: int
 
     @property
     def dead(self) -> bool:
-        """Whether it is known that the process is no more; only one on this machine can be."""
-        return self.machine == _machine() and _birth(self.pid) not in (self.born, UNKNOWN)
+        """Whether it is known that the process is no more, or became another program; only one on this machine can."""
+        if self.machine != _machine():
+            return False
+        if self.pid == os.getpid():
+            return self.program != PROGRAM
+        return _birth(self.pid) not in (self.born, UNKNOWN)
 
     def __str__(self) -> str:
         return (
@@ -161,6 +168,7 @@ class Lease:
             "machine": _machine(),
             "pid": os.getpid(),
             "born": _birth(os.getpid()),
+            "program": PROGRAM,
             "since": self._since,
             "beat": self._beat,
             "time": time.time(),

@@ -14,6 +14,7 @@ from rebuilt import VERSIONS, build, check, members_of, reading
 from storage import cube, generations, locations
 from storage.leftovers import remove_leftovers
 from storage.members import Member
+from storage.pairs import write_dataset
 from storage.query import open_results
 
 OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
@@ -160,3 +161,24 @@ def test_a_dead_builder_that_may_still_write_is_kept_out_of_the_next_ones_chunks
     assert generations.begin(url, avoided=True) != usual
     assert generations.current(url) not in (usual, generations.begin(url, avoided=True))
     assert check(open_results(url)) == 0
+
+
+def test_a_data_set_is_replaced_beside_its_readers_and_only_where_it_changed(local_store: str) -> None:
+    url = f"{local_store}/sweeps/hand-connectivity.zarr"
+
+    def data(scale: float, pairs: int) -> xr.Dataset:
+        values = scale * np.arange(1.0, 1 + pairs * 4).reshape(pairs, 4)
+        labels = {"pair": np.array([f"p{i}" for i in range(pairs)], np.dtypes.StringDType()), "alpha": [0, 1, 2, 3]}
+        return xr.Dataset({"loss": (("pair", "alpha"), values)}, labels, {"title": "by hand"})
+
+    sizes = [(1.0, 2), (3.0, 5), (2.0, 1), (5.0, 1)]
+    opened: list[xr.Dataset] = []
+    for made, (scale, pairs) in enumerate(sizes):
+        write_dataset(url, data(scale, pairs))
+        before = locations.find(url)
+        write_dataset(url, data(scale, pairs))
+        assert locations.find(url) == before, "the same data are not written again"
+        opened.append(xr.open_zarr(url))
+        for tree, (of, count) in list(zip(opened, sizes[: made + 1], strict=True))[-3:]:
+            np.testing.assert_array_equal(tree["loss"].copy().load(), data(of, count)["loss"])
+            assert tree["pair"].values.tolist() == [f"p{i}" for i in range(count)]

@@ -176,6 +176,21 @@ def test_a_killed_process_of_this_machine_holds_nobody_up(local_store: str) -> N
             assert not lease.succeeded
 
 
+AGAIN = """
+import os, sys
+from storage.lease import hold
+with hold(sys.argv[1], "a test", lifetime=1e6):
+    if len(sys.argv) == 2:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "again"])
+    print("held again")
+"""
+
+
+def test_a_program_that_starts_itself_again_does_not_wait_for_itself(local_store: str) -> None:
+    command = [sys.executable, "-c", AGAIN, folder_of(local_store)]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "held again\n"
+
+
 def elsewhere(folder: str, number: int = 1, **changes: object) -> None:
     """An object as a process on another machine puts it."""
     plain = {
@@ -186,6 +201,7 @@ def elsewhere(folder: str, number: int = 1, **changes: object) -> None:
         "machine": "faraway 1",
         "pid": os.getpid(),
         "born": "1",
+        "program": "another",
         "since": 0.0,
         "beat": 0,
     }
