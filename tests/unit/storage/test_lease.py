@@ -188,7 +188,8 @@ with hold(sys.argv[1], "a test", lifetime=1e6):
 
 def test_a_program_that_starts_itself_again_does_not_wait_for_itself(local_store: str) -> None:
     command = [sys.executable, "-c", AGAIN, folder_of(local_store)]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "held again\n"
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "held again\n"
 
 
 def elsewhere(folder: str, number: int = 1, **changes: object) -> None:
