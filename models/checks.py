@@ -13,6 +13,12 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
         raise ValueError(f"{field}={value!r} is not allowed: expected {allowed}")
 
 
+def require_seed(field: str, value: object) -> None:
+    """Raise ValueError unless the value is a seed that every generator and a signed 64-bit coordinate can hold."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and 0 <= value < 2**63, field, value, "an integer from 0 to 2**63 - 1")  # type: ignore[operator]
+
+
 def require_known(kind: str, name: object, known: Iterable[str]) -> None:
     """Raise ValueError listing the known names (and the nearest one) unless name is among them."""
     names = sorted(known)
@@ -33,9 +39,13 @@ def require_declared_types(instance: Any) -> None:
         if field.type is bool:
             require(isinstance(value, bool), field.name, value, "True or False")
         elif field.type is float:
-            require(isinstance(value, numbers.Real), field.name, value, "a number")
+            require(_is_number(value), field.name, value, "a number")
             object.__setattr__(instance, field.name, float(value))
         elif field.type is int or (field.type == int | None and value is not None):
-            whole = isinstance(value, numbers.Real) and value % 1 == 0
-            require(whole, field.name, value, "an integer")
+            require(_is_number(value) and value % 1 == 0, field.name, value, "an integer")
             object.__setattr__(instance, field.name, int(value))
+
+
+def _is_number(value: object) -> bool:
+    """Whether the value is a real number; True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
