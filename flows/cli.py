@@ -16,6 +16,7 @@ from flows.options import (
     Preset,
     RayAddress,
     Report,
+    RetryFailed,
     Seeds,
     Settings,
     Store,
@@ -67,6 +68,7 @@ def run(
     ] = None,
     cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU when the GPUs asked for are not there.")] = False,
     report: Report = True,
+    retry_failed: RetryFailed = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one xarray cube.
@@ -86,6 +88,7 @@ def run(
         "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus, gpus=gpus, cpu_if_no_gpu=cpu_if_no_gpu),
         "report": report,
+        "retry_failed": retry_failed,
     }
     if not run_sweep(parameters, verbose):
         raise typer.Exit(1)
@@ -108,14 +111,14 @@ def plan(
 
     Nothing is trained; a few steps are measured on this machine for the estimate of time. Sample data is prepared.
     """
-    from flows.planning import make_plan, require_datasets
+    from flows.planning import make_plan, require_inputs
     from flows.sweep import sweep_from
     from flows.terminal import show_plan
     from storage.probe import require_store
 
     chosen = sweep_from(grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting))
     url = require_store(store)
-    require_datasets(chosen, url)
+    require_inputs(chosen.specs, url)
     show_plan(make_plan(chosen, url))
 
 

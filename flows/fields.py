@@ -100,6 +100,10 @@ RayAddress = Annotated[
 ]
 UnitResources = shown("Resources of a unit", "A unit is one training, one block of checkpoints or one pair.")
 Report = Annotated[bool, shown("Draw figures", "Write figures at the end and show them here.")]
+RetryFailed = Annotated[
+    bool,
+    shown("Retry failed runs", "Train runs again that diverged in an earlier call; otherwise they stay failed."),
+]
 DryRun = Annotated[bool, shown("Only plan", "Show what is there, what would run and what it costs, and run nothing.")]
 Sources = Annotated[
     list[str],

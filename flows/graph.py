@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flows.settings import with_settings
@@ -166,7 +166,7 @@ def ticket_graph(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What of a graph is left to do, read from the store."""
+    """What of a graph is not there yet, read from the store."""
 
     trunks: tuple[RunSpec, ...]
     states: dict[str, tuple[int, ...]]
@@ -174,30 +174,81 @@ class Left:
     branches: tuple[RunSpec, ...]
     pairs: tuple[Pair, ...]
     tickets: tuple[RunSpec, ...]
+    failed: Mapping[str, str]
+    """Runs by run_id that failed before and stay so, with the reason."""
+    blocked: Mapping[str, str]
+    """What needs one of these, by run_id, pair_id or `ticket_key`, with the run_id of that one."""
+    again: frozenset[str] = frozenset()
+    """Runs that failed before and are to be trained again."""
 
     @property
     def nothing(self) -> bool:
-        """Whether all is done."""
-        return not (self.trunks or self.branches or self.pairs or self.tickets)
+        """Whether nothing is left that can be done."""
+        keys = [spec.run_id for spec in (*self.trunks, *self.branches)]
+        keys += [*(pair.pair_id for pair in self.pairs), *map(ticket_key, self.tickets)]
+        return not any(self.can(key) for key in keys)
+
+    def can(self, key: str) -> bool:
+        """Whether a run, pair or ticket that is left neither failed before nor needs one that did."""
+        return key not in self.failed and key not in self.blocked
 
 
-def what_is_left(graph: Graph, store: str) -> Left:
-    """The runs and pairs that the store lacks; states count only where a branch is still to begin there."""
-    branches = tuple(spec for spec in graph.branches if not _finished(spec, store))
-    trunks = tuple(spec for spec in graph.trunks if not _finished(spec, store))
+def ticket_key(spec: RunSpec) -> str:
+    """What the comparison of a ticket with its trunk goes by, apart from the ticket's training."""
+    return f"{spec.run_id}-ticket"
+
+
+def needs_of(spec: RunSpec) -> tuple[str, ...]:
+    """Run ids that a run needs: none for a trunk, the trunk of a branch, and of an iterative ticket the one before."""
+    if spec.start is None:
+        return ()
+    previous = spec.start.ticket.previous if spec.start.ticket else ""
+    return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
+
+
+def what_is_left(graph: Graph, store: str, retry_failed: bool = False) -> Left:
+    """The runs and pairs that the store lacks; states count only where a branch is still to begin there.
+
+    Runs that failed stay so, with all that needs them, unless `retry_failed`.
+    """
+    ended = {run_id: read_manifest(store, spec.experiment, run_id) for run_id, spec in graph.runs.items()}
+    finished = {run_id for run_id, manifest in ended.items() if manifest and manifest.status == "complete"}
+    failed = {run_id: m.reason for run_id, m in ended.items() if m and m.status == "failed"}
+    stay = {} if retry_failed else failed
+    branches = tuple(spec for spec in graph.branches if spec.run_id not in finished)
+    trunks = tuple(spec for spec in graph.trunks if spec.run_id not in finished)
+    blocked = _blocked(branches, stay)
     states = {}
     for trunk in graph.trunks:
-        needed = _steps_needed(branches, trunk)
+        needed = _steps_needed([spec for spec in branches if not {spec.run_id} & {*stay, *blocked}], trunk)
         if trunk not in trunks and (missing := needed - kept_states(store, trunk.experiment, trunk.run_id).keys()):
             states[trunk.run_id] = tuple(sorted(missing))
     pairs = tuple(pair for pair in graph.pairs if not exists(pair_url(store, graph.experiment, pair.pair_id)))
     tickets = tuple(spec for spec in graph.tickets if not exists(ticket_url(store, graph.experiment, spec.run_id)))
-    return Left(trunks=trunks, states=states, branches=branches, pairs=pairs, tickets=tickets)
+    hopeless = {**blocked, **{run_id: run_id for run_id in stay}}
+    ends: dict[str, tuple[str, ...]] = {pair.pair_id: (pair.a.run_id, pair.b.run_id) for pair in pairs}
+    ends |= {ticket_key(spec): (spec.run_id,) for spec in tickets}
+    measured = {key: hopeless[run_id] for key, runs in ends.items() for run_id in runs if run_id in hopeless}
+    return Left(
+        trunks=trunks,
+        states=states,
+        branches=branches,
+        pairs=pairs,
+        tickets=tickets,
+        failed=stay,
+        blocked={**blocked, **measured},
+        again=frozenset(failed.keys() - stay.keys()),
+    )
 
 
-def _finished(spec: RunSpec, store: str) -> bool:
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
-    return manifest is not None and manifest.status == "complete"
+def _blocked(branches: Iterable[RunSpec], failed: Mapping[str, str]) -> dict[str, str]:
+    """Branches that need a run that failed, or one that needs it, with the run_id of the one that failed."""
+    blocked: dict[str, str] = {}
+    for spec in branches:
+        for needed in needs_of(spec):
+            if spec.run_id not in failed and (needed in failed or needed in blocked):
+                blocked.setdefault(spec.run_id, blocked.get(needed, needed))
+    return blocked
 
 
 def _steps_needed(branches: Iterable[RunSpec], trunk: RunSpec) -> set[int]:

@@ -40,6 +40,7 @@ def lottery_tickets(
     orders: fields.Orders = [],  # noqa: B006
     settings: fields.Settings = {},  # noqa: B006
     retrain: fields.Retrain = True,
+    retry_failed: fields.RetryFailed = False,
     name: fields.GraphName = "",
     store: fields.Store = "",
     report: fields.Report = True,
@@ -57,10 +58,10 @@ def lottery_tickets(
         step = rewind_step(trunks[0], store, rewind, rewind_epoch)
         chosen = orders or [max(seeds) + 1]
         graph = ticket_graph(title, trunks, step, densities, masks or MASKS, chosen)
-        outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+        outcome, failed = run_graph(graph, store, executor, resources, ray_address, retrain, retry_failed, dry_run)
         if not dry_run:
             outcome |= finish(graph, store, report)
-    raise_failures(failures, title)
+    raise_failures(failed, title)
     return outcome
 
 

@@ -44,6 +44,7 @@ def mode_connectivity(
     curve_steps: fields.CurveSteps = 0,
     points: fields.Points = 11,
     retrain: fields.Retrain = True,
+    retry_failed: fields.RetryFailed = False,
     name: fields.GraphName = "",
     store: fields.Store = "",
     report: fields.Report = True,
@@ -62,10 +63,10 @@ def mode_connectivity(
         chosen = orders or [max(seeds) + 1 + i for i in range(3)]
         noise = sizes, directions or ("random",)
         graph = connectivity_graph(title, trunks, steps, chosen, *noise, across, layerwise, curve_steps, points)
-        outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+        outcome, failed = run_graph(graph, store, executor, resources, ray_address, retrain, retry_failed, dry_run)
         if not dry_run:
             outcome |= finish(graph, store, report)
-    raise_failures(failures, title)
+    raise_failures(failed, title)
     return outcome
 
 

@@ -65,6 +65,7 @@ Retrain = Annotated[
     bool, typer.Option(help="Train a finished trunk again to steps at which it did not keep its state.")
 ]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train runs again that diverged in an earlier call.")]
 Analyses = Annotated[
     str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
 ]

@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from flows.sweep import Sweep, label
 from models.dataset import get_dataset
+from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from storage.layout import Layout
@@ -14,9 +15,12 @@ from storage.results import blocks_of, committed, marker
 from tasks.analysis import get_analysis
 from tasks.datasets import require_data
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
+from tasks.norm_control import require_norm_run
 
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
+COST_NOTHING = {"seed", "weight_decay", "learning_rate", "steps", "checkpoint_every", "decay_from", "decay_until"}
+"""Settings that change neither the work of a step nor that of a checkpoint."""
 State = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 
 
@@ -37,11 +41,13 @@ class Cell:
     blocks: int
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
+    stays_failed: bool = False
+    """The run failed before, and is not tried again unless it is asked for."""
 
     @property
     def to_train(self) -> bool:
         """Whether training is left to do."""
-        return self.state not in ("done", "trained")
+        return self.state not in ("done", "trained") and not self.stays_failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,12 @@ class Plan:
     @property
     def todo(self) -> tuple[Cell, ...]:
         """Cells with something left to do."""
-        return tuple(cell for cell in self.cells if cell.state != "done")
+        return tuple(cell for cell in self.cells if cell.state != "done" and not cell.stays_failed)
+
+    @property
+    def failed(self) -> tuple[Cell, ...]:
+        """Cells that failed before and stay so."""
+        return tuple(cell for cell in self.cells if cell.stays_failed)
 
 
 def missing_blocks(sweep: Sweep, store: str, spec: RunSpec, steps: Block) -> dict[Block, tuple[str, ...]]:
@@ -78,14 +89,20 @@ def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, 
     return {block: names for block, names in missing.items() if names}
 
 
-def require_datasets(sweep: Sweep, store: str) -> None:
-    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store."""
-    for needed in sweep.datasets:
-        require_data(store, get_dataset(*needed))
+def require_inputs(specs: Sequence[RunSpec], store: str) -> None:
+    """Check that the store has what runs need besides their settings, and prepare the samples among the data sets.
+
+    NotPrepared where a larger data set is missing; ValueError where a `norm_run` is no finished run of that network.
+    """
+    needed = [get_experiment(spec.experiment).dataset(spec) for spec in specs]
+    for name in dict.fromkeys(filter(None, needed)):
+        require_data(store, get_dataset(*name))
+    for spec in {(spec.norm_run, spec.net): spec for spec in specs if spec.norm_run}.values():
+        require_norm_run(spec, store)
 
 
-def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
-    """The state of one cell."""
+def look_at(sweep: Sweep, store: str, spec: RunSpec, retry_failed: bool = False) -> Cell:
+    """The state of one cell; one that failed stays so unless it is to be tried again."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
     if manifest is None or manifest.status != "complete":
         steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
@@ -104,6 +121,7 @@ def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
         written=written,
         blocks=len(blocks_of(steps)),
         missing=missing,
+        stays_failed=state == "failed" and not retry_failed,
     )
 
 
@@ -113,12 +131,12 @@ def _unfinished(manifest: Manifest | None, written: int) -> State:
     return "partial" if written else "new"
 
 
-def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1) -> Plan:
+def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1, retry_failed: bool = False) -> Plan:
     """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time.
 
-    They are measured with the threads of a unit.
+    They are measured with the threads of a unit. Runs that failed are left as they are unless `retry_failed`.
     """
-    cells = tuple(look_at(sweep, store, spec) for spec in sweep.specs)
+    cells = tuple(look_at(sweep, store, spec, retry_failed) for spec in sweep.specs)
     left = {cell.spec: cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train}
     size = sum(count * checkpoint_bytes(spec) for spec, count in left.items())
     seconds = _seconds(store, cells, threads) if estimate else 0.0
@@ -127,11 +145,11 @@ def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1)
 
 def _seconds(store: str, cells: Sequence[Cell], threads: int) -> float:
     """Seconds of what is left, from one measurement for all cells that cost the same."""
-    alike: dict[RunSpec, list[Cell]] = {}
+    alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        # What differs here changes neither the work of a step nor that of a checkpoint.
-        key = dataclasses.replace(cell.spec, seed=0, weight_decay=1.0, learning_rate=1.0, steps=1, checkpoint_every=1)
-        alike.setdefault(key, []).append(cell)
+        if not cell.stays_failed:
+            settings = [field.name for field in dataclasses.fields(cell.spec) if field.name not in COST_NOTHING]
+            alike.setdefault(tuple(getattr(cell.spec, name) for name in settings), []).append(cell)
     return sum(_seconds_alike(store, group, threads) for group in alike.values())
 
 

@@ -67,11 +67,13 @@ def failure_of(future: PrefectFuture[Any]) -> str:
 
 
 @task(name="train", task_run_name="train {label}", **OPTIONS)
-def train_run(label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress) -> str:
+def train_run(
+    label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress, retry_failed: bool = False
+) -> str:
     """Train one run to its end as one unit; Diverged where its loss stopped being finite."""
     progress.training(spec.run_id)
     with kept_log(Layout(store).logs(spec.experiment, spec.run_id), "train"):
-        manifest: Manifest = executor.run(train, spec, store)
+        manifest: Manifest = executor.run(train, spec, store, (), None, retry_failed)
     progress.trained(spec.run_id, len(manifest.checkpoints))
     if manifest.status != "complete":
         raise Diverged(manifest.reason)

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from flows.planning import Plan, require_datasets
+from flows.planning import Plan, require_inputs
 from flows.runtime import EXECUTORS
 from flows.sweep import Sweep, sweep_from, sweep_of
 from flows.tables import HEADINGS, duration, plan_summary, row, size
@@ -60,7 +60,7 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     sweep = sweep_from(parameters)
     require_known("executor", parameters["executor"], EXECUTORS)
     store = require_store(parameters["store"])
-    require_datasets(sweep, store)
+    require_inputs(sweep.specs, store)
     if not verbose:
         _quieten()
     # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.

@@ -119,6 +119,10 @@ def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None
     with pytest.raises(GraphFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
         connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
     assert len(list((store / "checkpoints" / NAME).iterdir())) == 1
+    before = files(store)
+    with pytest.raises(GraphFailed, match=r"(?s)^1 failed; the others stand.*Diverged: .*\n  branches: .* failed$"):
+        connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
+    assert {path for path, data in files(store).items() if before.get(path) != data} == set()
 
 
 def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from pipelines import NAME, SMOKE, files, sweep
 
+from flows.sweep import make_sweep
 from storage.layout import Layout
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
@@ -102,7 +103,7 @@ def test_a_dry_run_writes_nothing_but_the_stores_version(tmp_path: Path) -> None
     assert set(files(tmp_path / "store")) <= {"specdyn.json"}
 
 
-def test_a_diverged_run_fails_alone_and_is_tried_again_alone(tmp_path: Path) -> None:
+def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
     from flows.weight_decay_sweep import SweepFailed
 
     store = str(tmp_path / "store")
@@ -113,13 +114,19 @@ def test_a_diverged_run_fails_alone_and_is_tried_again_alone(tmp_path: Path) -> 
     rows = [line for line in artifacts("failures")[0]["data"].splitlines() if line.startswith("| wd=")]
     assert [row.split()[1] for row in rows] == ["wd=1e+30"]
     assert len(xr.open_datatree(Layout(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
-    good = {path: data for path, data in files(store).items() if "checkpoints" in path and "manifest" in path}
-    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+    before = files(store)
+    with pytest.raises(
+        SweepFailed, match=r"(?s)^1 of 2 runs failed; the others are done\. Runs that diverged stay.*Div"
+    ):
         sweep(store, **grid)
-    again = files(store)
-    unchanged = [path for path, data in good.items() if again[path] == data]
-    assert len(unchanged) >= 1
-    assert "try again" in artifacts("plan")[0]["data"]
+    assert files(store) == before
+    assert "nothing unless --retry-failed is given (run" in artifacts("plan")[0]["data"]
+    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+        sweep(store, retry_failed=True, **grid)
+    (failing,) = [spec.run_id for spec in make_sweep(NAME, "smoke", [OVERFLOWS]).specs]
+    (log,) = files(store).keys() - before.keys()
+    assert failing in log and "/train-" in log
+    assert "train again (run" in artifacts("plan")[0]["data"]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Path) -> None:
