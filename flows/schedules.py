@@ -5,12 +5,14 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import httpx
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
+from prefect._vendor.croniter.croniter import CroniterBadDateError, croniter
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
@@ -40,17 +42,32 @@ class Scheduled:
 
 def schedule_of(cron: str, every: str, timezone: str) -> CronSchedule | IntervalSchedule:
     """The schedule written as a cron line or as an interval such as `90s`, `15m`, `6h`, `1d`; one of the two."""
-    require(bool(cron) != bool(every), "cron", cron, f"either --cron or --every (which is {every!r})")
+    if bool(cron) == bool(every):
+        raise ValueError(f"give either --cron or --every, not {'both' if cron else 'neither'}")
+    require(timezone in available_timezones(), "timezone", timezone, "a name such as UTC or Europe/Paris")
     if cron:
-        try:
-            return CronSchedule(cron=cron, timezone=timezone)
-        except ValueError as error:
-            reason = str(error).splitlines()
-            raise ValueError(f"cron={cron!r}, timezone={timezone!r}: {' '.join(reason[2:3]).strip()}") from None
+        return _cron(cron, timezone)
     number, unit = every[:-1], every[-1]
-    fits = number.isdigit() and int(number) > 0 and unit in UNITS
-    require(fits, "every", every, "a whole number with s, m, h or d, e.g. 6h")
+    fits = number.isascii() and number.isdigit() and len(number) < 9 and int(number) > 0 and unit in UNITS
+    require(fits, "every", every, "a whole number from 1 to 99999999 followed by s, m, h or d, e.g. 6h")
     return IntervalSchedule(interval=timedelta(seconds=int(number) * UNITS[unit]), timezone=timezone)
+
+
+def _cron(line: str, timezone: str) -> CronSchedule:
+    """The schedule of a cron line of five fields, or of an alias such as `@daily`, that fires at all."""
+    count = len(line.split())
+    five = "five fields: minute, hour, day of the month, month, day of the week"
+    require(line.startswith("@") or count == 5, "cron", line, f"{five}; there are {count}")
+    try:
+        schedule = CronSchedule(cron=line, timezone=timezone)
+    except ValueError as error:
+        reason = " ".join(str(error).splitlines()[2:3]).strip().removeprefix("Value error, ").partition(" [type=")[0]
+        raise ValueError(f"cron={line!r} is not allowed: {reason}") from None
+    try:
+        croniter(line, datetime.now(ZoneInfo(timezone))).get_next(datetime)
+    except CroniterBadDateError:
+        raise ValueError(f"cron={line!r} is not allowed: it never fires, as no year has such a day") from None
+    return schedule
 
 
 @contextlib.contextmanager
