@@ -12,6 +12,9 @@ from flows.shown import shown
 from flows.unit_log import pass_on
 from models.checks import require
 
+LEAST_GPUS = 0.0001
+"""The smallest share of a GPU that Ray can give."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
@@ -28,7 +31,11 @@ class Resources:
 
     def __post_init__(self) -> None:
         require(self.cpus >= 1, "cpus", self.cpus, "an integer of 1 or more")
-        require(self.gpus is None or 0 <= self.gpus < math.inf, "gpus", self.gpus, "None or a number of 0 or more")
+        # Ray counts GPUs in ten-thousandths, and splits none of several.
+        share = self.gpus is None or self.gpus == 0 or LEAST_GPUS <= self.gpus <= 1
+        whole = self.gpus is not None and 1 < self.gpus < math.inf and self.gpus % 1 == 0
+        allowed = f"None, 0, a share from {LEAST_GPUS} to 1, or a whole number"
+        require(share or whole, "gpus", self.gpus, allowed)
 
 
 class NotEnoughResources(ValueError):

@@ -166,7 +166,7 @@ def analyse(
         "pattern": pattern or "",
         "heads": heads,
         "transposed": transposed or TRANSPOSED,
-        "analyses": words(analyses) or [],
+        "analyses": words(analyses, "analyses") or [],
         "executor": executor,
         "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from flows.settings import with_settings
 from flows.sweep import label
-from models.checks import require
+from models.checks import require, require_distinct
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from models.start import Perturbation, StartFrom, Ticket
@@ -66,7 +66,7 @@ def ends_of(pairs: Iterable[Pair], store: str) -> dict[str, tuple[RunSpec, RunSp
 
 def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:
     """The trunks: a preset with some settings, at each seed."""
-    require(len(set(seeds)) == len(seeds) > 0, "seeds", list(seeds), "one or more, each once")
+    require_distinct("seeds", seeds)
     spec = with_settings(get_experiment(experiment).preset(preset).spec, settings)
     return tuple(replace(spec, seed=seed) for seed in seeds)
 
@@ -87,7 +87,15 @@ def connectivity_graph(
 
     Perturbed branches begin at the last split, each with noise of its own.
     """
-    require(len(set(orders)) == len(orders) > 1, "orders", list(orders), "two or more, each once")
+    require_distinct("orders", orders)
+    require(len(orders) > 1, "orders", list(orders), "two or more: each pair is of two branches")
+    for field, values in (("splits", splits), ("directions", directions)):
+        require_distinct(field, values)
+    if sizes:
+        require_distinct("sizes", sizes)
+    else:
+        random = tuple(directions) == ("random",)
+        require(random, "directions", list(directions), "none without sizes: a perturbation needs both")
     pair = functools.partial(Pair, layerwise=layerwise, curve_steps=curve_steps, points=points)
     plain = {
         (trunk, step, order): replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order))
@@ -145,7 +153,7 @@ def ticket_graph(
     Of iterative ones each is made from that of the next higher density.
     """
     for field, values in (("densities", densities), ("masks", kinds), ("orders", orders)):
-        require(len(set(values)) == len(values) > 0, field, list(values), "one or more, each once")
+        require_distinct(field, values)
     tickets: list[RunSpec] = []
     for trunk, kind, order in itertools.product(trunks, kinds, orders):
         previous = ""

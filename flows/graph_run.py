@@ -1,4 +1,4 @@
-"""What the flows of graphs share: their beginning, the work, and how failures end them."""
+"""What the flows of graphs share: the work, and how failures end them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,19 +8,14 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.capacity import Resources
-from flows.fields import named_preset
-from flows.graph import Graph, Left, name_of, ticket_key, trunk_specs
+from flows.graph import Graph, Left, name_of, ticket_key
 from flows.graph_plan import make_graph_plan
 from flows.graph_record import record_of
 from flows.graph_tables import graph_markdown, graph_plan_summary, plan_rows
-from flows.planning import require_inputs
 from flows.runtime import open_executor
-from flows.service import chosen_cluster, chosen_store, patience
+from flows.service import chosen_cluster, patience
 from flows.showing import next_call, show_failures
-from flows.sweep import NAME
 from flows.units import work
-from models.checks import require
-from models.run_spec import RunSpec
 from storage.checkpoints import kept_states
 from storage.graphs import write_graph
 from tasks.training import Diverged
@@ -31,24 +26,6 @@ SHOWN = 20
 
 class GraphFailed(Exception):
     """Some runs or pairs failed: a table says which and why; the others stand."""
-
-
-def begin(
-    experiment: str,
-    preset: str,
-    seeds: list[int],
-    settings: dict[str, Any],
-    name: str,
-    store: str,
-) -> tuple[tuple[RunSpec, ...], str, str]:
-    """The trunks, the name of the results and the store's URL, all checked, the data there."""
-    preset = named_preset(experiment, preset)
-    trunks = trunk_specs(experiment, preset, seeds, settings)
-    title = name or f"{experiment}-{preset}"
-    require(bool(NAME.fullmatch(title)), "name", title, "letters, digits, '.', '_' and '-', at most 81 of them")
-    store = chosen_store(store)
-    require_inputs(trunks, store)
-    return trunks, title, store
 
 
 def run_graph(

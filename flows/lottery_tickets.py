@@ -7,13 +7,12 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fields
 from flows.capacity import Resources
-from flows.graph import Graph, ticket_graph
-from flows.graph_run import begin, raise_failures, run_graph
+from flows.graph import Graph
+from flows.graph_choice import tickets_from
+from flows.graph_run import raise_failures, run_graph
 from flows.showing import show_figures, show_result
-from flows.splits import rewind_step
 from flows.turns import turn
 from models.experiment import get_experiment
-from models.start import MASKS
 from storage import locations
 from storage.checkpoints import read_manifest
 from storage.layout import Layout
@@ -53,15 +52,25 @@ def lottery_tickets(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    with turn("tickets", title, store, needed=not dry_run):
-        step = rewind_step(trunks[0], store, rewind, rewind_epoch)
-        chosen = orders or [max(seeds) + 1]
-        graph = ticket_graph(title, trunks, step, densities, masks or MASKS, chosen)
+    given = {
+        "experiment": experiment,
+        "preset": preset,
+        "seeds": seeds,
+        "rewind": rewind,
+        "rewind_epoch": rewind_epoch,
+        "densities": densities,
+        "masks": masks,
+        "orders": orders,
+        "settings": settings,
+        "name": name,
+        "store": store,
+    }
+    graph, store = tickets_from(given)
+    with turn("tickets", graph.name, store, needed=not dry_run):
         outcome, failed = run_graph(graph, store, executor, resources, ray_address, retrain, retry_failed, dry_run)
         if not dry_run:
             outcome |= finish(graph, store, report)
-    raise_failures(failed, title)
+    raise_failures(failed, graph.name)
     return outcome
 
 

@@ -8,10 +8,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fields
 from flows.capacity import Resources
-from flows.graph import Graph, connectivity_graph
-from flows.graph_run import begin, raise_failures, run_graph
+from flows.graph import Graph
+from flows.graph_choice import connectivity_from
+from flows.graph_run import raise_failures, run_graph
 from flows.showing import show_figures, show_result
-from flows.splits import split_steps
 from flows.turns import turn
 from models.experiment import Experiment, get_experiment
 from storage import locations
@@ -57,16 +57,30 @@ def mode_connectivity(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store)
-    with turn("connect", title, store, needed=not dry_run):
-        steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
-        chosen = orders or [max(seeds) + 1 + i for i in range(3)]
-        noise = sizes, directions or ("random",)
-        graph = connectivity_graph(title, trunks, steps, chosen, *noise, across, layerwise, curve_steps, points)
+    given = {
+        "experiment": experiment,
+        "preset": preset,
+        "seeds": seeds,
+        "splits": splits,
+        "split_epochs": split_epochs,
+        "split_count": split_count,
+        "orders": orders,
+        "sizes": sizes,
+        "directions": directions,
+        "settings": settings,
+        "across": across,
+        "layerwise": layerwise,
+        "curve_steps": curve_steps,
+        "points": points,
+        "name": name,
+        "store": store,
+    }
+    graph, store = connectivity_from(given)
+    with turn("connect", graph.name, store, needed=not dry_run):
         outcome, failed = run_graph(graph, store, executor, resources, ray_address, retrain, retry_failed, dry_run)
         if not dry_run:
             outcome |= finish(graph, store, report)
-    raise_failures(failed, title)
+    raise_failures(failed, graph.name)
     return outcome
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
+from models.checks import items_of
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -119,7 +121,7 @@ def grid_of(
         "weight_decays": numbers(weight_decays, float, "weight_decays") or [],
         "seeds": numbers(seeds, int, "seeds") or [],
         "sweep": sweep or "",
-        "analyses": words(analyses) or [],
+        "analyses": words(analyses, "analyses") or [],
         "axes": read_axes(spec, axes or []),
         "settings": read_settings(spec, settings or []),
     }
@@ -147,20 +149,14 @@ def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[An
     """A comma-separated grid as numbers; ValueError names the field and what came."""
     if text is None:
         return None
+    items = items_of(field, text)
     try:
-        found = [kind(part.strip()) for part in text.split(",") if part.strip()]
+        return [kind(item) for item in items]
     except ValueError:
-        raise ValueError(f"{field}={text!r} is not allowed: expected numbers separated by commas") from None
-    if not found:
-        raise ValueError(f"{field}=[] is not allowed: expected at least one value")
-    return found
+        kinds = "integers" if kind is int else "numbers"
+        raise ValueError(f"{field}={text!r} is not allowed: expected {kinds} separated by commas") from None
 
 
-def words(text: str | None) -> list[str] | None:
-    """A comma-separated list of names; ValueError where it has none."""
-    if text is None:
-        return None
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
-        raise ValueError(f"{text!r} is not allowed: expected one or more names separated by commas")
-    return found
+def words(text: str | None, field: str) -> list[str] | None:
+    """A comma-separated list of names; ValueError where one is empty."""
+    return None if text is None else items_of(field, text)

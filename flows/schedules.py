@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import httpx
 from prefect import get_client
-from prefect.client.orchestration import SyncPrefectClient
 from prefect._vendor.croniter.croniter import CroniterBadDateError, croniter
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from flows.graph_choice import connectivity_from, tickets_from
 from flows.planning import Plan, require_inputs
 from flows.runtime import EXECUTORS
 from flows.sweep import Sweep, sweep_from, sweep_of
@@ -108,7 +109,7 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
 def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
-    store = require_store(parameters["store"])
+    _, store = {"connect": connectivity_from, "tickets": tickets_from}[which](parameters)
     if not verbose:
         _quieten()
     from flows.graph_run import GraphFailed

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -11,6 +11,21 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise ValueError naming field, value and what is allowed, unless the condition holds."""
     if not condition:
         raise ValueError(f"{field}={value!r} is not allowed: expected {allowed}")
+
+
+def items_of(field: str, text: str) -> list[str]:
+    """The items of a list written with commas; ValueError where one of them is empty."""
+    items = [item.strip() for item in text.split(",")]
+    require(all(items), field, text, "one or more values separated by commas, none of them empty")
+    return items
+
+
+def require_distinct(field: str, values: Sequence[Any]) -> None:
+    """Raise ValueError unless there is at least one value and each is there once."""
+    require(len(values) > 0, field, list(values), "at least one value")
+    flat = [tuple(value) if isinstance(value, list) else value for value in values]
+    twice = [value for i, value in enumerate(flat) if value in flat[:i]]
+    require(not twice, field, list(values), f"each value once, not {twice[:1]} again")
 
 
 def require_seed(field: str, value: object) -> None:

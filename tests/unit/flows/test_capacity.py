@@ -44,6 +44,12 @@ def test_gpus_of_a_unit(asked: float | None, there: float, given: float) -> None
     assert gpus_of_a_unit(Resources(gpus=asked), [Node(8, there)]) == given
 
 
+@pytest.mark.parametrize("gpus", [-1, 1.5, 2.25, 0.00001, float("inf"), float("nan")])
+def test_gpus_that_ray_cannot_give_are_refused(gpus: float) -> None:
+    with pytest.raises(ValueError, match=r"^gpus=.* expected None, 0, a share from 0.0001 to 1, or a whole number$"):
+        Resources(gpus=gpus)
+
+
 def test_gpus_of_several_machines_do_not_add_up_for_one_unit() -> None:
     pair = [Node(8, 1), Node(8, 1)]
     with pytest.raises(

@@ -61,7 +61,7 @@ def test_wrong_cron_lines_are_refused(cron: str) -> None:
 
 @pytest.mark.parametrize(("cron", "every"), [("", ""), ("0 2 * * *", "6h")])
 def test_one_of_both_is_needed(cron: str, every: str) -> None:
-    with pytest.raises(ValueError, match="give either --cron or --every, not (both|neither)$"):
+    with pytest.raises(ValueError, match=r"give either --cron or --every, not (both|neither)$"):
         schedule_of(cron, every, "UTC")
 
 
