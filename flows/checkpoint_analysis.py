@@ -1,6 +1,5 @@
 """The flow that analyses checkpoints which other programs wrote, and gathers them like the runs of a sweep."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,18 +14,16 @@ from flows.gathering import contents_of, rebuild
 from flows.planning import lacking
 from flows.progress import StageProgress
 from flows.runtime import Executor, open_executor
+from flows.series_choice import choose, cube_name
 from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
-from flows.sweep import NAME
 from flows.turns import turn
-from models.checks import require
-from storage import locations, results
+from storage import results
 from storage.cube import Member
 from storage.foreign import find_checkpoints
 from storage.layout import Layout
 from storage.locations import delete
-from tasks.analysis import default_analyses, get_analysis
 from tasks.anatomy import Anatomy, run_layout
 from tasks.audit import HEADINGS, Finding, as_plain, audit
 from tasks.foreign import TRANSPOSED, ForeignSeries, read_anatomy
@@ -109,23 +106,6 @@ def _analyse(
                 analyse_source(source.series.name, source, store, chosen, workers, bar)
                 bar.refresh(publish=True)
     return finish_analysis(name, found, store, chosen, report)
-
-
-def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
-    """The analyses of that name, or all that need no data; ValueError where one needs data."""
-    names = [n for n in default_analyses() if not get_analysis(n).needs_data] if analyses is None else analyses
-    for name in names:
-        require(not get_analysis(name).needs_data, "analyses", name, "analyses that need no data to evaluate on")
-    require(len(names) > 0, "analyses", list(names), "at least one name")
-    return tuple(dict.fromkeys(names))
-
-
-def cube_name(name: str | None, sources: Sequence[str]) -> str:
-    """The name of the cube: the one given, or the last part of the first source."""
-    require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", locations.normalise(sources[0]).rsplit("/", 1)[-1]).strip("-.")
-    require(bool(NAME.fullmatch(chosen)), "name", chosen, "letters, digits, '.', '_' and '-', at most 81 of them")
-    return chosen
 
 
 def look(source: str, pattern: str | None, heads: int, transposed: str, audited: bool) -> Source:

@@ -1,5 +1,6 @@
 """The `specdyn` command: each verb reads the store, or starts the flow that fills it."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -235,12 +236,13 @@ def report(
     """Write the figures of a sweep and a page that explains them; print its summary table."""
     from flows.terminal import require_sweep, show_summary
     from storage.layout import Layout
-    from storage.locations import normalise
+    from storage.locations import normalise, require_writable
     from tasks.figures import write_report
 
     url, found = require_sweep(sweep, store)
-    cube = Layout(url).cube(found.name)
-    written = write_report(cube, normalise(folder) if folder else Layout(url).report(found.name))
+    cube, place = Layout(url).cube(found.name), normalise(folder) if folder else Layout(url).report(found.name)
+    require_writable(place)
+    written = write_report(cube, place)
     show_summary(cube)
     out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
 
@@ -254,15 +256,18 @@ def compare(
 ) -> None:
     """Draw the mean effective rank of several sweeps side by side, by weight decay."""
     from flows.terminal import require_sweep
+    from models.checks import require
     from storage.layout import Layout
-    from storage.locations import normalise, write
+    from storage.locations import normalise, require_writable, write
     from storage.query import open_results
     from tasks.figures.overview import overview
     from tasks.figures.style import to_png
 
     found = [require_sweep(name, store) for name in sweeps]
-    figure = overview([open_results(Layout(url).cube(sweep.name)) for url, sweep in found])
     written = normalise(file) if file else Layout(found[0][0]).report("comparison") + ".png"
+    require(written.endswith(".png") and not os.path.isdir(written), "out", file, "the name of a .png file")
+    require_writable(written.rsplit("/", 1)[0])
+    figure = overview([open_results(Layout(url).cube(sweep.name)) for url, sweep in found])
     write(written, to_png(figure))
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
 

@@ -1,11 +1,14 @@
 """What the command's verbs share: their options, how words become values, and how errors end them."""
 
 import functools
+import os
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from models.checks import items_of
 
@@ -13,6 +16,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 out, err = Console(), Console(stderr=True)
+FRAMES = 4
+"""The most calls of a traceback that are shown."""
+BUG = (
+    "this is a bug in specdyn. Please report the lines above and the command on the project's issue tracker; "
+    "SPECDYN_TRACEBACK=1 shows the whole traceback"
+)
 
 Experiment = Annotated[str, typer.Argument(help="Name of an experiment; `specdyn list experiments` shows them.")]
 Preset = Annotated[
@@ -74,28 +83,50 @@ Analyses = Annotated[
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """End with the message of an error that is the user's to mend, without a traceback."""
+    """End with one line where the user can mend what went wrong; a traceback, and where to report it, means a bug."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except Exception as error:
-            if not isinstance(error, _to_mend()):
-                raise
-            err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - the only place where a command ends with an error
+            if isinstance(error, _to_mend()):
+                say_error(_message(error))
+                raise typer.Exit(2) from None
+            err.print(_traceback(error), highlight=False, soft_wrap=True, markup=False)
+            say_error(BUG)
+            raise typer.Exit(1) from None
 
     return wrapped
 
 
+def say_error(message: str) -> None:
+    """Print an error; brackets in it are no markup."""
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
 def _to_mend() -> tuple[type[Exception], ...]:
     """Errors whose message tells the user what to do; imported late, as the command starts faster without them."""
+    from storage.checkpoints import DamagedCheckpoint
     from storage.datasets import DamagedData
     from storage.locations import StoreError
     from tasks.datasets import FetchError, NotPrepared
 
-    return ValueError, StoreError, DamagedData, FetchError, NotPrepared
+    return ValueError, OSError, StoreError, DamagedCheckpoint, DamagedData, FetchError, NotPrepared
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _traceback(error: Exception) -> str:
+    """The last calls of a traceback; all of them where SPECDYN_TRACEBACK is set."""
+    limit = None if os.environ.get("SPECDYN_TRACEBACK") else -FRAMES
+    return "".join(traceback.format_exception(error, limit=limit, chain=limit is None)).rstrip()
 
 
 def grid_of(

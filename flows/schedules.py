@@ -19,6 +19,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from flows.firing import forget_parameters, keep_parameters, kept_parameters
 from models.checks import require
 
 DEPLOYMENT = "weight-decay-sweep/run"
@@ -102,32 +103,38 @@ def put_schedule(
         there = _find(deployment, name)
         if there is None:
             new = DeploymentScheduleCreate(schedule=schedule, active=active, parameters=parameters, slug=name)
-            client.create_deployment_schedules(deployment.id, [new])
+            (there,) = client.create_deployment_schedules(deployment.id, [new])
         else:
             client.update_deployment_schedule(deployment.id, there.id, active, schedule, parameters=parameters)
+        keep_parameters(client, there.id, parameters)
 
 
 def set_active(name: str, active: bool) -> None:
-    """Pause the schedule, or have it go on."""
+    """Pause the schedule, or resume it; what it asks for stays."""
     with service() as (client, deployment):
-        client.update_deployment_schedule(deployment.id, _require(deployment, name).id, active)
+        found = _require(deployment, name)
+        # Without parameters in the request, Prefect's server would drop those that the schedule has.
+        parameters = found.parameters or kept_parameters(client, found.id)
+        client.update_deployment_schedule(deployment.id, found.id, active, parameters=parameters)
 
 
 def remove_schedule(name: str) -> None:
     """Remove the schedule; runs that it started go on."""
     with service() as (client, deployment):
-        client.delete_deployment_schedule(deployment.id, _require(deployment, name).id)
+        found = _require(deployment, name)
+        client.delete_deployment_schedule(deployment.id, found.id)
+        forget_parameters(client, found.id)
 
 
 def list_schedules() -> list[Scheduled]:
     """The schedules of sweeps on the service."""
-    with service() as (_, deployment):
+    with service() as (client, deployment):
         return [
             Scheduled(
                 name=found.slug or str(found.id),
                 when=_when(found.schedule),
                 active=found.active and not deployment.paused,
-                parameters=found.parameters,
+                parameters=found.parameters or kept_parameters(client, found.id),
             )
             for found in deployment.schedules
         ]

@@ -13,6 +13,7 @@ from rich.table import Table
 from flows.graph_choice import connectivity_from, tickets_from
 from flows.planning import Plan, require_inputs
 from flows.runtime import EXECUTORS
+from flows.series_choice import choose, cube_name
 from flows.sweep import Sweep, sweep_from, sweep_of
 from flows.tables import HEADINGS, duration, plan_summary, row, size
 from models.checks import require_known
@@ -30,6 +31,7 @@ from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.audit import HEADINGS as AUDIT_HEADINGS
+from tasks.foreign import ForeignSeries, read_anatomy
 from tasks.summary import headings, sweep_table
 
 UNBROKEN = 14
@@ -86,8 +88,12 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
 
 def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
     """Audit and analyse series of checkpoints, then say where everything lies."""
+    choose(parameters["analyses"] or None)
+    cube_name(parameters["name"] or None, parameters["sources"])
+    require_store(parameters["store"])
     for source in parameters["sources"]:
         found = find_checkpoints(source, parameters["pattern"] or None)
+        read_anatomy(ForeignSeries(found), parameters["heads"], parameters["transposed"])
         steps = [checkpoint.step for checkpoint in found.checkpoints]
         span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
         err.print(f"{found.url}: {span}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from prefect.futures import PrefectFuture, wait
 from flows import fields
 from flows.capacity import Resources
 from flows.extending import with_more_seeds
+from flows.firing import lost_parameters
 from flows.gathering import gather
 from flows.planning import Cell, Plan, make_plan, require_inputs
 from flows.progress import SweepProgress
@@ -65,6 +66,9 @@ def weight_decay_sweep(
     Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
     Runs that diverged stay failed, unless `retry_failed` trains them again.
     """
+    if lost := lost_parameters():
+        outcome: dict[str, Any] = weight_decay_sweep.fn(**weight_decay_sweep.validate_parameters(lost))
+        return outcome
     if optimizers:
         require("optimizer" not in axes, "optimizers", optimizers, "none beside an axis `optimizer`")
         axes = {**axes, "optimizer": list(optimizers)}

@@ -135,6 +135,21 @@ def write_all(url: str, objects: Mapping[str, bytes]) -> None:
         filesystem(url).pipe({f"{url}/{name}": data for name, data in objects.items()})
 
 
+def require_writable(url: str) -> None:
+    """Raise StoreError unless objects can be put below a prefix; tries one, and removes it."""
+    with explained(url):
+        if not is_local(url):
+            trial = f"{url}/.{uuid.uuid4().hex}{PARTIAL}"
+            filesystem(url).pipe_file(trial, b"trial")
+            _delete_objects(trial)
+            return
+        try:
+            with _temporary(f"{url}/trial", b"trial"):
+                pass
+        except FileNotFoundError as error:
+            raise StoreError(f"{url}: no folder can be made there ({_short(error)}); choose another place") from None
+
+
 def create(url: str, data: bytes) -> bool:
     """Put an object unless there is one already; says whether it was put.
 

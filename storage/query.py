@@ -34,8 +34,16 @@ def open_results(url: str) -> xr.DataTree:
         folder = url.rsplit("/", 1)[0]
         beside = [name for name in locations.names(folder) if name.endswith(".zarr")]
         raise locations.StoreError(f"{url}: no results there; beside it are: {', '.join(beside) or 'none'}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise locations.StoreError(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
+
+
+def damaged(url: str, error: Exception) -> str:
+    """What to say and to do where results cannot be read."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"{url}: these results are damaged ({reason}); delete them, and the command that made them makes them again"
 
 
 def _open(url: str) -> xr.DataTree:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from storage import locations
 from storage.checkpoints import require_schema
 from storage.layout import Layout
+from storage.locations import StoreError
 from storage.schema import SCHEMA_VERSION
 
 
@@ -24,10 +25,18 @@ def read_sweep(store: str, name: str) -> SweepRecord | None:
     url = Layout(store).sweep(name)
     try:
         plain = json.loads(locations.read(url))
+        require_schema(url, plain.pop("schema_version", 0))
+        record = SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+        if record.name != name:
+            raise ValueError(f"it says {record.name!r}")
     except FileNotFoundError:
         return None
-    require_schema(url, plain.pop("schema_version", 0))
-    return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{url} is not the record of a sweep ({type(error).__name__}: {error}); delete it, and call `specdyn run` "
+            "as before to have it written again"
+        ) from None
+    return record
 
 
 def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
