@@ -1,5 +1,6 @@
 """The `specdyn` command: each verb reads the store, or starts the flow that fills it."""
 
+import importlib.metadata
 import os
 from typing import Annotated
 
@@ -35,6 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     help="Train networks, keep every checkpoint, and ask how the singular values of the weights moved.\n\n"
     "Start with `specdyn run modular_addition --preset smoke` (seconds) or `--preset demo` (minutes).",
@@ -46,6 +48,21 @@ app.add_typer(schedule_app, name="schedule")
 app.command()(connect)
 app.command()(tickets)
 app.command()(serve)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        out.print(f"specdyn {importlib.metadata.version('specdyn')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def specdyn(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train networks, keep every checkpoint, and analyse the singular values of their weights."""
 
 
 @app.command()
@@ -237,13 +254,18 @@ def report(
     from flows.terminal import require_sweep, show_summary
     from storage.layout import Layout
     from storage.locations import normalise, require_writable
+    from storage.query import reading
     from tasks.figures import write_report
 
     url, found = require_sweep(sweep, store)
-    cube, place = Layout(url).cube(found.name), normalise(folder) if folder else Layout(url).report(found.name)
+    cube, place = (
+        Layout(url).cube(found.name),
+        normalise(folder) if folder is not None else Layout(url).report(found.name),
+    )
     require_writable(place)
-    written = write_report(cube, place)
-    show_summary(cube)
+    with reading(cube):
+        written = write_report(cube, place)
+        show_summary(cube)
     out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
 
 
@@ -259,15 +281,17 @@ def compare(
     from models.checks import require
     from storage.layout import Layout
     from storage.locations import normalise, require_writable, write
-    from storage.query import open_results
+    from storage.query import open_results, reading
     from tasks.figures.overview import overview
     from tasks.figures.style import to_png
 
     found = [require_sweep(name, store) for name in sweeps]
-    written = normalise(file) if file else Layout(found[0][0]).report("comparison") + ".png"
+    written = normalise(file) if file is not None else Layout(found[0][0]).report("comparison") + ".png"
     require(written.endswith(".png") and not os.path.isdir(written), "out", file, "the name of a .png file")
     require_writable(written.rsplit("/", 1)[0])
-    figure = overview([open_results(Layout(url).cube(sweep.name)) for url, sweep in found])
+    cubes = [Layout(url).cube(sweep.name) for url, sweep in found]
+    with reading(", ".join(cubes)):
+        figure = overview([open_results(cube) for cube in cubes])
     write(written, to_png(figure))
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
 
@@ -292,11 +316,14 @@ def storage_clean(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
     """Remove what killed processes left of unfinished writes, an hour ago or earlier; results are never touched."""
+    from models.wording import plural
     from storage.leftovers import remove_leftovers
     from storage.locations import normalise
 
-    count, size = remove_leftovers(normalise(store))
-    out.print(f"removed      {count} files of unfinished writes, {size / 1e6:.1f} MB", highlight=False)
+    url = normalise(store)
+    count, size = remove_leftovers(url)
+    files = plural(count, "temporary file")
+    out.print(f"removed      {files}, {size / 1e6:.1f} MB, from {url}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

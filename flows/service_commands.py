@@ -153,6 +153,13 @@ def remove(name: ScheduleName, api: Api = LOCAL_API) -> None:
 
 def _use(api: str) -> None:
     """Have Prefect, which reads it at its import, talk to that server."""
+    from urllib.parse import urlsplit
+
+    from models.checks import require
+
+    place = urlsplit(api)
+    named = place.scheme in ("http", "https") and bool(place.hostname)
+    require(named, "api", api, "the address of a service's API, such as http://127.0.0.1:4200/api")
     os.environ["PREFECT_API_URL"] = api
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.graph_choice import connectivity_from, tickets_from
@@ -42,13 +43,13 @@ out, err = Console(), Console(stderr=True)
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings."""
-    out.print(f"[bold]{title}[/]", highlight=False, soft_wrap=True)
+    out.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, heading in enumerate(headings):
         widest = max((len(cells[column]) for cells in rows), default=0)
         shown.add_column(heading, overflow="fold", no_wrap=len(heading) <= widest <= UNBROKEN)
     for cells in rows:
-        shown.add_row(*cells)
+        shown.add_row(*map(escape, cells))
     out.print(shown)
 
 
@@ -82,7 +83,7 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
         _show_places(store, sweep.name, cube)
     out.print(f"ended after {duration(time.monotonic() - since)}")
     if failure:
-        err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False, soft_wrap=True)
     return failure is None
 
 
@@ -115,6 +116,7 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
 def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
+    locations.normalise(parameters["store"])  # empty is the service's store in a form, and a slip in a command
     _, store = {"connect": connectivity_from, "tickets": tickets_from}[which](parameters)
     if not verbose:
         _quieten()
@@ -148,7 +150,7 @@ def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> boo
         out.print(f'open it      xarray.open_zarr("{outcome["cube"]}")', highlight=False, soft_wrap=True)
     out.print(f"ended after {duration(time.monotonic() - since)}")
     if failure:
-        err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False, soft_wrap=True)
     return failure is None
 
 

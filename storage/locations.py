@@ -59,7 +59,7 @@ def normalise(url: str) -> str:
         raise ValueError(f"store: scheme {scheme!r} is not allowed: expected a local folder or s3://bucket/prefix")
     bucket, *prefix = rest.split("/")
     if not bucket:
-        raise ValueError(f"store={url!r} has no bucket: expected s3://bucket/prefix")
+        raise ValueError(f"store={url!r} has no bucket: expected a local folder or s3://bucket/prefix")
     return "/".join(["s3:/", bucket, *filter(None, prefix)])
 
 

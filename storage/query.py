@@ -1,5 +1,8 @@
 """Opening results in xarray, wherever they lie."""
 
+import contextlib
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,6 +41,18 @@ def open_results(url: str) -> xr.DataTree:
         raise locations.StoreError(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Turn what a codec says against damaged values, which are read late, into a StoreError that names the results."""
+    try:
+        yield
+    except Exception as error:
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if frames[-1].startswith(("zarr.", "numcodecs.")):
+            raise locations.StoreError(damaged(url, error)) from None
+        raise
 
 
 def damaged(url: str, error: Exception) -> str:
