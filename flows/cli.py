@@ -258,10 +258,8 @@ def report(
     from tasks.figures import write_report
 
     url, found = require_sweep(sweep, store)
-    cube, place = (
-        Layout(url).cube(found.name),
-        normalise(folder) if folder is not None else Layout(url).report(found.name),
-    )
+    cube = Layout(url).cube(found.name)
+    place = Layout(url).report(found.name) if folder is None else normalise(folder)
     require_writable(place)
     with reading(cube):
         written = write_report(cube, place)

@@ -1,9 +1,13 @@
 """The command: what it refuses before anything is started, and what it says."""
 
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -209,6 +213,20 @@ def test_storage_check_says_what_a_store_can_do(tmp_path: Path) -> None:
     assert "conditional create" in output and "error" not in output
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "list", "status", "show", "report", "storage"])
-def test_every_verb_explains_itself(verb: str) -> None:
-    assert len(said(verb, "--help")) > 200
+def help_of(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and every group of commands."""
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from help_of(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(help_of(get_command(app))), ids=lambda path: " ".join(path) or "specdyn")
+def test_every_command_explains_itself_by_both_options(path: tuple[str, ...]) -> None:
+    explained = said(*path, "--help")
+    assert len(explained) > 200
+    assert said(*path, "-h") == explained
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert said("--version") == f"specdyn {project['version']}"
