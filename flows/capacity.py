@@ -20,13 +20,13 @@ LEAST_GPUS = 0.0001
 class Resources:
     """What each unit of work (one training, one block of checkpoints) is given."""
 
-    cpus: Annotated[int, Ge(1), shown("CPUs", "CPU cores, and threads, of one unit.")] = 1
+    cpus: Annotated[int, Ge(1), shown("CPUs", "CPU cores (and threads) for each task.")] = 1
     gpus: Annotated[
         Annotated[float, Ge(0)] | None,
-        shown("GPUs", "Of one unit; a fraction shares one. Empty takes one where the cluster has GPUs."),
+        shown("GPUs", "GPUs for each task; a fraction shares one. Empty takes one if the cluster has GPUs."),
     ] = None
     cpu_if_no_gpu: Annotated[
-        bool, shown("CPU if no GPU", "Run on the CPU where the GPUs asked for are not there, instead of refusing.")
+        bool, shown("CPU if no GPU", "Run on the CPU if the requested GPUs are not available, instead of refusing.")
     ] = False
 
     def __post_init__(self) -> None:

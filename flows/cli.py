@@ -38,10 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
-    help="Train networks, keep every checkpoint, and ask how the singular values of the weights moved.\n\n"
+    help="Train networks, keep every checkpoint, and analyse how the singular values of the weights change.\n\n"
     "Start with `specdyn run modular_addition --preset smoke` (seconds) or `--preset demo` (minutes).",
 )
-storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
+storage_app = typer.Typer(no_args_is_help=True, help="Check and clean a store.")
 app.add_typer(storage_app, name="storage")
 app.add_typer(data_app, name="data")
 app.add_typer(schedule_app, name="schedule")
@@ -62,7 +62,7 @@ def specdyn(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Train networks, keep every checkpoint, and analyse the singular values of their weights."""
+    """Train networks, keep every checkpoint, and analyse how the singular values of the weights change."""
 
 
 @app.command()
@@ -82,17 +82,19 @@ def run(
     cpus: Cpus = 1,
     gpus: Annotated[
         float | None,
-        typer.Option(help="GPUs of each; a fraction shares one. Default: one if there are any.", show_default=False),
+        typer.Option(
+            help="GPUs for each task; a fraction shares one. Default: 1 if there are any.", show_default=False
+        ),
     ] = None,
-    cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU when the GPUs asked for are not there.")] = False,
+    cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU if the requested GPUs are not available.")] = False,
     report: Report = True,
     retry_failed: RetryFailed = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a grid of weight decays and seeds, analyse every checkpoint, gather one xarray cube.
+    """Train a grid of weight decays and seeds, analyse every checkpoint and collect the results for xarray.
 
-    What the store already has is not computed again: call it twice and nothing happens, add a weight decay and
-    only its runs are made, kill it and the same command goes on where it was. Any setting can be an axis of the grid.
+    Nothing in the store is computed twice: a second call does nothing, another weight decay adds only its own runs, and
+    an interrupted command continues where it stopped. Any setting can be an axis of the grid.
 
     Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
     """
@@ -125,9 +127,9 @@ def plan(
     sweep: SweepName = None,
     analyses: Analyses = None,
 ) -> None:
-    """Show the cells of a grid: what the store has, what would run, how many bytes, about how long.
+    """Show the runs of a grid: which are done, which would run, how many bytes they write and about how long they take.
 
-    Nothing is trained; a few steps are measured on this machine for the estimate of time. Sample data is prepared.
+    Nothing is trained, but a few steps are timed on this machine for the estimate. Sample data is prepared.
     """
     from flows.planning import make_plan, require_inputs
     from flows.sweep import sweep_from
@@ -147,29 +149,35 @@ def analyse(
         list[str], typer.Argument(help="Folders or `s3://` URLs, each with the checkpoints of one training run.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name of the cube. Default: the last part of the first source.")
+        str | None,
+        typer.Option("--name", "-n", help="Name of the results. Default: the last part of the first source."),
     ] = None,
     store: Store = "results",
     pattern: Annotated[
         str | None,
-        typer.Option(help="Regular expression with a group around the step in a name, e.g. `run-(\\d+)`."),
+        typer.Option(help="Regular expression whose group is the step in a file name, e.g. `run-(\\d+)`."),
     ] = None,
-    heads: Annotated[int, typer.Option(help="Attention heads, to compare queries and keys head by head.")] = 0,
+    heads: Annotated[
+        int,
+        typer.Option(
+            help="Number of attention heads, to compare queries and keys of each head. Default: whole matrices."
+        ),
+    ] = 0,
     transposed: Annotated[
-        str | None, typer.Option(help="Regular expression that finds transposed convolutions by name.")
+        str | None, typer.Option(help="Regular expression for the names of transposed convolutions.")
     ] = None,
     analyses: Analyses = None,
     executor: ExecutorKind = "ray",
     ray_address: RayAddress = None,
     cpus: Cpus = 1,
     report: Report = True,
-    audit: Annotated[bool, typer.Option(help="Look for damaged, missing and repeated checkpoints first.")] = True,
+    audit: Annotated[bool, typer.Option(help="Check for damaged, missing and duplicate checkpoints first.")] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Analyse checkpoints that any program wrote: safetensors, files of `torch.save`, Hugging Face shards.
+    """Analyse checkpoints from any program: safetensors, `torch.save` files, Hugging Face shards.
 
     The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...). Layers are read one at a time, so a
-    checkpoint may be larger than memory. The series is audited first; results have the same form as trained runs.
+    checkpoint may be larger than memory. The checkpoints are audited first; results look like those of trained runs.
 
     Example: `specdyn analyse ~/runs/gpt-small --heads 12`
     """
@@ -200,9 +208,9 @@ def list_(
     what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
     store: Store = "results",
 ) -> None:
-    """List what can be run (experiments, presets, analyses) or what a store has.
+    """List experiments, presets or analyses, or the results in a store.
 
-    The sweeps of a store are listed with what `connect` and `tickets` made there.
+    `sweeps` also lists the results of `connect` and `tickets`.
     """
     from flows import terminal
     from models.checks import require_known
@@ -220,10 +228,10 @@ def list_(
 @app.command()
 @friendly
 def status(
-    name: Annotated[str, typer.Argument(help="Name of a sweep or a graph; `specdyn list sweeps` shows them.")],
+    name: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list sweeps`).")],
     store: Store = "results",
 ) -> None:
-    """Show how far every run of a sweep, or of a graph, is, read from the store, also while it runs elsewhere."""
+    """Show the progress of every run, read from the store; also works while the runs train elsewhere."""
     from flows.status import show_status
 
     show_status(name, store)
@@ -232,10 +240,10 @@ def status(
 @app.command()
 @friendly
 def show(
-    run_id: Annotated[str, typer.Argument(help="A run_id, or its first digits; `specdyn status` shows them.")],
+    run_id: Annotated[str, typer.Argument(help="A run_id or its first characters (see `specdyn status`).")],
     store: Store = "results",
 ) -> None:
-    """Show one run: its spec, its checkpoints and what was measured at its end."""
+    """Show the settings, the checkpoints and the result of one run."""
     from flows.terminal import show_run
 
     show_run(run_id, store)
@@ -244,13 +252,14 @@ def show(
 @app.command()
 @friendly
 def report(
-    sweep: Annotated[str, typer.Argument(help="Name of a sweep; `specdyn list sweeps` shows them.")],
+    sweep: Annotated[str, typer.Argument(help="Name of a sweep (see `specdyn list sweeps`).")],
     store: Store = "results",
     folder: Annotated[
-        str | None, typer.Option("--out", help="Where to write. Default: reports/SWEEP in the store.")
+        str | None,
+        typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/SWEEP in the store."),
     ] = None,
 ) -> None:
-    """Write the figures of a sweep and a page that explains them; print its summary table."""
+    """Write a sweep's figures and an HTML report, and print its summary table."""
     from flows.terminal import require_sweep, show_summary
     from storage.layout import Layout
     from storage.locations import normalise, require_writable
@@ -270,11 +279,13 @@ def report(
 @app.command()
 @friendly
 def compare(
-    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps; `specdyn list sweeps` shows them.")],
+    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps (see `specdyn list sweeps`).")],
     store: Store = "results",
-    file: Annotated[str | None, typer.Option("--out", help="Default: reports/comparison.png in the store.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--out", help="File to write. Default: reports/comparison.png in the store.")
+    ] = None,
 ) -> None:
-    """Draw the mean effective rank of several sweeps side by side, by weight decay."""
+    """Plot the mean effective rank of several sweeps side by side, by weight decay."""
     from flows.terminal import require_sweep
     from models.checks import require
     from storage.layout import Layout
@@ -299,7 +310,7 @@ def compare(
 def storage_check(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Try on a real store what the pipeline needs of it: write, read, ranges, listing, conditional writes."""
+    """Check that a store supports all the pipeline needs: writes, reads, byte ranges, listing, conditional writes."""
     from flows.terminal import show_checks
     from storage.locations import normalise
     from storage.probe import probe
@@ -313,7 +324,7 @@ def storage_check(
 def storage_clean(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Remove what killed processes left of unfinished writes, an hour ago or earlier; results are never touched."""
+    """Remove temporary files that interrupted writes left an hour or more ago; results are never touched."""
     from models.wording import plural
     from storage.leftovers import remove_leftovers
     from storage.locations import normalise

@@ -20,11 +20,12 @@ def describe(graph: Graph, left: Left) -> str:
     measured = {"pairs": (graph.pairs, left.pairs), "tickets": (graph.tickets, left.tickets)}
     parts = [f"{len(missing)} of {len(whole)} {what}" for what, (whole, missing) in measured.items() if whole]
     states = sum(map(len, left.states.values()))
-    again = f" {states} states of finished trunks are made again." if states else ""
+    again = f" {plural(states, 'training state')} of finished trunks will be made again." if states else ""
     again += _hopeless(left)
     return (
-        f"{graph.name}: {len(graph.trunks)} trunks, {len(graph.branches)} branches at steps "
-        f"{', '.join(map(str, graph.splits))}. Left: {', '.join([f'{todo} of {runs} trainings', *parts])}.{again}"
+        f"{graph.name}: {plural(len(graph.trunks), 'trunk')}, {plural(len(graph.branches), 'branch', 'branches')} at "
+        f"{'step' if len(graph.splits) == 1 else 'steps'} {', '.join(map(str, graph.splits))}. "
+        f"Left: {', '.join([f'{todo} of {runs} trainings', *parts])}.{again}"
     )
 
 

@@ -23,39 +23,50 @@ BUG = (
     "SPECDYN_TRACEBACK=1 shows the whole traceback"
 )
 
-Experiment = Annotated[str, typer.Argument(help="Name of an experiment; `specdyn list experiments` shows them.")]
+Experiment = Annotated[str, typer.Argument(help="Name of an experiment (see `specdyn list experiments`).")]
 Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
         "-p",
-        help="Network, data, optimizer and schedule; `specdyn list presets`. Default: the quick one.",
+        help="Network, data, optimizer and schedule (see `specdyn list presets`). Default: the quickest one.",
         show_default=False,
     ),
 ]
 Decays = Annotated[
     str | None,
-    typer.Option("--weight-decays", "-w", help="Grid, e.g. `0,0.3,1`. Default: the preset's own.", show_default=False),
+    typer.Option(
+        "--weight-decays",
+        "-w",
+        help="Weight decays to train with, e.g. `0,0.3,1`. Default: the preset's.",
+        show_default=False,
+    ),
 ]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", "-s", help="Grid, e.g. `0,1,2`. Default: the preset's.", show_default=False)
+    str | None,
+    typer.Option("--seeds", "-s", help="Seeds to train with, e.g. `0,1,2`. Default: the preset's.", show_default=False),
 ]
 Axes = Annotated[
     list[str] | None,
     typer.Option(
-        "--axis", "-a", help="Grid of any setting, e.g. `learning_rate=1e-3,1e-2`; may be repeated.", show_default=False
+        "--axis",
+        "-a",
+        help="Values of any other setting to train with, e.g. `learning_rate=1e-3,1e-2`; may be repeated.",
+        show_default=False,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A setting of every run, e.g. `steps=1000`; may be repeated.", show_default=False),
+    typer.Option(
+        "--set", help="Change a setting of every run, e.g. `steps=1000`; may be repeated.", show_default=False
+    ),
 ]
 Store = Annotated[
     str,
     typer.Option(
         "--store",
         envvar="SPECDYN_STORE",
-        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment.",
+        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment variables.",
     ),
 ]
 SweepName = Annotated[
@@ -64,21 +75,22 @@ SweepName = Annotated[
 ]
 ExecutorKind = Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")]
 RayAddress = Annotated[
-    str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
+    str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start Ray on this machine.")
 ]
-Cpus = Annotated[int, typer.Option(help="CPU cores, and threads, of each unit of work.")]
+Cpus = Annotated[int, typer.Option(help="CPU cores (and threads) for each task.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
-Report = Annotated[bool, typer.Option(help="Write figures at the end.")]
+Report = Annotated[bool, typer.Option(help="Write the figures and the HTML report.")]
 GraphName = Annotated[
-    str | None, typer.Option("--name", "-n", help="Of the results. Default: experiment-preset.", show_default=False)
+    str | None,
+    typer.Option("--name", "-n", help="Name of the results. Default: experiment-preset.", show_default=False),
 ]
 Retrain = Annotated[
-    bool, typer.Option(help="Train a finished trunk again to steps at which it did not keep its state.")
+    bool, typer.Option(help="Retrain a finished base run up to a step whose training state was not kept.")
 ]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train runs again that diverged in an earlier call.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Show what is done and what would run, and stop.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Retrain runs that diverged in an earlier call.")]
 Analyses = Annotated[
-    str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
+    str | None, typer.Option("--analyses", help="Run these analyses only, e.g. `spectrum,pruning`.", show_default=False)
 ]
 
 

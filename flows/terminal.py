@@ -21,6 +21,7 @@ from models.checks import require_known
 from models.dataset import Dataset, RemoteFile, dataset_names, get_dataset, variants_of
 from models.experiment import experiment_names, get_experiment, read_spec
 from models.run_spec import hyperparameters
+from models.wording import plural
 from storage import locations
 from storage.checkpoints import read_manifest
 from storage.datasets import DataManifest, read_data_manifest
@@ -96,11 +97,11 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
         found = find_checkpoints(source, parameters["pattern"] or None)
         read_anatomy(ForeignSeries(found), parameters["heads"], parameters["transposed"])
         steps = [checkpoint.step for checkpoint in found.checkpoints]
-        span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
+        span = f"{plural(len(steps), 'checkpoint')}, {_span(steps)}"
         err.print(f"{found.url}: {span}", highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
-            err.print(f"passed over {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
+            err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
     require_known("executor", parameters["executor"], EXECUTORS)
     if not verbose:
         _quieten()
@@ -163,13 +164,17 @@ def show_audit(outcome: dict[str, Any]) -> None:
             out.print(f"Audit of {source}: nothing unusual", highlight=False, soft_wrap=True)
     for source, left_out in outcome["left_out"].items():
         if left_out:
-            table(f"Not analysed of {source}", ("tensor", "shape", "why"), left_out)
+            table(f"Not analysed in {source}", ("tensor", "shape", "why"), left_out)
+
+
+def _span(steps: Sequence[int]) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
 
 
 def _what_ran(ran: int, asked: int) -> str:
     if not ran:
-        return f"all {asked} runs were done before: nothing to do"
-    return f"{ran} runs were made" + (f", the other {asked - ran} were there" if ran < asked else "")
+        return f"{plural(asked, 'run')} already done: nothing to do"
+    return f"{plural(ran, 'run')} finished" + (f", {asked - ran} already done" if ran < asked else "")
 
 
 def _quieten() -> None:
@@ -201,7 +206,7 @@ def show_datasets(store: str) -> None:
         (found.name, found.variant, found.title, _fetched(found), found.licence, _prepared(store, found))
         for found in sets
     ]
-    table(f"Data sets, and what {store} has", ("name", "variant", "what it is", "to fetch", "licence", "there"), rows)
+    table(f"Data sets in {store}", ("name", "variant", "what it is", "download", "licence", "in the store"), rows)
 
 
 def _fetched(dataset: Dataset) -> str:
@@ -271,7 +276,7 @@ def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
     url = require_store(store)
     record = read_sweep(url, name)
     if record is None:
-        raise ValueError(f"unknown sweep {name!r} in {url}: known are {', '.join(sweep_names(url)) or 'none'}")
+        raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(sweep_names(url)) or 'none'}")
     return url, sweep_of(record)
 
 
@@ -286,11 +291,11 @@ def show_run(prefix: str, store: str) -> None:
     table(f"Run {run_id}", ("hyper-parameter", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
     entries = manifest.checkpoints
     total = sum(entry.bytes for entry in entries)
-    steps = f"steps {entries[0].step} to {entries[-1].step}"
-    out.print(f"{manifest.status}: {len(entries)} checkpoints, {size(total)}, {steps}")
+    steps = _span([entry.step for entry in entries])
+    out.print(f"{manifest.status}: {plural(len(entries), 'checkpoint')}, {size(total)}, {steps}")
     if manifest.reason:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
-    out.print(f"trained in {duration(manifest.seconds)} on {manifest.device} with {manifest.threads} threads")
+    out.print(f"trained in {duration(manifest.seconds)} on {manifest.device} with {plural(manifest.threads, 'thread')}")
     out.print(f"checkpoints  {Layout(url).run_folder(experiment, run_id)}", highlight=False, soft_wrap=True)
     results = Layout(url).run_store(experiment, run_id)
     if locations.exists(results):
@@ -305,8 +310,9 @@ def _find_run(prefix: str, store: str) -> tuple[str, str]:
         if run_id.startswith(prefix)
     ]
     if len(found) != 1:
-        which = ", ".join(run_id for _, run_id in found) or "none"
-        raise ValueError(f"run_id={prefix!r} must name one run in {store}: it names {which}")
+        which = ", ".join(run_id for _, run_id in found)
+        some = f"several runs in {store} start" if found else f"no run in {store} starts"
+        raise ValueError(f"{some} with {prefix!r}{f': {which}' if found else ''}; `specdyn status` shows the run_ids")
     return found[0]
 
 

@@ -36,7 +36,7 @@ def open_results(url: str) -> xr.DataTree:
     except (GroupNotFoundError, FileNotFoundError):
         folder = url.rsplit("/", 1)[0]
         beside = [name for name in locations.names(folder) if name.endswith(".zarr")]
-        raise locations.StoreError(f"{url}: no results there; beside it are: {', '.join(beside) or 'none'}") from None
+        raise locations.StoreError(f"{url}: no results there; the folder has: {', '.join(beside) or 'none'}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise locations.StoreError(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))

@@ -108,7 +108,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
     with pytest.raises(ValueError, match=r"did not keep its state at steps 30; it kept: 0. Allow retrain"):
         connect(store, **{**small, "splits": [30], "retrain": False})
     outcome = connect(store, **{**small, "splits": [], "split_epochs": [7.5]})
-    assert "1 states of finished trunks are made again" in outcome["summary"]
+    assert "1 training state of finished trunks will be made again" in outcome["summary"]
     assert cube(tmp_path / "store").split_step.values.tolist() == [30]
 
 

@@ -273,7 +273,7 @@ def test_status_shows_all_that_goes_by_a_name_and_names_what_there_is(tmp_path: 
     extend_sweep(store, make_sweep(NAME, "smoke", sweep="g").record)
     output = said("status", "g", "--store", store)
     assert output.index("2 of 2 runs to do") < output.index("8 of 8 pairs") < output.index("2 of 2 tickets")
-    assert "nor a graph: known are g" in said("status", "other", "--store", store, code=2)
+    assert "no results called 'other' in" in said("status", "other", "--store", store, code=2)
 
 
 def test_list_has_graphs_beside_sweeps(tmp_path: Path) -> None:
