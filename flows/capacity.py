@@ -86,6 +86,6 @@ def gpus_of_a_unit(resources: Resources, nodes: Sequence[Node]) -> float:
     if resources.cpu_if_no_gpu:
         return 0.0
     raise NotEnoughResources(
-        f"gpus={resources.gpus:g} asked for each unit, a machine of the Ray cluster has {available:g} at most: "
-        "ask for fewer, or allow the CPU with cpu_if_no_gpu"
+        f"gpus={resources.gpus:g} requested per task, but no node of the Ray cluster has more than {available:g}: "
+        "ask for fewer, or allow the CPU with --cpu-if-no-gpu (`cpu_if_no_gpu`)"
     )

@@ -159,7 +159,7 @@ def analyse_source(
     kept = f"{target.commits.removesuffix('.commits')}.factors"
     made = analyse_blocks(source.series, source.body, target, missing, executor, progress, kept)
     delete(kept)
-    return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
+    return f"{label}: {plural(made, 'SVD')} in {plural(len(missing), 'block')}, shared ones not counted"
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)

@@ -205,7 +205,7 @@ def _ray(service: Service) -> Iterator[str]:
     """The Ray cluster that flows use: the one at the address, or one on this machine; gives its description."""
     if service.ray_address:
         os.environ["RAY_ADDRESS"] = service.ray_address
-        yield f"{service.ray_address} (running before)"
+        yield f"{service.ray_address} (already running)"
         return
     # Ray reads these at its import. Other users of this machine reach the ports, but have no token.
     os.environ["RAY_AUTH_MODE"] = "token"
@@ -238,7 +238,9 @@ def _say_all(service: Service, say: Callable[[str], None], store: str, port: int
     say(f"store        {store}")
     say(f"Ray          {cluster}")
     say(f"server log   {log}")
-    say("sign-in      " + ("user and password" if os.environ.get(AUTH) else "none: anybody on this machine is let in"))
+    say(
+        "sign-in      " + ("user and password" if os.environ.get(AUTH) else "none (open to every user of this machine)")
+    )
 
 
 def _reachable(host: str) -> str:

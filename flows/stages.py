@@ -16,6 +16,7 @@ from flows.sweep import Sweep
 from flows.unit_log import kept_log
 from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters, to_json
+from models.wording import plural
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
 from storage.datasets import DamagedData
@@ -107,7 +108,7 @@ def analyse_run(
         # Other bits may come out of training it again elsewhere: nothing analysed of it counts any more.
         delete(where.commits(spec.experiment, spec.run_id))
         raise
-    return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
+    return f"{label}: {plural(made, 'SVD')} in {plural(len(missing), 'block')}, shared ones not counted"
 
 
 def analyse_blocks(

@@ -169,7 +169,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
 
     store = tmp_path / "store"
     with pytest.raises(
-        NotEnoughResources, match="gpus=3 asked for each unit, a machine of the Ray cluster has 2 at most"
+        NotEnoughResources, match="gpus=3 requested per task, but no node of the Ray cluster has more than 2"
     ):
         sweep(str(store), resources=Resources(gpus=3))
     assert not (store / "checkpoints").exists()
