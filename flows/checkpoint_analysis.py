@@ -19,6 +19,7 @@ from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
 from flows.turns import turn
+from models.wording import plural
 from storage import results
 from storage.cube import Member
 from storage.foreign import find_checkpoints

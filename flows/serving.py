@@ -238,9 +238,7 @@ def _say_all(service: Service, say: Callable[[str], None], store: str, port: int
     say(f"store        {store}")
     say(f"Ray          {cluster}")
     say(f"server log   {log}")
-    say(
-        "sign-in      " + ("user and password" if os.environ.get(AUTH) else "none (open to every user of this machine)")
-    )
+    say("sign-in      " + ("user and password" if os.environ.get(AUTH) else "none (open to all users of this machine)"))
 
 
 def _reachable(host: str) -> str:
