@@ -116,6 +116,7 @@ def set_active(name: str, active: bool) -> None:
         # Without parameters in the request, Prefect's server would drop those that the schedule has.
         parameters = found.parameters or kept_parameters(client, found.id)
         client.update_deployment_schedule(deployment.id, found.id, active, parameters=parameters)
+        keep_parameters(client, found.id, parameters)
 
 
 def remove_schedule(name: str) -> None:

