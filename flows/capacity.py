@@ -12,23 +12,30 @@ from flows.shown import shown
 from flows.unit_log import pass_on
 from models.checks import require
 
+LEAST_GPUS = 0.0001
+"""The smallest share of a GPU that Ray can give."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What each unit of work (one training, one block of checkpoints) is given."""
 
-    cpus: Annotated[int, Ge(1), shown("CPUs", "CPU cores, and threads, of one unit.")] = 1
+    cpus: Annotated[int, Ge(1), shown("CPUs", "CPU cores (and threads) for each task.")] = 1
     gpus: Annotated[
         Annotated[float, Ge(0)] | None,
-        shown("GPUs", "Of one unit; a fraction shares one. Empty takes one where the cluster has GPUs."),
+        shown("GPUs", "GPUs for each task; a fraction shares one. Empty takes one if the cluster has GPUs."),
     ] = None
     cpu_if_no_gpu: Annotated[
-        bool, shown("CPU if no GPU", "Run on the CPU where the GPUs asked for are not there, instead of refusing.")
+        bool, shown("CPU if no GPU", "Run on the CPU if the requested GPUs are not available, instead of refusing.")
     ] = False
 
     def __post_init__(self) -> None:
         require(self.cpus >= 1, "cpus", self.cpus, "an integer of 1 or more")
-        require(self.gpus is None or 0 <= self.gpus < math.inf, "gpus", self.gpus, "None or a number of 0 or more")
+        # Ray counts GPUs in ten-thousandths, and splits none of several.
+        share = self.gpus is None or self.gpus == 0 or LEAST_GPUS <= self.gpus <= 1
+        whole = self.gpus is not None and 1 < self.gpus < math.inf and self.gpus % 1 == 0
+        allowed = f"None, 0, a share from {LEAST_GPUS} to 1, or a whole number"
+        require(share or whole, "gpus", self.gpus, allowed)
 
 
 class NotEnoughResources(ValueError):
@@ -79,6 +86,6 @@ def gpus_of_a_unit(resources: Resources, nodes: Sequence[Node]) -> float:
     if resources.cpu_if_no_gpu:
         return 0.0
     raise NotEnoughResources(
-        f"gpus={resources.gpus:g} asked for each unit, a machine of the Ray cluster has {available:g} at most: "
-        "ask for fewer, or allow the CPU with cpu_if_no_gpu"
+        f"gpus={resources.gpus:g} requested per task, but no node of the Ray cluster has more than {available:g}: "
+        "ask for fewer, or allow the CPU with --cpu-if-no-gpu (`cpu_if_no_gpu`)"
     )

@@ -12,15 +12,15 @@ from prefect.cache_policies import NO_CACHE
 from flows import fields
 from flows.capacity import Resources
 from flows.gathering import contents_of, rebuild
-from flows.names import name_of_series, require_name
 from flows.planning import lacking
 from flows.progress import StageProgress
 from flows.runtime import Executor, open_executor
+from flows.series_choice import choose, cube_name
 from flows.service import chosen_cluster, chosen_store, patience
 from flows.showing import show_report, show_result
 from flows.stages import OPTIONS, analyse_blocks
 from flows.turns import turn
-from models.checks import require
+from models.wording import plural
 from storage import locations, results
 from storage.foreign import find_checkpoints
 from storage.foreign_content import refreshed
@@ -28,7 +28,6 @@ from storage.layout import Layout
 from storage.lease import Lease
 from storage.locations import StoreError, delete
 from storage.members import Member
-from tasks.analysis import default_analyses, get_analysis
 from tasks.anatomy import Anatomy, run_layout
 from tasks.audit import HEADINGS, Finding, as_plain, audit
 from tasks.foreign import TRANSPOSED, ForeignSeries, read_anatomy, series_id
@@ -113,27 +112,6 @@ def _analyse(
     return finish_analysis(name, found, store, chosen, report, lease)
 
 
-def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
-    """The analyses of that name, or all that need no data; ValueError where one needs data."""
-    names = [n for n in default_analyses() if not get_analysis(n).needs_data] if analyses is None else analyses
-    for name in names:
-        require(not get_analysis(name).needs_data, "analyses", name, "analyses that need no data to evaluate on")
-    require(len(names) > 0, "analyses", list(names), "at least one name")
-    return tuple(dict.fromkeys(names))
-
-
-def cube_name(
-    name: str | None, sources: Sequence[str], pattern: str = "", heads: int = 0, transposed: str = TRANSPOSED
-) -> str:
-    """The name of the cube: the one given, or one for these sources and options alone."""
-    require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
-    options = {"heads": (heads, 0), "pattern": (pattern, ""), "transposed": (transposed, TRANSPOSED)}
-    changed = {option: value for option, (value, usual) in options.items() if value != usual}
-    chosen = name or name_of_series([locations.normalise(source) for source in sources], changed)
-    require_name("name", chosen)
-    return chosen
-
-
 def told_apart(urls: Sequence[str]) -> list[str]:
     """The shortest endings of different URLs, of whole parts and all of one length, that differ."""
     parts = [url.split("/") for url in urls]
@@ -195,7 +173,7 @@ def analyse_source(
     if series_id(ForeignSeries(refreshed(source.series.found)), source.body, store) != source.run_id:
         delete(target.commits)
         raise StoreError(f"{label} changed during the analysis; run the command again once nothing writes there")
-    return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
+    return f"{label}: {plural(made, 'SVD')} in {plural(len(missing), 'block')}, shared ones not counted"
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)

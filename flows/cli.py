@@ -1,5 +1,7 @@
 """The `specdyn` command: each verb reads the store, or starts the flow that fills it."""
 
+import importlib.metadata
+import os
 from typing import Annotated
 
 import typer
@@ -16,6 +18,7 @@ from flows.options import (
     Preset,
     RayAddress,
     Report,
+    RetryFailed,
     Seeds,
     Settings,
     Store,
@@ -33,17 +36,33 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
-    help="Train networks, keep every checkpoint, and ask how the singular values of the weights moved.\n\n"
+    help="Train networks, keep every checkpoint, and analyse how the singular values of the weights change.\n\n"
     "Start with `specdyn run modular_addition --preset smoke` (seconds) or `--preset demo` (minutes).",
 )
-storage_app = typer.Typer(no_args_is_help=True, help="Look after a store.")
+storage_app = typer.Typer(no_args_is_help=True, help="Check and clean a store.")
 app.add_typer(storage_app, name="storage")
 app.add_typer(data_app, name="data")
 app.add_typer(schedule_app, name="schedule")
 app.command()(connect)
 app.command()(tickets)
 app.command()(serve)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        out.print(f"specdyn {importlib.metadata.version('specdyn')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def specdyn(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train networks, keep every checkpoint, and analyse how the singular values of the weights change."""
 
 
 @app.command()
@@ -63,16 +82,19 @@ def run(
     cpus: Cpus = 1,
     gpus: Annotated[
         float | None,
-        typer.Option(help="GPUs of each; a fraction shares one. Default: one if there are any.", show_default=False),
+        typer.Option(
+            help="GPUs for each task; a fraction shares one. Default: 1 if there are any.", show_default=False
+        ),
     ] = None,
-    cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU when the GPUs asked for are not there.")] = False,
+    cpu_if_no_gpu: Annotated[bool, typer.Option(help="Use the CPU if the requested GPUs are not available.")] = False,
     report: Report = True,
+    retry_failed: RetryFailed = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a grid of weight decays and seeds, analyse every checkpoint, gather one xarray cube.
+    """Train a grid of weight decays and seeds, analyse every checkpoint and collect the results for xarray.
 
-    What the store already has is not computed again: call it twice and nothing happens, add a weight decay and
-    only its runs are made, kill it and the same command goes on where it was. Any setting can be an axis of the grid.
+    Nothing in the store is computed twice: a second call does nothing, another weight decay adds only its own runs, and
+    an interrupted command continues where it stopped. Any setting can be an axis of the grid.
 
     Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
     """
@@ -86,6 +108,7 @@ def run(
         "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus, gpus=gpus, cpu_if_no_gpu=cpu_if_no_gpu),
         "report": report,
+        "retry_failed": retry_failed,
     }
     if not run_sweep(parameters, verbose):
         raise typer.Exit(1)
@@ -104,18 +127,18 @@ def plan(
     sweep: SweepName = None,
     analyses: Analyses = None,
 ) -> None:
-    """Show the cells of a grid: what the store has, what would run, how many bytes, about how long.
+    """Show the runs of a grid: which are done, which would run, how many bytes they write and about how long they take.
 
-    Nothing is trained and nothing written; a few steps are measured on this machine for the estimate of time.
+    Nothing is trained and nothing written; a few steps are timed on this machine for the estimate.
     """
-    from flows.planning import make_plan, require_datasets
+    from flows.planning import make_plan, require_inputs
     from flows.sweep import sweep_from
     from flows.terminal import show_plan
     from storage.probe import planned_store
 
     chosen = sweep_from(grid_of(experiment, preset, weight_decays, seeds, sweep, analyses, axis, setting))
     url = planned_store(store)
-    require_datasets(chosen, url, asks=True)
+    require_inputs(chosen.specs, url, asks=True)
     show_plan(make_plan(chosen, url))
 
 
@@ -130,30 +153,35 @@ def analyse(
         typer.Option(
             "--name",
             "-n",
-            help="Name of the cube. Default: the last part of the first source, options, a hash of the sources.",
+            help="Name of the results. Default: the last part of the first source, options, a hash of the sources.",
         ),
     ] = None,
     store: Store = "results",
     pattern: Annotated[
         str | None,
-        typer.Option(help="Regular expression with a group around the step in a name, e.g. `run-(\\d+)`."),
+        typer.Option(help="Regular expression whose group is the step in a file name, e.g. `run-(\\d+)`."),
     ] = None,
-    heads: Annotated[int, typer.Option(help="Attention heads, to compare queries and keys head by head.")] = 0,
+    heads: Annotated[
+        int,
+        typer.Option(
+            help="Number of attention heads, to compare queries and keys of each head. Default: whole matrices."
+        ),
+    ] = 0,
     transposed: Annotated[
-        str | None, typer.Option(help="Regular expression that finds transposed convolutions by name.")
+        str | None, typer.Option(help="Regular expression for the names of transposed convolutions.")
     ] = None,
     analyses: Analyses = None,
     executor: ExecutorKind = "ray",
     ray_address: RayAddress = None,
     cpus: Cpus = 1,
     report: Report = True,
-    audit: Annotated[bool, typer.Option(help="Look for damaged, missing and repeated checkpoints first.")] = True,
+    audit: Annotated[bool, typer.Option(help="Check for damaged, missing and duplicate checkpoints first.")] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Analyse checkpoints that any program wrote: safetensors, files of `torch.save`, Hugging Face shards.
+    """Analyse checkpoints from any program: safetensors, `torch.save` files, Hugging Face shards.
 
     The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...). Layers are read one at a time, so a
-    checkpoint may be larger than memory. The series is audited first; results have the same form as trained runs.
+    checkpoint may be larger than memory. The checkpoints are audited first; results look like those of trained runs.
 
     Example: `specdyn analyse ~/runs/gpt-small --heads 12`
     """
@@ -168,7 +196,7 @@ def analyse(
         "pattern": pattern or "",
         "heads": heads,
         "transposed": transposed or TRANSPOSED,
-        "analyses": words(analyses) or [],
+        "analyses": words(analyses, "analyses") or [],
         "executor": executor,
         "ray_address": ray_address or "",
         "resources": Resources(cpus=cpus),
@@ -184,9 +212,9 @@ def list_(
     what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
     store: Store = "results",
 ) -> None:
-    """List what can be run (experiments, presets, analyses) or what a store has.
+    """List experiments, presets or analyses, or the results in a store.
 
-    The sweeps of a store are listed with what `connect` and `tickets` made there.
+    `sweeps` also lists the results of `connect` and `tickets`.
     """
     from flows import terminal
     from models.checks import require_known
@@ -204,10 +232,10 @@ def list_(
 @app.command()
 @friendly
 def status(
-    name: Annotated[str, typer.Argument(help="Name of a sweep or a graph; `specdyn list sweeps` shows them.")],
+    name: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list sweeps`).")],
     store: Store = "results",
 ) -> None:
-    """Show how far every run of a sweep, or of a graph, is, read from the store, also while it runs elsewhere."""
+    """Show the progress of every run, read from the store; also works while the runs train elsewhere."""
     from flows.status import show_status
 
     show_status(name, store)
@@ -216,10 +244,10 @@ def status(
 @app.command()
 @friendly
 def show(
-    run_id: Annotated[str, typer.Argument(help="A run_id, or its first digits; `specdyn status` shows them.")],
+    run_id: Annotated[str, typer.Argument(help="A run_id or its first characters (see `specdyn status`).")],
     store: Store = "results",
 ) -> None:
-    """Show one run: its spec, its checkpoints and what was measured at its end."""
+    """Show the settings, the checkpoints and the result of one run."""
     from flows.terminal import show_run
 
     show_run(run_id, store)
@@ -228,43 +256,55 @@ def show(
 @app.command()
 @friendly
 def report(
-    sweep: Annotated[str, typer.Argument(help="Name of a sweep; `specdyn list sweeps` shows them.")],
+    sweep: Annotated[str, typer.Argument(help="Name of a sweep (see `specdyn list sweeps`).")],
     store: Store = "results",
     folder: Annotated[
-        str | None, typer.Option("--out", help="Where to write. Default: reports/SWEEP in the store.")
+        str | None,
+        typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/SWEEP in the store."),
     ] = None,
 ) -> None:
-    """Write the figures of a sweep and a page that explains them; print its summary table."""
+    """Write a sweep's figures and an HTML report, and print its summary table."""
     from flows.terminal import require_sweep, show_summary
     from storage.layout import Layout
-    from storage.locations import normalise
+    from storage.locations import normalise, require_writable
+    from storage.query import reading
     from tasks.figures import write_report
 
     url, found = require_sweep(sweep, store)
     cube = Layout(url).cube(found.name)
-    written = write_report(cube, normalise(folder) if folder else Layout(url).report(found.name))
-    show_summary(cube)
+    place = Layout(url).report(found.name) if folder is None else normalise(folder)
+    require_writable(place)
+    with reading(cube):
+        written = write_report(cube, place)
+        show_summary(cube)
     out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
 
 
 @app.command()
 @friendly
 def compare(
-    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps; `specdyn list sweeps` shows them.")],
+    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps (see `specdyn list sweeps`).")],
     store: Store = "results",
-    file: Annotated[str | None, typer.Option("--out", help="Default: reports/comparison.png in the store.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--out", help="File to write. Default: reports/comparison.png in the store.")
+    ] = None,
 ) -> None:
-    """Draw the mean effective rank of several sweeps side by side, a line for each configuration of settings."""
+    """Plot the mean effective rank of several sweeps side by side, a line for each combination of settings."""
     from flows.terminal import require_sweep
+    from models.checks import require
     from storage.layout import Layout
-    from storage.locations import normalise, write
-    from storage.query import open_results
+    from storage.locations import normalise, require_writable, write
+    from storage.query import open_results, reading
     from tasks.figures.overview import overview
     from tasks.figures.style import to_png
 
     found = [require_sweep(name, store) for name in sweeps]
-    figure = overview([open_results(Layout(url).cube(sweep.name)) for url, sweep in found])
-    written = normalise(file) if file else Layout(found[0][0]).report("comparison") + ".png"
+    written = normalise(file) if file is not None else Layout(found[0][0]).report("comparison") + ".png"
+    require(written.endswith(".png") and not os.path.isdir(written), "out", file, "the name of a .png file")
+    require_writable(written.rsplit("/", 1)[0])
+    cubes = [Layout(url).cube(sweep.name) for url, sweep in found]
+    with reading(", ".join(cubes)):
+        figure = overview([open_results(cube) for cube in cubes])
     write(written, to_png(figure))
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
 
@@ -274,7 +314,7 @@ def compare(
 def storage_check(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Try on a real store what the pipeline needs of it: write, read, ranges, listing, conditional writes."""
+    """Check that a store supports all the pipeline needs: writes, reads, byte ranges, listing, conditional writes."""
     from flows.terminal import show_checks
     from storage.locations import normalise
     from storage.probe import probe
@@ -288,17 +328,18 @@ def storage_check(
 def storage_clean(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Remove what is no longer needed since an hour ago: unfinished writes of killed processes, replaced cubes.
+    """Remove what interrupted writes and replaced cubes left an hour or more ago; results are never touched.
 
-    A reader that has a cube open since before it was rebuilt must open it again then.
+    A reader that has had a cube open since before it was rebuilt must open it again.
     """
+    from models.wording import plural
     from storage.leftovers import remove_leftovers
     from storage.probe import existing_store
 
-    count, size = remove_leftovers(existing_store(store))
-    out.print(
-        f"removed      {count} files of unfinished writes and replaced cubes, {size / 1e6:.1f} MB", highlight=False
-    )
+    url = existing_store(store)
+    count, size = remove_leftovers(url)
+    files = plural(count, "temporary file")
+    out.print(f"removed      {files}, {size / 1e6:.1f} MB, from {url}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

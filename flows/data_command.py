@@ -9,11 +9,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from flows.options import Store, err, friendly, out
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, prepare.")
+data_app = typer.Typer(no_args_is_help=True, help="List, fetch and prepare data sets.")
 
-Name = Annotated[str, typer.Argument(help="Name of a data set; `specdyn data list` shows them.")]
+Name = Annotated[str, typer.Argument(help="Name of a data set (see `specdyn data list`).")]
 Variant = Annotated[
-    str, typer.Option(help="`full`, the published set, or `sample`, the small one that comes with specdyn.")
+    str, typer.Option(help="`full` (the published data set) or `sample` (a small one that comes with specdyn).")
 ]
 
 
@@ -41,7 +41,7 @@ class Report:
 @data_app.command("list")
 @friendly
 def list_(store: Store = "results") -> None:
-    """Show the data sets: where each is from, how large, and whether the store has it."""
+    """List the data sets with their size and licence, and whether the store has them."""
     from flows.terminal import show_datasets
     from storage.locations import normalise
 
@@ -51,7 +51,7 @@ def list_(store: Store = "results") -> None:
 @data_app.command()
 @friendly
 def fetch(name: Name, variant: Variant = "full") -> None:
-    """Fetch the files of a data set into the cache (`SPECDYN_DATA`), and check them; nothing is fetched twice."""
+    """Download the files of a data set to the cache (`SPECDYN_DATA`) and verify them; nothing is downloaded twice."""
     from models.dataset import get_dataset
     from tasks.datasets import fetch as fetch_file
 
@@ -64,7 +64,7 @@ def fetch(name: Name, variant: Variant = "full") -> None:
 @data_app.command()
 @friendly
 def prepare(name: Name, variant: Variant = "full", store: Store = "results") -> None:
-    """Fetch a data set, decode and check it, and put its arrays into the store, where every worker reads them."""
+    """Download, decode and verify a data set, and store its arrays where every worker can read them."""
     from flows.terminal import show_prepared
     from models.dataset import get_dataset
     from storage.probe import require_store

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from flows.settings import with_settings
 from flows.sweep import label
-from models.checks import require
+from models.checks import require, require_distinct
 from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from models.start import Perturbation, StartFrom, Ticket
@@ -67,7 +67,7 @@ def ends_of(pairs: Iterable[Pair], store: str) -> dict[str, tuple[RunSpec, RunSp
 
 def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:
     """The trunks: a preset with some settings, at each seed."""
-    require(len(set(seeds)) == len(seeds) > 0, "seeds", list(seeds), "one or more, each once")
+    require_distinct("seeds", seeds)
     spec = with_settings(get_experiment(experiment).preset(preset).spec, settings)
     return tuple(replace(spec, seed=seed) for seed in seeds)
 
@@ -88,7 +88,15 @@ def connectivity_graph(
 
     Perturbed branches begin at the last split, each with noise of its own.
     """
-    require(len(set(orders)) == len(orders) > 1, "orders", list(orders), "two or more, each once")
+    require_distinct("orders", orders)
+    require(len(orders) > 1, "orders", list(orders), "two or more: each pair is of two branches")
+    for field, values in (("splits", splits), ("directions", directions)):
+        require_distinct(field, values)
+    if sizes:
+        require_distinct("sizes", sizes)
+    else:
+        random = tuple(directions) == ("random",)
+        require(random, "directions", list(directions), "none without sizes: a perturbation needs both")
     pair = functools.partial(Pair, layerwise=layerwise, curve_steps=curve_steps, points=points)
     plain = {
         (trunk, step, order): replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order))
@@ -146,7 +154,7 @@ def ticket_graph(
     Of iterative ones each is made from that of the next higher density.
     """
     for field, values in (("densities", densities), ("masks", kinds), ("orders", orders)):
-        require(len(set(values)) == len(values) > 0, field, list(values), "one or more, each once")
+        require_distinct(field, values)
     tickets: list[RunSpec] = []
     for trunk, kind, order in itertools.product(trunks, kinds, orders):
         previous = ""
@@ -167,7 +175,7 @@ def ticket_graph(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What of a graph is left to do, read from the store."""
+    """What of a graph is not there yet, read from the store."""
 
     trunks: tuple[RunSpec, ...]
     states: dict[str, tuple[int, ...]]
@@ -175,54 +183,108 @@ class Left:
     branches: tuple[RunSpec, ...]
     pairs: tuple[Pair, ...]
     tickets: tuple[RunSpec, ...]
+    failed: Mapping[str, str]
+    """Runs by run_id that failed before and stay so, with the reason."""
+    blocked: Mapping[str, str]
+    """What needs one of these, by run_id, pair_id or `ticket_key`, with the run_id of that one."""
+    again: frozenset[str] = frozenset()
+    """Runs that failed before and are to be trained again."""
 
     @property
     def nothing(self) -> bool:
-        """Whether all is done."""
-        return not (self.trunks or self.branches or self.pairs or self.tickets)
+        """Whether nothing is left that can be done."""
+        keys = [spec.run_id for spec in (*self.trunks, *self.branches)]
+        keys += [*(pair.pair_id for pair in self.pairs), *map(ticket_key, self.tickets)]
+        return not any(self.can(key) for key in keys)
+
+    def can(self, key: str) -> bool:
+        """Whether a run, pair or ticket that is left neither failed before nor needs one that did."""
+        return key not in self.failed and key not in self.blocked
 
 
-def what_is_left(graph: Graph, store: str) -> Left:
+def ticket_key(spec: RunSpec) -> str:
+    """What the comparison of a ticket with its trunk goes by, apart from the ticket's training."""
+    return f"{spec.run_id}-ticket"
+
+
+def needs_of(spec: RunSpec) -> tuple[str, ...]:
+    """Run ids that a run needs: none for a trunk, the trunk of a branch, and of an iterative ticket the one before."""
+    if spec.start is None:
+        return ()
+    previous = spec.start.ticket.previous if spec.start.ticket else ""
+    return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
+
+
+def what_is_left(graph: Graph, store: str, retry_failed: bool = False) -> Left:
     """The runs and pairs that the store lacks; states count only where a branch is still to begin there.
 
     What is measured counts where it was measured of the weights that the runs have now. A run that is to be trained may
-    get other ones: what begins from it, or is measured of it, is left too, and ends at once where none came.
+    get other ones: what begins from it, or is measured of it, is left too, and ends at once where none came. Runs that
+    failed stay so, with all that needs them, unless `retry_failed`.
     """
-    runs = finished_runs(graph, store)
+    runs, failed = ended_runs(graph, store)
+    stay = {} if retry_failed else failed
     branches = tuple(spec for spec in graph.branches if spec.run_id not in runs)
     trunks = tuple(spec for spec in graph.trunks if spec.run_id not in runs)
+    blocked = _blocked(branches, stay)
     states = {}
     for trunk in graph.trunks:
-        needed = _steps_needed(branches, trunk)
+        needed = _steps_needed([spec for spec in branches if not {spec.run_id} & {*stay, *blocked}], trunk)
         if trunk not in trunks and (missing := needed - kept_states(store, trunk.experiment, trunk.run_id).keys()):
             states[trunk.run_id] = tuple(sorted(missing))
     lines, compared = measured_pairs(graph, store, runs), measured_tickets(graph, store, runs)
     pairs = tuple(pair for pair in graph.pairs if pair not in lines)
     tickets = tuple(spec for spec in graph.tickets if spec not in compared)
-    return Left(trunks=trunks, states=states, branches=branches, pairs=pairs, tickets=tickets)
+    hopeless = {**blocked, **{run_id: run_id for run_id in stay}}
+    ends: dict[str, tuple[str, ...]] = {pair.pair_id: (pair.a.run_id, pair.b.run_id) for pair in pairs}
+    ends |= {ticket_key(spec): (spec.run_id,) for spec in tickets}
+    not_measured = {key: hopeless[run_id] for key, of in ends.items() for run_id in of if run_id in hopeless}
+    return Left(
+        trunks=trunks,
+        states=states,
+        branches=branches,
+        pairs=pairs,
+        tickets=tickets,
+        failed=stay,
+        blocked={**blocked, **not_measured},
+        again=frozenset(failed.keys() - stay.keys()),
+    )
+
+
+def _blocked(branches: Iterable[RunSpec], failed: Mapping[str, str]) -> dict[str, str]:
+    """Branches that need a run that failed, or one that needs it, with the run_id of the one that failed."""
+    blocked: dict[str, str] = {}
+    for spec in branches:
+        for needed in needs_of(spec):
+            if spec.run_id not in failed and (needed in failed or needed in blocked):
+                blocked.setdefault(spec.run_id, blocked.get(needed, needed))
+    return blocked
 
 
 def finished_runs(graph: Graph, store: str) -> dict[str, Manifest]:
     """The manifests of the runs that are trained, each from the weights that those it began from have now."""
-    found: dict[str, Manifest] = {}
+    return ended_runs(graph, store)[0]
+
+
+def ended_runs(graph: Graph, store: str) -> tuple[dict[str, Manifest], dict[str, str]]:
+    """The manifests of the runs that are trained, and the reasons of those that failed, by run_id.
+
+    A run counts where those it began from are trained, and have the weights that it began from.
+    """
+    finished: dict[str, Manifest] = {}
+    failed: dict[str, str] = {}
     for spec in (*graph.trunks, *graph.branches):
-        manifest = read_manifest(store, spec.experiment, spec.run_id)
-        if manifest is None or manifest.status != "complete":
+        manifest, needed = read_manifest(store, spec.experiment, spec.run_id), needs_of(spec)
+        if manifest is None or manifest.status == "damaged" or not all(run_id in finished for run_id in needed):
             continue
-        needed = began_from(spec)
-        if all(run_id in found for run_id in needed):
-            origins = origins_of(spec, store) if spec.norm_run else {run_id: found[run_id].digest for run_id in needed}
-            if not outdated(manifest, origins):
-                found[spec.run_id] = manifest
-    return found
-
-
-def began_from(spec: RunSpec) -> tuple[str, ...]:
-    """The trunk of a branch, and of an iterative ticket that of the round before."""
-    if spec.start is None:
-        return ()
-    previous = spec.start.ticket.previous if spec.start.ticket else ""
-    return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
+        origins = origins_of(spec, store) if spec.norm_run else {run_id: finished[run_id].digest for run_id in needed}
+        if outdated(manifest, origins):
+            continue
+        if manifest.status == "complete":
+            finished[spec.run_id] = manifest
+        else:
+            failed[spec.run_id] = manifest.reason
+    return finished, failed
 
 
 def measured_pairs(graph: Graph, store: str, runs: Mapping[str, Manifest]) -> dict[Pair, str]:

@@ -1,4 +1,4 @@
-"""`specdyn connect` and `specdyn tickets`: trunks, what branches from them, and what is measured of it."""
+"""`specdyn connect` and `specdyn tickets`: base runs, the runs that start from their checkpoints, and measurements."""
 
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from flows.options import (
     Preset,
     RayAddress,
     Retrain,
+    RetryFailed,
     Settings,
     Store,
     Verbose,
@@ -27,33 +28,40 @@ from flows.options import (
 def connect(
     experiment: Experiment,
     preset: Preset = None,
-    seeds: Annotated[str, typer.Option("--seeds", "-s", help="Seeds of the trunks.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option("--seeds", "-s", help="Seeds of the base runs.")] = "0,1,2",
     splits: Annotated[
         str | None,
-        typer.Option(help="Steps to branch at. Default: five, half of them in the first epoch.", show_default=False),
+        typer.Option(help="Steps to fork at. Default: five, half of them in the first epoch.", show_default=False),
     ] = None,
     split_count: Annotated[
-        int, typer.Option(help="How many steps to branch at where none are given; 10 are the paper's.")
+        int, typer.Option(help="How many steps to fork at if --splits is not given; the paper uses 10.")
     ] = 5,
     split_epochs: Annotated[
-        str | None, typer.Option(help="Epochs to branch at instead of steps, e.g. `0,0.2,1,4`.", show_default=False)
+        str | None, typer.Option(help="Epochs to fork at instead of steps, e.g. `0,0.2,1,4`.", show_default=False)
     ] = None,
     orders: Annotated[
-        str | None, typer.Option(help="Seeds of the branches' data orders. Default: three.", show_default=False)
+        str | None, typer.Option(help="Seeds of the forks' data orders. Default: three new ones.", show_default=False)
     ] = None,
     sizes: Annotated[
         str | None,
-        typer.Option(help="Sizes of a perturbation at the last split, e.g. `0,0.25,1`.", show_default=False),
+        typer.Option(
+            help="Sizes of a weight perturbation at the last fork, relative to the weights, e.g. `0,0.25,1`.",
+            show_default=False,
+        ),
     ] = None,
-    directions: Annotated[str, typer.Option(help="Of perturbations: `random`, `top`, `bottom`.")] = "random",
+    directions: Annotated[
+        str,
+        typer.Option(help="Directions of the perturbation: `random`, or along the `top` or `bottom` singular vectors."),
+    ] = "random",
     setting: Settings = None,
-    across: Annotated[bool, typer.Option(help="Connect branches of different trunks too.")] = True,
-    layerwise: Annotated[bool, typer.Option(help="Interpolate each layer alone too.")] = False,
+    across: Annotated[bool, typer.Option(help="Also interpolate between forks of different base runs.")] = True,
+    layerwise: Annotated[bool, typer.Option(help="Also interpolate one layer at a time.")] = False,
     curve_steps: Annotated[
-        int, typer.Option(help="Train the control point of a curve between the ends for so many updates.")
+        int, typer.Option(help="Updates to train a curve between two final weights with; 0 trains none.")
     ] = 0,
-    points: Annotated[int, typer.Option(help="Places on each line, its ends among them.")] = 11,
+    points: Annotated[int, typer.Option(help="Points on each line, including both ends.")] = 11,
     retrain: Retrain = True,
+    retry_failed: RetryFailed = False,
     name: GraphName = None,
     store: Store = "results",
     executor: ExecutorKind = "ray",
@@ -62,10 +70,12 @@ def connect(
     plan: PlanOnly = False,
     verbose: Verbose = False,
 ) -> None:
-    """Branch trunks at several steps, train the branches in orders of their own, connect their ends.
+    """Fork base runs at several steps, train the forks with different data orders, interpolate between their weights.
 
-    Measures loss and error along the line between two ends, whole and with half of the singular values, its barrier,
-    the agreement of the ends' singular vectors, and the same after the hidden units have been matched.
+    Tables call the base runs trunks and the forks branches.
+
+    Measures loss and error along the line between two final weights (all singular values, the top or the bottom half),
+    its barrier, how well the singular vectors agree, and the same after matching the hidden units.
 
     Example: `specdyn connect modular_addition --set weight_decay=1 --split-count 5`
     """
@@ -78,12 +88,13 @@ def connect(
         "split_count": split_count,
         "split_epochs": numbers(split_epochs, float, "split_epochs") or [],
         "sizes": numbers(sizes, float, "sizes") or [],
-        "directions": words(directions) or [],
+        "directions": words(directions, "directions") or [],
         "across": across,
         "layerwise": layerwise,
         "curve_steps": curve_steps,
         "points": points,
         "retrain": retrain,
+        "retry_failed": retry_failed,
         "name": name or "",
         "store": store,
         "executor": executor,
@@ -99,21 +110,24 @@ def connect(
 def tickets(
     experiment: Experiment,
     preset: Preset = None,
-    seeds: Annotated[str, typer.Option("--seeds", "-s", help="Seeds of the trunks.")] = "0",
+    seeds: Annotated[str, typer.Option("--seeds", "-s", help="Seeds of the base runs.")] = "0",
     rewind: Annotated[
         int | None,
-        typer.Option(help="Step to train tickets from. Default: the first after an epoch.", show_default=False),
+        typer.Option(help="Step to rewind to. Default: the first checkpoint after an epoch.", show_default=False),
     ] = None,
     rewind_epoch: Annotated[
-        float | None, typer.Option(help="Epoch to train tickets from instead of a step.", show_default=False)
+        float | None, typer.Option(help="Epoch to rewind to instead of a step.", show_default=False)
     ] = None,
-    densities: Annotated[str, typer.Option(help="Shares of the weights that are kept.")] = "0.1,0.2,0.3,0.5,0.8",
-    masks: Annotated[str, typer.Option(help="Kinds of masks.")] = "magnitude,iterative,random,reinit,shuffled",
+    densities: Annotated[str, typer.Option(help="Fractions of the weights to keep.")] = "0.1,0.2,0.3,0.5,0.8",
+    masks: Annotated[
+        str, typer.Option(help="How to choose the weights to keep (see above).")
+    ] = "magnitude,iterative,random,reinit,shuffled",
     orders: Annotated[
-        str | None, typer.Option(help="Seeds of data orders and masks. Default: one.", show_default=False)
+        str | None, typer.Option(help="Seeds of the data orders and masks. Default: one.", show_default=False)
     ] = None,
     setting: Settings = None,
     retrain: Retrain = True,
+    retry_failed: RetryFailed = False,
     name: GraphName = None,
     store: Store = "results",
     executor: ExecutorKind = "ray",
@@ -122,10 +136,13 @@ def tickets(
     plan: PlanOnly = False,
     verbose: Verbose = False,
 ) -> None:
-    """Mask trunks by their last weights, train what is left from an early step, compare it with the dense run.
+    """Prune base runs by their final weights, rewind to an early step, retrain, and compare with the dense run.
 
-    Masks: the largest weights (`magnitude`), the same round by round from density to density (`iterative`), as many in
-    each layer at `random`, the largest on new weights (`reinit`), mask and weights `shuffled` together in each layer.
+    Tables call the base runs trunks, and the pruned runs branches or tickets.
+
+    Masks keep the largest weights (`magnitude`), the same pruned step by step from density to density (`iterative`), as
+    many `random` weights in each layer, the largest with new initial weights (`reinit`), or the largest with mask and
+    weights `shuffled` in each layer.
 
     Example: `specdyn tickets image_classification --densities 0.1,0.3`
     """
@@ -137,8 +154,9 @@ def tickets(
         "rewind": rewind,
         "rewind_epoch": rewind_epoch,
         "densities": numbers(densities, float, "densities") or [],
-        "masks": words(masks) or [],
+        "masks": words(masks, "masks") or [],
         "retrain": retrain,
+        "retry_failed": retry_failed,
         "name": name or "",
         "store": store,
         "executor": executor,

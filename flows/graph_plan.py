@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.graph import Graph, Left, ends_of, finished_runs, name_of, what_is_left
+from flows.graph import Graph, Left, ends_of, finished_runs, name_of, ticket_key, what_is_left
 from models.run_spec import RunSpec
 from storage.checkpoints import kept_states, read_manifest
 from storage.layout import Layout
@@ -69,17 +69,20 @@ class GraphPlan:
         return sum(stage.bytes for stage in self.stages)
 
 
-def make_graph_plan(graph: Graph, store: str, estimate: bool = True, threads: int | None = None) -> GraphPlan:
+def make_graph_plan(
+    graph: Graph, store: str, estimate: bool = True, threads: int | None = None, retry_failed: bool = False
+) -> GraphPlan:
     """Look at every run and pair; with `estimate` measure a few steps, and count the ends that pairs lack.
 
-    `threads` are those of a unit of work, for the measurement.
+    `threads` are those of a unit of work, for the measurement. What failed before, and what needs it, is left as it is
+    and costs nothing unless `retry_failed`.
     """
-    left = what_is_left(graph, store)
+    left = what_is_left(graph, store, retry_failed)
     rates = _rates(graph, left, store, threads) if estimate and not left.nothing else None
-    stages = [_runs("trunks", graph.trunks, left.trunks, store, rates)]
+    stages = [_runs("trunks", graph.trunks, left.trunks, left, store, rates)]
     if left.states:
         stages.append(_states(graph, left, store, rates))
-    stages.append(_runs("branches", graph.branches, left.branches, store, rates))
+    stages.append(_runs("branches", graph.branches, left.branches, left, store, rates))
     if left.pairs and rates:
         stages.append(_ends(graph, left, store, rates))
     if graph.pairs:
@@ -107,14 +110,17 @@ def _first(spec: RunSpec) -> int:
     return 0 if spec.start is None else spec.start.step
 
 
-def _runs(name: str, whole: Sequence[RunSpec], missing: Sequence[RunSpec], store: str, rates: Rates | None) -> Stage:
-    """The trainings that are left, with how far they are."""
+def _runs(
+    name: str, whole: Sequence[RunSpec], missing: Sequence[RunSpec], left: Left, store: str, rates: Rates | None
+) -> Stage:
+    """The trainings that are left, with how far they are and what those cost that can be done."""
     there = set(names(f"{store}/checkpoints/{whole[0].experiment}")) if missing else set()
     begun = {spec.run_id: _look_at(spec, store) for spec in missing if spec.run_id in there}
     reached = {run_id: run.step for run_id, run in begun.items() if run and run.state != "damaged"}
     stage = Stage(name=name, total=len(whole), left=len(missing), begun=tuple(filter(None, begun.values())))
     if not missing or rates is None:
         return stage
+    missing = [spec for spec in missing if left.can(spec.run_id)]
     steps = sum(spec.steps - reached.get(spec.run_id, _first(spec)) for spec in missing)
     # The checkpoint of the step that a run goes on from is there; a new one begins by writing that of its first.
     checkpoints = [
@@ -156,7 +162,7 @@ def _states(graph: Graph, left: Left, store: str, rates: Rates | None) -> Stage:
 
 def _ends(graph: Graph, left: Left, store: str, rates: Rates) -> Stage:
     """The ends of the pairs that are left, each once for the data that it is measured on."""
-    ends = ends_of(left.pairs, store).values()
+    ends = ends_of([pair for pair in left.pairs if left.can(pair.pair_id)], store).values()
     runs, there = finished_runs(graph, store), measured(store, graph.experiment, "ends")
     missing = [
         spec
@@ -169,13 +175,14 @@ def _ends(graph: Graph, left: Left, store: str, rates: Rates) -> Stage:
 
 def _pairs(graph: Graph, left: Left, rates: Rates | None) -> Stage:
     counter = Counter(graph.trunks[0]) if rates and left.pairs else None
-    works = [counter.pair(pair) for pair in left.pairs] if counter else []
+    works = [counter.pair(pair) for pair in left.pairs if left.can(pair.pair_id)] if counter else []
     return Stage(name="pairs", total=len(graph.pairs), left=len(left.pairs), seconds=_seconds(works, rates))
 
 
 def _tickets(graph: Graph, left: Left, store: str, rates: Rates | None) -> Stage:
     counter = Counter(graph.trunks[0]) if rates and left.tickets else None
-    works = [counter.ticket(len(schedule(spec, store))) for spec in left.tickets] if counter else []
+    todo = [spec for spec in left.tickets if left.can(ticket_key(spec))]
+    works = [counter.ticket(len(schedule(spec, store))) for spec in todo] if counter else []
     return Stage(name="tickets", total=len(graph.tickets), left=len(left.tickets), seconds=_seconds(works, rates))
 
 

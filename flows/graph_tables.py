@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from flows.graph import Graph, Left
 from flows.graph_plan import GraphPlan, Stage
 from flows.tables import duration, size
+from models.wording import plural
 
 PLAN_HEADINGS = ("stage", "there", "left", "time on one worker", "checkpoints to write")
 STATUS_HEADINGS = ("what", "in all", "done", "left", "under way", "failed")
@@ -19,11 +20,21 @@ def describe(graph: Graph, left: Left) -> str:
     measured = {"pairs": (graph.pairs, left.pairs), "tickets": (graph.tickets, left.tickets)}
     parts = [f"{len(missing)} of {len(whole)} {what}" for what, (whole, missing) in measured.items() if whole]
     states = sum(map(len, left.states.values()))
-    again = f" {states} states of finished trunks are made again." if states else ""
+    again = f" {plural(states, 'training state')} of finished trunks will be made again." if states else ""
+    again += _hopeless(left)
     return (
-        f"{graph.name}: {len(graph.trunks)} trunks, {len(graph.branches)} branches at steps "
-        f"{', '.join(map(str, graph.splits))}. Left: {', '.join([f'{todo} of {runs} trainings', *parts])}.{again}"
+        f"{graph.name}: {plural(len(graph.trunks), 'trunk')}, {plural(len(graph.branches), 'branch', 'branches')} at "
+        f"{'step' if len(graph.splits) == 1 else 'steps'} {', '.join(map(str, graph.splits))}. "
+        f"Left: {', '.join([f'{todo} of {runs} trainings', *parts])}.{again}"
     )
+
+
+def _hopeless(left: Left) -> str:
+    if not left.failed:
+        return ""
+    failed = plural(len(left.failed), "run")
+    need = f"; what depends on it is left out ({plural(len(left.blocked), 'unit')})" if left.blocked else ""
+    return f" {failed} failed before and --retry-failed was not given{need}."
 
 
 def graph_plan_summary(plan: GraphPlan) -> str:

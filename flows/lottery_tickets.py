@@ -8,13 +8,12 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fields
 from flows.capacity import Resources
-from flows.graph import Graph, finished_runs, measured_tickets, ticket_graph
-from flows.graph_run import begin, raise_failures, run_graph
+from flows.graph import Graph, finished_runs, measured_tickets
+from flows.graph_choice import tickets_from
+from flows.graph_run import raise_failures, run_graph
 from flows.showing import show_figures, show_result
-from flows.splits import rewind_step
 from flows.turns import turn
 from models.experiment import get_experiment
-from models.start import MASKS
 from storage import locations
 from storage.layout import Layout
 from storage.lease import Lease
@@ -41,6 +40,7 @@ def lottery_tickets(
     orders: fields.Orders = [],  # noqa: B006
     settings: fields.Settings = {},  # noqa: B006
     retrain: fields.Retrain = True,
+    retry_failed: fields.RetryFailed = False,
     name: fields.GraphName = "",
     store: fields.Store = "",
     report: fields.Report = True,
@@ -53,16 +53,27 @@ def lottery_tickets(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store, dry_run)
+    given = {
+        "experiment": experiment,
+        "preset": preset,
+        "seeds": seeds,
+        "rewind": rewind,
+        "rewind_epoch": rewind_epoch,
+        "densities": densities,
+        "masks": masks,
+        "orders": orders,
+        "settings": settings,
+        "name": name,
+        "store": store,
+        "dry_run": dry_run,
+    }
+    graph, store = tickets_from(given)
     # What only looks writes nothing, and takes no turn.
-    with contextlib.nullcontext() if dry_run else turn(Layout(store).tickets(title), store) as lease:
-        step = rewind_step(trunks[0], store, rewind, rewind_epoch)
-        chosen = orders or [max(seeds) + 1]
-        graph = ticket_graph(title, trunks, step, densities, masks or MASKS, chosen)
-        outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+    with contextlib.nullcontext() if dry_run else turn(Layout(store).tickets(graph.name), store) as lease:
+        outcome, failed = run_graph(graph, store, executor, resources, ray_address, retrain, retry_failed, dry_run)
         if lease:
             outcome |= finish(graph, store, report, lease)
-    raise_failures(failures, title)
+    raise_failures(failed, graph.name)
     return outcome
 
 

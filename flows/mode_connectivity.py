@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fields
 from flows.capacity import Resources
-from flows.graph import Graph, connectivity_graph, finished_runs, measured_pairs
-from flows.graph_run import begin, raise_failures, run_graph
+from flows.graph import Graph, finished_runs, measured_pairs
+from flows.graph_choice import connectivity_from
+from flows.graph_run import raise_failures, run_graph
 from flows.showing import show_figures, show_result
-from flows.splits import split_steps
 from flows.turns import turn
 from models.experiment import Experiment, get_experiment
 from storage import locations
@@ -46,6 +46,7 @@ def mode_connectivity(
     curve_steps: fields.CurveSteps = 0,
     points: fields.Points = 11,
     retrain: fields.Retrain = True,
+    retry_failed: fields.RetryFailed = False,
     name: fields.GraphName = "",
     store: fields.Store = "",
     report: fields.Report = True,
@@ -58,17 +59,32 @@ def mode_connectivity(
 
     What the store already has is not computed again.
     """
-    trunks, title, store = begin(experiment, preset, seeds, settings, name, store, dry_run)
+    given = {
+        "experiment": experiment,
+        "preset": preset,
+        "seeds": seeds,
+        "splits": splits,
+        "split_epochs": split_epochs,
+        "split_count": split_count,
+        "orders": orders,
+        "sizes": sizes,
+        "directions": directions,
+        "settings": settings,
+        "across": across,
+        "layerwise": layerwise,
+        "curve_steps": curve_steps,
+        "points": points,
+        "name": name,
+        "store": store,
+        "dry_run": dry_run,
+    }
+    graph, store = connectivity_from(given)
     # What only looks writes nothing, and takes no turn.
-    with contextlib.nullcontext() if dry_run else turn(Layout(store).connectivity(title), store) as lease:
-        steps = split_steps(trunks[0], store, splits or None, split_count, split_epochs or None)
-        chosen = orders or [max(seeds) + 1 + i for i in range(3)]
-        noise = sizes, directions or ("random",)
-        graph = connectivity_graph(title, trunks, steps, chosen, *noise, across, layerwise, curve_steps, points)
-        outcome, failures = run_graph(graph, store, executor, resources, ray_address, retrain, dry_run)
+    with contextlib.nullcontext() if dry_run else turn(Layout(store).connectivity(graph.name), store) as lease:
+        outcome, failed = run_graph(graph, store, executor, resources, ray_address, retrain, retry_failed, dry_run)
         if lease:
             outcome |= finish(graph, store, report, lease)
-    raise_failures(failures, title)
+    raise_failures(failed, graph.name)
     return outcome
 
 

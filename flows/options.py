@@ -1,51 +1,73 @@
 """What the command's verbs share: their options, how words become values, and how errors end them."""
 
 import functools
+import os
 import signal
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+
+from models.checks import items_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 out, err = Console(), Console(stderr=True)
+FRAMES = 4
+"""The most calls of a traceback that are shown."""
+BUG = (
+    "this is a bug in specdyn. Please report the lines above and the command on the project's issue tracker; "
+    "SPECDYN_TRACEBACK=1 shows the whole traceback"
+)
 
-Experiment = Annotated[str, typer.Argument(help="Name of an experiment; `specdyn list experiments` shows them.")]
+Experiment = Annotated[str, typer.Argument(help="Name of an experiment (see `specdyn list experiments`).")]
 Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
         "-p",
-        help="Network, data, optimizer and schedule; `specdyn list presets`. Default: the quick one.",
+        help="Network, data, optimizer and schedule (see `specdyn list presets`). Default: the quickest one.",
         show_default=False,
     ),
 ]
 Decays = Annotated[
     str | None,
-    typer.Option("--weight-decays", "-w", help="Grid, e.g. `0,0.3,1`. Default: the preset's own.", show_default=False),
+    typer.Option(
+        "--weight-decays",
+        "-w",
+        help="Weight decays to train with, e.g. `0,0.3,1`. Default: the preset's.",
+        show_default=False,
+    ),
 ]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", "-s", help="Grid, e.g. `0,1,2`. Default: the preset's.", show_default=False)
+    str | None,
+    typer.Option("--seeds", "-s", help="Seeds to train with, e.g. `0,1,2`. Default: the preset's.", show_default=False),
 ]
 Axes = Annotated[
     list[str] | None,
     typer.Option(
-        "--axis", "-a", help="Grid of any setting, e.g. `learning_rate=1e-3,1e-2`; may be repeated.", show_default=False
+        "--axis",
+        "-a",
+        help="Values of any other setting to train with, e.g. `learning_rate=1e-3,1e-2`; may be repeated.",
+        show_default=False,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A setting of every run, e.g. `steps=1000`; may be repeated.", show_default=False),
+    typer.Option(
+        "--set", help="Change a setting of every run, e.g. `steps=1000`; may be repeated.", show_default=False
+    ),
 ]
 Store = Annotated[
     str,
     typer.Option(
         "--store",
         envvar="SPECDYN_STORE",
-        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment.",
+        help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment variables.",
     ),
 ]
 SweepName = Annotated[
@@ -59,53 +81,79 @@ SweepName = Annotated[
 ]
 ExecutorKind = Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")]
 RayAddress = Annotated[
-    str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start one here.")
+    str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start Ray on this machine.")
 ]
-Cpus = Annotated[int, typer.Option(help="CPU cores, and threads, of each unit of work.")]
+Cpus = Annotated[int, typer.Option(help="CPU cores (and threads) for each task.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
-Report = Annotated[bool, typer.Option(help="Write figures at the end.")]
+Report = Annotated[bool, typer.Option(help="Write the figures and the HTML report.")]
 GraphName = Annotated[
     str | None,
     typer.Option(
-        "--name", "-n", help="Name of the results. Default: experiment-preset and settings changed.", show_default=False
+        "--name",
+        "-n",
+        help="Name of the results. Default: experiment-preset and the settings changed.",
+        show_default=False,
     ),
 ]
 Retrain = Annotated[
-    bool, typer.Option(help="Train a finished trunk again to steps at which it did not keep its state.")
+    bool, typer.Option(help="Retrain a finished base run up to a step whose training state was not kept.")
 ]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what is there and what would run.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Show what is done and what would run, and stop.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Retrain runs that diverged in an earlier call.")]
 Analyses = Annotated[
-    str | None, typer.Option("--analyses", help="Some analyses only, e.g. `spectrum,pruning`.", show_default=False)
+    str | None, typer.Option("--analyses", help="Run these analyses only, e.g. `spectrum,pruning`.", show_default=False)
 ]
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """End with the message of an error that is the user's to mend, without a traceback."""
+    """End with one line where the user can mend what went wrong; a traceback, and where to report it, means a bug."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
         except KeyboardInterrupt:
             err.print("stopped by Ctrl-C", highlight=False)
             raise typer.Exit(128 + signal.SIGINT) from None
-        except Exception as error:
-            if not isinstance(error, _to_mend()):
-                raise
-            err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
+        except Exception as error:  # noqa: BLE001 - the only place where a command ends with an error
+            if isinstance(error, _to_mend()):
+                say_error(_message(error))
+                raise typer.Exit(2) from None
+            err.print(_traceback(error), highlight=False, soft_wrap=True, markup=False)
+            say_error(BUG)
+            raise typer.Exit(1) from None
 
     return wrapped
+
+
+def say_error(message: str) -> None:
+    """Print an error; brackets in it are no markup."""
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def _to_mend() -> tuple[type[Exception], ...]:
     """Errors whose message tells the user what to do; imported late, as the command starts faster without them."""
     from flows.processes import PartLost
+    from storage.checkpoints import DamagedCheckpoint
     from storage.datasets import DamagedData
     from storage.locations import StoreError
     from tasks.datasets import FetchError, NotPrepared
 
-    return ValueError, PartLost, StoreError, DamagedData, FetchError, NotPrepared
+    return ValueError, OSError, PartLost, StoreError, DamagedCheckpoint, DamagedData, FetchError, NotPrepared
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _traceback(error: Exception) -> str:
+    """The last calls of a traceback; all of them where SPECDYN_TRACEBACK is set."""
+    limit = None if os.environ.get("SPECDYN_TRACEBACK") else -FRAMES
+    return "".join(traceback.format_exception(error, limit=limit, chain=limit is None)).rstrip()
 
 
 def grid_of(
@@ -131,7 +179,7 @@ def grid_of(
         "weight_decays": numbers(weight_decays, float, "weight_decays") or [],
         "seeds": numbers(seeds, int, "seeds") or [],
         "sweep": sweep or "",
-        "analyses": words(analyses) or [],
+        "analyses": words(analyses, "analyses") or [],
         "axes": read_axes(spec, axes or []),
         "settings": read_settings(spec, settings or []),
     }
@@ -159,20 +207,14 @@ def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[An
     """A comma-separated grid as numbers; ValueError names the field and what came."""
     if text is None:
         return None
+    items = items_of(field, text)
     try:
-        found = [kind(part.strip()) for part in text.split(",") if part.strip()]
+        return [kind(item) for item in items]
     except ValueError:
-        raise ValueError(f"{field}={text!r} is not allowed: expected numbers separated by commas") from None
-    if not found:
-        raise ValueError(f"{field}=[] is not allowed: expected at least one value")
-    return found
+        kinds = "integers" if kind is int else "numbers"
+        raise ValueError(f"{field}={text!r} is not allowed: expected {kinds} separated by commas") from None
 
 
-def words(text: str | None) -> list[str] | None:
-    """A comma-separated list of names; ValueError where it has none."""
-    if text is None:
-        return None
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
-        raise ValueError(f"{text!r} is not allowed: expected one or more names separated by commas")
-    return found
+def words(text: str | None, field: str) -> list[str] | None:
+    """A comma-separated list of names; ValueError where one is empty."""
+    return None if text is None else items_of(field, text)

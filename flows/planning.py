@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from flows.sweep import Sweep, label
 from models.dataset import get_dataset
+from models.experiment import get_experiment
 from models.run_spec import RunSpec
 from storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from storage.layout import Layout
@@ -16,9 +17,12 @@ from tasks.datasets import hold_data, require_data
 from tasks.environment import computed_on
 from tasks.estimate import Rates, checkpoint_bytes, measure, schedule
 from tasks.identity import origins_of, outdated, results_id
+from tasks.norm_control import require_norm_run
 
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
+COST_NOTHING = {"seed", "weight_decay", "learning_rate", "steps", "checkpoint_every", "decay_from", "decay_until"}
+"""Settings that change neither the work of a step nor that of a checkpoint."""
 State = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 
 
@@ -43,13 +47,15 @@ class Cell:
     """In which what is said of the run as a whole is made."""
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
+    stays_failed: bool = False
+    """The run failed before, and is not tried again unless it is asked for."""
     results: str = ""
     """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
 
     @property
     def to_train(self) -> bool:
         """Whether training is left to do."""
-        return self.state not in ("done", "trained")
+        return self.state not in ("done", "trained") and not self.stays_failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,12 @@ class Plan:
     @property
     def todo(self) -> tuple[Cell, ...]:
         """Cells with something left to do."""
-        return tuple(cell for cell in self.cells if cell.state != "done")
+        return tuple(cell for cell in self.cells if cell.state != "done" and not cell.stays_failed)
+
+    @property
+    def failed(self) -> tuple[Cell, ...]:
+        """Cells that failed before and stay so."""
+        return tuple(cell for cell in self.cells if cell.stays_failed)
 
 
 def missing_blocks(sweep: Sweep, store: str, manifest: Manifest) -> dict[Block, tuple[str, ...]]:
@@ -87,17 +98,21 @@ def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, 
     return {block: names for block, names in missing.items() if names}
 
 
-def require_datasets(sweep: Sweep, store: str, asks: bool = False) -> None:
-    """Prepare the samples that a sweep needs; NotPrepared where a larger data set is not in the store.
+def require_inputs(specs: Sequence[RunSpec], store: str, asks: bool = False) -> None:
+    """Check that the store has what runs need besides their settings, and prepare the samples among the data sets.
 
-    Where a call only `asks` they are held in this process, and nothing is written.
+    Where a call only `asks` samples are held in this process, and nothing is written. NotPrepared where a larger data
+    set is missing; ValueError where a `norm_run` is no finished run of that network.
     """
-    for needed in sweep.datasets:
-        (hold_data if asks else require_data)(store, get_dataset(*needed))
+    needed = [get_experiment(spec.experiment).dataset(spec) for spec in specs]
+    for name in dict.fromkeys(filter(None, needed)):
+        (hold_data if asks else require_data)(store, get_dataset(*name))
+    for spec in {(spec.norm_run, spec.net): spec for spec in specs if spec.norm_run}.values():
+        require_norm_run(spec, store)
 
 
-def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
-    """The state of one cell."""
+def look_at(sweep: Sweep, store: str, spec: RunSpec, retry_failed: bool = False) -> Cell:
+    """The state of one cell; one that failed stays so unless it is to be tried again."""
     manifest = read_manifest(store, spec.experiment, spec.run_id)
     reason = manifest.reason if manifest else ""
     if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
@@ -120,6 +135,7 @@ def look_at(sweep: Sweep, store: str, spec: RunSpec) -> Cell:
         blocks=len(blocks_of(steps)),
         last_block=blocks_of(steps)[-1],
         missing=missing,
+        stays_failed=state == "failed" and not retry_failed,
         results=results,
     )
 
@@ -130,12 +146,12 @@ def _unfinished(manifest: Manifest | None, written: int) -> State:
     return "partial" if written else "new"
 
 
-def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1) -> Plan:
+def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1, retry_failed: bool = False) -> Plan:
     """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time.
 
-    They are measured with the threads of a unit.
+    They are measured with the threads of a unit. Runs that failed are left as they are unless `retry_failed`.
     """
-    cells = tuple(look_at(sweep, store, spec) for spec in sweep.specs)
+    cells = tuple(look_at(sweep, store, spec, retry_failed) for spec in sweep.specs)
     left = {cell.spec: cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train}
     size = sum(count * checkpoint_bytes(spec) for spec, count in left.items())
     seconds = _seconds(store, cells, threads) if estimate else 0.0
@@ -144,11 +160,11 @@ def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1)
 
 def _seconds(store: str, cells: Sequence[Cell], threads: int) -> float:
     """Seconds of what is left, from one measurement for all cells that cost the same."""
-    alike: dict[RunSpec, list[Cell]] = {}
+    alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        # What differs here changes neither the work of a step nor that of a checkpoint.
-        key = dataclasses.replace(cell.spec, seed=0, weight_decay=1.0, learning_rate=1.0, steps=1, checkpoint_every=1)
-        alike.setdefault(key, []).append(cell)
+        if not cell.stays_failed:
+            settings = [field.name for field in dataclasses.fields(cell.spec) if field.name not in COST_NOTHING]
+            alike.setdefault(tuple(getattr(cell.spec, name) for name in settings), []).append(cell)
     return sum(_seconds_alike(store, group, threads) for group in alike.values())
 
 

@@ -87,8 +87,8 @@ class SweepProgress(StageProgress):
         self._plan = plan
         self._training: set[str] = set()
         totals = {
-            "training": sum(cell.checkpoints for cell in plan.cells if cell.to_train),
-            "analysis": sum(len(block) for cell in plan.cells for block in cell.missing),
+            "training": sum(cell.checkpoints for cell in plan.todo if cell.to_train),
+            "analysis": sum(len(block) for cell in plan.todo for block in cell.missing),
         }
         super().__init__(plan.sweep.name, totals)
 

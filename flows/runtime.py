@@ -73,8 +73,8 @@ class RayExecutor:
         if not units_that_fit(nodes, cpus, gpus):
             most, asked = max((node.cpus for node in nodes), default=0), f" with gpus={gpus:g}" if gpus else ""
             raise NotEnoughResources(
-                f"cpus={cpus}{asked} asked for each unit, which fits no machine of the Ray cluster: "
-                f"the largest has {most} CPUs"
+                f"no node of the Ray cluster has the resources requested per task, cpus={cpus}{asked}: "
+                f"the largest has {most} CPUs; ask for fewer"
             )
         self._given, self._open = (cpus, gpus), True
         self._slots, self._counted = 1, -math.inf

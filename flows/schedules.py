@@ -5,11 +5,13 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import httpx
 from prefect import get_client
+from prefect._vendor.croniter.croniter import CroniterBadDateError, croniter
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import DeploymentSchedule
@@ -17,6 +19,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from flows.firing import forget_parameters, keep_parameters, kept_parameters
 from models.checks import require
 
 DEPLOYMENT = "weight-decay-sweep/run"
@@ -40,17 +43,32 @@ class Scheduled:
 
 def schedule_of(cron: str, every: str, timezone: str) -> CronSchedule | IntervalSchedule:
     """The schedule written as a cron line or as an interval such as `90s`, `15m`, `6h`, `1d`; one of the two."""
-    require(bool(cron) != bool(every), "cron", cron, f"either --cron or --every (which is {every!r})")
+    if bool(cron) == bool(every):
+        raise ValueError(f"give either --cron or --every, not {'both' if cron else 'neither'}")
+    require(timezone in available_timezones(), "timezone", timezone, "a name such as UTC or Europe/Paris")
     if cron:
-        try:
-            return CronSchedule(cron=cron, timezone=timezone)
-        except ValueError as error:
-            reason = str(error).splitlines()
-            raise ValueError(f"cron={cron!r}, timezone={timezone!r}: {' '.join(reason[2:3]).strip()}") from None
+        return _cron(cron, timezone)
     number, unit = every[:-1], every[-1]
-    fits = number.isdigit() and int(number) > 0 and unit in UNITS
-    require(fits, "every", every, "a whole number with s, m, h or d, e.g. 6h")
+    fits = number.isascii() and number.isdigit() and len(number) < 9 and int(number) > 0 and unit in UNITS
+    require(fits, "every", every, "a whole number from 1 to 99999999 followed by s, m, h or d, e.g. 6h")
     return IntervalSchedule(interval=timedelta(seconds=int(number) * UNITS[unit]), timezone=timezone)
+
+
+def _cron(line: str, timezone: str) -> CronSchedule:
+    """The schedule of a cron line of five fields, or of an alias such as `@daily`, that fires at all."""
+    count = len(line.split())
+    five = "five fields: minute, hour, day of the month, month, day of the week"
+    require(line.startswith("@") or count == 5, "cron", line, f"{five}; there are {count}")
+    try:
+        schedule = CronSchedule(cron=line, timezone=timezone)
+    except ValueError as error:
+        reason = " ".join(str(error).splitlines()[2:3]).strip().removeprefix("Value error, ").partition(" [type=")[0]
+        raise ValueError(f"cron={line!r} is not allowed: {reason}") from None
+    try:
+        croniter(line, datetime.now(ZoneInfo(timezone))).get_next(datetime)
+    except CroniterBadDateError:
+        raise ValueError(f"cron={line!r} is not allowed: it never fires, as no year has such a day") from None
+    return schedule
 
 
 @contextlib.contextmanager
@@ -85,32 +103,39 @@ def put_schedule(
         there = _find(deployment, name)
         if there is None:
             new = DeploymentScheduleCreate(schedule=schedule, active=active, parameters=parameters, slug=name)
-            client.create_deployment_schedules(deployment.id, [new])
+            (there,) = client.create_deployment_schedules(deployment.id, [new])
         else:
             client.update_deployment_schedule(deployment.id, there.id, active, schedule, parameters=parameters)
+        keep_parameters(client, there.id, parameters)
 
 
 def set_active(name: str, active: bool) -> None:
-    """Pause the schedule, or have it go on."""
+    """Pause the schedule, or resume it; what it asks for stays."""
     with service() as (client, deployment):
-        client.update_deployment_schedule(deployment.id, _require(deployment, name).id, active)
+        found = _require(deployment, name)
+        # Without parameters in the request, Prefect's server would drop those that the schedule has.
+        parameters = found.parameters or kept_parameters(client, found.id)
+        client.update_deployment_schedule(deployment.id, found.id, active, parameters=parameters)
+        keep_parameters(client, found.id, parameters)
 
 
 def remove_schedule(name: str) -> None:
     """Remove the schedule; runs that it started go on."""
     with service() as (client, deployment):
-        client.delete_deployment_schedule(deployment.id, _require(deployment, name).id)
+        found = _require(deployment, name)
+        client.delete_deployment_schedule(deployment.id, found.id)
+        forget_parameters(client, found.id)
 
 
 def list_schedules() -> list[Scheduled]:
     """The schedules of sweeps on the service."""
-    with service() as (_, deployment):
+    with service() as (client, deployment):
         return [
             Scheduled(
                 name=found.slug or str(found.id),
                 when=_when(found.schedule),
                 active=found.active and not deployment.paused,
-                parameters=found.parameters,
+                parameters=found.parameters or kept_parameters(client, found.id),
             )
             for found in deployment.schedules
         ]

@@ -7,7 +7,7 @@ import typer
 
 from flows.options import Analyses, Axes, Decays, Experiment, Preset, Seeds, Settings, Store, friendly, grid_of, out
 
-schedule_app = typer.Typer(no_args_is_help=True, help="Sweeps of a service that start by themselves.")
+schedule_app = typer.Typer(no_args_is_help=True, help="Manage scheduled sweeps.")
 
 ScheduleName = Annotated[str, typer.Argument(help="Name of the schedule: lower-case letters, digits and '-'.")]
 Api = Annotated[str, typer.Option("--api", envvar="PREFECT_API_URL", help="Address of the service's API.")]
@@ -17,32 +17,41 @@ LOCAL_API = "http://127.0.0.1:4200/api"
 @friendly
 def serve(
     store: Store = "results",
-    port: Annotated[int, typer.Option(help="Of the UI and API; 0 takes a free one.")] = 4200,
+    port: Annotated[int, typer.Option(help="Port for the UI and API (0 picks a free one).")] = 4200,
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on. Any but this machine's own needs PREFECT_SERVER_API_AUTH_STRING."),
+        typer.Option(
+            help="Address to listen on. Any other than this machine's own needs PREFECT_SERVER_API_AUTH_STRING."
+        ),
     ] = "127.0.0.1",
-    reports_port: Annotated[int, typer.Option(help="Of the reports; 0 takes a free one.")] = 4201,
+    reports_port: Annotated[int, typer.Option(help="Port for the reports (0 picks a free one).")] = 4201,
     public_url: Annotated[
-        str, typer.Option(help="How browsers reach the UI, where a proxy stands before it.", show_default=False)
+        str, typer.Option(help="URL of the UI for browsers, if it is behind a proxy.", show_default=False)
     ] = "",
     public_reports_url: Annotated[
-        str, typer.Option(help="How browsers reach the reports, where a proxy stands before them.", show_default=False)
+        str, typer.Option(help="URL of the reports for browsers, if they are behind a proxy.", show_default=False)
     ] = "",
     ray_address: Annotated[
-        str, typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster that runs. Default: start one.", show_default=False)
+        str,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Address of a running Ray cluster. Default: start Ray on this machine.",
+            show_default=False,
+        ),
     ] = "",
     cpus: Annotated[int | None, typer.Option(help="CPUs for Ray. Default: all.", show_default=False)] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs for Ray. Default: all.", show_default=False)] = None,
-    at_once: Annotated[int, typer.Option(help="Runs of one flow at a time; further ones wait.")] = 1,
+    at_once: Annotated[int, typer.Option(help="How many runs of one flow may run at a time; others wait.")] = 1,
     notify: Annotated[
         str,
-        typer.Option(help="Notification block told of failures, e.g. `slack-webhook/lab`.", show_default=False),
+        typer.Option(
+            help="Prefect notification block to send failures to, e.g. `slack-webhook/lab`.", show_default=False
+        ),
     ] = "",
 ) -> None:
-    """Serve everything on this machine: Prefect with its UI, Ray, reports, and every flow with a form to start it.
+    """Run the service on this machine: Prefect and its UI, Ray, the reports, and a form to start every flow.
 
-    Stops cleanly with Ctrl-C; schedules rest while it is stopped. What was under way goes on at the next call.
+    Ctrl-C stops it cleanly. Schedules do not fire while it is down; interrupted work continues at the next start.
 
     Examples: `specdyn serve`, `specdyn serve --store s3://lab/specdyn --gpus 4 --at-once 2`
     """
@@ -70,30 +79,34 @@ def serve(
 def add(
     name: ScheduleName,
     experiment: Experiment,
-    cron: Annotated[str, typer.Option(help="When, as a cron line, e.g. `0 2 * * *`.", show_default=False)] = "",
-    every: Annotated[str, typer.Option(help="How often: `15m`, `6h`, `1d`.", show_default=False)] = "",
-    timezone: Annotated[str, typer.Option(help="Of the cron line.")] = "UTC",
+    cron: Annotated[str, typer.Option(help="When to run, as a cron line, e.g. `0 2 * * *`.", show_default=False)] = "",
+    every: Annotated[str, typer.Option(help="How often to run, e.g. `15m`, `6h`, `1d`.", show_default=False)] = "",
+    timezone: Annotated[str, typer.Option(help="Time zone of the cron line.")] = "UTC",
     preset: Preset = None,
     weight_decays: Decays = None,
     seeds: Seeds = None,
-    more_seeds: Annotated[int, typer.Option(help="New seeds at each firing, once all runs are done.")] = 1,
+    more_seeds: Annotated[int, typer.Option(help="How many seeds each firing adds once all runs are done.")] = 1,
     axis: Axes = None,
     setting: Settings = None,
     analyses: Analyses = None,
     sweep: Annotated[
-        str | None, typer.Option("--sweep", help="What it extends. Default: the name.", show_default=False)
+        str | None,
+        typer.Option(
+            "--sweep", help="Name of the sweep to extend. Default: the name of the schedule.", show_default=False
+        ),
     ] = None,
-    paused: Annotated[bool, typer.Option(help="Make it, but do not start it.")] = False,
+    paused: Annotated[bool, typer.Option(help="Create the schedule paused.")] = False,
     api: Api = LOCAL_API,
 ) -> None:
-    """Start a sweep by the clock; each firing extends the same sweep, and one that is still at work is waited for.
+    """Schedule a sweep; each firing extends the same sweep, and waits for an earlier one that is still running.
 
-    Called again with the same name, the schedule is changed.
+    A second call with the same name changes the schedule.
 
     Example: `specdyn schedule add nightly modular_addition -w 0,0.3,1 --cron "0 2 * * *" --more-seeds 1`
     """
     from flows.sweep import sweep_from
     from models.checks import require
+    from models.wording import plural
 
     require(more_seeds >= 0, "more_seeds", more_seeds, "0 or more")
     given = grid_of(experiment, preset, weight_decays, seeds, sweep or name, analyses, axis, setting)
@@ -102,16 +115,14 @@ def add(
     from flows.schedules import put_schedule, schedule_of
 
     put_schedule(name, schedule_of(cron, every, timezone), {**given, "more_seeds": more_seeds}, active=not paused)
-    out.print(
-        f"{name}: {len(made.specs)} runs at first, then {more_seeds} new seeds at each firing; see {_ui(api)}",
-        soft_wrap=True,
-    )
+    first, later = plural(len(made.specs), "run"), plural(more_seeds, "new seed")
+    out.print(f"{name}: {first} at first, then {later} at each firing; see {_ui(api)}", soft_wrap=True)
 
 
 @schedule_app.command("list")
 @friendly
 def list_(api: Api = LOCAL_API) -> None:
-    """Show the schedules of the service: when, what, and whether they rest."""
+    """Show the schedules of the service: when they run, what they run, and whether they are paused."""
     _use(api)
     from flows.schedules import list_schedules
     from flows.terminal import table
@@ -124,7 +135,7 @@ def list_(api: Api = LOCAL_API) -> None:
 @schedule_app.command("pause")
 @friendly
 def pause(name: ScheduleName, api: Api = LOCAL_API) -> None:
-    """Have a schedule rest."""
+    """Pause a schedule."""
     _use(api)
     from flows.schedules import set_active
 
@@ -134,7 +145,7 @@ def pause(name: ScheduleName, api: Api = LOCAL_API) -> None:
 @schedule_app.command("resume")
 @friendly
 def resume(name: ScheduleName, api: Api = LOCAL_API) -> None:
-    """Have a schedule go on."""
+    """Resume a paused schedule."""
     _use(api)
     from flows.schedules import set_active
 
@@ -144,7 +155,7 @@ def resume(name: ScheduleName, api: Api = LOCAL_API) -> None:
 @schedule_app.command("remove")
 @friendly
 def remove(name: ScheduleName, api: Api = LOCAL_API) -> None:
-    """Remove a schedule; runs that it started go on, results stay."""
+    """Remove a schedule; runs that it started continue, and results are kept."""
     _use(api)
     from flows.schedules import remove_schedule
 
@@ -153,6 +164,13 @@ def remove(name: ScheduleName, api: Api = LOCAL_API) -> None:
 
 def _use(api: str) -> None:
     """Have Prefect, which reads it at its import, talk to that server."""
+    from urllib.parse import urlsplit
+
+    from models.checks import require
+
+    place = urlsplit(api)
+    named = place.scheme in ("http", "https") and bool(place.hostname)
+    require(named, "api", api, "the address of a service's API, such as http://127.0.0.1:4200/api")
     os.environ["PREFECT_API_URL"] = api
 
 

@@ -53,7 +53,17 @@ class Service:
     def __post_init__(self) -> None:
         for field in ("port", "reports_port"):
             require(0 <= getattr(self, field) < 65536, field, getattr(self, field), "a port, or 0 for a free one")
+        both = self.port == self.reports_port != 0
+        require(not both, "reports_port", self.reports_port, f"another port than port={self.port}")
         require(self.at_once >= 1, "at_once", self.at_once, "1 or more")
+        require(self.cpus is None or self.cpus >= 1, "cpus", self.cpus, "an integer of 1 or more")
+        require(self.gpus is None or self.gpus >= 0, "gpus", self.gpus, "an integer of 0 or more")
+        for field in ("public_url", "public_reports_url"):
+            url = getattr(self, field)
+            require(not url or url.startswith(("http://", "https://")), field, url, "an address of http:// or https://")
+        kind, _, name = self.notify.partition("/")
+        named = not self.notify or bool(kind and name)
+        require(named, "notify", self.notify, "TYPE/NAME of a notification block, e.g. slack-webhook/lab")
         auth = os.environ.get(AUTH, "")
         require(
             is_loopback(self.host) or bool(auth), "host", self.host, f"127.0.0.1 unless {AUTH}=user:password is set"
@@ -200,7 +210,7 @@ def _ray(service: Service) -> Iterator[str]:
     """The Ray cluster that flows use: the one at the address, or one on this machine; gives its description."""
     if service.ray_address:
         os.environ["RAY_ADDRESS"] = service.ray_address
-        yield f"{service.ray_address} (running before)"
+        yield f"{service.ray_address} (already running)"
         return
     # Ray reads these at its import. Other users of this machine reach the ports, but have no token.
     os.environ["RAY_AUTH_MODE"] = "token"
@@ -237,7 +247,7 @@ def _say_all(service: Service, say: Callable[[str], None], store: str, port: int
     say(f"store        {store}")
     say(f"Ray          {cluster}")
     say(f"server log   {log}")
-    say("sign-in      " + ("user and password" if os.environ.get(AUTH) else "none: anybody on this machine is let in"))
+    say("sign-in      " + ("user and password" if os.environ.get(AUTH) else "none (open to all users of this machine)"))
 
 
 def _reachable(host: str) -> str:

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models.checks import require, require_known
+from models.checks import items_of, require, require_known
 from models.run_spec import RunSpec
 
 PARTS = ("net", "data")
@@ -48,7 +48,7 @@ def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
         require(bool(equals), "setting", word, "NAME=VALUE")
         require_known(f"setting of {spec.experiment}", name, known)
         require(name not in axes, "setting", word, f"{name} once")
-        axes[name] = [read_value(name, known[name][1], value.strip()) for value in text.split(",")]
+        axes[name] = [read_value(name, known[name][1], value) for value in items_of(name, text)]
     return axes
 
 
@@ -67,7 +67,12 @@ def read_value(name: str, kind: Any, text: str) -> Any:
             return None
         kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
     if typing.get_origin(kind) is tuple:
-        return tuple(read_value(name, typing.get_args(kind)[0], item) for item in text.split("/") if item)
+        if text.lower() == "none":
+            return ()
+        require(
+            all(item.strip() for item in text.split("/")), name, text, "values separated by '/', none of them empty"
+        )
+        return tuple(read_value(name, typing.get_args(kind)[0], item) for item in text.split("/"))
     readers: dict[type, Callable[[str], Any]] = {bool: _boolean, int: _integer, float: float, str: str}
     try:
         return readers[kind](text)

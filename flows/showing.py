@@ -15,7 +15,7 @@ from tasks.figures import write_report
 LARGEST_IMAGE = 500_000
 """Bytes of a figure that are kept in Prefect's database."""
 REMEDIES = {
-    "Diverged": "lower the learning rate, or drop the run from the grid",
+    "Diverged": "lower the learning rate, or drop the run from the grid; `retry_failed` trains it again as it is",
     "NotEnoughResources": "ask for less in `resources`, or wait for the cluster to grow",
     "StoreError": "mend the store's address, network or keys; `specdyn storage check` tries it",
     "NotPrepared": "prepare the data first: `specdyn data prepare NAME`",
@@ -88,16 +88,29 @@ def show_failures(failures: Mapping[str, str], title: str) -> None:
     """Make the artifact of what failed: where, why, and what to do."""
     rows = "\n".join(f"| {_cell(what)} | {_cell(why)} | {remedy(why)} |" for what, why in failures.items())
     create_markdown_artifact(
-        f"The others are done. The next call tries these again, and only these.\n\n"
-        f"| what | why | what to do |\n|---|---|---|\n{rows}\n",
+        f"{next_call(failures)}\n\n| what | why | what to do |\n|---|---|---|\n{rows}\n",
         key="failures",
         description=f"{len(failures)} failed of {title}",
     )
 
 
+def next_call(failures: Mapping[str, str]) -> str:
+    """What the next call does about failures: a run that diverged is trained again only where that is asked for."""
+    diverged = sum(_kind(why) == "Diverged" for why in failures.values())
+    stay = "Runs that diverged stay failed; --retry-failed (`retry_failed`) trains them again."
+    if diverged == len(failures):
+        return stay
+    return f"The next call tries {'the rest' if diverged else 'these'} again.{f' {stay}' if diverged else ''}"
+
+
+def _kind(why: str) -> str:
+    """The name of the error that a reason begins with."""
+    return why.partition(":")[0]
+
+
 def remedy(why: str) -> str:
     """What to do about a failure, by the name of its error, with which the reason begins."""
-    return REMEDIES.get(why.partition(":")[0], OTHERWISE)
+    return REMEDIES.get(_kind(why), OTHERWISE)
 
 
 def _cell(text: str) -> str:

@@ -25,7 +25,8 @@ def split_steps(
     the others are evenly spaced from the end of that epoch on: ten of VGG-16's are the paper's. ValueError names a
     step or an epoch without a checkpoint, and what was given twice over; `fields` are what steps and epochs go by.
     """
-    require(splits is None or epochs is None, fields[1], epochs, f"none beside {fields[0]}={splits}")
+    require(splits is None or epochs is None, fields[1], epochs, f"none together with {fields[0]}={splits}")
+    require(count >= 1, "split_count", count, "an integer of 1 or more")
     per_epoch = steps_of_an_epoch(spec, store)
     there = checkpoint_steps(spec, per_epoch)[:-1]
     if epochs is not None:

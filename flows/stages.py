@@ -17,6 +17,7 @@ from flows.sweep import Sweep
 from flows.unit_log import kept_log
 from models.experiment import get_experiment
 from models.run_spec import RunSpec, hyperparameters, to_json
+from models.wording import plural
 from storage import results
 from storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
 from storage.datasets import DamagedData
@@ -68,11 +69,13 @@ def failure_of(future: PrefectFuture[Any]) -> str:
 
 
 @task(name="train", task_run_name="train {label}", **OPTIONS)
-def train_run(label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress) -> str:
+def train_run(
+    label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress, retry_failed: bool = False
+) -> str:
     """Train one run to its end as one unit; Diverged where its loss stopped being finite."""
     progress.training(spec.run_id)
     with kept_log(Layout(store).logs(spec.experiment, spec.run_id), "train"):
-        manifest: Manifest = executor.run(train, spec, store)
+        manifest: Manifest = executor.run(train, spec, store, (), None, retry_failed)
     progress.trained(spec.run_id, len(manifest.checkpoints))
     if manifest.status != "complete":
         raise Diverged(manifest.reason)
@@ -104,7 +107,7 @@ def analyse_run(
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))
         raise
-    return f"{label}: {made} decompositions in {len(missing)} blocks, besides those they share"
+    return f"{label}: {plural(made, 'SVD')} in {plural(len(missing), 'block')}, shared ones not counted"
 
 
 def analyse_blocks(

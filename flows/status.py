@@ -18,7 +18,7 @@ def show_status(name: str, store: str) -> None:
     record, graphs = read_sweep(url, name), read_graphs(url, name)
     if record is None and not graphs:
         known = sorted({*sweep_names(url), *(graph for graph, _ in graph_names(url))})
-        raise ValueError(f"unknown sweep {name!r} in {url}, nor a graph: known are {', '.join(known) or 'none'}")
+        raise ValueError(f"no results called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     if record:
         show_plan(make_plan(sweep_of(record), url, estimate=False))
     for graph in graphs:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.names import automatic_name, require_name
 from flows.settings import with_settings
-from models.checks import require
+from models.checks import require, require_distinct
 from models.experiment import get_experiment, read_spec
 from models.run_spec import RunSpec, as_text, hyperparameters, to_json
 from storage.sweeps import SweepRecord
@@ -102,9 +102,7 @@ def _usual(
 def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
     listed = isinstance(values, Sequence) and not isinstance(values, str)
     require(listed, field, values, "a list of values")
-    require(len(values) > 0, field, list(values), "at least one value")
-    distinct = {tuple(value) if isinstance(value, list) else value for value in values}
-    require(len(distinct) == len(values), field, list(values), "no value twice")
+    require_distinct(field, values)
     return values
 
 

@@ -24,21 +24,25 @@ def _what_next(cell: Cell) -> str:
             return "analyse"
         case "partial":
             return "continue training, analyse"
+        case "failed" if cell.stays_failed:
+            return f"nothing unless --retry-failed is given ({cell.reason[:80]})"
         case "failed" | "damaged":
-            return f"try again ({cell.reason[:80]})"
+            return f"train again ({cell.reason[:80]})"
         case _:
             return "train, analyse"
 
 
 def plan_summary(plan: Plan) -> str:
     """The plan in a sentence."""
-    total = len(plan.cells)
+    total, failed = len(plan.cells), len(plan.failed)
+    again = f"; {failed} failed before: --retry-failed tries again" if failed else ""
+    if not plan.todo and failed:
+        return f"{plan.sweep.name}: {total - failed} of {total} runs are done{again}"
     if not plan.todo:
         return f"{plan.sweep.name}: all {total} runs are done; nothing to do"
     time = f", about {duration(plan.seconds)} on one worker" if plan.seconds else ""
-    return (
-        f"{plan.sweep.name}: {len(plan.todo)} of {total} runs to do, {size(plan.bytes)} of checkpoints to write{time}"
-    )
+    todo = f"{len(plan.todo)} of {total} runs to do, {size(plan.bytes)} of checkpoints to write"
+    return f"{plan.sweep.name}: {todo}{time}{again}"
 
 
 def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
@@ -56,7 +60,7 @@ def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
 
 def plan_cost(plan: Plan, gpus: float | None) -> str:
     """Cells there and to do, hours and bytes; the hours are of GPUs where units get them."""
-    done, hours = len(plan.cells) - len(plan.todo), plan.seconds / 3600
+    done, hours = len(plan.cells) - len(plan.todo) - len(plan.failed), plan.seconds / 3600
     kind = f"{hours * gpus:.3g} GPU-hours at {gpus:g} GPUs a unit" if gpus else f"{hours:.3g} hours of one worker"
     return f"**Cost:** {len(plan.todo)} cells to make, {done} there; about {kind}; {size(plan.bytes)} of checkpoints."
 

@@ -8,29 +8,34 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.engines import at_work, require_engines
-from flows.planning import Plan, require_datasets
+from flows.graph_choice import connectivity_from, tickets_from
+from flows.planning import Plan, require_inputs
 from flows.runtime import EXECUTORS
+from flows.series_choice import choose, cube_name
 from flows.sweep import Sweep, sweep_from, sweep_of
 from flows.tables import HEADINGS, duration, plan_summary, row, size
 from models.checks import require_known
 from models.dataset import Dataset, RemoteFile, dataset_names, get_dataset, variants_of
 from models.experiment import experiment_names, get_experiment, read_spec
 from models.run_spec import hyperparameters
+from models.wording import plural
 from storage import locations
 from storage.checkpoints import read_manifest
 from storage.datasets import DataManifest, read_data_manifest
 from storage.foreign import find_checkpoints
 from storage.graphs import graph_names, read_graph
 from storage.layout import Layout
-from storage.probe import Check, existing_store, planned_store, require_store
+from storage.probe import Check, existing_store, require_store
 from storage.query import open_results, sweep_names
 from storage.sweeps import read_sweep
 from tasks.analysis import analysis_names, get_analysis
 from tasks.audit import HEADINGS as AUDIT_HEADINGS
 from tasks.environment import computed_on as trained_on
+from tasks.foreign import ForeignSeries, read_anatomy
 from tasks.identity import results_id
 from tasks.summary import computed_on, headings, sweep_table
 
@@ -42,13 +47,13 @@ out, err = Console(), Console(stderr=True)
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings."""
-    out.print(f"[bold]{title}[/]", highlight=False, soft_wrap=True)
+    out.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, heading in enumerate(headings):
         widest = max((len(cells[column]) for cells in rows), default=0)
         shown.add_column(heading, overflow="fold", no_wrap=len(heading) <= widest <= UNBROKEN)
     for cells in rows:
-        shown.add_row(*cells)
+        shown.add_row(*map(escape, cells))
     out.print(shown)
 
 
@@ -64,7 +69,7 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     require_known("executor", parameters["executor"], EXECUTORS)
     require_engines(parameters)
     store = require_store(parameters["store"])
-    require_datasets(sweep, store)
+    require_inputs(sweep.specs, store)
     if not verbose:
         _quieten()
     since, failure = time.monotonic(), None
@@ -84,20 +89,24 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
         _show_places(store, sweep.name, cube)
     out.print(f"ended after {duration(time.monotonic() - since)}")
     if failure:
-        err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False, soft_wrap=True)
     return failure is None
 
 
 def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
     """Audit and analyse series of checkpoints, then say where everything lies."""
+    choose(parameters["analyses"] or None)
+    cube_name(parameters["name"] or None, parameters["sources"])
+    require_store(parameters["store"])
     for source in parameters["sources"]:
         found = find_checkpoints(source, parameters["pattern"] or None)
+        read_anatomy(ForeignSeries(found), parameters["heads"], parameters["transposed"])
         steps = [checkpoint.step for checkpoint in found.checkpoints]
-        span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
+        span = f"{plural(len(steps), 'checkpoint')}, {_span(steps)}"
         err.print(f"{found.url}: {span}", highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
-            err.print(f"passed over {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
+            err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
     require_known("executor", parameters["executor"], EXECUTORS)
     require_engines(parameters)
     if not verbose:
@@ -115,8 +124,9 @@ def run_analysis(parameters: dict[str, Any], verbose: bool) -> None:
 def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> bool:
     """Run the flow `connect` or `tickets`, then print what is there and where; False where something failed."""
     require_known("executor", parameters["executor"], EXECUTORS)
+    locations.normalise(parameters["store"])  # empty is the service's store in a form, and a slip in a command
     require_engines(parameters)
-    store = (planned_store if parameters["dry_run"] else require_store)(parameters["store"])
+    _, store = {"connect": connectivity_from, "tickets": tickets_from}[which](parameters)
     if not verbose:
         _quieten()
     since, failure, outcome = time.monotonic(), None, {}
@@ -150,7 +160,7 @@ def run_graph_flow(which: str, parameters: dict[str, Any], verbose: bool) -> boo
         out.print(f'open it      xarray.open_zarr("{outcome["cube"]}")', highlight=False, soft_wrap=True)
     out.print(f"ended after {duration(time.monotonic() - since)}")
     if failure:
-        err.print(f"[bold red]failed:[/] {failure}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False, soft_wrap=True)
     return failure is None
 
 
@@ -163,13 +173,17 @@ def show_audit(outcome: dict[str, Any]) -> None:
             out.print(f"Audit of {source}: nothing unusual", highlight=False, soft_wrap=True)
     for source, left_out in outcome["left_out"].items():
         if left_out:
-            table(f"Not analysed of {source}", ("tensor", "shape", "why"), left_out)
+            table(f"Not analysed in {source}", ("tensor", "shape", "why"), left_out)
+
+
+def _span(steps: Sequence[int]) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
 
 
 def _what_ran(ran: int, asked: int) -> str:
     if not ran:
-        return f"all {asked} runs were done before: nothing to do"
-    return f"{ran} runs were made" + (f", the other {asked - ran} were there" if ran < asked else "")
+        return f"{plural(asked, 'run')} already done: nothing to do"
+    return f"{plural(ran, 'run')} finished" + (f", {asked - ran} already done" if ran < asked else "")
 
 
 def _quieten() -> None:
@@ -204,7 +218,7 @@ def show_datasets(store: str) -> None:
         (found.name, found.variant, found.title, _fetched(found), found.licence, _prepared(store, found))
         for found in sets
     ]
-    table(f"Data sets, and what {store} has", ("name", "variant", "what it is", "to fetch", "licence", "there"), rows)
+    table(f"Data sets in {store}", ("name", "variant", "what it is", "download", "licence", "in the store"), rows)
 
 
 def _fetched(dataset: Dataset) -> str:
@@ -274,7 +288,7 @@ def require_sweep(name: str, store: str) -> tuple[str, Sweep]:
     url = existing_store(store)
     record = read_sweep(url, name)
     if record is None:
-        raise ValueError(f"unknown sweep {name!r} in {url}: known are {', '.join(sweep_names(url)) or 'none'}")
+        raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(sweep_names(url)) or 'none'}")
     return url, sweep_of(record)
 
 
@@ -289,8 +303,8 @@ def show_run(prefix: str, store: str) -> None:
     table(f"Run {run_id}", ("hyper-parameter", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
     entries = manifest.checkpoints
     total = sum(entry.bytes for entry in entries)
-    steps = f"steps {entries[0].step} to {entries[-1].step}"
-    out.print(f"{manifest.status}: {len(entries)} checkpoints, {size(total)}, {steps}")
+    steps = _span([entry.step for entry in entries])
+    out.print(f"{manifest.status}: {plural(len(entries), 'checkpoint')}, {size(total)}, {steps}")
     if manifest.reason:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
     out.print(f"trained in {duration(manifest.seconds)} on {trained_on(manifest)}", highlight=False, soft_wrap=True)
@@ -308,8 +322,9 @@ def _find_run(prefix: str, store: str) -> tuple[str, str]:
         if run_id.startswith(prefix)
     ]
     if len(found) != 1:
-        which = ", ".join(run_id for _, run_id in found) or "none"
-        raise ValueError(f"run_id={prefix!r} must name one run in {store}: it names {which}")
+        which = ", ".join(run_id for _, run_id in found)
+        some = f"several runs in {store} start" if found else f"no run in {store} starts"
+        raise ValueError(f"{some} with {prefix!r}{f': {which}' if found else ''}; `specdyn status` shows the run_ids")
     return found[0]
 
 

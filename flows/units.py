@@ -8,7 +8,7 @@ from typing import Any
 from prefect import task
 from prefect.futures import PrefectFuture, wait
 
-from flows.graph import Graph, Left, began_from, end_key, ends_of, name_of
+from flows.graph import Graph, Left, end_key, ends_of, name_of, needs_of, ticket_key
 from flows.progress import StageProgress
 from flows.runtime import Executor
 from flows.stages import OPTIONS, failure_of
@@ -36,13 +36,15 @@ class Unit:
     """A module-level function and its arguments."""
 
 
-def train_whole(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> tuple[int, int] | None:
+def train_whole(
+    spec: RunSpec, store: str, keep: tuple[int, ...] = (), retry_failed: bool = False
+) -> tuple[int, int] | None:
     """Train a run to its end and have it keep states; Diverged where its loss stopped being finite.
 
     Where it is found trained it is left alone, and nothing counts: no evaluations, no decompositions.
     """
     before = read_manifest(store, spec.experiment, spec.run_id)
-    manifest = train(spec, store, keep)
+    manifest = train(spec, store, keep, retry_failed=retry_failed)
     if manifest.status != "complete":
         raise Diverged(manifest.reason)
     made = keep_states(spec, store, keep)
@@ -54,9 +56,13 @@ def trunk_units(graph: Graph, left: Left, store: str) -> list[Unit]:
     chosen = [spec for spec in graph.trunks if spec in left.trunks or spec.run_id in left.states]
     return [
         Unit(
-            key=spec.run_id, label=name_of(spec), needs=(), call=(train_whole, (spec, store, _kept(spec, graph, left)))
+            key=spec.run_id,
+            label=name_of(spec),
+            needs=(),
+            call=(train_whole, (spec, store, _kept(spec, graph, left), spec.run_id in left.again)),
         )
         for spec in chosen
+        if spec.run_id not in left.failed
     ]
 
 
@@ -70,10 +76,11 @@ def branch_units(left: Left, store: str) -> list[Unit]:
         Unit(
             key=spec.run_id,
             label=name_of(spec),
-            needs=began_from(spec),
-            call=(train_whole, (spec, store)),
+            needs=needs_of(spec),
+            call=(train_whole, (spec, store, (), spec.run_id in left.again)),
         )
         for spec in left.branches
+        if spec.run_id not in left.failed
     ]
 
 
@@ -101,8 +108,7 @@ def pair_units(left: Left, store: str) -> list[Unit]:
 def ticket_units(left: Left, store: str) -> list[Unit]:
     """The tickets that are not compared with their trunk."""
     return [
-        Unit(key=f"{s.run_id}-ticket", label=name_of(s), needs=(s.run_id,), call=(examine, (s, store)))
-        for s in left.tickets
+        Unit(key=ticket_key(s), label=name_of(s), needs=(s.run_id,), call=(examine, (s, store))) for s in left.tickets
     ]
 
 
@@ -125,7 +131,8 @@ def work(graph: Graph, left: Left, store: str, executor: Executor) -> "Made":
         "pairs": pair_units(left, store),
         "tickets": ticket_units(left, store),
     }
-    return run_stages(graph.name, stages, functools.partial(Layout(store).logs, graph.experiment), executor)
+    before = {run_id: f"{name_of(graph.runs[run_id])} failed" for run_id in left.failed}
+    return run_stages(graph.name, stages, functools.partial(Layout(store).logs, graph.experiment), executor, before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +141,8 @@ class Made:
 
     failures: dict[str, str]
     """Stage and label of each unit that failed, with the reason."""
+    left_out: dict[str, str]
+    """Stage and label of each unit that needs one that failed, with that one."""
     trainings: int
     evaluations: int
     """Of a split."""
@@ -141,25 +150,31 @@ class Made:
 
 
 def run_stages(
-    title: str, stages: Mapping[str, Sequence[Unit]], logs: Callable[[str], str], executor: Executor
+    title: str,
+    stages: Mapping[str, Sequence[Unit]],
+    logs: Callable[[str], str],
+    executor: Executor,
+    before: Mapping[str, str] | None = None,
 ) -> Made:
-    """Run stages one after another; units that need one that failed are left out.
+    """Run stages one after another; units that need one that failed, now or `before`, are left out.
 
     `logs` gives the folder for the log of the unit of a key.
     """
-    failed: dict[str, str] = {}
+    failed = dict(before or {})
     reasons: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     made: list[Any] = []
     with StageProgress(title, {stage: len(units) for stage, units in stages.items()}) as progress:
         for stage, units in stages.items():
             running: dict[str, PrefectFuture[Any]] = {}
             for unit in units:
                 if missing := next((key for key in unit.needs if key in failed), None):
-                    failed[unit.key] = f"left out, as {failed[missing]}"
+                    failed[unit.key] = failed[missing]
+                    left_out[f"{stage}: {unit.label}"] = failed[missing]
                     continue
-                before = [running[key] for key in unit.needs if key in running]
+                waited_for = [running[key] for key in unit.needs if key in running]
                 running[unit.key] = run_unit_task.submit(
-                    stage, unit.label, unit.call, logs(unit.key), executor, wait_for=before, return_state=False
+                    stage, unit.label, unit.call, logs(unit.key), executor, wait_for=waited_for, return_state=False
                 )
             _wait(stage, list(running.values()), progress)
             labels = {unit.key: unit.label for unit in units}
@@ -172,6 +187,7 @@ def run_stages(
     counts = [one for one in made if one is not None]
     return Made(
         failures=reasons,
+        left_out=left_out,
         trainings=len(made) - len(counts),
         evaluations=sum(evaluations for evaluations, _ in counts),
         decompositions=sum(decompositions for _, decompositions in counts),

@@ -10,22 +10,25 @@ from prefect.futures import PrefectFuture, wait
 from flows import fields
 from flows.capacity import Resources
 from flows.extending import with_more_seeds
+from flows.firing import lost_parameters
 from flows.gathering import gather
-from flows.planning import Cell, Plan, make_plan, require_datasets
+from flows.planning import Cell, Plan, make_plan, require_inputs
 from flows.progress import SweepProgress
 from flows.runtime import Executor, open_executor
 from flows.service import chosen_cluster, chosen_store, patience
-from flows.showing import show_failures, show_report, show_result
+from flows.showing import next_call, show_failures, show_report, show_result
 from flows.stages import analyse_run, failure_of, train_run
 from flows.sweep import Sweep, sweep_from
 from flows.tables import plan_markdown, plan_summary
 from flows.turns import turn
+from models.checks import require
 from storage.layout import Layout
 from storage.lease import Lease
 from storage.locations import exists
 from storage.query import open_results
 from storage.sweeps import extend_sweep
 from tasks.summary import summary_markdown
+from tasks.training import Diverged
 
 REFRESH_SECONDS = 2.0
 
@@ -53,6 +56,7 @@ def weight_decay_sweep(
     sweep: fields.SweepName = "",
     store: fields.Store = "",
     report: fields.Report = True,
+    retry_failed: fields.RetryFailed = False,
     dry_run: fields.DryRun = False,
     executor: fields.ExecutorKind = "ray",
     ray_address: fields.RayAddress = "",
@@ -61,8 +65,14 @@ def weight_decay_sweep(
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one cube.
 
     Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
+    Runs that diverged stay failed, unless `retry_failed` trains them again.
     """
-    axes = {**axes, **({"optimizer": list(optimizers)} if optimizers else {})}
+    if lost := lost_parameters():
+        outcome: dict[str, Any] = weight_decay_sweep.fn(**weight_decay_sweep.validate_parameters(lost))
+        return outcome
+    if optimizers:
+        require("optimizer" not in axes, "optimizers", optimizers, "none beside an axis `optimizer`")
+        axes = {**axes, "optimizer": list(optimizers)}
     given = {
         "experiment": experiment,
         "preset": fields.named_preset(experiment, preset),
@@ -77,18 +87,18 @@ def weight_decay_sweep(
     store = chosen_store(store, asks=dry_run)
     if dry_run:
         chosen = with_more_seeds(chosen, store, more_seeds)
-        require_datasets(chosen, store, asks=True)
-        plan = _planned(chosen, store, resources)
+        require_inputs(chosen.specs, store, asks=True)
+        plan = _planned(chosen, store, resources, retry_failed)
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
     with turn(Layout(store).cube(chosen.name), store) as lease:
         chosen = with_more_seeds(chosen, store, more_seeds)
-        require_datasets(chosen, store)
-        return _run(_planned(chosen, store, resources), executor, resources, ray_address, report, lease)
+        require_inputs(chosen.specs, store)
+        return _run(_planned(chosen, store, resources, retry_failed), executor, resources, ray_address, report, lease)
 
 
-def _planned(sweep: Sweep, store: str, resources: Resources) -> Plan:
+def _planned(sweep: Sweep, store: str, resources: Resources, retry_failed: bool) -> Plan:
     """The plan, in the log and as an artifact."""
-    plan = make_plan(sweep, store, threads=resources.cpus)
+    plan = make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
     create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {sweep.name}")
     get_run_logger().info(plan_summary(plan))
     return plan
@@ -103,11 +113,11 @@ def _run(
     lease: Lease,
 ) -> dict[str, Any]:
     """Do what is left, gather and show it; SweepFailed where cells failed."""
-    failures: dict[str, str] = {}
+    failures = {cell.label: f"{Diverged.__name__}: {cell.reason}" for cell in plan.failed}
     if plan.todo:
         with open_executor(executor, resources, chosen_cluster(ray_address), patience()) as workers:
             extend_sweep(plan.store, plan.sweep.record)
-            failures = _work(plan, workers)
+            failures |= _work(plan, workers)
     else:
         extend_sweep(plan.store, plan.sweep.record)
     outcome = finish(plan.sweep, plan.store, report, lease)
@@ -133,7 +143,8 @@ def _submit(cell: Cell, plan: Plan, executor: Executor, progress: SweepProgress)
     """The stages that a cell lacks; analysis starts as soon as this run is trained."""
     before: list[PrefectFuture[Any]] = []
     if cell.to_train:
-        before.append(train_run.submit(cell.label, cell.spec, plan.store, executor, progress))
+        again = cell.state == "failed"
+        before.append(train_run.submit(cell.label, cell.spec, plan.store, executor, progress, again))
     given: tuple[Any, ...] = (cell.label, cell.spec, plan.sweep, plan.store, executor, progress)
     analysis = analyse_run.submit(*given, return_state=False, wait_for=before)
     return [*before, analysis]
@@ -146,7 +157,8 @@ def _first_failure(futures: list[PrefectFuture[Any]]) -> str:
 
 def _failure_text(failures: dict[str, str], cells: int) -> str:
     lines = "\n".join(f"  {run}: {why}" for run, why in failures.items())
-    return f"{len(failures)} of {cells} runs failed; the others are done, the next call tries these again:\n{lines}"
+    others = "; the others are done" if len(failures) < cells else ""
+    return f"{len(failures)} of {cells} runs failed{others}. {next_call(failures)}\n{lines}"
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -11,6 +11,27 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise ValueError naming field, value and what is allowed, unless the condition holds."""
     if not condition:
         raise ValueError(f"{field}={value!r} is not allowed: expected {allowed}")
+
+
+def items_of(field: str, text: str) -> list[str]:
+    """The items of a list written with commas; ValueError where one of them is empty."""
+    items = [item.strip() for item in text.split(",")]
+    require(all(items), field, text, "one or more values separated by commas, none of them empty")
+    return items
+
+
+def require_distinct(field: str, values: Sequence[Any]) -> None:
+    """Raise ValueError unless there is at least one value and each is there once."""
+    require(len(values) > 0, field, list(values), "at least one value")
+    flat = [tuple(value) if isinstance(value, list) else value for value in values]
+    twice = [value for i, value in enumerate(flat) if value in flat[:i]]
+    require(not twice, field, list(values), f"each value once, not {twice[:1]} again")
+
+
+def require_seed(field: str, value: object) -> None:
+    """Raise ValueError unless the value is a seed that every generator and a signed 64-bit coordinate can hold."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and 0 <= value < 2**63, field, value, "an integer from 0 to 2**63 - 1")  # type: ignore[operator]
 
 
 def require_known(kind: str, name: object, known: Iterable[str]) -> None:
@@ -33,9 +54,13 @@ def require_declared_types(instance: Any) -> None:
         if field.type is bool:
             require(isinstance(value, bool), field.name, value, "True or False")
         elif field.type is float:
-            require(isinstance(value, numbers.Real), field.name, value, "a number")
+            require(_is_number(value), field.name, value, "a number")
             object.__setattr__(instance, field.name, float(value))
         elif field.type is int or (field.type == int | None and value is not None):
-            whole = isinstance(value, numbers.Real) and value % 1 == 0
-            require(whole, field.name, value, "an integer")
+            require(_is_number(value) and value % 1 == 0, field.name, value, "an integer")
             object.__setattr__(instance, field.name, int(value))
+
+
+def _is_number(value: object) -> bool:
+    """Whether the value is a real number; True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

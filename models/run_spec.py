@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.checks import require, require_declared_types, require_known
+from models.checks import require, require_declared_types, require_known, require_seed
 from models.start import Perturbation, StartFrom, Ticket
 
 OPTIMIZERS = ("adamw", "muon", "sam", "sgd")
@@ -110,13 +110,14 @@ class RunSpec:
             require_known(field, getattr(self, field), known)
         for field in ("steps", "checkpoint_every", "eval_batch_size", "accumulate"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
-        for field in ("weight_decay", "momentum", "warmup", "early_checkpoints", "seed", "period", "decay_from"):
+        for field in ("weight_decay", "warmup", "early_checkpoints", "period", "decay_from"):
             value = getattr(self, field)
             require(0 <= value < float("inf"), field, value, "a finite number of 0 or more")
+        require_seed("seed", self.seed)
         for field in ("learning_rate", "epsilon", "sam_radius"):
             value = getattr(self, field)
             require(0 < value < float("inf"), field, value, "a finite number above 0")
-        for field in ("beta1", "beta2"):
+        for field in ("beta1", "beta2", "momentum"):
             require(0 <= getattr(self, field) < 1, field, getattr(self, field), "a number in [0, 1)")
         for field in ("batch_size", "eval_examples"):
             value = getattr(self, field)
@@ -136,16 +137,12 @@ class RunSpec:
 
     def _require_agreement(self) -> None:
         """Refuse settings that contradict one another."""
-        until = self.decay_until
-        require(
-            until is None or until > self.decay_from,
-            "decay_until",
-            until,
-            f"None or above decay_from={self.decay_from}",
-        )
-        needs = {"milestones": "milestones", "warmup-cosine": "period"}
-        if field := needs.get(self.schedule):
-            require(bool(getattr(self, field)), field, getattr(self, field), f"some for schedule={self.schedule!r}")
+        self._require_decay_within_the_run()
+        if self.schedule == "milestones":
+            require(bool(self.milestones), "milestones", self.milestones, "one or more for schedule='milestones'")
+        if self.schedule == "warmup-cosine":
+            later = f"a number above warmup={self.warmup} for schedule='warmup-cosine'"
+            require(self.period > self.warmup, "period", self.period, later)
         if self.nesterov:
             momentum = self.optimizer in ("sgd", "sam") and self.momentum > 0
             require(momentum, "nesterov", True, "sgd or sam with a momentum above 0")
@@ -155,6 +152,15 @@ class RunSpec:
         require(not both, "norm_run", self.norm_run, "none beside norm_control")
         sharp = self.optimizer == "sam" and self.precision == "float16"
         require(not sharp, "precision", self.precision, "float32 or bfloat16 for optimizer='sam'")
+
+    def _require_decay_within_the_run(self) -> None:
+        """Refuse bounds of weight decay that no update of the run ever meets."""
+        begin, until = self.decay_from, self.decay_until
+        within = f"0, or a step before the last (steps={self.steps})"
+        require(begin == 0 or begin < self.steps, "decay_from", begin, within)
+        require(until is None or until > begin, "decay_until", until, f"None, or a step after decay_from={begin}")
+        last = f"None, or a step up to the last (steps={self.steps})"
+        require(until is None or until <= self.steps, "decay_until", until, last)
 
     @property
     def order_seed(self) -> int:

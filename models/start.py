@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.checks import require, require_declared_types, require_known
+from models.checks import require, require_declared_types, require_known, require_seed
 
 PERTURBATIONS = ("bottom", "random", "top")
 MASKS = ("iterative", "magnitude", "random", "reinit", "shuffled")
@@ -22,7 +22,7 @@ class Perturbation:
         require_declared_types(self)
         require_known("direction", self.direction, PERTURBATIONS)
         require(0 <= self.size < float("inf"), "size", self.size, "a finite number of 0 or more")
-        require(self.noise_seed >= 0, "noise_seed", self.noise_seed, "an integer of 0 or more")
+        require_seed("noise_seed", self.noise_seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Ticket:
         require_declared_types(self)
         require_known("mask", self.mask, MASKS)
         require(0 < self.density <= 1, "density", self.density, "a number above 0, at most 1")
-        require(self.mask_seed >= 0, "mask_seed", self.mask_seed, "an integer of 0 or more")
+        require_seed("mask_seed", self.mask_seed)
         require(
             not self.previous or self.mask == "iterative", "previous", self.previous, "none but for iterative masks"
         )
@@ -63,7 +63,6 @@ class StartFrom:
     ticket: Ticket | None = None
 
     def __post_init__(self) -> None:
-        for field in ("step", "order"):
-            value = getattr(self, field)
-            require(isinstance(value, int) and value >= 0, field, value, "an integer of 0 or more")
+        require(isinstance(self.step, int) and self.step >= 0, "step", self.step, "an integer of 0 or more")
+        require_seed("order", self.order)
         require(self.perturbation is None or self.ticket is None, "ticket", self.ticket, "none beside a perturbation")

@@ -46,6 +46,8 @@ DTYPES = {
     "C64": torch.complex64,
     "BOOL": torch.bool,
 }
+SAVED = (b"PK\x03\x04", b"\x80")
+"""How files of torch.save begin: a zip archive, or in the older format a pickle."""
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
 """Where training programs keep the weights among other things, Lightning's first."""
 
@@ -267,13 +269,20 @@ def _load(path: str, url: str) -> Any:
             return _loaded(path)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if not asked and (begins := _begin(path)) and not begins.startswith(SAVED):
+            raise DamagedCheckpoint(f"{url}: not a file of torch.save: it begins with {begins!r}") from None
         what = f"it asks for {asked.group(1)}" if asked else "it holds more than tensors"
         raise StoreError(
             f"{url}: refused, {what}: a pickle can run any program; save the state dict alone, or as safetensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - what is no pickle may fail in any way
         reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
         raise DamagedCheckpoint(f"{url}: not a readable file of torch.save ({reason})") from None
+
+
+def _begin(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(16)
 
 
 def _loaded(path: str) -> Any:

@@ -59,7 +59,7 @@ def normalise(url: str) -> str:
         raise ValueError(f"store: scheme {scheme!r} is not allowed: expected a local folder or s3://bucket/prefix")
     bucket, *prefix = rest.split("/")
     if not bucket:
-        raise ValueError(f"store={url!r} has no bucket: expected s3://bucket/prefix")
+        raise ValueError(f"store={url!r} has no bucket: expected a local folder or s3://bucket/prefix")
     return "/".join(["s3:/", bucket, *filter(None, prefix)])
 
 
@@ -139,6 +139,21 @@ def write_all(url: str, objects: Mapping[str, bytes]) -> None:
         return
     with explained(url):
         filesystem(url).pipe({f"{url}/{name}": data for name, data in objects.items()})
+
+
+def require_writable(url: str) -> None:
+    """Raise StoreError unless objects can be put below a prefix; tries one, and removes it."""
+    with explained(url):
+        if not is_local(url):
+            trial = f"{url}/.{uuid.uuid4().hex}{PARTIAL}"
+            filesystem(url).pipe_file(trial, b"trial")
+            _delete_objects(trial)
+            return
+        try:
+            with _temporary(f"{url}/trial", b"trial"):
+                pass
+        except FileNotFoundError as error:
+            raise StoreError(f"{url}: no folder can be made there ({_short(error)}); choose another place") from None
 
 
 def create(url: str, data: bytes) -> bool:

@@ -1,5 +1,8 @@
 """Opening results in xarray, wherever they lie."""
 
+import contextlib
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,9 +37,29 @@ def open_results(url: str) -> xr.DataTree:
     except (GroupNotFoundError, FileNotFoundError):
         folder = url.rsplit("/", 1)[0]
         beside = [name for name in locations.names(folder) if name.endswith(".zarr")]
-        raise locations.StoreError(f"{url}: no results there; beside it are: {', '.join(beside) or 'none'}") from None
+        raise locations.StoreError(f"{url}: no results there; the folder has: {', '.join(beside) or 'none'}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise locations.StoreError(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Turn what a codec says against damaged values, which are read late, into a StoreError that names the results."""
+    try:
+        yield
+    except Exception as error:
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if frames[-1].startswith(("zarr.", "numcodecs.")):
+            raise locations.StoreError(damaged(url, error)) from None
+        raise
+
+
+def damaged(url: str, error: Exception) -> str:
+    """What to say and to do where results cannot be read."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"{url}: these results are damaged ({reason}); delete them, and the command that made them makes them again"
 
 
 def _open(url: str) -> xr.DataTree:

@@ -24,7 +24,7 @@ def read_sweep(store: str, name: str) -> SweepRecord | None:
     """The record of that name, or None; StoreError where something else lies in its place."""
     url = Layout(store).sweep(name)
     text = read_record(url)
-    return None if text is None else _parsed(url, text)
+    return None if text is None else _parsed(url, text, name)
 
 
 def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
@@ -35,7 +35,7 @@ def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
     url = Layout(store).sweep(record.name)
 
     def extended(text: bytes | None) -> bytes:
-        before = None if text is None else _parsed(url, text)
+        before = None if text is None else _parsed(url, text, record.name)
         if before and before.experiment != record.experiment:
             raise ValueError(
                 f"sweep={record.name!r} is a sweep of {before.experiment!r} in {store}, "
@@ -53,16 +53,19 @@ def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
 
     stands = change_record(url, extended)
     assert stands is not None
-    return _parsed(url, stands)
+    return _parsed(url, stands, record.name)
 
 
-def _parsed(url: str, text: bytes) -> SweepRecord:
+def _parsed(url: str, text: bytes, name: str) -> SweepRecord:
     try:
         plain = json.loads(text)
         require_schema(url, plain.pop("schema_version", 0))
-        return SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+        record = SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+        if record.name != name:
+            raise ValueError(f"it says {record.name!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{newest_place(url)} is not the record of a sweep ({type(error).__name__}: {error}); delete it, and call "
             "`specdyn run` as before to have it written again"
         ) from None
+    return record

@@ -49,6 +49,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         require(self.points >= 3, "points", self.points, "3 or more")
+        require(self.curve_steps >= 0, "curve_steps", self.curve_steps, "an integer of 0 or more")
 
     @property
     def alphas(self) -> tuple[float, ...]:

@@ -60,11 +60,15 @@ def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSP
     `transposed` is a regular expression that finds transposed convolutions by name.
     """
     require(heads >= 0, "heads", heads, "an integer of 0 or more")
+    try:
+        pattern = re.compile(transposed)
+    except re.error as error:
+        raise ValueError(f"transposed={transposed!r} is not a regular expression: {error}") from None
     weights = series.weights(series.steps[0])
     body = foreign_anatomy(
         weights.shapes,
         skipped_tensors(weights.dtypes),
-        [name for name, shape in weights.shapes.items() if len(shape) > 2 and re.search(transposed, name.lower())],
+        [name for name, shape in weights.shapes.items() if len(shape) > 2 and pattern.search(name.lower())],
     )
     return replace(body, pairs=(*body.pairs, *attention_pairs(body, heads)))
 

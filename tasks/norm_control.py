@@ -8,8 +8,22 @@ from torch import Tensor, nn
 
 from models.experiment import read_spec
 from models.run_spec import RunSpec
-from storage.checkpoints import read_finished, read_manifest
+from storage.checkpoints import Manifest, read_finished, read_manifest
 from tasks.optimizers import matrices
+
+
+def require_norm_run(spec: RunSpec, store: str) -> Manifest:
+    """The manifest of the spec's `norm_run`; ValueError where that run is not finished, or has another network."""
+    manifest = read_manifest(store, spec.experiment, spec.norm_run)
+    if manifest is None or manifest.status != "complete":
+        state = "not finished" if manifest is None else manifest.status
+        raise ValueError(
+            f"norm_run={spec.norm_run!r} of {spec.experiment} is {state} in {store}: expected the run_id of a finished "
+            "run, as `specdyn status SWEEP` and `specdyn show` print it; train that run first"
+        )
+    if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
+        raise ValueError(f"norm_run={spec.norm_run!r} has net={other}, this run {spec.net}: they must be the same")
+    return manifest
 
 
 def norms_of_run(spec: RunSpec, store: str, net: nn.Module) -> Callable[[int], Tensor]:
@@ -18,11 +32,7 @@ def norms_of_run(spec: RunSpec, store: str, net: nn.Module) -> Callable[[int], T
     Between checkpoints they lie on a straight line, after the last they stay. ValueError where that run is not
     finished, or has another network. Reads each of its checkpoints once.
     """
-    manifest = read_manifest(store, spec.experiment, spec.norm_run)
-    if manifest is None or manifest.status != "complete":
-        raise ValueError(f"norm_run={spec.norm_run!r} of {spec.experiment} is not finished in {store}: train it first")
-    if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
-        raise ValueError(f"norm_run={spec.norm_run!r} has net={other}, this run {spec.net}: they must be the same")
+    manifest = require_norm_run(spec, store)
     names, device = list(matrices(net)), next(net.parameters()).device
     rows = []
     for step in manifest.steps:

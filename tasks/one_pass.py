@@ -198,7 +198,7 @@ def analyse_block(
     for analysis in work.analyses:
         results.commit(target.commits, analysis.name, analysis.version, steps, marker)
     log.info(
-        "%s: steps %d to %d analysed, %d decompositions besides shared ones",
+        "%s: steps %d to %d analysed, %d SVDs (shared ones not counted)",
         series.name,
         steps[0],
         steps[-1],

@@ -118,20 +118,28 @@ class Loop:
             yield loss
 
 
-def train(spec: RunSpec, store: str, keep: Sequence[int] = (), device: torch.device | None = None) -> Manifest:
+def train(
+    spec: RunSpec,
+    store: str,
+    keep: Sequence[int] = (),
+    device: torch.device | None = None,
+    retry_failed: bool = False,
+) -> Manifest:
     """Train a run to its end, from its newest state if there is one; gives the manifest written last.
 
     A branch begins at its trunk's checkpoint. At the steps `keep` the state stays, so that branches can begin there.
 
     Weights and buffers are kept at every step of the schedule, optimizer and generator state for the newest.
-    A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints.
+    A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints; such a
+    run is left alone too, unless `retry_failed` has it go on from its last good checkpoint.
     """
     before, origins = read_manifest(store, spec.experiment, spec.run_id), origins_of(spec, store)
-    if before and before.status == "complete":
-        if not (reason := outdated(before, origins)):
-            return before
-        mark_damaged(store, before, reason)
-    if before and before.status in ("complete", "damaged"):
+    old = outdated(before, origins) if before and before.status != "damaged" else ""
+    if before and not old and (before.status == "complete" or (before.status == "failed" and not retry_failed)):
+        return before
+    if before and old:
+        mark_damaged(store, before, old)
+    if before and (old or before.status == "damaged"):
         forget_state(store, spec.experiment, spec.run_id)
     device = device or pick_device()
     with numerics(spec, device):

@@ -60,13 +60,13 @@ def checkpoints(store: Path) -> set[Path]:
 def test_the_form_says_what_each_field_is_and_what_it_may_be(page: Page, deployment: str) -> None:
     form = Form(page, deployment)
     for title, about in {
-        "Experiment": "What is trained",
-        "Preset": "refused with those it has",
+        "Experiment": "The network and the data",
+        "Preset": "refused, with a list of those it has",
         "Weight decays": "E.g. [0.0, 0.3, 1.0].",
         "New seeds at each call": "For schedules; 0 adds none.",
-        "Optimizers": "empty for the preset's own",
-        "Store": "Keys come from the environment, never from here.",
-        "Resources of a unit": "A unit is one training",
+        "Optimizers": "empty for the preset's",
+        "Store": "Credentials come from the environment, not from here.",
+        "Resources of a task": "A task is one training",
     }.items():
         expect(form.field(title)).to_contain_text(about)
     for title, choices in {

@@ -40,7 +40,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-def ask(url: str, auth: str = "", question: dict[str, Any] | None = None, token: str = "") -> tuple[int, Any]:
+def ask(
+    url: str, auth: str = "", question: dict[str, Any] | None = None, token: str = "", method: str | None = None
+) -> tuple[int, Any]:
     """The status and the JSON of an answer."""
     headers = {"Content-Type": "application/json"}
     if auth:
@@ -49,8 +51,8 @@ def ask(url: str, auth: str = "", question: dict[str, Any] | None = None, token:
         headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
     data = None if question is None else json.dumps(question).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
-            return answer.status, json.load(answer)
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=60) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
@@ -203,6 +205,80 @@ def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) 
         assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
     command("remove", "often")
     assert "often" not in command("list")
+
+
+def schedule_of(service: Served) -> dict[str, Any]:
+    """The only schedule of the sweeps, as the server has it."""
+    (found,) = [one for each in ask_with_token(service, "deployments") for one in each["schedules"]]
+    return dict(found)
+
+
+def change(service: Served, **changes: Any) -> None:
+    """Change the schedule as a page of the UI does."""
+    token = ask(f"{service.api}/csrf-token?client=tests", AUTH)[1]["token"]
+    schedule = schedule_of(service)
+    url = f"{service.api}/deployments/{schedule['deployment_id']}/schedules/{schedule['id']}"
+    assert ask(url, AUTH, changes, token, "PATCH")[0] == 204
+
+
+def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(service: Served) -> None:
+    def command(*words: str) -> str:
+        ended = call("schedule", *words, "--api", service.api, env={"PREFECT_API_AUTH_STRING": AUTH})
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    seen = {run["id"] for run in flow_runs(service)}
+
+    def wait_until_fired(*asked: dict[str, Any]) -> None:
+        """Until a run that asks for the last of these has ended; those before it may ask for the others."""
+        end = time.monotonic() + SECONDS
+        while True:
+            new = [run for run in flow_runs(service) if run["id"] not in seen and run["end_time"]]
+            assert all(run["state_type"] == "COMPLETED" and run["parameters"] in asked for run in new), new
+            if any(run["parameters"] == asked[-1] for run in new):
+                seen.update(run["id"] for run in flow_runs(service))
+                return
+            assert time.monotonic() < end, service.log.read_text()
+            time.sleep(1.0)
+
+    def wait_until_put_back(parameters: dict[str, Any]) -> None:
+        end = time.monotonic() + SECONDS
+        while schedule_of(service)["parameters"] != parameters:
+            assert time.monotonic() < end, service.log.read_text()
+            time.sleep(1.0)
+
+    grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
+    command("add", "kept", NAME, *grid, "--every", "5s", "--more-seeds", "0")
+    asked = schedule_of(service)["parameters"]
+    assert (asked["settings"], asked["sweep"]) == ({"steps": 20}, "kept")
+    for verb, active in (("pause", False), ("resume", True)):
+        command(verb, "kept")
+        assert (schedule_of(service)["parameters"], schedule_of(service)["active"]) == (asked, active)
+    wait_until_fired(asked)
+
+    # As Prefect's newer UI and its own command do it, which the server answers by dropping the parameters.
+    change(service, active=False)
+    change(service, active=True)
+    assert schedule_of(service)["parameters"] == {}
+    assert "sweep=kept" in command("list").replace("\n", "")
+    wait_until_put_back(asked)
+    wait_until_fired(asked)
+
+    # Edited on a page, then switched by the command.
+    edited = {**asked, "weight_decays": [0.0, 0.5]}
+    change(service, active=True, parameters=edited)
+    command("pause", "kept")
+    command("resume", "kept")
+    assert schedule_of(service)["parameters"] == edited
+    wait_until_fired(asked, edited)
+    change(service, active=False)
+    command("resume", "kept")
+    assert schedule_of(service)["parameters"] == edited
+    command("remove", "kept")
+    layers = open_results(Layout(str(service.store)).cube("kept"))["layers"]
+    assert sorted(layers["weight_decay"].values.tolist()) == [0.0, 0.5]
+    assert {path.name for path in (service.store / "sweeps").glob("*.json")} <= {"often.json", "kept.json"}
+    assert not [one for one in ask_with_token(service, "variables") if one["name"].startswith("specdyn-schedule-")]
 
 
 def test_runs_give_signs_of_life_also_with_a_password(service: Served) -> None:

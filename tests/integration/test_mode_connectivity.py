@@ -111,7 +111,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
     with pytest.raises(ValueError, match=r"did not keep its state at steps 30; it kept: 0. Allow retrain"):
         connect(store, **{**small, "splits": [30], "retrain": False})
     outcome = connect(store, **{**small, "splits": [], "split_epochs": [7.5]})
-    assert "1 states of finished trunks are made again" in outcome["summary"]
+    assert "1 training state of finished trunks will be made again" in outcome["summary"]
     assert cube(tmp_path / "store").split_step.values.tolist() == [30]
 
 
@@ -122,6 +122,10 @@ def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None
     with pytest.raises(GraphFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
         connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
     assert len(list((store / "checkpoints" / NAME).iterdir())) == 1
+    before = files(store)
+    with pytest.raises(GraphFailed, match=r"(?s)^1 failed; the others stand.*Diverged: .*\n  branches: .* failed$"):
+        connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
+    assert {path for path, data in files(store).items() if before.get(path) != data} == set()
 
 
 def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path) -> None:

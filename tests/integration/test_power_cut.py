@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines import NAME
+from pipelines import NAME, call
 from served import Served, started_service
 
 from flows.watchdog import marked
@@ -41,6 +41,15 @@ def start(service: Served) -> str:
     return str(service.ask(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": SWEEP})["id"])
 
 
+def schedule(service: Served) -> dict[str, Any]:
+    (found,) = [one for each in service.ask("/deployments/filter", {}) for one in each["schedules"]]
+    return dict(found)
+
+
+def coming(service: Served) -> list[dict[str, Any]]:
+    return [run for run in service.ask("/flow_runs/filter", {}) if run["auto_scheduled"]]
+
+
 def state(service: Served, flow_run: str) -> str:
     return str(service.ask(f"/flow_runs/{flow_run}")["state"]["name"])
 
@@ -53,6 +62,10 @@ def checkpoints(store: Path) -> dict[Path, int]:
 def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tmp_path: Path) -> None:
     name, value = "SPECDYN_TESTED", uuid.uuid4().hex
     with started_service(tmp_path, **{name: value}) as (process, service):
+        ended = call("schedule", "add", "daily", NAME, "-w", "0.5", "--cron", "0 2 * * *", "--api", service.api)
+        assert ended.returncode == 0, ended.stderr
+        asked = schedule(service)["parameters"]
+        assert (asked["weight_decays"], asked["sweep"]) == ([0.5], "daily")
         died = start(service)
         wait_for(lambda: len(checkpoints(service.store)) >= 3, "three checkpoints", service)
         wait_for(lambda: service.ask("/events/filter", HEARTBEATS)["total"], "a heartbeat", service)
@@ -68,13 +81,16 @@ def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tm
     remove_leftovers(str(service.store), older_than=0.0)
 
     with started_service(tmp_path) as (_, service):
+        assert (schedule(service)["active"], schedule(service)["parameters"]) == (True, asked)
+        wait_for(lambda: coming(service), "the schedule makes runs", service)
+        assert all(run["parameters"] == asked for run in coming(service))
         assert state(service, died) == "Running", "nobody has told Prefect yet"
         again = start(service)
         wait_for(lambda: state(service, died) == "Crashed", "the run that died is marked", service)
         wait_for(lambda: state(service, again) in ("Completed", "Failed", "Crashed"), "the second run ends", service)
         assert state(service, again) == "Completed"
         assert state(service, died) == "Crashed"
-    ended = checkpoints(service.store)
-    assert len(ended) == 31
-    assert {path: ended[path] for path in there} == there
+    final = checkpoints(service.store)
+    assert len(final) == 31
+    assert {path: final[path] for path in there} == there
     assert open_results(str(service.store / "sweeps" / "cut.zarr"))["layers"].sizes["step"] == 31

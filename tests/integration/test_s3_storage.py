@@ -446,7 +446,7 @@ def test_what_is_not_there_is_answered_with_what_is(s3_store: str) -> None:
     write_cube(Layout(s3_store).cube("decay"), [member], {})
     locations.write(Layout(s3_store).sweep("decay"), b"{}")
     assert sweep_names(s3_store) == ["decay"]
-    with pytest.raises(StoreError, match=r"no results there; beside it are: decay.zarr$"):
+    with pytest.raises(StoreError, match=r"no results there; the folder has: decay.zarr$"):
         open_results(Layout(s3_store).cube("dekay"))
 
 

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 from pipelines import NAME, SMOKE, files, sweep
 
+from flows.sweep import make_sweep
 from storage.layout import Layout
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
@@ -103,7 +104,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_diverged_run_fails_alone_and_is_tried_again_alone(tmp_path: Path) -> None:
+def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
     from flows.weight_decay_sweep import SweepFailed
 
     store = str(tmp_path / "store")
@@ -114,13 +115,19 @@ def test_a_diverged_run_fails_alone_and_is_tried_again_alone(tmp_path: Path) -> 
     rows = [line for line in artifacts("failures")[0]["data"].splitlines() if line.startswith("| wd=")]
     assert [row.split()[1] for row in rows] == ["wd=1e+30"]
     assert len(xr.open_datatree(Layout(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
-    good = {path: data for path, data in files(store).items() if "checkpoints" in path and "manifest" in path}
-    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+    before = files(store)
+    with pytest.raises(
+        SweepFailed, match=r"(?s)^1 of 2 runs failed; the others are done\. Runs that diverged stay.*Div"
+    ):
         sweep(store, **grid)
-    again = files(store)
-    unchanged = [path for path, data in good.items() if again[path] == data]
-    assert len(unchanged) >= 1
-    assert "try again" in artifacts("plan")[0]["data"]
+    assert files(store) == before
+    assert "nothing unless --retry-failed is given (run" in artifacts("plan")[0]["data"]
+    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+        sweep(store, retry_failed=True, **grid)
+    (failing,) = [spec.run_id for spec in make_sweep(NAME, "smoke", [OVERFLOWS]).specs]
+    (log,) = files(store).keys() - before.keys()
+    assert failing in log and "/train-" in log
+    assert "train again (run" in artifacts("plan")[0]["data"]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Path) -> None:
@@ -162,7 +169,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
 
     store = tmp_path / "store"
     with pytest.raises(
-        NotEnoughResources, match="gpus=3 asked for each unit, a machine of the Ray cluster has 2 at most"
+        NotEnoughResources, match="gpus=3 requested per task, but no node of the Ray cluster has more than 2"
     ):
         sweep(str(store), resources=Resources(gpus=3))
     assert not (store / "checkpoints").exists()

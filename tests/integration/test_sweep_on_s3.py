@@ -41,7 +41,7 @@ def test_a_sweep_goes_to_object_storage_and_is_read_back(
     with s3_server.counted() as requests:
         again = call("run", NAME, "--preset", "smoke", "--store", store, env={"PREFECT_HOME": str(tmp_path / "p2")})
     assert again.returncode == 0
-    assert "all 2 runs were done before: nothing to do" in again.stderr
+    assert "2 runs already done: nothing to do" in again.stderr
     temporary = [request for request in requests if ".probe-" in request or "specdyn.json" in request]
     temporary += [request for request in requests if request.startswith("POST") and "delete" in request]
     assert [r for r in requests if not r.startswith(("GET", "HEAD")) and r not in temporary] == []

@@ -44,10 +44,16 @@ def test_gpus_of_a_unit(asked: float | None, there: float, given: float) -> None
     assert gpus_of_a_unit(Resources(gpus=asked), [Node(8, there)]) == given
 
 
+@pytest.mark.parametrize("gpus", [-1, 1.5, 2.25, 0.00001, float("inf"), float("nan")])
+def test_gpus_that_ray_cannot_give_are_refused(gpus: float) -> None:
+    with pytest.raises(ValueError, match=r"^gpus=.* expected None, 0, a share from 0.0001 to 1, or a whole number$"):
+        Resources(gpus=gpus)
+
+
 def test_gpus_of_several_machines_do_not_add_up_for_one_unit() -> None:
     pair = [Node(8, 1), Node(8, 1)]
     with pytest.raises(
-        NotEnoughResources, match="gpus=2 asked for each unit, a machine of the Ray cluster has 1 at most"
+        NotEnoughResources, match="gpus=2 requested per task, but no node of the Ray cluster has more than 1"
     ):
         gpus_of_a_unit(Resources(gpus=2), pair)
     assert gpus_of_a_unit(Resources(gpus=2, cpu_if_no_gpu=True), pair) == 0

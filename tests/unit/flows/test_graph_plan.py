@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ from typer.testing import CliRunner
 
 from flows import graph_plan
 from flows.cli import app
-from flows.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
+from flows.graph import Graph, connectivity_graph, ticket_graph, ticket_key, trunk_specs
 from flows.graph_plan import GraphPlan, Stage, make_graph_plan
 from flows.graph_record import record_of
 from flows.graph_tables import SHOWN, begun_rows, describe, graph_markdown, graph_plan_summary
 from flows.sweep import make_sweep
 from flows.tables import size
 from models.run_spec import RunSpec
-from storage.checkpoints import mark_damaged, read_manifest
+from storage.checkpoints import mark_damaged, read_manifest, write_manifest
 from storage.graphs import write_graph
 from storage.layout import Layout
 from storage.pairs import values_url, write_values
@@ -191,6 +192,47 @@ def test_a_failed_run_is_told_with_its_reason(tmp_path: Path) -> None:
     assert run.state == "failed" and "NaN or infinite" in run.reason
 
 
+def test_what_needs_a_failed_run_is_left_out_and_costs_nothing_until_it_is_tried_again(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    fine, fails = TRUNKS[0], replace(TRUNKS[1], learning_rate=1e30)
+    train(fails, store)
+    graph = connectivity_graph("g", (fine, fails), (10,), (3, 4))
+    plan = make_graph_plan(graph, store)
+    left = plan.left
+    blocked = [spec.run_id for spec in graph.branches if spec.start and spec.start.run_id == fails.run_id]
+    across = [pair.pair_id for pair in graph.pairs if {pair.a.run_id, pair.b.run_id} & set(blocked)]
+    assert len(blocked) == 2 and len(across) == 3
+    assert list(left.failed) == [fails.run_id] and "NaN or infinite" in left.failed[fails.run_id]
+    assert left.blocked == dict.fromkeys([*blocked, *across], fails.run_id)
+    # One trunk of 40 steps, its two branches of 30, and neither a step of the failed trunk nor of its branches.
+    assert [stages(plan)[name].seconds for name in ("trunks", "branches")] == [40, 2 * 30]
+    assert [stages(plan)[name].left for name in ("trunks", "branches", "pairs")] == [2, 4, 4]
+    assert "1 run failed before and --retry-failed was not given; what depends on it is left out (5 units)" in describe(
+        graph, left
+    )
+    again = make_graph_plan(graph, store, retry_failed=True)
+    assert (again.left.failed, again.left.blocked, again.left.again) == ({}, {}, {fails.run_id})
+    # The failed trunk goes on from its state at step 0.
+    assert [stages(again)[name].seconds for name in ("trunks", "branches")] == [2 * 40, 4 * 30]
+    alone = connectivity_graph("alone", (fails,), (10,), (3, 4))
+    assert (
+        make_graph_plan(alone, store).left.nothing and not make_graph_plan(alone, store, retry_failed=True).left.nothing
+    )
+
+
+def test_an_iterative_ticket_is_left_out_with_the_one_before_it(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    graph = ticket_graph("t", TRUNKS[:1], 10, (0.5, 0.25, 0.125), ("iterative", "magnitude"), (3,))
+    first, second, third, *others = graph.tickets
+    manifest = replace(train(TRUNKS[0], store, (10,)), run_id=first.run_id, status="failed", reason="it diverged")
+    write_manifest(store, manifest)
+    left = make_graph_plan(graph, store, estimate=False).left
+    assert left.failed == {first.run_id: "it diverged"}
+    needing = [second.run_id, third.run_id, *map(ticket_key, (first, second, third))]
+    assert left.blocked == dict.fromkeys(needing, first.run_id)
+    assert all(left.can(spec.run_id) and left.can(ticket_key(spec)) for spec in others)
+
+
 def test_a_status_estimates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_plan, "measure", None)
     monkeypatch.setattr(graph_plan, "ends_of", None)
@@ -249,7 +291,7 @@ def test_status_shows_all_that_goes_by_a_name_and_names_what_there_is(tmp_path: 
     extend_sweep(store, make_sweep(NAME, "smoke", sweep="g").record)
     output = said("status", "g", "--store", store)
     assert output.index("2 of 2 runs to do") < output.index("8 of 8 pairs") < output.index("2 of 2 tickets")
-    assert "nor a graph: known are g" in said("status", "other", "--store", store, code=2)
+    assert "no results called 'other' in" in said("status", "other", "--store", store, code=2)
 
 
 def test_list_has_graphs_beside_sweeps(tmp_path: Path) -> None:

@@ -5,12 +5,30 @@ import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.reports import find, reports_server
 from flows.service import ALLOWED, REPORTS, STORE, chosen_cluster, chosen_store, report_url
 from flows.serving import AUTH, Service, free_port, is_loopback
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"port": 4201}, "reports_port=4201 is not allowed: expected another port than port=4201"),
+        ({"port": 70000}, "port=70000 is not allowed: expected a port, or 0"),
+        ({"cpus": 0}, "cpus=0 is not allowed: expected an integer of 1 or more"),
+        ({"gpus": -1}, "gpus=-1 is not allowed: expected an integer of 0 or more"),
+        ({"public_url": "lab.example"}, "public_url='lab.example' is not allowed: expected an address of http"),
+        ({"notify": "slack"}, "notify='slack' is not allowed: expected TYPE/NAME"),
+    ],
+    ids=str,
+)
+def test_a_service_that_cannot_work_is_refused_before_it_starts(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message):
+        Service(store="results", **given)
 
 
 def test_a_flow_without_a_store_takes_that_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

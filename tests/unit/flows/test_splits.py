@@ -86,7 +86,9 @@ def test_an_epoch_without_a_checkpoint_is_refused_with_the_nearest(cifar: RunSpe
 def test_epochs_that_are_one_step_and_steps_beside_epochs_are_refused(cifar: RunSpec) -> None:
     with pytest.raises(ValueError, match=r"split_epochs=\[0.2, 0.199\] is not allowed: .*each step once"):
         split_steps(cifar, "nowhere", None, 5, [0.2, 0.199])
-    with pytest.raises(ValueError, match=r"split_epochs=\[1\] is not allowed: expected none beside splits=\[352\]"):
+    with pytest.raises(
+        ValueError, match=r"split_epochs=\[1\] is not allowed: expected none together with splits=\[352\]"
+    ):
         split_steps(cifar, "nowhere", [352], 5, [1])
 
 
@@ -98,5 +100,7 @@ def test_tickets_rewind_to_a_step_an_epoch_or_the_first_after_one(cifar: RunSpec
         rewind_step(cifar, "nowhere", None, 0.5)
     with pytest.raises(ValueError, match="rewind=13 is not allowed"):
         rewind_step(cifar, "nowhere", 13, None)
-    with pytest.raises(ValueError, match=r"rewind_epoch=\[1\] is not allowed: expected none beside rewind=\[352\]"):
+    with pytest.raises(
+        ValueError, match=r"rewind_epoch=\[1\] is not allowed: expected none together with rewind=\[352\]"
+    ):
         rewind_step(cifar, "nowhere", 352, 1)

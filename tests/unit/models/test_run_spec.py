@@ -159,8 +159,8 @@ def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
     ids=str,
 )
 def test_equal_numbers_of_another_type_give_the_same_run(field: str, value: object, same: object) -> None:
-    run = smallest(**{field: value})
-    assert run.run_id == smallest(**{field: same}).run_id
+    run = smallest(**{"steps": 9, field: value})
+    assert run.run_id == smallest(**{"steps": 9, field: same}).run_id
     assert type(getattr(run, field)) is type(same)
 
 
@@ -170,7 +170,7 @@ def test_json_comes_back_as_the_same_spec() -> None:
 
 
 def test_a_tuple_comes_back_as_a_tuple() -> None:
-    run = smallest(schedule="milestones", milestones=(82, 123), clip_norm=0.5, decay_until=7)
+    run = smallest(schedule="milestones", milestones=(82, 123), clip_norm=0.5, steps=9, decay_until=7)
     assert '"milestones":[82,123]' in to_json(run)
     again = read_spec(to_json(run), "modular_addition")
     assert again == run
@@ -192,7 +192,11 @@ def test_a_tuple_comes_back_as_a_tuple() -> None:
         ({"momentum": -1.0}, r"momentum=-1\.0 is not allowed"),
         ({"steps": 0}, r"steps=0 is not allowed: expected an integer of 1 or more"),
         ({"steps": 2.5}, r"steps=2\.5 is not allowed: expected an integer"),
-        ({"seed": -1}, r"seed=-1 is not allowed: expected a finite number of 0 or more"),
+        ({"seed": -1}, r"seed=-1 is not allowed: expected an integer from 0 to 2\*\*63 - 1$"),
+        ({"seed": 2**63}, r"seed=9223372036854775808 is not allowed: expected an integer from 0 to 2\*\*63 - 1$"),
+        ({"seed": True}, r"seed=True is not allowed: expected an integer$"),
+        ({"learning_rate": True}, r"learning_rate=True is not allowed: expected a number$"),
+        ({"momentum": 1.0}, r"momentum=1\.0 is not allowed: expected a number in \[0, 1\)"),
         ({"seed": float("inf")}, r"seed=inf is not allowed: expected an integer"),
         ({"batch_size": 0}, r"batch_size=0 is not allowed: expected None or 1 or more"),
         ({"checkpoint_every": 0}, r"checkpoint_every=0 is not allowed: expected an integer of 1 or more"),
@@ -209,10 +213,25 @@ def test_a_tuple_comes_back_as_a_tuple() -> None:
         ({"milestones": (0, 2)}, r"milestones=\(0, 2\) is not allowed"),
         ({"milestones": (1.5,)}, r"milestones=\(1\.5,\) is not allowed"),
         ({"milestones": 3}, r"milestones=3 is not allowed"),
-        ({"schedule": "milestones"}, r"milestones=\(\) is not allowed: expected some for schedule='milestones'"),
-        ({"schedule": "warmup-cosine"}, r"period=0 is not allowed: expected some for schedule='warmup-cosine'"),
-        ({"decay_from": 3, "decay_until": 3}, r"decay_until=3 is not allowed: expected None or above decay_from=3"),
-        ({"decay_until": 0}, r"decay_until=0 is not allowed: expected None or above decay_from=0"),
+        ({"schedule": "milestones"}, r"milestones=\(\) is not allowed: expected one or more for schedule"),
+        ({"schedule": "warmup-cosine"}, r"period=0 is not allowed: expected a number above warmup=0 for schedule"),
+        (
+            {"schedule": "warmup-cosine", "warmup": 5, "period": 5},
+            r"period=5 is not allowed: expected a number above warmup=5",
+        ),
+        (
+            {"steps": 9, "decay_from": 3, "decay_until": 3},
+            r"decay_until=3 is not allowed: expected None, or a step after decay_from=3$",
+        ),
+        ({"decay_until": 0}, r"decay_until=0 is not allowed: expected None, or a step after decay_from=0$"),
+        (
+            {"steps": 9, "decay_until": 10},
+            r"decay_until=10 is not allowed: expected None, or a step up to the last \(steps=9\)$",
+        ),
+        (
+            {"steps": 9, "decay_from": 9},
+            r"decay_from=9 is not allowed: expected 0, or a step before the last \(steps=9\)$",
+        ),
         ({"decay_from": -1}, r"decay_from=-1 is not allowed"),
         ({"nesterov": True}, r"nesterov=True is not allowed: expected sgd or sam with a momentum above 0"),
         ({"nesterov": True, "optimizer": "sgd"}, r"nesterov=True is not allowed"),
@@ -277,7 +296,7 @@ def test_a_tuple_in_a_part_comes_back_as_a_tuple() -> None:
 
 
 def test_a_setting_has_one_type_in_every_run() -> None:
-    some = hyperparameters(smallest(clip_norm=1, decay_until=5, milestones=(82, 123), eval_examples=7))
+    some = hyperparameters(smallest(steps=9, clip_norm=1, decay_until=5, milestones=(82, 123), eval_examples=7))
     none = hyperparameters(smallest())
     assert (some["clip_norm"], some["decay_until"], some["milestones"]) == (1.0, 5, "82,123")
     assert (none["clip_norm"], none["decay_until"], none["milestones"], none["eval_examples"]) == (0.0, 0, "", 0)

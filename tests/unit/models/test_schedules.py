@@ -119,7 +119,8 @@ def test_the_published_language_model_ends_at_four_fifths_of_its_learning_rate()
         (2, None, "..xxxx"),
         (0, 3, "xxx..."),
         (2, 4, "..xx.."),
-        (9, None, "......"),
+        (5, None, ".....x"),
+        (5, 6, ".....x"),
     ],
 )
 def test_weight_decay_is_on_between_two_steps(start: int, until: int | None, decaying: str) -> None:

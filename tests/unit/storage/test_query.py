@@ -37,9 +37,9 @@ def test_sweeps_are_listed_by_their_records(store: str) -> None:
 
 
 def test_what_is_not_there_is_answered_with_what_is(store: str) -> None:
-    with pytest.raises(StoreError, match=r"waiting.zarr: no results there; beside it are: decay.zarr$"):
+    with pytest.raises(StoreError, match=r"waiting.zarr: no results there; the folder has: decay.zarr$"):
         open_results(Layout(store).cube("waiting"))
-    with pytest.raises(StoreError, match="beside it are: none"):
+    with pytest.raises(StoreError, match="the folder has: none"):
         open_results(f"{store}/elsewhere/decay.zarr")
 
 

@@ -347,13 +347,17 @@ def test_a_gradient_that_is_not_finite_keeps_the_checkpoints_before_it(
     check_failed(train(SMOKE, str(tmp_path)), tmp_path, SMOKE, last_good=20, stop=30)
 
 
-def test_a_failed_run_is_tried_again_from_its_last_good_checkpoint(
+def test_a_failed_run_stays_failed_and_is_tried_again_from_its_last_good_checkpoint_when_asked(
     tmp_path: Path, whole: dict[str, tuple[Manifest, dict[str, str]]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         with_loss(patch, lambda made, loss, outputs: loss * float("nan") if made == 25 else loss)
-        assert train(SMOKE, str(tmp_path)).status == "failed"
-    manifest = train(SMOKE, str(tmp_path))
+        failed = train(SMOKE, str(tmp_path))
+    assert failed.status == "failed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Loop", lambda *_: pytest.fail("a failed run was trained again"))
+        assert train(SMOKE, str(tmp_path)) == failed
+    manifest = train(SMOKE, str(tmp_path), retry_failed=True)
     assert (manifest.status, manifest.reason) == ("complete", "")
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
