@@ -10,25 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from analysed import analyse
 from servers import S3Server
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import flows.terminal  # noqa: F401 - nobody may not read where Python lies
 from flows.cli import app
 from flows.gathering import gather
 from flows.options import BUG, friendly
 from flows.sweep import make_sweep
-from models.experiment import get_experiment
-from models.run_spec import hyperparameters, to_json
-from storage import results
-from storage.layout import Layout
 from storage.locations import require_writable
 from storage.probe import require_store
-from storage.sweeps import extend_sweep
-from tasks.anatomy import anatomy, run_layout
-from tasks.one_pass import Target, analyse_block, decompose_step
-from tasks.series import RunSeries
-from tasks.training import train
 
 NAME = "modular_addition"
 SWEEP = make_sweep(NAME, "smoke", [0.0], [0], sweep="small", settings={"steps": 10})
@@ -121,21 +114,7 @@ def arguments(path: tuple[str, ...], place: str, value: str, store: str) -> list
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one small sweep, made without Prefect and Ray."""
     store = require_store(str(tmp_path_factory.mktemp("finished") / "store"))
-    where = Layout(store)
-    extend_sweep(store, SWEEP.record)
-    manifest = train(SPEC, store)
-    body, metrics = anatomy(SPEC), get_experiment(NAME).metrics(SPEC)
-    attributes = {"run_id": SPEC.run_id, "spec": to_json(SPEC), "hyperparameters": hyperparameters(SPEC)}
-    target = Target(
-        url=where.run_store(NAME, SPEC.run_id),
-        commits=where.commits(NAME, SPEC.run_id),
-        layout=run_layout(body, manifest.steps, SWEEP.analyses, metrics, attributes),
-    )
-    results.allocate(target.url, target.layout)
-    series = RunSeries(store=store, manifest=manifest)
-    anchors = [decompose_step(series, body, step) for step in manifest.steps]
-    for block in results.blocks_of(manifest.steps):
-        analyse_block(series, body, target, block, SWEEP.analyses, *anchors)
+    analyse(SWEEP, store)
     gather(SWEEP, store)
     return Path(store)
 
@@ -192,7 +171,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_line_that_names_it(
 ) -> None:
     for module in ("overview", "report"):  # nothing is drawn before the place is tried
         monkeypatch.setattr(f"tasks.figures.{module}.{'overview' if module == 'overview' else 'write_report'}", None)
-    reading = path in MAY_BE_EMPTY or path[0] in ("status", "show")
+    reading = path in MAY_BE_EMPTY or path[0] in ("plan", "status", "show")
     with unwritable(finished) as (folder, store):
         wrong = f"{folder}/below/a" + (".png" if place == "file" else "")
         codes = (1, 2) if path == ("storage", "check") else (2,)

@@ -10,9 +10,10 @@ from grids import cube_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.checkpoint_analysis import cube_name, told_apart
-from flows.graph_run import begin
+from flows.checkpoint_analysis import told_apart
+from flows.graph_choice import tickets_from
 from flows.names import LONGEST, require_name, word
+from flows.series_choice import cube_name
 from flows.settings import read_settings
 from flows.sweep import make_sweep
 from models.experiment import get_experiment
@@ -112,7 +113,9 @@ def test_values_are_words_of_a_name_and_others_are_other_words(values: list[Any]
 
 def test_graphs_are_named_like_sweeps(tmp_path: Any) -> None:
     def title(settings: dict[str, Any], given: str = "") -> str:
-        return begin("modular_addition", "smoke", [0, 1], settings, given, str(tmp_path), True)[1]
+        asked = {"experiment": "modular_addition", "preset": "smoke", "seeds": [0, 1], "settings": settings}
+        drawn = {"rewind": 10, "rewind_epoch": None, "densities": [0.5], "masks": None, "orders": []}
+        return tickets_from({**asked, **drawn, "name": given, "store": str(tmp_path), "dry_run": True})[0].name
 
     assert title({}) == "modular_addition-smoke"
     assert title({"steps": 40, "weight_decay": 1}) == "modular_addition-smoke-steps=40-weight_decay=1"
