@@ -7,8 +7,8 @@ from tasks.analysis import Analysis, LayerView, Values
 
 EPSILON = np.float32(1e-10)
 COLLAPSED_BELOW = 1e-6
-LARGE = 2.0**60
-"""Squares of larger values leave float32; beside these 1e-10 is nothing, so that their scale makes no difference."""
+LARGE = 2.0**40
+"""Larger values are scaled to 2^20, as their squares may leave float32; beside either, 1e-10 is nothing."""
 
 
 def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
@@ -18,7 +18,7 @@ def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
     """
     rank = len(s_R)
     if s_R[0] > LARGE:
-        s_R = s_R * np.float32(2.0**-64)
+        s_R = np.ldexp(s_R, 20 - int(np.frexp(s_R[0])[1]))
     s = s_R + EPSILON
     p = s / s.sum()
     entropy_rank = float(np.exp(-(p * np.log(p)).sum()) / rank)

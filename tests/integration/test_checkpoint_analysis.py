@@ -72,7 +72,7 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
                 continue
             u, s, vh = np.linalg.svd(w.double().numpy(), full_matrices=False)
             found = layers.singular_value.sel(layer=name, step=step).values
-            np.testing.assert_allclose(found[: len(s)], s, rtol=0, atol=2e-6 * s[0])
+            np.testing.assert_allclose(found[: len(s)], s, rtol=0, atol=1.1e-6 * s[0])  # 1e-6 and rounding
             uf, _, vf = np.linalg.svd(final[name].double().numpy(), full_matrices=False)
             agreement = np.abs((u.T @ uf) * (vh @ vf.T)).diagonal()[:10].mean()
             assert float(layers.agreement_score.sel(layer=name, step=step)) == pytest.approx(agreement, abs=2e-3)

@@ -69,7 +69,7 @@ def test_spectra_in_the_cube_are_those_of_the_checkpoints(done: Path) -> None:
         for layer in layers.layer.values:
             expected = np.linalg.svd(weights[layer].astype(np.float64), compute_uv=False)
             stored = layers.singular_value.sel(run=run, layer=layer, step=60).values[: len(expected)]
-            np.testing.assert_allclose(stored, expected, atol=2e-6 * expected[0])
+            np.testing.assert_allclose(stored, expected, atol=1.1e-6 * expected[0])  # 1e-6 and rounding
 
 
 def test_a_second_call_does_nothing_and_says_so(done: Path) -> None:

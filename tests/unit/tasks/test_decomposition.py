@@ -12,7 +12,7 @@ from torch import Tensor
 
 from storage.schema import OutOfRange
 from tasks import decomposition
-from tasks.decomposition import DRIVERS, GRAM_FLOOR, Factors, NotFinite, decompose, decompose_alike
+from tasks.decomposition import DRIVERS, GRAM_FLOOR, SINGLE_FLOOR, Factors, NotFinite, decompose, decompose_alike
 
 
 def driver(factors: Factors) -> str:
@@ -273,9 +273,9 @@ def test_left_vectors_from_float32_products_are_as_orthogonal_as_a_float32_svds(
     w = matrix_with(np.linspace(1, smallest, 64), 640, 64)
     factors = decompose(w)
     assert driver(factors) == "gram_float64"
-    assert orthogonality_error(factors.left) < 5e-7
-    plain = torch.linalg.svd(w, full_matrices=False)
-    assert orthogonality_error(factors.left) <= orthogonality_error(plain[0])
+    # Rounding v / s to float32 moves W v / s by up to 2^-24 s_1 / s_i, in each of the two vectors of a product; the
+    # bound of LAPACK's float32 SVD, 64 units of 2^-24, is as large.
+    assert orthogonality_error(factors.left) < 2 * 2.0**-24 / SINGLE_FLOOR
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1)])

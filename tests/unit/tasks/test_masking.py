@@ -48,6 +48,7 @@ def test_top_keeps_half_of_the_values_rounded_up_and_bottom_the_others(rank: int
     matrices = (Matrix(parameter="a"), Matrix(parameter="last"))
     part = kept_halves(weights, matrices, {"a": decompose(weights["a"])})
     upper, lower = (values(matrices[0], part[name]) for name in ("top", "bottom"))
+    # A float32 SVD errs by up to rank units of 2^-23 of s_1, and what is kept is a product of its factors.
     np.testing.assert_allclose(upper, [*s[:kept], *[0] * (rank - kept)], atol=1e-5)
     np.testing.assert_allclose(lower, [*s[kept:], *[0] * kept], atol=1e-5)
 
