@@ -7,6 +7,7 @@ from run_stores import VARIABLES
 from storage import schema
 from storage.schema import DIMENSIONS, Variable
 from tasks.analysis import analysis_names, get_analysis
+from tasks.facts import FACTS
 
 STORED = {
     "attention": {
@@ -126,6 +127,15 @@ STORED = {
     },
 }
 
+OF_RUNS = {
+    "final_collapsed_layers": ": int32",
+    "final_effective_rank": ": float32",
+    "final_{metric}": "split: float32",
+    "grok_censored": ": int8",
+    "grok_step": ": int32",
+    "initial_effective_rank": ": float32",
+}
+
 COORDINATES = [
     "run",
     "step",
@@ -158,6 +168,9 @@ def test_groups_variables_and_dimensions_are_the_listed_ones() -> None:
             text = f"{' '.join(variable.dims)}: {variable.dtype}"
             assert found.setdefault(variable.group, {}).setdefault(name, text) == text, f"{name} is declared twice"
     assert found == STORED
+    facts = {name: f"{' '.join(variable.dims)}: {variable.dtype}" for name, variable in FACTS.items()}
+    assert facts == OF_RUNS
+    assert {variable.group for variable in FACTS.values()} - {"metrics"} == set()
 
 
 def test_coordinates_are_the_listed_ones_and_used() -> None:
