@@ -50,7 +50,7 @@ def test_eight_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> N
         codes = [process.wait(timeout=SECONDS) for process in processes]
     told = [said(tmp_path, i).read_text() for i in range(8)]
     assert codes == [0] * 8, "\n".join(told)
-    assert sorted("2 runs were made" in text for text in told) == [False] * 7 + [True]
+    assert sorted("2 runs finished" in text for text in told) == [False] * 7 + [True]
     assert sum("all 2 runs were done before: nothing to do" in text for text in told) == 7
     lines = [line for text in told for line in text.splitlines() if "waiting for" in line]
     assert lines
@@ -85,7 +85,7 @@ def test_two_processes_on_one_sweep_on_object_storage(
         codes = [process.wait(timeout=SECONDS) for process in processes]
     told = [said(tmp_path, i).read_text() for i in range(2)]
     assert codes == [0, 0], "\n".join(told)
-    assert sum("1 runs were made" in text for text in told) == 1
+    assert sum("1 run finished" in text for text in told) == 1
     assert len(locations.names(Layout(s3_store).lease(Layout(s3_store).cube(SMOKE)))) == 1
     ranks = open_results(Layout(s3_store).cube(SMOKE))["layers/effective_rank"].values
     assert np.isfinite(ranks).all()
