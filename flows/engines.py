@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.processes import Part, PartLost, Supervisor, started
-from flows.reachable import require_cluster, require_prefect, silence
+from flows.reachable import accepts, require_cluster, require_prefect, silence
 from flows.service import patience
 
 WAIT_SECONDS = 3.0
@@ -23,6 +23,8 @@ ATTEMPTS = 3
 ASK_SECONDS = 3.0
 PATIENCE_SECONDS = 15.0
 """That the user's server may be away, as while it is started again."""
+BUSY_SECONDS = 300.0
+"""That it may take connections and not answer, as while many flows start at once."""
 
 
 def require_engines(parameters: Mapping[str, Any]) -> None:
@@ -63,7 +65,8 @@ class _UsersServer:
 
     def __init__(self, url: str, supervisor: Supervisor) -> None:
         require_prefect(url, "PREFECT_API_URL")
-        self._url, self._supervisor, self._asked, self._silent = url, supervisor, 0.0, False
+        self._url, self._supervisor, self._gone = url, supervisor, False
+        self._asked = self._answered = time.monotonic()
 
     def answers(self) -> Part:
         name = f"The Prefect server at PREFECT_API_URL={self._url}"
@@ -71,9 +74,11 @@ class _UsersServer:
 
     def _alive(self) -> bool:
         if time.monotonic() - self._asked > ASK_SECONDS:
-            self._silent = bool(silence(self._url))
+            silent = bool(silence(self._url))
             self._asked = time.monotonic()
-        return not self._silent
+            self._answered = self._answered if silent else self._asked
+            self._gone = silent and (not accepts(self._url) or self._asked - self._answered > BUSY_SECONDS)
+        return not self._gone
 
     def known_to(self, flow: Any) -> Any:
         """The flow; stopped, it is marked as cancelled on the server, where it would go on for ever."""

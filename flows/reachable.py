@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 THIS_MACHINE = ("127.0.0.1", "127.0.0.2", "localhost", "::1")
 PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 TRY_SECONDS = 3.0
+SLOW_SECONDS = 30.0
+"""For the first answer of a server that takes connections."""
 LONGEST_SOCKET = 103
 """Bytes of a socket's path: macOS allows so many, Linux 107."""
 OURS, RAYS = "/specdyn-12345678", "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
@@ -63,11 +65,13 @@ def refusal(host: str, port: int) -> str:
 
 def require_prefect(url: str, named: str) -> None:
     """ValueError where no Prefect server answers at the URL of its API; `named` says who gave it."""
-    if why := silence(url):
-        raise ValueError(
-            f"{named}={url}: no Prefect server answers there ({why}); start it, correct the URL, "
-            "or remove the setting to use a temporary server"
-        )
+    end = time.monotonic() + SLOW_SECONDS
+    while why := silence(url):
+        if not accepts(url) or time.monotonic() > end:
+            raise ValueError(
+                f"{named}={url}: no Prefect server answers there ({why}); start it, correct the URL, "
+                "or remove the setting to use a temporary server"
+            )
 
 
 def silence(url: str) -> str:
@@ -82,6 +86,13 @@ def silence(url: str) -> str:
     except (OSError, ValueError) as error:
         return _reason(error)
     return ""
+
+
+def accepts(url: str) -> bool:
+    """Whether a server takes connections at the URL, however long its answers take: a busy one is not gone."""
+    place = urlsplit(url)
+    port = place.port or (443 if place.scheme == "https" else 80)
+    return place.hostname is not None and not refusal(place.hostname, port)
 
 
 def _reason(error: object) -> str:

@@ -51,7 +51,7 @@ def test_eight_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> N
     told = [said(tmp_path, i).read_text() for i in range(8)]
     assert codes == [0] * 8, "\n".join(told)
     assert sorted("2 runs finished" in text for text in told) == [False] * 7 + [True]
-    assert sum("all 2 runs were done before: nothing to do" in text for text in told) == 7
+    assert sum("2 runs already done: nothing to do" in text for text in told) == 7
     lines = [line for text in told for line in text.splitlines() if "waiting for" in line]
     assert lines
     assert all(line.startswith(f"{SMOKE}: waiting for process ") for line in lines)

@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from flows import reachable
-from flows.reachable import longest_folder, require_cluster, require_prefect, short_folder, spare_this_machine
+from flows import engines, reachable
+from flows.processes import Supervisor
+from flows.reachable import (
+    accepts,
+    longest_folder,
+    require_cluster,
+    require_prefect,
+    short_folder,
+    silence,
+    spare_this_machine,
+)
 
 LOCAL = "127.0.0.1,127.0.0.2,localhost,::1"
 PROXY = "http://127.0.0.1:9"
@@ -59,6 +68,7 @@ def answering() -> Iterator[int]:
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A port on which connections are accepted, and nothing answers."""
     monkeypatch.setattr(reachable, "TRY_SECONDS", 0.2)
+    monkeypatch.setattr(reachable, "SLOW_SECONDS", 0.4)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -100,6 +110,33 @@ def test_a_prefect_server_must_answer_whatever_it_answers(answering: int, closed
         require_prefect(f"http://127.0.0.1:{silent}/api", "PREFECT_API_URL")
     with pytest.raises(ValueError, match="PREFECT_API_URL=nowhere: no Prefect server answers there"):
         require_prefect("nowhere", "PREFECT_API_URL")
+
+
+def test_a_busy_prefect_server_is_waited_for(silent: int, answering: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reachable, "SLOW_SECONDS", 60.0)
+    tried: list[str] = []
+
+    def first_answers_late(url: str) -> str:
+        tried.append(url)
+        return silence(url if len(tried) < 3 else f"http://127.0.0.1:{answering}/api")
+
+    monkeypatch.setattr(reachable, "silence", first_answers_late)
+    require_prefect(f"http://127.0.0.1:{silent}/api", "PREFECT_API_URL")
+    assert len(tried) == 3
+    assert accepts(f"http://127.0.0.1:{silent}/api")
+
+
+def test_a_server_is_gone_where_nothing_listens_and_busy_where_nothing_answers(
+    closed: int, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "require_prefect", lambda url, named: None)
+    urls = [f"http://127.0.0.1:{port}/api" for port in (closed, silent)]
+    gone, busy = (engines._UsersServer(url, Supervisor("a test")).answers() for url in urls)
+    assert not gone.alive()
+    assert busy.alive()
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.0)
+    assert not busy.alive()
 
 
 def test_a_request_to_this_machine_passes_by_a_proxy_that_is_not_there(
