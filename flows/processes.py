@@ -52,6 +52,8 @@ class Started:
     def __init__(self) -> None:
         self.pid, self.mark = os.getpid(), uuid.uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="specdyn-", dir=short_folder()))
+        # Ray lets every user of the machine write into its folder: the one around it stays this user's alone.
+        self.ray_folder = self.folder / "r"
         self.parts: list[Part] = []
         self.supervised = False
         """Whether a supervisor ends the process where a part is gone; otherwise who works finds out."""

@@ -30,7 +30,7 @@ def connect(address: str | None, patience: float) -> None:
         if address:
             _join(address, patience, quiet)
         else:
-            ray.init(address="local", include_dashboard=False, _temp_dir=str(started().folder), **quiet)
+            ray.init(address="local", include_dashboard=False, _temp_dir=str(started().ray_folder), **quiet)
     except RuntimeError as error:
         raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
     # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.

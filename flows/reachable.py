@@ -18,7 +18,7 @@ SLOW_SECONDS = 30.0
 """For the first answer of a server that takes connections."""
 LONGEST_SOCKET = 103
 """Bytes of a socket's path: macOS allows so many, Linux 107."""
-OURS, RAYS = "/specdyn-12345678", "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+OURS, RAYS = "/specdyn-12345678/r", "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 """What our folder, and Ray below it, add to the path of the folder for temporary files."""
 
 

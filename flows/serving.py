@@ -228,7 +228,7 @@ def _ray(service: Service) -> Iterator[str]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         _node_ip_address=RAY_HOST,
-        _temp_dir=str(started().folder),
+        _temp_dir=str(started().ray_folder),
     )
     address = ray.get_runtime_context().gcs_address
     os.environ["RAY_ADDRESS"] = address

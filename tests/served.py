@@ -1,6 +1,5 @@
 """The whole service as a process of its own, as `specdyn serve` starts it."""
 
-import contextlib
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from topology import below
+from topology import below, still_runs, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180.0
@@ -87,10 +86,10 @@ def started_service(
         said = _wait_until_ready(process, log)
         yield process, Served(said["UI"], said["API"], said["reports"], said["Ray"].split()[0], store, log)
     finally:
-        for pid in [] if process.poll() is not None else [*below(process.pid), process.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        started = below(process.pid)
+        process.kill()
         process.wait()
+        wait_until(lambda: not any(still_runs(*each) for each in started.items()), "all that it started ends", 10.0)
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -99,6 +100,13 @@ class Program:
         """Its processes whose command line has the words."""
         return [pid for pid in marked(self._mark) if words in command_line(pid)]
 
+    def folder(self) -> Path:
+        """The folder of its sockets, logs and database."""
+        (raylet,) = self.running(PARTS["raylet"])
+        found = re.search(r"--raylet_socket_name=(\S+)/r/session_", command_line(raylet))
+        assert found
+        return Path(found[1])
+
     def lose(self, part: str) -> None:
         """Kill a part while a run is in training, and wait until there is another one and the training goes on."""
         (lost,) = self.running(PARTS[part])
@@ -159,6 +167,7 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     store = Path(started.store)
     total = sum(path.endswith(".safetensors") for path in undisturbed)
     started.wait_for(lambda: checkpoints(started.store) >= 3)
+    folders = [started.folder()]
     workers = started.running("ray::run_unit")
     assert workers
     os.kill(workers[0], signal.SIGKILL)
@@ -166,7 +175,10 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     assert before < total - 4
     started.wait_for(lambda: checkpoints(started.store) >= before + 2)
     started.lose("raylet")
+    folders.append(started.folder())
+    assert [folder.stat().st_mode & 0o077 for folder in folders[1:]] == [0], "others of this machine have no way in"
     assert started.end(signal.SIGKILL) == -signal.SIGKILL
+    assert len(set(folders)) == 2 and not [folder for folder in folders if folder.exists()]
     assert not list(store.rglob("manifest.json")), "the program was to be killed in training"
     (line,) = started.lines()
     assert line.startswith(lost(f"{NAME}-long", "Ray's raylet")), "one sentence, and no C++ state"

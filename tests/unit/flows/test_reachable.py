@@ -173,4 +173,4 @@ def test_a_socket_of_ray_below_the_longest_folder_has_a_path_that_every_system_t
     # As Ray names it, for a process of the largest number that Linux gives; macOS takes 103 bytes, Linux 107.
     session = "session_2026-11-28_00-49-27_053149_4194304"
     folder = "/" + "f" * (longest_folder() - 1)
-    assert len(f"{folder}/specdyn-abcdefgh/{session}/sockets/plasma_store") == 103
+    assert len(f"{folder}/specdyn-abcdefgh/r/{session}/sockets/plasma_store") == 103
