@@ -47,7 +47,8 @@ def lost_parameters() -> dict[str, Any]:
     with get_client(sync_client=True) as client:
         kept = kept_parameters(client, schedule)
         if run.parameters:
-            if kept != run.parameters:
+            # One that was removed meanwhile leaves nothing behind.
+            if kept != run.parameters and run.deployment_id and _stands(client, run.deployment_id, schedule):
                 keep_parameters(client, schedule, run.parameters)
             return {}
         if kept and run.deployment_id:
@@ -57,6 +58,10 @@ def lost_parameters() -> dict[str, Any]:
                 client.update_deployment_schedule(run.deployment_id, schedule, parameters=kept)
     run.parameters = kept
     return kept
+
+
+def _stands(client: SyncPrefectClient, deployment: UUID, schedule: UUID) -> bool:
+    return any(one.id == schedule for one in client.read_deployment_schedules(deployment))
 
 
 def _variable(schedule: UUID) -> str:

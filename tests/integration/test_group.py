@@ -264,9 +264,9 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
 
     # As Prefect's newer UI and its own command do it, which the server answers by dropping the parameters.
     change(service, active=False)
-    change(service, active=True)
     assert schedule_of(service)["parameters"] == {}
     assert "sweep=kept" in command("list").replace("\n", "")
+    change(service, active=True)
     wait_until_put_back(asked)
     wait_until_fired(asked)
 
