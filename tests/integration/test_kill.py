@@ -221,7 +221,8 @@ def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server
 
     url = str(PREFECT_API_URL.value())
     started = program(s3_store, "--executor", "inline", PREFECT_API_URL=url)
-    started.wait_for(lambda: any(request.startswith("PUT") and "step=" in request for request in s3_server.requests()))
+    own = f"PUT /{s3_store.removeprefix('s3://')}/checkpoints/"
+    started.wait_for(lambda: any(put.startswith(own) and "step=" in put for put in s3_server.requests()))
     assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert started.lines() == [f"{NAME}-long was stopped by SIGTERM: {KEPT}, {ON}"]
     runs = httpx.post(f"{url}/flow_runs/filter", json={"flow_runs": {"name": {"any_": [f"{NAME} long"]}}}).json()
