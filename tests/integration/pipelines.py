@@ -19,7 +19,7 @@ def command(*arguments: str, driver: bool = False) -> list[str]:
 
 
 def call(
-    *arguments: str, env: Mapping[str, str] | None = None, driver: bool = False, seconds: int = 240
+    *arguments: str, env: Mapping[str, str] | None = None, driver: bool = False, seconds: int = 480
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end from the repository."""
     return subprocess.run(
