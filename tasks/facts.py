@@ -33,7 +33,7 @@ FACTS: dict[str, Variable] = {
         dims=(),
         long_name="whether the run ended before it grokked",
         dtype="int8",
-        about="1 where every checkpoint was measured and none has a validation error below the threshold; CLAIMS 2.8",
+        about="1 where every checkpoint was measured and none has a validation error below the threshold",
         constants={
             "flag_values": [0, 1],
             "flag_meanings": "grokked censored",

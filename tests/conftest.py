@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "COLUMNS": "250",  # a console is as wide as when it is made, by whichever test is the first
 }
 if "SPECDYN_TEST_GPU" not in os.environ:
     ENVIRONMENT["CUDA_VISIBLE_DEVICES"] = ""  # what is expected to the last bit was computed on CPUs
