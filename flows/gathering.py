@@ -28,9 +28,7 @@ def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, b
     A run belongs to it as soon as a block of it is analysed; what is not finished is missing there.
     """
     url = Layout(store).cube(sweep.name)
-    record = read_sweep(store, sweep.name)
-    specs = sweep_of(record).specs if record else sweep.specs
-    cells = [cell for spec in specs if _anything_known(cell := look_at(sweep, store, spec), sweep)]
+    cells = _known_cells(sweep, store)
     if not cells:
         return url, False
     members = [
@@ -54,6 +52,22 @@ def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, b
     return url, rebuild(
         url, members, attributes, contents_of([_identity(cell) for cell in cells], sweep.analyses), lease
     )
+
+
+def gathered(sweep: Sweep, store: str) -> bool:
+    """Whether the sweep is on record and its cube holds all that is known; reads only."""
+    record = read_sweep(store, sweep.name)
+    if record is None or not set(sweep.record.specs) <= set(record.specs):
+        return False
+    contents = contents_of([_identity(cell) for cell in _known_cells(sweep, store)], sweep.analyses)
+    return stored_contents(Layout(store).cube(sweep.name)) == contents
+
+
+def _known_cells(sweep: Sweep, store: str) -> list[Cell]:
+    """The cells of all calls that extended the sweep of which anything is known."""
+    record = read_sweep(store, sweep.name)
+    specs = sweep_of(record).specs if record else sweep.specs
+    return [cell for spec in specs if _anything_known(cell := look_at(sweep, store, spec), sweep)]
 
 
 def _anything_known(cell: Cell, sweep: Sweep) -> bool:

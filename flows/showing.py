@@ -54,11 +54,15 @@ def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay")
 
     It was not where a call died between the cube and its report. Gives the URL of the page.
     """
-    page, noted, holds = f"{folder}/index.html", f"{folder}/drawn.json", stored_contents(cube)
-    if built or not locations.exists(page) or _noted(noted) != holds:
+    if built or not drawn(cube, folder):
         write_report(cube, folder, axis)
-        locations.write(noted, json.dumps({"contents": holds}).encode())
-    return page
+        locations.write(f"{folder}/drawn.json", json.dumps({"contents": stored_contents(cube)}).encode())
+    return f"{folder}/index.html"
+
+
+def drawn(cube: str, folder: str) -> bool:
+    """Whether the report in the folder was drawn from all that the cube holds."""
+    return locations.exists(f"{folder}/index.html") and _noted(f"{folder}/drawn.json") == stored_contents(cube)
 
 
 def _noted(url: str) -> str | None:

@@ -11,12 +11,12 @@ from flows import fields
 from flows.capacity import Resources
 from flows.extending import with_more_seeds
 from flows.firing import lost_parameters
-from flows.gathering import gather
+from flows.gathering import gather, gathered
 from flows.planning import Cell, Plan, make_plan, require_inputs
 from flows.progress import SweepProgress
 from flows.runtime import Executor, open_executor
 from flows.service import chosen_cluster, chosen_store, patience
-from flows.showing import next_call, show_failures, show_report, show_result
+from flows.showing import drawn, next_call, show_failures, show_report, show_result
 from flows.stages import analyse_run, failure_of, train_run
 from flows.sweep import Sweep, sweep_from
 from flows.tables import plan_markdown, plan_summary
@@ -89,19 +89,35 @@ def weight_decay_sweep(
         chosen = with_more_seeds(chosen, store, more_seeds)
         require_inputs(chosen.specs, store, asks=True)
         plan = _planned(chosen, store, resources, retry_failed)
+        _show_plan(plan, resources)
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
+    if not more_seeds and _settled(plan := _planned(chosen, store, resources, retry_failed), report):
+        _show_plan(plan, resources)
+        return {**_shown(chosen, store, report, built=False), "ran": []}
     with turn(Layout(store).cube(chosen.name), store) as lease:
         chosen = with_more_seeds(chosen, store, more_seeds)
         require_inputs(chosen.specs, store)
-        return _run(_planned(chosen, store, resources, retry_failed), executor, resources, ray_address, report, lease)
+        plan = _planned(chosen, store, resources, retry_failed)
+        _show_plan(plan, resources)
+        return _run(plan, executor, resources, ray_address, report, lease)
 
 
 def _planned(sweep: Sweep, store: str, resources: Resources, retry_failed: bool) -> Plan:
-    """The plan, in the log and as an artifact."""
-    plan = make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
-    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {sweep.name}")
+    return make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
+
+
+def _settled(plan: Plan, report: bool) -> bool:
+    """Whether nothing is left to do, so that the call writes nothing and need not wait for another one."""
+    if plan.todo or plan.failed or not gathered(plan.sweep, plan.store):
+        return False
+    where, name = Layout(plan.store), plan.sweep.name
+    return not report or drawn(where.cube(name), where.report(name))
+
+
+def _show_plan(plan: Plan, resources: Resources) -> None:
+    """Put the plan into the log, and make it an artifact."""
+    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {plan.sweep.name}")
     get_run_logger().info(plan_summary(plan))
-    return plan
 
 
 def _run(
@@ -165,7 +181,13 @@ def _failure_text(failures: dict[str, str], cells: int) -> str:
 def finish(sweep: Sweep, store: str, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the finished runs into the cube, write the report, show the summary as an artifact."""
     lease.ensure()
-    cube, built = gather(sweep, store, lease)
+    _, built = gather(sweep, store, lease)
+    return _shown(sweep, store, report, built)
+
+
+def _shown(sweep: Sweep, store: str, report: bool, built: bool) -> dict[str, Any]:
+    """Show the cube, where there is one, and its report as artifacts; returns where they are."""
+    cube = Layout(store).cube(sweep.name)
     outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
     if not built and not exists(f"{cube}/zarr.json"):
         return outcome

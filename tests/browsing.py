@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
@@ -92,9 +93,15 @@ class Form:
             inputs.last.fill(f"{value:g}")
 
     def start(self) -> str:
-        """Start the run; gives its id."""
-        with self._page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answer:
-            self.submit.click()
+        """Start the run; gives its id.
+
+        Tries again as a user does where Prefect asks for that with a 503: SQLite has one writer at a time.
+        """
+        for _ in range(3):
+            with self._page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answer:
+                self.submit.click()
+            if answer.value.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                break
         assert answer.value.ok, answer.value.text()
         made: str = answer.value.json()["id"]
         return made
