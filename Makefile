@@ -48,7 +48,7 @@ test-numerics: $(VENV)/.installed-dev
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.gpu --describe
 	SPECDYN_TEST_GPU=1 timeout 470 $(BIN)/python -m pytest -n 4 -W default --maxfail=40 --session-timeout=430 \
-		tests/unit/tasks tests/unit/models tests/properties
+		tests/tasks tests/models tests/properties
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.gpu

@@ -25,7 +25,7 @@ worker)
         sleep 1
     done
     # Runs that died together with Prefect's server: what dies later an automation of the server marks.
-    python -c 'import time; time.sleep(120); from flows.silent_runs import mark_silent_runs; mark_silent_runs()' &
+    python -c 'import time; time.sleep(120); from specdyn.flows.service.silent_runs import mark_silent_runs; mark_silent_runs()' &
     mark=$!
     # Bash lets its background jobs ignore SIGINT, which Prefect sends itself to stop.
     RAY_ADDRESS=auto env --default-signal=INT prefect worker start --pool specdyn --type process --limit "${FLOW_RUNS:-4}" \
@@ -60,7 +60,7 @@ print(yaml.safe_dump({**file, "deployments": [each | {"schedules": []} for each 
         file=${TMPDIR:-/tmp}/prefect.yaml
     fi
     prefect --no-prompt deploy --all --prefect-file "$file"
-    exec python -c 'from flows.automations import set_up; set_up()'
+    exec python -c 'from specdyn.flows.service.automations import set_up; set_up()'
     ;;
 health)
     exec python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$2"

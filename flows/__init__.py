@@ -2,7 +2,7 @@
 
 import os
 
-from flows.reachable import spare_this_machine
+from specdyn.flows.engine.reachable import spare_this_machine
 
 spare_this_machine(os.environ)
 # Before prefect and ray are imported: they read these once. Telemetry stays off unless a user turns it on.

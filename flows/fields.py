@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
-from flows.shown import shown
-from models.experiment import experiment_names, get_experiment
-from models.run_spec import OPTIMIZERS
-from models.start import MASKS
-from tasks.analysis import analysis_names
+from specdyn.flows.shown import shown
+from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.spec.run_spec import OPTIMIZERS
+from specdyn.models.spec.start import MASKS
+from specdyn.tasks.spectra.analysis import analysis_names
 
 USUAL = "usual"
 """The preset that an experiment begins with."""

@@ -1,125 +1,189 @@
-"""A sweep: the specs of one grid, checked before anything is spent."""
+"""The flow that trains a grid of weight decays and seeds, analyses every run and gathers the results."""
 
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from flows.names import automatic_name, require_name
-from flows.settings import with_settings
-from models.checks import require, require_distinct
-from models.experiment import get_experiment, read_spec
-from models.run_spec import RunSpec, as_text, hyperparameters, to_json
-from storage.sweeps import SweepRecord
-from tasks.analysis import default_analyses, get_analysis
+from prefect import flow, get_run_logger, runtime, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, wait
 
+from specdyn.flows import fields
+from specdyn.flows.engine.artifacts import next_call, show_failures, show_report, show_result
+from specdyn.flows.engine.executor import Executor, open_executor
+from specdyn.flows.engine.firing import lost_parameters
+from specdyn.flows.engine.lease import turn
+from specdyn.flows.engine.progress import SweepProgress
+from specdyn.flows.engine.resources import Resources
+from specdyn.flows.engine.settings import chosen_cluster, chosen_store, patience
+from specdyn.flows.engine.stages import analyse_run, failure_of, train_run
+from specdyn.models.spec.checks import require
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.access.objects import exists
+from specdyn.storage.places import Layout
+from specdyn.storage.query import open_results
+from specdyn.storage.sweeps import extend_sweep
+from specdyn.tasks.figures.summary import summary_markdown
+from specdyn.tasks.plan.extending import with_more_seeds
+from specdyn.tasks.plan.gathering import gather, nothing_to_do
+from specdyn.tasks.plan.planning import Cell, Plan, make_plan, require_inputs
+from specdyn.tasks.plan.sweeps import Sweep, sweep_from
+from specdyn.tasks.plan.tables import plan_markdown, plan_summary
+from specdyn.tasks.training.training import Diverged
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
-    """The specs of one grid and the name their results go by."""
-
-    name: str
-    experiment: str
-    preset: str
-    specs: tuple[RunSpec, ...]
-    analyses: tuple[str, ...]
-
-    @property
-    def varied(self) -> tuple[str, ...]:
-        """Settings besides weight decay and seed in which the runs differ."""
-        flat = [hyperparameters(spec) for spec in self.specs]
-        names = dict.fromkeys(name for settings in flat for name in settings if name not in ("weight_decay", "seed"))
-        return tuple(name for name in names if len({settings.get(name) for settings in flat}) > 1)
-
-    @property
-    def datasets(self) -> tuple[tuple[str, str], ...]:
-        """Name and variant of every data set that the runs need."""
-        needed = get_experiment(self.experiment).dataset
-        return tuple(dict.fromkeys(found for spec in self.specs if (found := needed(spec))))
-
-    @property
-    def record(self) -> SweepRecord:
-        """What the store keeps of the sweep."""
-        specs = tuple(to_json(spec) for spec in self.specs)
-        return SweepRecord(name=self.name, experiment=self.experiment, preset=self.preset, specs=specs)
+REFRESH_SECONDS = 2.0
 
 
-def make_sweep(
-    experiment: str,
-    preset: str,
-    weight_decays: Sequence[float] | None = None,
-    seeds: Sequence[int] | None = None,
-    sweep: str | None = None,
-    analyses: Sequence[str] | None = None,
-    axes: Mapping[str, Sequence[Any]] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Sweep:
-    """The grid of weight decays, seeds and any other settings on a preset; what is None comes from the preset.
+class SweepFailed(Exception):
+    """Some cells failed: a table says which, at which stage and why; the others stand."""
 
-    `axes` gives the values of a setting, `settings` the one value it has in every run: fields of the RunSpec, of its
-    net or of its data. ValueError names the field, the value and what is allowed: unknown names, empty or duplicate
-    grids, values that the setting may not have.
+
+def _flow_run_name() -> str:
+    given = runtime.flow_run.parameters
+    return f"{given.get('experiment')} {given.get('preset')}" + (" (dry run)" if given.get("dry_run") else "")
+
+
+@flow(name="weight-decay-sweep", flow_run_name=_flow_run_name, persist_result=False)
+def weight_decay_sweep(
+    experiment: fields.Experiment = "modular_addition",
+    preset: fields.Preset = fields.USUAL,
+    weight_decays: fields.Decays = [],  # noqa: B006 - Prefect copies it
+    seeds: fields.Seeds = [],  # noqa: B006
+    more_seeds: fields.MoreSeeds = 0,
+    optimizers: fields.Optimizers = [],  # noqa: B006
+    axes: fields.Axes = {},  # noqa: B006
+    settings: fields.Settings = {},  # noqa: B006
+    analyses: fields.Analyses = [],  # noqa: B006
+    sweep: fields.SweepName = "",
+    store: fields.Store = "",
+    report: fields.Report = True,
+    retry_failed: fields.RetryFailed = False,
+    dry_run: fields.DryRun = False,
+    executor: fields.ExecutorKind = "ray",
+    ray_address: fields.RayAddress = "",
+    resources: Annotated[Resources, fields.UnitResources] = Resources(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Train a grid of weight decays and seeds, analyse every checkpoint, gather one cube.
+
+    Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
+    Runs that diverged stay failed, unless `retry_failed` trains them again.
     """
-    chosen = get_experiment(experiment).preset(preset)
-    fixed, axes = dict(settings or {}), {name: _axis(name, values) for name, values in (axes or {}).items()}
-    for name in (both := sorted(fixed.keys() & axes.keys())):
-        require(not both, name, fixed[name], "one value for every run or an axis, not both")
-    names = _axis("analyses", default_analyses() if analyses is None else analyses)
-    for analysis in names:
-        get_analysis(analysis)
-    grid = {
-        **{field: values for field, values in chosen.axes.items() if field not in fixed},
-        **axes,
-        **_usual("weight_decay", "weight_decays", weight_decays, chosen.weight_decays, {**axes, **fixed}),
-        **_usual("seed", "seeds", seeds, chosen.seeds, {**axes, **fixed}),
+    if lost := lost_parameters():
+        outcome: dict[str, Any] = weight_decay_sweep.fn(**weight_decay_sweep.validate_parameters(lost))
+        return outcome
+    if optimizers:
+        require("optimizer" not in axes, "optimizers", optimizers, "none beside an axis `optimizer`")
+        axes = {**axes, "optimizer": list(optimizers)}
+    given = {
+        "experiment": experiment,
+        "preset": fields.named_preset(experiment, preset),
+        "weight_decays": weight_decays,
+        "seeds": seeds,
+        "sweep": sweep,
+        "analyses": analyses,
+        "axes": axes,
+        "settings": settings,
     }
-    specs = tuple(
-        with_settings(chosen.spec, {**fixed, **dict(zip(grid, values, strict=True))})
-        for values in itertools.product(*grid.values())
-    )
-    name = sweep or automatic_name(preset, chosen, specs[0], fixed, axes)
-    require_name("sweep", name)
-    return Sweep(name=name, experiment=experiment, preset=preset, specs=specs, analyses=tuple(names))
+    chosen = sweep_from(given)
+    store = chosen_store(store, asks=dry_run)
+    if dry_run:
+        chosen = with_more_seeds(chosen, store, more_seeds)
+        require_inputs(chosen.specs, store, asks=True)
+        plan = _planned(chosen, store, resources, retry_failed)
+        _show_plan(plan, resources)
+        return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
+    if not more_seeds and nothing_to_do(chosen, store, retry_failed, report):
+        _show_plan(_planned(chosen, store, resources, retry_failed), resources)
+        return {**_shown(chosen, store, report, built=False), "ran": []}
+    with turn(Layout(store).cube(chosen.name), store) as lease:
+        chosen = with_more_seeds(chosen, store, more_seeds)
+        require_inputs(chosen.specs, store)
+        plan = _planned(chosen, store, resources, retry_failed)
+        _show_plan(plan, resources)
+        return _run(plan, executor, resources, ray_address, report, lease)
 
 
-def sweep_from(parameters: Mapping[str, Any]) -> Sweep:
-    """The grid that a form or a command describes; what is empty there comes from the preset."""
-    fields = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses", "axes", "settings")
-    given: dict[str, Any] = {field: parameters[field] or None for field in fields}
-    return make_sweep(**given)
+def _planned(sweep: Sweep, store: str, resources: Resources, retry_failed: bool) -> Plan:
+    return make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
 
 
-def _usual(
-    setting: str, field: str, given: Sequence[Any] | None, preset: Sequence[Any], chosen: Mapping[str, Any]
-) -> dict[str, Sequence[Any]]:
-    """The axis of weight decays or of seeds, nothing where the setting is chosen under its own name."""
-    if setting in chosen:
-        require(given is None, field, given, f"nothing beside {setting}={chosen[setting]!r}")
-        return {}
-    return {setting: _axis(field, preset if given is None else given)}
+def _show_plan(plan: Plan, resources: Resources) -> None:
+    """Put the plan into the log, and make it an artifact."""
+    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {plan.sweep.name}")
+    get_run_logger().info(plan_summary(plan))
 
 
-def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
-    listed = isinstance(values, Sequence) and not isinstance(values, str)
-    require(listed, field, values, "a list of values")
-    require_distinct(field, values)
-    return values
+def _run(
+    plan: Plan,
+    executor: Literal["ray", "inline"],
+    resources: Resources,
+    ray_address: str,
+    report: bool,
+    lease: Lease,
+) -> dict[str, Any]:
+    """Do what is left, gather and show it; SweepFailed where cells failed."""
+    failures = {cell.label: f"{Diverged.__name__}: {cell.reason}" for cell in plan.failed}
+    if plan.todo:
+        with open_executor(executor, resources, chosen_cluster(ray_address), patience()) as workers:
+            extend_sweep(plan.store, plan.sweep.record)
+            failures |= _work(plan, workers)
+    else:
+        extend_sweep(plan.store, plan.sweep.record)
+    outcome = finish(plan.sweep, plan.store, report, lease)
+    if failures:
+        show_failures(failures, plan.sweep.name)
+        raise SweepFailed(_failure_text(failures, len(plan.cells)))
+    return {**outcome, "ran": [cell.label for cell in plan.todo]}
 
 
-def sweep_of(record: SweepRecord) -> Sweep:
-    """The sweep that a store's record describes, with the analyses that are made by default."""
-    specs = tuple(read_spec(text, record.experiment) for text in record.specs)
-    return Sweep(
-        name=record.name,
-        experiment=record.experiment,
-        preset=record.preset,
-        specs=specs,
-        analyses=tuple(default_analyses()),
-    )
+def _work(plan: Plan, executor: Executor) -> dict[str, str]:
+    """Train and analyse what is left; gives the reason of every cell that failed."""
+    with SweepProgress(plan) as progress:
+        stages = {cell.label: _submit(cell, plan, executor, progress) for cell in plan.todo}
+        waiting: set[PrefectFuture[Any]] = {future for futures in stages.values() for future in futures}
+        while waiting:
+            waiting = set(wait(list(waiting), timeout=REFRESH_SECONDS).not_done)
+            progress.refresh()
+    failures = {run: _first_failure(futures) for run, futures in stages.items()}
+    return {run: why for run, why in failures.items() if why}
 
 
-def label(spec: RunSpec, varied: Sequence[str] = ()) -> str:
-    """How people tell a run from its neighbours: weight decay, seed, other settings that vary, run_id."""
-    flat = hyperparameters(spec)
-    others = "".join(f" {name}={as_text(flat[name])}" for name in varied if name in flat)
-    return f"wd={as_text(spec.weight_decay)} seed={spec.seed}{others} ({spec.run_id[:6]})"
+def _submit(cell: Cell, plan: Plan, executor: Executor, progress: SweepProgress) -> list[PrefectFuture[Any]]:
+    """The stages that a cell lacks; analysis starts as soon as this run is trained."""
+    before: list[PrefectFuture[Any]] = []
+    if cell.to_train:
+        again = cell.state == "failed"
+        before.append(train_run.submit(cell.label, cell.spec, plan.store, executor, progress, again))
+    given: tuple[Any, ...] = (cell.label, cell.spec, plan.sweep, plan.store, executor, progress)
+    analysis = analyse_run.submit(*given, return_state=False, wait_for=before)
+    return [*before, analysis]
+
+
+def _first_failure(futures: list[PrefectFuture[Any]]) -> str:
+    """Why the first stage that did not complete did not; empty where all did."""
+    return next((why for future in futures if (why := failure_of(future))), "")
+
+
+def _failure_text(failures: dict[str, str], cells: int) -> str:
+    lines = "\n".join(f"  {run}: {why}" for run, why in failures.items())
+    others = "; the others are done" if len(failures) < cells else ""
+    return f"{len(failures)} of {cells} runs failed{others}. {next_call(failures)}\n{lines}"
+
+
+@task(name="gather", cache_policy=NO_CACHE, persist_result=False)
+def finish(sweep: Sweep, store: str, report: bool, lease: Lease) -> dict[str, Any]:
+    """Gather the finished runs into the cube, write the report, show the summary as an artifact."""
+    lease.ensure()
+    _, built = gather(sweep, store, lease)
+    return _shown(sweep, store, report, built)
+
+
+def _shown(sweep: Sweep, store: str, report: bool, built: bool) -> dict[str, Any]:
+    """Show the cube, where there is one, and its report as artifacts; returns where they are."""
+    cube = Layout(store).cube(sweep.name)
+    outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
+    if not built and not exists(f"{cube}/zarr.json"):
+        return outcome
+    show_result(cube, sweep.name, summary_markdown(open_results(cube)))
+    if report:
+        outcome["report"] = show_report(cube, Layout(store).report(sweep.name), store, sweep.name, built)
+    return outcome

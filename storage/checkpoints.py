@@ -1,4 +1,4 @@
-"""Checkpoints, training state and manifests as immutable objects, each verified when read."""
+"""Checkpoints, training state and manifests as immutable files, each verified when read."""
 
 import dataclasses
 import hashlib
@@ -10,11 +10,11 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from storage import locations
-from storage.identity import short_digest
-from storage.layout import Layout
-from storage.records import change_record, newest_place, read_record
-from storage.schema import SCHEMA_VERSION
+from specdyn.storage.access import objects
+from specdyn.storage.access.records import change_record, newest_place, read_record
+from specdyn.storage.identity import short_digest
+from specdyn.storage.places import Layout
+from specdyn.storage.schema import SCHEMA_VERSION
 
 KEPT = "kept="
 """How names of states begin that are not replaced by newer ones."""
@@ -90,7 +90,7 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def write_checkpoint(store: str, experiment: str, run_id: str, step: int, weights: Mapping[str, Tensor]) -> Entry:
     """Put one checkpoint with one request and give its manifest entry."""
     data = pack(weights, {"step": step, "run_id": run_id})
-    locations.write(Layout(store).checkpoint(experiment, run_id, step), data)
+    objects.write(Layout(store).checkpoint(experiment, run_id, step), data)
     return Entry(
         step=step,
         bytes=len(data),
@@ -105,7 +105,7 @@ def read_checkpoint(store: str, experiment: str, run_id: str, entry: Entry) -> d
     what = f"run {run_id} step {entry.step}: {url}"
     repair = "the next call of the sweep trains the run again"
     try:
-        data = locations.read(url)
+        data = objects.read(url)
     except FileNotFoundError:
         raise DamagedCheckpoint(f"{what} is missing; {repair}") from None
     if len(data) != entry.bytes:
@@ -132,18 +132,18 @@ def write_state(
     data = pack(tensors, body)
     folder = Layout(store).states(experiment, run_id)
     name = f"step={step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
-    locations.write(f"{folder}/{name}", data)
-    for other in locations.names(folder):
+    objects.write(f"{folder}/{name}", data)
+    for other in objects.names(folder):
         if other < f"step={step:08d}" and other.startswith("step="):
-            locations.delete(f"{folder}/{other}")
+            objects.delete(f"{folder}/{other}")
 
 
 def read_state(store: str, experiment: str, run_id: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The newest state that is whole, or None; a damaged one is passed over."""
     folder = Layout(store).states(experiment, run_id)
-    for name in sorted((n for n in locations.names(folder) if n.startswith("step=")), reverse=True):
+    for name in sorted((n for n in objects.names(folder) if n.startswith("step=")), reverse=True):
         try:
-            data = locations.read(f"{folder}/{name}")
+            data = objects.read(f"{folder}/{name}")
         except FileNotFoundError:
             continue
         if name.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"):
@@ -157,19 +157,19 @@ def keep_state(
     """Put the training state of a step where it stays, for branches that begin there."""
     data = pack(tensors, body)
     name = f"{KEPT}{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
-    locations.write(f"{Layout(store).states(experiment, run_id)}/{name}", data)
+    objects.write(f"{Layout(store).states(experiment, run_id)}/{name}", data)
 
 
 def kept_states(store: str, experiment: str, run_id: str) -> dict[int, str]:
     """Steps at which branches can begin, with the URL of the state; one listing."""
     folder = Layout(store).states(experiment, run_id)
-    names = [name for name in locations.names(folder) if name.startswith(KEPT)]
+    names = [name for name in objects.names(folder) if name.startswith(KEPT)]
     return {int(name.removeprefix(KEPT).partition("-")[0]): f"{folder}/{name}" for name in sorted(names)}
 
 
 def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A state that `kept_states` lists; DamagedCheckpoint where it does not verify."""
-    data = locations.read(url)
+    data = objects.read(url)
     if not url.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"):
         raise DamagedCheckpoint(f"{url} is altered; delete it, and have the trunk trained to that step again")
     return unpack(data)
@@ -177,7 +177,7 @@ def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def forget_state(store: str, experiment: str, run_id: str) -> None:
     """Remove the training state, so that the run is trained from the start."""
-    locations.delete(Layout(store).states(experiment, run_id))
+    objects.delete(Layout(store).states(experiment, run_id))
 
 
 def mark_damaged(store: str, manifest: Manifest, reason: str) -> None:
@@ -196,7 +196,7 @@ def mark_damaged(store: str, manifest: Manifest, reason: str) -> None:
 
 def checkpoints_written(store: str, experiment: str, run_id: str) -> int:
     """How many checkpoints a run has so far, finished or not; one listing."""
-    found = locations.names(Layout(store).run_folder(experiment, run_id))
+    found = objects.names(Layout(store).run_folder(experiment, run_id))
     return sum(name.startswith("step=") for name in found)
 
 
@@ -231,6 +231,6 @@ def _manifest(url: str, text: bytes) -> Manifest:
 def require_schema(url: str, version: int) -> None:
     """Raise StoreError where an object was written by a newer specdyn."""
     if version > SCHEMA_VERSION:
-        raise locations.StoreError(
+        raise objects.StoreError(
             f"{url} has schema version {version}, this specdyn reads up to {SCHEMA_VERSION}: install a newer specdyn"
         )

@@ -11,11 +11,12 @@ from zarr.abc.store import Store
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import StorePath
 
-from storage import generations, locations
-from storage.lease import Lease
-from storage.members import READERS, Array, Facts, Member, RunGroup, Stored, read_groups
-from storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
-from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
+from specdyn.storage import generations
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.members import READERS, Array, Facts, Member, RunGroup, Stored, read_groups
+from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
+from specdyn.storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
 
 SMALL = 256 * 1024
 """Size of a run's array below which it is one chunk, in bytes."""
@@ -43,10 +44,10 @@ def write_cube(
         _add_group(tree.root.create_group(name), sources, labels[name], members)
     tree.consolidate()
     check()
-    objects = generations.in_form(tree.objects(), generations.begin(url, bool(lease and lease.succeeded)))
-    metadata = {key: data for key, data in objects.items() if generations.form_of(key) is None}
-    locations.write_all(url, {key: data for key, data in objects.items() if key not in metadata})
-    with locations.explained(url):
+    files = generations.in_form(tree.objects(), generations.begin(url, bool(lease and lease.succeeded)))
+    metadata = {key: data for key, data in files.items() if generations.form_of(key) is None}
+    objects.write_all(url, {key: data for key, data in files.items() if key not in metadata})
+    with objects.explained(url):
         for name, sources in groups.items():
             _fill_group(url, name, metadata, sources, labels[name], check)
     generations.switch(url, metadata, lease.verify if lease else _nothing)
@@ -129,7 +130,7 @@ def _add_variable(target: zarr.Group, name: str, sources: Sequence[RunGroup], la
     dims = first.dims
     for other in others:
         if (found := other.variables[name].dims) != dims:
-            raise locations.StoreError(
+            raise objects.StoreError(
                 f"variable {name!r} has dimensions {dims} in run {model.run_id} and {found} in run {other.run_id}: "
                 "delete the older run store and its commits to have the run analysed again"
             )
@@ -156,7 +157,7 @@ def _fill_group(
     check: Callable[[], None],
 ) -> None:
     """Put the values of every variable: of several runs at a time, or of one where they are large."""
-    store = locations.zarr_store(url)
+    store = objects.zarr_store(url)
     for name in _variable_names(sources):
         target = _array_to_be(store, f"{group}/{name}", metadata)
         having = [index for index, source in enumerate(sources) if name in source.variables]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from storage import locations
-from storage.checkpoints import require_schema
-from storage.layout import Layout
-from storage.schema import SCHEMA_VERSION
-from storage.zarr_tree import ZarrTree
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.places import Layout
+from specdyn.storage.schema import SCHEMA_VERSION
+from specdyn.storage.zarr_tree import ZarrTree
 
 CHUNK_BYTES = 16 * 2**20
 
@@ -63,7 +63,7 @@ def entry_of(array: np.ndarray) -> ArrayEntry:
 def write_arrays(store: str, key: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, ArrayEntry]]:
     """Write arrays, whose names may have one group before a slash; gives the Zarr's name and what to keep of each.
 
-    The Zarr's name carries the content's hash: writers with the same arrays put the same objects, others keep apart.
+    The Zarr's name carries the content's hash: writers with the same arrays put the same files, others keep apart.
     """
     entries = {name: entry_of(array) for name, array in arrays.items()}
     place = f"arrays-{_content_hash(entries)}.zarr"
@@ -73,7 +73,7 @@ def write_arrays(store: str, key: str, arrays: Mapping[str, np.ndarray]) -> tupl
         tree = ZarrTree({"schema_version": SCHEMA_VERSION})
         group = tree.root.require_group(groups[0]) if groups else tree.root
         group.create_array(last, data=array, chunks=_chunks(array))
-        locations.write_all(url, tree.objects())
+        objects.write_all(url, tree.objects())
     return place, entries
 
 
@@ -91,15 +91,15 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
 def publish(store: str, manifest: DataManifest) -> DataManifest:
     """Put the manifest unless there is one; gives the one that is there afterwards, ours or another writer's."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
-    if locations.create(Layout(store).data_manifest(manifest.key), text.encode()):
+    if objects.create(Layout(store).data_manifest(manifest.key), text.encode()):
         return _parsed(json.loads(text))
     found = read_data_manifest(store, manifest.key)
     if found is None:
-        raise locations.StoreError(
+        raise objects.StoreError(
             f"{Layout(store).data_manifest(manifest.key)} was there and is gone: somebody deletes it; prepare it again"
         )
     if found.place != manifest.place:
-        locations.delete(f"{Layout(store).dataset(manifest.key)}/{manifest.place}")
+        objects.delete(f"{Layout(store).dataset(manifest.key)}/{manifest.place}")
     return found
 
 
@@ -107,7 +107,7 @@ def read_data_manifest(store: str, key: str) -> DataManifest | None:
     """The manifest, or None where the data set is not prepared; a newer schema is refused."""
     url = Layout(store).data_manifest(key)
     try:
-        plain = json.loads(locations.read(url))
+        plain = json.loads(objects.read(url))
         require_schema(url, plain["schema_version"])
         return _parsed(plain)
     except FileNotFoundError:
@@ -139,8 +139,8 @@ def read_arrays(store: str, manifest: DataManifest) -> dict[str, np.ndarray]:
 
 def _read_array(url: str, name: str, what: str, repair: str) -> np.ndarray:
     try:
-        with locations.explained(url):
-            store = locations.zarr_store(url, read_only=True)
+        with objects.explained(url):
+            store = objects.zarr_store(url, read_only=True)
             return np.asarray(zarr.open_array(store, path=name, mode="r", zarr_format=3)[...])
     except FileNotFoundError:
         raise DamagedData(f"{what} is missing; {repair}") from None

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
-from storage import locations
-from storage.listing import listing
+from specdyn.storage.access import objects
+from specdyn.storage.access.listing import listing
 
 ROOT = "zarr.json"
 
@@ -38,10 +38,10 @@ def begin(url: str, avoided: bool = False) -> int:
     """
     present = current(url)
     if present is None:
-        locations.delete(url)
+        objects.delete(url)
         return int(avoided)
     form = (present + 1 + avoided) % len(FORMS)
-    locations.delete_all(url, [key for key in locations.find(url) if form_of(key) == form])
+    objects.delete_all(url, [key for key in objects.find(url) if form_of(key) == form])
     return form
 
 
@@ -63,7 +63,7 @@ def attributes(url: str) -> dict[str, Any]:
 
 def _root(url: str) -> dict[str, Any]:
     try:
-        found = json.loads(locations.read(f"{url}/{ROOT}"))
+        found = json.loads(objects.read(f"{url}/{ROOT}"))
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -83,13 +83,13 @@ def switch(url: str, metadata: Mapping[str, bytes], check: Callable[[], None]) -
     others = {key: data for key, data in metadata.items() if key != ROOT}
     check()
     if current(url) is None:
-        locations.write_all(url, others)
-        locations.write(f"{url}/{ROOT}", metadata[ROOT])
+        objects.write_all(url, others)
+        objects.write(f"{url}/{ROOT}", metadata[ROOT])
         return
-    locations.write(f"{url}/{ROOT}", metadata[ROOT])
-    locations.write_all(url, others)
-    gone = [key for key in locations.find(url) if key.endswith(f"/{ROOT}") and key not in metadata]
-    locations.delete_all(url, gone)
+    objects.write(f"{url}/{ROOT}", metadata[ROOT])
+    objects.write_all(url, others)
+    gone = [key for key in objects.find(url) if key.endswith(f"/{ROOT}") and key not in metadata]
+    objects.delete_all(url, gone)
 
 
 def superseded(url: str, before: float) -> dict[str, int]:
@@ -100,15 +100,15 @@ def superseded(url: str, before: float) -> dict[str, int]:
     present, root = current(url), listing(url).get(ROOT)
     if present is None or root is None or not root.written <= before:
         return {}
-    sizes = locations.find_sizes(url)
+    sizes = objects.find_sizes(url)
     return {key: size for key, size in sizes.items() if form_of(key) not in (None, present)}
 
 
-def in_form(objects: Mapping[str, bytes], form: int) -> dict[str, bytes]:
+def in_form(files: Mapping[str, bytes], form: int) -> dict[str, bytes]:
     """The objects of a Zarr that was put together in the first form, in another one."""
     if form == 0:
-        return dict(objects)
-    return {_renamed(key, form): _restated(key, data, form) for key, data in objects.items()}
+        return dict(files)
+    return {_renamed(key, form): _restated(key, data, form) for key, data in files.items()}
 
 
 def _renamed(key: str, form: int) -> str:

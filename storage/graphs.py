@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from storage import locations
-from storage.checkpoints import require_schema
-from storage.layout import Layout
-from storage.locations import StoreError
-from storage.records import change_record, newest_place, read_record
-from storage.schema import SCHEMA_VERSION
+from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.access.records import change_record, newest_place, read_record
+from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.places import Layout
+from specdyn.storage.schema import SCHEMA_VERSION
 
 KINDS = ("connectivity", "tickets")
 
@@ -88,7 +88,7 @@ def not_a_record(url: str, error: Exception) -> StoreError:
 
 def graph_names(store: str) -> list[tuple[str, str]]:
     """Name and kind of every graph of a store; one listing."""
-    found = locations.names(Layout(store).graphs())
+    found = objects.names(Layout(store).graphs())
     ends = {f"-{kind}.json": kind for kind in KINDS}
     return [
         (name.removesuffix(end), kind)

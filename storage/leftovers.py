@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage import generations, locations
-from storage.layout import Layout
-from storage.lease import held
-from storage.listing import listing
-from storage.locations import PARTIAL, explained, is_local
+from specdyn.storage import generations
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import held
+from specdyn.storage.access.listing import listing
+from specdyn.storage.access.objects import PARTIAL, explained, is_local
+from specdyn.storage.places import Layout
 
 CUT_OFF = re.compile(rf".*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
 """Names that zarr and this package write under; other files that end so are somebody's own."""
@@ -36,7 +37,7 @@ def remove_leftovers(store: str, older_than: float = HOUR) -> tuple[int, int]:
         cube = f"{layout.sweeps()}/{name}"
         if name.endswith(".zarr") and listed.folder and not held(layout.lease(cube)):
             sizes = generations.superseded(cube, before)
-            locations.delete_all(cube, list(sizes))
+            objects.delete_all(cube, list(sizes))
             count, size = count + len(sizes), size + sum(sizes.values())
     return count, size
 

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from storage import locations
-from storage.results import read_run
-from storage.schema import METRICS_GROUP, Variable
-from storage.zarr_tree import auxiliary_coordinates, dimensions
+from specdyn.storage.access import objects
+from specdyn.storage.results import read_run
+from specdyn.storage.schema import METRICS_GROUP, Variable
+from specdyn.storage.zarr_tree import auxiliary_coordinates, dimensions
 
 Array = zarr.Array[Any]
 
@@ -120,7 +120,7 @@ def _fact(variable: Variable, value: Any) -> Stored:
 def _source(member: Member, group: zarr.Group | None, declared: Mapping[str, Variable]) -> RunGroup:
     if group is None:
         return RunGroup(run_id=member.run_id, variables={}, labels={}, extras={})
-    with locations.explained(member.url):
+    with objects.explained(member.url):
         arrays = dict(group.arrays())
         labels = {name: _values(array) for name, array in arrays.items() if dimensions(array) == (name,)}
         extras = {}

@@ -11,11 +11,12 @@ import torch
 import xarray as xr
 import zarr.storage
 
-from storage import generations, locations
-from storage.checkpoints import pack, unpack
-from storage.layout import Layout
-from storage.lease import Lease
-from storage.schema import SCHEMA_VERSION
+from specdyn.storage import generations
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.checkpoints import pack, unpack
+from specdyn.storage.places import Layout
+from specdyn.storage.schema import SCHEMA_VERSION
 
 Values = dict[str, np.ndarray]
 
@@ -33,20 +34,20 @@ def values_url(store: str, experiment: str, kind: Kind, results_id: str) -> str:
 
 def measured(store: str, experiment: str, kind: Kind) -> set[str]:
     """Ids of all that was measured of a kind; one listing."""
-    found = locations.names(f"{Layout(store).connections(experiment)}/{kind}")
+    found = objects.names(f"{Layout(store).connections(experiment)}/{kind}")
     return {name.removesuffix(".safetensors") for name in found}
 
 
 def write_values(url: str, values: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> bool:
     """Put arrays as one object; False where it was there before."""
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
-    return locations.create(url, pack(tensors, {"schema_version": SCHEMA_VERSION, **body}))
+    return objects.create(url, pack(tensors, {"schema_version": SCHEMA_VERSION, **body}))
 
 
 def read_values(url: str) -> Values | None:
     """The arrays of an object, or None where there is none."""
     try:
-        return {name: tensor.numpy() for name, tensor in unpack(locations.read(url))[0].items()}
+        return {name: tensor.numpy() for name, tensor in unpack(objects.read(url))[0].items()}
     except FileNotFoundError:
         return None
 
@@ -70,7 +71,7 @@ def write_dataset(url: str, data: xr.Dataset, lease: Lease | None = None) -> Non
     found["zarr.json"] = json.dumps(root, indent=2).encode()
     check = lease.verify if lease else lambda: None
     check()
-    objects = generations.in_form(found, generations.begin(url, bool(lease and lease.succeeded)))
-    metadata = {key: value for key, value in objects.items() if generations.form_of(key) is None}
-    locations.write_all(url, {key: value for key, value in objects.items() if key not in metadata})
+    files = generations.in_form(found, generations.begin(url, bool(lease and lease.succeeded)))
+    metadata = {key: value for key, value in files.items() if generations.form_of(key) is None}
+    objects.write_all(url, {key: value for key, value in files.items() if key not in metadata})
     generations.switch(url, metadata, check)

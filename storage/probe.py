@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import locations
-from storage.checkpoints import require_schema
-from storage.layout import Layout
-from storage.locations import StoreError
-from storage.schema import SCHEMA_VERSION
+from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.places import Layout
+from specdyn.storage.schema import SCHEMA_VERSION
 
 RACERS = 8
 ONE_WRITER = (
@@ -54,7 +54,7 @@ def require_store(store: str) -> str:
     Writes the store's version where it has none; takes seconds at most, also where nothing answers.
     """
     store = _normalised(store)
-    locations.reach(store)
+    objects.reach(store)
     version = Layout(store).schema()
     _require_version(version)
     folder = _temporary(store)
@@ -62,8 +62,8 @@ def require_store(store: str) -> str:
         _write(folder)
         _read_back(folder)
     finally:
-        locations.delete(folder)
-    locations.create(version, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
+        objects.delete(folder)
+    objects.create(version, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
     return store
 
 
@@ -73,7 +73,7 @@ def existing_store(store: str) -> str:
     StoreError where there is no store, where it cannot be read, or where its layout is newer than ours.
     """
     url, known = _asked(store)
-    if not known and not OURS & set(locations.names(url)):
+    if not known and not OURS & set(objects.names(url)):
         raise StoreError(f"No store at {url}. Check --store (or SPECDYN_STORE); `specdyn run` creates a store")
     return url
 
@@ -89,7 +89,7 @@ def planned_store(store: str) -> str:
 def _asked(store: str) -> tuple[str, bool]:
     """The normalised URL, and whether the store there has a version."""
     url = _normalised(store)
-    return url, locations.reach(url, make=False) and _require_version(Layout(url).schema())
+    return url, objects.reach(url, make=False) and _require_version(Layout(url).schema())
 
 
 def probe(store: str) -> list[Check]:
@@ -101,7 +101,7 @@ def probe(store: str) -> list[Check]:
         url = _normalised(store)
     except StoreError as error:
         return [Check("reachable", False, str(error), "nothing else was tried")]
-    made = _missing_folders(url) if locations.is_local(url) else []
+    made = _missing_folders(url) if objects.is_local(url) else []
     try:
         return _probe(url)
     finally:
@@ -118,7 +118,7 @@ def _missing_folders(path: str) -> list[str]:
 
 def _probe(store: str) -> list[Check]:
     try:
-        locations.reach(store)
+        objects.reach(store)
     except StoreError as error:
         return [Check("reachable", False, str(error), "nothing else was tried")]
     checks = [Check("reachable", True, store)]
@@ -134,7 +134,7 @@ def _probe(store: str) -> list[Check]:
 
 def _normalised(store: str) -> str:
     try:
-        return locations.normalise(store)
+        return objects.normalise(store)
     except ValueError as error:
         raise StoreError(str(error)) from None
 
@@ -146,7 +146,7 @@ def _temporary(store: str) -> str:
 def _require_version(url: str) -> bool:
     """Whether there is a version; StoreError unless it is one that we read."""
     try:
-        version = json.loads(locations.read(url))["schema_version"]
+        version = json.loads(objects.read(url))["schema_version"]
         require_schema(url, int(version))
         return True
     except FileNotFoundError:
@@ -173,49 +173,49 @@ def _expect(what: str, expected: object, got: object) -> None:
 
 
 def _write(folder: str) -> tuple[str, str]:
-    locations.write(f"{folder}/object", BODY)
+    objects.write(f"{folder}/object", BODY)
     return f"{len(BODY)} bytes", ""
 
 
 def _read_back(folder: str) -> tuple[str, str]:
-    _expect("reading what was written", BODY, locations.read(f"{folder}/object"))
+    _expect("reading what was written", BODY, objects.read(f"{folder}/object"))
     return "the same bytes", ""
 
 
 def _read_range(folder: str) -> tuple[str, str]:
-    _expect("reading bytes 16 to 31", BODY[16:32], locations.read_range(f"{folder}/object", 16, 32))
+    _expect("reading bytes 16 to 31", BODY[16:32], objects.read_range(f"{folder}/object", 16, 32))
     return "16 of them", ""
 
 
 def _list(folder: str) -> tuple[str, str]:
-    _expect("listing right after writing", ["object"], locations.names(folder))
+    _expect("listing right after writing", ["object"], objects.names(folder))
     return "a fresh object is listed", ""
 
 
 def _create_twice(folder: str) -> tuple[str, str]:
-    won = [locations.create(f"{folder}/once", f"{i}".encode()) for i in range(2)]
+    won = [objects.create(f"{folder}/once", f"{i}".encode()) for i in range(2)]
     if won == [True, True]:
         return "the second create replaced the object: If-None-Match is ignored", ONE_WRITER
     _expect("creating an object twice", [True, False], won)
-    _expect("reading what was created", b"0", locations.read(f"{folder}/once"))
+    _expect("reading what was created", b"0", objects.read(f"{folder}/once"))
     return "the second create was refused", ""
 
 
 def _race(folder: str) -> tuple[str, str]:
     def create(racer: int) -> bool:
-        return locations.create(f"{folder}/race", f"{racer}".encode())
+        return objects.create(f"{folder}/race", f"{racer}".encode())
 
     with ThreadPoolExecutor(RACERS) as pool:
         won = [racer for racer, first in enumerate(pool.map(create, range(RACERS))) if first]
     if len(won) != 1:
         return f"{len(won)} of {RACERS} concurrent creates won", ONE_WRITER
-    _expect("reading what the winner wrote", f"{won[0]}".encode(), locations.read(f"{folder}/race"))
+    _expect("reading what the winner wrote", f"{won[0]}".encode(), objects.read(f"{folder}/race"))
     return f"1 of {RACERS} won", ""
 
 
 def _delete(folder: str) -> tuple[str, str]:
-    locations.delete(folder)
-    _expect("listing after deleting", [], locations.names(folder))
+    objects.delete(folder)
+    _expect("listing after deleting", [], objects.names(folder))
     return "the temporary objects are gone", ""
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from zarr.errors import GroupNotFoundError
 
-from storage import locations
-from storage.checkpoints import require_schema
-from storage.layout import Layout
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.places import Layout
 
 READERS = 16
 """Coordinates read at a time."""
@@ -20,7 +20,7 @@ READERS = 16
 
 def sweep_names(store: str) -> list[str]:
     """Names of the sweeps of a store."""
-    found = locations.names(Layout(locations.normalise(store)).sweeps())
+    found = objects.names(Layout(objects.normalise(store)).sweeps())
     return [name.removesuffix(".json") for name in found if name.endswith(".json")]
 
 
@@ -30,16 +30,16 @@ def open_results(url: str) -> xr.DataTree:
     Groups: `layers` (layer, step, ...), `pairs`, `attention`, `metrics`; NaN beyond a layer's rank and where
     nothing was computed. StoreError where there is none, naming the sweeps beside it, or a newer schema.
     """
-    url = locations.normalise(url)
+    url = objects.normalise(url)
     try:
-        with locations.explained(url):
+        with objects.explained(url):
             tree = _open(url)
     except (GroupNotFoundError, FileNotFoundError):
         folder = url.rsplit("/", 1)[0]
-        beside = [name for name in locations.names(folder) if name.endswith(".zarr")]
-        raise locations.StoreError(f"{url}: no results there; the folder has: {', '.join(beside) or 'none'}") from None
+        beside = [name for name in objects.names(folder) if name.endswith(".zarr")]
+        raise objects.StoreError(f"{url}: no results there; the folder has: {', '.join(beside) or 'none'}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise locations.StoreError(damaged(url, error)) from None
+        raise objects.StoreError(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
 
@@ -52,7 +52,7 @@ def reading(url: str) -> Iterator[None]:
     except Exception as error:
         frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
         if frames[-1].startswith(("zarr.", "numcodecs.")):
-            raise locations.StoreError(damaged(url, error)) from None
+            raise objects.StoreError(damaged(url, error)) from None
         raise
 
 
@@ -64,7 +64,7 @@ def damaged(url: str, error: Exception) -> str:
 
 def _open(url: str) -> xr.DataTree:
     """A cube by its consolidated metadata; a run store, which is still written to, has none."""
-    source: Any = locations.zarr_store(url, read_only=True)
+    source: Any = objects.zarr_store(url, read_only=True)
     options: dict[str, Any] = {"engine": "zarr", "zarr_format": 3, "create_default_indexes": False}
     try:
         tree = xr.open_datatree(source, consolidated=True, **options)

@@ -9,10 +9,10 @@ import numpy as np
 import zarr
 from zarr.errors import GroupNotFoundError
 
-from storage import locations
-from storage.checkpoints import require_schema
-from storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
-from storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
+from specdyn.storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
 
 LARGEST_BLOCK = 16
 
@@ -63,22 +63,22 @@ def allocate(url: str, layout: RunLayout) -> None:
     for name, variable in layout.variables.items():
         expected = tuple(sizes[dim] for dim in variable.dims)
         if present.get(name, expected) != expected:
-            raise locations.StoreError(
+            raise objects.StoreError(
                 f"{url}: variable {name!r} has shape {present[name]}, expected {expected}; "
                 "delete this run store and its commits to have the run analysed again"
             )
     if missing := layout.variables.keys() - present.keys():
-        objects = _tree(layout).objects()
-        root = objects.pop("zarr.json")
-        arrays = {name: objects.pop(f"{v.group}/{name}/zarr.json") for name, v in layout.variables.items()}
-        locations.write_all(url, objects)
-        locations.write(f"{url}/zarr.json", root)
-        locations.write_all(url, {f"{layout.variables[name].group}/{name}/zarr.json": arrays[name] for name in missing})
+        files = _tree(layout).objects()
+        root = files.pop("zarr.json")
+        arrays = {name: files.pop(f"{v.group}/{name}/zarr.json") for name, v in layout.variables.items()}
+        objects.write_all(url, files)
+        objects.write(f"{url}/zarr.json", root)
+        objects.write_all(url, {f"{layout.variables[name].group}/{name}/zarr.json": arrays[name] for name in missing})
 
 
 def _shapes(url: str) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays of a run store by name; none where there is no store."""
-    if not locations.exists(f"{url}/zarr.json"):
+    if not objects.exists(f"{url}/zarr.json"):
         return {}
     return {name: array.shape for group in read_run(url).values() for name, array in group.arrays()}
 
@@ -125,8 +125,8 @@ def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Map
         dims = layout.variables[name].dims
         if array.shape != (expected := tuple(sizes[dim] for dim in dims)):
             raise ValueError(f"variable {name!r} of {url}: expected {dims} = {expected}, got {array.shape}")
-    with locations.explained(url):
-        root = zarr.open_group(locations.zarr_store(url), mode="r+", zarr_format=3)
+    with objects.explained(url):
+        root = zarr.open_group(objects.zarr_store(url), mode="r+", zarr_format=3)
         for name, array in values.items():
             variable = layout.variables[name]
             place = tuple(slice(start, start + len(steps)) if dim == "step" else slice(None) for dim in variable.dims)
@@ -137,8 +137,8 @@ def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Map
 
 def write_whole(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -> None:
     """Write variables over all steps, or without steps; one process may write each of them."""
-    with locations.explained(url):
-        root = zarr.open_group(locations.zarr_store(url), mode="r+", zarr_format=3)
+    with objects.explained(url):
+        root = zarr.open_group(objects.zarr_store(url), mode="r+", zarr_format=3)
         for name, array in values.items():
             variable = layout.variables[name]
             target = root[f"{variable.group}/{name}"]
@@ -154,23 +154,23 @@ def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:
 def commit(commits: str, analysis: str, version: int, steps: tuple[int, ...], body: Mapping[str, Any]) -> bool:
     """Mark a block as written; False where another process marked it first."""
     data = json.dumps({"analysis": analysis, "version": version, "steps": list(steps), **body}, sort_keys=True)
-    return locations.create(f"{commits}/{marker(analysis, version, steps)}", data.encode())
+    return objects.create(f"{commits}/{marker(analysis, version, steps)}", data.encode())
 
 
 def committed(commits: str, analyses: Mapping[str, int]) -> set[str]:
     """Markers that exist of these analyses (name -> version); one listing."""
     folders = {f"{analysis}-v{version}" for analysis, version in analyses.items()}
-    found = locations.names_below(commits)
+    found = objects.names_below(commits)
     return {name for name in found if name.rpartition("/")[0] in folders and name.endswith(".json")}
 
 
 def read_run(url: str) -> dict[str, zarr.Group]:
     """The groups of a run store by name; StoreError where there is no store."""
     try:
-        with locations.explained(url):
-            root = zarr.open_group(locations.zarr_store(url, read_only=True), mode="r", zarr_format=3)
+        with objects.explained(url):
+            root = zarr.open_group(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
     except (GroupNotFoundError, FileNotFoundError):
-        raise locations.StoreError(f"{url}: no results there; run the sweep first") from None
+        raise objects.StoreError(f"{url}: no results there; run the sweep first") from None
     require_schema(url, int(str(root.attrs.get("schema_version", 0))))
-    with locations.explained(url):
+    with objects.explained(url):
         return dict(root.groups())

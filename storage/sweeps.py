@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 
-from storage.checkpoints import require_schema
-from storage.layout import Layout
-from storage.locations import StoreError
-from storage.records import change_record, newest_place, read_record
-from storage.schema import SCHEMA_VERSION
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.access.records import change_record, newest_place, read_record
+from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.places import Layout
+from specdyn.storage.schema import SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ taken for it: what a run that was trained again lacks is found by listing.
 
 from collections.abc import Mapping
 
-from models.dataset import get_dataset
-from models.experiment import get_experiment, read_spec
-from models.run_spec import RunSpec
-from storage.checkpoints import Manifest, read_manifest
-from storage.identity import short_digest
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.checkpoints import Manifest, read_manifest
+from specdyn.storage.identity import short_digest
 
 
 def results_id(manifest: Manifest) -> str:

@@ -38,8 +38,9 @@ from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from servers import S3Server, forget_clients  # noqa: E402
-from servers import s3_server as running_s3_server  # noqa: E402
+
+from helpers.servers import S3Server, forget_clients  # noqa: E402
+from helpers.servers import s3_server as running_s3_server  # noqa: E402
 
 settings.register_profile("default", max_examples=30, deadline=None)
 settings.register_profile(

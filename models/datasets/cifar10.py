@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.data.cifar import read_cifar_binary
-from models.dataset import Dataset, Decoded, RemoteFile
+from specdyn.models.datasets.base import Dataset, Decoded, RemoteFile
+from specdyn.models.datasets.decoders.cifar import read_cifar_binary
 
 ARCHIVE = RemoteFile(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.data.text import chunks, load_sample
-from models.dataset import Dataset, Decoded, PackagedFile
+from specdyn.models.datasets.base import Dataset, Decoded, PackagedFile
+from specdyn.models.datasets.decoders.text import chunks, load_sample
 
 LENGTH, VOCABULARY = 64, 512
 TOKENS = PackagedFile(

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.data.idx import read_labelled_images
-from models.dataset import Dataset, Decoded, RemoteFile
+from specdyn.models.datasets.base import Dataset, Decoded, RemoteFile
+from specdyn.models.datasets.decoders.idx import read_labelled_images
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 SOURCE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data.librispeech import Report, Speech, list_utterances, load_sample, prepare, vocabulary
-from models.data.mel import BANDS
-from models.dataset import Dataset, Decoded, PackagedFile, RemoteFile
+from specdyn.models.datasets.base import Dataset, Decoded, PackagedFile, RemoteFile
+from specdyn.models.datasets.decoders.librispeech import (
+    Report,
+    Speech,
+    list_utterances,
+    load_sample,
+    prepare,
+    vocabulary,
+)
+from specdyn.models.datasets.decoders.mel import BANDS
 
 SOURCE = "http://www.openslr.org/resources/12"
 FOLDERS = {"train": "train-clean-100", "val": "dev-clean"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data.photos import photo_crops
-from models.dataset import Dataset, Decoded, PackagedFile
+from specdyn.models.datasets.base import Dataset, Decoded, PackagedFile
+from specdyn.models.datasets.decoders.photos import photo_crops
 
 TRAIN, VALIDATION, SEED = 2_000, 500, 0
 SHA256 = {
@@ -45,7 +45,7 @@ DATASETS = {
             "validation": VALIDATION,
             "seed": SEED,
         },
-        licence="public domain, CC0, CC BY 2.0 (china, flower); see models/data/samples/LICENCES.md",
+        licence="public domain, CC0, CC BY 2.0 (china, flower); see models/datasets/samples/LICENCES.md",
         attribution="NASA, SpaceX, scikit-image; china by danielbuechele, flower by vultilion (CC BY 2.0, cropped)",
     )
 }

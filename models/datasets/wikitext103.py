@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data.text import chunks, load_tokenizer, read_lines, tokenise
-from models.dataset import Dataset, Decoded, RemoteFile
+from specdyn.models.datasets.base import Dataset, Decoded, RemoteFile
+from specdyn.models.datasets.decoders.text import chunks, load_tokenizer, read_lines, tokenise
 
 REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
 SOURCE = f"https://huggingface.co/datasets/Salesforce/wikitext/resolve/{REVISION}/wikitext-103-v1"

@@ -7,12 +7,13 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data.images import Images, image_examples
-from models.experiment import Examples, Experiment, Metric, Preset
-from models.matrices import LayerPair, consecutive_pairs, layers, shapes_of
-from models.nets.convnet import LeNet, LeNetNet, ResNet, ResNetNet, Vgg, VggNet
-from models.nets.mlp import Mlp, MlpNet
-from models.run_spec import RunSpec
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.images import Images, image_examples
+from specdyn.models.experiments.base import Experiment, Metric, Preset
+from specdyn.models.nets.convnet import LeNet, LeNetNet, ResNet, ResNetNet, Vgg, VggNet
+from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, layers, shapes_of
+from specdyn.models.nets.mlp import Mlp, MlpNet
+from specdyn.models.spec.run_spec import RunSpec
 
 NAME = "image_classification"
 

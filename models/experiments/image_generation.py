@@ -6,12 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from models.checks import require
-from models.data.images import Images, image_examples
-from models.experiment import Examples, Experiment, Metric, Preset
-from models.matrices import LayerPair
-from models.nets.unet import UNet, UNetNet, unet_pairs
-from models.run_spec import RunSpec
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.images import Images, image_examples
+from specdyn.models.experiments.base import Experiment, Metric, Preset
+from specdyn.models.nets.matrices import LayerPair
+from specdyn.models.nets.unet import UNet, UNetNet, unet_pairs
+from specdyn.models.spec.checks import require
+from specdyn.models.spec.run_spec import RunSpec
 
 NAME = "image_generation"
 

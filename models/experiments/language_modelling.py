@@ -7,11 +7,12 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data.tokens import Text, token_examples
-from models.experiment import Examples, Experiment, Metric, Preset
-from models.matrices import LayerPair
-from models.nets.transformer import LanguageModel, Transformer, transformer_pairs
-from models.run_spec import RunSpec
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.tokens import Text, token_examples
+from specdyn.models.experiments.base import Experiment, Metric, Preset
+from specdyn.models.nets.matrices import LayerPair
+from specdyn.models.nets.transformer import LanguageModel, Transformer, transformer_pairs
+from specdyn.models.spec.run_spec import RunSpec
 
 NAME = "language_modelling"
 

@@ -7,12 +7,13 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data.modular_addition import ModularAddition, rows
-from models.experiment import Examples, Experiment, Metric, Preset
-from models.matrices import LayerPair, consecutive_pairs, layers, shapes_of
-from models.nets.mlp import Mlp, MlpNet
-from models.nets.transformer import Transformer, TransformerNet, transformer_pairs
-from models.run_spec import RunSpec
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.modular_addition import ModularAddition, rows
+from specdyn.models.experiments.base import Experiment, Metric, Preset
+from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, layers, shapes_of
+from specdyn.models.nets.mlp import Mlp, MlpNet
+from specdyn.models.nets.transformer import Transformer, TransformerNet, transformer_pairs
+from specdyn.models.spec.run_spec import RunSpec
 
 NAME = "modular_addition"
 

@@ -7,12 +7,13 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data.speech import BLANK, FEATURES, PADDING, Recordings, speech_examples
-from models.data.transcripts import decode, errors, spoken, words
-from models.experiment import Examples, Experiment, Metric, Preset
-from models.matrices import LayerPair
-from models.nets.bilstm import BiLstm, BiLstmNet, bilstm_pairs
-from models.run_spec import RunSpec
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.speech import BLANK, FEATURES, PADDING, Recordings, speech_examples
+from specdyn.models.datasets.decoders.transcripts import decode, errors, spoken, words
+from specdyn.models.experiments.base import Experiment, Metric, Preset
+from specdyn.models.nets.bilstm import BiLstm, BiLstmNet, bilstm_pairs
+from specdyn.models.nets.matrices import LayerPair
+from specdyn.models.spec.run_spec import RunSpec
 
 NAME = "speech_recognition"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checks import require, require_declared_types
-from models.matrices import LayerPair, Matrix
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.models.spec.checks import require, require_declared_types
 
 GATES = 4
 SHOWN = 2

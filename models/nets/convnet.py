@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checks import require, require_declared_types
+from specdyn.models.spec.checks import require, require_declared_types
 
 VGG_16 = (1, 1, 0, 2, 2, 0, 4, 4, 4, 0, 8, 8, 8, 0, 8, 8, 8)
 """Channels of each convolution in units of the width; 0 is a maximum over 2 x 2 pixels."""

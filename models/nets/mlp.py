@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checks import require, require_declared_types
+from specdyn.models.spec.checks import require, require_declared_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

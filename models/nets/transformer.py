@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.checks import require, require_declared_types
-from models.matrices import LayerPair, Matrix
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.models.spec.checks import require, require_declared_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

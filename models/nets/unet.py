@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.checks import require, require_declared_types
-from models.matrices import LayerPair, feed, layers, shapes_of
+from specdyn.models.nets.matrices import LayerPair, feed, layers, shapes_of
+from specdyn.models.spec.checks import require, require_declared_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Agreement of singular vectors with those of the run's final checkpoint (METHOD 4.2)."""
 
-from storage.schema import TOP_RANKS, Variable
-from tasks.agreement import SIDES, SUBSPACES, compare, variables
-from tasks.analysis import Analysis, LayerView, Values
+from specdyn.storage.schema import TOP_RANKS, Variable
+from specdyn.tasks.spectra.agreement import SIDES, SUBSPACES, compare, variables
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 
 
 def compute(view: LayerView) -> Values:

@@ -1,8 +1,8 @@
 """Agreement of every singular vector with every one of the final checkpoint: large, so only on request (METHOD 4.2)."""
 
-from storage.schema import Variable
-from tasks.agreement import agreement
-from tasks.analysis import Analysis, LayerView, Values
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.agreement import agreement
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 
 
 def compute(view: LayerView) -> Values:

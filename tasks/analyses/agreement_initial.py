@@ -1,7 +1,7 @@
 """Agreement of singular vectors with those of the run's first checkpoint (METHOD 4.2, CLAIMS 5.7)."""
 
-from tasks.agreement import SIDES, SUBSPACES, compare, variables
-from tasks.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.agreement import SIDES, SUBSPACES, compare, variables
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 
 
 def compute(view: LayerView) -> Values:

@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from storage.schema import SCORE_RANKS, Variable
-from tasks.analysis import Analysis, PairView, Values
+from specdyn.storage.schema import SCORE_RANKS, Variable
+from specdyn.tasks.spectra.analysis import Analysis, PairView, Values
 
 
 def alignment(view: PairView) -> Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, PairView, Values
-from tasks.decomposition import Factors
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, PairView, Values
+from specdyn.tasks.spectra.decomposition import Factors
 
 
 def grams(view: PairView) -> tuple[Tensor, Tensor]:

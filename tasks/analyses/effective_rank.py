@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, LayerView, Values
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 
 EPSILON = np.float32(1e-10)
 COLLAPSED_BELOW = 1e-6

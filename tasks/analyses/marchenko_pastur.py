@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storage.schema import COUNT, Variable
-from tasks.analysis import Analysis, LayerView, Values
-from tasks.random_matrices import edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
+from specdyn.storage.schema import COUNT, Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.random_matrices import edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
 
 CONSTANT = 1e-12
 """Share of the mean square below which a variance is rounding noise."""

@@ -2,8 +2,8 @@
 
 import math
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView, Values
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
 
 
 def compute(view: CheckpointView) -> Values:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, LayerView, Values
-from tasks.decomposition import difference
-from tasks.spectral import condition_number, gaps
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.decomposition import difference
+from specdyn.tasks.spectra.spectral import condition_number, gaps
 
 
 def distance(w_MN: Tensor, other_MN: Tensor) -> float:

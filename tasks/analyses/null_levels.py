@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from models.matrices import LayerPair
-from storage.schema import Variable
-from tasks import nulls
-from tasks.agreement import SIDES, SUBSPACES
-from tasks.analyses import marchenko_pastur, norms, power_law, shape
-from tasks.analysis import Analysis, RunView, Values
-from tasks.decomposition import singular_values
-from tasks.spectral import FRACTIONS, condition_number, effective_rank
+from specdyn.models.nets.matrices import LayerPair
+from specdyn.storage.schema import Variable
+from specdyn.tasks.analyses import marchenko_pastur, norms, power_law, shape
+from specdyn.tasks.spectra import nulls
+from specdyn.tasks.spectra.agreement import SIDES, SUBSPACES
+from specdyn.tasks.spectra.analysis import Analysis, RunView, Values
+from specdyn.tasks.spectra.decomposition import singular_values
+from specdyn.tasks.spectra.spectral import FRACTIONS, condition_number, effective_rank
 
 LEFT_OUT = {"mp_lower_edge", "mp_upper_edge", "power_law_start", "power_law_status"}
 """What a null matrix has in common with the layer, or what is no metric."""

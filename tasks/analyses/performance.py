@@ -1,7 +1,7 @@
 """Metrics of the network as it was saved (METHOD 4.1)."""
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView, Values
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
 
 
 def compute(view: CheckpointView) -> Values:

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from storage.schema import COUNT, Variable
-from tasks.analysis import Analysis, LayerView, Values
-from tasks.tails import STATUS, fit_tail, log_alpha_norm
+from specdyn.storage.schema import COUNT, Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.tails import STATUS, fit_tail, log_alpha_norm
 
 
 def heavy_tail(s_R: np.ndarray) -> dict[str, float]:

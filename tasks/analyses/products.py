@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, PairView, Values
-from tasks.decomposition import singular_values
-from tasks.spectral import effective_rank
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, PairView, Values
+from specdyn.tasks.spectra.decomposition import singular_values
+from specdyn.tasks.spectra.spectral import effective_rank
 
 
 def core(view: PairView) -> Tensor:

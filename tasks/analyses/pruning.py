@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView, Values
-from tasks.masking import bottom, keep_in_all, top
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
+from specdyn.tasks.spectra.truncation import bottom, keep_in_all, top
 
 HALVES = {"top": top(0.5), "bottom": bottom(0.5)}
 

@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView, Values
-from tasks.masking import bottom, energy_matched, keep_in_all, random_components, random_directions, top
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
+from specdyn.tasks.spectra.truncation import (
+    bottom,
+    energy_matched,
+    keep_in_all,
+    random_components,
+    random_directions,
+    top,
+)
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 WAYS = {

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, CheckpointView, Values
-from tasks.masking import keep_in_all, without
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
+from specdyn.tasks.spectra.truncation import keep_in_all, without
 
 DECILES = tuple(range(1, 11))
 

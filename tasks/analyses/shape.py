@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from storage.schema import COUNT, Variable
-from tasks.analysis import Analysis, LayerView, Values
-from tasks.spectral import (
+from specdyn.storage.schema import COUNT, Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.spectral import (
     FRACTIONS,
     energy_ranks,
     entropy,

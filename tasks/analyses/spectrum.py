@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, LayerView, Values
-from tasks.decomposition import DRIVERS
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.decomposition import DRIVERS
 
 
 def compute(view: LayerView) -> Values:

@@ -7,9 +7,9 @@ sqrt(2 / width) of themselves, 1 % at that width.
 
 import numpy as np
 
-from storage.schema import Variable
-from tasks.analysis import Analysis, RunView, Values
-from tasks.trajectories import COMPONENTS, centred_gram, kept_width, principal, sketch
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, RunView, Values
+from specdyn.tasks.spectra.trajectories import COMPONENTS, centred_gram, kept_width, principal, sketch
 
 
 def compute(view: RunView) -> Values:

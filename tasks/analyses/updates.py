@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from storage.schema import COUNT, Variable
-from tasks.analysis import Analysis, LayerView, Values
-from tasks.decomposition import difference, singular_values
-from tasks.spectral import effective_rank, spectral_edge
+from specdyn.storage.schema import COUNT, Variable
+from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.decomposition import difference, singular_values
+from specdyn.tasks.spectra.spectral import effective_rank, spectral_edge
 
 
 def compute(view: LayerView) -> Values:

@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.configurations import lines_of
-from tasks.figures.ranges import RANGES, draw_ranges
-from tasks.figures.style import FAINT, legend_below, panels, styled
+from specdyn.tasks.figures.configurations import lines_of
+from specdyn.tasks.figures.ranges import RANGES, draw_ranges
+from specdyn.tasks.figures.style import FAINT, legend_below, panels, styled
 
 KINDS = {"within": ("one trunk", "#0072b2"), "across": ("two trunks", "#d55e00")}
 APART = ("trunk_a", "trunk_b", "order_a", "order_b"), ("run_a", "run_b")

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from storage.schema import SCORE_RANKS
-from tasks.figures.levels import Level, heading, levels_of, what
-from tasks.figures.style import name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import has, of_all, short_names, spread, variable
+from specdyn.storage.schema import SCORE_RANKS
+from specdyn.tasks.figures.levels import Level, heading, levels_of, what
+from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
+from specdyn.tasks.figures.sweep_axis import has, of_all, short_names, spread, variable
 
 RANKS = 100
 MOST_ROWS, MOST_COLUMNS = 8, 8

@@ -11,8 +11,8 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from tasks.configurations import Configuration, configurations_of, counted, runs_of
-from tasks.figures.style import FAINT
+from specdyn.tasks.figures.configurations import Configuration, configurations_of, counted, runs_of
+from specdyn.tasks.figures.style import FAINT
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (6, 1.3, 1, 1.3)))
 """As many line styles as can be told apart."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.figure import Figure
 
-from tasks.figures.levels import Level, axes_title, levels_of, panels_of
-from tasks.figures.style import name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import draw, has, variable
+from specdyn.tasks.figures.levels import Level, axes_title, levels_of, panels_of
+from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
+from specdyn.tasks.figures.sweep_axis import draw, has, variable
 
 COLUMNS = 3
 WIDEST = 52

@@ -6,10 +6,10 @@ from html import escape
 
 import xarray as xr
 
-from models.run_spec import as_text
-from tasks.configurations import runs_of, settings_of
-from tasks.figures.levels import axis_title
-from tasks.summary import Row, computed_on, headings, sweep_table
+from specdyn.models.spec.run_spec import as_text
+from specdyn.tasks.figures.configurations import runs_of, settings_of
+from specdyn.tasks.figures.levels import axis_title
+from specdyn.tasks.figures.summary import Row, computed_on, headings, sweep_table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2.5em auto; padding: 0 1.5em; }
@@ -45,7 +45,7 @@ def page(tree: xr.DataTree, cube_url: str, figures: Sequence[Shown], skipped: Se
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="quiet">{len(rows)} runs that differ in {escape(", ".join(varied) or "nothing")}. '
-        f"Data: <code>{escape(cube_url)}</code>, opened by <code>storage.query.open_results</code>.</p>",
+        f"Data: <code>{escape(cube_url)}</code>, opened by <code>specdyn.storage.query.open_results</code>.</p>",
         _summary(rows, computed_on(tree)),
         _common(common),
         *(_figure(number, shown) for number, shown in enumerate(figures, start=1)),

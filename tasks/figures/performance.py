@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from storage.schema import METRICS_GROUP, SPLITS
-from tasks.figures.levels import (
+from specdyn.storage.schema import METRICS_GROUP, SPLITS
+from specdyn.tasks.figures.levels import (
     Level,
     axes_title,
     heading,
@@ -19,7 +19,7 @@ from tasks.figures.levels import (
     spread_handles,
     what,
 )
-from tasks.figures.style import (
+from specdyn.tasks.figures.style import (
     BOTTOM,
     FULL,
     INK,
@@ -31,7 +31,7 @@ from tasks.figures.style import (
     step_axis,
     styled,
 )
-from tasks.figures.sweep_axis import draw, has, of_all, spread
+from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
 
 DASHES = {"train": (0, (2.5, 1.5)), "val": "-"}
 HALVES = {"top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}

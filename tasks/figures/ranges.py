@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from tasks.configurations import Line
+from specdyn.tasks.figures.configurations import Line
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RANGES = "means of n, bands from the smallest {0} to the largest"

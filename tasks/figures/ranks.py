@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tasks.configurations import runs_of
-from tasks.facts import COLLAPSED
-from tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
-from tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, styled
-from tasks.figures.sweep_axis import draw, has, of_all, short_names, spread
-from tasks.summary import grok_steps
+from specdyn.tasks.figures.configurations import runs_of
+from specdyn.tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
+from specdyn.tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, styled
+from specdyn.tasks.figures.summary import grok_steps
+from specdyn.tasks.figures.sweep_axis import draw, has, of_all, short_names, spread
+from specdyn.tasks.spectra.facts import COLLAPSED
 
 MOST_LAYERS, MOST_COLUMNS, MOST_ROWS = 23, 4, 6
 COLLAPSE_MARK: Any = {"marker": "x", "color": "#cc3311", "linestyle": "none", "markersize": 5}

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import xarray as xr
 from matplotlib.figure import Figure
 
-from storage import locations
-from storage.query import open_results
-from tasks.figures.heatmaps import agreement, agreement_scores, alignment, alignment_scores
-from tasks.figures.levels import Level, axes_title, levels_of, seeds_text
-from tasks.figures.page import Shown, page
-from tasks.figures.performance import performance, pruned_losses
-from tasks.figures.ranks import effective_ranks
-from tasks.figures.spectra import singular_values
-from tasks.figures.style import to_png
-from tasks.figures.sweep_axis import has
+from specdyn.storage.access import objects
+from specdyn.storage.query import open_results
+from specdyn.tasks.figures.heatmaps import agreement, agreement_scores, alignment, alignment_scores
+from specdyn.tasks.figures.levels import Level, axes_title, levels_of, seeds_text
+from specdyn.tasks.figures.page import Shown, page
+from specdyn.tasks.figures.performance import performance, pruned_losses
+from specdyn.tasks.figures.ranks import effective_ranks
+from specdyn.tasks.figures.spectra import singular_values
+from specdyn.tasks.figures.style import to_png
+from specdyn.tasks.figures.sweep_axis import has
 
 BAND = (
     "Lines are means over the seeds of one configuration ({n}), bands one standard deviation (ddof 0) either side, cut "
@@ -138,12 +138,12 @@ def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> 
             skipped.append(figure.title)
             continue
         file = f"{figure.name}.png"
-        locations.write(f"{folder_url}/{file}", to_png(_noted(figure.draw(tree, axis), note)))
+        objects.write(f"{folder_url}/{file}", to_png(_noted(figure.draw(tree, axis), note)))
         urls.append(f"{folder_url}/{file}")
         caption = " ".join(part for part in (figure.caption, _seeds(figure, levels), note) if part)
         shown.append(Shown(file=file, title=figure.title, caption=caption))
     index = f"{folder_url}/index.html"
-    locations.write(index, page(tree, cube_url, shown, skipped).encode())
+    objects.write(index, page(tree, cube_url, shown, skipped).encode())
     return [index, *urls]
 
 

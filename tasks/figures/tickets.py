@@ -5,9 +5,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tasks.configurations import lines_of
-from tasks.figures.ranges import RANGES, draw_ranges
-from tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
+from specdyn.tasks.figures.configurations import lines_of
+from specdyn.tasks.figures.ranges import RANGES, draw_ranges
+from specdyn.tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
 
 COLORS = {
     "magnitude": "#0072b2",

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-import flows  # noqa: F401 - sets what Prefect and Ray read at import
+import specdyn.flows  # noqa: F401 - sets what Prefect and Ray read at import
 from tests.benchmarks import analysis, fanout, spectra, training
 
 HEADINGS = ("what", "plain", "ours", "ratio", "how it was measured")

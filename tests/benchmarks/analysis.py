@@ -15,18 +15,17 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracles of the tests
 
 from reference.transformers import TorchTransformer
-
-from models.experiment import get_experiment
-from models.nets.transformer import TransformerNet
-from models.run_spec import RunSpec
-from storage import results
-from storage.checkpoints import Manifest, read_checkpoint
-from tasks.anatomy import anatomy, run_layout
-from tasks.environment import use_threads
-from tasks.examples import load_examples
-from tasks.one_pass import Target, analyse_block, decompose_step
-from tasks.series import RunSeries
-from tasks.training import train
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.nets.transformer import TransformerNet
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage import results
+from specdyn.storage.checkpoints import Manifest, read_checkpoint
+from specdyn.tasks.evaluation.environment import use_threads
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.spectra.network_layout import anatomy, run_layout
+from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
+from specdyn.tasks.spectra.series import RunSeries
+from specdyn.tasks.training.training import train
 from tests.benchmarks.spectra import published
 
 CHECKPOINTS = 20

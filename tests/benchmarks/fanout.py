@@ -7,8 +7,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.capacity import Resources
-from flows.runtime import RayExecutor
+from specdyn.flows.engine.executor import RayExecutor
+from specdyn.flows.engine.resources import Resources
 
 UNITS = 400
 ROUNDS = 3

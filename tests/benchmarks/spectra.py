@@ -21,17 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import tasks.one_pass
-from models.matrices import Matrix
-from tasks.agreement import agreement
-from tasks.analyses.alignment import alignment
-from tasks.analyses.pruning import HALVES
-from tasks.analysis import Decomposed, PairView
-from tasks.anatomy import Anatomy
-from tasks.decomposition import Factors, decompose
-from tasks.environment import use_threads
-from tasks.masking import keep_in_all
-from tasks.one_pass import decompose_into
+import specdyn.tasks.spectra.one_pass
+from specdyn.models.nets.matrices import Matrix
+from specdyn.tasks.analyses.alignment import alignment
+from specdyn.tasks.analyses.pruning import HALVES
+from specdyn.tasks.evaluation.environment import use_threads
+from specdyn.tasks.spectra.agreement import agreement
+from specdyn.tasks.spectra.analysis import Decomposed, PairView
+from specdyn.tasks.spectra.decomposition import Factors, decompose
+from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.one_pass import decompose_into
+from specdyn.tasks.spectra.truncation import keep_in_all
 from tests.reference.networks import NETWORKS, build, checkpoint
 
 Weights = Mapping[str, Tensor]
@@ -135,7 +135,7 @@ def measure(name: str, way: str) -> dict[str, float]:
         if way in ("values", "weightwatcher") and util.find_spec("weightwatcher"):
             ACCEPTED.extend(accepted(body, net))  # also imports it, and warms up both
     if way == "plain":
-        tasks.one_pass.decompose = plain_svd
+        specdyn.tasks.spectra.one_pass.decompose = plain_svd
     torch.linalg.svd(torch.randn(8, 8))
     CLEAR.write_text("5")  # lets the high-water mark start anew
     before = memory("VmRSS")

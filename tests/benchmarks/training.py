@@ -8,16 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.data.modular_addition import ModularAddition
-from models.dataset import get_dataset
-from models.experiment import Examples, experiment_names, get_experiment
-from models.nets.transformer import positional_table
-from models.run_spec import RunSpec
-from tasks.datasets import require_data
-from tasks.environment import use_threads
-from tasks.examples import load_examples
-from tasks.numerics import numerics
-from tasks.training import Loop
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.modular_addition import ModularAddition
+from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.nets.transformer import positional_table
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.data.prepare import require_data
+from specdyn.tasks.evaluation.environment import use_threads
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.training.numerics import numerics
+from specdyn.tasks.training.training import Loop
 
 STEPS = {"demo": 200, "sample": 40}
 """Presets that are timed in every experiment that has them, with the steps that are made."""

@@ -11,7 +11,7 @@ def prefect_server() -> Iterator[None]:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    import flows  # noqa: F401 - sets what Prefect reads at import
+    import specdyn.flows  # noqa: F401 - sets what Prefect reads at import
 
     with (
         prefect_test_harness(server_startup_timeout=120),
@@ -25,7 +25,7 @@ def ray_cluster() -> Iterator[None]:
     """Ray on this machine with two CPUs, and two GPUs that it believes in."""
     import ray
 
-    import flows  # noqa: F401
+    import specdyn.flows  # noqa: F401
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # that tests hide GPUs is not for Ray, which counts them

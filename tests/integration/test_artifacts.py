@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines import SMOKE, sweep
 from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun
 
-from flows.turns import turn
-from flows.weight_decay_sweep import SweepFailed
-from storage.layout import Layout
+from helpers.pipelines import SMOKE, sweep
+from specdyn.flows.engine.lease import turn
+from specdyn.flows.sweep import SweepFailed
+from specdyn.storage.places import Layout
 
 pytestmark = pytest.mark.integration
 

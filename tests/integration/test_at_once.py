@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipelines import NAME, ROOT, SMOKE, command, files, sweep
-from servers import S3Server
 
-from storage import locations
-from storage.layout import Layout
-from storage.query import open_results
+from helpers.pipelines import NAME, ROOT, SMOKE, command, files, sweep
+from helpers.servers import S3Server
+from specdyn.storage.access import objects
+from specdyn.storage.places import Layout
+from specdyn.storage.query import open_results
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +86,6 @@ def test_two_processes_on_one_sweep_on_object_storage(
     told = [said(tmp_path, i).read_text() for i in range(2)]
     assert codes == [0, 0], "\n".join(told)
     assert sum("1 run finished" in text for text in told) == 1
-    assert len(locations.names(Layout(s3_store).lease(Layout(s3_store).cube(SMOKE)))) == 1
+    assert len(objects.names(Layout(s3_store).lease(Layout(s3_store).cube(SMOKE)))) == 1
     ranks = open_results(Layout(s3_store).cube(SMOKE))["layers/effective_rank"].values
     assert np.isfinite(ranks).all()

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipelines import ROOT
-from topology import RAY_HOST, below, free_ports, ray_node, still_runs, wait_until
+
+from helpers.pipelines import ROOT
+from helpers.topology import RAY_HOST, below, free_ports, ray_node, still_runs, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import json, sys, time
-from flows.capacity import NotEnoughResources, Resources
-from flows.runtime import open_executor
+from specdyn.flows.engine.resources import NotEnoughResources, Resources
+from specdyn.flows.engine.executor import open_executor
 
 def unit(number):
     time.sleep(0.5)

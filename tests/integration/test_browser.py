@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import (
+from playwright.sync_api import Page, expect
+
+from helpers.browsing import (
     Form,
     add_schedule,
     artifacts,
@@ -15,11 +17,9 @@ from browsing import (
     open_run,
     wait_for_state,
 )
-from playwright.sync_api import Page, expect
-from served import Served, served
-
-from flows.fields import preset_names
-from models.experiment import experiment_names, get_experiment
+from helpers.served import Served, served
+from specdyn.flows.fields import preset_names
+from specdyn.models.experiments.base import experiment_names, get_experiment
 
 pytestmark = pytest.mark.integration
 

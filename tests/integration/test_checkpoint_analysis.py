@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from pipelines import call, files
 from safetensors.torch import save_file
 
-from models.experiment import get_experiment
-from storage import foreign_weights, locations
-from storage.checkpoints import read_checkpoint
-from storage.layout import Layout
-from storage.query import open_results
-from tasks.training import train
+from helpers.pipelines import call, files
+from specdyn.models.experiments.base import get_experiment
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import read_checkpoint
+from specdyn.storage.foreign import weights as foreign_weights
+from specdyn.storage.places import Layout
+from specdyn.storage.query import open_results
+from specdyn.tasks.training.training import train
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
@@ -39,13 +40,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cube_name(*given: Any, **options: Any) -> str:
-    from flows.checkpoint_analysis import cube_name
+    from specdyn.flows.analyse import cube_name
 
     return cube_name(*given, **options)
 
 
 def analyse(*sources: Any, store: Any, **parameters: Any) -> dict[str, Any]:
-    from flows.checkpoint_analysis import analyse_checkpoints
+    from specdyn.flows.analyse import analyse_checkpoints
 
     given = {"sources": [str(s) for s in sources], "store": str(store), "executor": "inline", "report": False}
     outcome: dict[str, Any] = analyse_checkpoints(**{**given, **parameters})
@@ -165,7 +166,7 @@ def test_every_tensor_is_read_once_a_checkpoint_by_a_range(trained: Path, tmp_pa
     for step in STEPS:
         save_file(weights_of(trained, step), folder / f"step={step}.safetensors")
     reads, sizes = Counter[str](), Counter[int]()
-    real = locations.read_range
+    real = objects.read_range
 
     def counted(url: str, start: int, end: int) -> bytes:
         reads["header" if start == 0 else "tensor"] += 1
@@ -174,7 +175,7 @@ def test_every_tensor_is_read_once_a_checkpoint_by_a_range(trained: Path, tmp_pa
         return data
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(foreign_weights.locations, "read_range", counted)
+        patch.setattr(foreign_weights.objects, "read_range", counted)
         analyse(folder, store=tmp_path / "store", analyses=["spectrum", "agreement", "alignment"], audited=False)
     assert reads["tensor"] == LAYERS * len(STEPS)
     largest = max(w.numel() * 4 for w in weights_of(trained, 0).values())
@@ -187,7 +188,7 @@ def test_checkpoints_on_s3_are_read_by_ranges_and_give_the_same_numbers(
     for step in STEPS:
         path = tmp_path / f"step={step}.safetensors"
         save_file(weights_of(trained, step), path)
-        locations.write(f"{s3_store}/theirs/{path.name}", path.read_bytes())
+        objects.write(f"{s3_store}/theirs/{path.name}", path.read_bytes())
     analyse(f"{s3_store}/theirs", store=f"{s3_store}/results", name="far", analyses=["spectrum", "updates"])
     analyse(trained, store=tmp_path / "near", name="near", analyses=["spectrum", "updates"])
     far = open_results(Layout(f"{s3_store}/results").cube("far"))["layers"].to_dataset().load().isel(run=0)
@@ -197,4 +198,4 @@ def test_checkpoints_on_s3_are_read_by_ranges_and_give_the_same_numbers(
             far[name].sel(layer=near.layer).drop_vars(["run", "source", "series"]),
             near[name].drop_vars(["run", "source", "series"]),
         )
-    assert locations.names(f"{s3_store}/results/runs/foreign") != []
+    assert objects.names(f"{s3_store}/results/runs/foreign") != []

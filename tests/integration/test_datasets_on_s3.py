@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from servers import S3Server
 
-from models.dataset import RemoteFile, get_dataset
-from storage import datasets as stored
-from storage import locations
-from storage.datasets import DamagedData
-from storage.layout import Layout
-from tasks import datasets
-from tasks.datasets import FetchError, NotPrepared, fetch, load, prepare, require_data
+from helpers.servers import S3Server
+from specdyn.models.datasets.base import RemoteFile, get_dataset
+from specdyn.storage import datasets as stored
+from specdyn.storage.access import objects
+from specdyn.storage.datasets import DamagedData
+from specdyn.storage.places import Layout
+from specdyn.tasks.data import prepare as datasets
+from specdyn.tasks.data.prepare import FetchError, NotPrepared, fetch, load, prepare, require_data
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ def test_threads_that_race_agree(s3_store: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         manifests = list(pool.map(lambda _: prepare(s3_store, dataset), range(4)))
     assert all(manifest == manifests[0] for manifest in manifests)
-    assert locations.names(Layout(s3_store).dataset(dataset.key)) == [manifests[0].place, "manifest.json"]
+    assert objects.names(Layout(s3_store).dataset(dataset.key)) == [manifests[0].place, "manifest.json"]
     assert load(s3_store, dataset)["validation"].sum() == 500
 
 
@@ -79,7 +79,7 @@ def test_a_late_writer_of_other_arrays_keeps_the_first_ones(s3_store: str) -> No
     first = prepare(s3_store, dataset)
     place, entries = stored.write_arrays(s3_store, dataset.key, {"image": np.ones(3, np.uint8)})
     assert stored.publish(s3_store, dataclasses.replace(first, place=place, arrays=entries)) == first
-    assert locations.names(Layout(s3_store).dataset(dataset.key)) == [first.place, "manifest.json"]
+    assert objects.names(Layout(s3_store).dataset(dataset.key)) == [first.place, "manifest.json"]
 
 
 def test_arrays_without_a_manifest_are_not_prepared(s3_store: str) -> None:
@@ -96,14 +96,14 @@ def test_altered_and_lost_arrays_are_named(s3_store: str) -> None:
     dataset = get_dataset("mnist", "sample")
     manifest = prepare(s3_store, dataset)
     url = f"{Layout(s3_store).dataset(dataset.key)}/{manifest.place}"
-    array = zarr.open_array(locations.zarr_store(url), path="label", mode="r+")
+    array = zarr.open_array(objects.zarr_store(url), path="label", mode="r+")
     array[5] = 1 - int(array[5] == 1)
     with pytest.raises(DamagedData, match=f"mnist/sample: array 'label' at {url} is int64"):
         load(s3_store, dataset)
-    locations.delete(f"{url}/label")
+    objects.delete(f"{url}/label")
     with pytest.raises(DamagedData, match=r"array 'label' .* is missing; delete"):
         load(s3_store, dataset)
-    locations.delete(Layout(s3_store).dataset(dataset.key))
+    objects.delete(Layout(s3_store).dataset(dataset.key))
     prepare(s3_store, dataset)
     assert len(load(s3_store, dataset)["label"]) == 3000
 
@@ -122,7 +122,7 @@ def test_files_are_fetched_from_a_bucket(s3_store: str, s3_server: S3Server) -> 
     file = RemoteFile(url=f"{s3_store}/mirror/data.bin", bytes=len(CONTENT), sha256=SHA256)
     with pytest.raises(FetchError, match="cannot be fetched"):
         fetch(file)
-    locations.write(file.url, CONTENT)
+    objects.write(file.url, CONTENT)
     assert fetch(file).read_bytes() == CONTENT
     with s3_server.counted() as requests:
         fetch(file)

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from pipelines import NAME, sweep
 
-from flows.extending import with_more_seeds
-from flows.sweep import make_sweep
-from storage.layout import Layout
-from storage.locations import delete
-from storage.query import open_results
+from helpers.pipelines import NAME, sweep
+from specdyn.storage.access.objects import delete
+from specdyn.storage.places import Layout
+from specdyn.storage.query import open_results
+from specdyn.tasks.plan.extending import with_more_seeds
+from specdyn.tasks.plan.sweeps import make_sweep
 
 pytestmark = pytest.mark.integration
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from pipelines import call
 
-from models.dataset import get_dataset
-from models.experiment import experiment_names, get_experiment
-from models.run_spec import RunSpec
-from storage.checkpoints import read_checkpoint
-from storage.layout import Layout
-from tasks.datasets import require_data
-from tasks.environment import pick_device
-from tasks.evaluation import Evaluator
-from tasks.examples import load_examples
-from tasks.training import train
+from helpers.pipelines import call
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.checkpoints import read_checkpoint
+from specdyn.storage.places import Layout
+from specdyn.tasks.data.prepare import require_data
+from specdyn.tasks.evaluation.environment import pick_device
+from specdyn.tasks.evaluation.evaluator import Evaluator
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.training.training import train
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
-from servers import BUCKET, S3Server
 from torch import Tensor
 
-from storage import locations
-from storage.checkpoints import DamagedCheckpoint
-from storage.foreign import find_checkpoints
-from storage.foreign_content import content_digests, refreshed
-from storage.foreign_weights import FIRST_READ
-from storage.locations import StoreError
+from helpers.servers import BUCKET, S3Server
+from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.checkpoints import DamagedCheckpoint
+from specdyn.storage.foreign.content import content_digests, refreshed
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.weights import FIRST_READ
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +29,7 @@ def weights(step: int) -> dict[str, Tensor]:
 @pytest.fixture
 def series(s3_store: str) -> str:
     for step in (1, 2):
-        locations.write(f"{s3_store}/run/step={step}.safetensors", save(weights(step)))
+        objects.write(f"{s3_store}/run/step={step}.safetensors", save(weights(step)))
     return f"{s3_store}/run"
 
 
@@ -45,13 +45,13 @@ def test_a_layer_is_two_ranged_requests_and_no_bytes_of_others(
 ) -> None:
     found = find_checkpoints(series)
     sizes: list[int] = []
-    real = locations.read_range
+    real = objects.read_range
 
     def counted(url: str, start: int, end: int) -> bytes:
         sizes.append(len(data := real(url, start, end)))
         return data
 
-    monkeypatch.setattr(locations, "read_range", counted)
+    monkeypatch.setattr(objects, "read_range", counted)
     with s3_server.counted() as requests:
         read = found.checkpoints[1].weights()
         assert read.shapes["layer2.weight"] == (SIDE, SIDE)
@@ -65,7 +65,7 @@ def test_a_file_of_torch_is_fetched_once_and_leaves_nothing(
     s3_store: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"state_dict": weights(3)}, tmp_path / "x.pt")
-    locations.write(f"{s3_store}/step=3.pt", (tmp_path / "x.pt").read_bytes())
+    objects.write(f"{s3_store}/step=3.pt", (tmp_path / "x.pt").read_bytes())
     (checkpoint,) = find_checkpoints(s3_store).checkpoints
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -85,14 +85,14 @@ def test_the_digest_of_a_checkpoint_changes_with_its_content_and_nothing_is_read
         before = content_digests(found, s3_store)
     assert requests == [] and len(set(before)) == len(before) == len(found.checkpoints)
     assert content_digests(refreshed(found), s3_store) == before
-    locations.write(f"{series}/step=2.safetensors", save(weights(3)))
+    objects.write(f"{series}/step=2.safetensors", save(weights(3)))
     after = content_digests(refreshed(found), s3_store)
     assert [old == new for old, new in zip(before, after, strict=True)].count(False) == 1
 
 
 def test_cut_and_empty_files_are_refused(s3_store: str) -> None:
-    locations.write(f"{s3_store}/step=1.safetensors", save(weights(1))[:-10])
-    locations.write(f"{s3_store}/step=2.safetensors", b"")
+    objects.write(f"{s3_store}/step=1.safetensors", save(weights(1))[:-10])
+    objects.write(f"{s3_store}/step=2.safetensors", b"")
     cut, empty = find_checkpoints(s3_store).checkpoints
     assert torch.equal(cut.weights()["layer0.weight"], weights(1)["layer0.weight"])
     with pytest.raises(DamagedCheckpoint, match="expected 160000; the file is cut short"):

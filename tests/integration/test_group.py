@@ -18,13 +18,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from pipelines import NAME, ROOT, call
-from served import Served, served
-from topology import basic
 
-from storage.layout import Layout
-from storage.locations import StoreError
-from storage.query import open_results
+from helpers.pipelines import NAME, ROOT, call
+from helpers.served import Served, served
+from helpers.topology import basic
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.places import Layout
+from specdyn.storage.query import open_results
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -106,7 +106,7 @@ TELL = """
 import sys
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.deployments import run_deployment
-from flows.automations import set_up
+from specdyn.flows.service.automations import set_up
 
 hook = CustomWebhookNotificationBlock(
     name="tests", url=sys.argv[1], method="POST", json_data={"subject": "{{subject}}", "body": "{{body}}"}
@@ -149,7 +149,7 @@ import time
 from prefect import flow, get_client
 from prefect.events import emit_event
 from prefect.states import Running
-from flows import automations, silent_runs
+from specdyn.flows.service import automations, silent_runs
 
 silent_runs.SILENT_SECONDS = 10.0
 with get_client(sync_client=True) as client:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pipelines import NAME, ROOT, call, command, files
-from servers import S3Server
-from topology import command_line
 
-from flows.watchdog import marked
-from storage.leftovers import remove_leftovers
+from helpers.pipelines import NAME, ROOT, call, command, files
+from helpers.servers import S3Server
+from helpers.topology import command_line
+from specdyn.flows.engine.watchdog import marked
+from specdyn.storage.leftovers import remove_leftovers
 
 pytestmark = pytest.mark.integration
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from pipelines import NAME, ROOT, call, command, files
 
-from flows.graph_record import read_graphs
-from models.start import MASKS
-from storage.layout import Layout
+from helpers.pipelines import NAME, ROOT, call, command, files
+from specdyn.models.spec.start import MASKS
+from specdyn.storage.places import Layout
+from specdyn.tasks.plan.records import read_graphs
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 SETTINGS = {"weight_decay": 1.0, "steps": 40}
@@ -28,7 +28,7 @@ TRAININGS, PAIRS = 2 + 2 * 2 * 2 + 2 * 2 * 2, 4 + 4 + 4
 
 def connect(store: str, **parameters: Any) -> dict[str, Any]:
     """The flow on a graph of seconds."""
-    from flows.mode_connectivity import mode_connectivity
+    from specdyn.flows.connect import mode_connectivity
 
     given = {"experiment": NAME, "preset": "smoke", "settings": SETTINGS, "store": store, **GRAPH, **parameters}
     outcome: dict[str, Any] = mode_connectivity(**given)
@@ -116,7 +116,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
 
 
 def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None:
-    from flows.graph_run import GraphFailed
+    from specdyn.flows.engine.run_graph import GraphFailed
 
     store = tmp_path / "store"
     with pytest.raises(GraphFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
@@ -129,7 +129,7 @@ def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None
 
 
 def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path) -> None:
-    from flows.graph_run import GraphFailed
+    from specdyn.flows.engine.run_graph import GraphFailed
 
     store = tmp_path / "store"
     small = {"executor": "inline", "seeds": [0], "splits": [20], "orders": [3, 4, 5], "sizes": [], "report": False}
@@ -168,7 +168,7 @@ def test_a_graph_that_was_killed_goes_on_and_trains_nothing_twice(done: Path, tm
 
 
 def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it(done: Path) -> None:
-    from flows.lottery_tickets import lottery_tickets
+    from specdyn.flows.tickets import lottery_tickets
 
     given: dict[str, Any] = {"experiment": NAME, "preset": "smoke", "settings": SETTINGS, "store": str(done)}
     given |= {"seeds": [0], "rewind": 20, "densities": [0.3, 0.6]}

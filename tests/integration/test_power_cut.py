@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines import NAME, call
-from served import Served, started_service
 
-from flows.watchdog import marked
-from storage.leftovers import remove_leftovers
-from storage.query import open_results
+from helpers.pipelines import NAME, call
+from helpers.served import Served, started_service
+from specdyn.flows.engine.watchdog import marked
+from specdyn.storage.leftovers import remove_leftovers
+from specdyn.storage.query import open_results
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from topology import basic, free_ports, http_status, prefect
+
+from helpers.topology import basic, free_ports, http_status, prefect
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 DECLARED: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())["deployments"]
-SWEEP = "flows.weight_decay_sweep.weight_decay_sweep"
+SWEEP = "specdyn.flows.sweep.weight_decay_sweep"
 AUTH = "specdyn:only-for-this-test"
 
 

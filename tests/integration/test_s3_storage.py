@@ -14,21 +14,22 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from rebuilt import build, check, members_of, reading
-from run_stores import VARIABLES, layout_of, part, values_of, write_member, write_run
-from servers import BUCKET, S3Server, forget_clients
 
-from storage import checkpoints, locations, probe, results
-from storage.checkpoints import DamagedCheckpoint, Manifest
-from storage.cube import write_cube
-from storage.generations import current, form_of
-from storage.layout import Layout
-from storage.lease import hold
-from storage.leftovers import remove_leftovers
-from storage.locations import StoreError
-from storage.members import Member
-from storage.probe import require_store
-from storage.query import grid, open_results, sweep_names
+from helpers.rebuilt import build, check, members_of, reading
+from helpers.run_stores import VARIABLES, layout_of, part, values_of, write_member, write_run
+from helpers.servers import BUCKET, S3Server, forget_clients
+from specdyn.storage import checkpoints, probe, results
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import hold
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.checkpoints import DamagedCheckpoint, Manifest
+from specdyn.storage.cube import write_cube
+from specdyn.storage.generations import current, form_of
+from specdyn.storage.leftovers import remove_leftovers
+from specdyn.storage.members import Member
+from specdyn.storage.places import Layout
+from specdyn.storage.probe import require_store
+from specdyn.storage.query import grid, open_results, sweep_names
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +49,7 @@ def kinds(requests: Sequence[str]) -> dict[str, int]:
 
 
 def objects_below(url: str) -> dict[str, bytes]:
-    client = locations.filesystem(url)
+    client = objects.filesystem(url)
     prefix = url.removeprefix("s3://")
     return {name.removeprefix(f"{prefix}/"): client.cat_file(name) for name in client.find(prefix)}
 
@@ -142,9 +143,9 @@ def test_what_is_wrong_is_said_within_seconds_and_without_secrets(
 
 
 def test_a_server_that_never_answers_is_given_up(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    patient = locations.IMPATIENT["config_kwargs"]
+    patient = objects.IMPATIENT["config_kwargs"]
     assert patient["connect_timeout"] + patient["read_timeout"] <= 15
-    monkeypatch.setitem(locations.IMPATIENT, "config_kwargs", {**patient, "read_timeout": 1})
+    monkeypatch.setitem(objects.IMPATIENT, "config_kwargs", {**patient, "read_timeout": 1})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
         before = time.monotonic()
@@ -156,7 +157,7 @@ def test_a_server_that_never_answers_is_given_up(s3_store: str, monkeypatch: pyt
 @pytest.mark.parametrize("bucket", ["no-such-bucket", "Not_A_Bucket!"])
 def test_a_missing_bucket_is_said(s3_store: str, bucket: str) -> None:
     url = f"s3://{bucket}/x"
-    for attempt in (lambda: require_store(url), lambda: locations.names(url), lambda: locations.read(url)):
+    for attempt in (lambda: require_store(url), lambda: objects.names(url), lambda: objects.read(url)):
         with pytest.raises(StoreError, match=f"s3://{bucket}.*(the bucket does not exist; create it|Invalid bucket)"):
             attempt()
 
@@ -165,12 +166,12 @@ def test_a_missing_bucket_is_said(s3_store: str, bucket: str) -> None:
 def test_every_way_in_explains_missing_credentials(s3_store: str, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     ways = {
-        "names": lambda: locations.names(s3_store),
-        "read": lambda: locations.read(f"{s3_store}/x"),
-        "write": lambda: locations.write(f"{s3_store}/x", b""),
-        "create": lambda: locations.create(f"{s3_store}/x", b""),
-        "delete": lambda: locations.delete(f"{s3_store}/x"),
-        "exists": lambda: locations.exists(f"{s3_store}/x"),
+        "names": lambda: objects.names(s3_store),
+        "read": lambda: objects.read(f"{s3_store}/x"),
+        "write": lambda: objects.write(f"{s3_store}/x", b""),
+        "create": lambda: objects.create(f"{s3_store}/x", b""),
+        "delete": lambda: objects.delete(f"{s3_store}/x"),
+        "exists": lambda: objects.exists(f"{s3_store}/x"),
         "read_run": lambda: results.read_run(f"{s3_store}/x.zarr"),
         "open_results": lambda: open_results(f"{s3_store}/x.zarr"),
     }
@@ -183,17 +184,17 @@ def test_every_way_in_explains_missing_credentials(s3_store: str, monkeypatch: p
 
 def test_each_operation_on_an_object_is_the_least_requests(s3_store: str, s3_server: S3Server) -> None:
     url = f"{s3_store}/folder/step=00000001.safetensors"
-    locations.exists(url)
+    objects.exists(url)
     for act, expected in (
-        (lambda: locations.write(url, b"0123456789"), {"PUT": 1}),
-        (lambda: locations.read(url), {"GET": 1}),
-        (lambda: locations.read_range(url, 2, 5), {"GET": 1}),
-        (lambda: locations.create(f"{url}.marker", b""), {"PUT": 1}),
-        (lambda: locations.create(f"{url}.marker", b""), {"PUT": 1}),
-        (lambda: locations.names(f"{s3_store}/folder"), {"LIST": 1}),
-        (lambda: locations.exists(url), {"HEAD": 1}),
-        (lambda: locations.write_all(s3_store, {"a": b"1", "b": b"2"}), {"PUT": 2}),
-        (lambda: locations.delete(f"{s3_store}/folder"), {"LIST": 1, "POST": 1}),
+        (lambda: objects.write(url, b"0123456789"), {"PUT": 1}),
+        (lambda: objects.read(url), {"GET": 1}),
+        (lambda: objects.read_range(url, 2, 5), {"GET": 1}),
+        (lambda: objects.create(f"{url}.marker", b""), {"PUT": 1}),
+        (lambda: objects.create(f"{url}.marker", b""), {"PUT": 1}),
+        (lambda: objects.names(f"{s3_store}/folder"), {"LIST": 1}),
+        (lambda: objects.exists(url), {"HEAD": 1}),
+        (lambda: objects.write_all(s3_store, {"a": b"1", "b": b"2"}), {"PUT": 2}),
+        (lambda: objects.delete(f"{s3_store}/folder"), {"LIST": 1, "POST": 1}),
     ):
         with s3_server.counted() as requests:
             act()
@@ -201,27 +202,27 @@ def test_each_operation_on_an_object_is_the_least_requests(s3_store: str, s3_ser
 
 
 def test_many_objects_are_deleted_in_parts(s3_store: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    locations.write_all(s3_store, {f"a/{i} [x]": b"" for i in range(5)} | {"ab": b""})
-    monkeypatch.setattr(locations, "DELETED_AT_ONCE", 2)
+    objects.write_all(s3_store, {f"a/{i} [x]": b"" for i in range(5)} | {"ab": b""})
+    monkeypatch.setattr(objects, "DELETED_AT_ONCE", 2)
     with s3_server.counted() as requests:
-        locations.delete(f"{s3_store}/a")
+        objects.delete(f"{s3_store}/a")
     assert kinds(requests) == {"LIST": 1, "POST": 3}
     assert list(objects_below(s3_store)) == ["ab"]
 
 
 def test_a_refused_delete_is_said(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    locations.write(f"{s3_store}/a", b"")
+    objects.write(f"{s3_store}/a", b"")
     refusal = {"Errors": [{"Key": "a", "Code": "AccessDenied", "Message": "Access Denied"}]}
-    monkeypatch.setattr(locations.filesystem(s3_store), "call_s3", lambda *_, **__: refusal)
+    monkeypatch.setattr(objects.filesystem(s3_store), "call_s3", lambda *_, **__: refusal)
     with pytest.raises(StoreError, match=r"access denied \(deleting a: Access Denied\)"):
-        locations.delete(f"{s3_store}/a")
+        objects.delete(f"{s3_store}/a")
 
 
 def test_one_of_many_threads_creates(s3_store: str) -> None:
     url, won = f"{s3_store}/marker", []
 
     def create(i: int) -> None:
-        if locations.create(url, f"{i}".encode()):
+        if objects.create(url, f"{i}".encode()):
             won.append(i)
 
     threads = [threading.Thread(target=create, args=(i,)) for i in range(8)]
@@ -230,7 +231,7 @@ def test_one_of_many_threads_creates(s3_store: str) -> None:
     for thread in threads:
         thread.join()
     assert len(won) == 1
-    assert locations.read(url) == f"{won[0]}".encode()
+    assert objects.read(url) == f"{won[0]}".encode()
 
 
 def test_checkpoints_states_and_manifests_come_back(s3_store: str, s3_server: S3Server) -> None:
@@ -247,7 +248,7 @@ def test_checkpoints_states_and_manifests_come_back(s3_store: str, s3_server: S3
     state = checkpoints.read_state(s3_store, *RUN)
     assert state is not None
     assert state[1] == {"step": 100}
-    assert len(locations.names(Layout(s3_store).states(*RUN))) == 1
+    assert len(objects.names(Layout(s3_store).states(*RUN))) == 1
     manifest = Manifest(
         experiment=RUN[0],
         run_id=RUN[1],
@@ -267,12 +268,12 @@ def test_checkpoints_states_and_manifests_come_back(s3_store: str, s3_server: S3
 def test_a_damaged_checkpoint_is_named(s3_store: str) -> None:
     entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
     url = Layout(s3_store).checkpoint(*RUN, 100)
-    data = locations.read(url)
+    data = objects.read(url)
     for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1])):
-        locations.write(url, damaged)
+        objects.write(url, damaged)
         with pytest.raises(DamagedCheckpoint, match=f"run {RUN[1]} step 100: {url}"):
             checkpoints.read_checkpoint(s3_store, *RUN, entry)
-    locations.delete(url)
+    objects.delete(url)
     with pytest.raises(DamagedCheckpoint, match="is missing"):
         checkpoints.read_checkpoint(s3_store, *RUN, entry)
 
@@ -323,7 +324,7 @@ def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: str, local_
     layouts = [layout_of(run_id="a"), layout_of(run_id="b", steps=(0, 5), shapes={"x": (2, 9), "in.weight": (4, 4)})]
     for store in (s3_store, local_store):
         members = [write_member(store, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
-        locations.write(f"{Layout(store).cube('both')}/layers/stale/zarr.json", b"stale")
+        objects.write(f"{Layout(store).cube('both')}/layers/stale/zarr.json", b"stale")
         for chosen in (members[:1], members):
             write_cube(Layout(store).cube("both"), chosen, {"title": "both"})
     folder = Path(Layout(local_store).cube("both"))
@@ -345,7 +346,7 @@ def test_a_reader_in_a_loop_sees_whole_versions_while_another_is_built(s3_store:
     members, url = members_of(s3_store), Layout(s3_store).cube("hand")
     build(url, members, 2)
     for version in (3, 4):
-        with reading(lambda: xr.open_datatree(url, engine="zarr", storage_options=locations.S3_OPTIONS)) as seen:
+        with reading(lambda: xr.open_datatree(url, engine="zarr", storage_options=objects.S3_OPTIONS)) as seen:
             build(url, members, version)
         assert set(seen) <= {version - 1, version}
         assert check(open_results(url)) == version
@@ -399,7 +400,7 @@ def test_plain_xarray_opens_a_cube_by_its_consolidated_metadata(
     s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
 ) -> None:
     with s3_server.counted() as requests:
-        plain = xr.open_datatree(shared_sweep[0], engine="zarr", storage_options=locations.S3_OPTIONS)
+        plain = xr.open_datatree(shared_sweep[0], engine="zarr", storage_options=objects.S3_OPTIONS)
     indexes, guesses_of_zarr_2 = 4 + 4 + 3, 3
     assert kinds(requests) == {"GET": 1 + indexes + guesses_of_zarr_2}
     xr.testing.assert_identical(plain.load(), open_results(shared_sweep[0]).load())
@@ -444,7 +445,7 @@ def test_what_is_not_there_is_answered_with_what_is(s3_store: str) -> None:
     layout = layout_of()
     member = write_member(s3_store, layout, values_of(layout), seed=0)
     write_cube(Layout(s3_store).cube("decay"), [member], {})
-    locations.write(Layout(s3_store).sweep("decay"), b"{}")
+    objects.write(Layout(s3_store).sweep("decay"), b"{}")
     assert sweep_names(s3_store) == ["decay"]
     with pytest.raises(StoreError, match=r"no results there; the folder has: decay.zarr$"):
         open_results(Layout(s3_store).cube("dekay"))

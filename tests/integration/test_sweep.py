@@ -9,10 +9,10 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
-from pipelines import NAME, SMOKE, files, sweep
 
-from flows.sweep import make_sweep
-from storage.layout import Layout
+from helpers.pipelines import NAME, SMOKE, files, sweep
+from specdyn.storage.places import Layout
+from specdyn.tasks.plan.sweeps import make_sweep
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
@@ -105,7 +105,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
-    from flows.weight_decay_sweep import SweepFailed
+    from specdyn.flows.sweep import SweepFailed
 
     store = str(tmp_path / "store")
     grid = {"weight_decays": [0.0, OVERFLOWS], "executor": "inline"}
@@ -131,7 +131,7 @@ def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_aga
 
 
 def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Path) -> None:
-    from flows.weight_decay_sweep import SweepFailed
+    from specdyn.flows.sweep import SweepFailed
 
     store = str(tmp_path / "store")
     sweep(store, executor="inline")
@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
-    from flows.capacity import Resources
+    from specdyn.flows.engine.resources import Resources
 
     outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], resources=Resources(gpus=0.5))
     manifest = next((tmp_path / "store").rglob("manifest.json")).read_text()
@@ -165,7 +165,7 @@ def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    from flows.capacity import NotEnoughResources, Resources
+    from specdyn.flows.engine.resources import NotEnoughResources, Resources
 
     store = tmp_path / "store"
     with pytest.raises(
@@ -179,9 +179,9 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_executor_starts_nothing_once_its_block_has_ended() -> None:
-    from flows.capacity import Resources
-    from flows.processes import PartLost
-    from flows.runtime import open_executor
+    from specdyn.flows.engine.executor import open_executor
+    from specdyn.flows.engine.processes import PartLost
+    from specdyn.flows.engine.resources import Resources
 
     with open_executor("ray", Resources()) as executor:
         assert executor.run(len, "four") == 4

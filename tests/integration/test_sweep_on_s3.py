@@ -9,10 +9,10 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
-from pipelines import NAME, SMOKE, call
-from servers import S3Server
 
-from storage.layout import Layout
+from helpers.pipelines import NAME, SMOKE, call
+from helpers.servers import S3Server
+from specdyn.storage.places import Layout
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,9 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
-from servers import forget_clients
-from topology import (
+
+from helpers.servers import forget_clients
+from helpers.topology import (
     Topology,
     below,
     command_line,
@@ -28,8 +29,7 @@ from topology import (
     wait_until,
     with_password,
 )
-
-from storage.layout import Layout
+from specdyn.storage.places import Layout
 
 pytestmark = [
     pytest.mark.integration,
@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOW = "flows.weight_decay_sweep.weight_decay_sweep"
+FLOW = "specdyn.flows.sweep.weight_decay_sweep"
 EXPERIMENT = "modular_addition"
 FIRST, SECOND = "swept-in-peace", "swept-with-a-kill"
 GRID = {"experiment": EXPERIMENT, "preset": "smoke", "weight_decays": [0, 1], "seeds": [0], "report": False}
@@ -48,9 +48,9 @@ PICKLE = b"\x80\x05\x95"
 CONNECT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-import flows
-from flows.capacity import NotEnoughResources, Resources
-from flows.runtime import open_executor
+import specdyn.flows
+from specdyn.flows.engine.resources import NotEnoughResources, Resources
+from specdyn.flows.engine.executor import open_executor
 start = time.monotonic()
 try:
     with open_executor("ray", Resources(), sys.argv[2]) as executor:

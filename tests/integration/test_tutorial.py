@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from pipelines import ROOT
 
-import models.experiments
-import tasks.analyses
-from models.experiment import get_experiment, read_spec
-from storage.checkpoints import read_manifest
+import specdyn.models.experiments
+import specdyn.tasks.analyses
+from helpers.pipelines import ROOT
+from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.storage.checkpoints import read_manifest
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
-ADDED = {"deep_linear": models.experiments, "largest_entry": tasks.analyses}
+ADDED = {"deep_linear": specdyn.models.experiments, "largest_entry": specdyn.tasks.analyses}
 """What the tutorial adds, and the package that finds it by its file name."""
 
 
@@ -43,7 +43,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_new_experiment_and_a_new_analysis_are_one_short_file_each_and_run(added: None, tmp_path: Path) -> None:
-    from flows.weight_decay_sweep import weight_decay_sweep
+    from specdyn.flows.sweep import weight_decay_sweep
 
     assert all(len(block(name).splitlines()) < 60 for name in ADDED)
     store = str(tmp_path / "store")

@@ -8,12 +8,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reference.spectra import matrix_with, orthonormal
 from torch import Tensor
 
-from storage.schema import OutOfRange
-from tasks import decomposition
-from tasks.decomposition import GRAM_FLOOR, Factors, decompose
+from reference.spectra import matrix_with, orthonormal
+from specdyn.storage.schema import OutOfRange
+from specdyn.tasks.spectra import decomposition
+from specdyn.tasks.spectra.decomposition import GRAM_FLOOR, Factors, decompose
 
 EPS = 2.0**-23
 """Of float32."""

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from grids import STEPS, Settings, by_configuration, configuration, cube_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import FillBetweenPolyCollection, LineCollection, QuadMesh
 from matplotlib.figure import Figure
 
-from tasks.configurations import configurations_of, runs_of
-from tasks.figures.levels import levels_of
-from tasks.figures.overview import overview
-from tasks.figures.report import FIGURES
-from tasks.summary import headings, sweep_table
+from helpers.grids import STEPS, Settings, by_configuration, configuration, cube_of
+from specdyn.tasks.figures.configurations import configurations_of, runs_of
+from specdyn.tasks.figures.levels import levels_of
+from specdyn.tasks.figures.overview import overview
+from specdyn.tasks.figures.report import FIGURES
+from specdyn.tasks.figures.summary import headings, sweep_table
 
 AXES: dict[str, tuple[Any, ...]] = {
     "weight_decay": (0.0, 0.1, 0.1000000001, 1.0),

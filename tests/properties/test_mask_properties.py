@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 
-from tasks.masks import apply, densities, further, kept_energy, magnitude, mask_id, overlap, pack, random_like, unpack
+from specdyn.tasks.training.masks import (
+    apply,
+    densities,
+    further,
+    kept_energy,
+    magnitude,
+    mask_id,
+    overlap,
+    pack,
+    random_like,
+    unpack,
+)
 
 some = settings(max_examples=60, deadline=None)
 names = st.text(min_size=1, max_size=4)

@@ -8,18 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.spectra import matrix_with, orthonormal
-from reference.views import matrix, of_layer, of_pair
 from torch import Tensor
 
-from models.matrices import LayerPair, Matrix
-from tasks.analyses.effective_rank import effective_ranks
-from tasks.analysis import get_analysis
-from tasks.decomposition import decompose, singular_values
-from tasks.random_matrices import cdf, edges, quantiles
-from tasks.spectral import effective_rank, energy_ranks
-from tasks.tails import STATUS, fit_tail
-from tasks.trajectories import principal
+from reference.spectra import matrix_with, orthonormal
+from reference.views import matrix, of_layer, of_pair
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.tasks.analyses.effective_rank import effective_ranks
+from specdyn.tasks.spectra.analysis import get_analysis
+from specdyn.tasks.spectra.decomposition import decompose, singular_values
+from specdyn.tasks.spectra.random_matrices import cdf, edges, quantiles
+from specdyn.tasks.spectra.spectral import effective_rank, energy_ranks
+from specdyn.tasks.spectra.tails import STATUS, fit_tail
+from specdyn.tasks.spectra.trajectories import principal
 
 some = settings(max_examples=40, deadline=None)
 PAIR = LayerPair(writer=Matrix(parameter="a"), reader=Matrix(parameter="b"))

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.nets.convnet import LeNet, LeNetNet, Vgg, VggNet
-from models.nets.mlp import Mlp, MlpNet
-from models.nets.transformer import Transformer, TransformerNet
-from tasks.matching import Group, groups, match, permute
-from tasks.paths import barrier, bezier, blend, blend_layer, distance, instability
+from specdyn.models.nets.convnet import LeNet, LeNetNet, Vgg, VggNet
+from specdyn.models.nets.mlp import Mlp, MlpNet
+from specdyn.models.nets.transformer import Transformer, TransformerNet
+from specdyn.tasks.connect.matching import Group, groups, match, permute
+from specdyn.tasks.connect.paths import barrier, bezier, blend, blend_layer, distance, instability
 
 SHAPES = {"w": (3, 4), "b": (3,), "scalar": ()}
 values = st.floats(-1e3, 1e3, allow_subnormal=False)

@@ -5,11 +5,11 @@ import dataclasses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data.modular_addition import ModularAddition
-from models.experiment import read_spec
-from models.nets.mlp import Mlp
-from models.nets.transformer import Transformer
-from models.run_spec import DECAYED, NORM_CONTROLS, OPTIMIZERS, SCHEDULES, RunSpec, to_json
+from specdyn.models.datasets.decoders.modular_addition import ModularAddition
+from specdyn.models.experiments.base import read_spec
+from specdyn.models.nets.mlp import Mlp
+from specdyn.models.nets.transformer import Transformer
+from specdyn.models.spec.run_spec import DECAYED, NORM_CONTROLS, OPTIMIZERS, SCHEDULES, RunSpec, to_json
 
 some = settings(max_examples=100, deadline=None)
 counts = st.integers(1, 10**9)

@@ -4,11 +4,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from models.data.modular_addition import ModularAddition, rows
-from models.experiment import Examples
-from models.nets.mlp import Mlp
-from models.run_spec import RunSpec
-from tasks.training import Batches, epoch_order
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.modular_addition import ModularAddition, rows
+from specdyn.models.nets.mlp import Mlp
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.training.training import Batches, epoch_order
 
 some = settings(max_examples=50, deadline=None)
 

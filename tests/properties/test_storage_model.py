@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import locations
+from specdyn.storage.access import objects
 
 FOLDERS = ("", "a/", "a/b/", "step=1/")
 NAMES = ("x", "step=00000001.safetensors", "step=1 -> 2", "zarr.json", "é[0]")
@@ -28,21 +28,21 @@ def apply(model: dict[str, bytes], store: str, operation: Operation) -> None:
     """Do one operation on both."""
     kind, key, data = operation
     if kind == "write":
-        locations.write(f"{store}/{key}", data)
+        objects.write(f"{store}/{key}", data)
         model[key] = data
     elif kind == "create":
-        assert locations.create(f"{store}/{key}", data) == (key not in model)
+        assert objects.create(f"{store}/{key}", data) == (key not in model)
         model.setdefault(key, data)
     elif kind == "delete":
-        locations.delete(f"{store}/{key}")
+        objects.delete(f"{store}/{key}")
         model.pop(key, None)
     elif kind == "delete below":
-        locations.delete(f"{store}/{key.rstrip('/')}")
+        objects.delete(f"{store}/{key.rstrip('/')}")
         for gone in [other for other in model if other.startswith(key)]:
             del model[gone]
     else:
-        objects = {f"{key}{name}": data + name.encode() for name in NAMES}
-        locations.write_all(store, objects)
+        files = {f"{key}{name}": data + name.encode() for name in NAMES}
+        objects.write_all(store, files)
         model |= objects
 
 
@@ -51,16 +51,16 @@ def compare(model: dict[str, bytes], store: str) -> None:
     for folder in FOLDERS:
         for name in NAMES:
             url = f"{store}/{folder}{name}"
-            assert locations.exists(url) == (f"{folder}{name}" in model)
+            assert objects.exists(url) == (f"{folder}{name}" in model)
         below = {key.removeprefix(folder).split("/")[0] for key in model if key.startswith(folder)}
         if below:
-            found = locations.names(f"{store}/{folder}".rstrip("/"))
+            found = objects.names(f"{store}/{folder}".rstrip("/"))
             assert set(found) >= below
             assert found == sorted(set(found))
     for key, data in model.items():
-        assert locations.read(f"{store}/{key}") == data
+        assert objects.read(f"{store}/{key}") == data
         if len(data) > 2:
-            assert locations.read_range(f"{store}/{key}", 1, len(data) - 1) == data[1:-1]
+            assert objects.read_range(f"{store}/{key}", 1, len(data) - 1) == data[1:-1]
 
 
 def check(store: str, operations: list[Operation]) -> None:
@@ -96,10 +96,10 @@ def test_object_storage_agrees_with_a_dictionary(prefixes: Callable[[], str]) ->
 @given(url=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40))
 def test_normalised_urls_are_stable_and_never_hold_a_password(url: str) -> None:
     try:
-        normal = locations.normalise(url)
+        normal = objects.normalise(url)
     except ValueError:
         return
-    assert locations.normalise(normal) == normal
+    assert objects.normalise(normal) == normal
     assert normal.startswith("s3://") or Path(normal).is_absolute()
 
 
@@ -109,5 +109,5 @@ def test_normalised_urls_are_stable_and_never_hold_a_password(url: str) -> None:
 )
 def test_no_message_repeats_a_password(scheme: str, secret: str) -> None:
     with pytest.raises(ValueError) as caught:
-        locations.normalise(f"{scheme}://user:{secret}@bucket/x")
+        objects.normalise(f"{scheme}://user:{secret}@bucket/x")
     assert secret not in str(caught.value)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from run_stores import VARIABLES, layout_of, part, values_of, write_member
 
-from storage import cube
-from storage.checkpoints import pack, unpack
-from storage.cube import write_cube
-from storage.query import open_results
-from storage.results import RunLayout, allocate, blocks_of, write_block
-from storage.schema import Variable
+from helpers.run_stores import VARIABLES, layout_of, part, values_of, write_member
+from specdyn.storage import cube
+from specdyn.storage.checkpoints import pack, unpack
+from specdyn.storage.cube import write_cube
+from specdyn.storage.query import open_results
+from specdyn.storage.results import RunLayout, allocate, blocks_of, write_block
+from specdyn.storage.schema import Variable
 
 STEPS = st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True).map(sorted)
 NAMES = st.text("abcdefgh.0123", min_size=1, max_size=6)

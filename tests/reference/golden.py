@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reference.convnets import GoldenConvNet
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data.modular_addition import ModularAddition
-from models.experiment import Examples, Experiment, Metric, get_experiment
-from models.matrices import LayerPair, consecutive_pairs, inventory, layers, shapes_of
-from models.run_spec import RunSpec
-from tasks.anatomy import Anatomy, anatomy
-from tasks.decomposition import Factors
-from tasks.evaluation import Evaluator
-from tasks.one_pass import decompose_step
+from reference.convnets import GoldenConvNet
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.datasets.decoders.modular_addition import ModularAddition
+from specdyn.models.experiments.base import Experiment, Metric, get_experiment
+from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, inventory, layers, shapes_of
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.evaluation.evaluator import Evaluator
+from specdyn.tasks.spectra.decomposition import Factors
+from specdyn.tasks.spectra.network_layout import Anatomy, anatomy
+from specdyn.tasks.spectra.one_pass import decompose_step
 
 SPLITS = ("train", "val")
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.matrices import LayerPair, consecutive_pairs, inventory, layers, shapes_of
-from models.nets.bilstm import BiLstm, BiLstmNet, bilstm_pairs
-from models.nets.convnet import Vgg, VggNet
-from models.nets.transformer import Transformer, TransformerNet, transformer_pairs
-from models.nets.unet import UNet, UNetNet, unet_pairs
-from tasks.anatomy import Anatomy
+from specdyn.models.nets.bilstm import BiLstm, BiLstmNet, bilstm_pairs
+from specdyn.models.nets.convnet import Vgg, VggNet
+from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, inventory, layers, shapes_of
+from specdyn.models.nets.transformer import Transformer, TransformerNet, transformer_pairs
+from specdyn.models.nets.unet import UNet, UNetNet, unet_pairs
+from specdyn.tasks.spectra.network_layout import Anatomy
 
 LANGUAGE = Transformer(width=768, heads=12, feedforward=768, depth=12, layernorm=True)
 

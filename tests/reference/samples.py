@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from models.data.samples import FOLDER
-from models.dataset import PackagedFile, get_dataset
+from specdyn.models.datasets.base import PackagedFile, get_dataset
+from specdyn.models.datasets.samples import FOLDER
 
 
 @cache

@@ -10,12 +10,12 @@ import torch
 import zarr
 from torch import Tensor
 
-from models.experiment import Metric
-from models.matrices import LayerPair, entry
-from storage import results
-from tasks.analysis import Evaluate
-from tasks.anatomy import Anatomy, run_layout
-from tasks.one_pass import Target, analyse_block, decompose_step
+from specdyn.models.experiments.base import Metric
+from specdyn.models.nets.matrices import LayerPair, entry
+from specdyn.storage import results
+from specdyn.tasks.spectra.analysis import Evaluate
+from specdyn.tasks.spectra.network_layout import Anatomy, run_layout
+from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
 
 TOTAL = {"total": Metric(of=lambda outputs, batch: outputs, long_name="sum of all entries")}
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.nets.transformer import TransformerNet
+from specdyn.models.nets.transformer import TransformerNet
 
 
 def positions(length: int, width: int) -> Tensor:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.matrices import LayerPair, Matrix
-from tasks.analysis import Decomposed, LayerView, PairView, RunView, get_analysis
-from tasks.decomposition import decompose
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.tasks.spectra.analysis import Decomposed, LayerView, PairView, RunView, get_analysis
+from specdyn.tasks.spectra.decomposition import decompose
 
 
 def matrix(entries: Sequence[Sequence[float]] | np.ndarray) -> Tensor:

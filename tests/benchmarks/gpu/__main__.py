@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.environment import fix_cublas_workspace, pick_device, use_threads
+from specdyn.tasks.evaluation.environment import fix_cublas_workspace, pick_device, use_threads
 from tests.benchmarks.gpu import kernels, paper, steps
 from tests.benchmarks.gpu.machine import Budget, Keep, Table, describe
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from models.matrices import Matrix
-from tasks.anatomy import Anatomy
-from tasks.decomposition import Factors, decompose_alike
-from tasks.one_pass import decompose_into
+from specdyn.models.nets.matrices import Matrix
+from specdyn.tasks.spectra.decomposition import Factors, decompose_alike
+from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.one_pass import decompose_into
 from tests.benchmarks import spectra
 from tests.benchmarks.gpu.machine import Budget, Keep, Table, forget_peak, no_need, peak, reason, seconds
 from tests.reference.networks import NETWORKS, build, checkpoint

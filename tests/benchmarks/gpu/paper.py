@@ -8,15 +8,15 @@ import time
 import numpy as np
 import torch
 
-from models.experiment import get_experiment
-from models.run_spec import RunSpec
-from tasks.analyses.effective_rank import effective_ranks
-from tasks.anatomy import anatomy
-from tasks.examples import load_examples
-from tasks.numerics import numerics
-from tasks.one_pass import decompose_step
-from tasks.series import RunSeries
-from tasks.training import Loop, train
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.analyses.effective_rank import effective_ranks
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.one_pass import decompose_step
+from specdyn.tasks.spectra.series import RunSeries
+from specdyn.tasks.training.numerics import numerics
+from specdyn.tasks.training.training import Loop, train
 from tests.benchmarks.analysis import EVALUATED, PUBLISHED, our_pass
 from tests.benchmarks.gpu.machine import Budget, Keep, Table, forget_peak, no_need, peak, seconds
 

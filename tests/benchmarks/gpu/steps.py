@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from models.dataset import get_dataset
-from models.experiment import Examples, experiment_names, get_experiment
-from models.run_spec import RunSpec
-from tasks.datasets import require_data
-from tasks.examples import load_examples
-from tasks.numerics import compiled, numerics
-from tasks.training import Loop
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.data.prepare import require_data
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.training.numerics import compiled, numerics
+from specdyn.tasks.training.training import Loop
 from tests.benchmarks.gpu.machine import (
     Budget,
     Keep,

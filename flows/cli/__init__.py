@@ -1,0 +1,1 @@
+"""The `specdyn` command: options, tables, and what each subcommand calls."""

@@ -1,0 +1,194 @@
+"""`specdyn serve` and `specdyn schedule`: running it for a group."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from specdyn.flows.cli.options import (
+    Analyses,
+    Axes,
+    Decays,
+    Experiment,
+    Preset,
+    Seeds,
+    Settings,
+    Store,
+    friendly,
+    grid_of,
+    out,
+)
+
+schedule_app = typer.Typer(no_args_is_help=True, help="Manage scheduled sweeps.")
+
+ScheduleName = Annotated[str, typer.Argument(help="Name of the schedule: lower-case letters, digits and '-'.")]
+Api = Annotated[str, typer.Option("--api", envvar="PREFECT_API_URL", help="Address of the service's API.")]
+LOCAL_API = "http://127.0.0.1:4200/api"
+
+
+@friendly
+def serve(
+    store: Store = "results",
+    port: Annotated[int, typer.Option(help="Port for the UI and API (0 picks a free one).")] = 4200,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. Any other than this machine's own needs PREFECT_SERVER_API_AUTH_STRING."
+        ),
+    ] = "127.0.0.1",
+    reports_port: Annotated[int, typer.Option(help="Port for the reports (0 picks a free one).")] = 4201,
+    public_url: Annotated[
+        str, typer.Option(help="URL of the UI for browsers, if it is behind a proxy.", show_default=False)
+    ] = "",
+    public_reports_url: Annotated[
+        str, typer.Option(help="URL of the reports for browsers, if they are behind a proxy.", show_default=False)
+    ] = "",
+    ray_address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Address of a running Ray cluster. Default: start Ray on this machine.",
+            show_default=False,
+        ),
+    ] = "",
+    cpus: Annotated[int | None, typer.Option(help="CPUs for Ray. Default: all.", show_default=False)] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs for Ray. Default: all.", show_default=False)] = None,
+    at_once: Annotated[int, typer.Option(help="How many runs of one flow may run at a time; others wait.")] = 1,
+    notify: Annotated[
+        str,
+        typer.Option(
+            help="Prefect notification block to send failures to, e.g. `slack-webhook/lab`.", show_default=False
+        ),
+    ] = "",
+) -> None:
+    """Run the service on this machine: Prefect and its UI, Ray, the reports, and a form to start every flow.
+
+    Ctrl-C stops it cleanly. Schedules do not fire while it is down; interrupted work continues at the next start.
+
+    Examples: `specdyn serve`, `specdyn serve --store s3://lab/specdyn --gpus 4 --at-once 2`
+    """
+    from specdyn.flows.service.serve import Service
+    from specdyn.flows.service.serve import serve as start
+
+    service = Service(
+        store=store,
+        host=host,
+        port=port,
+        reports_port=reports_port,
+        public_url=public_url,
+        public_reports_url=public_reports_url,
+        ray_address=ray_address,
+        cpus=cpus,
+        gpus=gpus,
+        at_once=at_once,
+        notify=notify,
+    )
+    start(service, lambda line: out.print(line, highlight=False, soft_wrap=True))
+
+
+@schedule_app.command("add")
+@friendly
+def add(
+    name: ScheduleName,
+    experiment: Experiment,
+    cron: Annotated[str, typer.Option(help="When to run, as a cron line, e.g. `0 2 * * *`.", show_default=False)] = "",
+    every: Annotated[str, typer.Option(help="How often to run, e.g. `15m`, `6h`, `1d`.", show_default=False)] = "",
+    timezone: Annotated[str, typer.Option(help="Time zone of the cron line.")] = "UTC",
+    preset: Preset = None,
+    weight_decays: Decays = None,
+    seeds: Seeds = None,
+    more_seeds: Annotated[int, typer.Option(help="How many seeds each firing adds once all runs are done.")] = 1,
+    axis: Axes = None,
+    setting: Settings = None,
+    analyses: Analyses = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            "--sweep", help="Name of the sweep to extend. Default: the name of the schedule.", show_default=False
+        ),
+    ] = None,
+    paused: Annotated[bool, typer.Option(help="Create the schedule paused.")] = False,
+    api: Api = LOCAL_API,
+) -> None:
+    """Schedule a sweep; each firing extends the same sweep, and waits for an earlier one that is still running.
+
+    A second call with the same name changes the schedule.
+
+    Example: `specdyn schedule add nightly modular_addition -w 0,0.3,1 --cron "0 2 * * *" --more-seeds 1`
+    """
+    from specdyn.models.spec.checks import require
+    from specdyn.models.wording import plural
+    from specdyn.tasks.plan.sweeps import sweep_from
+
+    require(more_seeds >= 0, "more_seeds", more_seeds, "0 or more")
+    given = grid_of(experiment, preset, weight_decays, seeds, sweep or name, analyses, axis, setting)
+    made = sweep_from(given)
+    _use(api)
+    from specdyn.flows.service.schedules import put_schedule, schedule_of
+
+    put_schedule(name, schedule_of(cron, every, timezone), {**given, "more_seeds": more_seeds}, active=not paused)
+    first, later = plural(len(made.specs), "run"), plural(more_seeds, "new seed")
+    out.print(f"{name}: {first} at first, then {later} at each firing; see {_ui(api)}", soft_wrap=True)
+
+
+@schedule_app.command("list")
+@friendly
+def list_(api: Api = LOCAL_API) -> None:
+    """Show the schedules of the service: when they run, what they run, and whether they are paused."""
+    _use(api)
+    from specdyn.flows.cli.terminal import table
+    from specdyn.flows.service.schedules import list_schedules
+
+    found = list_schedules()
+    rows = [(s.name, s.when, "active" if s.active else "paused", _what(s.parameters)) for s in found]
+    table(f"Schedules of {_ui(api)}", ("name", "when", "state", "what"), rows)
+
+
+@schedule_app.command("pause")
+@friendly
+def pause(name: ScheduleName, api: Api = LOCAL_API) -> None:
+    """Pause a schedule."""
+    _use(api)
+    from specdyn.flows.service.schedules import set_active
+
+    set_active(name, False)
+
+
+@schedule_app.command("resume")
+@friendly
+def resume(name: ScheduleName, api: Api = LOCAL_API) -> None:
+    """Resume a paused schedule."""
+    _use(api)
+    from specdyn.flows.service.schedules import set_active
+
+    set_active(name, True)
+
+
+@schedule_app.command("remove")
+@friendly
+def remove(name: ScheduleName, api: Api = LOCAL_API) -> None:
+    """Remove a schedule; runs that it started continue, and results are kept."""
+    _use(api)
+    from specdyn.flows.service.schedules import remove_schedule
+
+    remove_schedule(name)
+
+
+def _use(api: str) -> None:
+    """Have Prefect, which reads it at its import, talk to that server."""
+    from urllib.parse import urlsplit
+
+    from specdyn.models.spec.checks import require
+
+    place = urlsplit(api)
+    named = place.scheme in ("http", "https") and bool(place.hostname)
+    require(named, "api", api, "the address of a service's API, such as http://127.0.0.1:4200/api")
+    os.environ["PREFECT_API_URL"] = api
+
+
+def _ui(api: str) -> str:
+    return api.removesuffix("/api")
+
+
+def _what(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items() if value not in ([], {}, "", 0))

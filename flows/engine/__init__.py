@@ -1,0 +1,1 @@
+"""How units run: executors on Ray or inline, resources, progress, logs."""

@@ -1,0 +1,110 @@
+"""What a flow leaves in Prefect for people: figures, places, failures."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
+
+from specdyn.flows.engine.settings import report_url
+from specdyn.storage.access import objects
+from specdyn.tasks.figures import write_report
+from specdyn.tasks.plan.gathering import drawn, stored_contents
+
+LARGEST_IMAGE = 500_000
+"""Bytes of a figure that are kept in Prefect's database."""
+REMEDIES = {
+    "Diverged": "lower the learning rate, or drop the run from the grid; `retry_failed` trains it again as it is",
+    "NotEnoughResources": "ask for less in `resources`, or wait for the cluster to grow",
+    "StoreError": "mend the store's address, network or keys; `specdyn storage check` tries it",
+    "NotPrepared": "prepare the data first: `specdyn data prepare NAME`",
+    "DamagedData": "prepare the data again: `specdyn data prepare NAME`",
+    "DamagedCheckpoint": "nothing: the run is marked, and the next call trains it again",
+    "OutOfRange": "scale the weights, or leave the checkpoint or the analysis out",
+    "NotFinite": "look at the training's log; lower the learning rate",
+}
+OTHERWISE = "read the log of the task; then call again, which goes on with what is left"
+
+
+def show_figures(figures: Sequence[str]) -> None:
+    """Make an image artifact of every figure, the picture itself inside, as the browser cannot reach the store."""
+    for url in figures:
+        data = objects.read(url)
+        if len(data) > LARGEST_IMAGE:
+            continue
+        name = PurePosixPath(url).stem
+        create_image_artifact(
+            f"data:image/png;base64,{base64.b64encode(data).decode()}",
+            key=name.replace("_", "-"),
+            description=name.replace("_", " ").capitalize(),
+        )
+
+
+def show_report(cube: str, folder: str, store: str, title: str, built: bool, axis: str = "weight_decay") -> str:
+    """Draw the report of a cube that was built anew, or has none; show its figures. Gives the URL of its page."""
+    page = draw_report(cube, folder, built, axis)
+    show_figures([f"{folder}/{name}" for name in objects.names(folder) if name.endswith(".png")])
+    show_page(page, store, title)
+    return page
+
+
+def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay") -> str:
+    """Draw the report of a cube unless the one that is there was drawn from all that the cube holds.
+
+    It was not where a call died between the cube and its report. Gives the URL of the page.
+    """
+    if built or not drawn(cube, folder):
+        write_report(cube, folder, axis)
+        objects.write(f"{folder}/drawn.json", json.dumps({"contents": stored_contents(cube)}).encode())
+    return f"{folder}/index.html"
+
+
+def show_page(page: str, store: str, title: str) -> None:
+    """Make a link artifact to the page of a report."""
+    create_link_artifact(report_url(page, store), link_text=f"Report of {title}", key="report", description=page)
+
+
+def show_result(cube: str, title: str, table: str = "", opener: str = "open_datatree") -> None:
+    """Make the artifact that ends a run: its table, and the lines that open its cube."""
+    opened = f'import xarray\n\nresults = xarray.{opener}("{cube}", engine="zarr")'
+    hint = "Keys and endpoint come from the AWS environment, as everywhere.\n\n" if not objects.is_local(cube) else ""
+    create_markdown_artifact(
+        f"{table}\n\nTo open the results:\n\n```python\n{opened}\n```\n\n{hint}".lstrip(),
+        key="summary",
+        description=f"Results of {title}",
+    )
+
+
+def show_failures(failures: Mapping[str, str], title: str) -> None:
+    """Make the artifact of what failed: where, why, and what to do."""
+    rows = "\n".join(f"| {_cell(what)} | {_cell(why)} | {remedy(why)} |" for what, why in failures.items())
+    create_markdown_artifact(
+        f"{next_call(failures)}\n\n| what | why | what to do |\n|---|---|---|\n{rows}\n",
+        key="failures",
+        description=f"{len(failures)} failed of {title}",
+    )
+
+
+def next_call(failures: Mapping[str, str]) -> str:
+    """What the next call does about failures: a run that diverged is trained again only where that is asked for."""
+    diverged = sum(_kind(why) == "Diverged" for why in failures.values())
+    stay = "Runs that diverged stay failed; --retry-failed (`retry_failed`) trains them again."
+    if diverged == len(failures):
+        return stay
+    return f"The next call tries {'the rest' if diverged else 'these'} again.{f' {stay}' if diverged else ''}"
+
+
+def _kind(why: str) -> str:
+    """The name of the error that a reason begins with."""
+    return why.partition(":")[0]
+
+
+def remedy(why: str) -> str:
+    """What to do about a failure, by the name of its error, with which the reason begins."""
+    return REMEDIES.get(_kind(why), OTHERWISE)
+
+
+def _cell(text: str) -> str:
+    """Text that does not end a table's cell."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,187 @@
+"""What the flow of a command runs with: the user's Prefect server or a temporary one, and supervision."""
+
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from specdyn.flows.engine.processes import Part, PartLost, Supervisor, started
+from specdyn.flows.engine.reachable import accepts, require_cluster, require_prefect, silence
+from specdyn.flows.engine.settings import patience
+
+WAIT_SECONDS = 3.0
+"""For a cluster that is just being started."""
+START_SECONDS = 120.0
+ATTEMPTS = 3
+ASK_SECONDS = 3.0
+PATIENCE_SECONDS = 15.0
+"""That the user's server may be away, as while it is started again."""
+BUSY_SECONDS = 300.0
+"""That it may take connections and not answer, as while many flows start at once."""
+
+
+def require_engines(parameters: Mapping[str, Any]) -> None:
+    """ValueError within seconds where the Ray cluster or the Prefect server that is named does not answer."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        require_prefect(url, "PREFECT_API_URL")
+    given, ours = parameters["ray_address"], os.environ.get("RAY_ADDRESS", "")
+    address, named = (ours, "RAY_ADDRESS") if ours and given in ("", "auto") else (given, "ray_address")
+    if parameters["executor"] == "ray" and address:
+        require_cluster(address, named, max(patience(), WAIT_SECONDS))
+
+
+@contextlib.contextmanager
+def at_work(title: str, verbose: bool) -> Iterator[Callable[[Any], Any]]:
+    """Supervise the block; what it gives has a Prefect server answer, and takes and gives the flow that is to run.
+
+    The server starts while the block imports its flow. PartLost where it does not.
+    """
+    supervisor = Supervisor(title)
+    with supervisor.at_work(native_log=not verbose), contextlib.ExitStack() as stack:
+        from prefect.settings import get_current_settings
+
+        if url := get_current_settings().api.url:
+            server: _Server = _UsersServer(url, supervisor)
+        else:
+            server = _TemporaryServer(supervisor.all.folder / "prefect")
+
+        def begin(flow: Any) -> Any:
+            part = server.answers()
+            stack.enter_context(supervisor.all.needed(part))
+            return server.known_to(flow)
+
+        yield begin
+
+
+class _UsersServer:
+    """A server that runs anyhow, and keeps what becomes of the flow."""
+
+    def __init__(self, url: str, supervisor: Supervisor) -> None:
+        require_prefect(url, "PREFECT_API_URL")
+        self._url, self._supervisor, self._gone = url, supervisor, False
+        self._asked = self._answered = time.monotonic()
+
+    def answers(self) -> Part:
+        name = f"The Prefect server at PREFECT_API_URL={self._url}"
+        return Part(name=name, alive=self._alive, ours=False, patience=PATIENCE_SECONDS)
+
+    def _alive(self) -> bool:
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            silent = bool(silence(self._url))
+            self._asked = time.monotonic()
+            self._answered = self._answered if silent else self._asked
+            self._gone = silent and (not accepts(self._url) or self._asked - self._answered > BUSY_SECONDS)
+        return not self._gone
+
+    def known_to(self, flow: Any) -> Any:
+        """The flow; stopped, it is marked as cancelled on the server, where it would go on for ever."""
+        return flow.with_options(on_running=[*flow.on_running_hooks, self._remember])
+
+    def _remember(self, _flow: Any, run: Any, _state: Any) -> None:
+        from prefect import get_client
+        from prefect.states import Cancelled
+
+        def tell() -> None:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(run.id, Cancelled(message="The command was stopped."), force=True)
+
+        self._supervisor.at_stop.append(tell)
+
+
+class _TemporaryServer:
+    """A server of this command, in a folder that goes with it: nothing is left in the user's own database."""
+
+    def __init__(self, folder: Path) -> None:
+        import prefect
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
+        self._folder, self._log = folder, folder / "server.log"
+        self._given = settings.to_environment_variables(exclude_unset=True)
+        self._application = str(prefect.__module_path__.parent)
+        self._empty = settings.home / "specdyn" / f"empty-{prefect.__version__}.db"
+        folder.mkdir()
+        with contextlib.suppress(OSError):
+            shutil.copyfile(self._empty, folder / "prefect.db")
+        self._attempts = 0
+        self._start()
+
+    def _start(self) -> None:
+        from prefect.context import refresh_global_settings_context
+
+        self._attempts += 1
+        self._url = f"http://127.0.0.1:{_free_port()}"
+        own = {
+            "PREFECT_HOME": str(self._folder),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._folder}/prefect.db",
+            "PREFECT_UI_ENABLED": "0",
+            "PREFECT__SERVER_EPHEMERAL": "1",
+            "PREFECT__SERVER_FINAL": "1",
+        }
+        program = ["uvicorn", "--app-dir", self._application, "--factory", "prefect.server.api.server:create_app"]
+        place = ["--host", "127.0.0.1", "--port", self._url.rsplit(":", 1)[1], "--log-level", "error"]
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *program, *place, "--lifespan", "on"],
+                env={**os.environ, **self._given, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the command, which ends this
+            )
+        os.environ["PREFECT_API_URL"] = f"{self._url}/api"
+        refresh_global_settings_context()
+
+    def answers(self) -> Part:
+        """Wait until it answers; once more on another port where it ended, as another program may have taken that."""
+        end = time.monotonic() + START_SECONDS
+        while silence(f"{self._url}/api"):
+            if self._process.poll() is not None and self._attempts < ATTEMPTS:
+                self._start()
+            elif self._process.poll() is not None or time.monotonic() > end:
+                raise PartLost(
+                    f"Prefect's temporary server did not start: {started().kept_log(str(self._log))} says why"
+                )
+            time.sleep(0.1)
+        self._keep_empty()
+        process = self._process
+        return Part(
+            name="Prefect's temporary server",
+            alive=lambda: process.poll() is None,
+            ours=True,
+            log=str(self._log),
+        )
+
+    def _keep_empty(self) -> None:
+        """Keep a copy of the database, in which there is nothing yet: making one takes longer than all else."""
+        if self._empty.exists():
+            return
+        part = self._empty.with_suffix(f".{os.getpid()}")
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._empty.parent.mkdir(parents=True, exist_ok=True)
+            with (
+                contextlib.closing(sqlite3.connect(self._folder / "prefect.db")) as source,
+                contextlib.closing(sqlite3.connect(part)) as copy,
+            ):
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")
+            part.replace(self._empty)
+
+    def known_to(self, flow: Any) -> Any:
+        return flow
+
+
+_Server = _UsersServer | _TemporaryServer
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,107 @@
+"""The Ray cluster of this process: started here or connected to, seen to be there, and let go."""
+
+import contextlib
+import os
+import socket
+import threading
+from typing import Any
+
+import ray
+from ray._private import services, worker
+from ray.exceptions import AuthenticationError
+
+from specdyn.flows.engine.processes import Part, PartLost, started
+from specdyn.flows.engine.reachable import refusal, require_cluster
+from specdyn.flows.engine.resources import NotEnoughResources
+
+AWAY_SECONDS = 15.0
+"""That a cluster which others run may be away, as while its head is started again."""
+START_SECONDS = 5.0
+STOP_SECONDS = 5.0
+PARTS = {"raylet": "Ray's raylet", "gcs_server": "Ray's GCS"}
+
+
+def connect(address: str | None, patience: float) -> None:
+    """Connect to the cluster at the address, or start one on this machine without a dashboard."""
+    # Workers must not each take all cores before a unit says how many it has.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address:
+            _join(address, patience, quiet)
+        else:
+            ray.init(address="local", include_dashboard=False, _temp_dir=str(started().ray_folder), **quiet)
+    except RuntimeError as error:
+        raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
+    # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
+    worker._worker_logs_enabled = False
+
+
+def _join(address: str, patience: float, quiet: dict[str, Any]) -> None:
+    named = "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "ray_address"
+    require_cluster(_looked_up(address), named, max(patience, START_SECONDS))
+    try:
+        ray.init(address=address, **quiet)
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        raise NotEnoughResources(
+            f"{named}={address!r}: no Ray cluster answers there, or it refuses the token of this process "
+            f"({str(error).splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as the cluster has them, "
+            "or leave the address out to start one on this machine"
+        ) from error
+
+
+def _looked_up(address: str) -> str:
+    """The address that Ray takes for `auto`: of the environment, or of a cluster on this machine if there is one."""
+    if address != "auto":
+        return address
+    with contextlib.suppress(ConnectionError):
+        return str(services.get_ray_address_from_environment("auto", None))
+    return address
+
+
+def parts_of_ray(ours: bool) -> list[Part]:
+    """What of the cluster must be there for work to go on."""
+    node: Any = worker._global_node
+    processes: dict[str, Any] = node.all_processes if node is not None else {}
+    if set(PARTS) <= processes.keys():
+        logs = f"{node.get_session_dir_path()}/logs"
+        return [_process(kind, processes[kind][0].process, ours, logs) for kind in PARTS]
+    if node is None:  # a client of Ray, which has a connection of its own that is looked after
+        return []
+    address = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    parts = [
+        Part(
+            name=f"The Ray cluster at {address}",
+            alive=lambda: not refusal(host.strip("[]"), int(port)),
+            ours=False,
+            patience=AWAY_SECONDS,
+        )
+    ]
+    if node.raylet_socket_name:
+        path = node.raylet_socket_name
+        parts.append(Part(name="Ray's raylet on this machine", alive=lambda: _listens(path), ours=False))
+    return parts
+
+
+def _process(kind: str, process: Any, ours: bool, logs: str) -> Part:
+    return Part(name=PARTS[kind], alive=lambda: process.poll() is None, ours=ours, log=f"{logs}/{kind}.out")
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def let_go(broken: bool) -> None:
+    """Disconnect, which ends a cluster that was started here; without asking it where a part of it has died."""
+    if not broken:
+        ray.shutdown()
+        return
+    node: Any = worker._global_node
+    for info in [info for infos in node.all_processes.values() for info in infos] if node else []:
+        info.process.kill()
+    # Without its GCS this does not return.
+    ending = threading.Thread(target=ray.shutdown, daemon=True)
+    ending.start()
+    ending.join(STOP_SECONDS)

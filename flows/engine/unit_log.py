@@ -1,0 +1,96 @@
+"""What a unit of work logs, wherever it runs: shown in Prefect, kept in the store."""
+
+import contextlib
+import contextvars
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from specdyn.storage.access import objects
+
+LOGGER = "specdyn"
+"""The logger whose children the tasks log to."""
+CARRIED = "specdyn_log"
+LARGEST = 1000
+"""Lines of a unit that are kept; of a longer log the last."""
+_stage: contextvars.ContextVar["list[str] | None"] = contextvars.ContextVar("lines of the stage", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a unit gave, and what it logged."""
+
+    value: Any
+    lines: list[str]
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+        self.setFormatter(logging.Formatter(f"%(asctime)s {platform.node()}:{os.getpid()} %(levelname)s %(message)s"))
+        self.formatter.converter = time.gmtime  # type: ignore[union-attr]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+        del self.lines[:-LARGEST]
+
+
+def recorded(function: Callable[..., Any], *args: Any) -> Recorded:
+    """Call a function and record what it logs; an error that it raises carries the lines."""
+    handler, logger = _Lines(), logging.getLogger(LOGGER)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # the lines are passed on where the unit was asked for
+    try:
+        return Recorded(function(*args), handler.lines)
+    except Exception as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        setattr(error, CARRIED, handler.lines)
+        raise
+    finally:
+        logger.removeHandler(handler)
+
+
+def opened(unit: Callable[[], Recorded]) -> Any:
+    """The value of a recorded unit, its lines passed on, also where it raises."""
+    try:
+        ended = unit()
+    except Exception as error:
+        pass_on(getattr(error, CARRIED, ()))
+        raise
+    pass_on(ended.lines)
+    return ended.value
+
+
+def pass_on(lines: Sequence[str]) -> None:
+    """Write lines to the log of the Prefect task, or flow, that this is part of, and to the stage's."""
+    # Here, as workers import this module, and they have no use for Prefect.
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
+    kept = _stage.get()
+    if kept is not None:
+        kept.extend(lines)
+    with contextlib.suppress(MissingContextError):
+        logger = get_run_logger()
+        for line in lines:
+            logger.info(line)
+
+
+@contextlib.contextmanager
+def kept_log(folder: str, stage: str) -> Iterator[None]:
+    """Keep what the units of the block log as an object in the folder, named by the stage and the time."""
+    lines: list[str] = []
+    token = _stage.set(lines)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
+        if lines:
+            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            objects.write(f"{folder}/{stage}-{moment}.log", "\n".join([*lines, ""]).encode())

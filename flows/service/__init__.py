@@ -1,0 +1,1 @@
+"""The service of a group: `specdyn serve`, deployments, schedules, automations, reports."""

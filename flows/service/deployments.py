@@ -1,0 +1,36 @@
+"""The flows as deployments: what the Prefect UI offers to start."""
+
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
+from prefect.types.entrypoint import EntrypointType
+
+from specdyn.flows.analyse import analyse_checkpoints
+from specdyn.flows.connect import mode_connectivity
+from specdyn.flows.sweep import weight_decay_sweep
+from specdyn.flows.tickets import lottery_tickets
+
+FLOWS: dict[str, Flow[Any, Any]] = {
+    "run": weight_decay_sweep,
+    "connect": mode_connectivity,
+    "tickets": lottery_tickets,
+    "analyse": analyse_checkpoints,
+}
+"""By the verb of the command that starts the same flow; the deployment of the sweeps is `weight-decay-sweep/run`."""
+
+
+def deployments(at_once: int) -> list[RunnerDeployment]:
+    """A deployment of every flow; runs beyond so many of one at once wait in its queue."""
+    limit = ConcurrencyLimitConfig(limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+    return [
+        flow.to_deployment(  # type: ignore[misc]
+            verb,
+            tags=["specdyn"],
+            description=flow.fn.__doc__,
+            concurrency_limit=limit,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for verb, flow in FLOWS.items()
+    ]

@@ -1,0 +1,81 @@
+"""CIFAR-shaped crops of nine colour photos, told apart by the photo they are of (DATA 2.3, 5.3).
+
+They stand in for CIFAR-10 where it is not at hand: the same shape and type, but nine classes, and not its numbers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from specdyn.models.datasets.decoders.labels import Indices
+from specdyn.models.datasets.samples import FOLDER
+from specdyn.models.spec.checks import require
+
+SIDE = 32
+BLOCK = 64
+SUFFIXES = {".jpg", ".png"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crops:
+    """Crops, their labels and the side of the split they are on, with the classes by name."""
+
+    image: npt.NDArray[np.uint8]
+    """(N, 3, 32, 32)"""
+    label: Indices
+    """(N,), the place of the photo in `classes`"""
+    validation: npt.NDArray[np.bool_]
+    """(N,)"""
+    classes: tuple[str, ...]
+
+
+def _read(path: Path) -> npt.NDArray[np.uint8]:
+    """One photo (H, W, 3), its sides whole numbers of blocks and at least two of them."""
+    with Image.open(path) as photo:
+        pixels = np.asarray(photo.convert("RGB"))
+    sides = pixels.shape[:2]
+    if any(side % BLOCK or side < 2 * BLOCK for side in sides):
+        raise ValueError(f"{path}: expected sides of 2 or more times {BLOCK} pixels, found {sides[0]} x {sides[1]}")
+    return pixels
+
+
+def _corners(shape: tuple[int, int], validation: bool, n: int, random: np.random.Generator) -> tuple[Indices, Indices]:
+    """Top and left of n crops, each within one block of the side's colour on the checkerboard."""
+    rows, columns = np.indices((shape[0] // BLOCK, shape[1] // BLOCK))
+    blocks = np.argwhere((rows + columns) % 2 == int(validation))
+    corner = blocks[random.integers(len(blocks), size=n)] * BLOCK + random.integers(BLOCK - SIDE + 1, size=(n, 2))
+    return corner[:, 0], corner[:, 1]
+
+
+def _crops(photo: npt.NDArray[np.uint8], top: Indices, left: Indices) -> npt.NDArray[np.uint8]:
+    """The crops (n, 3, 32, 32) at the corners given."""
+    offset = np.arange(SIDE)
+    crops = photo[top[:, None, None] + offset[:, None], left[:, None, None] + offset]
+    return np.moveaxis(crops, -1, 1)
+
+
+def photo_crops(folder: Path = FOLDER / "photos", *, train: int = 2_000, validation: int = 500, seed: int = 0) -> Crops:
+    """Training crops and then validation crops of the folder's photos; the same seed gives the same crops.
+
+    The class is the photo, in the order of the file names (nine are shipped), and the classes come in turn, so their
+    counts differ by one at most. Each photo is a checkerboard of 64-pixel blocks: training crops lie within its
+    black blocks and validation crops within its white ones, so the two share no pixel. ValueError names a photo
+    whose sides are no whole numbers of blocks.
+    """
+    require(min(train, validation) > 0, "train, validation", (train, validation), "1 or more crops each")
+    paths = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
+    require(len(paths) > 1, "folder", str(folder), "a folder of two or more .jpg or .png photos")
+    random = np.random.default_rng(seed)
+    is_validation = np.arange(train + validation) >= train
+    label = np.concatenate([np.arange(train), np.arange(validation)]) % len(paths)
+    image = np.empty((len(label), 3, SIDE, SIDE), np.uint8)
+    for kind, path in enumerate(paths):
+        photo = _read(path)
+        for side in (False, True):
+            chosen = np.flatnonzero((label == kind) & (is_validation == side))
+            top, left = _corners((photo.shape[0], photo.shape[1]), side, len(chosen), random)
+            image[chosen] = _crops(photo, top, left)
+    return Crops(image=image, label=label, validation=is_validation, classes=tuple(path.stem for path in paths))

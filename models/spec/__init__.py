@@ -1,0 +1,1 @@
+"""What is run, as data: RunSpec, its schedules, starting points and settings."""

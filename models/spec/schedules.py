@@ -1,0 +1,73 @@
+"""Pure functions of the step: learning rate, weight decay, and when to keep a checkpoint (METHOD 0.2, 1.1-1.5)."""
+
+import math
+
+from specdyn.models.spec.run_spec import RunSpec
+
+
+def batches_per_epoch(spec: RunSpec, examples: int) -> int:
+    """Batches in one pass over that many training examples, the last partial one counted."""
+    return -(-examples // (spec.batch_size or examples))
+
+
+def batches_per_step(spec: RunSpec, examples: int) -> int:
+    """Batches whose gradients make up one update: `accumulate`, or all of an epoch that has fewer."""
+    return min(spec.accumulate, batches_per_epoch(spec, examples))
+
+
+def steps_per_epoch(spec: RunSpec, examples: int) -> int:
+    """Updates in one epoch, a whole number of windows of batches (METHOD 0.2)."""
+    return batches_per_epoch(spec, examples) // batches_per_step(spec, examples)
+
+
+def learning_rate_factor(spec: RunSpec, step: int, steps_per_epoch: int) -> float:
+    """Factor on the learning rate for the update that follows `step` finished updates (METHOD 1.1, 1.2, 1.4, 1.5).
+
+    `warmup` is min(step / warmup, 1), so the first update has rate 0; `warmup-cosine` counts steps too, all others
+    epochs. `milestones` divides by ten at each of them, `cosine-to-zero` follows half a cosine over the whole run.
+    """
+    epoch = step // steps_per_epoch
+    epochs = math.ceil(spec.steps / steps_per_epoch)
+    match spec.schedule:
+        case "warmup":
+            return min(step / max(spec.warmup, 1), 1.0)
+        case "warmup-cosine":
+            return _cosine(step, spec.warmup, spec.period)
+        case "cosine":
+            return _cosine(epoch, spec.warmup, epochs)
+        case "cosine-to-zero":
+            return 0.5 * (math.cos(math.pi * epoch / epochs) + 1)
+        case "milestones" | "step":
+            drops = spec.milestones if spec.schedule == "milestones" else (10_000, 20_000, 30_000)
+            return 0.1 ** sum(epoch >= drop for drop in drops)
+        case _:
+            return 1.0
+
+
+def weight_decay_at(spec: RunSpec, step: int) -> float:
+    """Weight decay of the update that follows `step` finished updates: 0 outside decay_from .. decay_until."""
+    ended = spec.decay_until is not None and step >= spec.decay_until
+    return 0.0 if ended or step < spec.decay_from else spec.weight_decay
+
+
+def _cosine(t: int, warmup: int, period: int) -> float:
+    """Linear warm-up, then from 1 to 0.1 by half a cosine; t and period in epochs or in steps."""
+    if t < warmup:
+        return t / warmup
+    # The published schedule falls to its floor at the very end of warm-up too; kept as it is.
+    if t == warmup or t >= period:
+        return 0.1
+    return 0.45 * (math.cos(math.pi * (t - warmup) / period) + 1) + 0.1
+
+
+def checkpoint_steps(spec: RunSpec, steps_per_epoch: int) -> tuple[int, ...]:
+    """Steps at which weights are kept: 0, early ones inside the first epoch, every n-th, the last.
+
+    The `early_checkpoints` E lie at q, 2q, ..., Eq with q = steps_per_epoch // (E + 1), and vanish for q = 0. A branch
+    has the step that it starts from and those after it.
+    """
+    q = steps_per_epoch // (spec.early_checkpoints + 1)
+    early = {q * i for i in range(1, spec.early_checkpoints + 1) if 0 < q * i < steps_per_epoch}
+    regular = range(0, spec.steps + 1, spec.checkpoint_every)
+    first = 0 if spec.start is None else spec.start.step
+    return tuple(sorted(step for step in {first, *early, *regular, spec.steps} if first <= step <= spec.steps))

@@ -1,0 +1,32 @@
+"""specdyn: the singular values and vectors of weight matrices while networks train.
+
+`specdyn.open` opens the results of a study; `specdyn.models`, `specdyn.storage`, `specdyn.tasks` and `specdyn.flows`
+are the packages behind the command. Nothing heavy is imported before it is used.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from specdyn.storage.query import open_results as open
+
+__all__ = ["open"]
+
+PACKAGES = ("flows", "models", "storage", "tasks")
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for."""
+    if name == "open":
+        from specdyn.storage.query import open_results
+
+        return open_results
+    if name in PACKAGES:
+        module: ModuleType = importlib.import_module(f"{__name__}.{name}")
+        return module
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *PACKAGES])

@@ -1,0 +1,50 @@
+"""What a listing tells of the objects below a prefix, without reading them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from specdyn.storage.access.objects import PARTIAL, explained, filesystem
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a listing says of an object, or of a folder."""
+
+    folder: bool
+    bytes: int
+    written: float
+    """Seconds since 1970; NaN where the store does not tell."""
+    tag: str
+    """An ETag, or times and place on the disk: another one means that the content may have changed.
+
+    A file's time of writing can be set back, that of its last change cannot.
+    """
+
+
+def listing(url: str) -> dict[str, Listed]:
+    """What lies directly under a prefix, by name, sorted; empty if there is nothing. One request on object storage."""
+    with explained(url):
+        try:
+            found = filesystem(url).ls(url, detail=True)
+        except NotADirectoryError:
+            return {}
+        except FileNotFoundError as error:
+            if "bucket does not exist" in str(error).lower():
+                raise
+            return {}
+    own = url.removeprefix("s3://").rstrip("/")
+    entries = {
+        entry["name"].rstrip("/").rsplit("/", 1)[-1]: _listed(entry)
+        for entry in found
+        if entry["name"].rstrip("/") != own and not entry["name"].endswith(PARTIAL)
+    }
+    return dict(sorted(entries.items()))
+
+
+def _listed(entry: Mapping[str, Any]) -> Listed:
+    modified = entry.get("mtime", entry.get("LastModified"))
+    written = modified.timestamp() if isinstance(modified, datetime) else float(modified or "nan")
+    tag = str(entry.get("ETag", "")).strip('"') or f"{written!r}/{entry.get('created')!r}/{entry.get('ino')}"
+    return Listed(folder=entry["type"] == "directory", bytes=int(entry["size"] or 0), written=written, tag=tag)

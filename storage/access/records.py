@@ -1,0 +1,76 @@
+"""Records that several processes read, change and write: a row of numbered versions, each put once and never replaced.
+
+The first version is the object at the record's URL, `x.json`; the next ones are `x.versions/00000002.json` and so on.
+Who loses a number reads again, changes what is there by then, and takes the next number: nothing is lost. On a store
+that ignores If-None-Match, as `specdyn storage check` tells, the last writer of a number wins.
+"""
+
+import re
+from collections.abc import Callable
+
+from specdyn.storage.access import objects
+
+KEPT = 8
+"""Newest versions whose content stays; of older ones the number stays, empty, so that no slow writer takes it again."""
+
+NUMBERED = re.compile(r"(\d{8})\.json")
+
+Change = Callable[[bytes | None], bytes | None]
+"""Gives the next content from the newest, or None to leave it; called again where another process was faster."""
+
+
+def read_record(url: str) -> bytes | None:
+    """The newest version; None where there is no record. A listing and a request."""
+    return _newest(url)[1]
+
+
+def change_record(url: str, change: Change) -> bytes | None:
+    """Put what `change` makes of the newest version as the next one; gives the content that stands afterwards."""
+    while True:
+        number, before = _newest(url)
+        after = change(before)
+        if after is None or after == before:
+            return before
+        if objects.create(_place(url, number + 1), after):
+            _forget(url, number + 1 - KEPT)
+            return after
+
+
+def newest_place(url: str) -> str:
+    """Where the newest version lies: the object to look at, or to delete, where it is damaged."""
+    return _place(url, _last_number(url))
+
+
+def _newest(url: str) -> tuple[int, bytes | None]:
+    """Number and content of the newest version; 0 and None where there is none."""
+    number = _last_number(url)
+    while True:
+        try:
+            content = objects.read(_place(url, number))
+        except FileNotFoundError:
+            if number == 1:
+                return 0, None
+            content = b""  # somebody deletes the record
+        newer = number if content else _last_number(url)
+        if newer == number:
+            return number, content
+        number = newer  # so many versions came since the listing that this one was emptied
+
+
+def _last_number(url: str) -> int:
+    found = (NUMBERED.fullmatch(name) for name in objects.names(_later(url)))
+    return max((int(match[1]) for match in found if match), default=1)
+
+
+def _forget(url: str, number: int) -> None:
+    """Empty an old version; the first stays, as listings of records go by its name."""
+    if number > 1:
+        objects.write(_place(url, number), b"")
+
+
+def _later(url: str) -> str:
+    return f"{url.removesuffix('.json')}.versions"
+
+
+def _place(url: str, number: int) -> str:
+    return url if number == 1 else f"{_later(url)}/{number:08d}.json"

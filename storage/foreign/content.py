@@ -1,0 +1,72 @@
+"""What other programs' checkpoints hold, told by digests; a file is read for its digest once, until it changes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from specdyn.storage.access import objects
+from specdyn.storage.access.listing import listing
+from specdyn.storage.access.records import change_record, read_record
+from specdyn.storage.foreign.find import ForeignCheckpoint, Found
+from specdyn.storage.identity import short_digest
+from specdyn.storage.places import Layout
+
+Known = Mapping[str, list[str]]
+"""Name of a checkpoint -> what its listing said when it was read, and the sha256 of its content."""
+
+
+GONE = "gone"
+"""Stands for what a file holds that is not there any more."""
+
+
+def content_digests(found: Found, store: str) -> tuple[str, ...]:
+    """A digest of each checkpoint's content, in their order: the sha256 of its files, on object storage their ETags.
+
+    Those of files are kept in the store; a file whose size, times or place on the disk changed is read again.
+    """
+    if not objects.is_local(found.url):
+        return tuple(checkpoint.tag for checkpoint in found.checkpoints)
+    url = Layout(store).series(short_digest(found.url))
+    known = _read(read_record(url))
+    now = {checkpoint.name: _digested(checkpoint, known) for checkpoint in found.checkpoints}
+    if now != known:
+        text = json.dumps({"url": found.url, "checkpoints": now}, indent=1).encode()
+        change_record(url, lambda _: text)
+    return tuple(digest for _, digest in now.values())
+
+
+def refreshed(found: Found) -> Found:
+    """The same checkpoints as a listing of their files shows them now."""
+    folders = {url.rpartition("/")[0] for checkpoint in found.checkpoints for url in checkpoint.urls}
+    listed = {f"{folder}/{name}": item for folder in folders for name, item in listing(folder).items()}
+
+    def now(checkpoint: ForeignCheckpoint) -> ForeignCheckpoint:
+        items = [listed.get(url) for url in checkpoint.urls]
+        size, tag = sum(item.bytes for item in items if item), " ".join(item.tag if item else GONE for item in items)
+        return replace(checkpoint, bytes=size, tag=tag)
+
+    return replace(found, checkpoints=tuple(map(now, found.checkpoints)))
+
+
+def _read(text: bytes | None) -> Known:
+    """What the store knows of the series; nothing where the record is damaged, as all can be read again."""
+    try:
+        plain = json.loads(text or b"{}")
+        return {name: [str(tag), str(digest)] for name, (tag, digest) in plain.get("checkpoints", {}).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _digested(checkpoint: ForeignCheckpoint, known: Known) -> list[str]:
+    tag = f"{checkpoint.bytes} {checkpoint.tag}"
+    before = known.get(checkpoint.name, ["", ""])
+    return before if before[0] == tag else [tag, " ".join(map(_sha256, checkpoint.urls))]
+
+
+def _sha256(path: str) -> str:
+    try:
+        with objects.explained(path), open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return GONE

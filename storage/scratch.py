@@ -1,0 +1,74 @@
+"""Factors of matrices kept as files, one a matrix, for networks whose factors do not fit in memory."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, unquote
+
+from torch import Tensor
+
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import pack, unpack
+
+F = TypeVar("F", bound=tuple[Any, ...])
+SUFFIX = ".safetensors"
+HELD = 2
+"""Entries kept in memory: a pair of layers is compared at a time."""
+
+
+class StoredFactors(MutableMapping[str, F], Generic[F]):
+    """A mapping from names to a NamedTuple of tensors and numbers, each an object below a URL.
+
+    The entries read or written last are held in memory. What is pickled is the URL.
+    """
+
+    def __init__(self, url: str, kind: type[F]) -> None:
+        self.url, self._kind = url, kind
+        self._held: dict[str, F] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredFactors, (self.url, self._kind)
+
+    def __setitem__(self, name: str, factors: F) -> None:
+        fields: dict[str, Any] = dict(zip(self._kind._fields, factors, strict=True))  # type: ignore[attr-defined]
+        tensors = {key: value for key, value in fields.items() if isinstance(value, Tensor)}
+        numbers = {key: value for key, value in fields.items() if key not in tensors}
+        objects.write(self._place(name), pack(tensors, numbers))
+        self._hold(name, factors)
+
+    def __getitem__(self, name: str) -> F:
+        if name not in self._held:
+            try:
+                tensors, numbers = unpack(objects.read(self._place(name)))
+            except FileNotFoundError:
+                raise KeyError(name) from None
+            self._hold(name, self._kind(**tensors, **numbers))
+        return self._held[name]
+
+    def __delitem__(self, name: str) -> None:
+        self._held.pop(name, None)
+        objects.delete(self._place(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return (unquote(name.removesuffix(SUFFIX)) for name in objects.names(self.url) if name.endswith(SUFFIX))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _place(self, name: str) -> str:
+        return f"{self.url}/{quote(name, safe='')}{SUFFIX}"
+
+    def _hold(self, name: str, factors: F) -> None:
+        self._held[name] = factors
+        while len(self._held) > HELD:
+            self._held.pop(next(iter(self._held)))
+
+
+class ScratchFactors(StoredFactors[F]):
+    """The same in a folder of this machine that goes with the mapping."""
+
+    def __init__(self, kind: type[F]) -> None:
+        super().__init__(tempfile.mkdtemp(prefix="specdyn-"), kind)
+        weakref.finalize(self, shutil.rmtree, self.url, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What is measured between runs: lines, ends, curves, matching, tickets."""

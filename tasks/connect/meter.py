@@ -1,0 +1,105 @@
+"""Metrics and spectra of any weights of one network on one set of data.
+
+Shapes: L layers, R the largest rank, K kept parts (all, top, bottom), S splits.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.analyses.effective_rank import effective_ranks
+from specdyn.tasks.analyses.pruning import HALVES
+from specdyn.tasks.evaluation.environment import pick_device
+from specdyn.tasks.evaluation.evaluator import Evaluator
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.spectra.decomposition import Factors, decompose
+from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.truncation import keep_in_all
+
+KEPT = ("all", *HALVES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """What decides the examples of a spec."""
+
+    experiment: str
+    data: Any
+    seed: int
+    store: str
+    spec: RunSpec = field(compare=False)
+
+
+def data_key(spec: RunSpec, store: str) -> str:
+    """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
+    found = _data_hash(_Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec))
+    return hashlib.sha256(f"{found}/{spec.eval_batch_size}/{spec.eval_examples}".encode()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=64)
+def _data_hash(of: _Data) -> str:
+    digest = hashlib.sha256()
+    for split, examples in load_examples(of.spec, of.store).items():
+        digest.update(split.encode())
+        for tensor in (examples.inputs, examples.targets):
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()
+
+
+class Meter:
+    """Measures any weights of one network on one set of data; counts its evaluations of a split and decompositions."""
+
+    def __init__(self, spec: RunSpec, store: str) -> None:
+        experiment = get_experiment(spec.experiment)
+        self.net, self.names = experiment.net(spec), tuple(experiment.metrics(spec))
+        self.layers = anatomy(spec).layers
+        data = load_examples(spec, store)
+        self._splits = len(data)
+        self._evaluate = Evaluator(experiment, spec, self.net, data, pick_device())
+        self.normalised = has_statistics(self.net)
+        self.evaluations = self.decompositions = 0
+
+    def metrics(self, weights: Mapping[str, Tensor], renewed: bool = True) -> dict[str, np.ndarray]:
+        """Each metric over the splits (S,), with BatchNorm's statistics renewed or as they are blended."""
+        self.evaluations += self._splits
+        return self._evaluate(weights, renormalise=renewed)
+
+    def factors(self, weights: Mapping[str, Tensor], what: str) -> dict[str, Factors]:
+        """The factors of every layer."""
+        self.decompositions += len(self.layers)
+        return {layer.name: decompose(layer.of(weights), f"{what} layer {layer.name}") for layer in self.layers}
+
+    def point(self, weights: Mapping[str, Tensor], factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
+        """Metrics (K, S), the same with stored statistics (S,), effective ranks (L,) and singular values (L, R)."""
+        halves = (keep_in_all(weights, self.layers, factors, keep) for keep in HALVES.values())
+        measured = [self.metrics(kept) for kept in (weights, *halves)]
+        values = {name: np.stack([one[name] for one in measured]) for name in measured[0]}
+        if self.normalised:
+            values |= {f"stored_{name}": value for name, value in self.metrics(weights, renewed=False).items()}
+        spectra = [factors[layer.name].s.numpy() for layer in self.layers]
+        return {
+            **values,
+            "effective_rank": np.array([effective_ranks(s)[0] for s in spectra], np.float32),
+            "singular_value": padded(spectra),
+        }
+
+
+def has_statistics(net: nn.Module) -> bool:
+    """Whether the network has layers that keep statistics of the data."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+    return any(isinstance(module, norms) for module in net.modules())
+
+
+def padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of any length as one array, NaN beyond their ends."""
+    whole = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
+    for row, values in zip(whole, rows, strict=True):
+        row[: len(values)] = values
+    return whole

@@ -1,0 +1,1 @@
+"""Data sets fetched, checked and put into the store."""

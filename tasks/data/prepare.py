@@ -1,0 +1,291 @@
+"""Data sets made ready: files fetched into a cache once, arrays prepared in the store once, loaded by every worker."""
+
+import hashlib
+import http.client
+import os
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from filelock import FileLock
+
+from specdyn.models.datasets.base import Dataset, File, PackagedFile, RemoteFile
+from specdyn.models.datasets.decoders.idx import decompressed_sha256
+from specdyn.models.datasets.samples import FOLDER
+from specdyn.storage import datasets
+from specdyn.storage.access import objects
+from specdyn.storage.datasets import DataManifest
+from specdyn.storage.places import Layout
+
+CACHE_VARIABLE = "SPECDYN_DATA"
+PIECE = 2**20
+TIMEOUT = 60.0
+"""Seconds without a byte from a server."""
+ATTEMPTS = 2
+PREPARE_COMMAND = "specdyn data prepare {name} --variant {variant} --store {store}"
+
+_held: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
+"""Arrays of samples that this process only asks with, by the store that lacks them and the key."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Told the file's name, the bytes so far, and the bytes in all where they are known."""
+
+
+class FetchError(Exception):
+    """A file cannot be had: says which, from where, how large, and what else can be done."""
+
+
+class NotPrepared(Exception):
+    """A data set is not in the store: says which, where, and how to put it there."""
+
+
+class _Wrong(Exception):
+    """Fetched or cached bytes are not those declared; may be different another time."""
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: SPECDYN_DATA, else a folder of the user's cache."""
+    chosen = os.environ.get(CACHE_VARIABLE) or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "specdyn"
+    )
+    return Path(chosen).expanduser().resolve()
+
+
+def fetch(file: File, progress: Progress | None = None) -> Path:
+    """The path of a file whose size and hashes are right; fetched at most once, however many processes ask.
+
+    A packaged file, or one of a system package, is taken where it lies. A damaged file in the cache is fetched
+    again. FetchError if it cannot be had, or if twice other bytes came than declared.
+    """
+    if isinstance(file, PackagedFile):
+        return _packaged(file)
+    if file.system and Path(file.system).is_file():
+        return _of_system(file, Path(file.system))
+    path = cache_folder() / file.place
+    with _only_one(path):
+        advice = f"use variant=sample where there is one, or put the file at {path} by hand"
+        if path.is_file():
+            try:
+                _accept(file, path, path)
+                return path
+            except _Wrong as error:
+                advice += f", where now there is another one: {error}"
+        _download(file, path, progress, advice)
+    return path
+
+
+def _packaged(file: PackagedFile) -> Path:
+    path = FOLDER / file.path
+    if not path.is_file():
+        raise FetchError(f"{path}: this file comes with specdyn and is missing; install specdyn again")
+    if (found := _digest(path, "sha256")) != file.sha256:
+        raise FetchError(f"{path}: sha256 is {found}, expected {file.sha256}; install specdyn again")
+    return path
+
+
+def _of_system(file: RemoteFile, path: Path) -> Path:
+    try:
+        _check_hashes(file, path)
+    except _Wrong as error:
+        raise FetchError(f"{path}: {error}; install its package again, or remove it to fetch {file.url}") from None
+    return path
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Keep other processes from the file; FetchError where the cache cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise FetchError(f"{path}: cannot be written ({error}); set {CACHE_VARIABLE} to another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _download(file: RemoteFile, path: Path, progress: Progress | None, advice: str) -> None:
+    """Put the file in place, whole and verified; one more attempt where the bytes are wrong."""
+    partial = path.with_name(f"{path.name}{objects.PARTIAL}")
+    wrong: list[str] = []
+    try:
+        while len(wrong) < ATTEMPTS:
+            try:
+                _copy(file, partial, progress)
+                _accept(file, partial, path)
+                os.replace(partial, path)
+                return
+            except _Wrong as error:
+                wrong.append(str(error))
+    except (OSError, objects.StoreError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+        raise FetchError(f"{file.url} ({_size(file)}) cannot be fetched: {reason}; {advice}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    raise FetchError(f"{file.url}: {ATTEMPTS} times other bytes came than expected: {wrong[-1]}; {advice}")
+
+
+def _size(file: File) -> str:
+    return f"{file.bytes:,} bytes" if isinstance(file, RemoteFile) and file.bytes is not None else "of unknown size"
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
+    """A stream of the URL's bytes, and how many are promised."""
+    if url.startswith("s3://"):
+        with objects.explained(url), objects.filesystem(url).open(url, "rb") as stream:
+            yield stream, stream.size
+        return
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        length = answer.headers.get("Content-Length")
+        yield answer, None if length is None else int(length)
+
+
+def _copy(file: RemoteFile, partial: Path, progress: Progress | None) -> None:
+    """All bytes into the partial file; _Wrong where fewer come than promised."""
+    done = 0
+    try:
+        with _opened(file.url) as (stream, promised), partial.open("wb") as target:
+            while piece := stream.read(PIECE):
+                target.write(piece)
+                done += len(piece)
+                if progress:
+                    progress(file.name, done, file.bytes if file.bytes is not None else promised)
+            target.flush()
+            os.fsync(target.fileno())
+    except http.client.HTTPException as error:
+        raise _Wrong(f"the answer broke off after {done} bytes ({type(error).__name__})") from error
+    if promised is not None and done != promised:
+        raise _Wrong(f"{done} bytes came, the server promised {promised}")
+
+
+def _accept(file: RemoteFile, found: Path, path: Path) -> None:
+    """_Wrong unless the bytes found are as declared.
+
+    Where no sha256 is declared, the first one is noted beside `path` and enforced afterwards.
+    """
+    size = found.stat().st_size
+    if file.bytes is not None and file.of == "file" and size != file.bytes:
+        raise _Wrong(f"{size} bytes, expected {file.bytes}")
+    _check_hashes(file, found)
+    if file.sha256:
+        return
+    noted, digest = _noted(path), _digest(found, "sha256")
+    if not noted.is_file():
+        objects.write(str(noted), f"{digest}\n".encode())
+    elif (first := noted.read_text().strip()) != digest:
+        raise _Wrong(f"sha256 is {digest}, expected {first} as at the first fetch (delete {noted} to accept a change)")
+
+
+def _noted(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _check_hashes(file: RemoteFile, path: Path) -> None:
+    declared = {name: value for name in ("sha256", "md5") if (value := getattr(file, name))}
+    for name, expected in declared.items():
+        try:
+            found = _digest(path, name) if file.of == "file" else decompressed_sha256(path)
+        except ValueError as error:
+            raise _Wrong(str(error)) from None
+        if found != expected:
+            raise _Wrong(f"{name} is {found}, expected {expected}")
+
+
+def _digest(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, name).hexdigest()
+
+
+def prepare(store: str, dataset: Dataset, progress: Progress | None = None) -> DataManifest:
+    """Fetch, decode, validate and write a data set, unless it is prepared; the manifest comes last.
+
+    Safe to be called by several at once, and again after a death at any moment. FetchError, or ValueError where the
+    content breaks a rule of DATA 5.5: then nothing is written.
+    """
+    if (found := datasets.read_data_manifest(store, dataset.key)) is not None:
+        return found
+    paths, arrays, report = _decoded(dataset, progress)
+    place, entries = datasets.write_arrays(store, dataset.key, arrays)
+    manifest = DataManifest(
+        key=dataset.key,
+        name=dataset.name,
+        variant=dataset.variant,
+        title=dataset.title,
+        arrays=entries,
+        place=place,
+        files={file.name: _provenance(file, paths[file.name]) for file in dataset.files},
+        params=dict(dataset.params),
+        report=report,
+        licence=dataset.licence,
+        attribution=dataset.attribution,
+    )
+    return datasets.publish(store, manifest)
+
+
+def _decoded(
+    dataset: Dataset, progress: Progress | None = None
+) -> tuple[dict[str, Path], Mapping[str, np.ndarray], Mapping[str, Any]]:
+    """The files of a data set, its arrays, validated, and the report of the decoding."""
+    paths = {file.name: fetch(file, progress) for file in dataset.files}
+    arrays, report = dataset.decode(paths)
+    dataset.validate(arrays)
+    return paths, arrays, report
+
+
+def _provenance(file: File, path: Path) -> dict[str, Any]:
+    source = f"package:{file.path}" if isinstance(file, PackagedFile) else file.url
+    return {"source": source, "bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
+
+
+def load(store: str, dataset: Dataset) -> dict[str, np.ndarray]:
+    """All arrays of a prepared data set, verified; NotPrepared where it is not in the store, nor held."""
+    manifest = datasets.read_data_manifest(store, dataset.key)
+    if manifest is None and (store, dataset.key) in _held:
+        return dict(_held[store, dataset.key])
+    if manifest is None:
+        raise _not_prepared(store, dataset)
+    return datasets.read_arrays(store, manifest)
+
+
+def require_data(store: str, dataset: Dataset) -> DataManifest:
+    """The manifest of a data set that workers can load; a sample is prepared at once, being small and packaged.
+
+    NotPrepared for another set that is not in the store: nothing large is fetched unasked.
+    """
+    manifest = datasets.read_data_manifest(store, dataset.key)
+    if manifest is not None:
+        return manifest
+    if _packaged_whole(dataset):
+        return prepare(store, dataset)
+    raise _not_prepared(store, dataset)
+
+
+def hold_data(store: str, dataset: Dataset) -> None:
+    """Have this process load a sample that the store lacks without writing it there, for what only asks.
+
+    NotPrepared for another set that is not in the store.
+    """
+    if datasets.read_data_manifest(store, dataset.key) is not None or (store, dataset.key) in _held:
+        return
+    if not _packaged_whole(dataset):
+        raise _not_prepared(store, dataset)
+    _held[store, dataset.key] = _decoded(dataset)[1]
+
+
+def _packaged_whole(dataset: Dataset) -> bool:
+    return all(isinstance(file, PackagedFile) for file in dataset.files)
+
+
+def _not_prepared(store: str, dataset: Dataset) -> NotPrepared:
+    needs = ", ".join(f"{file.url} ({_size(file)})" for file in dataset.files if isinstance(file, RemoteFile))
+    command = PREPARE_COMMAND.format(name=dataset.name, variant=dataset.variant, store=store)
+    return NotPrepared(
+        f"data set {dataset.label} ({dataset.key}) is not at {Layout(store).dataset(dataset.key)}; "
+        f"run `{command}`, or use variant=sample where there is one. It needs {needs or 'only packaged files'}"
+    )

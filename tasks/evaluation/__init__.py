@@ -1,0 +1,1 @@
+"""Loss and metrics of given weights, and the environment that computes them."""

@@ -1,0 +1,94 @@
+"""What this process computes with: device, processor, threads, versions."""
+
+import functools
+import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from specdyn.storage.checkpoints import Manifest
+
+RECORDED = ("numpy", "zarr", "xarray", "safetensors")
+"""Packages besides torch, whose metadata may leave out the build, as in 2.13.0+cu130."""
+_cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
+
+
+def pick_device() -> torch.device:
+    """The GPU where torch sees one, else the CPU; the CPU inside `cpu_only`."""
+    return torch.device("cuda" if torch.cuda.is_available() and not _cpu_only.get() else "cpu")
+
+
+@contextmanager
+def cpu_only() -> Iterator[None]:
+    """Leave a GPU that torch sees to others: Ray shows all GPUs to a task that asked for none."""
+    token = _cpu_only.set(True)
+    try:
+        yield
+    finally:
+        _cpu_only.reset(token)
+
+
+def fix_cublas_workspace() -> None:
+    """Let cuBLAS be deterministic, which takes a workspace of fixed size.
+
+    torch looks at the environment once, at the first product on a GPU under deterministic algorithms: whatever turns
+    these on calls this first.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The model of a GPU, or of the CPU with the instruction set that torch uses of it: what results' bits depend on.
+
+    Where the system does not tell the model of its CPU it is the architecture, e.g. `aarch64`.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    model = re.sub(r"\((?:R|TM|tm)\)", "", found[1]) if found else platform.processor() or platform.machine()
+    return f"{' '.join(model.split())} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def computed_on(manifest: Manifest) -> str:
+    """What a run was trained on, in a line; runs that are equal in it have equal bits."""
+    threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
+    torch_version = manifest.versions.get("torch")
+    where = manifest.processor or manifest.device
+    return ", ".join([where, threads, *([f"torch {torch_version}"] if torch_version else [])])
+
+
+def use_threads(count: int) -> None:
+    """Compute with that many threads, deterministically and in full float32."""
+    fix_cublas_workspace()
+    torch.set_num_threads(max(1, count))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def use_gpu_share(share: float) -> None:
+    """Bound this process to its share of a GPU's memory, so that it fails itself before it starves a neighbour."""
+    if share > 0 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for package in RECORDED:
+        found[package] = metadata.version(package)
+    return found

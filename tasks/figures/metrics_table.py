@@ -1,0 +1,62 @@
+"""The table of all metrics, made of declarations: `python -m specdyn.tasks.figures.metrics_table > docs/metrics.md`."""
+
+import importlib
+import re
+
+import specdyn.tasks.spectra.facts
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis, analysis_names, get_analysis
+from specdyn.tasks.spectra.facts import FACTS
+
+HEAD = """# Metrics
+
+Made from the declarations in `tasks/analyses/` by `python -m specdyn.tasks.figures.metrics_table > docs/metrics.md`;
+do not edit.
+
+W is a parameter as a matrix of M rows and N columns, with R = min(M, N) singular values s_1 >= s_2 >= ... >= s_R and
+singular vectors u_i, v_i. METHOD and CLAIMS are docs/method.md and docs/claims.md.
+A value is NaN where it has no meaning, beyond a layer's rank, and where nothing was computed. Counts are stored as
+whole numbers, -1 where there is none; their `_FillValue` says so, and xarray shows NaN.
+"""
+
+
+TABLE = ["| variable | meaning | formula and source | dimensions | units |", "|---|---|---|---|---|"]
+
+
+def table() -> str:
+    """All analyses in the order of their names, each with its variables, as Markdown."""
+    return "\n".join([HEAD, *(section(get_analysis(name)) for name in analysis_names()), facts_section()])
+
+
+def section(analysis: Analysis) -> str:
+    """Heading, what the module says of itself, and a row a variable."""
+    module = importlib.import_module(f"specdyn.tasks.analyses.{analysis.name}")
+    asked = "" if analysis.default else " Runs on request."
+    rows = [row(name, variable) for name, variable in analysis.variables.items()]
+    return "\n".join([f"## {analysis.name}", "", f"{(module.__doc__ or '').strip()}{asked}", "", *TABLE, *rows, ""])
+
+
+def facts_section() -> str:
+    """The facts of a whole run."""
+    about = (specdyn.tasks.spectra.facts.__doc__ or "").strip()
+    return "\n".join(["## Facts of a run", "", about, "", *TABLE, *map(row, FACTS, FACTS.values()), ""])
+
+
+def row(name: str, variable: Variable) -> str:
+    """One row of the table; what Markdown would read as its own is escaped."""
+    formula = variable.about
+    if variable.flags:
+        meanings = ", ".join(f"{value} {flag}" for value, flag in enumerate(variable.flags))
+        formula = f"{formula} ({meanings})" if formula else meanings
+    if (threshold := variable.constants.get("threshold")) is not None:
+        formula = f"{formula} (threshold {threshold:g})"
+    cells = (f"`{name}`", variable.long_name, formula, ", ".join(variable.dims) or "run", variable.units)
+    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+
+
+def _escape(cell: str) -> str:
+    return re.sub(r"(?<!\w)_|[|*<]", r"\\\g<0>", cell)
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -1,0 +1,1 @@
+"""Series of checkpoints that other programs wrote: audit and analysis."""

@@ -1,0 +1,115 @@
+"""Checkpoints that other programs wrote, as a series that is analysed like our own runs."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.models.spec.checks import require
+from specdyn.storage.foreign.content import content_digests
+from specdyn.storage.foreign.find import Found
+from specdyn.storage.foreign.weights import ForeignWeights
+from specdyn.storage.identity import short_digest
+from specdyn.tasks.spectra.analysis import Evaluate
+from specdyn.tasks.spectra.network_layout import Anatomy, foreign_anatomy
+
+BUFFERS = re.compile(
+    r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|causal_mask|mask|relative_position_index"
+    r"|running_mean|running_var|num_batches_tracked)$"
+)
+"""Names that libraries give to tensors which are not trained."""
+
+TRANSPOSED = r"tconv|deconv|up_?conv|conv_?transpose"
+"""Names that transposed convolutions have; nothing in a file tells them from others."""
+
+FUSED = re.compile(r"in_proj_weight$")
+"""The fused projection of `nn.MultiheadAttention`: queries, keys, values, each a third of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSeries:
+    """Checkpoints found somewhere; their tensors are read one at a time."""
+
+    found: Found
+
+    @property
+    def name(self) -> str:
+        """Where they lie."""
+        return self.found.url
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps read from the names, ascending."""
+        return tuple(checkpoint.step for checkpoint in self.found.checkpoints)
+
+    def weights(self, step: int) -> ForeignWeights:
+        """The tensors of a step, each read when it is asked for."""
+        return self.found.checkpoints[self.steps.index(step)].weights()
+
+    def evaluator(self) -> Evaluate | None:
+        """None: there is no data to evaluate the network on."""
+        return None
+
+
+def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSPOSED) -> Anatomy:
+    """The layers of a series by the tensors of its first checkpoint: consecutive ones that fit are paired.
+
+    With `heads` the queries and keys of fused projections, and what each head writes, are compared head by head.
+    `transposed` is a regular expression that finds transposed convolutions by name.
+    """
+    require(heads >= 0, "heads", heads, "an integer of 0 or more")
+    try:
+        pattern = re.compile(transposed)
+    except re.error as error:
+        raise ValueError(f"transposed={transposed!r} is not a regular expression: {error}") from None
+    weights = series.weights(series.steps[0])
+    body = foreign_anatomy(
+        weights.shapes,
+        skipped_tensors(weights.dtypes),
+        [name for name, shape in weights.shapes.items() if len(shape) > 2 and pattern.search(name.lower())],
+    )
+    return replace(body, pairs=(*body.pairs, *attention_pairs(body, heads)))
+
+
+def series_id(series: ForeignSeries, body: Anatomy, store: str) -> str:
+    """The identity of what is measured of a series: its place, steps and content, and how its layers are looked at.
+
+    So other options, as far as they make other matrices or pairs of the tensors, are other results. Files that the
+    store does not know yet are read.
+    """
+    content = list(zip(series.steps, content_digests(series.found, store), strict=True))
+    layers, pairs = [asdict(layer) for layer in body.layers], [asdict(pair) for pair in body.pairs]
+    return short_digest(series.name, content, body.shapes, layers, pairs)
+
+
+def skipped_tensors(dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
+    """Tensors that are no weights, with the reason."""
+    skipped = {
+        name: f"of type {str(d).removeprefix('torch.')}" for name, d in dtypes.items() if not d.is_floating_point
+    }
+    named = {name: "a buffer by its name, which is not trained" for name in dtypes if BUFFERS.search(name)}
+    return {**named, **skipped}
+
+
+def attention_pairs(body: Anatomy, heads: int) -> tuple[LayerPair, ...]:
+    """The pairs within fused projections, and from their values to the layer that follows."""
+    pairs: list[LayerPair] = []
+    shapes = {entry.parameter: entry.shape for entry in body.entries}
+    for layer, after in zip(body.layers, [*body.layers[1:], None], strict=True):
+        rows, width = layer.shape(shapes[layer.parameter])
+        if not FUSED.search(layer.parameter) or rows != 3 * width:
+            continue
+        if after is not None and after.shape(shapes[after.parameter])[1] == width:
+            pairs.append(LayerPair(writer=_third(layer, "value", width), reader=after))
+        if heads:
+            require(width % heads == 0, "heads", heads, f"a divisor of {width}, the width of {layer.parameter}")
+            query, key = (_third(layer, part, width, heads) for part in ("query", "key"))
+            pairs.append(LayerPair(writer=key, reader=query, reader_vectors="left"))
+    return tuple(pairs)
+
+
+def _third(fused: Matrix, part: str, width: int, heads: int = 0) -> Matrix:
+    start = ("query", "key", "value").index(part) * width
+    return Matrix(parameter=fused.parameter, part=part, rows=(start, start + width), heads=heads)

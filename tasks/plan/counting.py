@@ -1,0 +1,82 @@
+"""What measuring ends, pairs and tickets takes, counted before it is done; METHOD 7 has the published counts."""
+
+from dataclasses import dataclass
+
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.schema import SPLITS
+from specdyn.tasks.connect.line import Pair
+from specdyn.tasks.connect.matching import groups
+from specdyn.tasks.connect.meter import KEPT, has_statistics
+from specdyn.tasks.plan.cost import Rates
+from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.training.branches import maskable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Units of work that can be counted."""
+
+    evaluations: int
+    """Of a split."""
+    decompositions: int
+    """Of a layer."""
+    renewals: int = 0
+    """Estimates of BatchNorm's statistics."""
+    updates: int = 0
+    """Of the control point of a curve."""
+
+    def seconds(self, rates: Rates) -> float:
+        """The time that it takes one worker."""
+        return (
+            self.evaluations * rates.evaluation
+            + self.decompositions * rates.decomposition
+            + self.renewals * rates.renewal
+            + self.updates * rates.step
+        )
+
+
+class Counter:
+    """Counts for one network, which is built once."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        net = get_experiment(spec.experiment).net(spec)
+        self._layers, self._masked = len(anatomy(spec).layers), len(maskable(spec))
+        self._normalised = has_statistics(net)
+        try:
+            self._matched = bool(groups(net))
+        except ValueError:
+            self._matched = False
+
+    def end(self) -> Work:
+        """The last checkpoint of a run: whole and either half, with stored statistics too where there are any."""
+        return self._points(1)
+
+    def pair(self, pair: Pair) -> Work:
+        """The line between two measured ends, and what the pair asks for beside it."""
+        inner, layers = pair.points - 2, self._layers
+        line = self._points(inner)
+        matched = inner if self._matched else 0
+        alone = layers * (pair.points - 1) if pair.layerwise else 0
+        curve = inner if pair.curve_steps else 0
+        others = matched + alone + curve
+        return Work(
+            evaluations=line.evaluations + len(SPLITS) * others,
+            decompositions=line.decompositions + layers * (4 if self._matched else 2),
+            renewals=line.renewals + others * self._normalised,
+            updates=pair.curve_steps,
+        )
+
+    def ticket(self, checkpoints: int) -> Work:
+        """A ticket beside its dense run: both decomposed at each checkpoint, and the dense end whole and masked."""
+        return Work(
+            evaluations=len(SPLITS) * checkpoints,
+            decompositions=self._masked * (2 * checkpoints + 2),
+        )
+
+    def _points(self, count: int) -> Work:
+        return Work(
+            evaluations=count * len(SPLITS) * (len(KEPT) + self._normalised),
+            decompositions=count * self._layers,
+            renewals=count * len(KEPT) * self._normalised,
+        )

@@ -1,0 +1,184 @@
+"""What a sweep needs, what the store has of it, and what is left to do; read from the store alone."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
+from specdyn.storage.places import Layout
+from specdyn.storage.results import blocks_of, committed, marker
+from specdyn.tasks.data.prepare import hold_data, require_data
+from specdyn.tasks.evaluation.environment import computed_on
+from specdyn.tasks.identity import origins_of, outdated, results_id
+from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, measure, schedule
+from specdyn.tasks.plan.sweeps import Sweep, label
+from specdyn.tasks.spectra.analysis import get_analysis
+from specdyn.tasks.training.norm_control import require_norm_run
+
+Block = tuple[int, ...]
+"""Steps of the checkpoints that are analysed as one unit."""
+COST_NOTHING = {"seed", "weight_decay", "learning_rate", "steps", "checkpoint_every", "decay_from", "decay_until"}
+"""Settings that change neither the work of a step nor that of a checkpoint."""
+State = Literal["done", "trained", "partial", "failed", "damaged", "new"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One run of the grid: what there is and what is missing."""
+
+    spec: RunSpec
+    label: str
+    """Weight decay, seed, what else varies in the sweep, run_id."""
+    state: State
+    reason: str
+    """Why the run failed, empty otherwise."""
+    computed_on: str
+    """What the run was trained on, empty until it is."""
+    checkpoints: int
+    """Checkpoints the finished run has."""
+    written: int
+    """Checkpoints there are."""
+    blocks: int
+    last_block: Block
+    """In which what is said of the run as a whole is made."""
+    missing: Mapping[Block, tuple[str, ...]]
+    """Blocks of steps, each with the analyses it lacks."""
+    stays_failed: bool = False
+    """The run failed before, and is not tried again unless it is asked for."""
+    results: str = ""
+    """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
+
+    @property
+    def to_train(self) -> bool:
+        """Whether training is left to do."""
+        return self.state not in ("done", "trained") and not self.stays_failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The cells of a sweep and what they will cost."""
+
+    sweep: Sweep
+    store: str
+    cells: tuple[Cell, ...]
+    bytes: int
+    """Checkpoints still to be written, in bytes."""
+    seconds: float
+    """Estimate of one unit working alone; 0 when nothing is left."""
+
+    @property
+    def todo(self) -> tuple[Cell, ...]:
+        """Cells with something left to do."""
+        return tuple(cell for cell in self.cells if cell.state != "done" and not cell.stays_failed)
+
+    @property
+    def failed(self) -> tuple[Cell, ...]:
+        """Cells that failed before and stay so."""
+        return tuple(cell for cell in self.cells if cell.stays_failed)
+
+
+def missing_blocks(sweep: Sweep, store: str, manifest: Manifest) -> dict[Block, tuple[str, ...]]:
+    """Blocks of the run's checkpoints that lack analyses of the sweep."""
+    commits = Layout(store).commits(manifest.experiment, results_id(manifest))
+    return lacking(commits, manifest.steps, sweep.analyses)
+
+
+def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
+    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
+    versions = {name: get_analysis(name).version for name in analyses}
+    there = committed(commits, versions)
+    missing = {
+        block: tuple(name for name, version in versions.items() if marker(name, version, block) not in there)
+        for block in blocks_of(steps)
+    }
+    return {block: names for block, names in missing.items() if names}
+
+
+def require_inputs(specs: Sequence[RunSpec], store: str, asks: bool = False) -> None:
+    """Check that the store has what runs need besides their settings, and prepare the samples among the data sets.
+
+    Where a call only `asks` samples are held in this process, and nothing is written. NotPrepared where a larger data
+    set is missing; ValueError where a `norm_run` is no finished run of that network.
+    """
+    needed = [get_experiment(spec.experiment).dataset(spec) for spec in specs]
+    for name in dict.fromkeys(filter(None, needed)):
+        (hold_data if asks else require_data)(store, get_dataset(*name))
+    for spec in {(spec.norm_run, spec.net): spec for spec in specs if spec.norm_run}.values():
+        require_norm_run(spec, store)
+
+
+def look_at(sweep: Sweep, store: str, spec: RunSpec, retry_failed: bool = False) -> Cell:
+    """The state of one cell; one that failed stays so unless it is to be tried again."""
+    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    reason = manifest.reason if manifest else ""
+    if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
+        steps, written = manifest.steps, len(manifest.checkpoints)
+        missing = missing_blocks(sweep, store, manifest)
+        state: State = "trained" if missing else "done"
+        results = results_id(manifest)
+    else:
+        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
+        state = _unfinished(manifest, written)
+        missing, results = dict.fromkeys(blocks_of(steps), sweep.analyses), ""
+    return Cell(
+        spec=spec,
+        label=label(spec, sweep.varied),
+        state=state,
+        reason=reason,
+        computed_on=computed_on(manifest) if manifest else "",
+        checkpoints=len(steps),
+        written=written,
+        blocks=len(blocks_of(steps)),
+        last_block=blocks_of(steps)[-1],
+        missing=missing,
+        stays_failed=state == "failed" and not retry_failed,
+        results=results,
+    )
+
+
+def _unfinished(manifest: Manifest | None, written: int) -> State:
+    if manifest is not None:
+        return "failed" if manifest.status == "failed" else "damaged"
+    return "partial" if written else "new"
+
+
+def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1, retry_failed: bool = False) -> Plan:
+    """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time.
+
+    They are measured with the threads of a unit. Runs that failed are left as they are unless `retry_failed`.
+    """
+    cells = tuple(look_at(sweep, store, spec, retry_failed) for spec in sweep.specs)
+    left = {cell.spec: cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train}
+    size = sum(count * checkpoint_bytes(spec) for spec, count in left.items())
+    seconds = _seconds(store, cells, threads) if estimate else 0.0
+    return Plan(sweep=sweep, store=store, cells=cells, bytes=size, seconds=seconds)
+
+
+def _seconds(store: str, cells: Sequence[Cell], threads: int) -> float:
+    """Seconds of what is left, from one measurement for all cells that cost the same."""
+    alike: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        if not cell.stays_failed:
+            settings = [field.name for field in dataclasses.fields(cell.spec) if field.name not in COST_NOTHING]
+            alike.setdefault(tuple(getattr(cell.spec, name) for name in settings), []).append(cell)
+    return sum(_seconds_alike(store, group, threads) for group in alike.values())
+
+
+def _seconds_alike(store: str, cells: Sequence[Cell], threads: int) -> float:
+    if all(cell.state == "done" for cell in cells):
+        return 0.0
+    rates = measure(cells[0].spec, store, threads=threads)
+    known = [cell.spec for cell in cells if not cell.to_train]
+    if known and (manifest := read_manifest(store, known[0].experiment, known[0].run_id)):
+        rates = Rates(step=manifest.seconds / known[0].steps, checkpoint=rates.checkpoint)
+    steps = sum(
+        cell.spec.steps * (1 - min(cell.written, cell.checkpoints) / cell.checkpoints)
+        for cell in cells
+        if cell.to_train
+    )
+    checkpoints = sum(len(block) for cell in cells for block in cell.missing)
+    return steps * rates.step + checkpoints * rates.checkpoint

@@ -1,0 +1,74 @@
+"""Steps at which branches begin: given as steps or as epochs, or chosen among the trunk's checkpoints."""
+
+from collections.abc import Sequence
+
+from specdyn.models.spec.checks import require
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.schedules import checkpoint_steps
+from specdyn.tasks.plan.cost import steps_of_an_epoch
+
+NEAR = 0.01
+"""How far from a checkpoint an epoch may lie, in epochs: those inside an epoch lie at whole steps."""
+
+
+def split_steps(
+    spec: RunSpec,
+    store: str,
+    splits: Sequence[int] | None,
+    count: int,
+    epochs: Sequence[float] | None = None,
+    fields: tuple[str, str] = ("splits", "split_epochs"),
+) -> tuple[int, ...]:
+    """Steps to branch at: those given, as steps or as epochs, or `count` of the trunk's checkpoints but the last.
+
+    Where none are given half of them lie inside the first epoch, step 0 included, as far as there are checkpoints;
+    the others are evenly spaced from the end of that epoch on: ten of VGG-16's are the paper's. ValueError names a
+    step or an epoch without a checkpoint, and what was given twice over; `fields` are what steps and epochs go by.
+    """
+    require(splits is None or epochs is None, fields[1], epochs, f"none together with {fields[0]}={splits}")
+    require(count >= 1, "split_count", count, "an integer of 1 or more")
+    per_epoch = steps_of_an_epoch(spec, store)
+    there = checkpoint_steps(spec, per_epoch)[:-1]
+    if epochs is not None:
+        return _each_once(fields[1], epochs, [_at_epoch(fields[1], epoch, there, per_epoch) for epoch in epochs])
+    if splits is None:
+        return _chosen(there, per_epoch, count)
+    for step in splits:
+        listed = f"checkpoints of the trunk before its last: {', '.join(map(str, there))}"
+        require(step in there, fields[0], step, listed)
+    return _each_once(fields[0], splits, splits)
+
+
+def rewind_step(spec: RunSpec, store: str, step: int | None, epoch: float | None) -> int:
+    """The step that tickets are trained from: as given, or the first checkpoint after an epoch."""
+    steps = None if step is None else [step]
+    epochs = None if epoch is None else [epoch]
+    return split_steps(spec, store, steps, 2, epochs, ("rewind", "rewind_epoch"))[-1]
+
+
+def _each_once(field: str, given: Sequence[float], steps: Sequence[int]) -> tuple[int, ...]:
+    require(len(set(steps)) == len(steps) > 0, field, list(given), "one or more, each step once")
+    return tuple(sorted(steps))
+
+
+def _at_epoch(field: str, epoch: float, there: Sequence[int], per_epoch: int) -> int:
+    """The checkpoint at an epoch; ValueError names the nearest ones where there is none."""
+    nearest = sorted(there, key=lambda step: abs(step / per_epoch - epoch))[:2]
+    named = " and ".join(f"{step / per_epoch:.6g} (step {step})" for step in sorted(nearest))
+    expected = f"an epoch with a checkpoint before the trunk's last; the nearest: {named}"
+    require(abs(nearest[0] / per_epoch - epoch) <= NEAR, field, epoch, expected)
+    return nearest[0]
+
+
+def _chosen(there: Sequence[int], per_epoch: int, count: int) -> tuple[int, ...]:
+    early = [step for step in there if step < per_epoch]
+    late = [step for step in there if step >= per_epoch]
+    first = _spaced(early, max(count - count // 2, count - len(late)))
+    return tuple(sorted({*first, *_spaced(late, count - len(first))}))
+
+
+def _spaced(steps: Sequence[int], count: int) -> list[int]:
+    """At most so many of the steps, with the first and the last of them."""
+    if count >= len(steps):
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]

@@ -1,0 +1,1 @@
+"""One decomposition per matrix and checkpoint, and what analyses are handed of it."""

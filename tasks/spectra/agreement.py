@@ -1,0 +1,74 @@
+"""Agreement of the singular vectors of a layer with those of the same layer at another checkpoint (METHOD 4.2)."""
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from specdyn.storage.schema import SCORE_RANKS, Variable
+from specdyn.tasks.spectra.analysis import Values
+from specdyn.tasks.spectra.decomposition import Factors
+
+SIDES = ("left", "right")
+SUBSPACES = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of leading singular vectors whose spans are compared."""
+
+
+def products(current: Factors, other: Factors) -> tuple[Tensor, Tensor]:
+    """<u_i, u'_j> and <v_i, v'_j>, each (R, R): row i of the current, column j of the other checkpoint."""
+    return current.left.mT @ other.left, current.right.mT @ other.right
+
+
+def agreement(current: Factors, other: Factors) -> np.ndarray:
+    """|<u_i, u'_j> <v_i, v'_j>| as (R, R): row i of the current, column j of the other checkpoint."""
+    left, right = products(current, other)
+    return np.asarray((left * right).abs())
+
+
+def overlaps(inner_RR: Tensor) -> np.ndarray:
+    """||U_k' U'_k||_F^2 / k for each k of SUBSPACES up to R: 1 where the first k vectors span the same subspace."""
+    top = inner_RR[: SUBSPACES[-1], : SUBSPACES[-1]].double().square()
+    sums = torch.cumsum(torch.cumsum(top, 0), 1).diagonal()
+    return np.array([float(sums[k - 1]) / k for k in SUBSPACES if k <= len(sums)])
+
+
+def compare(current: Factors, other: Factors, suffix: str) -> tuple[Values, np.ndarray]:
+    """Diagonal, one-to-one best match, top-10 score and subspace overlaps, and the whole agreement (R, R)."""
+    left, right = products(current, other)
+    a_RR = np.asarray((left * right).abs())
+    diagonal = np.diagonal(a_RR)
+    values: Values = {
+        f"agreement{suffix}": diagonal,
+        f"agreement{suffix}_best_match": a_RR[linear_sum_assignment(a_RR, maximize=True)],
+        f"agreement{suffix}_score": float(diagonal[:SCORE_RANKS].mean()),
+        f"subspace_overlap{suffix}": np.stack([overlaps(left), overlaps(right)]),
+    }
+    return values, a_RR
+
+
+def variables(suffix: str, other: str) -> dict[str, Variable]:
+    """Declarations of what `compare` gives; `other` names the other checkpoint."""
+    return {
+        f"agreement{suffix}": Variable(
+            dims=("layer", "step", "rank"),
+            long_name=f"agreement with the {other}, same rank",
+            chunks={"rank": 16},
+            about="|<u_i, u'_i> <v_i, v'_i>|; a random pair of M x N matrices has (2 / pi) / sqrt(M N); METHOD 4.2",
+        ),
+        f"agreement{suffix}_best_match": Variable(
+            dims=("layer", "step", "rank"),
+            long_name=f"agreement with the {other}, best one-to-one match",
+            chunks={"rank": 16},
+            about="entries of the assignment of current to other ranks that maximises their sum; CLAIMS 5.7",
+        ),
+        f"agreement{suffix}_score": Variable(
+            dims=("layer", "step"),
+            long_name=f"agreement with the {other}, mean of the first 10 ranks",
+            about="mean of |<u_i, u'_i> <v_i, v'_i>| over i up to 10; METHOD 5",
+        ),
+        f"subspace_overlap{suffix}": Variable(
+            dims=("layer", "step", "side", "subspace"),
+            long_name=f"overlap of the leading subspace with that of the {other}",
+            about="||U_k' U'_k||_F^2 / k, and the same of V; k / M (k / N) by chance; CLAIMS 5.7",
+        ),
+    }

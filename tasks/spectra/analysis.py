@@ -1,0 +1,156 @@
+"""Analysis: what one module in tasks/analyses declares, and the views of checkpoints that it computes from."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+import specdyn.tasks.analyses
+from specdyn.models.experiments.base import Metric
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.models.spec.checks import require_known
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.decomposition import Factors
+
+Values = Mapping[str, np.ndarray | float]
+"""By variable: a number, or an array that fills the leading corner of the variable's dimensions; NaN beyond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decomposed:
+    """A checkpoint with the factors of its matrices, each made once."""
+
+    step: int
+    weights: Mapping[str, Tensor]
+    """By parameter; read when first asked for."""
+    factors: Mapping[str, Factors]
+    """By the name of a matrix: every layer, and every part of one that a pair needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerView:
+    """One layer of one checkpoint, and the same layer elsewhere in the run."""
+
+    layer: Matrix
+    now: Decomposed
+    initial: Decomposed
+    """The run's first checkpoint."""
+    previous: Decomposed | None
+    """The checkpoint before this one; None at the first."""
+    final: Decomposed
+    """The run's last checkpoint."""
+
+    @property
+    def factors(self) -> Factors:
+        """Factors of the layer as it is now."""
+        return self.now.factors[self.layer.name]
+
+    @property
+    def w_MN(self) -> Tensor:
+        """The layer as it is now, as a matrix."""
+        return self.layer.of(self.now.weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairView:
+    """Two layers of one checkpoint that feed one another."""
+
+    pair: LayerPair
+    now: Decomposed
+
+    @property
+    def writer(self) -> Factors:
+        """Factors of the layer that writes; stacked by head where the pair has heads."""
+        return self.now.factors[self.pair.writer.name]
+
+    @property
+    def reader(self) -> Factors:
+        """Factors of the layer that reads; stacked by head where the pair has heads."""
+        return self.now.factors[self.pair.reader.name]
+
+
+class Evaluate(Protocol):
+    """Metrics of a network with given weights; see specdyn.tasks.evaluation.evaluator."""
+
+    def __call__(self, weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:
+        """Each metric as an array over the splits; `renormalise` estimates BatchNorm's statistics anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointView:
+    """One checkpoint as a whole, with the means to evaluate the network at any weights."""
+
+    now: Decomposed
+    layers: tuple[Matrix, ...]
+    evaluate: Evaluate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """All checkpoints of a run: for what cannot be said of one of them."""
+
+    steps: tuple[int, ...]
+    layers: tuple[Matrix, ...]
+    pairs: tuple[LayerPair, ...]
+    initial: Decomposed
+    final: Decomposed
+    read: Callable[[int], Mapping[str, Tensor]]
+    """Weights at a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """A pure function of a view and the variables it fills; raise `version` when its numbers change.
+
+    `of` says which view: `layer` and `pair` are asked once a layer or pair, `checkpoint` and `run` once each. Values
+    have the variable's dimensions without `step` and without `layer`, `pair` or `attention` where the view is of one.
+    """
+
+    name: str
+    version: int
+    of: Literal["layer", "pair", "checkpoint", "run"]
+    variables: Mapping[str, Variable]
+    """A name with `{metric}` stands for one variable for each metric of the experiment."""
+    compute: Callable[[Any], Values]
+    default: bool = True
+    """Whether it runs unless asked otherwise; what is large or slow does not."""
+    needs_vectors: bool = True
+    """Whether singular values alone would not do."""
+    needs_data: bool = False
+    """Whether it evaluates the network, which needs an experiment's data."""
+    labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Labels of dimensions that this analysis brings."""
+
+    def variables_for(self, metrics: Mapping[str, Metric]) -> dict[str, Variable]:
+        """The variables of an experiment with these metrics."""
+        expanded: dict[str, Variable] = {}
+        for name, variable in self.variables.items():
+            if "{metric}" not in name:
+                expanded[name] = variable
+                continue
+            for key, metric in metrics.items():
+                long_name = variable.long_name.format(metric=metric.long_name)
+                expanded[name.format(metric=key)] = replace(variable, long_name=long_name, units=metric.units)
+        return expanded
+
+
+def analysis_names() -> list[str]:
+    """Names of all analyses, without importing them."""
+    return sorted(module.name for module in pkgutil.iter_modules(specdyn.tasks.analyses.__path__))
+
+
+def default_analyses() -> list[str]:
+    """Names of the analyses that run unless asked otherwise."""
+    return [name for name in analysis_names() if get_analysis(name).default]
+
+
+def get_analysis(name: str) -> Analysis:
+    """The analysis of that name; ValueError lists the known ones."""
+    require_known("analysis", name, analysis_names())
+    analysis: Analysis = importlib.import_module(f"specdyn.tasks.analyses.{name}").ANALYSIS
+    return analysis

@@ -1,0 +1,128 @@
+"""What of a network is analysed: its layers, its pairs, what is skipped and why, and the run store made of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from specdyn.models.experiments.base import Metric, get_experiment
+from specdyn.models.nets.matrices import Entry, LayerPair, Matrix, analysed, consecutive_pairs, entry, inventory
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.results import RunLayout
+from specdyn.storage.schema import SPLITS, TOP_RANKS
+from specdyn.tasks.spectra.analysis import get_analysis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """The tensors of a network and how they are analysed."""
+
+    entries: tuple[Entry, ...]
+    """Every tensor of two or more dimensions: analysed in a named way, or skipped for a reason."""
+    pairs: tuple[LayerPair, ...]
+
+    @property
+    def layers(self) -> tuple[Matrix, ...]:
+        """The analysed parameters as matrices, in registration order."""
+        return analysed(self.entries)
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Everything that is decomposed: the layers, then the parts of them that pairs need."""
+        parts = [matrix for pair in self.pairs for matrix in (pair.writer, pair.reader)]
+        return tuple(dict.fromkeys([*self.layers, *parts]))
+
+    @property
+    def attention(self) -> tuple[LayerPair, ...]:
+        """The pairs that are compared head by head."""
+        return tuple(pair for pair in self.pairs if pair.reader.heads)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(M, N) of each layer."""
+        of_parameters = {entry.parameter: entry.shape for entry in self.entries}
+        return tuple(layer.shape(of_parameters[layer.parameter]) for layer in self.layers)
+
+    @property
+    def ranks(self) -> int:
+        """The largest number of singular values among the layers."""
+        return max(min(shape) for shape in self.shapes)
+
+
+def anatomy(spec: RunSpec) -> Anatomy:
+    """The anatomy of a spec's network, which is built without its weights."""
+    experiment = get_experiment(spec.experiment)
+    with torch.device("meta"):
+        net = experiment.build_net(spec)
+    return Anatomy(entries=inventory(net), pairs=experiment.layer_pairs(spec, net))
+
+
+def foreign_anatomy(
+    shapes: Mapping[str, tuple[int, ...]], skipped: Mapping[str, str], transposed: Sequence[str] = ()
+) -> Anatomy:
+    """The anatomy of a network known by its tensors alone: consecutive layers whose shapes fit are paired.
+
+    `skipped` gives the reason for tensors that are not weights; `transposed` names transposed convolutions.
+    """
+    entries = tuple(
+        Entry(parameter=name, shape=shape, skipped=skipped[name])
+        if name in skipped
+        else entry(name, shape, transposed=name in transposed)
+        for name, shape in shapes.items()
+        if len(shape) >= 2
+    )
+    matrices = analysed(entries)
+    if not matrices:
+        raise ValueError(f"no tensor of two or more dimensions to analyse among {len(shapes)} tensors")
+    return Anatomy(entries=entries, pairs=consecutive_pairs(matrices, shapes))
+
+
+def run_layout(
+    body: Anatomy,
+    steps: Sequence[int],
+    analyses: Sequence[str],
+    metrics: Mapping[str, Metric],
+    attributes: Mapping[str, Any],
+) -> RunLayout:
+    """The run store of a network: labels of its dimensions and the variables of the analyses."""
+    chosen = [get_analysis(name) for name in analyses]
+    labels = {**_labels(body, steps), **{dim: of for analysis in chosen for dim, of in analysis.labels.items()}}
+    variables = {
+        name: variable
+        for analysis in chosen
+        for name, variable in analysis.variables_for(metrics).items()
+        if all(labels[dim] for dim in variable.dims)
+    }
+    kept = [entry for entry in body.entries if not entry.skipped]
+    left_out = [[e.parameter, list(e.shape), e.skipped] for e in body.entries if e.skipped]
+    return RunLayout(
+        labels=labels,
+        variables=variables,
+        attributes={**attributes, "skipped": json.dumps(left_out)},
+        extras={
+            "rows": ("layer", [m for m, _ in body.shapes], "output directions"),
+            "columns": ("layer", [n for _, n in body.shapes], "input directions"),
+            "made": ("layer", [e.way for e in kept], "how the parameter is made a matrix"),
+        },
+    )
+
+
+def _labels(body: Anatomy, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
+    top = range(1, min(TOP_RANKS, body.ranks) + 1)
+    parts = max((pair.parts for pair in body.pairs), default=1)
+    heads = max((pair.reader.heads for pair in body.attention), default=0)
+    return {
+        "step": list(steps),
+        "layer": [layer.name for layer in body.layers],
+        "pair": [pair.name for pair in body.pairs],
+        "attention": [pair.name for pair in body.attention],
+        "head": list(range(1, heads + 1)),
+        "part": list(range(1, parts + 1)) if parts > 1 else [],
+        "rank": list(range(1, body.ranks + 1)),
+        "final_rank": list(range(1, body.ranks + 1)),
+        "row": list(top),
+        "column": list(top),
+        "split": list(SPLITS),
+    }

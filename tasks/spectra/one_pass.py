@@ -1,0 +1,324 @@
+"""All analyses of a block of checkpoints in one pass, with one decomposition a matrix."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specdyn.models.nets.matrices import Matrix
+from specdyn.storage import results
+from specdyn.storage.results import RunLayout
+from specdyn.storage.schema import OutOfRange, Variable
+from specdyn.tasks.evaluation.environment import pick_device, versions
+from specdyn.tasks.spectra.analysis import (
+    Analysis,
+    CheckpointView,
+    Decomposed,
+    LayerView,
+    PairView,
+    RunView,
+    Values,
+    get_analysis,
+)
+from specdyn.tasks.spectra.decomposition import Factors, decompose, decompose_alike
+from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.series import Deferred, Series, ahead
+
+log = logging.getLogger("specdyn.analysis")
+
+HELD_BYTES = 2**28
+"""Matrices from which on a GPU is given no more at a time: decomposing them takes several times their memory."""
+
+Anchor = tuple[int, Mapping[str, Factors]]
+"""A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the results of a run go."""
+
+    url: str
+    """The run store."""
+    commits: str
+    """Folder of the markers."""
+    layout: RunLayout
+
+
+@dataclass(kw_only=True)
+class Pass:
+    """The work on one block: what is analysed, and how many decompositions it took."""
+
+    series: Series
+    body: Anatomy
+    layout: RunLayout
+    analyses: Sequence[Analysis]
+    room: Callable[[], MutableMapping[str, Factors]]
+    """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
+    anchors: dict[int, Mapping[str, Factors]]
+    decompositions: int = field(default=0)
+
+    def of(self, kind: str) -> list[Analysis]:
+        """The analyses of that kind."""
+        return [analysis for analysis in self.analyses if analysis.of == kind]
+
+    @property
+    def variables(self) -> list[str]:
+        """What every block writes, computed or not, so that nothing of an earlier write is left in its place."""
+        declared = (name for analysis in self.analyses if analysis.of != "run" for name in analysis.variables)
+        return [name for name in declared if name in self.layout.variables]
+
+    @functools.cached_property
+    def first(self) -> Decomposed:
+        """The run's first checkpoint; its weights are read once a block, where they are asked for."""
+        return self.anchored(self.series.steps[0])
+
+    @functools.cached_property
+    def last(self) -> Decomposed:
+        """The run's last checkpoint."""
+        return self.anchored(self.series.steps[-1])
+
+    def anchored(self, step: int) -> Decomposed:
+        """A checkpoint whose factors are there; its weights are read if they are asked for."""
+        return Decomposed(
+            step=step, weights=Deferred(functools.partial(self.series.weights, step)), factors=self.anchors[step]
+        )
+
+
+def need_vectors(analyses: Iterable[Analysis]) -> bool:
+    """Whether any of the analyses asks for singular vectors."""
+    return any(analysis.needs_vectors for analysis in analyses)
+
+
+def needed(steps: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
+    """Steps whose factors a block is given: the run's first and last, the one before the block, and its own last."""
+    before = steps[max(0, steps.index(block[0]) - 1)]
+    return sorted({steps[0], steps[-1], before, block[-1]})
+
+
+def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> list[int]:
+    """The first and last step, and those before each block: what blocks share is decomposed on its own.
+
+    The two ends are among them for any blocks, also where an end is the last step of the only block: every block
+    compares its checkpoints with both.
+    """
+    shared = {step for block in blocks for step in needed(steps, block) if step != block[-1]}
+    return sorted(shared | {steps[0], steps[-1]})
+
+
+def decompose_step(
+    series: Series,
+    body: Anatomy,
+    step: int,
+    vectors: bool = True,
+    room: Callable[[], MutableMapping[str, Factors]] = dict,
+) -> Anchor:
+    """The factors of one checkpoint, for the blocks that need it as an anchor; those kept before are not made again."""
+    factors = room()
+    if {matrix.name for matrix in (body.matrices if vectors else body.layers)} <= set(factors):
+        return step, factors
+    for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}", vectors):
+        pass
+    return step, factors
+
+
+def decompose_into(
+    factors: MutableMapping[str, Factors],
+    weights: Mapping[str, Tensor],
+    body: Anatomy,
+    what: str,
+    vectors: bool = True,
+) -> Iterable[Matrix]:
+    """Decompose every matrix once, parameter by parameter as they come; gives each matrix when it is done.
+
+    On a GPU matrices of equal shape are decomposed together. Without `vectors` only the layers are, and only for
+    their singular values. `what` names run and step in errors.
+    """
+    of_parameter: dict[str, list[Matrix]] = {}
+    for matrix in body.matrices if vectors else body.layers:
+        of_parameter.setdefault(matrix.parameter, []).append(matrix)
+    if (device := pick_device()).type != "cpu":
+        for together in _on_device(of_parameter, weights, device):
+            factors.update(decompose_alike({matrix.name: w for matrix, w in together.items()}, what, vectors))
+            yield from together
+        return
+    for parameter, w in ahead(of_parameter, weights.__getitem__):
+        for matrix in of_parameter[parameter]:
+            factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}", vectors)
+            yield matrix
+
+
+def _on_device(
+    of_parameter: Mapping[str, Sequence[Matrix]], weights: Mapping[str, Tensor], device: torch.device
+) -> Iterator[dict[Matrix, Tensor]]:
+    """The matrices on the device, as many at a time as it is to hold; each parameter is read once."""
+    held: dict[Matrix, Tensor] = {}
+    for parameter, w in ahead(of_parameter, weights.__getitem__):
+        held |= {matrix: matrix.of({parameter: w}).to(device) for matrix in of_parameter[parameter]}
+        if sum(matrix.nbytes for matrix in held.values()) >= HELD_BYTES:
+            yield held
+            held = {}
+    if held:
+        yield held
+
+
+def analyse_block(
+    series: Series,
+    body: Anatomy,
+    target: Target,
+    steps: tuple[int, ...],
+    analyses: Sequence[str],
+    *anchors: Anchor,
+    room: Callable[[], MutableMapping[str, Factors]] = dict,
+) -> int:
+    """Analyse the checkpoints of a block, write their values, then mark the block; gives the decompositions made.
+
+    `anchors` has the factors of the run's first and last checkpoint and of the one before the block; no checkpoint
+    among them is decomposed again. Weights of two checkpoints, and factors of four, are held at a time.
+    """
+    work = Pass(
+        series=series,
+        body=body,
+        layout=target.layout,
+        analyses=[get_analysis(name) for name in analyses],
+        room=room,
+        anchors=dict(anchors),
+    )
+    evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
+    rows: list[dict[str, np.ndarray]] = []
+    position = series.steps.index(steps[0])
+    previous = work.anchored(series.steps[position - 1]) if position else None
+    for step, weights in ahead(steps, series.weights):
+        row: dict[str, np.ndarray] = {}
+        now = _analyse_layers(work, step, weights, previous, row)
+        for analysis in work.of("checkpoint"):
+            view = CheckpointView(now=now, layers=body.layers, evaluate=evaluate)  # type: ignore[arg-type]
+            _fill(row, work.layout, analysis, view, f"{series.name} step {step}")
+        rows.append(row)
+        previous = now
+    results.write_block(target.url, target.layout, steps, stack(rows, target.layout, work.variables))
+    if steps[-1] == series.steps[-1]:
+        results.write_whole(target.url, target.layout, analyse_run(work))
+    marker = {"versions": versions(), "threads": torch.get_num_threads()}
+    for analysis in work.analyses:
+        results.commit(target.commits, analysis.name, analysis.version, steps, marker)
+    log.info(
+        "%s: steps %d to %d analysed, %d SVDs (shared ones not counted)",
+        series.name,
+        steps[0],
+        steps[-1],
+        work.decompositions,
+    )
+    return work.decompositions
+
+
+def _analyse_layers(
+    work: Pass, step: int, weights: Mapping[str, Tensor], previous: Decomposed | None, row: dict[str, np.ndarray]
+) -> Decomposed:
+    """Decompose a checkpoint, analysing each layer as it is decomposed, then the pairs."""
+    what, known = f"{work.series.name} step {step}", work.anchors.get(step)
+    factors = work.room() if known is None else known
+    now = Decomposed(step=step, weights=weights, factors=factors)
+    index = {layer: i for i, layer in enumerate(work.body.layers)}
+    vectors = need_vectors(work.analyses)
+    made: Iterable[Matrix] = work.body.matrices if vectors else work.body.layers
+    if known is None:
+        work.decompositions += len(tuple(made))
+        made = decompose_into(factors, weights, work.body, what, vectors)  # type: ignore[arg-type]
+    for matrix in made:
+        if matrix in index:
+            view = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
+            for analysis in work.of("layer"):
+                _fill(row, work.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
+    attention = {pair: i for i, pair in enumerate(work.body.attention)}
+    for i, pair in enumerate(work.body.pairs if vectors else ()):
+        for analysis in work.of("pair"):
+            where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
+            _fill(row, work.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
+    return now
+
+
+def analyse_run(work: Pass) -> dict[str, np.ndarray]:
+    """The values of the analyses that look at all checkpoints of a run together."""
+    view = RunView(
+        steps=work.series.steps,
+        layers=work.body.layers,
+        pairs=work.body.pairs,
+        initial=work.first,
+        final=work.last,
+        read=work.series.weights,
+    )
+    values: dict[str, np.ndarray] = {}
+    for analysis in work.of("run"):
+        _fill(values, work.layout, analysis, view, work.series.name)
+    return values
+
+
+def _empty(layout: RunLayout, name: str, without: tuple[str, ...]) -> np.ndarray:
+    variable = layout.variables[name]
+    shape = [layout.sizes[dim] for dim in variable.dims if dim not in without]
+    return np.full(shape, variable.fill, dtype=variable.dtype)
+
+
+def _fill(
+    row: dict[str, np.ndarray],
+    layout: RunLayout,
+    analysis: Analysis,
+    view: Any,
+    what: str,
+    where: Mapping[str, int] | None = None,
+) -> None:
+    """Put what an analysis computes into the leading corner of its arrays, which are made when they are needed.
+
+    `where` gives the index of the first dimension, by its name, where the view is of one layer or pair.
+    """
+    try:
+        values: Values = analysis.compute(view)
+    except Exception as error:
+        raise RuntimeError(f"analysis {analysis.name!r} failed at {what}: {error}") from error
+    without = () if analysis.of == "run" else ("step",)
+    for name, value in values.items():
+        if name not in layout.variables:
+            continue
+        if name not in row:
+            row[name] = _empty(layout, name, without)
+        whole, array = row[name], np.asarray(value)
+        place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
+        if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
+            raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
+        place[tuple(slice(size) for size in array.shape)] = _fitting(
+            array, layout.variables[name], f"{name!r} at {what}"
+        )
+
+
+def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:
+    """The values as they are stored; OutOfRange where a finite one is too large for that."""
+    with np.errstate(over="ignore"):
+        stored = variable.stored(array)
+    if stored.dtype.kind == "f" and bool((lost := np.isinf(stored) & np.isfinite(array)).any()):
+        raise OutOfRange(
+            f"variable {what}: {np.abs(array[lost]).max():.3g} is out of range: expected up to "
+            f"{np.finfo(stored.dtype).max:.3g}, the largest {stored.dtype}; scale the weights, or leave out the "
+            "checkpoint or the analysis"
+        )
+    return stored
+
+
+def stack(
+    rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout, variables: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The values of several steps joined along each variable's `step` dimension; empty where a step has none.
+
+    `variables` are among them even if no step has any.
+    """
+    return {
+        name: np.stack(
+            [row[name] if name in row else _empty(layout, name, ("step",)) for row in rows],
+            axis=layout.variables[name].dims.index("step"),
+        )
+        for name in dict.fromkeys([*variables, *(name for row in rows for name in row)])
+    }

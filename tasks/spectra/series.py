@@ -1,0 +1,101 @@
+"""A series of checkpoints of one network, wherever it comes from, read one at a time and ahead of need."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.storage.checkpoints import Manifest, read_checkpoint
+from specdyn.tasks.evaluation.environment import pick_device
+from specdyn.tasks.evaluation.evaluator import Evaluator
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.spectra.analysis import Evaluate
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Series(Protocol):
+    """Checkpoints by step, ascending."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    @property
+    def steps(self) -> tuple[int, ...]: ...
+
+    def weights(self, step: int) -> Mapping[str, Tensor]:
+        """Tensors by parameter; may be read as they are asked for."""
+        ...
+
+    def evaluator(self) -> Evaluate | None:
+        """Metrics of the network at any weights; None where there is no data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSeries:
+    """The checkpoints of a run that was trained here."""
+
+    store: str
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return f"run {self.manifest.run_id}"
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of the manifest."""
+        return self.manifest.steps
+
+    def weights(self, step: int) -> Mapping[str, Tensor]:
+        """Weights and buffers, verified; one request."""
+        entry = self.manifest.checkpoints[self.steps.index(step)]
+        return read_checkpoint(self.store, self.manifest.experiment, self.manifest.run_id, entry)
+
+    def evaluator(self) -> Evaluate:
+        """Metrics on the data of the run's spec, which stays on the device."""
+        spec = read_spec(self.manifest.spec, self.manifest.experiment)
+        experiment = get_experiment(spec.experiment)
+        return Evaluator(experiment, spec, experiment.net(spec), load_examples(spec, self.store), pick_device())
+
+
+class Deferred(Mapping[str, Tensor]):
+    """Weights that are read when the first of them is asked for."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Tensor]]) -> None:
+        self._read, self._weights = read, None
+
+    def _loaded(self) -> Mapping[str, Tensor]:
+        if self._weights is None:
+            self._weights = self._read()  # type: ignore[assignment]
+        return self._weights  # type: ignore[return-value]
+
+    def __getitem__(self, parameter: str) -> Tensor:
+        return self._loaded()[parameter]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+
+def ahead(keys: Iterable[K], read: Callable[[K], V]) -> Iterator[tuple[K, V]]:
+    """Each key with what is read for it; the next one is read while the caller works on this one."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting = None
+        for key in keys:
+            upcoming = key, reader.submit(read, key)
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = upcoming
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()

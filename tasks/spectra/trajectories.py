@@ -1,0 +1,72 @@
+"""Principal components of a path through weight space, from the Gram matrix of its points (CLAIMS 4, 5.11).
+
+Shapes: T points, K components kept.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specdyn.tasks.spectra.nulls import generator
+
+COMPONENTS = 10
+WIDEST = 2**14
+"""Most numbers kept of a layer at a step."""
+BOUND = 2**29
+"""Bytes that the numbers kept of all layers and steps take at most."""
+
+
+class Path(NamedTuple):
+    """Principal components of T points."""
+
+    explained: np.ndarray
+    """Shares (K,) of the variance, descending."""
+    coordinates: np.ndarray
+    """(T, K), in the units of the points."""
+    participation: float
+    """(sum v)^2 / sum v^2 over all variances v."""
+
+
+def kept_width(layers: int, steps: int) -> int:
+    """Numbers kept of each layer at each step, so that all of them take at most 512 MiB in float64."""
+    return max(1, min(WIDEST, BOUND // (8 * layers * steps)))
+
+
+def sketch(w: Tensor, width: int, name: str) -> np.ndarray:
+    """At most `width` numbers in float64 that keep inner products: the entries themselves where they are no more.
+
+    Else each entry is added to, or taken from, one of `width` sums, drawn by the layer's name (a count sketch). Inner
+    products of two points have no bias and a standard deviation below sqrt(2 / width) of the product of their norms.
+    """
+    entries = w.flatten().double()
+    if len(entries) <= width:
+        return np.asarray(entries)
+    drawn = torch.randint(2 * width, entries.shape, generator=generator(f"sketch {name}"))
+    signed = torch.where(drawn % 2 == 0, entries, -entries)
+    return np.asarray(torch.bincount(drawn // 2, weights=signed, minlength=width))
+
+
+def centred_gram(x_TD: np.ndarray) -> np.ndarray:
+    """Inner products (T, T) of the points less their mean."""
+    centred = x_TD - x_TD.mean(axis=0)
+    return np.asarray(centred @ centred.T)
+
+
+def principal(gram_TT: np.ndarray) -> Path:
+    """Components of the points whose centred Gram matrix is given, K = min(T, 10); NaN where they do not move.
+
+    Coordinates have the units of weights; each component points to where the last point lies.
+    """
+    kept = min(len(gram_TT), COMPONENTS)
+    variances, vectors = np.linalg.eigh(gram_TT)
+    variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
+    total = float(np.trace(gram_TT))
+    if total <= 0:
+        return Path(np.full(kept, math.nan), np.full((len(gram_TT), kept), math.nan), math.nan)
+    signs = np.where(vectors[-1] < 0, -1.0, 1.0)
+    coordinates = vectors * signs * np.sqrt(variances)
+    participation = float(variances.sum() ** 2 / (variances**2).sum())
+    return Path(variances[:kept] / total, coordinates[:, :kept], participation)

@@ -1,0 +1,115 @@
+"""Networks with part of their singular values removed (METHOD 4.5, CLAIMS 2.7 and 5.14)."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from specdyn.models.nets.matrices import Matrix
+from specdyn.tasks.spectra.decomposition import Factors
+
+Keep = Callable[[Matrix, Tensor, Factors], Tensor]
+"""What is left of a layer (M, N) with these factors."""
+
+
+def keep_in_all(
+    weights: Mapping[str, Tensor], layers: Sequence[Matrix], factors: Mapping[str, Factors], keep: Keep
+) -> dict[str, Tensor]:
+    """The weights with every layer but the last replaced by what `keep` leaves of it; other tensors are shared."""
+    kept = dict(weights)
+    for layer in layers[:-1]:
+        parameter = weights[layer.parameter]
+        left = keep(layer, layer.of(weights), factors[layer.name])
+        kept[layer.parameter] = _as_parameter(left, parameter, layer.transposed)
+    return kept
+
+
+def components(factors: Factors, chosen: Tensor | slice) -> Tensor:
+    """The sum of some of the components s_i u_i v_i' as (M, N)."""
+    return (factors.left[:, chosen] * factors.s[chosen]) @ factors.right[:, chosen].mT
+
+
+def count_kept(factors: Factors, fraction: float) -> int:
+    """ceil(fraction * R)."""
+    return math.ceil(fraction * factors.s.shape[-1])
+
+
+def top(fraction: float) -> Keep:
+    """Keep the first ceil(fraction * R) components."""
+
+    def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
+        k = count_kept(factors, fraction)
+        # Where all components are kept the layer itself leaves no rounding residue to the others.
+        return w_MN if k == len(factors.s) else components(factors, slice(0, k))
+
+    return keep
+
+
+def bottom(fraction: float) -> Keep:
+    """Keep all but the first ceil(fraction * R) components, as the difference from those."""
+
+    def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
+        return w_MN - top(fraction)(layer, w_MN, factors)
+
+    return keep
+
+
+def without(start: float, stop: float) -> Keep:
+    """Remove the components from round(start * R) to round(stop * R)."""
+
+    def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
+        rank = factors.s.shape[-1]
+        return w_MN - components(factors, slice(round(start * rank), round(stop * rank)))
+
+    return keep
+
+
+def random_components(fraction: float) -> Keep:
+    """Keep ceil(fraction * R) components drawn at random, the same at every checkpoint."""
+
+    def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
+        chosen = torch.randperm(len(factors.s), generator=generator(layer))[: count_kept(factors, fraction)]
+        return components(factors, chosen.sort().values)
+
+    return keep
+
+
+def random_directions(fraction: float) -> Keep:
+    """Project on ceil(fraction * R) random directions of the smaller side, the same at every checkpoint."""
+
+    def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
+        w_SL = w_MN if w_MN.shape[0] <= w_MN.shape[1] else w_MN.mT
+        draws = torch.randn(len(w_SL), count_kept(factors, fraction), generator=generator(layer))
+        basis_SK = torch.linalg.qr(draws).Q
+        projected = basis_SK @ (basis_SK.mT @ w_SL)
+        return projected if w_MN.shape[0] <= w_MN.shape[1] else projected.mT
+
+    return keep
+
+
+def energy_matched(fraction: float) -> Keep:
+    """As `random_components`, scaled to the Frobenius norm of the first ceil(fraction * R) components."""
+
+    def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
+        drawn = random_components(fraction)(layer, w_MN, factors)
+        # In float64, since squares of what float32 holds leave its range.
+        wanted = torch.linalg.vector_norm(factors.s[: count_kept(factors, fraction)], dtype=torch.float64)
+        length = torch.linalg.matrix_norm(drawn, dtype=torch.float64)
+        return drawn * float(wanted / length.clamp_min(torch.finfo(torch.float64).tiny))
+
+    return keep
+
+
+def generator(layer: Matrix) -> torch.Generator:
+    """A generator seeded by the layer's name."""
+    digest = hashlib.sha256(layer.name.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _as_parameter(w_MN: Tensor, parameter: Tensor, transposed: bool) -> Tensor:
+    """The matrix back in the parameter's own shape."""
+    if not transposed:
+        return w_MN.reshape(parameter.shape)
+    return w_MN.reshape(parameter.transpose(0, 1).shape).transpose(0, 1)

@@ -1,0 +1,127 @@
+"""Runs that begin at a checkpoint of a trunk, as it is, perturbed or masked (METHOD 2.1, 2.2, 2.3)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from specdyn.models import generators
+from specdyn.models.experiments.base import read_spec
+from specdyn.models.nets.matrices import Matrix
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.start import StartFrom
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import Manifest, kept_states, pack, read_finished, read_kept_state, read_manifest
+from specdyn.storage.places import Layout
+from specdyn.tasks.evaluation.evaluator import estimate_batch_norm
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.training import masks
+from specdyn.tasks.training.optimizers import Updater
+from specdyn.tasks.training.perturbations import perturb
+from specdyn.tasks.training.state import load_state, noise_seed
+
+
+def require_trunk(spec: RunSpec, store: str) -> Manifest:
+    """The manifest of the trunk that a branch begins at; ValueError where it cannot begin there, saying why.
+
+    The trunk is finished, has the same network and data, a checkpoint and the whole state of that step.
+    """
+    assert spec.start is not None
+    trunk = f"the trunk {spec.start.run_id} of {spec.experiment}"
+    manifest = read_manifest(store, spec.experiment, spec.start.run_id)
+    if manifest is None or manifest.status != "complete":
+        state = "not in the store" if manifest is None else manifest.status
+        raise ValueError(f"{trunk} is {state}; a branch needs a finished run: train it first")
+    own = read_spec(manifest.spec, spec.experiment)
+    for field in ("net", "data", "seed"):
+        ours, theirs = getattr(spec, field), getattr(own, field)
+        if ours != theirs:
+            raise ValueError(f"{trunk} has {field}={theirs}, the branch {ours}: they must be the same")
+    there = sorted(kept_states(store, spec.experiment, spec.start.run_id).keys() & set(manifest.steps))
+    if spec.start.step not in there:
+        listed = ", ".join(map(str, there)) or "none"
+        raise ValueError(
+            f"{trunk} did not keep its state at step {spec.start.step}; the steps that it kept are: {listed}. "
+            "Allow it to be trained to that step again, or choose one of these"
+        )
+    return manifest
+
+
+def begin_branch(spec: RunSpec, store: str, net: nn.Module, updater: Updater) -> None:
+    """Put the trunk's weights and state into network and updater, then the perturbation or the mask."""
+    start, trunk = spec.start, require_trunk(spec, store)
+    assert start is not None
+    weights = read_finished(store, trunk, start.step)
+    state, body = read_kept_state(kept_states(store, spec.experiment, start.run_id)[start.step])
+    net.load_state_dict(changed(spec, weights, mask_of(spec, store)))
+    load_state(updater, state, body)
+    if start.order != spec.seed:
+        generators.seed(noise_seed(spec), updater.device)
+    if start.perturbation or start.ticket:
+        data = load_examples(spec, store)["train"]
+        device = next(net.parameters()).device
+        size = spec.batch_size or len(data.targets)
+        with torch.no_grad():
+            estimate_batch_norm(net, (batch.to(device).inputs for batch in data.batches(size)))
+
+
+def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> dict[str, Tensor]:
+    """The trunk's weights as the branch begins with them."""
+    start = spec.start
+    assert start is not None
+    if noise := start.perturbation:
+        layers = anatomy(spec).layers
+        return perturb(weights, layers, noise.size, noise.direction, noise.noise_seed)
+    if start.ticket is None:
+        return dict(weights)
+    kept = {name: weights[name] for name in mask}
+    if start.ticket.mask == "reinit":
+        kept = masks.redrawn(kept, start.ticket.mask_seed)
+    if start.ticket.mask == "shuffled":
+        kept = masks.shuffled(kept, start.ticket.mask_seed)
+    return {**weights, **masks.apply(kept, mask)}
+
+
+def maskable(spec: RunSpec) -> list[Matrix]:
+    """The layers that are masked: all but the last."""
+    return list(anatomy(spec).layers[:-1])
+
+
+def mask_of(spec: RunSpec, store: str) -> masks.Mask:
+    """The mask of a lottery ticket, made from the last checkpoint of its trunk, or of the ticket of the round before.
+
+    Empty for any other run. ValueError where that run is not finished.
+    """
+    if spec.start is None or spec.start.ticket is None:
+        return {}
+    source = spec.start.ticket.previous or spec.start.run_id
+    manifest = read_manifest(store, spec.experiment, source)
+    if manifest is None or manifest.status != "complete":
+        raise ValueError(
+            f"run {source} of {spec.experiment} is not finished in {store}: its last weights make the mask"
+        )
+    final = read_finished(store, manifest, manifest.steps[-1])
+    chosen = {layer.parameter: final[layer.parameter] for layer in maskable(spec)}
+    if not spec.start.ticket.previous:
+        return make_mask(chosen, spec.start)
+    before = mask_of(read_spec(manifest.spec, spec.experiment), store)
+    return masks.further(before, chosen, spec.start.ticket.density)
+
+
+def make_mask(final: Mapping[str, Tensor], start: StartFrom) -> masks.Mask:
+    """The mask of a ticket from the dense run's last weights."""
+    assert start.ticket is not None
+    ticket = start.ticket
+    if ticket.mask == "shuffled":
+        return masks.magnitude(masks.shuffled(final, ticket.mask_seed), ticket.density)
+    mask = masks.magnitude(final, ticket.density)
+    return masks.random_like(mask, ticket.mask_seed) if ticket.mask == "random" else mask
+
+
+def store_mask(store: str, mask: masks.Mask) -> str:
+    """Put a mask under the hash of its content; gives that."""
+    name = masks.mask_id(mask)
+    shapes = {parameter: list(kept.shape) for parameter, kept in mask.items()}
+    objects.write(Layout(store).mask(name), pack(masks.pack(mask), {"shapes": shapes}))
+    return name

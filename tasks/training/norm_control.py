@@ -1,0 +1,48 @@
+"""Norms of another run's matrices at every step: the control of what weight decay does besides shrinking weights."""
+
+import bisect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from specdyn.models.experiments.base import read_spec
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.checkpoints import Manifest, read_finished, read_manifest
+from specdyn.tasks.training.optimizers import matrices
+
+
+def require_norm_run(spec: RunSpec, store: str) -> Manifest:
+    """The manifest of the spec's `norm_run`; ValueError where that run is not finished, or has another network."""
+    manifest = read_manifest(store, spec.experiment, spec.norm_run)
+    if manifest is None or manifest.status != "complete":
+        state = "not finished" if manifest is None else manifest.status
+        raise ValueError(
+            f"norm_run={spec.norm_run!r} of {spec.experiment} is {state} in {store}: expected the run_id of a finished "
+            "run, as `specdyn status SWEEP` and `specdyn show` print it; train that run first"
+        )
+    if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
+        raise ValueError(f"norm_run={spec.norm_run!r} has net={other}, this run {spec.net}: they must be the same")
+    return manifest
+
+
+def norms_of_run(spec: RunSpec, store: str, net: nn.Module) -> Callable[[int], Tensor]:
+    """Norms of the matrices (in the network's order) of the spec's `norm_run` after so many updates.
+
+    Between checkpoints they lie on a straight line, after the last they stay. ValueError where that run is not
+    finished, or has another network. Reads each of its checkpoints once.
+    """
+    manifest = require_norm_run(spec, store)
+    names, device = list(matrices(net)), next(net.parameters()).device
+    rows = []
+    for step in manifest.steps:
+        weights = read_finished(store, manifest, step)
+        rows.append(torch.stack([weights[name].norm() for name in names]))
+    norms, steps = torch.stack(rows).to(device), manifest.steps
+
+    def at(step: int) -> Tensor:
+        right = min(max(bisect.bisect_left(steps, step), 1), len(steps) - 1)
+        share = min(max((step - steps[right - 1]) / (steps[right] - steps[right - 1]), 0.0), 1.0)
+        return torch.lerp(norms[right - 1], norms[right], share)
+
+    return at

@@ -1,0 +1,55 @@
+"""How a run computes on a device: precision, determinism, compilation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.utils.deterministic
+from torch import nn
+
+from specdyn.models import generators
+from specdyn.models.spec.checks import require
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.evaluation.environment import fix_cublas_workspace
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@contextmanager
+def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
+    """Deterministic kernels and TensorFloat-32 as the spec has them, and as they were afterwards.
+
+    What is drawn at random inside leaves no trace outside.
+    """
+    fix_cublas_workspace()
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    memory: Any = torch.utils.deterministic
+    before = products.allow_tf32, convolutions.allow_tf32, memory.fill_uninitialized_memory
+    try:
+        torch.use_deterministic_algorithms(spec.deterministic)
+        products.allow_tf32 = convolutions.allow_tf32 = spec.tf32
+        memory.fill_uninitialized_memory = False  # costs time, and no bit depends on it
+        with generators.kept(device):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warn)
+        products.allow_tf32, convolutions.allow_tf32, memory.fill_uninitialized_memory = before
+
+
+def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """Forward and loss in the spec's precision; ValueError for float16 on the CPU, whose losses nothing could scale."""
+    fits = spec.precision != "float16" or device.type == "cuda"
+    require(fits, "precision", spec.precision, f"float32 or bfloat16 on the {device.type}; float16 needs a GPU")
+    return torch.autocast(device.type, DTYPES.get(spec.precision), enabled=spec.precision in DTYPES)
+
+
+def compiled(spec: RunSpec, net: nn.Module) -> nn.Module:
+    """The network itself, which computes by compiled kernels from now on where the spec says so.
+
+    Every shape of batch is compiled apart, so that a resumed run computes as one that was never stopped.
+    """
+    if spec.compile:
+        net.compile(dynamic=False)
+    return net

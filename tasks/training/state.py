@@ -1,0 +1,36 @@
+"""What a training must keep besides weights to go on with the same bits: optimizers and generators."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from specdyn.models import generators
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.training.optimizers import Updater
+
+GENERATOR = "generator/"
+"""Before the kind of a generator, in the names of its state."""
+
+
+def noise_seed(spec: RunSpec) -> int:
+    """Seed of what losses draw at random: another one than that of the initial weights."""
+    digest = hashlib.sha256(f"{spec.order_seed}/noise".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of the updates and of torch's generators as named tensors and JSON, copied off the device."""
+    state, body = updater.state()
+    tensors = {f"optimizer/{name}": tensor for name, tensor in state.items()}
+    tensors |= {f"{GENERATOR}{kind}": state for kind, state in generators.states(updater.device).items()}
+    return tensors, body
+
+
+def load_state(updater: Updater, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
+    """Put back what `pack_state` took."""
+    state = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
+    updater.load(state, body)
+    drawn = {name.removeprefix(GENERATOR): t for name, t in tensors.items() if name.startswith(GENERATOR)}
+    generators.put_back(drawn, updater.device)

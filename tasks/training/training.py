@@ -1,0 +1,279 @@
+"""Training: a bare loop over steps, with recording passed in; resumes bit-identically after any death."""
+
+import functools
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from specdyn.models import generators
+from specdyn.models.datasets.decoders.examples import Examples
+from specdyn.models.experiments.base import Experiment, get_experiment
+from specdyn.models.spec.run_spec import RunSpec, to_json
+from specdyn.models.spec.schedules import batches_per_step, checkpoint_steps, learning_rate_factor, steps_per_epoch
+from specdyn.storage.access.writer import BackgroundWriter
+from specdyn.storage.checkpoints import (
+    DamagedCheckpoint,
+    Entry,
+    Manifest,
+    forget_state,
+    keep_state,
+    mark_damaged,
+    read_checkpoint,
+    read_manifest,
+    read_state,
+    write_checkpoint,
+    write_manifest,
+    write_state,
+)
+from specdyn.tasks.evaluation.environment import pick_device, processor, versions
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.identity import origins_of, outdated
+from specdyn.tasks.training.branches import begin_branch, mask_of
+from specdyn.tasks.training.norm_control import norms_of_run
+from specdyn.tasks.training.numerics import autocast, compiled, numerics
+from specdyn.tasks.training.optimizers import Updater
+from specdyn.tasks.training.state import load_state, noise_seed, pack_state
+
+log = logging.getLogger("specdyn.training")
+
+
+class Diverged(Exception):
+    """The loss became NaN or infinite: says which run and at which step."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training stands: the position that the next process continues from."""
+
+    step: int = 0
+    seconds: float = 0.0
+    entries: tuple[Entry, ...] = ()
+    origins: dict[str, str] = field(default_factory=dict)
+    """The runs that it began from, with the digest of their checkpoints."""
+
+
+def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
+    """The order of the examples in an epoch: a permutation drawn from a hash of (seed, epoch)."""
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.randperm(examples, generator=generator)
+
+
+class Batches:
+    """The batches of a run, numbered from its start; a full batch is not shuffled.
+
+    An epoch has the last, partial batch, and ends with the last whole window of batches where updates take several.
+    """
+
+    def __init__(self, spec: RunSpec, examples: Examples) -> None:
+        self._seed, self._size, self._examples = spec.order_seed, spec.batch_size, examples
+        count = len(examples.targets)
+        self._per_epoch = steps_per_epoch(spec, count) * batches_per_step(spec, count)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __call__(self, number: int) -> Examples:
+        """The batch of that number."""
+        if self._size is None:
+            return self._examples
+        epoch, position = divmod(number, self._per_epoch)
+        if epoch != self._epoch:
+            order = epoch_order(self._seed, epoch, len(self._examples.targets))
+            self._epoch, self._order = epoch, order.to(self._examples.targets.device)
+        return self._examples.take(self._order[position * self._size : (position + 1) * self._size])
+
+
+class Loop:
+    """The training of a network, as far as it does not depend on what is recorded of it."""
+
+    def __init__(self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Examples) -> None:
+        self._experiment, self._spec, self.net = experiment, spec, net
+        self.device = data.targets.device
+        self._batches = Batches(spec, data)
+        self._parts = batches_per_step(spec, len(data.targets))
+        self._autocast = autocast(spec, self.device)
+        self.per_epoch = steps_per_epoch(spec, len(data.targets))
+        self.updater = Updater(spec, net)
+
+    def run(self, start: int, stop: int) -> Tensor:
+        """Make the updates start+1 .. stop; gives the last loss, or one that is not finite if there was any.
+
+        The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
+        """
+        worst = loss = torch.zeros((), device=self.device)
+        for step in range(start, stop):
+            rate = self._spec.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)
+            loss = self.updater(step, rate, functools.partial(self._losses, step), self._parts)
+            worst = worst + loss * 0
+        return loss + worst
+
+    def _losses(self, step: int) -> Iterator[Tensor]:
+        for number in range(step * self._parts, (step + 1) * self._parts):
+            batch = self._batches(number)
+            with self._autocast:
+                loss = self._experiment.loss(self._spec, self.net(batch.inputs), batch)
+            yield loss
+
+
+def train(
+    spec: RunSpec,
+    store: str,
+    keep: Sequence[int] = (),
+    device: torch.device | None = None,
+    retry_failed: bool = False,
+) -> Manifest:
+    """Train a run to its end, from its newest state if there is one; gives the manifest written last.
+
+    A branch begins at its trunk's checkpoint. At the steps `keep` the state stays, so that branches can begin there.
+
+    Weights and buffers are kept at every step of the schedule, optimizer and generator state for the newest.
+    A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints; such a
+    run is left alone too, unless `retry_failed` has it go on from its last good checkpoint.
+    """
+    before, origins = read_manifest(store, spec.experiment, spec.run_id), origins_of(spec, store)
+    old = outdated(before, origins) if before and before.status != "damaged" else ""
+    if before and not old and (before.status == "complete" or (before.status == "failed" and not retry_failed)):
+        return before
+    if before and old:
+        mark_damaged(store, before, old)
+    if before and (old or before.status == "damaged"):
+        forget_state(store, spec.experiment, spec.run_id)
+    device = device or pick_device()
+    with numerics(spec, device):
+        loop = make_loop(spec, store, device)
+        progress = _resume(spec, store, loop, origins) or begin(spec, store, loop)
+        progress.origins = origins
+        reason = _train_recorded(spec, store, loop, progress, keep)
+    manifest = Manifest(
+        experiment=spec.experiment,
+        run_id=spec.run_id,
+        spec=to_json(spec),
+        status="failed" if reason else "complete",
+        reason=reason,
+        checkpoints=tuple(progress.entries),
+        device=str(device),
+        processor=processor(device),
+        threads=torch.get_num_threads(),
+        seconds=round(progress.seconds, 3),
+        versions=versions(),
+        origins=origins,
+    )
+    write_manifest(store, manifest)
+    return manifest
+
+
+def make_loop(spec: RunSpec, store: str, device: torch.device) -> Loop:
+    """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins."""
+    experiment = get_experiment(spec.experiment)
+    net = compiled(spec, experiment.net(spec).to(device).train())
+    loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
+    generators.seed(noise_seed(spec), device)
+    if mask := mask_of(spec, store):
+        loop.updater.hold(mask)
+    if spec.norm_run:
+        loop.updater.hold_norms(norms_of_run(spec, store, net))
+    return loop
+
+
+def begin(spec: RunSpec, store: str, loop: Loop) -> Progress:
+    """Where a run begins that has no state yet: at new weights, or where its trunk was."""
+    if spec.start is None:
+        return Progress()
+    begin_branch(spec, store, loop.net, loop.updater)
+    return Progress(step=spec.start.step)
+
+
+def _train_recorded(spec: RunSpec, store: str, loop: Loop, progress: Progress, keep: Sequence[int]) -> str:
+    """Train to the end, recording on the way; gives the reason why it could not, or an empty text."""
+    with BackgroundWriter() as writer:
+        recorder = Recorder(spec, store, loop, writer, progress, keep)
+        try:
+            _train_through(spec, loop, recorder)
+        except Diverged as error:
+            return str(error)
+    return ""
+
+
+def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
+    """From checkpoint to checkpoint; Diverged where the loss stops being finite between two of them."""
+    here = recorder.progress.step
+    threads = torch.get_num_threads()
+    log.info("run %s: training from step %d on %s with %d threads", spec.run_id, here, loop.device, threads)
+    if not recorder.progress.entries:
+        recorder.record(here)
+    for stop in (step for step in checkpoint_steps(spec, loop.per_epoch) if step > here):
+        loss = loop.run(here, stop)
+        if not bool(torch.isfinite(loss)) or not _finite(loop.net):
+            raise Diverged(
+                f"run {spec.run_id}: the loss became NaN or infinite between steps {here} and {stop}; "
+                f"the checkpoint of step {here} is the last good one; try a smaller learning rate or weight decay"
+            )
+        recorder.record(stop)
+        log.info("run %s: step %d of %d, training loss %.6g", spec.run_id, stop, spec.steps, float(loss))
+        here = stop
+
+
+def _finite(net: nn.Module) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters())
+
+
+class Recorder:
+    """Copies weights and state off the device and hands them to the background writer."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        store: str,
+        loop: Loop,
+        writer: BackgroundWriter,
+        progress: Progress,
+        keep: Sequence[int] = (),
+    ) -> None:
+        self.progress, self._keep = progress, keep
+        self._spec, self._store, self._loop, self._writer = spec, store, loop, writer
+        self._since = time.monotonic()
+
+    def record(self, step: int) -> None:
+        """Queue the checkpoint of a step, and the state that the next process would continue from."""
+        now = time.monotonic()
+        seconds = self.progress.seconds + now - self._since
+        self._since = now
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._loop.net.state_dict().items()}
+        state, body = pack_state(self._loop.updater)
+        self.progress.step, self.progress.seconds = step, seconds
+
+        def write() -> None:
+            where = (self._store, self._spec.experiment, self._spec.run_id, step)
+            self.progress.entries += (write_checkpoint(*where, weights),)
+            entries = [[e.step, e.bytes, e.sha256, e.header_bytes] for e in self.progress.entries]
+            reached = {"step": step, "seconds": seconds, "entries": entries, "origins": self.progress.origins}
+            write_state(*where, state, {**reached, **body})
+            if step in self._keep:
+                keep_state(*where, state, body)
+
+        self._writer.submit(write)
+
+
+def _resume(spec: RunSpec, store: str, loop: Loop, origins: dict[str, str]) -> Progress | None:
+    """Put the newest whole state into the loop; None where training starts anew.
+
+    As it does where a run that this one began from has other weights by now.
+    """
+    found = read_state(store, spec.experiment, spec.run_id)
+    if found is None:
+        return None
+    tensors, body = found
+    if body.get("origins", origins) != origins:
+        return None
+    entries = tuple(Entry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in body["entries"])
+    try:
+        weights = read_checkpoint(store, spec.experiment, spec.run_id, entries[-1])
+    except DamagedCheckpoint:
+        return None
+    loop.net.load_state_dict(weights)
+    load_state(loop.updater, tensors, body)
+    return Progress(step=body["step"], seconds=body["seconds"], entries=entries)

@@ -1,0 +1,159 @@
+"""What a service tells its flows, and what it refuses before it starts."""
+
+import base64
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specdyn.flows.engine.settings import ALLOWED, REPORTS, STORE, chosen_cluster, chosen_store, report_url
+from specdyn.flows.service.reports import find, reports_server
+from specdyn.flows.service.serve import AUTH, Service, free_port, is_loopback
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"port": 4201}, "reports_port=4201 is not allowed: expected another port than port=4201"),
+        ({"port": 70000}, "port=70000 is not allowed: expected a port, or 0"),
+        ({"cpus": 0}, "cpus=0 is not allowed: expected an integer of 1 or more"),
+        ({"gpus": -1}, "gpus=-1 is not allowed: expected an integer of 0 or more"),
+        ({"public_url": "lab.example"}, "public_url='lab.example' is not allowed: expected an address of http"),
+        ({"notify": "slack"}, "notify='slack' is not allowed: expected TYPE/NAME"),
+    ],
+    ids=str,
+)
+def test_a_service_that_cannot_work_is_refused_before_it_starts(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message):
+        Service(store="results", **given)
+
+
+def test_a_flow_without_a_store_takes_that_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORE, str(tmp_path / "shared"))
+    assert chosen_store("") == str(tmp_path / "shared")
+    assert chosen_store(str(tmp_path / "own")) == str(tmp_path / "own")
+
+
+def test_stores_outside_the_allowed_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ALLOWED, f"{tmp_path}/shared s3://lab/specdyn")
+    assert chosen_store(f"{tmp_path}/shared/mine") == f"{tmp_path}/shared/mine"
+    for outside in (f"{tmp_path}/shared/../other", f"{tmp_path}/sharedness", "s3://lab/specdyn-other", "s3://lab"):
+        with pytest.raises(ValueError, match=r"expected one of those this service may write to.*shared, s3://lab"):
+            chosen_store(outside)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_cluster_is_the_given_one_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_cluster("") is None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert chosen_cluster("") == "10.0.0.1:6379"
+    assert chosen_cluster("auto") == "auto"
+
+
+def test_a_service_sends_its_token_to_no_other_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv(ALLOWED, "results")
+    assert chosen_cluster("10.0.0.1:6379") == chosen_cluster("") == "10.0.0.1:6379"
+    with pytest.raises(ValueError, match=r"ray_address='10.6.6.6:6379' is not allowed: expected nothing"):
+        chosen_cluster("10.6.6.6:6379")
+
+
+def test_reports_have_an_address_only_where_they_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = str(tmp_path)
+    page = f"{store}/reports/a/index.html"
+    assert report_url(page, store) == page
+    monkeypatch.setenv(REPORTS, "http://127.0.0.1:4201")
+    monkeypatch.setenv(STORE, store)
+    assert report_url(page, store) == "http://127.0.0.1:4201/a/index.html"
+    assert report_url("/elsewhere/reports/a/index.html", "/elsewhere") == "/elsewhere/reports/a/index.html"
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("lab", False)],
+)
+def test_addresses_that_only_this_machine_reaches(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_a_service_for_others_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=f"expected 127.0.0.1 unless {AUTH}=user:password is set"):
+        Service(store="results", host="0.0.0.0")
+    monkeypatch.setenv(AUTH, "lab:secret")
+    assert Service(store="results", host="0.0.0.0").host == "0.0.0.0"
+    monkeypatch.setenv(AUTH, "hunter2")
+    with pytest.raises(ValueError, match="user:password") as refused:
+        Service(store="results")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"port={port} on 127.0.0.1: Address already in use; choose another"):
+            free_port("127.0.0.1", port, "port")
+    assert free_port("127.0.0.1", 0, "port") > 0
+    with pytest.raises(ValueError, match="at_once"):
+        Service(store="results", at_once=0)
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> str:
+    """A store with one report, and files that are none of it."""
+    for name in ("reports/demo/index.html", "reports/demo/figure.png", "reports/.hidden/index.html", "secret.html"):
+        file = tmp_path / "store" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return str(tmp_path / "store")
+
+
+def test_files_of_reports_are_found(reports: str) -> None:
+    assert find(reports, "/demo/index.html?x=1") == (b"reports/demo/index.html", "text/html")
+    assert find(reports, "/demo/figure.png") == (b"reports/demo/figure.png", "image/png")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.html",
+        "/%2e%2e/secret.html",
+        "/demo/..%2f..%2fsecret.html",
+        "/demo/../../secret.html",
+        "/.hidden/index.html",
+        "//secret.html",
+        "/",
+        "/demo",
+        "/demo/none.html",
+        "/demo\\..\\..\\secret.html",
+        "/demo/index.html%00.png",
+    ],
+)
+def test_nothing_else_is_found(reports: str, path: str) -> None:
+    assert find(reports, path) is None
+
+
+def test_reports_are_served_to_those_who_sign_in(reports: str) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def status(port: int, credentials: str = "") -> int:
+        headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/demo/index.html", headers=headers)
+        try:
+            with direct.open(request) as answer:
+                assert answer.read() == b"reports/demo/index.html"
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    with reports_server(reports, "127.0.0.1", 0, "lab:secret") as port:
+        assert (status(port), status(port, "lab:wrong"), status(port, "lab:secret")) == (401, 401, 200)
+    with reports_server(reports, "127.0.0.1", 0) as port:
+        assert status(port) == 200
+    with pytest.raises(urllib.error.URLError):
+        status(port)

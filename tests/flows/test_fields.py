@@ -1,0 +1,70 @@
+"""Forms of the flows: every field explained, defaults that pass, wrong values refused by the schema alone."""
+
+from typing import Any
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools import is_valid_schema, validate
+
+from specdyn.flows.service.deployments import FLOWS
+from specdyn.models.experiments.base import experiment_names
+from specdyn.models.spec.run_spec import OPTIMIZERS
+from specdyn.tasks.spectra.analysis import analysis_names
+
+
+def schema(verb: str) -> dict[str, Any]:
+    return parameter_schema(FLOWS[verb].fn).model_dump_for_openapi()
+
+
+def refusals(verb: str, **values: Any) -> list[str]:
+    """What Prefect's server says of a form with these values and the defaults for all else."""
+    form = {name: field["default"] for name, field in schema(verb)["properties"].items() if "default" in field}
+    found = validate({**form, **values}, schema(verb), raise_on_error=False, preprocess=False)
+    return [error.message for error in found]
+
+
+@pytest.mark.parametrize("verb", FLOWS)
+def test_every_field_has_a_title_and_a_description(verb: str) -> None:
+    fields = schema(verb)["properties"]
+    assert len(fields) > 8
+    for name, field in fields.items():
+        assert field["title"] != name and field["title"][0].isupper(), name
+        assert field["description"].endswith("."), name
+    assert len({field["title"] for field in fields.values()}) == len(fields)
+    for name, field in schema(verb)["definitions"]["Resources"]["properties"].items():
+        assert field["title"] in ("CPUs", "GPUs", "CPU if no GPU") and field["description"].endswith("."), name
+    is_valid_schema(schema(verb))
+
+
+@pytest.mark.parametrize("verb", FLOWS)
+def test_defaults_pass(verb: str) -> None:
+    required = {"analyse": {"sources": ["somewhere"]}}
+    assert refusals(verb, **required.get(verb, {})) == []
+
+
+def test_choices_are_those_of_the_code() -> None:
+    fields = schema("run")["properties"]
+    assert fields["experiment"]["enum"] == experiment_names()
+    assert fields["optimizers"]["items"]["enum"] == list(OPTIMIZERS)
+    assert fields["analyses"]["items"]["enum"] == analysis_names()
+    assert {"usual", "paper", "sample", "smoke", "demo"} <= set(fields["preset"]["enum"])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"experiment": "nothing"}, "'nothing' is not one of"),
+        ({"preset": "nothing"}, "'nothing' is not one of"),
+        ({"weight_decays": [0.1, -1.0]}, "-1.0 is less than the minimum of 0"),
+        ({"seeds": [-1]}, "-1 is less than the minimum of 0"),
+        ({"seeds": ["one"]}, "'one' is not of type 'integer'"),
+        ({"more_seeds": -1}, "-1 is less than the minimum of 0"),
+        ({"optimizers": ["adamw", "magic"]}, "'magic' is not one of"),
+        ({"analyses": ["magic"]}, "'magic' is not one of"),
+        ({"executor": "slurm"}, "'slurm' is not one of"),
+        ({"resources": {"cpus": 0}}, "0 is less than the minimum of 1"),
+        ({"axes": {"learning_rate": 0.1}}, "0.1 is not of type 'array'"),
+    ],
+)
+def test_wrong_values_are_refused_by_the_form(values: dict[str, Any], said: str) -> None:
+    assert any(said in message for message in refusals("run", **values)), refusals("run", **values)

@@ -1,0 +1,96 @@
+"""A cube that changes while it is read: its versions, and a reader that checks every value of what it has open."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from helpers.run_stores import layout_of, values_of, write_member
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.cube import write_cube
+from specdyn.storage.members import Member
+
+LAYOUTS = {
+    layout.attributes["run_id"]: layout
+    for layout in (
+        layout_of(run_id="first", steps=(0, 10, 20, 30)),
+        layout_of(run_id="second", steps=(0, 10, 20, 30)),
+        layout_of(run_id="between", steps=(0, 5, 10, 15)),
+        layout_of(run_id="deeper", steps=(0, 10), shapes={"in.weight": (4, 3), "mid": (4, 4), "out.weight": (2, 4)}),
+    )
+}
+VALUES = {run: values_of(layout, seed) for seed, (run, layout) in enumerate(LAYOUTS.items())}
+VERSIONS: tuple[tuple[str, ...], ...] = (
+    ("first",),
+    ("first", "second"),
+    ("first", "second", "between"),
+    ("deeper", "first", "second", "between"),
+    ("second", "deeper"),
+    ("second", "deeper", "first"),
+)
+"""Growth along runs, steps in between, new layers and another order, fewer runs, growth again."""
+
+
+def members_of(store: str) -> dict[str, Member]:
+    """Run stores of all runs."""
+    return {
+        run: write_member(store, layout, VALUES[run], weight_decay=i / 10, seed=i)
+        for i, (run, layout) in enumerate(LAYOUTS.items())
+    }
+
+
+def build(url: str, members: Mapping[str, Member], version: int, lease: Lease | None = None) -> None:
+    """Make the cube that version."""
+    write_cube(url, [members[run] for run in VERSIONS[version]], {"title": str(version)}, lease=lease)
+
+
+def check(tree: xr.DataTree) -> int:
+    """Read every value of every run and compare it with what the run has; gives the version that it is of."""
+    version = int(tree.attrs["title"])
+    assert tree["layers"]["run"].values.tolist() == list(VERSIONS[version])
+    decays = tree["layers"]["weight_decay"].values.tolist()
+    assert decays == [list(LAYOUTS).index(run) / 10 for run in VERSIONS[version]]
+    for i, run in enumerate(VERSIONS[version]):
+        layout = LAYOUTS[run]
+        for name, variable in layout.variables.items():
+            of_run = tree[f"{variable.group}/{name}"].isel(run=i).load()
+            labels: dict[str, Sequence[Any]] = {dim: layout.labels[dim] for dim in variable.dims}
+            np.testing.assert_array_equal(of_run.sel(labels), VALUES[run][name], err_msg=f"{run} {name} of {version}")
+            assert present(of_run.values) == present(VALUES[run][name])
+    return version
+
+
+def present(values: np.ndarray) -> int:
+    """How many values are there: not NaN, and not 0 where 0 is `missing`."""
+    return int(np.count_nonzero(values) if values.dtype.kind == "i" else np.count_nonzero(~np.isnan(values)))
+
+
+@contextmanager
+def reading(open_cube: Callable[[], xr.DataTree]) -> Iterator[list[int]]:
+    """Check over and over, until the block ends, what was opened before it and what is opened within it.
+
+    Gives a list that holds the versions found; raises what a check raised.
+    """
+    held, seen, errors, ended = open_cube(), list[int](), list[BaseException](), threading.Event()
+
+    def read() -> None:
+        try:
+            while not ended.is_set():
+                seen.append(check(held.copy()))
+                seen.append(check(open_cube()))
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+    seen.append(check(held))

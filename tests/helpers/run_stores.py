@@ -1,0 +1,84 @@
+"""Run stores made by hand: small, labelled as real ones are, every value known."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from specdyn.storage.members import Member
+from specdyn.storage.results import RunLayout, allocate, write_block
+from specdyn.storage.schema import Variable
+
+VARIABLES = {
+    "singular_value": Variable(dims=("layer", "step", "rank"), long_name="singular value", chunks={"rank": 16}),
+    "effective_rank": Variable(dims=("layer", "step"), long_name="effective rank / rank", about="METHOD 4.3"),
+    "collapse": Variable(
+        dims=("layer", "step"), long_name="collapse", dtype="int8", flags=("missing", "alive", "collapsed")
+    ),
+    "alignment": Variable(dims=("pair", "step", "rank"), long_name="alignment"),
+    "loss": Variable(dims=("split", "step"), long_name="loss", units="nat"),
+}
+
+
+def layout_of(
+    steps: Sequence[int] = (0, 10, 20),
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+    variables: Mapping[str, Variable] = VARIABLES,
+    run_id: str = "aaa",
+) -> RunLayout:
+    """The layout of a run whose layers have these shapes, in this order."""
+    shapes = shapes or {"in.weight": (4, 3), "out.weight": (2, 4)}
+    layers = list(shapes)
+    return RunLayout(
+        labels={
+            "step": list(steps),
+            "layer": layers,
+            "pair": [f"{a} -> {b}" for a, b in itertools.pairwise(layers)],
+            "rank": list(range(1, 1 + max(min(shape) for shape in shapes.values()))),
+            "split": ["train", "val"],
+        },
+        variables=variables,
+        attributes={"run_id": run_id},
+        extras={
+            "rows": ("layer", [rows for rows, _ in shapes.values()], "output directions"),
+            "columns": ("layer", [columns for _, columns in shapes.values()], "input directions"),
+        },
+    )
+
+
+def values_of(layout: RunLayout, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random values of every variable over the whole run; singular values are NaN beyond a layer's rank."""
+    draw = np.random.default_rng(seed)
+    values: dict[str, np.ndarray] = {}
+    for name, variable in layout.variables.items():
+        shape = tuple(layout.sizes[dim] for dim in variable.dims)
+        integers = np.dtype(variable.dtype).kind == "i"
+        values[name] = (draw.integers(1, 3, shape) if integers else draw.normal(size=shape)).astype(variable.dtype)
+    if "singular_value" in values:
+        _, rows, _ = layout.extras["rows"]
+        _, columns, _ = layout.extras["columns"]
+        for layer, rank in enumerate(map(min, rows, columns)):
+            values["singular_value"][layer, :, rank:] = np.nan
+    return values
+
+
+def part(layout: RunLayout, values: Mapping[str, np.ndarray], steps: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The values of some steps."""
+    places = [layout.steps.index(step) for step in steps]
+    return {name: array.take(places, axis=layout.variables[name].dims.index("step")) for name, array in values.items()}
+
+
+def write_run(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -> None:
+    """Allocate a run store and write all of its blocks."""
+    allocate(url, layout)
+    for steps in layout.blocks():
+        write_block(url, layout, steps, part(layout, values, steps))
+
+
+def write_member(store: str, layout: RunLayout, values: Mapping[str, np.ndarray], **hyperparameters: Any) -> Member:
+    """Write a run store below a store and give it as a member of a sweep."""
+    run_id = str(layout.attributes["run_id"])
+    url = f"{store}/runs/hand/{run_id}.zarr"
+    write_run(url, layout, values)
+    return Member(run_id=run_id, url=url, hyperparameters=hyperparameters)

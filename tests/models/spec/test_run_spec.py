@@ -1,0 +1,303 @@
+"""Identity of a run: canonical JSON, run_id, refusals."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from specdyn.models.datasets.decoders.modular_addition import ModularAddition
+from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.models.nets.mlp import Mlp
+from specdyn.models.nets.transformer import Transformer
+from specdyn.models.spec.run_spec import RunSpec, from_json, hyperparameters, to_json
+
+PAPER = get_experiment("modular_addition").preset("paper").spec
+CANONICAL = (
+    '{"beta2":0.98,"data":{"type":"ModularAddition"},"experiment":"modular_addition",'
+    '"net":{"type":"Transformer"},"steps":40000,"type":"RunSpec","weight_decay":1.0}'
+)
+
+
+def smallest(**settings: object) -> RunSpec:
+    least = {"experiment": "modular_addition", "net": Mlp(), "data": ModularAddition(), "steps": 1}
+    return RunSpec(**{**least, **settings})
+
+
+def test_the_run_id_of_the_paper_is_frozen() -> None:
+    # If this fails, a default or the canonical form has changed, and no stored run is found any more.
+    assert PAPER.run_id == "a61b41b4348f"
+
+
+def test_the_canonical_json_has_sorted_keys_and_no_defaults() -> None:
+    assert to_json(PAPER) == CANONICAL
+    assert PAPER.run_id == hashlib.sha256(CANONICAL.encode()).hexdigest()[:12]
+
+
+DEFAULTS = {
+    RunSpec: {
+        "batch_size": None,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "momentum": 0.0,
+        "schedule": "constant",
+        "warmup": 0,
+        "checkpoint_every": 100,
+        "early_checkpoints": 0,
+        "eval_batch_size": 16384,
+        "eval_examples": None,
+        "seed": 0,
+        "accumulate": 1,
+        "clip_norm": None,
+        "precision": "float32",
+        "milestones": (),
+        "period": 0,
+        "nesterov": False,
+        "sam_radius": 0.05,
+        "weight_decay_on": "all",
+        "decay_from": 0,
+        "decay_until": None,
+        "norm_control": "none",
+        "tf32": False,
+        "compile": False,
+        "deterministic": True,
+        "start": None,
+        "norm_run": "",
+    },
+    Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},
+    Mlp: {"width": 100, "hidden_layers": 4},
+    ModularAddition: {"prime": 113, "train_fraction": 0.3, "mirrored_together": False},
+}
+"""Frozen: a default is left out of the run_id, so another one would give old runs a new meaning. Add, never change."""
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_defaults_are_frozen(kind: type) -> None:
+    found = {field.name: field.default for field in dataclasses.fields(kind)}
+    assert {name: value for name, value in found.items() if value is not dataclasses.MISSING} == DEFAULTS[kind]
+
+
+def test_a_default_written_out_keeps_the_run_id() -> None:
+    written = dataclasses.replace(
+        PAPER, net=Transformer(width=128, heads=4), data=ModularAddition(prime=113), learning_rate=0.001, seed=0
+    )
+    assert written.run_id == PAPER.run_id
+
+
+def test_a_new_field_at_its_default_keeps_the_run_id() -> None:
+    newer = dataclasses.make_dataclass(
+        "RunSpec",
+        [("clip", float, dataclasses.field(default=0.0))],
+        bases=(RunSpec,),
+        frozen=True,
+        slots=True,
+        kw_only=True,
+    )
+    fields = {field.name: getattr(PAPER, field.name) for field in dataclasses.fields(PAPER)}
+    assert newer(**fields).run_id == PAPER.run_id
+    assert newer(**fields, clip=1.0).run_id != PAPER.run_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"weight_decay": 0.1},
+        {"steps": 40_001},
+        {"optimizer": "sgd"},
+        {"batch_size": 512},
+        {"eval_batch_size": 512},
+        {"eval_examples": 1000},
+        {"accumulate": 2},
+        {"clip_norm": 1.0},
+        {"precision": "bfloat16"},
+        {"schedule": "milestones", "milestones": (3,)},
+        {"period": 5},
+        {"sam_radius": 0.1},
+        {"weight_decay_on": "matrices"},
+        {"decay_from": 10},
+        {"decay_until": 10},
+        {"norm_control": "initial"},
+        {"tf32": True},
+        {"compile": True},
+        {"deterministic": False},
+        {"net": Transformer(layernorm=True)},
+        {"net": Mlp()},
+        {"data": ModularAddition(train_fraction=0.9)},
+        {"data": ModularAddition(mirrored_together=True)},
+    ],
+    ids=str,
+)
+def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
+    assert dataclasses.replace(PAPER, **changed).run_id != PAPER.run_id
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "same"),
+    [
+        ("weight_decay", 1, 1.0),
+        ("weight_decay", np.float64(0.25), 0.25),
+        ("weight_decay", np.float32(0.25), 0.25),
+        ("weight_decay", -0.0, 0.0),
+        ("learning_rate", 1, 1.0),
+        ("seed", np.int64(3), 3),
+        ("seed", 3.0, 3),
+        ("steps", 1e3, 1000),
+        ("batch_size", np.int32(7), 7),
+        ("clip_norm", 1, 1.0),
+        ("clip_norm", np.float32(0.5), 0.5),
+        ("accumulate", 4.0, 4),
+        ("decay_until", np.int64(9), 9),
+        ("milestones", [82, 123.0, np.int64(160)], (82, 123, 160)),
+        ("milestones", [], ()),
+    ],
+    ids=str,
+)
+def test_equal_numbers_of_another_type_give_the_same_run(field: str, value: object, same: object) -> None:
+    run = smallest(**{"steps": 9, field: value})
+    assert run.run_id == smallest(**{"steps": 9, field: same}).run_id
+    assert type(getattr(run, field)) is type(same)
+
+
+def test_json_comes_back_as_the_same_spec() -> None:
+    run = smallest(net=Transformer(depth=2, layernorm=True), batch_size=32, schedule="cosine", warmup=3, seed=7)
+    assert read_spec(to_json(run), "modular_addition") == run
+
+
+def test_a_tuple_comes_back_as_a_tuple() -> None:
+    run = smallest(schedule="milestones", milestones=(82, 123), clip_norm=0.5, steps=9, decay_until=7)
+    assert '"milestones":[82,123]' in to_json(run)
+    again = read_spec(to_json(run), "modular_addition")
+    assert again == run
+    assert again.milestones == (82, 123)
+    assert again.run_id == run.run_id
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_decay": -0.1}, r"weight_decay=-0\.1 is not allowed: expected a finite number of 0 or more"),
+        ({"weight_decay": float("nan")}, r"weight_decay=nan is not allowed: expected a finite number of 0 or more"),
+        ({"weight_decay": float("inf")}, r"weight_decay=inf is not allowed: expected a finite number of 0 or more"),
+        ({"learning_rate": 0.0}, r"learning_rate=0\.0 is not allowed: expected a finite number above 0"),
+        ({"learning_rate": "1e-3"}, r"learning_rate='1e-3' is not allowed: expected a number"),
+        ({"epsilon": 0.0}, r"epsilon=0\.0 is not allowed: expected a finite number above 0"),
+        ({"beta1": 1.0}, r"beta1=1\.0 is not allowed: expected a number in \[0, 1\)"),
+        ({"beta2": float("nan")}, r"beta2=nan is not allowed: expected a number in \[0, 1\)"),
+        ({"momentum": -1.0}, r"momentum=-1\.0 is not allowed"),
+        ({"steps": 0}, r"steps=0 is not allowed: expected an integer of 1 or more"),
+        ({"steps": 2.5}, r"steps=2\.5 is not allowed: expected an integer"),
+        ({"seed": -1}, r"seed=-1 is not allowed: expected an integer from 0 to 2\*\*63 - 1$"),
+        ({"seed": 2**63}, r"seed=9223372036854775808 is not allowed: expected an integer from 0 to 2\*\*63 - 1$"),
+        ({"seed": True}, r"seed=True is not allowed: expected an integer$"),
+        ({"learning_rate": True}, r"learning_rate=True is not allowed: expected a number$"),
+        ({"momentum": 1.0}, r"momentum=1\.0 is not allowed: expected a number in \[0, 1\)"),
+        ({"seed": float("inf")}, r"seed=inf is not allowed: expected an integer"),
+        ({"batch_size": 0}, r"batch_size=0 is not allowed: expected None or 1 or more"),
+        ({"checkpoint_every": 0}, r"checkpoint_every=0 is not allowed: expected an integer of 1 or more"),
+        ({"eval_batch_size": 0}, r"eval_batch_size=0 is not allowed: expected an integer of 1 or more"),
+        ({"optimizer": "adamv"}, r"unknown optimizer 'adamv': known are adamw, muon, sam, sgd; did you mean 'adamw'\?"),
+        ({"optimizer": "lbfgs"}, r"unknown optimizer 'lbfgs': known are adamw, muon, sam, sgd$"),
+        ({"clip_norm": 0.0}, r"clip_norm=0\.0 is not allowed: expected None or a finite number above 0"),
+        ({"clip_norm": float("nan")}, r"clip_norm=nan is not allowed: expected None or a finite number above 0"),
+        ({"clip_norm": "1"}, r"clip_norm='1' is not allowed: expected None or a finite number above 0"),
+        ({"eval_examples": 0}, r"eval_examples=0 is not allowed: expected None or 1 or more"),
+        ({"accumulate": 0}, r"accumulate=0 is not allowed: expected an integer of 1 or more"),
+        ({"milestones": (2, 2)}, r"milestones=\(2, 2\) is not allowed: expected ascending epochs, 1 or later"),
+        ({"milestones": (3, 2)}, r"milestones=\(3, 2\) is not allowed"),
+        ({"milestones": (0, 2)}, r"milestones=\(0, 2\) is not allowed"),
+        ({"milestones": (1.5,)}, r"milestones=\(1\.5,\) is not allowed"),
+        ({"milestones": 3}, r"milestones=3 is not allowed"),
+        ({"schedule": "milestones"}, r"milestones=\(\) is not allowed: expected one or more for schedule"),
+        ({"schedule": "warmup-cosine"}, r"period=0 is not allowed: expected a number above warmup=0 for schedule"),
+        (
+            {"schedule": "warmup-cosine", "warmup": 5, "period": 5},
+            r"period=5 is not allowed: expected a number above warmup=5",
+        ),
+        (
+            {"steps": 9, "decay_from": 3, "decay_until": 3},
+            r"decay_until=3 is not allowed: expected None, or a step after decay_from=3$",
+        ),
+        ({"decay_until": 0}, r"decay_until=0 is not allowed: expected None, or a step after decay_from=0$"),
+        (
+            {"steps": 9, "decay_until": 10},
+            r"decay_until=10 is not allowed: expected None, or a step up to the last \(steps=9\)$",
+        ),
+        (
+            {"steps": 9, "decay_from": 9},
+            r"decay_from=9 is not allowed: expected 0, or a step before the last \(steps=9\)$",
+        ),
+        ({"decay_from": -1}, r"decay_from=-1 is not allowed"),
+        ({"nesterov": True}, r"nesterov=True is not allowed: expected sgd or sam with a momentum above 0"),
+        ({"nesterov": True, "optimizer": "sgd"}, r"nesterov=True is not allowed"),
+        ({"sam_radius": 0.0}, r"sam_radius=0\.0 is not allowed: expected a finite number above 0"),
+        ({"tf32": 1}, r"tf32=1 is not allowed: expected True or False"),
+        ({"precision": "float8"}, r"unknown precision 'float8': known are bfloat16, float16, float32; did you mean"),
+        (
+            {"precision": "float16", "optimizer": "sam"},
+            r"precision='float16' is not allowed: expected float32",
+        ),
+        ({"weight_decay_on": "hiden"}, r"unknown weight_decay_on 'hiden': known are .* did you mean 'hidden'\?"),
+        ({"norm_control": "x"}, r"unknown norm_control 'x': known are initial, none"),
+        ({"schedule": "cosin"}, r"unknown schedule 'cosin': .* did you mean 'cosine'\?"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_is_not_allowed_is_refused_by_name(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message):
+        smallest(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"type":"Mlp"}', "expected the JSON of a RunSpec, got that of Mlp"),
+        (
+            '{"type":"Vgg"}',
+            "unknown type in a run spec 'Vgg': known are Mlp, ModularAddition, Perturbation, RunSpec, StartFrom, ",
+        ),
+        (json.dumps({**json.loads(CANONICAL), "weight_decay": -1}), "weight_decay=-1"),
+    ],
+)
+def test_json_that_is_no_run_spec_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_spec(text, "modular_addition")
+
+
+def test_a_kind_that_the_experiment_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown type in a run spec 'Transformer'"):
+        from_json(CANONICAL, {"ModularAddition": ModularAddition})
+
+
+def test_hyperparameters_are_flat_and_typed_as_declared() -> None:
+    flat = hyperparameters(smallest(weight_decay=1, batch_size=None))
+    assert flat["architecture"] == "Mlp"
+    assert (flat["prime"], flat["hidden_layers"], flat["batch_size"]) == (113, 4, 0)
+    assert type(flat["weight_decay"]) is float
+    assert {"net", "data"}.isdisjoint(flat)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Staged:
+    widths: tuple[int, ...] = (1,)
+
+
+def test_a_tuple_in_a_part_comes_back_as_a_tuple() -> None:
+    run = smallest(net=Staged(widths=(8, 16)))
+    again = from_json(to_json(run), {"Staged": Staged, "ModularAddition": ModularAddition})
+    assert again == run
+    assert again.net.widths == (8, 16)
+    assert hyperparameters(run)["widths"] == "8,16"
+
+
+def test_a_setting_has_one_type_in_every_run() -> None:
+    some = hyperparameters(smallest(steps=9, clip_norm=1, decay_until=5, milestones=(82, 123), eval_examples=7))
+    none = hyperparameters(smallest())
+    assert (some["clip_norm"], some["decay_until"], some["milestones"]) == (1.0, 5, "82,123")
+    assert (none["clip_norm"], none["decay_until"], none["milestones"], none["eval_examples"]) == (0.0, 0, "", 0)
+    assert {name: type(value) for name, value in some.items()} == {name: type(value) for name, value in none.items()}

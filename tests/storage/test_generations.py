@@ -1,0 +1,185 @@
+"""A cube is rebuilt beside the one that readers have open: they never miss a value, and never see a wrong one."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from helpers.rebuilt import VERSIONS, build, check, members_of, reading
+from specdyn.storage import cube, generations
+from specdyn.storage.access import objects
+from specdyn.storage.leftovers import remove_leftovers
+from specdyn.storage.members import Member
+from specdyn.storage.pairs import write_dataset
+from specdyn.storage.query import open_results
+
+OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
+    "plain xarray": lambda url: xr.open_datatree(url, engine="zarr"),
+    "open_results": open_results,
+}
+
+
+@pytest.fixture
+def members(local_store: str) -> dict[str, Member]:
+    return members_of(local_store)
+
+
+@pytest.fixture
+def url(local_store: str, members: dict[str, Member]) -> str:
+    """The first version of the cube."""
+    where = f"{local_store}/sweeps/hand.zarr"
+    build(where, members, 0)
+    return where
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_reader_in_a_loop_sees_whole_versions_while_others_are_built(
+    url: str, members: dict[str, Member], opener: str
+) -> None:
+    for version in range(1, len(VERSIONS)):
+        with reading(lambda: OPENERS[opener](url)) as seen:
+            build(url, members, version)
+        assert set(seen) <= {version - 1, version}
+        assert check(OPENERS[opener](url)) == version
+
+
+def test_what_was_opened_survives_two_builds(url: str, members: dict[str, Member]) -> None:
+    opened = [xr.open_datatree(url, engine="zarr")]
+    for version in range(1, len(VERSIONS)):
+        build(url, members, version)
+        opened.append(xr.open_datatree(url, engine="zarr"))
+        assert [check(tree.copy()) for tree in opened[-3:]] == list(range(len(opened)))[-3:]
+
+
+def test_the_cube_is_never_missing_and_switched_by_one_write(
+    url: str, members: dict[str, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    write = objects.write
+
+    def watched(where: str, data: bytes) -> None:
+        found.append(check(xr.open_datatree(url, engine="zarr")))
+        write(where, data)
+        found.append(check(xr.open_datatree(url, engine="zarr")))
+
+    monkeypatch.setattr(objects, "write", watched)
+    build(url, members, 3)
+    assert set(found) == {0, 3}
+    assert found == sorted(found)
+
+
+def test_a_group_by_itself_and_an_array_by_itself_are_those_of_the_new_cube(
+    url: str, members: dict[str, Member]
+) -> None:
+    for version in (2, 3):
+        build(url, members, version)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            layers = xr.open_zarr(url, group="layers").load()
+            plain = xr.open_datatree(url, engine="zarr", consolidated=False)
+        assert layers["run"].values.tolist() == list(VERSIONS[version])
+        assert check(plain) == version
+        first = zarr.open_array(f"{url}/layers/effective_rank", mode="r")
+        assert first.shape == layers["effective_rank"].shape
+
+
+def test_a_build_that_dies_leaves_the_cube_as_it_was_and_is_made_good_by_the_next(
+    url: str, members: dict[str, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, left = cube._placed, 9
+
+    def die(*arguments: object) -> np.ndarray:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return place(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cube, "_placed", die)
+        with pytest.raises(KeyboardInterrupt):
+            build(url, members, 3)
+    assert check(open_results(url)) == 0
+    held = open_results(url)
+    build(url, members, 2)
+    assert check(open_results(url)) == 2
+    assert check(held) == 0
+
+
+def test_old_chunks_go_at_the_third_build_or_when_the_store_is_cleaned(url: str, members: dict[str, Member]) -> None:
+    for version in (1, 2, 3, 4):
+        build(url, members, version)
+        forms = {form for key in objects.find(url) if (form := generations.form_of(key)) is not None}
+        assert len(forms) == min(version + 1, 3)
+    store = str(Path(url).parents[1])
+    assert remove_leftovers(store) == (0, 0)
+    count, size = remove_leftovers(store, older_than=0.0)
+    assert count > 0
+    assert size > 0
+    assert {generations.form_of(key) for key in objects.find(url)} == {None, generations.current(url)}
+    assert check(open_results(url)) == 4
+    afresh = f"{store}/sweeps/afresh.zarr"
+    build(afresh, members, 4)
+    assert len(objects.find(url)) == len(objects.find(afresh))
+
+
+def test_a_cube_from_before_generations_is_rebuilt_beside_its_readers(url: str, members: dict[str, Member]) -> None:
+    for group in ("layers", "metrics", "pairs"):
+        plain = json.loads(Path(url, group, "zarr.json").read_text())
+        del plain["consolidated_metadata"]
+        Path(url, group, "zarr.json").write_text(json.dumps(plain))
+    held = xr.open_datatree(url, engine="zarr")
+    build(url, members, 3)
+    assert check(held) == 0
+    assert check(xr.open_datatree(url, engine="zarr")) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "form"),
+    [
+        ("layers/x/c/0/12", 0),
+        ("x/c/3", 0),
+        ("layers/x/c.0.12", 1),
+        ("layers/x/0.12", 2),
+        ("layers/run/0", 2),
+        ("layers/x/zarr.json", None),
+        ("zarr.json", None),
+    ],
+)
+def test_the_form_of_a_chunk_is_told_by_its_key(key: str, form: int | None) -> None:
+    assert generations.form_of(key) == form
+
+
+def test_a_dead_builder_that_may_still_write_is_kept_out_of_the_next_ones_chunks(
+    url: str, members: dict[str, Member]
+) -> None:
+    usual = generations.begin(url)
+    assert generations.begin(url, avoided=True) != usual
+    assert generations.current(url) not in (usual, generations.begin(url, avoided=True))
+    assert check(open_results(url)) == 0
+
+
+def test_a_data_set_is_replaced_beside_its_readers_and_only_where_it_changed(local_store: str) -> None:
+    url = f"{local_store}/sweeps/hand-connectivity.zarr"
+
+    def data(scale: float, pairs: int) -> xr.Dataset:
+        values = scale * np.arange(1.0, 1 + pairs * 4).reshape(pairs, 4)
+        labels = {"pair": np.array([f"p{i}" for i in range(pairs)], np.dtypes.StringDType()), "alpha": [0, 1, 2, 3]}
+        return xr.Dataset({"loss": (("pair", "alpha"), values)}, labels, {"title": "by hand"})
+
+    sizes = [(1.0, 2), (3.0, 5), (2.0, 1), (5.0, 1)]
+    opened: list[xr.Dataset] = []
+    for made, (scale, pairs) in enumerate(sizes):
+        write_dataset(url, data(scale, pairs))
+        before = objects.find(url)
+        write_dataset(url, data(scale, pairs))
+        assert objects.find(url) == before, "the same data are not written again"
+        opened.append(xr.open_zarr(url))
+        for tree, (of, count) in list(zip(opened, sizes[: made + 1], strict=True))[-3:]:
+            np.testing.assert_array_equal(tree["loss"].copy().load(), data(of, count)["loss"])
+            assert tree["pair"].values.tolist() == [f"p{i}" for i in range(count)]

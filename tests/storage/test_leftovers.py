@@ -1,0 +1,72 @@
+"""Files of writes that a killed process cut off: readers pass over them, cleaning removes those that are old."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from specdyn.storage.access import objects
+from specdyn.storage.leftovers import remove_leftovers
+
+ZARR = """
+import os, pathlib, signal, sys, zarr
+from specdyn.storage.access import objects
+array = zarr.create_array(objects.zarr_store(sys.argv[1]), shape=(4,), chunks=(2,), dtype="float64", fill_value=0)
+array[:2] = 1
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+array[2:] = 1
+"""
+OBJECT = """
+import os, signal, sys
+from specdyn.storage.access import objects
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+objects.write(f"{sys.argv[1]}/object", b"1234")
+"""
+
+
+def killed(program: str, folder: Path) -> list[Path]:
+    """What a program leaves that is killed before its last write is in place."""
+    ended = subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    return list(folder.rglob("*.partial"))
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_a_killed_write_of_an_array_leaves_a_file_that_readers_pass_over(tmp_path: Path) -> None:
+    (left,) = killed(ZARR, tmp_path)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[:], [1, 1, 0, 0])
+    size = left.stat().st_size
+    assert remove_leftovers(str(tmp_path)) == (0, 0), "it may be being written"
+    age(left, 4000)
+    assert remove_leftovers(str(tmp_path)) == (1, size)
+    assert not left.exists()
+    np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[:], [1, 1, 0, 0])
+
+
+def test_a_killed_write_of_an_object_leaves_no_name(tmp_path: Path) -> None:
+    (left,) = killed(OBJECT, tmp_path)
+    assert objects.names(str(tmp_path)) == []
+    age(left, 4000)
+    assert remove_leftovers(str(tmp_path)) == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["step=1.safetensors", "thesis.pdf.partial", f"{'0' * 32}.partial.txt"])
+def test_other_files_stay_however_old(tmp_path: Path, name: str) -> None:
+    objects.write(f"{tmp_path}/a/{name}", b"somebody's")
+    age(tmp_path / "a" / name, 1e6)
+    assert remove_leftovers(str(tmp_path), 0.0) == (0, 0)
+    assert objects.read(f"{tmp_path}/a/{name}") == b"somebody's"
+
+
+def test_an_empty_store_has_none(tmp_path: Path) -> None:
+    assert remove_leftovers(str(tmp_path / "none")) == (0, 0)

@@ -1,0 +1,259 @@
+"""Lines between runs: values at the ends and inside, barriers, counts, and pairs that differ by a permutation alone."""
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import Tensor
+
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.nets.mlp import Mlp
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.start import StartFrom
+from specdyn.storage.checkpoints import read_finished, read_manifest, write_checkpoint, write_manifest
+from specdyn.storage.pairs import read_values, values_url, write_dataset
+from specdyn.tasks.connect.cube import dataset
+from specdyn.tasks.connect.curves import train_control
+from specdyn.tasks.connect.line import Pair, connect, end_id, finished, line_id, measure_end
+from specdyn.tasks.connect.matching import groups, permute
+from specdyn.tasks.connect.meter import Meter, data_key
+from specdyn.tasks.connect.paths import ALPHAS, barrier, bezier, blend
+from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.training import training
+
+train = functools.partial(training.train, device=torch.device("cpu"))
+SMOKE = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=20, weight_decay=1.0)
+TRUNK = dataclasses.replace(SMOKE, net=Mlp(width=12))
+LAYERS = len(anatomy(TRUNK).layers)
+
+
+def branch(order: int) -> RunSpec:
+    """A branch of the trunk at step 10."""
+    return dataclasses.replace(TRUNK, start=StartFrom(run_id=TRUNK.run_id, step=10, order=order))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with a trunk and two branches."""
+    folder = str(tmp_path_factory.mktemp("graph"))
+    train(TRUNK, folder, (10,))
+    for order in (5, 6):
+        train(branch(order), folder)
+    return folder
+
+
+PAIR = Pair(a=branch(5), b=branch(6), kind="within")
+
+
+def measured(pair: Pair, store: str) -> dict[str, np.ndarray] | None:
+    """What is kept of the line between the weights that the runs have now."""
+    name = line_id(pair, finished(pair.a, store), finished(pair.b, store))
+    return read_values(values_url(store, TRUNK.experiment, "pairs", name))
+
+
+def final_weights(spec: RunSpec, store: str) -> dict[str, Tensor]:
+    manifest = finished(spec, store)
+    return read_finished(store, manifest, manifest.steps[-1])
+
+
+@pytest.fixture(scope="module")
+def values(store: str) -> dict[str, np.ndarray]:
+    """What was measured between the branches."""
+    for spec in (PAIR.a, PAIR.b):
+        measure_end(spec, PAIR.a, store)
+    connect(PAIR, store)
+    found = measured(PAIR, store)
+    assert found is not None
+    return found
+
+
+def replaced(store: str, spec: RunSpec, weights: dict[str, Tensor]) -> None:
+    """Put other weights in the place of a run's last checkpoint."""
+    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    assert manifest is not None
+    entry = write_checkpoint(store, spec.experiment, spec.run_id, manifest.steps[-1], weights)
+    write_manifest(store, dataclasses.replace(manifest, checkpoints=(*manifest.checkpoints[:-1], entry)))
+
+
+def test_a_pair_takes_the_evaluations_and_decompositions_that_it_must_and_no_other(store: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    train(TRUNK, other, (10,))
+    for order in (5, 6):
+        train(branch(order), other)
+    # An end: whole, top and bottom half, on two splits; one decomposition a layer.
+    assert measure_end(PAIR.a, PAIR.a, other) == (6, LAYERS)
+    assert measure_end(PAIR.b, PAIR.a, other) == (6, LAYERS)
+    # Nine points inside by three parts and two splits, and the nine of the matched line; the published way takes 66
+    # evaluations for the line alone, ends included. Decompositions: nine inside, both ends, and both once matched.
+    assert connect(PAIR, other) == (54 + 18, (9 + 2 + 2) * LAYERS)
+    assert measure_end(PAIR.a, PAIR.a, other) == connect(PAIR, other) == (0, 0)
+
+
+def test_a_line_is_measured_anew_where_an_end_has_other_weights_and_stays_where_it_has_the_same(
+    store: str, values: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    other = str(tmp_path / "other")
+    shutil.copytree(store, other)
+    before = final_weights(PAIR.b, other)
+    replaced(other, PAIR.b, final_weights(PAIR.a, other))
+    assert measured(PAIR, other) is None
+    assert [measure_end(spec, PAIR.a, other) for spec in (PAIR.a, PAIR.b)] == [(0, 0), (6, LAYERS)]
+    assert connect(PAIR, other) == (54 + 18, (9 + 2 + 2) * LAYERS)
+    found = measured(PAIR, other)
+    assert found is not None and found["distance"] == 0 < values["distance"]
+    replaced(other, PAIR.b, before)
+    assert measure_end(PAIR.b, PAIR.a, other) == connect(PAIR, other) == (0, 0)
+    again = measured(PAIR, other)
+    assert again is not None and all(np.array_equal(again[name], values[name], equal_nan=True) for name in values)
+
+
+def test_the_ends_of_the_line_are_the_ends(store: str, values: dict[str, np.ndarray]) -> None:
+    for spec, place in ((PAIR.a, 0), (PAIR.b, -1)):
+        name = end_id(finished(spec, store), data_key(PAIR.a, store))
+        end = read_values(values_url(store, TRUNK.experiment, "ends", name))
+        assert end is not None
+        assert all(np.array_equal(values[name][place], end[name], equal_nan=True) for name in end)
+
+
+@pytest.mark.parametrize("place", [1, 5, 9])
+def test_points_are_those_of_the_blended_weights(place: int, store: str, values: dict[str, np.ndarray]) -> None:
+    a, b = final_weights(PAIR.a, store), final_weights(PAIR.b, store)
+    middle = {name: a[name] + ALPHAS[place] * (b[name] - a[name]) for name in a}
+    meter = Meter(PAIR.a, store)
+    for name, expected in meter.metrics(middle).items():
+        np.testing.assert_allclose(values[name][place, 0], expected, rtol=1e-4, atol=1e-4)
+    for i, layer in enumerate(meter.layers):
+        s = np.linalg.svd(middle[layer.parameter].double().numpy(), compute_uv=False)
+        np.testing.assert_allclose(values["singular_value"][place, i, : len(s)], s, atol=1.1e-6 * s[0])
+
+
+def test_a_network_and_its_permutation_have_a_barrier_that_matching_removes(store: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "permuted")
+    train(TRUNK, other, (10,))
+    for order in (5, 6):
+        train(branch(order), other)
+    a = final_weights(PAIR.a, other)
+    units = groups(get_experiment(TRUNK.experiment).net(TRUNK))
+    orders = {group.name: torch.randperm(group.size, generator=torch.Generator().manual_seed(1)) for group in units}
+    replaced(other, PAIR.b, permute(a, units, orders))
+    for spec in (PAIR.a, PAIR.b):
+        measure_end(spec, PAIR.a, other)
+    connect(PAIR, other)
+    found = measured(PAIR, other)
+    assert found is not None
+    data = dataset([PAIR], [found], [TRUNK])
+    np.testing.assert_allclose(found["loss"][0], found["loss"][-1], rtol=1e-5)
+    assert abs(data.barrier_loss.sel(kept="all")).max() > 1e-3
+    np.testing.assert_allclose(data.barrier_matched_loss, 0, atol=1e-6)
+    assert found["matched_distance"] == 0 < found["distance"]
+    np.testing.assert_allclose(found["matched_agreement_score"], 1, atol=1e-4)
+    assert found["agreement_score"].min() < 0.9
+
+
+def test_layers_on_the_line_by_themselves(store: str) -> None:
+    pair = dataclasses.replace(PAIR, layerwise=True)
+    assert pair.pair_id != PAIR.pair_id
+    for spec in (pair.a, pair.b):
+        measure_end(spec, pair.a, store)
+    connect(pair, store)
+    found = measured(pair, store)
+    assert found is not None
+    assert found["layer_loss"].shape == (11, LAYERS, 2)
+    a, b = final_weights(pair.a, store), final_weights(pair.b, store)
+    meter = Meter(pair.a, store)
+    for i, layer in enumerate(meter.layers):
+        mixed = {**a, layer.parameter: blend(a, b, ALPHAS[3])[layer.parameter]}
+        np.testing.assert_allclose(found["layer_loss"][3, i], meter.metrics(mixed)["loss"], rtol=1e-6)
+        np.testing.assert_array_equal(found["layer_loss"][0, i], found["loss"][0, 0])
+
+
+def test_the_cube_has_labels_barriers_and_opens_in_plain_xarray(
+    store: str, values: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    data = dataset([PAIR], [values], [TRUNK])
+    write_dataset(str(tmp_path / "cube.zarr"), data)
+    opened = xr.open_zarr(tmp_path / "cube.zarr")
+    assert opened.sizes["alpha"] == 11
+    pair = opened.isel(pair=0)
+    assert (str(pair.kind.values), int(pair.split_step), int(pair.order_a), int(pair.order_b)) == ("within", 10, 5, 6)
+    curve = pair.loss.sel(kept="all", split="val").values
+    straight = curve[0] + np.linspace(0, 1, 11) * (curve[-1] - curve[0])
+    expected = (curve - straight)[1:-1].max()
+    assert float(pair.barrier_loss.sel(kept="all", split="val")) == pytest.approx(expected, abs=1e-6)
+    assert opened.loss.attrs["units"] == "1" or opened.loss.attrs["units"]
+    assert opened.agreement_null.values == pytest.approx(
+        [(2 / np.pi) / np.sqrt(m * n) for m, n in anatomy(TRUNK).shapes] * np.ones((1, LAYERS))
+    )
+
+
+def test_a_pair_before_its_ends_and_a_run_that_is_not_finished_are_refused(store: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"run {PAIR.a.run_id} of modular_addition is not finished .* train it first"):
+        measure_end(PAIR.a, PAIR.a, str(tmp_path))
+    train(TRUNK, str(tmp_path), (10,))
+    for order in (5, 6):
+        train(branch(order), str(tmp_path))
+    with pytest.raises(ValueError, match=f"the end {PAIR.a.run_id} .* is not measured yet"):
+        connect(PAIR, str(tmp_path))
+
+
+def test_ends_are_shared_by_runs_on_the_same_data_alone(store: str) -> None:
+    # The split of modular addition depends on the seed, not on weight decay.
+    decayed = dataclasses.replace(TRUNK, weight_decay=0.5)
+    assert data_key(decayed, store) == data_key(TRUNK, store)
+    assert data_key(dataclasses.replace(TRUNK, seed=1), store) != data_key(TRUNK, store)
+
+
+def test_overlap_of_subspaces_is_the_mean_squared_cosine(store: str, values: dict[str, np.ndarray]) -> None:
+    ends = final_weights(PAIR.a, store), final_weights(PAIR.b, store)
+    for i, layer in enumerate(anatomy(TRUNK).layers):
+        (u, _, v), (x, _, y) = (np.linalg.svd(w[layer.parameter].double().numpy(), full_matrices=False) for w in ends)
+        for j, k in enumerate((1, 2, 4, 8)):
+            expected = [((u[:, :k].T @ x[:, :k]) ** 2).sum() / k, ((v[:k] @ y[:k].T) ** 2).sum() / k]
+            np.testing.assert_allclose(values["subspace_overlap"][i, :, j], expected, atol=2e-3)
+        assert np.isnan(values["subspace_overlap"][i, :, 4:]).all()  # twelve directions at most
+
+
+def test_a_trained_curve_rises_less_than_the_straight_line(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    one = dataclasses.replace(TRUNK, steps=300, learning_rate=0.01, weight_decay=0.0)
+    train(one, store, (0,))
+    other = dataclasses.replace(one, start=StartFrom(run_id=one.run_id, step=0, order=9))
+    train(other, store)
+    a, b, meter = final_weights(one, store), final_weights(other, store), Meter(one, store)
+    control = train_control(one, store, a, b, 300)
+    straight = [float(meter.metrics(blend(a, b, t))["loss"][0]) for t in ALPHAS]
+    curved = [float(meter.metrics(bezier(a, control, b, t))["loss"][0]) for t in ALPHAS]
+    assert (curved[0], curved[-1]) == (straight[0], straight[-1])
+    assert barrier(curved) < 0.5 * barrier(straight)
+    untrained = train_control(one, store, a, b, 0)
+    for t in (0.25, 0.5):
+        line, curve = blend(a, b, t), bezier(a, untrained, b, t)
+        assert all(torch.allclose(line[name], curve[name], atol=1e-6) for name in line)
+
+
+def test_curves_are_part_of_a_pair_that_asks_for_them(store: str) -> None:
+    pair = dataclasses.replace(PAIR, curve_steps=3)
+    for spec in (pair.a, pair.b):
+        measure_end(spec, pair.a, store)
+    connect(pair, store)
+    found = measured(pair, store)
+    assert found is not None
+    assert found["curve_loss"].shape == (11, 2)
+    np.testing.assert_array_equal(found["curve_loss"][[0, -1]], found["loss"][[0, -1], 0])
+
+
+def test_a_line_of_fewer_points_holds_every_second_one(store: str, values: dict[str, np.ndarray]) -> None:
+    pair = dataclasses.replace(PAIR, points=6)
+    connect(pair, store)
+    found = measured(pair, store)
+    assert found is not None
+    np.testing.assert_allclose(pair.alphas, ALPHAS[::2], atol=1e-15)
+    np.testing.assert_allclose(found["loss"], values["loss"][::2], rtol=1e-5)
+    np.testing.assert_allclose(found["matched_loss"], values["matched_loss"][::2], rtol=1e-5)
+    with pytest.raises(ValueError, match="points=2 is not allowed: expected 3 or more"):
+        dataclasses.replace(PAIR, points=2)

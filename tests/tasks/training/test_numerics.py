@@ -1,0 +1,56 @@
+"""How a run computes: set as the spec says, and put back."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from specdyn.models.experiments.base import get_experiment
+from specdyn.tasks.training.numerics import autocast, compiled, numerics
+
+SMOKE = get_experiment("modular_addition").preset("smoke").spec
+CPU = torch.device("cpu")
+
+
+def settings() -> tuple[bool, bool, bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+    )
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_settings_hold_inside_and_are_put_back(tf32: bool, deterministic: bool, fails: bool) -> None:
+    before, state = settings(), torch.get_rng_state()
+    spec = dataclasses.replace(SMOKE, tf32=tf32, deterministic=deterministic)
+    try:
+        with numerics(spec, CPU):
+            assert settings() == (deterministic, False, tf32, tf32)
+            torch.rand(3)
+            if fails:
+                raise KeyError
+    except KeyError:
+        assert fails
+    assert settings() == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_products_are_in_the_precision_asked_for(precision: str, dtype: torch.dtype) -> None:
+    with autocast(dataclasses.replace(SMOKE, precision=precision), CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_a_network_is_compiled_in_place_for_each_shape_and_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: calls.append(options))
+    net = nn.Linear(1, 1)
+    assert compiled(SMOKE, net) is net
+    assert calls == []
+    assert compiled(dataclasses.replace(SMOKE, compile=True), net) is net
+    assert calls == [{"dynamic": False}]
