@@ -129,7 +129,9 @@ def look(source: str, pattern: str | None, heads: int, transposed: str, audited:
 
 def refuse(found: Sequence[Source]) -> None:
     """Show the findings as an artifact; AuditFailed where one of them is an error."""
-    rows = [dict(zip(HEADINGS, finding.cells, strict=True)) for source in found for finding in source.findings]
+    rows: list[dict[str, Any]] = [
+        dict(zip(HEADINGS, finding.cells, strict=True)) for source in found for finding in source.findings
+    ]
     if rows:
         create_table_artifact(rows, key="audit", description="What is unusual about the checkpoints")
     errors = [(s.series.name, f) for s in found for f in s.findings if f.severity == "error"]

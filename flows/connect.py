@@ -4,8 +4,9 @@ import contextlib
 from typing import Annotated, Any
 
 import xarray as xr
-from prefect import flow, runtime, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 
 from specdyn.flows import fields
 from specdyn.flows.engine.artifacts import show_figures, show_result
@@ -25,7 +26,7 @@ from specdyn.tasks.plan.branching import Graph, finished_runs, measured_pairs
 
 
 def _name() -> str:
-    given = runtime.flow_run.parameters
+    given = flow_run.parameters
     return f"{given.get('experiment')} connectivity" + (" (dry run)" if given.get("dry_run") else "")
 
 

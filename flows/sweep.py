@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
 
 from specdyn.flows import fields
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_report, show_result
@@ -38,7 +39,7 @@ class SweepFailed(Exception):
 
 
 def _flow_run_name() -> str:
-    given = runtime.flow_run.parameters
+    given = flow_run.parameters
     return f"{given.get('experiment')} {given.get('preset')}" + (" (dry run)" if given.get("dry_run") else "")
 
 

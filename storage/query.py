@@ -100,6 +100,6 @@ def grid(data: xr.Dataset | xr.DataArray, *axes: str) -> xr.Dataset | xr.DataArr
     indexed = places.set_index(run=list(axes))
     if not indexed.indexes["run"].is_unique:
         raise ValueError(f"axes={axes!r} do not tell the runs apart: name more hyper-parameters")
-    spread = indexed.unstack("run") if len(axes) > 1 else indexed.rename(run=axes[0])
+    spread = indexed.unstack("run") if len(axes) > 1 else indexed.rename(run=next(iter(axes)))
     labels = {axis: (axis, values[spread[axis].values], data[axis].attrs) for axis, (values, _) in found.items()}
     return spread.assign_coords(labels)

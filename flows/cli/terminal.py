@@ -209,8 +209,8 @@ def _show_places(store: str, sweep: str, cube: str) -> None:
     if objects.exists(page):
         out.print(f"figures      {page}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {store}/checkpoints", highlight=False, soft_wrap=True)
-    out.print("open them    from specdyn.storage.query import open_results", highlight=False)
-    out.print(f'             results = open_results("{cube}")', highlight=False, soft_wrap=True)
+    out.print("open them    import specdyn", highlight=False)
+    out.print(f'             results = specdyn.open("{cube}")', highlight=False, soft_wrap=True)
 
 
 def show_summary(cube: str) -> None:

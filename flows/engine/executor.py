@@ -87,7 +87,7 @@ class RayExecutor:
         self._slots, self._counted = 1, -math.inf
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
         self._unit = ray.remote(run_unit).options(**options)
-        self._recorded = ray.remote(recorded).options(name=run_unit.__name__, **options)
+        self._recorded: Any = ray.remote(recorded).options(name=run_unit.__name__, **options)
 
     @property
     def slots(self) -> int:

@@ -62,8 +62,7 @@ def _looked_up(address: str) -> str:
 def parts_of_ray(ours: bool) -> list[Part]:
     """What of the cluster must be there for work to go on."""
     node: Any = worker._global_node
-    processes: dict[str, Any] = node.all_processes if node is not None else {}
-    if set(PARTS) <= processes.keys():
+    if node is not None and set(PARTS) <= (processes := node.all_processes).keys():
         logs = f"{node.get_session_dir_path()}/logs"
         return [_process(kind, processes[kind][0].process, ours, logs) for kind in PARTS]
     if node is None:  # a client of Ray, which has a connection of its own that is looked after

@@ -13,7 +13,6 @@ from typing import Any
 
 import fsspec
 import zarr.storage
-from fsspec.spec import AbstractFileSystem
 from zarr.abc.store import Store as ZarrStore
 
 S3_OPTIONS: dict[str, Any] = {
@@ -68,8 +67,8 @@ def is_local(url: str) -> bool:
     return "://" not in url
 
 
-def filesystem(url: str) -> AbstractFileSystem:
-    """The file system of a URL, made anew in every process from the environment."""
+def filesystem(url: str) -> Any:
+    """The file system of fsspec for a URL, made in every process from its own environment."""
     return fsspec.filesystem("file") if is_local(url) else fsspec.filesystem("s3", **S3_OPTIONS)
 
 

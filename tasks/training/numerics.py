@@ -24,7 +24,8 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
     """
     fix_cublas_workspace()
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    products: Any = torch.backends.cuda.matmul
+    convolutions: Any = torch.backends.cudnn
     memory: Any = torch.utils.deterministic
     before = products.allow_tf32, convolutions.allow_tf32, memory.fill_uninitialized_memory
     try:

@@ -19,7 +19,7 @@ GROUP = 1000
 HEADER_LINES = 34
 """Of the shipped text; the preface follows. The last line of the file is no text either."""
 
-Ids = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
+Ids = npt.NDArray[np.uint16 | np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
