@@ -23,7 +23,7 @@ ADDED = {"deep_linear": specdyn.models.experiments, "largest_entry": specdyn.tas
 
 def block(name: str) -> str:
     """The tutorial's block of code that begins with the path of the new module."""
-    path = f"{ADDED[name].__name__.replace('.', '/')}/{name}.py"
+    path = f"{ADDED[name].__name__.removeprefix('specdyn.').replace('.', '/')}/{name}.py"
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
     (found,) = [block for block in blocks if block.startswith(f"# {path}\n")]
     return str(found)
