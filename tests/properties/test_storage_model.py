@@ -43,7 +43,7 @@ def apply(model: dict[str, bytes], store: str, operation: Operation) -> None:
     else:
         files = {f"{key}{name}": data + name.encode() for name in NAMES}
         objects.write_all(store, files)
-        model |= objects
+        model |= files
 
 
 def compare(model: dict[str, bytes], store: str) -> None:
