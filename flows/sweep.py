@@ -90,27 +90,22 @@ def weight_decay_sweep(
         chosen = with_more_seeds(chosen, store, more_seeds)
         require_inputs(chosen.specs, store, asks=True)
         plan = _planned(chosen, store, resources, retry_failed)
-        _show_plan(plan, resources)
         return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
-    if not more_seeds and nothing_to_do(chosen, store, retry_failed, report):
-        _show_plan(_planned(chosen, store, resources, retry_failed), resources)
+    if not more_seeds and nothing_to_do(chosen, store, report):
+        _planned(chosen, store, resources, retry_failed)
         return {**_shown(chosen, store, report, built=False), "ran": []}
     with turn(Layout(store).cube(chosen.name), store) as lease:
         chosen = with_more_seeds(chosen, store, more_seeds)
         require_inputs(chosen.specs, store)
-        plan = _planned(chosen, store, resources, retry_failed)
-        _show_plan(plan, resources)
-        return _run(plan, executor, resources, ray_address, report, lease)
+        return _run(_planned(chosen, store, resources, retry_failed), executor, resources, ray_address, report, lease)
 
 
 def _planned(sweep: Sweep, store: str, resources: Resources, retry_failed: bool) -> Plan:
-    return make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
-
-
-def _show_plan(plan: Plan, resources: Resources) -> None:
-    """Put the plan into the log, and make it an artifact."""
-    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {plan.sweep.name}")
+    """The plan, in the log and as an artifact."""
+    plan = make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
+    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {sweep.name}")
     get_run_logger().info(plan_summary(plan))
+    return plan
 
 
 def _run(

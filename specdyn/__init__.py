@@ -5,7 +5,6 @@ are the packages behind the command. Nothing heavy is imported before it is used
 """
 
 import importlib
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ def __getattr__(name: str) -> object:
 
         return open_results
     if name in PACKAGES:
-        module: ModuleType = importlib.import_module(f"{__name__}.{name}")
-        return module
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,4 +2,5 @@
 
 from specdyn.flows.cli.app import app
 
-app(prog_name="specdyn")
+if __name__ == "__main__":
+    app(prog_name="specdyn")

@@ -340,7 +340,3 @@ def storage_clean(
     count, size = remove_leftovers(url)
     files = plural(count, "temporary file")
     out.print(f"removed      {files}, {size / 1e6:.1f} MB, from {url}", highlight=False, markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    app()

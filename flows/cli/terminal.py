@@ -70,7 +70,7 @@ def run_sweep(parameters: dict[str, Any], verbose: bool) -> bool:
     require_known("executor", parameters["executor"], EXECUTORS)
     since, failure = time.monotonic(), None
     store = objects.normalise(parameters["store"])
-    if nothing_to_do(sweep, store, parameters["retry_failed"], parameters["report"]):
+    if nothing_to_do(sweep, store, parameters["report"]):
         err.print(_what_ran(0, len(sweep.specs)), highlight=False)
         _show_results(store, sweep.name, since)
         return True

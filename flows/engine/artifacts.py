@@ -54,9 +54,10 @@ def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay")
 
     It was not where a call died between the cube and its report. Gives the URL of the page.
     """
-    if built or not drawn(cube, folder):
+    contents = stored_contents(cube)
+    if built or not drawn(folder, contents):
         write_report(cube, folder, axis)
-        objects.write(f"{folder}/drawn.json", json.dumps({"contents": stored_contents(cube)}).encode())
+        objects.write(f"{folder}/drawn.json", json.dumps({"contents": contents}).encode())
     return f"{folder}/index.html"
 
 

@@ -139,7 +139,7 @@ def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
     """A stream of the URL's bytes, and how many are promised."""
     if url.startswith("s3://"):
         with objects.explained(url), objects.filesystem(url).open(url, "rb") as stream:
-            yield stream, getattr(stream, "size", None)
+            yield stream, stream.size
         return
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         length = answer.headers.get("Content-Length")

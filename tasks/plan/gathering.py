@@ -17,7 +17,7 @@ from specdyn.storage.places import Layout
 from specdyn.storage.schema import Variable
 from specdyn.storage.sweeps import read_sweep
 from specdyn.tasks.figures.summary import COMPUTED_ON
-from specdyn.tasks.plan.planning import Cell, look_at, make_plan
+from specdyn.tasks.plan.planning import Cell, look_at
 from specdyn.tasks.plan.sweeps import Sweep, sweep_of
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
 from specdyn.tasks.spectra.facts import FACTS_VERSION, facts_of
@@ -29,7 +29,9 @@ def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, b
     A run belongs to it as soon as a block of it is analysed; what is not finished is missing there.
     """
     url = Layout(store).cube(sweep.name)
-    cells = _known_cells(sweep, store)
+    record = read_sweep(store, sweep.name)
+    specs = sweep_of(record).specs if record else sweep.specs
+    cells = [cell for spec in specs if _anything_known(cell := look_at(sweep, store, spec), sweep)]
     if not cells:
         return url, False
     members = [
@@ -50,34 +52,32 @@ def gather(sweep: Sweep, store: str, lease: Lease | None = None) -> tuple[str, b
         "preset": sweep.preset,
         "data": data_titles(sweep),
     }
-    return url, rebuild(
-        url, members, attributes, contents_of([_identity(cell) for cell in cells], sweep.analyses), lease
-    )
+    return url, rebuild(url, members, attributes, _contents(cells, sweep), lease)
 
 
-def gathered(sweep: Sweep, store: str) -> bool:
-    """Whether the sweep is on record and its cube holds all that is known; reads only."""
-    record = read_sweep(store, sweep.name)
+def nothing_to_do(sweep: Sweep, store: str, report: bool) -> bool:
+    """Whether the store has all that a call asks for, so that it starts and writes nothing, nor waits; reads only.
+
+    Ends at the first run that is not done; a run that failed never is.
+    """
+    where, record = Layout(store), read_sweep(store, sweep.name)
     if record is None or not set(sweep.record.specs) <= set(record.specs):
         return False
-    contents = contents_of([_identity(cell) for cell in _known_cells(sweep, store)], sweep.analyses)
-    return stored_contents(Layout(store).cube(sweep.name)) == contents
-
-
-def nothing_to_do(sweep: Sweep, store: str, retry_failed: bool, report: bool) -> bool:
-    """Whether the store has all that a call asks for, so that it starts and writes nothing, nor waits; reads only."""
-    where = Layout(store)
-    if not objects.exists(where.cube(sweep.name)):
+    asked, cells = set(sweep.specs), []
+    for spec in sweep_of(record).specs:
+        cell = look_at(sweep, store, spec)
+        if spec in asked and cell.state != "done":
+            return False
+        cells.append(cell)
+    contents = _contents([cell for cell in cells if _anything_known(cell, sweep)], sweep)
+    if stored_contents(where.cube(sweep.name)) != contents:
         return False
-    plan = make_plan(sweep, store, estimate=False, retry_failed=retry_failed)
-    if plan.todo or plan.failed or not gathered(sweep, store):
-        return False
-    return not report or drawn(where.cube(sweep.name), where.report(sweep.name))
+    return not report or drawn(where.report(sweep.name), contents)
 
 
-def drawn(cube: str, folder: str) -> bool:
-    """Whether the report in the folder was drawn from all that the cube holds."""
-    return objects.exists(f"{folder}/index.html") and _noted(f"{folder}/drawn.json") == stored_contents(cube)
+def drawn(folder: str, contents: str | None) -> bool:
+    """Whether the report in the folder was drawn from a cube with these contents."""
+    return objects.exists(f"{folder}/index.html") and _noted(f"{folder}/drawn.json") == contents
 
 
 def _noted(url: str) -> str | None:
@@ -87,11 +87,8 @@ def _noted(url: str) -> str | None:
         return None
 
 
-def _known_cells(sweep: Sweep, store: str) -> list[Cell]:
-    """The cells of all calls that extended the sweep of which anything is known."""
-    record = read_sweep(store, sweep.name)
-    specs = sweep_of(record).specs if record else sweep.specs
-    return [cell for spec in specs if _anything_known(cell := look_at(sweep, store, spec), sweep)]
+def _contents(cells: Sequence[Cell], sweep: Sweep) -> str:
+    return contents_of([_identity(cell) for cell in cells], sweep.analyses)
 
 
 def _anything_known(cell: Cell, sweep: Sweep) -> bool:
