@@ -204,7 +204,9 @@ def analyse_block(
     if steps[-1] == series.steps[-1]:
         results.write_whole(target.url, target.layout, analyse_run(work))
     marker = {"versions": versions(), "threads": torch.get_num_threads()}
-    for analysis in work.analyses:
+    # A block cut off between two markers is analysed again for those without one. Were they all of a kind that needs no
+    # vectors, its values would come from another driver than before, so such analyses are marked first.
+    for analysis in sorted(work.analyses, key=lambda analysis: analysis.needs_vectors):
         results.commit(target.commits, analysis.name, analysis.version, steps, marker)
     log.info(
         "%s: steps %d to %d analysed, %d SVDs (shared ones not counted)",

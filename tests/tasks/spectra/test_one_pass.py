@@ -1,5 +1,6 @@
 """One pass over the checkpoints of a run: what is decomposed, evaluated and written, and how often."""
 
+import contextlib
 import dataclasses
 from collections import Counter
 from pathlib import Path
@@ -21,9 +22,10 @@ from specdyn.storage.places import Layout
 from specdyn.storage.results import allocate, committed
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.plan.planning import lacking
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis
-from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
+from specdyn.tasks.spectra.decomposition import DRIVERS, Factors, NotFinite, decompose
 from specdyn.tasks.spectra.network_layout import Anatomy, anatomy, foreign_anatomy, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_into, decompose_step, needed
 from specdyn.tasks.spectra.series import RunSeries, ahead
@@ -341,3 +343,41 @@ def test_an_analysis_that_is_added_to_a_block_leaves_the_others_values_alone(tmp
     found = stored(target)
     assert np.isfinite(found["singular_value"]).all()
     assert np.isfinite(found["effective_rank"]).all()
+
+
+def test_a_block_cut_off_between_two_markers_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = HandMade({step: {"w": torch.eye(3) + 0.1 * step * torch.ones(3, 3)} for step in (0, 1)})
+    body, names = body_of(series.weights(0)), ["agreement", "effective_rank", "shape", "spectrum", "updates"]
+    assert len({get_analysis(name).needs_vectors for name in names}) == 2
+    commit = one_pass.results.commit
+
+    def analysed(folder: str, markers: int) -> dict[str, np.ndarray]:
+        """What is stored where the first call ends before it has put more than so many markers."""
+        target, left = target_of(folder, series, body, names), markers
+
+        def cut_off(*arguments: Any) -> bool:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return commit(*arguments)
+
+        for patched in (cut_off, commit):
+            monkeypatch.setattr(one_pass.results, "commit", patched)
+            for block, missing in lacking(target.commits, series.steps, names).items():
+                vectors = one_pass.need_vectors(map(get_analysis, missing))
+                anchors = [decompose_step(series, body, step, vectors) for step in series.steps]
+                with contextlib.suppress(KeyboardInterrupt):
+                    analyse_block(series, body, target, block, missing, *anchors)
+        assert not lacking(target.commits, series.steps, names)
+        return stored(target)
+
+    whole = analysed(str(tmp_path / "whole"), 100)
+    assert set(whole["driver"].flat) == {DRIVERS.index("svd_float32")}
+    for markers in range(2 * len(names)):
+        again = analysed(str(tmp_path / f"{markers}"), markers)
+        assert again.keys() == whole.keys()
+        for name, values in whole.items():
+            np.testing.assert_array_equal(again[name], values, err_msg=f"{name} after {markers} markers")
