@@ -1,24 +1,15 @@
-"""Fields of the forms that start flows: title, description, choices, bounds and examples, each said once."""
+"""Parameters that several flows share: type, title, text, choices and examples, each said once."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
-from pydantic import Field
+from annotated_types import Ge
 
-from specdyn.flows.shown import shown
+from specdyn.flows.shown import Shown
 from specdyn.models.experiments.base import experiment_names, get_experiment
-from specdyn.models.spec.run_spec import OPTIMIZERS
-from specdyn.models.spec.start import MASKS
 from specdyn.tasks.spectra.analysis import analysis_names
 
 USUAL = "usual"
 """The preset that an experiment begins with."""
-
-
-def _one_of(title: str, choices: Sequence[str]) -> Any:
-    """An item of a list that is one of a few names."""
-    return Field(json_schema_extra={"title": title, "enum": list(choices)})
 
 
 def preset_names() -> list[str]:
@@ -27,193 +18,120 @@ def preset_names() -> list[str]:
 
 
 def named_preset(experiment: str, preset: str) -> str:
-    """The preset that a form means."""
+    """The preset that a form or a command means."""
     return get_experiment(experiment).usual if preset == USUAL else preset
 
 
-Experiment = Annotated[str, shown("Experiment", "The network and the data to train on.", choices=experiment_names())]
+Experiment = Annotated[
+    str,
+    Shown(
+        title="Experiment",
+        about="The network and the data to train on.",
+        choices=experiment_names,
+        see="specdyn list experiments",
+    ),
+]
 Preset = Annotated[
     str,
-    shown(
-        "Preset",
-        "Network, data, optimizer and schedule. `usual` trains in minutes; one that the experiment does not have is "
-        "refused, with a list of those it has.",
-        choices=preset_names(),
-    ),
-]
-Decays = Annotated[
-    list[Annotated[float, Ge(0)]],
-    shown("Weight decays", "Values to train with; empty for the preset's.", [[0.0, 0.3, 1.0]]),
-]
-Seeds = Annotated[
-    list[Annotated[int, Ge(0)]], shown("Seeds", "Values to train with; empty for the preset's.", [[0, 1, 2]])
-]
-MoreSeeds = Annotated[
-    int,
-    Ge(0),
-    shown(
-        "New seeds at each call",
-        "How many seeds a further call adds once all runs of the sweep are done. For schedules; 0 adds none.",
-        [1],
-    ),
-]
-Optimizers = Annotated[
-    list[Annotated[str, _one_of("Optimizer", OPTIMIZERS)]],
-    shown("Optimizers", "Values to train with; empty for the preset's.", [["adamw", "muon"]]),
-]
-Analyses = Annotated[
-    list[Annotated[str, _one_of("Analysis", analysis_names())]],
-    shown("Analyses", "What to compute for every checkpoint; empty for the usual ones.", [["spectrum", "agreement"]]),
-]
-Axes = Annotated[
-    dict[str, list[Any]],
-    shown(
-        "Further axes", "Any other settings with the values to train with, as JSON.", [{"learning_rate": [0.001, 0.01]}]
+    Shown(
+        title="Preset",
+        about="Network, data, optimizer and schedule. `usual` is the quickest one of the experiment; one that the "
+        "experiment does not have is refused, with a list of those it has.",
+        choices=preset_names,
+        see="specdyn list presets",
+        flags=("--preset", "-p"),
     ),
 ]
 Settings = Annotated[
     dict[str, Any],
-    shown("Settings", "Settings of every run that replace the preset's, as JSON.", [{"steps": 1000}]),
-]
-SweepName = Annotated[
-    str,
-    shown(
-        "Name of the sweep",
-        "Calls with one name extend the same results; empty for experiment-preset, with the axes and the settings "
-        "changed. Letters, digits, '.', '_', '=' and '-'.",
-        ["modular_addition-demo"],
+    Shown(
+        title="Settings",
+        about="Settings of every run that replace the preset's.",
+        examples=[{"steps": 1000}],
+        flags=("--set",),
     ),
 ]
-GraphName = Annotated[
-    str,
-    shown(
-        "Name of the results",
-        "Empty for one that says what they are of and which settings were changed. Letters, digits, '.', '_', '=' "
-        "and '-'.",
-        ["rewinding"],
+Analyses = Annotated[
+    list[Annotated[str, Shown(title="Analysis", choices=analysis_names)]],
+    Shown(
+        title="Analyses",
+        about="What to compute for every checkpoint.",
+        default="the usual ones",
+        examples=[["spectrum", "agreement"]],
+        see="specdyn list analyses",
     ),
 ]
-Store = Annotated[
+StudyName = Annotated[
     str,
-    shown(
-        "Store",
-        "Folder or s3://bucket/prefix; empty for the service's. Credentials come from the environment, not from here.",
-        ["results", "s3://lab/specdyn"],
+    Shown(
+        title="Name of the results",
+        about="Calls with one name extend the same results. Letters, digits, '.', '_', '=' and '-'.",
+        default="one that says what they are of and which settings were changed",
+        examples=["rewinding"],
+        flags=("--name", "-n"),
+    ),
+]
+StoreUrl = Annotated[
+    str,
+    Shown(
+        title="Store",
+        about="Local folder or s3://bucket/prefix; credentials and endpoint come from the AWS environment variables.",
+        default="the service's",
+        examples=["results", "s3://lab/specdyn"],
     ),
 ]
 ExecutorKind = Annotated[
     Literal["ray", "inline"],
-    shown("Executor", "Where tasks run: on Ray, or in the flow's own process, one at a time."),
+    Shown(title="Executor", about="`ray` (parallel) or `inline` (the flow's own process, one task at a time)."),
 ]
 RayAddress = Annotated[
     str,
-    shown(
-        "Ray cluster",
-        "Address of a running cluster; empty for the service's cluster, or a new one on this machine.",
-        ["auto"],
+    Shown(
+        title="Ray cluster",
+        about="Address of a running Ray cluster.",
+        default="the service's cluster, or a new one on this machine",
+        examples=["auto"],
     ),
 ]
-UnitResources = shown("Resources of a task", "A task is one training, one block of checkpoints or one pair.")
-Report = Annotated[bool, shown("Draw figures", "Write figures at the end and show them here.")]
+Report = Annotated[bool, Shown(title="Draw figures", about="Write the figures and the HTML report.")]
 RetryFailed = Annotated[
     bool,
-    shown("Retry failed runs", "Retrain runs that diverged in an earlier call; otherwise they stay failed."),
+    Shown(
+        title="Retry failed runs",
+        about="Retrain runs that diverged in an earlier call; otherwise they stay failed.",
+        flags=("--retry-failed",),
+    ),
 ]
 DryRun = Annotated[
-    bool, shown("Only plan", "Show what is done, what would run and what it would cost, and run nothing.")
-]
-Sources = Annotated[
-    list[str],
-    shown(
-        "Series of checkpoints",
-        "Folders or s3:// URLs, each with the checkpoints of one training run: .safetensors, .pt, .pth, .ckpt.",
-        [["s3://lab/runs/gpt-small"]],
-    ),
-]
-Pattern = Annotated[
-    str,
-    shown(
-        "Pattern of steps",
-        "Regular expression whose group is the step in a file name; empty for the usual patterns.",
-        [r"run-(\d+)"],
-    ),
-]
-Heads = Annotated[
-    int,
-    Ge(0),
-    shown(
-        "Attention heads",
-        "Number of heads, to compare queries and keys of each head in fused projections; 0 compares none.",
-    ),
-]
-Transposed = Annotated[
-    str, shown("Transposed convolutions", "Regular expression for the names of transposed convolutions.")
-]
-Audited = Annotated[
-    bool, shown("Audit first", "Check for damaged, missing and duplicate checkpoints; reads every tensor once.")
-]
-
-TrunkSeeds = Annotated[
-    list[Annotated[int, Ge(0)]], shown("Seeds of the trunks", "One trunk (base run) for each.", [[0, 1, 2]])
-]
-Splits = Annotated[
-    list[Annotated[int, Ge(0)]],
-    shown(
-        "Split points",
-        "Steps to fork the trunks at, which must have a checkpoint; empty to choose a number of them.",
-        [[0, 50, 500]],
-    ),
-]
-SplitEpochs = Annotated[
-    list[Annotated[float, Ge(0)]], shown("Split points in epochs", "Instead of steps.", [[0, 0.2, 1, 4]])
-]
-SplitCount = Annotated[
-    int,
-    Ge(1),
-    shown(
-        "Number of split points", "Used if no split points are given; half are in the first epoch. The paper uses 10."
+    bool,
+    Shown(
+        title="Only plan",
+        about="Show what is done, what would run and what it would cost, and run nothing.",
+        flags=("--plan",),
     ),
 ]
 Orders = Annotated[
     list[Annotated[int, Ge(0)]],
-    shown(
-        "Seeds of the data orders",
-        "One branch (fork) for each; they also seed the masks. Empty for new ones.",
-        [[3, 4, 5]],
+    Shown(
+        title="Seeds of the data orders",
+        about="One fork (branch) for each; they also seed the masks.",
+        default="new ones",
+        examples=[[3, 4, 5]],
     ),
 ]
-Sizes = Annotated[
-    list[Annotated[float, Ge(0)]],
-    shown(
-        "Sizes of a perturbation",
-        "Relative to the weights, added at the last split point; empty for none.",
-        [[0, 0.1, 0.25, 1]],
+BaseSeeds = Annotated[
+    list[Annotated[int, Ge(0)]],
+    Shown(
+        title="Seeds of the base runs",
+        about="One base run (trunk) for each.",
+        examples=[[0, 1, 2]],
+        flags=("--seeds", "-s"),
     ),
 ]
-Directions = Annotated[
-    list[Annotated[str, _one_of("Direction", ("random", "top", "bottom"))]],
-    shown("Directions of a perturbation", "Random, or along the top or bottom singular vectors; empty for random."),
-]
-Across = Annotated[
-    bool, shown("Connect across trunks", "Also interpolate between branches of different trunks, as a control.")
-]
-Layerwise = Annotated[
-    bool, shown("Layer by layer", "Also interpolate one layer at a time; costs ten evaluations per layer and pair.")
-]
-CurveSteps = Annotated[
-    int, Ge(0), shown("Steps of a curve", "Updates to train a curve between two final weights with; 0 trains none.")
-]
-Points = Annotated[int, Ge(3), shown("Points of a line", "Points on each line, evenly spaced, including both ends.")]
 Retrain = Annotated[
-    bool, shown("Retrain trunks", "Retrain a finished trunk up to a step whose training state was not kept.")
-]
-Rewind = Annotated[
-    Annotated[int, Ge(0)] | None,
-    shown("Rewind step", "Checkpoint to rewind to; empty for the first one after an epoch."),
-]
-RewindEpoch = Annotated[Annotated[float, Ge(0)] | None, shown("Rewind point in epochs", "Instead of a step.")]
-Densities = Annotated[list[Annotated[float, Gt(0), Le(1)]], shown("Densities", "Fractions of the weights to keep.")]
-Masks = Annotated[
-    list[Annotated[str, _one_of("Mask", MASKS)]],
-    shown("Masks", "How to choose the weights to keep; empty for all masks."),
+    bool,
+    Shown(
+        title="Retrain base runs",
+        about="Retrain a finished base run up to a step whose training state was not kept.",
+    ),
 ]

@@ -1,15 +1,62 @@
-"""How a form shows one field; apart from the fields, as what workers import declares some too."""
+"""How a parameter of a flow is shown, in its form and by its command."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Title and text of a parameter; a form and a command say the same of it, each in its own notation."""
+
+    title: str
+    about: str = ""
+    default: str = ""
+    """What an empty value stands for."""
+    examples: Sequence[Any] = ()
+    choices: Callable[[], Sequence[str]] | None = None
+    """What a form offers; asked for when a form is made, since it may import every experiment."""
+    flags: tuple[str, ...] = ()
+    """Of the command, where it is not `--name-of-the-field`."""
+    see: str = ""
+    """A command that lists the values there are."""
+    in_command: bool = True
+
+    @property
+    def in_form(self) -> str:
+        """The text of a form, with examples as JSON."""
+        empty = f" Empty for {self.default}." if self.default else ""
+        examples = ", ".join(f"`{json.dumps(example)}`" for example in self.examples)
+        return f"{self.about}{empty}" + (f" E.g. {examples}." if examples else "")
+
+    @property
+    def in_help(self) -> str:
+        """The text of the command's help, with examples as they are typed."""
+        examples = ", ".join(f"`{_typed(example)}`" for example in self.examples)
+        text = self.about.removesuffix(".")
+        if examples:
+            text += f". E.g. {examples}" if ". " in text else f", e.g. {examples}"
+        text += f" (see `{self.see}`)" if self.see else ""
+        return f"{text}." + (f" Default: {self.default}." if self.default else "")
+
+    def schema(self) -> dict[str, Any]:
+        """What a form's JSON schema says of the parameter."""
+        text = {"title": self.title} | ({"description": self.in_form} if self.about else {})
+        examples = {"examples": list(self.examples)} if self.examples else {}
+        return {**text, **examples} | ({"enum": list(self.choices())} if self.choices else {})
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {**handler(core), **self.schema()}
 
 
-def shown(title: str, about: str, examples: Sequence[Any] | None = None, choices: Sequence[str] | None = None) -> Any:
-    """How a form shows a field; Prefect puts a title and description of its own where the schema has none."""
-    if examples:
-        about = f"{about} E.g. {', '.join(f'`{json.dumps(example)}`' for example in examples)}."
-    extra: dict[str, Any] = {"title": title, "description": about} | ({"enum": list(choices)} if choices else {})
-    return Field(examples=list(examples) if examples else None, json_schema_extra=extra)
+def _typed(example: Any) -> str:
+    match example:
+        case list():
+            return ",".join(map(_typed, example))
+        case dict():
+            return ", ".join(f"{name}={_typed(value)}" for name, value in example.items())
+        case float():
+            return f"{example:g}"
+        case _:
+            return str(example)

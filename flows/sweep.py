@@ -1,6 +1,6 @@
 """The flow that trains a grid of weight decays and seeds, analyses every run and gathers the results."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -8,26 +8,27 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 
-from specdyn.flows import fields
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_report, show_result
 from specdyn.flows.engine.executor import Executor, open_executor
 from specdyn.flows.engine.firing import lost_parameters
+from specdyn.flows.engine.form import takes
 from specdyn.flows.engine.lease import turn
 from specdyn.flows.engine.progress import SweepProgress
-from specdyn.flows.engine.resources import Resources
 from specdyn.flows.engine.settings import chosen_cluster, chosen_store, patience
 from specdyn.flows.engine.stages import analyse_run, failure_of, train_run
-from specdyn.models.spec.checks import require
+from specdyn.flows.parameters import SweepParameters
+from specdyn.flows.studies import sweep_from
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.access.objects import exists
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.sweeps import extend_sweep
 from specdyn.tasks.figures.summary import summary_markdown
+from specdyn.tasks.plan.contents import nothing_to_do
 from specdyn.tasks.plan.extending import with_more_seeds
-from specdyn.tasks.plan.gathering import gather, nothing_to_do
+from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.planning import Cell, Plan, make_plan, require_inputs
-from specdyn.tasks.plan.sweeps import Sweep, sweep_from
+from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.plan.tables import plan_markdown, plan_summary
 from specdyn.tasks.training.training import Diverged
 
@@ -44,25 +45,8 @@ def _flow_run_name() -> str:
 
 
 @flow(name="weight-decay-sweep", flow_run_name=_flow_run_name, persist_result=False)
-def weight_decay_sweep(
-    experiment: fields.Experiment = "modular_addition",
-    preset: fields.Preset = fields.USUAL,
-    weight_decays: fields.Decays = [],  # noqa: B006 - Prefect copies it
-    seeds: fields.Seeds = [],  # noqa: B006
-    more_seeds: fields.MoreSeeds = 0,
-    optimizers: fields.Optimizers = [],  # noqa: B006
-    axes: fields.Axes = {},  # noqa: B006
-    settings: fields.Settings = {},  # noqa: B006
-    analyses: fields.Analyses = [],  # noqa: B006
-    sweep: fields.SweepName = "",
-    store: fields.Store = "",
-    report: fields.Report = True,
-    retry_failed: fields.RetryFailed = False,
-    dry_run: fields.DryRun = False,
-    executor: fields.ExecutorKind = "ray",
-    ray_address: fields.RayAddress = "",
-    resources: Annotated[Resources, fields.UnitResources] = Resources(),  # noqa: B008 - frozen
-) -> dict[str, Any]:
+@takes(SweepParameters)
+def weight_decay_sweep(asked: SweepParameters) -> dict[str, Any]:
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one cube.
 
     Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
@@ -71,60 +55,39 @@ def weight_decay_sweep(
     if lost := lost_parameters():
         outcome: dict[str, Any] = weight_decay_sweep.fn(**weight_decay_sweep.validate_parameters(lost))
         return outcome
-    if optimizers:
-        require("optimizer" not in axes, "optimizers", optimizers, "none beside an axis `optimizer`")
-        axes = {**axes, "optimizer": list(optimizers)}
-    given = {
-        "experiment": experiment,
-        "preset": fields.named_preset(experiment, preset),
-        "weight_decays": weight_decays,
-        "seeds": seeds,
-        "sweep": sweep,
-        "analyses": analyses,
-        "axes": axes,
-        "settings": settings,
-    }
-    chosen = sweep_from(given)
-    store = chosen_store(store, asks=dry_run)
-    if dry_run:
-        chosen = with_more_seeds(chosen, store, more_seeds)
-        require_inputs(chosen.specs, store, asks=True)
-        plan = _planned(chosen, store, resources, retry_failed)
-        return {"sweep": chosen.name, "store": store, "todo": [cell.label for cell in plan.todo]}
-    if not more_seeds and nothing_to_do(chosen, store, report):
-        _planned(chosen, store, resources, retry_failed)
-        return {**_shown(chosen, store, report, built=False), "ran": []}
-    with turn(Layout(store).cube(chosen.name), store) as lease:
-        chosen = with_more_seeds(chosen, store, more_seeds)
-        require_inputs(chosen.specs, store)
-        return _run(_planned(chosen, store, resources, retry_failed), executor, resources, ray_address, report, lease)
+    sweep, store = sweep_from(asked), chosen_store(asked.store, asks=asked.dry_run)
+    if asked.dry_run:
+        sweep = with_more_seeds(sweep, store, asked.more_seeds)
+        require_inputs(sweep.specs, store, asks=True)
+        plan = _planned(sweep, store, asked)
+        return {"sweep": sweep.name, "store": store.url, "todo": [cell.label for cell in plan.todo]}
+    if not asked.more_seeds and nothing_to_do(sweep, store, asked.report):
+        _planned(sweep, store, asked)
+        return {**_shown(sweep, store, asked.report, built=False), "ran": []}
+    with turn(store.cube(sweep.name), store) as lease:
+        sweep = with_more_seeds(sweep, store, asked.more_seeds)
+        require_inputs(sweep.specs, store)
+        return _run(_planned(sweep, store, asked), asked, lease)
 
 
-def _planned(sweep: Sweep, store: str, resources: Resources, retry_failed: bool) -> Plan:
+def _planned(sweep: Sweep, store: Store, asked: SweepParameters) -> Plan:
     """The plan, in the log and as an artifact."""
-    plan = make_plan(sweep, store, threads=resources.cpus, retry_failed=retry_failed)
-    create_markdown_artifact(plan_markdown(plan, resources.gpus), key="plan", description=f"Plan of {sweep.name}")
+    plan = make_plan(sweep, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed)
+    create_markdown_artifact(plan_markdown(plan, asked.resources.gpus), key="plan", description=f"Plan of {sweep.name}")
     get_run_logger().info(plan_summary(plan))
     return plan
 
 
-def _run(
-    plan: Plan,
-    executor: Literal["ray", "inline"],
-    resources: Resources,
-    ray_address: str,
-    report: bool,
-    lease: Lease,
-) -> dict[str, Any]:
+def _run(plan: Plan, asked: SweepParameters, lease: Lease) -> dict[str, Any]:
     """Do what is left, gather and show it; SweepFailed where cells failed."""
     failures = {cell.label: f"{Diverged.__name__}: {cell.reason}" for cell in plan.failed}
     if plan.todo:
-        with open_executor(executor, resources, chosen_cluster(ray_address), patience()) as workers:
+        with open_executor(asked.executor, asked.resources, chosen_cluster(asked.ray_address), patience()) as workers:
             extend_sweep(plan.store, plan.sweep.record)
             failures |= _work(plan, workers)
     else:
         extend_sweep(plan.store, plan.sweep.record)
-    outcome = finish(plan.sweep, plan.store, report, lease)
+    outcome = finish(plan.sweep, plan.store, asked.report, lease)
     if failures:
         show_failures(failures, plan.sweep.name)
         raise SweepFailed(_failure_text(failures, len(plan.cells)))
@@ -166,20 +129,20 @@ def _failure_text(failures: dict[str, str], cells: int) -> str:
 
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
-def finish(sweep: Sweep, store: str, report: bool, lease: Lease) -> dict[str, Any]:
+def finish(sweep: Sweep, store: Store, report: bool, lease: Lease) -> dict[str, Any]:
     """Gather the finished runs into the cube, write the report, show the summary as an artifact."""
     lease.ensure()
     _, built = gather(sweep, store, lease)
     return _shown(sweep, store, report, built)
 
 
-def _shown(sweep: Sweep, store: str, report: bool, built: bool) -> dict[str, Any]:
+def _shown(sweep: Sweep, store: Store, report: bool, built: bool) -> dict[str, Any]:
     """Show the cube, where there is one, and its report as artifacts; returns where they are."""
-    cube = Layout(store).cube(sweep.name)
-    outcome: dict[str, Any] = {"sweep": sweep.name, "store": store, "cube": cube, "rebuilt": built}
+    cube = store.cube(sweep.name)
+    outcome: dict[str, Any] = {"sweep": sweep.name, "store": store.url, "cube": cube, "rebuilt": built}
     if not built and not exists(f"{cube}/zarr.json"):
         return outcome
     show_result(cube, sweep.name, summary_markdown(open_results(cube)))
     if report:
-        outcome["report"] = show_report(cube, Layout(store).report(sweep.name), store, sweep.name, built)
+        outcome["report"] = show_report(cube, store.report(sweep.name), store, sweep.name, built)
     return outcome

@@ -1,21 +1,26 @@
 """Checkpoints, training state and manifests as immutable files, each verified when read."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from safetensors.torch import load, save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.listing import listing
 from specdyn.storage.access.records import change_record, newest_place, read_record
 from specdyn.storage.identity import short_digest
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Run, Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LENGTH = 8
+"""Bytes at the start of a safetensors file that hold the length of its header."""
 KEPT = "kept="
 """How names of states begin that are not replaced by newer ones."""
 
@@ -59,6 +64,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def tensor_bytes(self) -> int:
+        """Bytes of the tensors of one checkpoint, all of which are as large."""
+        return self.checkpoints[0].bytes - self.checkpoints[0].header_bytes - LENGTH
+
+    @property
     def digest(self) -> str:
         """What tells these checkpoints from those of another training: equal where all bytes are."""
         return short_digest([(entry.step, entry.sha256) for entry in self.checkpoints])
@@ -74,12 +84,16 @@ def pack(tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> bytes:
 
     One metadata key only: safetensors writes several in no fixed order, and equal runs must give equal bytes.
     """
+    from safetensors.torch import save
+
     text = json.dumps({"order": list(tensors), **body}, sort_keys=True)
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"specdyn": text})
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors in the order they were packed, and the body."""
+    from safetensors.torch import load
+
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     body = json.loads(header["__metadata__"]["specdyn"])
@@ -87,10 +101,10 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: tensors[name] for name in body.pop("order")}, body
 
 
-def write_checkpoint(store: str, experiment: str, run_id: str, step: int, weights: Mapping[str, Tensor]) -> Entry:
+def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> Entry:
     """Put one checkpoint with one request and give its manifest entry."""
-    data = pack(weights, {"step": step, "run_id": run_id})
-    objects.write(Layout(store).checkpoint(experiment, run_id, step), data)
+    data = pack(weights, {"step": step, "run_id": run.run_id})
+    objects.write(run.checkpoint(step), data)
     return Entry(
         step=step,
         bytes=len(data),
@@ -99,10 +113,10 @@ def write_checkpoint(store: str, experiment: str, run_id: str, step: int, weight
     )
 
 
-def read_checkpoint(store: str, experiment: str, run_id: str, entry: Entry) -> dict[str, Tensor]:
+def read_checkpoint(run: Run, entry: Entry) -> dict[str, Tensor]:
     """Weights and buffers in registration order; DamagedCheckpoint unless size and sha256 are the recorded ones."""
-    url = Layout(store).checkpoint(experiment, run_id, entry.step)
-    what = f"run {run_id} step {entry.step}: {url}"
+    url = run.checkpoint(entry.step)
+    what = f"run {run.run_id} step {entry.step}: {url}"
     repair = "the next call of the sweep trains the run again"
     try:
         data = objects.read(url)
@@ -115,22 +129,20 @@ def read_checkpoint(store: str, experiment: str, run_id: str, entry: Entry) -> d
     return unpack(data)[0]
 
 
-def read_finished(store: str, manifest: Manifest, step: int) -> dict[str, Tensor]:
+def read_finished(store: Store, manifest: Manifest, step: int) -> dict[str, Tensor]:
     """The checkpoint of a finished run at a step; where it does not verify its manifest says so from then on."""
     entry = next(entry for entry in manifest.checkpoints if entry.step == step)
     try:
-        return read_checkpoint(store, manifest.experiment, manifest.run_id, entry)
+        return read_checkpoint(store.run_of(manifest), entry)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))
         raise
 
 
-def write_state(
-    store: str, experiment: str, run_id: str, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]
-) -> None:
+def write_state(run: Run, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
     """Put the training state of a step, then remove older ones; the name carries the content's hash."""
     data = pack(tensors, body)
-    folder = Layout(store).states(experiment, run_id)
+    folder = run.states
     name = f"step={step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
     objects.write(f"{folder}/{name}", data)
     for other in objects.names(folder):
@@ -138,9 +150,9 @@ def write_state(
             objects.delete(f"{folder}/{other}")
 
 
-def read_state(store: str, experiment: str, run_id: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read_state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The newest state that is whole, or None; a damaged one is passed over."""
-    folder = Layout(store).states(experiment, run_id)
+    folder = run.states
     for name in sorted((n for n in objects.names(folder) if n.startswith("step=")), reverse=True):
         try:
             data = objects.read(f"{folder}/{name}")
@@ -151,18 +163,16 @@ def read_state(store: str, experiment: str, run_id: str) -> tuple[dict[str, Tens
     return None
 
 
-def keep_state(
-    store: str, experiment: str, run_id: str, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]
-) -> None:
+def keep_state(run: Run, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
     """Put the training state of a step where it stays, for branches that begin there."""
     data = pack(tensors, body)
     name = f"{KEPT}{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
-    objects.write(f"{Layout(store).states(experiment, run_id)}/{name}", data)
+    objects.write(f"{run.states}/{name}", data)
 
 
-def kept_states(store: str, experiment: str, run_id: str) -> dict[int, str]:
+def kept_states(run: Run) -> dict[int, str]:
     """Steps at which branches can begin, with the URL of the state; one listing."""
-    folder = Layout(store).states(experiment, run_id)
+    folder = run.states
     names = [name for name in objects.names(folder) if name.startswith(KEPT)]
     return {int(name.removeprefix(KEPT).partition("-")[0]): f"{folder}/{name}" for name in sorted(names)}
 
@@ -175,17 +185,17 @@ def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return unpack(data)
 
 
-def forget_state(store: str, experiment: str, run_id: str) -> None:
+def forget_state(run: Run) -> None:
     """Remove the training state, so that the run is trained from the start."""
-    objects.delete(Layout(store).states(experiment, run_id))
+    objects.delete(run.states)
 
 
-def mark_damaged(store: str, manifest: Manifest, reason: str) -> None:
+def mark_damaged(store: Store, manifest: Manifest, reason: str) -> None:
     """Say in the manifest that a checkpoint does not verify; the next training starts the run anew.
 
     Nothing is said where the run was trained again meanwhile.
     """
-    url = Layout(store).manifest(manifest.experiment, manifest.run_id)
+    url = store.run_of(manifest).manifest
 
     def marked(text: bytes | None) -> bytes | None:
         now = None if text is None else _manifest(url, text)
@@ -194,20 +204,30 @@ def mark_damaged(store: str, manifest: Manifest, reason: str) -> None:
     change_record(url, marked)
 
 
-def checkpoints_written(store: str, experiment: str, run_id: str) -> int:
+def checkpoints_written(run: Run) -> int:
     """How many checkpoints a run has so far, finished or not; one listing."""
-    found = objects.names(Layout(store).run_folder(experiment, run_id))
+    found = objects.names(run.folder)
     return sum(name.startswith("step=") for name in found)
 
 
-def write_manifest(store: str, manifest: Manifest) -> None:
+def tensor_bytes(run: Run) -> int:
+    """Bytes of the tensors of a checkpoint of a run, finished or not; 0 where there is none. Reads its first bytes."""
+    folder = run.folder
+    name, found = next(((n, item) for n, item in listing(folder).items() if n.startswith("step=")), ("", None))
+    if found is None:
+        return 0
+    length = int.from_bytes(objects.read_range(f"{folder}/{name}", 0, LENGTH), "little")
+    return max(0, found.bytes - length - LENGTH)
+
+
+def write_manifest(store: Store, manifest: Manifest) -> None:
     """Put the manifest as the newest version; nothing of the run's training is written after it."""
-    change_record(Layout(store).manifest(manifest.experiment, manifest.run_id), lambda _: _text(manifest))
+    change_record(store.run_of(manifest).manifest, lambda _: _text(manifest))
 
 
-def read_manifest(store: str, experiment: str, run_id: str) -> Manifest | None:
+def read_manifest(run: Run) -> Manifest | None:
     """The manifest, or None where training has not ended; a newer schema is refused."""
-    url = Layout(store).manifest(experiment, run_id)
+    url = run.manifest
     text = read_record(url)
     if text is None:
         return None
@@ -215,7 +235,9 @@ def read_manifest(store: str, experiment: str, run_id: str) -> Manifest | None:
         return _manifest(url, text)
     except (ValueError, KeyError, TypeError) as error:
         place = newest_place(url)
-        raise DamagedCheckpoint(f"run {run_id}: {place} is not a manifest ({error}); delete it to train on") from None
+        raise DamagedCheckpoint(
+            f"run {run.run_id}: {place} is not a manifest ({error}); delete it to train on"
+        ) from None
 
 
 def _text(manifest: Manifest) -> bytes:

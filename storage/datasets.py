@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import zarr
 
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import require_schema
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
-from specdyn.storage.zarr_tree import ZarrTree
 
 CHUNK_BYTES = 16 * 2**20
 
@@ -60,14 +58,16 @@ def entry_of(array: np.ndarray) -> ArrayEntry:
     return ArrayEntry(dtype=str(array.dtype), shape=array.shape, sha256=digest)
 
 
-def write_arrays(store: str, key: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, ArrayEntry]]:
+def write_arrays(store: Store, key: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, ArrayEntry]]:
     """Write arrays, whose names may have one group before a slash; gives the Zarr's name and what to keep of each.
 
     The Zarr's name carries the content's hash: writers with the same arrays put the same files, others keep apart.
     """
+    from specdyn.storage.zarr_tree import ZarrTree
+
     entries = {name: entry_of(array) for name, array in arrays.items()}
     place = f"arrays-{_content_hash(entries)}.zarr"
-    url = f"{Layout(store).dataset(key)}/{place}"
+    url = f"{store.dataset(key)}/{place}"
     for name, array in arrays.items():
         *groups, last = name.split("/")
         tree = ZarrTree({"schema_version": SCHEMA_VERSION})
@@ -88,24 +88,24 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
     return (max(1, min(len(array), CHUNK_BYTES // row)), *array.shape[1:])
 
 
-def publish(store: str, manifest: DataManifest) -> DataManifest:
+def publish(store: Store, manifest: DataManifest) -> DataManifest:
     """Put the manifest unless there is one; gives the one that is there afterwards, ours or another writer's."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
-    if objects.create(Layout(store).data_manifest(manifest.key), text.encode()):
+    if objects.create(store.data_manifest(manifest.key), text.encode()):
         return _parsed(json.loads(text))
     found = read_data_manifest(store, manifest.key)
     if found is None:
         raise objects.StoreError(
-            f"{Layout(store).data_manifest(manifest.key)} was there and is gone: somebody deletes it; prepare it again"
+            f"{store.data_manifest(manifest.key)} was there and is gone: somebody deletes it; prepare it again"
         )
     if found.place != manifest.place:
-        objects.delete(f"{Layout(store).dataset(manifest.key)}/{manifest.place}")
+        objects.delete(f"{store.dataset(manifest.key)}/{manifest.place}")
     return found
 
 
-def read_data_manifest(store: str, key: str) -> DataManifest | None:
+def read_data_manifest(store: Store, key: str) -> DataManifest | None:
     """The manifest, or None where the data set is not prepared; a newer schema is refused."""
-    url = Layout(store).data_manifest(key)
+    url = store.data_manifest(key)
     try:
         plain = json.loads(objects.read(url))
         require_schema(url, plain["schema_version"])
@@ -122,11 +122,12 @@ def _parsed(plain: Mapping[str, Any]) -> DataManifest:
     return DataManifest(**{**plain, "arrays": arrays})
 
 
-def read_arrays(store: str, manifest: DataManifest) -> dict[str, np.ndarray]:
-    """All arrays, whole; DamagedData unless each has the recorded type, shape and hash."""
-    url = f"{Layout(store).dataset(manifest.key)}/{manifest.place}"
+def read_arrays(store: Store, manifest: DataManifest, only: str = "") -> dict[str, np.ndarray]:
+    """All arrays or `only` one of them, whole; DamagedData unless each has the recorded type, shape and hash."""
+    url = f"{store.dataset(manifest.key)}/{manifest.place}"
     arrays = {}
-    for name, expected in manifest.arrays.items():
+    for name in [only] if only else manifest.arrays:
+        expected = manifest.arrays[name]
         what = f"{manifest.name}/{manifest.variant}: array {name!r} at {url}"
         arrays[name] = _read_array(url, name, what, _repair(store, manifest.key))
         if (found := entry_of(arrays[name])) != expected:
@@ -140,6 +141,8 @@ def read_arrays(store: str, manifest: DataManifest) -> dict[str, np.ndarray]:
 def _read_array(url: str, name: str, what: str, repair: str) -> np.ndarray:
     try:
         with objects.explained(url):
+            import zarr
+
             store = objects.zarr_store(url, read_only=True)
             return np.asarray(zarr.open_array(store, path=name, mode="r", zarr_format=3)[...])
     except FileNotFoundError:
@@ -148,5 +151,5 @@ def _read_array(url: str, name: str, what: str, repair: str) -> np.ndarray:
         raise DamagedData(f"{what} cannot be read ({error}); {repair}") from None
 
 
-def _repair(store: str, key: str) -> str:
-    return f"delete {Layout(store).dataset(key)} and prepare the data set again"
+def _repair(store: Store, key: str) -> str:
+    return f"delete {store.dataset(key)} and prepare the data set again"

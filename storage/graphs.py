@@ -9,7 +9,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import change_record, newest_place, read_record
 from specdyn.storage.checkpoints import require_schema
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 KINDS = ("connectivity", "tickets")
@@ -43,7 +43,7 @@ class GraphRecord:
     pairs: tuple[PairRecord, ...]
 
 
-def write_graph(store: str, record: GraphRecord) -> None:
+def write_graph(store: Store, record: GraphRecord) -> None:
     """Put the record as the newest version.
 
     It replaces the one before it, where a sweep's is extended, and the cube with it: lines of other lengths or
@@ -52,12 +52,12 @@ def write_graph(store: str, record: GraphRecord) -> None:
     """
     plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
     text = json.dumps(plain, indent=1).encode()
-    change_record(Layout(store).graph(record.name, record.kind), lambda _: text)
+    change_record(store.graph(record.name, record.kind), lambda _: text)
 
 
-def read_graph(store: str, name: str, kind: str) -> GraphRecord | None:
+def read_graph(store: Store, name: str, kind: str) -> GraphRecord | None:
     """The record of that name and kind, or None; StoreError where something else lies in its place."""
-    url = Layout(store).graph(name, kind)
+    url = store.graph(name, kind)
     text = read_record(url)
     if text is None:
         return None
@@ -86,9 +86,9 @@ def not_a_record(url: str, error: Exception) -> StoreError:
     )
 
 
-def graph_names(store: str) -> list[tuple[str, str]]:
+def graph_names(store: Store) -> list[tuple[str, str]]:
     """Name and kind of every graph of a store; one listing."""
-    found = objects.names(Layout(store).graphs())
+    found = objects.names(store.graphs)
     ends = {f"-{kind}.json": kind for kind in KINDS}
     return [
         (name.removesuffix(end), kind)

@@ -12,7 +12,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.lease import held
 from specdyn.storage.access.listing import listing
 from specdyn.storage.access.objects import PARTIAL, explained, is_local
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 CUT_OFF = re.compile(rf".*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
 """Names that zarr and this package write under; other files that end so are somebody's own."""
@@ -20,30 +20,35 @@ HOUR = 3600.0
 """No write takes so long: what is older belongs to nobody."""
 
 
-def remove_leftovers(store: str, older_than: float = HOUR) -> tuple[int, int]:
+def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
     """Remove what was cut off or replaced `older_than` seconds ago or earlier; gives the number of objects and bytes.
 
-    These are files of unfinished writes, which object storage does not have, and chunks of cubes that were built anew
-    since; a cube that is worked on is left alone.
+    These are files of unfinished writes, which object storage does not have, chunks of cubes that were built anew
+    since, and what units of a killed call shared; a cube that is worked on is left alone, and so is what is shared
+    while any call is at work.
     """
     count, size, before = 0, 0, time.time() - older_than
-    if is_local(store):
-        with explained(store):
+    if is_local(store.url):
+        with explained(store.url):
             for path, entry in _cut_off(store, before):
                 path.unlink(missing_ok=True)
                 count, size = count + 1, size + entry.st_size
-    layout = Layout(store)
-    for name, listed in listing(layout.sweeps()).items():
-        cube = f"{layout.sweeps()}/{name}"
-        if name.endswith(".zarr") and listed.folder and not held(layout.lease(cube)):
+    for name, listed in listing(store.sweeps).items():
+        cube = f"{store.sweeps}/{name}"
+        if name.endswith(".zarr") and listed.folder and not held(store.lease(cube)):
             sizes = generations.superseded(cube, before)
             objects.delete_all(cube, list(sizes))
             count, size = count + len(sizes), size + sum(sizes.values())
+    if not any(held(f"{store.leases}/{name}") for name in objects.names(store.leases)):
+        folder = store.scratch
+        old = {name: listed.bytes for name, listed in listing(folder).items() if listed.written <= before}
+        objects.delete_all(folder, list(old))
+        count, size = count + len(old), size + sum(old.values())
     return count, size
 
 
-def _cut_off(store: str, before: float) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in Path(store).rglob(f"*{PARTIAL}"):
+def _cut_off(store: Store, before: float) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in Path(store.url).rglob(f"*{PARTIAL}"):
         with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
             entry = path.stat()
             if CUT_OFF.fullmatch(path.name) and path.is_file() and entry.st_mtime <= before:

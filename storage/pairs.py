@@ -15,7 +15,7 @@ from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import pack, unpack
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 Values = dict[str, np.ndarray]
@@ -24,17 +24,17 @@ Values = dict[str, np.ndarray]
 Kind = Literal["ends", "pairs", "tickets"]
 
 
-def values_url(store: str, experiment: str, kind: Kind, results_id: str) -> str:
+def values_url(store: Store, experiment: str, kind: Kind, results_id: str) -> str:
     """What was measured of a run's last checkpoint, between two runs, or of a ticket beside its dense run.
 
     The id says what it was measured of: it has the digest of all that decides the values.
     """
-    return f"{Layout(store).connections(experiment)}/{kind}/{results_id}.safetensors"
+    return f"{store.connections(experiment)}/{kind}/{results_id}.safetensors"
 
 
-def measured(store: str, experiment: str, kind: Kind) -> set[str]:
+def measured(store: Store, experiment: str, kind: Kind) -> set[str]:
     """Ids of all that was measured of a kind; one listing."""
-    found = objects.names(f"{Layout(store).connections(experiment)}/{kind}")
+    found = objects.names(f"{store.connections(experiment)}/{kind}")
     return {name.removesuffix(".safetensors") for name in found}
 
 
@@ -52,10 +52,11 @@ def read_values(url: str) -> Values | None:
         return None
 
 
-def write_dataset(url: str, data: xr.Dataset, lease: Lease | None = None) -> None:
+def write_dataset(url: str, data: xr.Dataset, lease: Lease | None = None, contents: str = "") -> None:
     """Write a data set beside the one at `url`, then switch readers to it; LeaseLost where another process took over.
 
-    What is there already is not written again.
+    What is there already is not written again: `contents` says what decides all of it, a hash of every byte where it
+    is not given.
     """
     content: dict[str, Any] = {}
     plain = data.assign_attrs(schema_version=SCHEMA_VERSION)
@@ -63,7 +64,7 @@ def write_dataset(url: str, data: xr.Dataset, lease: Lease | None = None) -> Non
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         plain.to_zarr(zarr.storage.MemoryStore(content), mode="w", zarr_format=3, consolidated=True)
     found = {key: value.to_bytes() for key, value in content.items()}
-    contents = hashlib.sha256(b"".join(key.encode() + found[key] for key in sorted(found))).hexdigest()
+    contents = contents or hashlib.sha256(b"".join(key.encode() + found[key] for key in sorted(found))).hexdigest()
     if generations.attributes(url).get("contents") == contents:
         return
     root = json.loads(found["zarr.json"])

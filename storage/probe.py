@@ -13,7 +13,7 @@ from pathlib import Path
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import require_schema
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 RACERS = 8
@@ -48,14 +48,14 @@ Trial = Callable[[str], tuple[str, str]]
 """Tries something below a folder; gives detail and advice, raises StoreError where it fails."""
 
 
-def require_store(store: str) -> str:
-    """The store's normalised URL; StoreError unless it can be read and written and its layout is not newer than ours.
+def require_store(url: str) -> Store:
+    """The store at that URL; StoreError unless it can be read and written and its layout is not newer than ours.
 
     Writes the store's version where it has none; takes seconds at most, also where nothing answers.
     """
-    store = _normalised(store)
-    objects.reach(store)
-    version = Layout(store).schema()
+    store = _normalised(url)
+    objects.reach(store.url)
+    version = store.schema
     _require_version(version)
     folder = _temporary(store)
     try:
@@ -67,43 +67,43 @@ def require_store(store: str) -> str:
     return store
 
 
-def existing_store(store: str) -> str:
-    """The normalised URL of a store that is only asked: nothing is written, so that a key that may read suffices.
+def existing_store(url: str) -> Store:
+    """A store that is only read: nothing is written, so that a key that may read suffices.
 
     StoreError where there is no store, where it cannot be read, or where its layout is newer than ours.
     """
-    url, known = _asked(store)
-    if not known and not OURS & set(objects.names(url)):
-        raise StoreError(f"No store at {url}. Check --store (or SPECDYN_STORE); `specdyn run` creates a store")
-    return url
+    store, known = _asked(url)
+    if not known and not OURS & set(objects.names(store.url)):
+        raise StoreError(f"No store at {store}. Check --store (or SPECDYN_STORE); `specdyn run` creates a store")
+    return store
 
 
-def planned_store(store: str) -> str:
-    """The normalised URL of a store that may not be there yet; nothing is written.
+def planned_store(url: str) -> Store:
+    """A store that may not be there yet; nothing is written.
 
     StoreError where it could not be made or read, or where its layout is newer than ours.
     """
-    return _asked(store)[0]
+    return _asked(url)[0]
 
 
-def _asked(store: str) -> tuple[str, bool]:
-    """The normalised URL, and whether the store there has a version."""
-    url = _normalised(store)
-    return url, objects.reach(url, make=False) and _require_version(Layout(url).schema())
+def _asked(url: str) -> tuple[Store, bool]:
+    """The store at that URL, and whether it has a version."""
+    store = _normalised(url)
+    return store, objects.reach(store.url, make=False) and _require_version(store.schema)
 
 
-def probe(store: str) -> list[Check]:
+def probe(url: str) -> list[Check]:
     """Try on the real store what we need of it, below a temporary prefix; stops where nothing further can work.
 
     Nothing of it stays, nor does a local folder that was not there.
     """
     try:
-        url = _normalised(store)
+        store = _normalised(url)
     except StoreError as error:
         return [Check("reachable", False, str(error), "nothing else was tried")]
-    made = _missing_folders(url) if objects.is_local(url) else []
+    made = _missing_folders(store.url) if objects.is_local(store.url) else []
     try:
-        return _probe(url)
+        return _probe(store)
     finally:
         for folder in made:
             with contextlib.suppress(OSError):
@@ -116,12 +116,12 @@ def _missing_folders(path: str) -> list[str]:
     return list(itertools.takewhile(lambda folder: not os.path.lexists(folder), above))
 
 
-def _probe(store: str) -> list[Check]:
+def _probe(store: Store) -> list[Check]:
     try:
-        objects.reach(store)
+        objects.reach(store.url)
     except StoreError as error:
         return [Check("reachable", False, str(error), "nothing else was tried")]
-    checks = [Check("reachable", True, store)]
+    checks = [Check("reachable", True, store.url)]
     folder = _temporary(store)
     try:
         checks.append(_tried("write", _write, folder))
@@ -132,14 +132,14 @@ def _probe(store: str) -> list[Check]:
     return checks
 
 
-def _normalised(store: str) -> str:
+def _normalised(url: str) -> Store:
     try:
-        return objects.normalise(store)
+        return Store(objects.normalise(url))
     except ValueError as error:
         raise StoreError(str(error)) from None
 
 
-def _temporary(store: str) -> str:
+def _temporary(store: Store) -> str:
     return f"{store}/.probe-{uuid.uuid4().hex}"
 
 

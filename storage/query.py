@@ -12,16 +12,9 @@ from zarr.errors import GroupNotFoundError
 
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import require_schema
-from specdyn.storage.places import Layout
 
 READERS = 16
 """Coordinates read at a time."""
-
-
-def sweep_names(store: str) -> list[str]:
-    """Names of the sweeps of a store."""
-    found = objects.names(Layout(objects.normalise(store)).sweeps())
-    return [name.removesuffix(".json") for name in found if name.endswith(".json")]
 
 
 def open_results(url: str) -> xr.DataTree:

@@ -1,6 +1,5 @@
-"""Run stores: one Zarr a run, allocated once, written block by block, each block marked when it is whole."""
+"""Run stores: one Zarr a run, allocated once, written block by block."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,9 @@ from zarr.errors import GroupNotFoundError
 
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.commits import block_length, blocks_of
 from specdyn.storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
 from specdyn.storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
-
-LARGEST_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +38,6 @@ class RunLayout:
     def blocks(self) -> list[tuple[int, ...]]:
         """The steps in blocks: a unit of work, and one chunk of every array."""
         return blocks_of(self.steps)
-
-
-def block_length(checkpoints: int) -> int:
-    """Checkpoints in a block: about an eighth of the run, 1 to 16."""
-    return max(1, min(LARGEST_BLOCK, -(-checkpoints // 8)))
-
-
-def blocks_of(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The steps of a run's checkpoints cut into blocks."""
-    length = block_length(len(steps))
-    return [steps[i : i + length] for i in range(0, len(steps), length)]
 
 
 def allocate(url: str, layout: RunLayout) -> None:
@@ -144,24 +131,6 @@ def write_whole(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -
             target = root[f"{variable.group}/{name}"]
             assert isinstance(target, zarr.Array)
             target[...] = variable.stored(array, target.dtype)
-
-
-def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:
-    """Name of the marker of an analysis and a block, within the commits folder."""
-    return f"{analysis}-v{version}/{steps[0]:08d}-{steps[-1]:08d}.json"
-
-
-def commit(commits: str, analysis: str, version: int, steps: tuple[int, ...], body: Mapping[str, Any]) -> bool:
-    """Mark a block as written; False where another process marked it first."""
-    data = json.dumps({"analysis": analysis, "version": version, "steps": list(steps), **body}, sort_keys=True)
-    return objects.create(f"{commits}/{marker(analysis, version, steps)}", data.encode())
-
-
-def committed(commits: str, analyses: Mapping[str, int]) -> set[str]:
-    """Markers that exist of these analyses (name -> version); one listing."""
-    folders = {f"{analysis}-v{version}" for analysis, version in analyses.items()}
-    found = objects.names_below(commits)
-    return {name for name in found if name.rpartition("/")[0] in folders and name.endswith(".json")}
 
 
 def read_run(url: str) -> dict[str, zarr.Group]:

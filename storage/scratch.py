@@ -1,12 +1,15 @@
-"""Factors of matrices kept as files, one a matrix, for networks whose factors do not fit in memory."""
+"""Factors of matrices as files: those that do not fit in memory, and those that units of work share."""
 
+import hashlib
+import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, unquote
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from specdyn.storage.access import objects
@@ -72,3 +75,50 @@ class ScratchFactors(StoredFactors[F]):
     def __init__(self, kind: type[F]) -> None:
         super().__init__(tempfile.mkdtemp(prefix="specdyn-"), kind)
         weakref.finalize(self, shutil.rmtree, self.url, ignore_errors=True)
+
+
+def share(url: str, factors: Mapping[str, F]) -> None:
+    """Put the factors of several matrices as one object, which says what its content hashes to."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    columnwise: list[str] = []
+    for name, found in factors.items():
+        for field, value in found._asdict().items():  # type: ignore[attr-defined]
+            key = f"{name}/{field}"
+            if not isinstance(value, Tensor):
+                numbers[key] = value
+            elif value.is_contiguous() or not value.mT.is_contiguous():
+                tensors[key] = value
+            else:
+                tensors[key] = value.mT
+                columnwise.append(key)
+    body = {"numbers": numbers, "columnwise": columnwise}
+    objects.write(url, pack(tensors, {**body, "sha256": _digest(tensors, body)}))
+
+
+def shared(url: str, kind: Callable[..., F]) -> dict[str, F] | None:
+    """The factors at a place by the name of their matrix; None where there are none, or not as they were put.
+
+    They lie in memory as they did, row by row or column by column, since products differ in their last bit otherwise.
+    """
+    try:
+        tensors, body = unpack(objects.read(url))
+    except (FileNotFoundError, SafetensorError, ValueError, KeyError):
+        return None
+    if body.pop("sha256", None) != _digest(tensors, body):
+        return None
+    for key in body["columnwise"]:
+        tensors[key] = tensors[key].mT
+    fields: dict[str, dict[str, Any]] = {}
+    for key, value in (*tensors.items(), *body["numbers"].items()):
+        name, _, field = key.rpartition("/")
+        fields.setdefault(name, {})[field] = value
+    return {name: kind(**found) for name, found in fields.items()}
+
+
+def _digest(tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> str:
+    """Of names and numbers, and of every byte of the tensors."""
+    digest = hashlib.sha256(json.dumps([list(tensors), body], sort_keys=True).encode())
+    for tensor in tensors.values():
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

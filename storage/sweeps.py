@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass
 
+from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import change_record, newest_place, read_record
 from specdyn.storage.checkpoints import require_schema
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 
@@ -20,19 +21,19 @@ class SweepRecord:
     specs: tuple[str, ...]
 
 
-def read_sweep(store: str, name: str) -> SweepRecord | None:
+def read_sweep(store: Store, name: str) -> SweepRecord | None:
     """The record of that name, or None; StoreError where something else lies in its place."""
-    url = Layout(store).sweep(name)
+    url = store.sweep(name)
     text = read_record(url)
     return None if text is None else _parsed(url, text, name)
 
 
-def extend_sweep(store: str, record: SweepRecord) -> SweepRecord:
+def extend_sweep(store: Store, record: SweepRecord) -> SweepRecord:
     """Add the record's specs to what the store has of that sweep; ValueError where the experiment differs.
 
     Calls that extend one sweep at the same time lose nothing of one another.
     """
-    url = Layout(store).sweep(record.name)
+    url = store.sweep(record.name)
 
     def extended(text: bytes | None) -> bytes:
         before = None if text is None else _parsed(url, text, record.name)
@@ -69,3 +70,9 @@ def _parsed(url: str, text: bytes, name: str) -> SweepRecord:
             "`specdyn run` as before to have it written again"
         ) from None
     return record
+
+
+def sweep_names(store: Store) -> list[str]:
+    """Names of the sweeps of a store."""
+    found = objects.names(store.sweeps)
+    return [name.removesuffix(".json") for name in found if name.endswith(".json")]

@@ -11,6 +11,7 @@ from specdyn.models.experiments.base import get_experiment, read_spec
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_manifest
 from specdyn.storage.identity import short_digest
+from specdyn.storage.places import Store
 
 
 def results_id(manifest: Manifest) -> str:
@@ -28,7 +29,7 @@ def data_of(spec: RunSpec) -> str:
     return get_dataset(*needed).key if needed else ""
 
 
-def origins_of(spec: RunSpec, store: str) -> dict[str, str]:
+def origins_of(spec: RunSpec, store: Store) -> dict[str, str]:
     """The finished runs whose checkpoints decide how a run is trained, by id, with the digest of their checkpoints.
 
     Its trunk, the ticket of the round before, the run that its norms follow.
@@ -37,7 +38,7 @@ def origins_of(spec: RunSpec, store: str) -> dict[str, str]:
     ids = [spec.norm_run] if spec.norm_run else []
     if start is not None:
         ids += [start.run_id, start.ticket.previous if start.ticket else ""]
-    found = (read_manifest(store, spec.experiment, run_id) for run_id in dict.fromkeys(filter(None, ids)))
+    found = (read_manifest(store.run(spec.experiment, run_id)) for run_id in dict.fromkeys(filter(None, ids)))
     return {manifest.run_id: manifest.digest for manifest in found if manifest and manifest.status == "complete"}
 
 
@@ -49,3 +50,25 @@ def outdated(manifest: Manifest, origins: Mapping[str, str]) -> str:
         if changed
         else ""
     )
+
+
+def computed_on(manifest: Manifest) -> str:
+    """What a run was trained on, in a line; runs that are equal in it have equal bits."""
+    threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
+    torch_version = manifest.versions.get("torch")
+    where = manifest.processor or manifest.device
+    return ", ".join([where, threads, *([f"torch {torch_version}"] if torch_version else [])])
+
+
+def require_norm_run(spec: RunSpec, store: Store) -> Manifest:
+    """The manifest of the spec's `norm_run`; ValueError where that run is not finished, or has another network."""
+    manifest = read_manifest(store.run(spec.experiment, spec.norm_run))
+    if manifest is None or manifest.status != "complete":
+        state = "not finished" if manifest is None else manifest.status
+        raise ValueError(
+            f"norm_run={spec.norm_run!r} of {spec.experiment} is {state} in {store}: expected the run_id of a finished "
+            "run, as `specdyn status SWEEP` and `specdyn show` print it; train that run first"
+        )
+    if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
+        raise ValueError(f"norm_run={spec.norm_run!r} has net={other}, this run {spec.net}: they must be the same")
+    return manifest

@@ -41,12 +41,44 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 from helpers.servers import S3Server, forget_clients  # noqa: E402
 from helpers.servers import s3_server as running_s3_server  # noqa: E402
+from specdyn.storage.places import Store  # noqa: E402
 
 settings.register_profile("default", max_examples=30, deadline=None)
 settings.register_profile(
     "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+LONGEST = (
+    "five_experiments",
+    "kill",
+    "topology",
+    "group",
+    "sweep",
+    "checkpoint_analysis",
+    "mode_connectivity",
+    "browser",
+    "power_cut",
+    "at_once",
+    "slurm",
+    "prefect_yaml",
+    "autoscaling",
+    "sweep_on_s3",
+    "beside_own_code",
+)
+"""Files of integration tests by the time they take; the other ones follow, and all that starts no engine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that no process is left with one of them in the end."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> int:
+        engines = item.path.parent.name == "integration"
+        return places.get(item.path.name, len(places)) if engines else len(places) + 1
+
+    items.sort(key=place)
 
 
 def pytest_unconfigure() -> None:
@@ -88,22 +120,22 @@ def fresh_clients() -> Iterator[None]:
 
 
 @pytest.fixture
-def s3_store(s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_store(s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with a prefix of its own on the S3 server; address and key are in the environment."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    return s3_server.fresh_store()
+    return Store(s3_server.fresh_store())
 
 
 @pytest.fixture
-def careless_s3_store(careless_s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> str:
+def careless_s3_store(careless_s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The same on the server that ignores If-None-Match."""
     for name, value in careless_s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    return careless_s3_server.fresh_store()
+    return Store(careless_s3_server.fresh_store())
 
 
 @pytest.fixture
-def local_store(tmp_path: Path) -> str:
+def local_store(tmp_path: Path) -> Store:
     """A store in a temporary folder."""
-    return str(tmp_path / "store")
+    return Store(str(tmp_path / "store"))

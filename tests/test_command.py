@@ -218,18 +218,18 @@ def test_list_names_everything_there_is(tmp_path: Path) -> None:
     analyses = said("list", "analyses")
     assert all(name in analyses for name in analysis_names())
     assert "unknown listing 'runs'" in said("list", "runs", code=2)
-    assert str(tmp_path) in said("list", "sweeps", "--store", require_store(str(tmp_path)))
+    assert str(tmp_path) in said("list", "sweeps", "--store", require_store(str(tmp_path)).url)
 
 
 @pytest.mark.parametrize("verb", ["status", "report"])
 def test_an_unknown_sweep_is_named_with_those_there_are(verb: str, tmp_path: Path) -> None:
     store = require_store(str(tmp_path))
-    assert re.search("no (sweep|results) called 'nothing' in", said(verb, "nothing", "--store", store, code=2))
+    assert re.search("no (sweep|results) called 'nothing' in", said(verb, "nothing", "--store", store.url, code=2))
 
 
 def test_an_unknown_run_is_refused(tmp_path: Path) -> None:
     store = require_store(str(tmp_path))
-    assert f"no run in {tmp_path} starts with 'abc'" in said("show", "abc", "--store", store, code=2)
+    assert f"no run in {tmp_path} starts with 'abc'" in said("show", "abc", "--store", store.url, code=2)
 
 
 def test_storage_check_says_what_a_store_can_do(tmp_path: Path) -> None:

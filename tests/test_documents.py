@@ -13,9 +13,10 @@ import typer
 from typer.exceptions import TyperException
 
 from specdyn.flows.cli.app import app
-from specdyn.flows.cli.options import grid_of
+from specdyn.flows.cli.command import read
+from specdyn.flows.parameters import SweepParameters
+from specdyn.flows.studies import sweep_from
 from specdyn.models.experiments.base import experiment_names
-from specdyn.tasks.plan.sweeps import sweep_from
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -121,9 +122,7 @@ def test_grids_of_command_lines_can_be_run(page: Path) -> None:
             continue
         given = parse(words, whole)[1]
         if given["experiment"] in experiment_names():
-            grid = ("preset", "weight_decays", "seeds", "sweep", "analyses")
-            made = grid_of(given["experiment"], *(given[part] for part in grid), given["axis"], given["setting"])
-            assert sweep_from(made).specs
+            assert sweep_from(read(SweepParameters, given)).specs
 
 
 @pytest.mark.parametrize(

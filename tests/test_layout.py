@@ -18,7 +18,17 @@ ENGINES = {"prefect", "ray"}
 MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 LONGEST = 350
 FLOORS = {
-    "flows": [{"cli"}, {"service"}, {"sweep", "connect", "tickets", "analyse"}, {"engine"}, {"fields"}, {"shown"}],
+    "flows": [
+        {"cli"},
+        {"service"},
+        {"sweep", "connect", "tickets", "analyse"},
+        {"studies"},
+        {"engine"},
+        {"parameters"},
+        {"fields"},
+        {"resources"},
+        {"shown"},
+    ],
     "models": [{"experiments"}, {"nets"}, {"datasets"}, {"spec"}],
     "storage": [{"probe"}, {"foreign"}, {"access"}],
     "tasks": [

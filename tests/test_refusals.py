@@ -19,6 +19,7 @@ from helpers.servers import S3Server
 from specdyn.flows.cli.app import app
 from specdyn.flows.cli.options import BUG, friendly
 from specdyn.storage.access.objects import require_writable
+from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.sweeps import make_sweep
@@ -72,11 +73,11 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
 PLACES = {"store", "sources", "folder", "file", "api"}
 """Parameters that name a place."""
 OTHERS = {
-    *("across", "analyses", "at_once", "audit", "axis", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
-    *("directions", "every", "executor", "experiment", "gpus", "heads", "host", "layerwise", "masks", "more_seeds"),
-    *("name", "notify", "orders", "pattern", "paused", "plan", "points", "port", "preset", "public_reports_url"),
+    *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
+    *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "layerwise", "masks"),
+    *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
-    *("run_id", "seeds", "setting", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
+    *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
     *("transposed", "variant", "verbose", "weight_decays", "what"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
@@ -114,9 +115,9 @@ def arguments(path: tuple[str, ...], place: str, value: str, store: str) -> list
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one small sweep, made without Prefect and Ray."""
     store = require_store(str(tmp_path_factory.mktemp("finished") / "store"))
-    analyse(SWEEP, store)
+    analyse(SWEEP, store.url)
     gather(SWEEP, store)
-    return Path(store)
+    return Path(store.url)
 
 
 @contextlib.contextmanager
@@ -301,7 +302,7 @@ def test_the_place_of_a_comparison_is_a_picture(finished: Path, tmp_path: Path) 
         assert f"out='{wrong}'" in said("compare", "small", "--out", str(wrong), "--store", str(finished))
 
 
-def test_trying_a_place_leaves_nothing_there(tmp_path: Path, s3_store: str) -> None:
+def test_trying_a_place_leaves_nothing_there(tmp_path: Path, s3_store: Store) -> None:
     from specdyn.storage.access.objects import names
 
     require_writable(str(tmp_path / "new"))

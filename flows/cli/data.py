@@ -42,10 +42,11 @@ class Report:
 @friendly
 def list_(store: Store = "results") -> None:
     """List the data sets with their size and licence, and whether the store has them."""
-    from specdyn.flows.cli.terminal import show_datasets
+    from specdyn.flows.cli.listings import show_datasets
     from specdyn.storage.access.objects import normalise
+    from specdyn.storage.places import Store as StoreAt
 
-    show_datasets(normalise(store))
+    show_datasets(StoreAt(normalise(store)))
 
 
 @data_app.command()
@@ -65,7 +66,7 @@ def fetch(name: Name, variant: Variant = "full") -> None:
 @friendly
 def prepare(name: Name, variant: Variant = "full", store: Store = "results") -> None:
     """Download, decode and verify a data set, and store its arrays where every worker can read them."""
-    from specdyn.flows.cli.terminal import show_prepared
+    from specdyn.flows.cli.listings import show_prepared
     from specdyn.models.datasets.base import get_dataset
     from specdyn.storage.probe import require_store
     from specdyn.tasks.data.prepare import prepare as prepare_set

@@ -24,44 +24,6 @@ BUG = (
     "SPECDYN_TRACEBACK=1 shows the whole traceback"
 )
 
-Experiment = Annotated[str, typer.Argument(help="Name of an experiment (see `specdyn list experiments`).")]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        "-p",
-        help="Network, data, optimizer and schedule (see `specdyn list presets`). Default: the quickest one.",
-        show_default=False,
-    ),
-]
-Decays = Annotated[
-    str | None,
-    typer.Option(
-        "--weight-decays",
-        "-w",
-        help="Weight decays to train with, e.g. `0,0.3,1`. Default: the preset's.",
-        show_default=False,
-    ),
-]
-Seeds = Annotated[
-    str | None,
-    typer.Option("--seeds", "-s", help="Seeds to train with, e.g. `0,1,2`. Default: the preset's.", show_default=False),
-]
-Axes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--axis",
-        "-a",
-        help="Values of any other setting to train with, e.g. `learning_rate=1e-3,1e-2`; may be repeated.",
-        show_default=False,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Change a setting of every run, e.g. `steps=1000`; may be repeated.", show_default=False
-    ),
-]
 Store = Annotated[
     str,
     typer.Option(
@@ -70,39 +32,7 @@ Store = Annotated[
         help="Local folder or `s3://bucket/prefix`; credentials and endpoint come from the AWS environment variables.",
     ),
 ]
-SweepName = Annotated[
-    str | None,
-    typer.Option(
-        "--sweep",
-        "-n",
-        help="Name of the sweep. Default: experiment-preset, axes, settings changed.",
-        show_default=False,
-    ),
-]
-ExecutorKind = Annotated[str, typer.Option(help="`ray` (parallel) or `inline` (this process, one at a time).")]
-RayAddress = Annotated[
-    str | None, typer.Option(help="Address of a running Ray cluster, e.g. `auto`. Default: start Ray on this machine.")
-]
-Cpus = Annotated[int, typer.Option(help="CPU cores (and threads) for each task.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
-Report = Annotated[bool, typer.Option(help="Write the figures and the HTML report.")]
-GraphName = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        "-n",
-        help="Name of the results. Default: experiment-preset and the settings changed.",
-        show_default=False,
-    ),
-]
-Retrain = Annotated[
-    bool, typer.Option(help="Retrain a finished base run up to a step whose training state was not kept.")
-]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Show what is done and what would run, and stop.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Retrain runs that diverged in an earlier call.")]
-Analyses = Annotated[
-    str | None, typer.Option("--analyses", help="Run these analyses only, e.g. `spectrum,pruning`.", show_default=False)
-]
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
@@ -156,57 +86,8 @@ def _traceback(error: Exception) -> str:
     return "".join(traceback.format_exception(error, limit=limit, chain=limit is None)).rstrip()
 
 
-def grid_of(
-    experiment: str,
-    preset: str | None,
-    weight_decays: str | None,
-    seeds: str | None,
-    sweep: str | None,
-    analyses: str | None,
-    axes: list[str] | None,
-    settings: list[str] | None,
-) -> dict[str, Any]:
-    """The arguments of a sweep from what was typed."""
-    from specdyn.models.experiments.base import get_experiment
-    from specdyn.models.spec.settings import read_axes, read_settings
-
-    chosen = get_experiment(experiment)
-    preset = preset or chosen.usual
-    spec = chosen.preset(preset).spec
-    return {
-        "experiment": experiment,
-        "preset": preset,
-        "weight_decays": numbers(weight_decays, float, "weight_decays") or [],
-        "seeds": numbers(seeds, int, "seeds") or [],
-        "sweep": sweep or "",
-        "analyses": words(analyses, "analyses") or [],
-        "axes": read_axes(spec, axes or []),
-        "settings": read_settings(spec, settings or []),
-    }
-
-
-def graph_parameters(
-    experiment: str, preset: str | None, seeds: str, settings: list[str] | None, orders: str | None
-) -> dict[str, Any]:
-    """What the flows of graphs have in common, from what was typed."""
-    from specdyn.models.experiments.base import get_experiment
-    from specdyn.models.spec.settings import read_settings
-
-    chosen = get_experiment(experiment)
-    preset = preset or chosen.usual
-    return {
-        "experiment": experiment,
-        "preset": preset,
-        "seeds": numbers(seeds, int, "seeds"),
-        "orders": numbers(orders, int, "orders") or [],
-        "settings": read_settings(chosen.preset(preset).spec, settings or []),
-    }
-
-
-def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[Any] | None:
+def numbers(text: str, kind: Callable[[str], Any], field: str) -> list[Any]:
     """A comma-separated grid as numbers; ValueError names the field and what came."""
-    if text is None:
-        return None
     items = items_of(field, text)
     try:
         return [kind(item) for item in items]
@@ -215,6 +96,6 @@ def numbers(text: str | None, kind: Callable[[str], Any], field: str) -> list[An
         raise ValueError(f"{field}={text!r} is not allowed: expected {kinds} separated by commas") from None
 
 
-def words(text: str | None, field: str) -> list[str] | None:
+def words(text: str, field: str) -> list[str]:
     """A comma-separated list of names; ValueError where one is empty."""
-    return None if text is None else items_of(field, text)
+    return items_of(field, text)

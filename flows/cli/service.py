@@ -1,23 +1,15 @@
 """`specdyn serve` and `specdyn schedule`: running it for a group."""
 
+import dataclasses
 import os
 from typing import Annotated, Any
 
 import typer
 
-from specdyn.flows.cli.options import (
-    Analyses,
-    Axes,
-    Decays,
-    Experiment,
-    Preset,
-    Seeds,
-    Settings,
-    Store,
-    friendly,
-    grid_of,
-    out,
-)
+from specdyn.flows.cli.command import options, read, with_options
+from specdyn.flows.cli.options import Store, friendly, out
+from specdyn.flows.cli.start import GRID
+from specdyn.flows.parameters import SweepParameters
 
 schedule_app = typer.Typer(no_args_is_help=True, help="Manage scheduled sweeps.")
 
@@ -86,49 +78,41 @@ def serve(
     start(service, lambda line: out.print(line, highlight=False, soft_wrap=True))
 
 
-@schedule_app.command("add")
-@friendly
 def add(
     name: ScheduleName,
-    experiment: Experiment,
     cron: Annotated[str, typer.Option(help="When to run, as a cron line, e.g. `0 2 * * *`.", show_default=False)] = "",
     every: Annotated[str, typer.Option(help="How often to run, e.g. `15m`, `6h`, `1d`.", show_default=False)] = "",
     timezone: Annotated[str, typer.Option(help="Time zone of the cron line.")] = "UTC",
-    preset: Preset = None,
-    weight_decays: Decays = None,
-    seeds: Seeds = None,
     more_seeds: Annotated[int, typer.Option(help="How many seeds each firing adds once all runs are done.")] = 1,
-    axis: Axes = None,
-    setting: Settings = None,
-    analyses: Analyses = None,
-    sweep: Annotated[
-        str | None,
-        typer.Option(
-            "--sweep", help="Name of the sweep to extend. Default: the name of the schedule.", show_default=False
-        ),
-    ] = None,
     paused: Annotated[bool, typer.Option(help="Create the schedule paused.")] = False,
     api: Api = LOCAL_API,
+    **typed: Any,
 ) -> None:
     """Schedule a sweep; each firing extends the same sweep, and waits for an earlier one that is still running.
 
-    A second call with the same name changes the schedule.
+    The sweep has the name of the schedule, unless --sweep names another. A second call with the same name changes the
+    schedule.
 
     Example: `specdyn schedule add nightly modular_addition -w 0,0.3,1 --cron "0 2 * * *" --more-seeds 1`
     """
+    from specdyn.flows.studies import sweep_from
     from specdyn.models.spec.checks import require
     from specdyn.models.wording import plural
-    from specdyn.tasks.plan.sweeps import sweep_from
 
     require(more_seeds >= 0, "more_seeds", more_seeds, "0 or more")
-    given = grid_of(experiment, preset, weight_decays, seeds, sweep or name, analyses, axis, setting)
-    made = sweep_from(given)
+    typed["sweep"] = typed["sweep"] or name
+    asked = dataclasses.replace(read(SweepParameters, typed), more_seeds=more_seeds)
+    made = sweep_from(asked)
     _use(api)
     from specdyn.flows.service.schedules import put_schedule, schedule_of
 
-    put_schedule(name, schedule_of(cron, every, timezone), {**given, "more_seeds": more_seeds}, active=not paused)
+    kept = {part: getattr(asked, part) for part in (*GRID, "more_seeds")}
+    put_schedule(name, schedule_of(cron, every, timezone), kept, active=not paused)
     first, later = plural(len(made.specs), "run"), plural(more_seeds, "new seed")
     out.print(f"{name}: {first} at first, then {later} at each firing; see {_ui(api)}", soft_wrap=True)
+
+
+schedule_app.command("add")(with_options(add, options(SweepParameters, GRID)))
 
 
 @schedule_app.command("list")

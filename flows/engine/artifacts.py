@@ -1,7 +1,6 @@
 """What a flow leaves in Prefect for people: figures, places, failures."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -9,8 +8,9 @@ from prefect.artifacts import create_image_artifact, create_link_artifact, creat
 
 from specdyn.flows.engine.settings import report_url
 from specdyn.storage.access import objects
-from specdyn.tasks.figures import write_report
-from specdyn.tasks.plan.gathering import drawn, stored_contents
+from specdyn.storage.places import Store
+from specdyn.tasks.figures.report import write_report
+from specdyn.tasks.plan.contents import drawn, note_drawn, stored_contents
 
 LARGEST_IMAGE = 500_000
 """Bytes of a figure that are kept in Prefect's database."""
@@ -41,7 +41,7 @@ def show_figures(figures: Sequence[str]) -> None:
         )
 
 
-def show_report(cube: str, folder: str, store: str, title: str, built: bool, axis: str = "weight_decay") -> str:
+def show_report(cube: str, folder: str, store: Store, title: str, built: bool, axis: str = "weight_decay") -> str:
     """Draw the report of a cube that was built anew, or has none; show its figures. Gives the URL of its page."""
     page = draw_report(cube, folder, built, axis)
     show_figures([f"{folder}/{name}" for name in objects.names(folder) if name.endswith(".png")])
@@ -57,11 +57,11 @@ def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay")
     contents = stored_contents(cube)
     if built or not drawn(folder, contents):
         write_report(cube, folder, axis)
-        objects.write(f"{folder}/drawn.json", json.dumps({"contents": contents}).encode())
+        note_drawn(folder, contents)
     return f"{folder}/index.html"
 
 
-def show_page(page: str, store: str, title: str) -> None:
+def show_page(page: str, store: Store, title: str) -> None:
     """Make a link artifact to the page of a report."""
     create_link_artifact(report_url(page, store), link_text=f"Report of {title}", key="report", description=page)
 

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ BUSY_SECONDS = 300.0
 """That it may take connections and not answer, as while many flows start at once."""
 
 
-def require_engines(parameters: Mapping[str, Any]) -> None:
+def require_engines(executor: str, ray_address: str) -> None:
     """ValueError within seconds where the Ray cluster or the Prefect server that is named does not answer."""
     if url := os.environ.get("PREFECT_API_URL"):
         require_prefect(url, "PREFECT_API_URL")
-    given, ours = parameters["ray_address"], os.environ.get("RAY_ADDRESS", "")
-    address, named = (ours, "RAY_ADDRESS") if ours and given in ("", "auto") else (given, "ray_address")
-    if parameters["executor"] == "ray" and address:
+    ours = os.environ.get("RAY_ADDRESS", "")
+    address, named = (ours, "RAY_ADDRESS") if ours and ray_address in ("", "auto") else (ray_address, "ray_address")
+    if executor == "ray" and address:
         require_cluster(address, named, max(patience(), WAIT_SECONDS))
 
 

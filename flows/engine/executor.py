@@ -13,20 +13,18 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from specdyn.flows.engine.processes import Part, PartLost, started
-from specdyn.flows.engine.ray_cluster import connect, let_go, parts_of_ray
+from specdyn.flows.engine.ray_cluster import connect, let_go, nodes_after, nodes_now, parts_of_ray
 from specdyn.flows.engine.resources import (
     NotEnoughResources,
-    Resources,
     gpus_of_a_unit,
-    nodes_after,
-    nodes_now,
     units_that_fit,
 )
+from specdyn.flows.engine.settings import EXECUTORS
 from specdyn.flows.engine.unit_log import opened, recorded
+from specdyn.flows.resources import Resources
 from specdyn.models.spec.checks import require, require_known
 from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
 
-EXECUTORS = ("ray", "inline")
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0
 LOOK_SECONDS = 1.0

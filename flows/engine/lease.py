@@ -8,17 +8,17 @@ from prefect import get_run_logger
 from rich.console import Console
 
 from specdyn.storage.access.lease import Lease, hold
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 
 @contextlib.contextmanager
-def turn(cube: str, store: str) -> Iterator[Lease]:
+def turn(cube: str, store: Store) -> Iterator[Lease]:
     """Hold the lease of a cube, by its URL, and of all that it is made of; waits while another call holds it.
 
     One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.
     """
     name = cube.rsplit("/", 1)[-1].removesuffix(".zarr")
-    with hold(Layout(store).lease(cube), name, _say) as lease:
+    with hold(store.lease(cube), name, _say) as lease:
         yield lease
 
 

@@ -108,7 +108,7 @@ class SweepProgress(StageProgress):
         with self._lock:
             running, done = list(self._training), Counter(self._done)
         experiment = self._plan.sweep.experiment
-        done["training"] += sum(checkpoints_written(self._plan.store, experiment, run_id) for run_id in running)
+        done["training"] += sum(checkpoints_written(self._plan.store.run(experiment, run_id)) for run_id in running)
         return done
 
 

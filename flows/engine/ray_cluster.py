@@ -12,7 +12,9 @@ from ray.exceptions import AuthenticationError
 
 from specdyn.flows.engine.processes import Part, PartLost, started
 from specdyn.flows.engine.reachable import refusal, require_cluster
-from specdyn.flows.engine.resources import NotEnoughResources
+from specdyn.flows.engine.resources import Node, NotEnoughResources, units_that_fit
+from specdyn.flows.engine.unit_log import pass_on
+from specdyn.flows.resources import Resources
 
 AWAY_SECONDS = 15.0
 """That a cluster which others run may be away, as while its head is started again."""
@@ -104,3 +106,24 @@ def let_go(broken: bool) -> None:
     ending = threading.Thread(target=ray.shutdown, daemon=True)
     ending.start()
     ending.join(STOP_SECONDS)
+
+
+def nodes_now() -> list[Node]:
+    """The machines that the Ray cluster has now."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(int(has.get("CPU", 0)), has.get("GPU", 0.0)) for has in alive]
+
+
+def nodes_after(resources: Resources, patience: float) -> list[Node]:
+    """The machines, once one has room for a unit, which a cluster that scales starts, or after that many seconds."""
+    cpus, gpus = resources.cpus, resources.gpus or 0.0
+    if patience and not units_that_fit(nodes_now(), cpus, gpus):
+        pass_on([f"no machine of the Ray cluster has cpus={cpus}, gpus={gpus:g}: {patience:g} s for one to be started"])
+        room = ray.remote(_nothing).options(name="room for a unit", num_cpus=cpus, num_gpus=gpus).remote()
+        if not ray.wait([room], timeout=patience)[0]:
+            ray.cancel(room, force=True)
+    return nodes_now()
+
+
+def _nothing() -> None:
+    """What is asked for by this makes a cluster grow."""

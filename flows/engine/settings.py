@@ -5,6 +5,7 @@ import os
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access.objects import normalise
+from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 
 STORE = "SPECDYN_STORE"
@@ -16,12 +17,14 @@ REPORTS = "SPECDYN_REPORTS_URL"
 PATIENCE = "SPECDYN_CLUSTER_WAIT"
 """Seconds that a cluster which scales gets to have a machine for one unit; unset is none."""
 DEFAULT_STORE = "results"
+EXECUTORS = ("ray", "inline")
+"""Where units of work run."""
 HEARTBEAT_SECONDS = 30
 """Between signs of life of a flow's process; the least that Prefect allows."""
 
 
-def chosen_store(given: str, asks: bool = False) -> str:
-    """The store's URL: what was given, else the service's; made and checked, or where a flow only `asks` checked.
+def chosen_store(given: str, asks: bool = False) -> Store:
+    """The store: what was given, else the service's; made and checked, or where a flow only `asks` checked.
 
     ValueError where the service does not allow it; StoreError where it cannot be used.
     """
@@ -54,8 +57,8 @@ def patience() -> float:
     return seconds
 
 
-def report_url(page: str, store: str) -> str:
+def report_url(page: str, store: Store) -> str:
     """The address by which a browser opens a page of the store's reports, or where it lies if nothing serves it."""
-    base, folder = os.environ.get(REPORTS), f"{store}/reports/"
-    ours = base and normalise(os.environ.get(STORE) or DEFAULT_STORE) == store and page.startswith(folder)
+    base, folder = os.environ.get(REPORTS), f"{store.reports}/"
+    ours = base and normalise(os.environ.get(STORE) or DEFAULT_STORE) == store.url and page.startswith(folder)
     return f"{base}/{page.removeprefix(folder)}" if ours else page

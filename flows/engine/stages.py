@@ -19,7 +19,7 @@ from specdyn.models.wording import plural
 from specdyn.storage import results
 from specdyn.storage.checkpoints import DamagedCheckpoint, Manifest, mark_damaged, read_manifest
 from specdyn.storage.datasets import DamagedData
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.scratch import ScratchFactors, StoredFactors
 from specdyn.tasks.data.prepare import NotPrepared
 from specdyn.tasks.identity import results_id
@@ -70,11 +70,11 @@ def failure_of(future: PrefectFuture[Any]) -> str:
 
 @task(name="train", task_run_name="train {label}", **OPTIONS)
 def train_run(
-    label: str, spec: RunSpec, store: str, executor: Executor, progress: SweepProgress, retry_failed: bool = False
+    label: str, spec: RunSpec, store: Store, executor: Executor, progress: SweepProgress, retry_failed: bool = False
 ) -> str:
     """Train one run to its end as one unit; Diverged where its loss stopped being finite."""
     progress.training(spec.run_id)
-    with kept_log(Layout(store).logs(spec.experiment, spec.run_id), "train"):
+    with kept_log(store.logs(spec.experiment, spec.run_id), "train"):
         manifest: Manifest = executor.run(train, spec, store, (), None, retry_failed)
     progress.trained(spec.run_id, len(manifest.checkpoints))
     if manifest.status != "complete":
@@ -84,25 +84,25 @@ def train_run(
 
 @task(name="analyse", task_run_name="analyse {label}", **OPTIONS)
 def analyse_run(
-    label: str, spec: RunSpec, sweep: Sweep, store: str, executor: Executor, progress: SweepProgress
+    label: str, spec: RunSpec, sweep: Sweep, store: Store, executor: Executor, progress: SweepProgress
 ) -> str:
     """Analyse the blocks of one run that are missing, a unit each; gives the number of decompositions."""
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    manifest = read_manifest(store.run_of(spec))
     assert manifest is not None
     missing = missing_blocks(sweep, store, manifest)
     if not missing:
         return f"{label}: nothing left to analyse"
-    where, results_of = Layout(store), results_id(manifest)
+    results_of = results_id(manifest)
     attributes = {"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)}
     body, metrics = anatomy(spec), get_experiment(spec.experiment).metrics(spec)
     target = Target(
-        url=where.run_store(spec.experiment, results_of),
-        commits=where.commits(spec.experiment, results_of),
+        url=store.run_store(spec.experiment, results_of),
+        commits=store.commits(spec.experiment, results_of),
         layout=run_layout(body, manifest.steps, sweep.analyses, metrics, attributes),
     )
     results.allocate(target.url, target.layout)
     try:
-        with kept_log(where.logs(spec.experiment, spec.run_id), "analyse"):
+        with kept_log(store.logs(spec.experiment, spec.run_id), "analyse"):
             made = analyse_blocks(RunSeries(store=store, manifest=manifest), body, target, missing, executor, progress)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))

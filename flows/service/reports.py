@@ -11,11 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from specdyn.storage.access import objects
+from specdyn.storage.places import Store
 
 SERVED = {".html", ".png", ".svg"}
 
 
-def find(store: str, path: str) -> tuple[bytes, str] | None:
+def find(store: Store, path: str) -> tuple[bytes, str] | None:
     """The bytes and media type of a file below the store's reports; None where there is none or it lies elsewhere."""
     parts = [unquote(part) for part in urlsplit(path).path.split("/") if part]
     if not parts or any(part.startswith(".") or set(part) & {"/", "\\", "\0"} for part in parts):
@@ -25,7 +26,7 @@ def find(store: str, path: str) -> tuple[bytes, str] | None:
     if suffix not in SERVED:
         return None
     try:
-        return objects.read(f"{store}/reports/{name}"), mimetypes.types_map[suffix]
+        return objects.read(f"{store.reports}/{name}"), mimetypes.types_map[suffix]
     except (FileNotFoundError, objects.StoreError):
         return None
 
@@ -65,13 +66,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    def __init__(self, address: tuple[str, int], store: str, auth: str) -> None:
+    def __init__(self, address: tuple[str, int], store: Store, auth: str) -> None:
         super().__init__(address, _Handler)
         self.store, self.auth = store, auth
 
 
 @contextlib.contextmanager
-def reports_server(store: str, host: str, port: int, auth: str = "") -> Iterator[int]:
+def reports_server(store: Store, host: str, port: int, auth: str = "") -> Iterator[int]:
     """Serve the store's reports in a thread until the block ends; `auth` is `user:password`, empty lets all in.
 
     Gives the port. OSError where it is taken.

@@ -19,6 +19,7 @@ from pathlib import Path
 from specdyn.flows.engine.processes import Part, Supervisor, started
 from specdyn.flows.engine.settings import ALLOWED, HEARTBEAT_SECONDS, REPORTS, STORE
 from specdyn.models.spec.checks import require
+from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 
 AUTH = "PREFECT_SERVER_API_AUTH_STRING"
@@ -133,7 +134,7 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
         asyncio.run(runner.start())
 
 
-def _prepare_environment(service: Service, store: str, port: int, reports: int) -> None:
+def _prepare_environment(service: Service, store: Store, port: int, reports: int) -> None:
     """Set what Prefect, Ray and the flows' processes read; before prefect is imported."""
     base = f"http://{_reachable(service.host)}"
     ours = {
@@ -149,16 +150,16 @@ def _prepare_environment(service: Service, store: str, port: int, reports: int) 
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        STORE: store,
+        STORE: store.url,
         REPORTS: service.public_reports_url.rstrip("/") or f"{base}:{reports}",
     }
     os.environ.update(ours)
-    os.environ.setdefault(ALLOWED, store)
+    os.environ.setdefault(ALLOWED, store.url)
     if os.environ.get(AUTH):
         os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ[AUTH])
 
 
-def _serve_reports(stack: contextlib.ExitStack, service: Service, store: str) -> int:
+def _serve_reports(stack: contextlib.ExitStack, service: Service, store: Store) -> int:
     from specdyn.flows.service.reports import reports_server
 
     port = free_port(service.host, service.reports_port, "reports_port")
@@ -240,7 +241,7 @@ def _ray(service: Service) -> Iterator[str]:
         ray.shutdown()
 
 
-def _say_all(service: Service, say: Callable[[str], None], store: str, port: int, log: Path, cluster: str) -> None:
+def _say_all(service: Service, say: Callable[[str], None], store: Store, port: int, log: Path, cluster: str) -> None:
     say(f"UI           {service.public_url or f'http://{_reachable(service.host)}:{port}'}")
     say(f"API          {os.environ['PREFECT_API_URL']}")
     say(f"reports      {os.environ[REPORTS]}")

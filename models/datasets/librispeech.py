@@ -17,7 +17,7 @@ from specdyn.models.datasets.decoders.librispeech import (
     prepare,
     vocabulary,
 )
-from specdyn.models.datasets.decoders.mel import BANDS
+from specdyn.models.datasets.decoders.sound import BANDS
 
 SOURCE = "http://www.openslr.org/resources/12"
 FOLDERS = {"train": "train-clean-100", "val": "dev-clean"}

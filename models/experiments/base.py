@@ -1,21 +1,27 @@
-"""Experiment: what one module in models/experiments declares; found by its file name."""
+"""Experiment: what one module in models/experiments declares; found by its file name.
+
+A module imports torch where it builds or measures a network, so that presets and names are known without it.
+"""
+
+from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 import specdyn.models.experiments
-from specdyn.models import generators
-from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.nets.matrices import LayerPair
 from specdyn.models.spec.checks import require_known
 from specdyn.models.spec.run_spec import RunSpec, from_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.nets.matrices import LayerPair
+    from specdyn.models.spec.data import Read, Shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,8 @@ class Experiment:
     layer_pairs: Callable[[RunSpec, nn.Module], tuple[LayerPair, ...]]
     dataset: Callable[[RunSpec], tuple[str, str] | None] = lambda spec: None
     """Name and variant of the data set that `examples` needs; None where it is made from nothing."""
+    train_examples: Callable[[RunSpec, Shapes, Read], int] | None = None
+    """How many examples there are to train on, by the shapes of the data set's arrays; None makes them and counts."""
     deviations: tuple[str, ...] = field(default=())
     """Where presets differ from the paper, in a sentence each."""
     usual: str = "sample"
@@ -76,6 +84,10 @@ class Experiment:
 
     def net(self, spec: RunSpec) -> nn.Module:
         """The network as it is initialised for the spec's seed, on the CPU."""
+        import torch
+
+        from specdyn.models import generators
+
         with generators.kept(torch.device("cpu"), spec.seed):
             return self.build_net(spec)
 

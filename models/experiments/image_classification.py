@@ -1,25 +1,31 @@
 """Image classification with VGG-16, an MLP, ResNet-20 or LeNet on CIFAR-10 and its like (METHOD 1.2)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.datasets.decoders.images import Images, image_examples
 from specdyn.models.experiments.base import Experiment, Metric, Preset
-from specdyn.models.nets.convnet import LeNet, LeNetNet, ResNet, ResNetNet, Vgg, VggNet
-from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, layers, shapes_of
-from specdyn.models.nets.mlp import Mlp, MlpNet
+from specdyn.models.spec.architectures import LeNet, Mlp, ResNet, Vgg
+from specdyn.models.spec.data import Images
 from specdyn.models.spec.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.nets.matrices import LayerPair
 
 NAME = "image_classification"
 
 
 def build_net(spec: RunSpec) -> nn.Module:
     """The network for the set's channels, size and classes."""
+    from specdyn.models.nets.convnet import LeNetNet, ResNetNet, VggNet
+    from specdyn.models.nets.mlp import MlpNet
+
     about = spec.data.about
     match spec.net:
         case Vgg():
@@ -34,11 +40,15 @@ def build_net(spec: RunSpec) -> nn.Module:
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Inputs: images float32 (n, C, H, W), normalised; targets: classes (n,)."""
+    from specdyn.models.datasets.decoders.images import image_examples
+
     return image_examples(spec.data, arrays)
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
     """Cross-entropy."""
+    from torch.nn import functional as F
+
     return F.cross_entropy(outputs, batch.targets)
 
 
@@ -54,6 +64,8 @@ def metrics(spec: RunSpec) -> dict[str, Metric]:
 
 def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
     """METHOD 4.4: consecutive layers whose shapes fit; 13 pairs of VGG-16."""
+    from specdyn.models.nets.matrices import consecutive_pairs, layers, shapes_of
+
     return consecutive_pairs(layers(net), shapes_of(net))
 
 
@@ -181,6 +193,7 @@ EXPERIMENT = Experiment(
     metrics=metrics,
     layer_pairs=layer_pairs,
     dataset=lambda spec: (spec.data.dataset, spec.data.variant),
+    train_examples=lambda spec, shapes, read: spec.data.train_examples(shapes, read),
     deviations=(
         "resnet, lenet: the published code silently builds the MLP instead, so there are no published settings.",
         "sample, smoke: crops of nine photos, which are not CIFAR-10, a VGG-16 of fewer channels, and a smaller "

@@ -1,24 +1,31 @@
 """Image generation: a UNet learns to tell the noise of a diffusion process from handwritten digits (METHOD 1.3)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import Tensor, nn
-
-from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.datasets.decoders.images import Images, image_examples
 from specdyn.models.experiments.base import Experiment, Metric, Preset
-from specdyn.models.nets.matrices import LayerPair
-from specdyn.models.nets.unet import UNet, UNetNet, unet_pairs
+from specdyn.models.spec.architectures import UNet
 from specdyn.models.spec.checks import require
+from specdyn.models.spec.data import Images
 from specdyn.models.spec.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.nets.matrices import LayerPair
 
 NAME = "image_generation"
 
 
 def build_net(spec: RunSpec) -> nn.Module:
     """The UNet for the set's channels; ValueError for images of another size than 28 x 28."""
+    from specdyn.models.nets.unet import UNetNet
+
     about = spec.data.about
     require(about.size == 28, "dataset", spec.data.dataset, "a set of images of 28 x 28, such as mnist")
     return UNetNet(spec.net, about.channels)
@@ -26,6 +33,8 @@ def build_net(spec: RunSpec) -> nn.Module:
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Inputs: images float32 (n, C, 28, 28), normalised; targets: their classes (n,), which nothing looks at."""
+    from specdyn.models.datasets.decoders.images import image_examples
+
     return image_examples(spec.data, arrays)
 
 
@@ -45,6 +54,8 @@ def metrics(spec: RunSpec) -> dict[str, Metric]:
 
 def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
     """METHOD 4.4: 17 pairs, down, up and across."""
+    from specdyn.models.nets.unet import unet_pairs
+
     return unet_pairs(net)
 
 
@@ -122,6 +133,7 @@ EXPERIMENT = Experiment(
     metrics=metrics,
     layer_pairs=layer_pairs,
     dataset=lambda spec: (spec.data.dataset, spec.data.variant),
+    train_examples=lambda spec, shapes, read: spec.data.train_examples(shapes, read),
     deviations=(
         "Times and noise are drawn on the CPU and, in evaluation, the same for every checkpoint; the published "
         "numbers depend on an unseeded generator.",

@@ -1,34 +1,44 @@
 """Language modelling: a transformer of twelve layers predicts the next token of Wikipedia articles (METHOD 1.5)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.datasets.decoders.tokens import Text, token_examples
 from specdyn.models.experiments.base import Experiment, Metric, Preset
-from specdyn.models.nets.matrices import LayerPair
-from specdyn.models.nets.transformer import LanguageModel, Transformer, transformer_pairs
+from specdyn.models.spec.architectures import Transformer
+from specdyn.models.spec.data import Text
 from specdyn.models.spec.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.nets.matrices import LayerPair
 
 NAME = "language_modelling"
 
 
 def build_net(spec: RunSpec) -> nn.Module:
     """The transformer over the tokenizer's vocabulary, with logits at every position."""
+    from specdyn.models.nets.transformer import LanguageModel
+
     return LanguageModel(spec.net, vocabulary=spec.data.vocabulary, length=spec.data.length)
 
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Inputs: tokens (N, T); targets: the token that follows each of them (N, T)."""
+    from specdyn.models.datasets.decoders.tokens import token_examples
+
     return token_examples(spec.data, arrays)
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
     """Cross-entropy, the mean over all tokens."""
+    from torch.nn import functional as F
+
     return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten())
 
 
@@ -39,6 +49,8 @@ def metrics(spec: RunSpec) -> dict[str, Metric]:
 
 def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
     """METHOD 4.4: 61 pairs of twelve layers, and each layer's values with the output projection by head."""
+    from specdyn.models.nets.transformer import transformer_pairs
+
     return transformer_pairs(spec.net)
 
 
@@ -135,6 +147,7 @@ EXPERIMENT = Experiment(
     metrics=metrics,
     layer_pairs=layer_pairs,
     dataset=lambda spec: (spec.data.dataset, spec.data.variant),
+    train_examples=lambda spec, shapes, read: spec.data.train_examples(shapes, read),
     deviations=(
         "The embedding has a row for every id of the tokenizer, 50,277; the published network has 50,254, which lacks "
         "the ids of added white space.",

@@ -1,25 +1,31 @@
 """Grokking on modular addition: a one-layer transformer, or an MLP, learns (i + j) mod p (METHOD 1.1)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.datasets.decoders.modular_addition import ModularAddition, rows
 from specdyn.models.experiments.base import Experiment, Metric, Preset
-from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, layers, shapes_of
-from specdyn.models.nets.mlp import Mlp, MlpNet
-from specdyn.models.nets.transformer import Transformer, TransformerNet, transformer_pairs
+from specdyn.models.spec.architectures import Mlp, Transformer
+from specdyn.models.spec.data import ModularAddition
 from specdyn.models.spec.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.nets.matrices import LayerPair
 
 NAME = "modular_addition"
 
 
 def build_net(spec: RunSpec) -> nn.Module:
     """The transformer over p + 1 tokens, or the MLP over two one-hot digits."""
+    from specdyn.models.nets.mlp import MlpNet
+    from specdyn.models.nets.transformer import TransformerNet
+
     prime = spec.data.prime
     if isinstance(spec.net, Mlp):
         return MlpNet(spec.net, inputs=2 * prime, outputs=prime)
@@ -28,6 +34,11 @@ def build_net(spec: RunSpec) -> nn.Module:
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Inputs: tokens (n, 3) for the transformer, one-hot pairs (n, 2p) for the MLP; targets (n,)."""
+
+    from torch.nn import functional as F
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.datasets.decoders.modular_addition import rows
 
     def of(table: Tensor) -> Examples:
         if isinstance(spec.net, Mlp):
@@ -41,6 +52,8 @@ def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examp
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
     """Cross-entropy for the transformer; mean squared error to the one-hot target for the MLP."""
+    from torch.nn import functional as F
+
     targets = batch.targets
     if isinstance(spec.net, Mlp):
         return F.mse_loss(outputs, F.one_hot(targets, outputs.shape[1]).to(outputs.dtype))
@@ -59,6 +72,9 @@ def metrics(spec: RunSpec) -> dict[str, Metric]:
 
 def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
     """METHOD 4.4: six pairs of the transformer, consecutive layers of the MLP."""
+    from specdyn.models.nets.matrices import consecutive_pairs, layers, shapes_of
+    from specdyn.models.nets.transformer import transformer_pairs
+
     if isinstance(spec.net, Mlp):
         return consecutive_pairs(layers(net), shapes_of(net))
     return transformer_pairs(spec.net)

@@ -1,35 +1,47 @@
 """Speech recognition: a bidirectional LSTM spells utterances by connectionist temporal classification (METHOD 1.4)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.datasets.decoders.speech import BLANK, FEATURES, PADDING, Recordings, speech_examples
-from specdyn.models.datasets.decoders.transcripts import decode, errors, spoken, words
 from specdyn.models.experiments.base import Experiment, Metric, Preset
-from specdyn.models.nets.bilstm import BiLstm, BiLstmNet, bilstm_pairs
-from specdyn.models.nets.matrices import LayerPair
+from specdyn.models.spec.architectures import BiLstm
+from specdyn.models.spec.data import Recordings
 from specdyn.models.spec.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from specdyn.models.datasets.decoders.examples import Examples
+    from specdyn.models.nets.matrices import LayerPair
 
 NAME = "speech_recognition"
 
 
 def build_net(spec: RunSpec) -> nn.Module:
     """The LSTM over mel features, with an output for each symbol."""
+    from specdyn.models.datasets.decoders.speech import FEATURES
+    from specdyn.models.nets.bilstm import BiLstmNet
+
     return BiLstmNet(spec.net, features=FEATURES, symbols=spec.data.outputs)
 
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Inputs: features float32 (n, T, 40); targets: symbols (n, L), padded with -1; lengths in frames (n,)."""
+    from specdyn.models.datasets.decoders.speech import speech_examples
+
     return speech_examples(spec.data, arrays)
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
     """Connectionist temporal classification, of each utterance over its symbols, then the mean over utterances."""
+    from torch.nn import functional as F
+
+    from specdyn.models.datasets.decoders.speech import BLANK, PADDING
+
     assert batch.lengths is not None
     symbols = (batch.targets != PADDING).sum(1)
     return F.ctc_loss(outputs.transpose(0, 1), batch.targets, batch.lengths, symbols, blank=BLANK)
@@ -37,11 +49,15 @@ def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
 
 def character_errors(outputs: Tensor, batch: Examples) -> Tensor:
     """Edit distances in characters and the characters spoken, summed over the batch."""
+    from specdyn.models.datasets.decoders.transcripts import decode, errors, spoken
+
     return errors(spoken(batch.targets), decode(outputs))
 
 
 def word_errors(outputs: Tensor, batch: Examples) -> Tensor:
     """Edit distances in words and the words spoken, summed over the batch."""
+    from specdyn.models.datasets.decoders.transcripts import decode, errors, spoken, words
+
     return errors([words(said) for said in spoken(batch.targets)], [words(heard) for heard in decode(outputs)])
 
 
@@ -56,6 +72,8 @@ def metrics(spec: RunSpec) -> dict[str, Metric]:
 
 def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
     """METHOD 4.4: 22 pairs of four layers, and two that read the reverse half of the linear layer."""
+    from specdyn.models.nets.bilstm import bilstm_pairs
+
     return bilstm_pairs(spec.net)
 
 
@@ -125,6 +143,7 @@ EXPERIMENT = Experiment(
     metrics=metrics,
     layer_pairs=layer_pairs,
     dataset=lambda spec: (spec.data.dataset, spec.data.variant),
+    train_examples=lambda spec, shapes, read: spec.data.train_examples(shapes, read),
     deviations=(
         "30 outputs for 30 symbols; the published network has 29, and its loss reads beyond them for the letter Z.",
         "sample, smoke: five readings of one voice, two narrow layers, and a larger learning rate.",

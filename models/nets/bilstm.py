@@ -3,30 +3,15 @@
 Shapes: B batch, T frames, F features, D hidden size, K symbols.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from specdyn.models.nets.matrices import LayerPair, Matrix
-from specdyn.models.spec.checks import require, require_declared_types
+from specdyn.models.spec.architectures import BiLstm
 
 GATES = 4
 SHOWN = 2
 """Gate g of i, f, g, o."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BiLstm:
-    """Architecture of the LSTM; the number of features and of symbols comes from the data."""
-
-    width: int = 256
-    depth: int = 4
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        for field in ("width", "depth"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
 
 
 class BiLstmNet(nn.Module):

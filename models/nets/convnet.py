@@ -3,53 +3,14 @@
 Shapes: B batch, C channels, H height, W width, K classes.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from specdyn.models.spec.checks import require, require_declared_types
+from specdyn.models.spec.architectures import LeNet, ResNet, Vgg
 
 VGG_16 = (1, 1, 0, 2, 2, 0, 4, 4, 4, 0, 8, 8, 8, 0, 8, 8, 8)
 """Channels of each convolution in units of the width; 0 is a maximum over 2 x 2 pixels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vgg:
-    """VGG-16 with BatchNorm; the number of classes and of input channels comes from the data."""
-
-    width: int = 64
-    """Channels of the first convolutions; the last have eight times as many."""
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        require(self.width >= 1, "width", self.width, "an integer of 1 or more")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResNet:
-    """ResNet of 6 n + 2 layers with BatchNorm and projection shortcuts; 20 layers for 3 blocks a stage."""
-
-    width: int = 16
-    blocks: int = 3
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        for field in ("width", "blocks"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeNet:
-    """Two convolutions of 5 x 5 and three linear layers."""
-
-    width: int = 6
-    """Channels of the first convolution; the second has 16 for every 6."""
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        require(self.width >= 1, "width", self.width, "an integer of 1 or more")
 
 
 class ConvNormBlock(nn.Module):

@@ -3,17 +3,18 @@
 Shapes: M rows (output directions), N columns (input directions), H heads.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Vectors = Literal["left", "right"]
-
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,10 @@ def entry(parameter: str, shape: tuple[int, ...], transposed: bool = False) -> E
 
 def inventory(net: nn.Module) -> tuple[Entry, ...]:
     """Every parameter and buffer of two or more dimensions, parameters in registration order, then buffers."""
-    swapped = {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, TRANSPOSED)}
+    from torch import nn
+
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    swapped = {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, transposed)}
     parameters = [
         entry(name, tuple(tensor.shape), transposed=name in swapped)
         for name, tensor in net.named_parameters()

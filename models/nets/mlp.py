@@ -1,25 +1,11 @@
 """Fully connected network with ReLU between its layers (METHOD 1.1, 1.2)."""
 
 import itertools
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from specdyn.models.spec.checks import require, require_declared_types
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mlp:
-    """Architecture of a plain MLP; input and output sizes come from the data."""
-
-    width: int = 100
-    hidden_layers: int = 4
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        for field in ("width", "hidden_layers"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+from specdyn.models.spec.architectures import Mlp
 
 
 class MlpNet(nn.Module):

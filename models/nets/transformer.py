@@ -4,32 +4,14 @@ Shapes: B batch, T positions, D width, H heads, K = D/H, V vocabulary.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from specdyn.models.nets.matrices import LayerPair, Matrix
-from specdyn.models.spec.checks import require, require_declared_types
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transformer:
-    """Architecture of the encoder-only transformer; the vocabulary comes from the data."""
-
-    width: int = 128
-    heads: int = 4
-    feedforward: int = 512
-    depth: int = 1
-    layernorm: bool = False
-    """LayerNorm before each block; the paper's sweeps at prime 113 remove it."""
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        for field in ("width", "heads", "feedforward", "depth"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
-        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
+from specdyn.models.spec.architectures import Transformer
 
 
 def positional_table(length: int, width: int) -> Tensor:

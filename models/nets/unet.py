@@ -4,30 +4,12 @@ Shapes: B batch, H height, W width, E size of the time embedding, T diffusion st
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from specdyn.models.nets.matrices import LayerPair, feed, layers, shapes_of
-from specdyn.models.spec.checks import require, require_declared_types
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UNet:
-    """Architecture of the UNet and of its diffusion process, for images of 28 x 28."""
-
-    width: int = 64
-    """Channels of the first convolution; the deepest has eight times as many."""
-    embedding: int = 512
-    diffusion_steps: int = 1000
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        for field in ("width", "embedding", "diffusion_steps"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
-        require(self.width % 32 == 0, "width", self.width, "a multiple of 32, which GroupNorm divides by")
-        require(self.embedding % 2 == 0, "embedding", self.embedding, "an even number: half sine, half cosine")
+from specdyn.models.spec.architectures import UNet
 
 
 def swish(x: Tensor) -> Tensor:

@@ -3,17 +3,20 @@
 Credentials and endpoint of object storage come from the standard AWS environment and never from a URL.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
-import zarr.storage
-from zarr.abc.store import Store as ZarrStore
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
 
 S3_OPTIONS: dict[str, Any] = {
     # More than one connection a file makes s3fs ask for the size before every read.
@@ -101,6 +104,8 @@ def _list_once(url: str) -> None:
 
 def zarr_store(url: str, read_only: bool = False) -> ZarrStore:
     """The URL as a Zarr store."""
+    import zarr.storage
+
     if is_local(url):
         return zarr.storage.LocalStore(url, read_only=read_only)
     return zarr.storage.FsspecStore.from_url(url, storage_options=S3_OPTIONS, read_only=read_only)

@@ -10,7 +10,7 @@ from specdyn.storage.access.listing import listing
 from specdyn.storage.access.records import change_record, read_record
 from specdyn.storage.foreign.find import ForeignCheckpoint, Found
 from specdyn.storage.identity import short_digest
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 Known = Mapping[str, list[str]]
 """Name of a checkpoint -> what its listing said when it was read, and the sha256 of its content."""
@@ -20,20 +20,31 @@ GONE = "gone"
 """Stands for what a file holds that is not there any more."""
 
 
-def content_digests(found: Found, store: str) -> tuple[str, ...]:
+def content_digests(found: Found, store: Store) -> tuple[str, ...]:
     """A digest of each checkpoint's content, in their order: the sha256 of its files, on object storage their ETags.
 
     Those of files are kept in the store; a file whose size, times or place on the disk changed is read again.
     """
     if not objects.is_local(found.url):
         return tuple(checkpoint.tag for checkpoint in found.checkpoints)
-    url = Layout(store).series(short_digest(found.url))
+    url = store.series(short_digest(found.url))
     known = _read(read_record(url))
     now = {checkpoint.name: _digested(checkpoint, known) for checkpoint in found.checkpoints}
     if now != known:
         text = json.dumps({"url": found.url, "checkpoints": now}, indent=1).encode()
         change_record(url, lambda _: text)
     return tuple(digest for _, digest in now.values())
+
+
+def known_digests(found: Found, store: Store) -> tuple[str, ...] | None:
+    """The same digests, or None where a file has to be read for its own; nothing is written."""
+    if not objects.is_local(found.url):
+        return content_digests(found, store)
+    known = _read(read_record(store.series(short_digest(found.url))))
+    notes = [(_tag(checkpoint), known.get(checkpoint.name)) for checkpoint in found.checkpoints]
+    if len(known) != len(notes) or any(note is None or note[0] != tag for tag, note in notes):
+        return None
+    return tuple(note[1] for _, note in notes if note)
 
 
 def refreshed(found: Found) -> Found:
@@ -59,9 +70,12 @@ def _read(text: bytes | None) -> Known:
 
 
 def _digested(checkpoint: ForeignCheckpoint, known: Known) -> list[str]:
-    tag = f"{checkpoint.bytes} {checkpoint.tag}"
-    before = known.get(checkpoint.name, ["", ""])
+    tag, before = _tag(checkpoint), known.get(checkpoint.name, ["", ""])
     return before if before[0] == tag else [tag, " ".join(map(_sha256, checkpoint.urls))]
+
+
+def _tag(checkpoint: ForeignCheckpoint) -> str:
+    return f"{checkpoint.bytes} {checkpoint.tag}"
 
 
 def _sha256(path: str) -> str:

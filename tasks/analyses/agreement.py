@@ -1,12 +1,15 @@
 """Agreement of singular vectors with those of the run's final checkpoint (METHOD 4.2)."""
 
 from specdyn.storage.schema import TOP_RANKS, Variable
-from specdyn.tasks.spectra.agreement import SIDES, SUBSPACES, compare, variables
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
+from specdyn.tasks.spectra.comparisons import variables
+from specdyn.tasks.spectra.labels import SIDES, SUBSPACES
 
 
 def compute(view: LayerView) -> Values:
     """Diagonal, best match, score, subspace overlaps, and the leading block of the whole comparison."""
+    from specdyn.tasks.spectra.agreement import compare
+
     values, a_RR = compare(view.factors, view.final.factors[view.layer.name], "")
     return {**values, "agreement_block": a_RR[:TOP_RANKS, :TOP_RANKS]}
 

@@ -1,12 +1,13 @@
 """Agreement of every singular vector with every one of the final checkpoint: large, so only on request (METHOD 4.2)."""
 
 from specdyn.storage.schema import Variable
-from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 
 
 def compute(view: LayerView) -> Values:
     """The whole R x R agreement of one layer."""
+    from specdyn.tasks.spectra.agreement import agreement
+
     return {"agreement_full": agreement(view.factors, view.final.factors[view.layer.name])}
 
 

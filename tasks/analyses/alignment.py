@@ -1,10 +1,16 @@
 """Alignment between layers that feed one another, and of queries with keys (METHOD 4.4)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from torch import Tensor
 
 from specdyn.storage.schema import SCORE_RANKS, Variable
 from specdyn.tasks.spectra.analysis import Analysis, PairView, Values
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def alignment(view: PairView) -> Tensor:

@@ -1,14 +1,19 @@
 """Other definitions of the alignment between layers that feed one another, weighted by singular values (CLAIMS 5.8)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, PairView, Values
-from specdyn.tasks.spectra.decomposition import Factors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from specdyn.tasks.spectra.decomposition import Factors
 
 
 def grams(view: PairView) -> tuple[Tensor, Tensor]:
@@ -30,6 +35,8 @@ def grams(view: PairView) -> tuple[Tensor, Tensor]:
 
 def sizes(view: PairView) -> tuple[Tensor, Tensor]:
     """Of reader and writer the power of two just above s_1, 1 for a zero matrix, as (.., 1) in float64."""
+    import torch
+
     return tuple(  # type: ignore[return-value]
         torch.ldexp(torch.ones_like(top := factors.s[..., :1].double()), torch.frexp(top).exponent)
         for factors in _both(view)

@@ -1,14 +1,18 @@
 """Every layer's eigenvalues against those of a matrix with independent entries (CLAIMS 5.4, 5.5)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from specdyn.storage.schema import COUNT, Variable
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 from specdyn.tasks.spectra.random_matrices import edges, kolmogorov_smirnov, quantiles, tracy_widom_edge
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONSTANT = 1e-12
 """Share of the mean square below which a variance is rounding noise."""
@@ -16,6 +20,8 @@ CONSTANT = 1e-12
 
 def entry_variance(w_MN: Tensor) -> float:
     """Variance of the entries, which their order does not change; 0 for a constant matrix."""
+    import torch
+
     square = float(torch.linalg.vector_norm(w_MN, dtype=torch.float64)) ** 2 / w_MN.numel()
     variance = square - float(w_MN.mean(dtype=torch.float64)) ** 2
     return variance if variance > CONSTANT * square else 0.0

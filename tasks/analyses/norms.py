@@ -1,24 +1,33 @@
 """Norms, conditioning and gaps of every layer, and how far it has moved (CLAIMS 5.2)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
-from specdyn.tasks.spectra.decomposition import difference
 from specdyn.tasks.spectra.spectral import condition_number, gaps
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def distance(w_MN: Tensor, other_MN: Tensor) -> float:
     """||W - W'||_F, summed in float64."""
+    import torch
+
+    from specdyn.tasks.spectra.decomposition import difference
+
     return float(torch.linalg.vector_norm(difference(w_MN, other_MN), dtype=torch.float64))
 
 
 def compute(view: LayerView) -> Values:
     """The numbers of one layer; the relative distance is NaN where the layer began as zero."""
+    import torch
+
     s_R = view.factors.s.double().numpy()
     initial = view.layer.of(view.initial.weights)
     moved, began = distance(view.w_MN, initial), float(torch.linalg.vector_norm(initial, dtype=torch.float64))

@@ -4,20 +4,24 @@ Once a run: of each layer two decompositions of values only, of a Gaussian matri
 with shuffled entries; one QR of each side, and one assignment. Seeds follow from the layer's name.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from specdyn.models.nets.matrices import LayerPair
 from specdyn.storage.schema import Variable
 from specdyn.tasks.analyses import marchenko_pastur, norms, power_law, shape
-from specdyn.tasks.spectra import nulls
-from specdyn.tasks.spectra.agreement import SIDES, SUBSPACES
 from specdyn.tasks.spectra.analysis import Analysis, RunView, Values
-from specdyn.tasks.spectra.decomposition import singular_values
+from specdyn.tasks.spectra.labels import NULLS, SIDES, SUBSPACES
 from specdyn.tasks.spectra.spectral import FRACTIONS, condition_number, effective_rank
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from specdyn.models.nets.matrices import LayerPair
 
 LEFT_OUT = {"mp_lower_edge", "mp_upper_edge", "power_law_start", "power_law_status"}
 """What a null matrix has in common with the layer, or what is no metric."""
@@ -25,6 +29,9 @@ LEFT_OUT = {"mp_lower_edge", "mp_upper_edge", "power_law_start", "power_law_stat
 
 def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
     """Every scalar metric of a matrix without structure, by the functions that measure layers."""
+    from specdyn.tasks.spectra import nulls
+    from specdyn.tasks.spectra.decomposition import singular_values
+
     s_R, (rows, columns) = singular_values(w_MN).numpy(), w_MN.shape
     found = {
         "effective_rank": effective_rank(s_R),
@@ -41,6 +48,8 @@ def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
 
 def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:
     """All levels of a layer, those of LEVELS with a first axis of nulls."""
+    from specdyn.tasks.spectra import nulls
+
     measured = [levels(null) for null in nulls.without_structure(w_MN, name).values()]
     rows, columns = w_MN.shape
     subspaces = np.array([k for k in SUBSPACES if k <= min(rows, columns)])
@@ -54,6 +63,8 @@ def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:
 
 def of_pair(pair: LayerPair, weights: Mapping[str, Tensor]) -> dict[str, float]:
     """Both levels of a pair, by the width that its layers share."""
+    from specdyn.tasks.spectra import nulls
+
     rows, columns = pair.writer.shape(tuple(weights[pair.writer.parameter].shape))
     width = (rows if pair.writer_vectors == "left" else columns) // pair.gates
     return {
@@ -149,5 +160,5 @@ ANALYSIS = Analysis(
         ),
     },
     compute=compute,
-    labels={"null": nulls.NULLS, "fraction": FRACTIONS, "side": SIDES, "subspace": SUBSPACES},
+    labels={"null": NULLS, "fraction": FRACTIONS, "side": SIDES, "subspace": SUBSPACES},
 )

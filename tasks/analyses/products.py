@@ -1,12 +1,15 @@
 """Singular values of the product of two layers that feed one another, from factors that are there (CLAIMS 5.9)."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, PairView, Values
-from specdyn.tasks.spectra.decomposition import singular_values
 from specdyn.tasks.spectra.spectral import effective_rank
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def core(view: PairView) -> Tensor:
@@ -25,6 +28,10 @@ def compute(view: PairView) -> Values:
 
     Nothing where the reader is a convolution or the writer has gates: that product is of more than two matrices.
     """
+    import torch
+
+    from specdyn.tasks.spectra.decomposition import singular_values
+
     if view.pair.parts > 1:
         return {}
     values = singular_values(core(view)).numpy()

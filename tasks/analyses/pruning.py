@@ -4,17 +4,18 @@ import numpy as np
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
-from specdyn.tasks.spectra.truncation import bottom, keep_in_all, top
 
-HALVES = {"top": top(0.5), "bottom": bottom(0.5)}
+KEPT = ("top", "bottom")
 
 
 def compute(view: CheckpointView) -> Values:
     """Every metric for both halves on every split; the last layer is left whole, BatchNorm is estimated anew."""
+    from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
+
     now = view.now
     measured = [
         view.evaluate(keep_in_all(now.weights, view.layers, now.factors, keep), renormalise=True)
-        for keep in HALVES.values()
+        for keep in (HALVES[kept] for kept in KEPT)
     ]
     return {f"pruned_{name}": np.stack([values[name] for values in measured]) for name in measured[0]}
 
@@ -32,5 +33,5 @@ ANALYSIS = Analysis(
         ),
     },
     compute=compute,
-    labels={"kept": tuple(HALVES)},
+    labels={"kept": KEPT},
 )

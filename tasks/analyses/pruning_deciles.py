@@ -4,13 +4,14 @@ import numpy as np
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
-from specdyn.tasks.spectra.truncation import keep_in_all, without
 
 DECILES = tuple(range(1, 11))
 
 
 def compute(view: CheckpointView) -> Values:
     """Every metric without each tenth on every split; the last layer is left whole, BatchNorm estimated anew."""
+    from specdyn.tasks.spectra.truncation import keep_in_all, without
+
     now = view.now
     measured = [
         view.evaluate(keep_in_all(now.weights, view.layers, now.factors, without((d - 1) / 10, d / 10)), True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
-from specdyn.tasks.spectra.decomposition import DRIVERS
+from specdyn.tasks.spectra.labels import DRIVERS
 
 
 def compute(view: LayerView) -> Values:

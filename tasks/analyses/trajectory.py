@@ -9,11 +9,13 @@ import numpy as np
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, RunView, Values
-from specdyn.tasks.spectra.trajectories import COMPONENTS, centred_gram, kept_width, principal, sketch
+from specdyn.tasks.spectra.labels import COMPONENTS
 
 
 def compute(view: RunView) -> Values:
     """Explained variance, coordinates and participation ratio by layer, the first two of all layers together."""
+    from specdyn.tasks.spectra.trajectories import centred_gram, kept_width, principal, sketch
+
     width = kept_width(len(view.layers), len(view.steps))
     points: list[list[np.ndarray]] = [[] for _ in view.layers]
     for step in view.steps:

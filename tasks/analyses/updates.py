@@ -9,12 +9,13 @@ import numpy as np
 
 from specdyn.storage.schema import COUNT, Variable
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
-from specdyn.tasks.spectra.decomposition import difference, singular_values
 from specdyn.tasks.spectra.spectral import effective_rank, spectral_edge
 
 
 def compute(view: LayerView) -> Values:
     """Values of W_t - W_{t-1} and their numbers; nothing at the first checkpoint, NaN where nothing changed."""
+    from specdyn.tasks.spectra.decomposition import difference, singular_values
+
     if view.previous is None:
         return {}
     s_R = singular_values(difference(view.w_MN, view.layer.of(view.previous.weights))).numpy()

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from specdyn.models import generators
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.tasks.connect.paths import bezier, blend
 from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.examples import load_examples
@@ -21,7 +22,7 @@ RATE = 1e-3
 
 
 def train_control(
-    spec: RunSpec, store: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor], steps: int
+    spec: RunSpec, store: Store, a: Mapping[str, Tensor], b: Mapping[str, Tensor], steps: int
 ) -> dict[str, Tensor]:
     """The control point after so many updates, each of one batch at one place drawn evenly on the curve.
 

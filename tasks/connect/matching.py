@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from specdyn.models.nets.convnet import ConvNormBlock, LeNetNet, ResidualBlock, ResNetNet, VggNet
+from specdyn.models.nets.matrices import Matrix
 from specdyn.models.nets.mlp import MlpNet
 from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.checks import require, require_known
@@ -92,6 +93,28 @@ def permute(weights: Tensors, groups: Sequence[Group], permutations: Tensors) ->
         require(fits, f"permutation of {name!r}", p.tolist(), f"each of 0 to {size - 1} once")
         permuted |= {axis.entry: _reorder(permuted, axis, size, p) for axis in known[name].axes}
     return permuted
+
+
+def places(layer: Matrix, weights: Tensors, groups: Sequence[Group], permutations: Tensors) -> tuple[Tensor, Tensor]:
+    """Rows (M,) and columns (N,) with which layer W of `permute`'s result is W[rows][:, columns] of what it was given.
+
+    ValueError where the permutations also move numbers between the rows, or into the layer from outside.
+    """
+    shape = weights[layer.parameter].shape
+    moved = {layer.parameter: torch.arange(shape.numel()).view(shape)}
+    before_MN = layer.of(moved)
+    for group in groups:
+        for axis in group.axes:
+            if axis.entry == layer.parameter and group.name in permutations:
+                moved[axis.entry] = _reorder(moved, axis, group.size, permutations[group.name])
+    after_MN = layer.of(moved)
+    came_from = torch.full((shape.numel(),), -1)
+    came_from[before_MN.flatten()] = torch.arange(before_MN.numel())
+    rows_M = came_from[after_MN[:, 0]] // before_MN.shape[1]
+    columns_N = came_from[after_MN[0]] % before_MN.shape[1]
+    whole = torch.equal(before_MN[rows_M][:, columns_N], after_MN)
+    require(whole, "permutations", sorted(permutations), f"ones that move whole rows and columns of {layer.name}")
+    return rows_M, columns_N
 
 
 def match(a: Tensors, b: Tensors, groups: Sequence[Group], seed: int, sweeps: int = 100) -> Match:

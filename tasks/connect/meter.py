@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.tasks.analyses.effective_rank import effective_ranks
-from specdyn.tasks.analyses.pruning import HALVES
+from specdyn.tasks.connect.factors import Decomposer
 from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.spectra.decomposition import Factors, decompose
+from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.spectra.network_layout import anatomy
-from specdyn.tasks.spectra.truncation import keep_in_all
+from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
 KEPT = ("all", *HALVES)
 
@@ -33,11 +34,11 @@ class _Data:
     experiment: str
     data: Any
     seed: int
-    store: str
+    store: Store
     spec: RunSpec = field(compare=False)
 
 
-def data_key(spec: RunSpec, store: str) -> str:
+def data_key(spec: RunSpec, store: Store) -> str:
     """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
     found = _data_hash(_Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec))
     return hashlib.sha256(f"{found}/{spec.eval_batch_size}/{spec.eval_examples}".encode()).hexdigest()[:12]
@@ -56,7 +57,7 @@ def _data_hash(of: _Data) -> str:
 class Meter:
     """Measures any weights of one network on one set of data; counts its evaluations of a split and decompositions."""
 
-    def __init__(self, spec: RunSpec, store: str) -> None:
+    def __init__(self, spec: RunSpec, store: Store) -> None:
         experiment = get_experiment(spec.experiment)
         self.net, self.names = experiment.net(spec), tuple(experiment.metrics(spec))
         self.layers = anatomy(spec).layers
@@ -64,17 +65,17 @@ class Meter:
         self._splits = len(data)
         self._evaluate = Evaluator(experiment, spec, self.net, data, pick_device())
         self.normalised = has_statistics(self.net)
-        self.evaluations = self.decompositions = 0
+        self.evaluations, self.decomposer = 0, Decomposer(self.layers)
 
     def metrics(self, weights: Mapping[str, Tensor], renewed: bool = True) -> dict[str, np.ndarray]:
         """Each metric over the splits (S,), with BatchNorm's statistics renewed or as they are blended."""
         self.evaluations += self._splits
         return self._evaluate(weights, renormalise=renewed)
 
-    def factors(self, weights: Mapping[str, Tensor], what: str) -> dict[str, Factors]:
-        """The factors of every layer."""
-        self.decompositions += len(self.layers)
-        return {layer.name: decompose(layer.of(weights), f"{what} layer {layer.name}") for layer in self.layers}
+    @property
+    def decompositions(self) -> int:
+        """Of a layer, made so far."""
+        return self.decomposer.made
 
     def point(self, weights: Mapping[str, Tensor], factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
         """Metrics (K, S), the same with stored statistics (S,), effective ranks (L,) and singular values (L, R)."""

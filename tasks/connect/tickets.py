@@ -5,25 +5,29 @@ Shapes: T checkpoints of the ticket, L masked layers, R the largest rank, S spli
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from torch import Tensor
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.nets.matrices import Matrix
+from specdyn.models.nets.matrices import Matrix, shapes_of
 from specdyn.models.spec.run_spec import RunSpec
-from specdyn.storage.checkpoints import Manifest, read_finished, read_manifest
+from specdyn.storage.checkpoints import Manifest, read_finished
 from specdyn.storage.identity import short_digest
 from specdyn.storage.pairs import Values, read_values, values_url, write_values
-from specdyn.storage.schema import SPLITS
+from specdyn.storage.places import Store
+from specdyn.storage.schema import SPLITS, Variable
 from specdyn.tasks.analyses.effective_rank import effective_ranks
+from specdyn.tasks.connect.declared import labels_of, measure, stacked, variables_of
+from specdyn.tasks.connect.factors import Decomposer, finished_run
 from specdyn.tasks.connect.meter import Meter, padded
 from specdyn.tasks.identity import data_of
 from specdyn.tasks.spectra import nulls
 from specdyn.tasks.spectra.agreement import compare
-from specdyn.tasks.spectra.decomposition import Factors, decompose
+from specdyn.tasks.spectra.analysis import Analysis
+from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.training import masks
 from specdyn.tasks.training.branches import mask_of, maskable, store_mask
 
@@ -33,49 +37,52 @@ VERSION = 1
 """To be raised when stored values mean something else."""
 
 STRING = np.dtypes.StringDType()
-DIMS: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "agreement_dense": (("step", "layer", "rank"), "agreement with the dense run, same step", "METHOD 4.7"),
-    "agreement_dense_score": (("step", "layer"), "the same, mean of the first 10 ranks", "METHOD 4.7"),
-    "agreement": (("step", "layer", "rank"), "agreement with the ticket's own end", "METHOD 4.2"),
-    "agreement_score": (("step", "layer"), "the same, mean of the first 10 ranks", "METHOD 5"),
-    "agreement_mask": (("layer", "rank"), "agreement of the dense end with what the mask leaves of it", "METHOD 4.7"),
-    "agreement_mask_score": (("layer",), "the same, mean of the first 10 ranks", "METHOD 4.7"),
-    "agreement_null": (("layer",), "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
-    "effective_rank": (("step", "layer"), "effective rank / rank", "exp(-sum p log p) / R, p = s / sum s"),
-    "kept_energy": (("layer",), "squares of the dense end's weights that the mask keeps", "share of their sum"),
-    "layer_density": (("layer",), "share of the layer's weights that the mask keeps", "kept / all"),
-    "overlap": (("layer",), "overlap with the magnitude mask of this density", "kept in both / kept in either"),
-}
-"""Name -> dimensions after `ticket`, long name, source or formula."""
 
 
-def examine(spec: RunSpec, store: str) -> tuple[int, int]:
+def decompose_dense(trunk: RunSpec, first: int, store: Store) -> tuple[int, int]:
+    """Keep the factors of a dense run's checkpoints from a step on for all of its tickets; a unit of work.
+
+    Gives no evaluations, and the decompositions that it took: one a masked layer and checkpoint whose factors are not
+    kept already.
+    """
+    dense, decomposer = finished_run(trunk.experiment, trunk.run_id, store), Decomposer(maskable(trunk))
+    for step in dense.steps:
+        if step >= first:
+            decomposer.shared(store, dense, step)
+    log.info("dense run %s: %d decompositions", trunk.run_id, decomposer.made)
+    return 0, decomposer.made
+
+
+def examine(spec: RunSpec, store: Store) -> tuple[int, int]:
     """Measure a finished ticket at each of its checkpoints, once; a unit of work.
 
-    Gives the evaluations of a split and the decompositions that it took: two a layer and checkpoint, the dense run's
-    and its own, and those of what the mask leaves of the dense end.
+    Gives the evaluations of a split and the decompositions that it took: one a masked layer and checkpoint, and those
+    of what the mask leaves of the dense end. The dense run's factors are kept; those that are not are made and counted.
     """
     assert spec.start is not None and spec.start.ticket is not None
-    own, dense = (_finished(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
+    own, dense = (finished_run(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
     url = values_url(store, spec.experiment, "tickets", comparison_id(spec, own, dense))
     if read_values(url) is not None:
         return 0, 0
-    meter, layers = Meter(spec, store), maskable(spec)
-    mask = mask_of(spec, store)
-    work = _Decomposer(layers)
-    final = work.factors(read_finished(store, own, own.steps[-1]), f"ticket {spec.run_id}")
-    rows = []
-    for step in own.steps:
-        weights, theirs = read_finished(store, own, step), read_finished(store, dense, step)
-        what = f"ticket {spec.run_id} step {step}"
-        now = final if step == own.steps[-1] else work.factors(weights, what)
-        rows.append(_row(meter, layers, weights, now, work.factors(theirs, what), final))
-    values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    values |= _of_mask(spec, work, mask, read_finished(store, dense, dense.steps[-1]))
-    body = {"run_id": spec.run_id, "mask": store_mask(store, mask), "steps": list(own.steps)}
-    write_values(url, values, {**body, "evaluations": meter.evaluations, "decompositions": work.made})
-    log.info("ticket %s: %d evaluations, %d decompositions", spec.run_id, meter.evaluations, work.made)
-    return meter.evaluations, work.made
+    layers = maskable(spec)
+    view = TicketView(
+        spec=spec,
+        store=store,
+        own=own,
+        dense=dense,
+        meter=Meter(spec, store),
+        decomposer=Decomposer(layers),
+        mask=mask_of(spec, store),
+    )
+    of_parameters = shapes_of(view.meter.net)
+    ranks = max(min(layer.shape(of_parameters[layer.parameter])) for layer in layers)
+    sizes = {"step": len(own.steps), "layer": len(layers), "rank": ranks}
+    values = measure(TICKET, view, get_experiment(spec.experiment).metrics(spec), sizes, f"ticket {spec.run_id}")
+    counts = {"evaluations": view.meter.evaluations, "decompositions": view.decomposer.made}
+    body = {"run_id": spec.run_id, "mask": store_mask(store, view.mask), "steps": list(own.steps)}
+    write_values(url, values, {**body, **counts})
+    log.info("ticket %s: %d evaluations, %d decompositions", spec.run_id, *counts.values())
+    return view.meter.evaluations, view.decomposer.made
 
 
 def comparison_id(spec: RunSpec, own: Manifest, dense: Manifest) -> str:
@@ -83,41 +90,39 @@ def comparison_id(spec: RunSpec, own: Manifest, dense: Manifest) -> str:
     return f"{spec.run_id}-{short_digest(own.digest, own.origins, dense.digest, data_of(spec), VERSION)}"
 
 
-class _Decomposer:
-    """Decomposes the masked layers, and counts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketView:
+    """A finished ticket and its dense run: what is measured of the ticket is computed from this."""
 
-    def __init__(self, layers: Sequence[Matrix]) -> None:
-        self.layers, self.made = layers, 0
-
-    def factors(self, weights: Mapping[str, Tensor], what: str) -> dict[str, Factors]:
-        self.made += len(self.layers)
-        return {layer.name: decompose(layer.of(weights), f"{what} layer {layer.name}") for layer in self.layers}
-
-
-def _finished(experiment: str, run_id: str, store: str) -> Manifest:
-    manifest = read_manifest(store, experiment, run_id)
-    if manifest is None or manifest.status != "complete":
-        raise ValueError(f"run {run_id} of {experiment} is not finished in {store}: train it first")
-    return manifest
+    spec: RunSpec
+    store: Store
+    own: Manifest
+    dense: Manifest
+    meter: Meter
+    decomposer: Decomposer
+    """Of the masked layers."""
+    mask: masks.Mask
 
 
-def _row(
-    meter: Meter,
-    layers: Sequence[Matrix],
-    weights: Mapping[str, Tensor],
-    now: Mapping[str, Factors],
-    dense: Mapping[str, Factors],
-    final: Mapping[str, Factors],
-) -> Values:
-    """One checkpoint: metrics (S,), agreement with the dense run and with the ticket's end, effective ranks."""
-    with_dense = _agreements("agreement_dense", layers, now, dense)
-    ranks = [effective_ranks(now[layer.name].s.numpy())[0] for layer in layers]
-    return {
-        **meter.metrics(weights, renewed=False),
-        **with_dense,
-        **_agreements("agreement", layers, now, final),
-        "effective_rank": np.array(ranks, np.float32),
-    }
+def _of_checkpoints(view: TicketView) -> Values:
+    """Metrics (T, S), agreement with the dense run and with the ticket's end (T, L, R), effective ranks (T, L)."""
+    work, layers, steps = view.decomposer, view.decomposer.layers, view.own.steps
+    final = work.factors(read_finished(view.store, view.own, steps[-1]), f"ticket {view.spec.run_id}")
+    rows = []
+    for step in steps:
+        weights = read_finished(view.store, view.own, step)
+        what = f"ticket {view.spec.run_id} step {step}"
+        now = final if step == steps[-1] else work.factors(weights, what)
+        ranks = [effective_ranks(now[layer.name].s.numpy())[0] for layer in layers]
+        rows.append(
+            {
+                **view.meter.metrics(weights, renewed=False),
+                **_agreements("agreement_dense", layers, now, work.shared(view.store, view.dense, step)),
+                **_agreements("agreement", layers, now, final),
+                "effective_rank": np.array(ranks),
+            }
+        )
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def _agreements(
@@ -131,41 +136,78 @@ def _agreements(
     }
 
 
-def _of_mask(spec: RunSpec, work: _Decomposer, mask: masks.Mask, dense: Mapping[str, Tensor]) -> Values:
+def _of_mask(view: TicketView) -> Values:
     """What the mask keeps of the dense end: agreement with it, energy, densities, overlap with the magnitude mask."""
-    assert spec.start is not None and spec.start.ticket is not None
-    chosen = {name: dense[name] for name in mask}
-    whole = work.factors(dense, "dense end")
-    left = work.factors({**dense, **masks.apply(chosen, mask)}, "masked dense end")
-    largest = masks.magnitude(chosen, spec.start.ticket.density)
-    shapes = [(len(whole[layer.name].left), len(whole[layer.name].right)) for layer in work.layers]
-    by_layer = [masks.kept_energy(chosen, mask), masks.densities(mask), masks.overlap(mask, largest)]
-    return {
-        **_agreements("agreement_mask", work.layers, whole, left),
-        "agreement_null": np.array([nulls.agreement(m, n) for m, n in shapes], np.float32),
-        **{
-            name: np.array([found[layer.parameter] for layer in work.layers], np.float32)
-            for name, found in zip(("kept_energy", "layer_density", "overlap"), by_layer, strict=True)
-        },
+    assert view.spec.start is not None and view.spec.start.ticket is not None
+    work, layers, end = view.decomposer, view.decomposer.layers, view.dense.steps[-1]
+    dense, whole = read_finished(view.store, view.dense, end), work.shared(view.store, view.dense, end)
+    chosen = {name: dense[name] for name in view.mask}
+    left = work.factors({**dense, **masks.apply(chosen, view.mask)}, "masked dense end")
+    largest = masks.magnitude(chosen, view.spec.start.ticket.density)
+    shapes = [(len(whole[layer.name].left), len(whole[layer.name].right)) for layer in layers]
+    by_layer = {
+        "kept_energy": masks.kept_energy(chosen, view.mask),
+        "layer_density": masks.densities(view.mask),
+        "overlap": masks.overlap(view.mask, largest),
     }
+    return {
+        **_agreements("agreement_mask", layers, whole, left),
+        "agreement_null": np.array([nulls.agreement(m, n) for m, n in shapes]),
+        **{name: np.array([found[layer.parameter] for layer in layers]) for name, found in by_layer.items()},
+    }
+
+
+def _variable(dims: tuple[str, ...], long_name: str, about: str) -> Variable:
+    return Variable(dims=dims, long_name=long_name, about=about)
+
+
+BY_STEP, BY_LAYER = ("step", "layer"), ("layer",)
+SCORE = "the same, mean of the first 10 ranks"
+TICKET = (
+    Analysis(
+        name="checkpoints",
+        version=VERSION,
+        of="ticket",
+        labels={"split": SPLITS},
+        variables={
+            "agreement_dense": _variable((*BY_STEP, "rank"), "agreement with the dense run, same step", "METHOD 4.7"),
+            "agreement_dense_score": _variable(BY_STEP, SCORE, "METHOD 4.7"),
+            "agreement": _variable((*BY_STEP, "rank"), "agreement with the ticket's own end", "METHOD 4.2"),
+            "agreement_score": _variable(BY_STEP, SCORE, "METHOD 5"),
+            "effective_rank": _variable(BY_STEP, "effective rank / rank", "exp(-sum p log p) / R, p = s / sum s"),
+            "{metric}": Variable(dims=("step", "split"), long_name="{metric}"),
+        },
+        compute=_of_checkpoints,
+    ),
+    Analysis(
+        name="mask",
+        version=VERSION,
+        of="ticket",
+        variables={
+            "agreement_mask": _variable(
+                (*BY_LAYER, "rank"), "agreement of the dense end with what the mask leaves of it", "METHOD 4.7"
+            ),
+            "agreement_mask_score": _variable(BY_LAYER, SCORE, "METHOD 4.7"),
+            "agreement_null": _variable(BY_LAYER, "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
+            "kept_energy": _variable(
+                BY_LAYER, "squares of the dense end's weights that the mask keeps", "share of their sum"
+            ),
+            "layer_density": _variable(BY_LAYER, "share of the layer's weights that the mask keeps", "kept / all"),
+            "overlap": _variable(
+                BY_LAYER, "overlap with the magnitude mask of this density", "kept in both / kept in either"
+            ),
+        },
+        compute=_of_mask,
+    ),
+)
+"""What is measured of a ticket; arrays of one, without the dimension `ticket` of the cube."""
 
 
 def dataset(tickets: Sequence[RunSpec], values: Sequence[Values], steps: Sequence[int]) -> xr.Dataset:
     """All tickets as (ticket, ...) with density, kind of mask and seeds as coordinates."""
     spec = tickets[0]
     metrics = get_experiment(spec.experiment).metrics(spec)
-    declared: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-        name: (dims, {"long_name": long_name, "units": "1", "comment": about})
-        for name, (dims, long_name, about) in DIMS.items()
-    }
-    declared |= {
-        name: (("step", "split"), {"long_name": metric.long_name, "units": metric.units})
-        for name, metric in metrics.items()
-    }
-    variables = {
-        name: (("ticket", *dims), np.stack([one[name] for one in values]), attributes)
-        for name, (dims, attributes) in declared.items()
-    }
+    variables = stacked(variables_of(TICKET, metrics), "ticket", values)
     starts = [ticket.start for ticket in tickets]
     per_ticket: dict[str, list[Any]] = {
         "trunk": [ticket.seed for ticket in tickets],
@@ -179,7 +221,7 @@ def dataset(tickets: Sequence[RunSpec], values: Sequence[Values], steps: Sequenc
         {
             "ticket": np.array([ticket.run_id for ticket in tickets], STRING),
             "step": list(steps),
-            "split": np.array(SPLITS, STRING),
+            **{dim: np.array(labels, STRING) for dim, labels in labels_of(TICKET).items()},
             "layer": np.array([layer.name for layer in maskable(spec)], STRING),
             **{n: ("ticket", np.array(v, STRING) if isinstance(v[0], str) else v) for n, v in per_ticket.items()},
         },

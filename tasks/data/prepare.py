@@ -18,7 +18,7 @@ from specdyn.models.datasets.samples import FOLDER
 from specdyn.storage import datasets
 from specdyn.storage.access import objects
 from specdyn.storage.datasets import DataManifest
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 CACHE_VARIABLE = "SPECDYN_DATA"
 PIECE = 2**20
@@ -27,7 +27,7 @@ TIMEOUT = 60.0
 ATTEMPTS = 2
 PREPARE_COMMAND = "specdyn data prepare {name} --variant {variant} --store {store}"
 
-_held: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
+_held: dict[tuple[Store, str], Mapping[str, np.ndarray]] = {}
 """Arrays of samples that this process only asks with, by the store that lacks them and the key."""
 
 Progress = Callable[[str, int, int | None], None]
@@ -202,7 +202,7 @@ def _digest(path: Path, name: str) -> str:
         return hashlib.file_digest(file, name).hexdigest()
 
 
-def prepare(store: str, dataset: Dataset, progress: Progress | None = None) -> DataManifest:
+def prepare(store: Store, dataset: Dataset, progress: Progress | None = None) -> DataManifest:
     """Fetch, decode, validate and write a data set, unless it is prepared; the manifest comes last.
 
     Safe to be called by several at once, and again after a death at any moment. FetchError, or ValueError where the
@@ -243,17 +243,33 @@ def _provenance(file: File, path: Path) -> dict[str, Any]:
     return {"source": source, "bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
 
 
-def load(store: str, dataset: Dataset) -> dict[str, np.ndarray]:
-    """All arrays of a prepared data set, verified; NotPrepared where it is not in the store, nor held."""
+def load(store: Store, dataset: Dataset, only: str = "") -> dict[str, np.ndarray]:
+    """All arrays of a prepared data set or `only` one of them, verified.
+
+    NotPrepared where the data set is not in the store, nor held.
+    """
     manifest = datasets.read_data_manifest(store, dataset.key)
-    if manifest is None and (store, dataset.key) in _held:
-        return dict(_held[store, dataset.key])
     if manifest is None:
+        held = _held_or_refused(store, dataset)
+        return {only: held[only]} if only else dict(held)
+    return datasets.read_arrays(store, manifest, only)
+
+
+def shapes(store: Store, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of a prepared data set, of which none is read; NotPrepared as `load`."""
+    manifest = datasets.read_data_manifest(store, dataset.key)
+    if manifest is None:
+        return {name: array.shape for name, array in _held_or_refused(store, dataset).items()}
+    return {name: entry.shape for name, entry in manifest.arrays.items()}
+
+
+def _held_or_refused(store: Store, dataset: Dataset) -> Mapping[str, np.ndarray]:
+    if (store, dataset.key) not in _held:
         raise _not_prepared(store, dataset)
-    return datasets.read_arrays(store, manifest)
+    return _held[store, dataset.key]
 
 
-def require_data(store: str, dataset: Dataset) -> DataManifest:
+def require_data(store: Store, dataset: Dataset) -> DataManifest:
     """The manifest of a data set that workers can load; a sample is prepared at once, being small and packaged.
 
     NotPrepared for another set that is not in the store: nothing large is fetched unasked.
@@ -266,7 +282,7 @@ def require_data(store: str, dataset: Dataset) -> DataManifest:
     raise _not_prepared(store, dataset)
 
 
-def hold_data(store: str, dataset: Dataset) -> None:
+def hold_data(store: Store, dataset: Dataset) -> None:
     """Have this process load a sample that the store lacks without writing it there, for what only asks.
 
     NotPrepared for another set that is not in the store.
@@ -282,10 +298,10 @@ def _packaged_whole(dataset: Dataset) -> bool:
     return all(isinstance(file, PackagedFile) for file in dataset.files)
 
 
-def _not_prepared(store: str, dataset: Dataset) -> NotPrepared:
+def _not_prepared(store: Store, dataset: Dataset) -> NotPrepared:
     needs = ", ".join(f"{file.url} ({_size(file)})" for file in dataset.files if isinstance(file, RemoteFile))
     command = PREPARE_COMMAND.format(name=dataset.name, variant=dataset.variant, store=store)
     return NotPrepared(
-        f"data set {dataset.label} ({dataset.key}) is not at {Layout(store).dataset(dataset.key)}; "
+        f"data set {dataset.label} ({dataset.key}) is not at {store.dataset(dataset.key)}; "
         f"run `{command}`, or use variant=sample where there is one. It needs {needs or 'only packaged files'}"
     )

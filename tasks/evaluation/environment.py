@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 
-from specdyn.storage.checkpoints import Manifest
-
 RECORDED = ("numpy", "zarr", "xarray", "safetensors")
 """Packages besides torch, whose metadata may leave out the build, as in 2.13.0+cu130."""
 _cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
@@ -56,14 +54,6 @@ def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> st
         found = None
     model = re.sub(r"\((?:R|TM|tm)\)", "", found[1]) if found else platform.processor() or platform.machine()
     return f"{' '.join(model.split())} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def computed_on(manifest: Manifest) -> str:
-    """What a run was trained on, in a line; runs that are equal in it have equal bits."""
-    threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
-    torch_version = manifest.versions.get("torch")
-    where = manifest.processor or manifest.device
-    return ", ".join([where, threads, *([f"torch {torch_version}"] if torch_version else [])])
 
 
 def use_threads(count: int) -> None:

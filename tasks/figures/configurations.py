@@ -1,14 +1,17 @@
 """Runs that differ in their seed alone: they, and no others, share a line, a cell of a heat map or a band."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 from specdyn.models.spec.run_spec import NOT_SET, as_text
 from specdyn.storage.schema import PROVENANCE
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

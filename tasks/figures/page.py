@@ -9,7 +9,7 @@ import xarray as xr
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 from specdyn.tasks.figures.levels import axis_title
-from specdyn.tasks.figures.summary import Row, computed_on, headings, sweep_table
+from specdyn.tasks.figures.summary import Row, Summary, headings
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2.5em auto; padding: 0 1.5em; }
@@ -37,16 +37,15 @@ class Shown:
     caption: str
 
 
-def page(tree: xr.DataTree, cube_url: str, figures: Sequence[Shown], skipped: Sequence[str]) -> str:
+def page(tree: xr.DataTree, cube_url: str, figures: Sequence[Shown], skipped: Sequence[str], summary: Summary) -> str:
     """The page: title, summary table, common hyper-parameters, figures with captions."""
     common, varied = hyperparameters(runs_of(tree))
     title = str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Sweep")
-    rows = sweep_table(tree)
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="quiet">{len(rows)} runs that differ in {escape(", ".join(varied) or "nothing")}. '
+        f'<p class="quiet">{len(summary.rows)} runs that differ in {escape(", ".join(varied) or "nothing")}. '
         f"Data: <code>{escape(cube_url)}</code>, opened by <code>specdyn.storage.query.open_results</code>.</p>",
-        _summary(rows, computed_on(tree)),
+        _summary(summary.rows, summary.computed_on),
         _common(common),
         *(_figure(number, shown) for number, shown in enumerate(figures, start=1)),
     ]

@@ -15,6 +15,7 @@ from specdyn.tasks.figures.performance import performance, pruned_losses
 from specdyn.tasks.figures.ranks import effective_ranks
 from specdyn.tasks.figures.spectra import singular_values
 from specdyn.tasks.figures.style import to_png
+from specdyn.tasks.figures.summary import SUMMARY, summary_of, write_summary
 from specdyn.tasks.figures.sweep_axis import has
 
 BAND = (
@@ -125,7 +126,7 @@ FIGURES = (
 
 
 def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> list[str]:
-    """Write the figures of a sweep cube and `index.html`; gives their URLs, the page first.
+    """Write the figures of a sweep cube, `summary.json` and `index.html`; gives the URLs of page and figures.
 
     A figure whose data the cube lacks is skipped, and the page says so.
     """
@@ -142,8 +143,9 @@ def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> 
         urls.append(f"{folder_url}/{file}")
         caption = " ".join(part for part in (figure.caption, _seeds(figure, levels), note) if part)
         shown.append(Shown(file=file, title=figure.title, caption=caption))
-    index = f"{folder_url}/index.html"
-    objects.write(index, page(tree, cube_url, shown, skipped).encode())
+    index, summary = f"{folder_url}/index.html", summary_of(tree)
+    objects.write(index, page(tree, cube_url, shown, skipped, summary).encode())
+    write_summary(f"{folder_url}/{SUMMARY}", summary)
     return [index, *urls]
 
 

@@ -1,18 +1,28 @@
 """The table of a sweep: how each run ended, when it generalised, and how its effective rank moved."""
 
+from __future__ import annotations
+
+import dataclasses
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.access import objects
 from specdyn.tasks.figures.configurations import configurations_of, runs_of, settings_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 COMPUTED_ON = "computed_on"
 """Coordinate along `run` that says what a run was trained on."""
+
+SUMMARY = "summary.json"
+"""The file beside a report that holds its summary."""
 
 HEADLINES: dict[str, tuple[str, float, str]] = {
     "err": ("error (%)", 100, ".1f"),
@@ -60,6 +70,36 @@ class Row:
             _number(self.rank_start, ".3f"),
             _number(self.rank_end, ".3f") + (f" ({self.collapsed} collapsed)" if self.collapsed else ""),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The table of a cube and what its runs were computed on: kept beside a report, so that both are known at once."""
+
+    rows: tuple[Row, ...]
+    computed_on: str
+    contents: str
+    """What the cube held, as its attribute `contents` says."""
+
+
+def summary_of(tree: xr.DataTree) -> Summary:
+    """The summary of a cube."""
+    rows = tuple(sweep_table(tree))
+    return Summary(rows=rows, computed_on=computed_on(tree), contents=str(tree.attrs.get("contents", "")))
+
+
+def write_summary(url: str, summary: Summary) -> None:
+    """Put a summary as JSON."""
+    objects.write(url, json.dumps(dataclasses.asdict(summary), indent=1).encode())
+
+
+def read_summary(url: str) -> Summary | None:
+    """A summary that `write_summary` put; None where there is none, or something else."""
+    try:
+        plain = json.loads(objects.read(url))
+        return Summary(**{**plain, "rows": tuple(Row(**row) for row in plain["rows"])})
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def headings(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from specdyn.models.nets.matrices import Entry, entry
 from specdyn.storage.foreign.find import SAME_AS
 from specdyn.storage.foreign.weights import ForeignWeights, as_bytes, stripped
 from specdyn.storage.schema import OutOfRange
-from specdyn.tasks.foreign.series import BUFFERS, ForeignSeries
+from specdyn.tasks.foreign.names import BUFFERS
+from specdyn.tasks.foreign.series import ForeignSeries
 from specdyn.tasks.spectra.decomposition import scaled
 from specdyn.tasks.spectra.network_layout import Anatomy
 

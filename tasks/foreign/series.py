@@ -1,31 +1,21 @@
 """Checkpoints that other programs wrote, as a series that is analysed like our own runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from specdyn.models.nets.matrices import LayerPair, Matrix
 from specdyn.models.spec.checks import require
-from specdyn.storage.foreign.content import content_digests
+from specdyn.storage.foreign.content import content_digests, known_digests
 from specdyn.storage.foreign.find import Found
 from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.storage.identity import short_digest
+from specdyn.storage.places import Store
+from specdyn.tasks.foreign.names import BUFFERS, FUSED, TRANSPOSED
 from specdyn.tasks.spectra.analysis import Evaluate
 from specdyn.tasks.spectra.network_layout import Anatomy, foreign_anatomy
-
-BUFFERS = re.compile(
-    r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|causal_mask|mask|relative_position_index"
-    r"|running_mean|running_var|num_batches_tracked)$"
-)
-"""Names that libraries give to tensors which are not trained."""
-
-TRANSPOSED = r"tconv|deconv|up_?conv|conv_?transpose"
-"""Names that transposed convolutions have; nothing in a file tells them from others."""
-
-FUSED = re.compile(r"in_proj_weight$")
-"""The fused projection of `nn.MultiheadAttention`: queries, keys, values, each a third of the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +63,23 @@ def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSP
     return replace(body, pairs=(*body.pairs, *attention_pairs(body, heads)))
 
 
-def series_id(series: ForeignSeries, body: Anatomy, store: str) -> str:
+def series_id(series: ForeignSeries, body: Anatomy, store: Store) -> str:
     """The identity of what is measured of a series: its place, steps and content, and how its layers are looked at.
 
     So other options, as far as they make other matrices or pairs of the tensors, are other results. Files that the
     store does not know yet are read.
     """
-    content = list(zip(series.steps, content_digests(series.found, store), strict=True))
+    return _identity(series, body, content_digests(series.found, store))
+
+
+def known_id(series: ForeignSeries, body: Anatomy, store: Store) -> str | None:
+    """The same identity, or None where the store does not know all of the series' files; nothing is written."""
+    digests = known_digests(series.found, store)
+    return None if digests is None else _identity(series, body, digests)
+
+
+def _identity(series: ForeignSeries, body: Anatomy, digests: Sequence[str]) -> str:
+    content = list(zip(series.steps, digests, strict=True))
     layers, pairs = [asdict(layer) for layer in body.layers], [asdict(pair) for pair in body.pairs]
     return short_digest(series.name, content, body.shapes, layers, pairs)
 

@@ -48,12 +48,16 @@ class Counter:
         except ValueError:
             self._matched = False
 
+    def factors_of_end(self) -> Work:
+        """The last checkpoint of a run, decomposed for all that is measured of it."""
+        return Work(evaluations=0, decompositions=self._layers)
+
     def end(self) -> Work:
-        """The last checkpoint of a run: whole and either half, with stored statistics too where there are any."""
+        """The last checkpoint of a run, decomposed before: whole and either half, also with stored statistics."""
         return self._points(1)
 
     def pair(self, pair: Pair) -> Work:
-        """The line between two measured ends, and what the pair asks for beside it."""
+        """The line between two measured ends, and what the pair asks for beside it; the ends are decomposed before."""
         inner, layers = pair.points - 2, self._layers
         line = self._points(inner)
         matched = inner if self._matched else 0
@@ -62,21 +66,22 @@ class Counter:
         others = matched + alone + curve
         return Work(
             evaluations=line.evaluations + len(SPLITS) * others,
-            decompositions=line.decompositions + layers * (4 if self._matched else 2),
+            decompositions=inner * layers,
             renewals=line.renewals + others * self._normalised,
             updates=pair.curve_steps,
         )
 
+    def factors_of_dense(self, checkpoints: int) -> Work:
+        """A dense run, decomposed at each checkpoint for all of its tickets."""
+        return Work(evaluations=0, decompositions=self._masked * checkpoints)
+
     def ticket(self, checkpoints: int) -> Work:
-        """A ticket beside its dense run: both decomposed at each checkpoint, and the dense end whole and masked."""
-        return Work(
-            evaluations=len(SPLITS) * checkpoints,
-            decompositions=self._masked * (2 * checkpoints + 2),
-        )
+        """A ticket beside its dense run: decomposed at each checkpoint, and what its mask leaves of the dense end."""
+        return Work(evaluations=len(SPLITS) * checkpoints, decompositions=self._masked * (checkpoints + 1))
 
     def _points(self, count: int) -> Work:
         return Work(
             evaluations=count * len(SPLITS) * (len(KEPT) + self._normalised),
-            decompositions=count * self._layers,
+            decompositions=0,
             renewals=count * len(KEPT) * self._normalised,
         )

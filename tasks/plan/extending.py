@@ -2,12 +2,13 @@
 
 import dataclasses
 
+from specdyn.storage.places import Store
 from specdyn.storage.sweeps import read_sweep
 from specdyn.tasks.plan.planning import look_at
 from specdyn.tasks.plan.sweeps import Sweep, sweep_of
 
 
-def with_more_seeds(sweep: Sweep, store: str, count: int) -> Sweep:
+def with_more_seeds(sweep: Sweep, store: Store, count: int) -> Sweep:
     """The sweep with all that the store has of it; once that is done, with so many new seeds for each setting.
 
     New seeds follow the largest there is. A run that failed for good does not hold the others up.

@@ -8,16 +8,14 @@ from typing import Any, Literal
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
-from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
-from specdyn.storage.places import Layout
-from specdyn.storage.results import blocks_of, committed, marker
+from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest, tensor_bytes
+from specdyn.storage.commits import blocks_of, committed, marker
+from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import hold_data, require_data
-from specdyn.tasks.evaluation.environment import computed_on
-from specdyn.tasks.identity import origins_of, outdated, results_id
-from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, measure, schedule
+from specdyn.tasks.identity import computed_on, origins_of, outdated, require_norm_run, results_id
+from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule
 from specdyn.tasks.plan.sweeps import Sweep, label
 from specdyn.tasks.spectra.analysis import get_analysis
-from specdyn.tasks.training.norm_control import require_norm_run
 
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
@@ -51,6 +49,8 @@ class Cell:
     """The run failed before, and is not tried again unless it is asked for."""
     results: str = ""
     """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
+    tensor_bytes: int = 0
+    """Bytes of the tensors of each checkpoint of a run that is trained; 0 otherwise."""
 
     @property
     def to_train(self) -> bool:
@@ -63,7 +63,7 @@ class Plan:
     """The cells of a sweep and what they will cost."""
 
     sweep: Sweep
-    store: str
+    store: Store
     cells: tuple[Cell, ...]
     bytes: int
     """Checkpoints still to be written, in bytes."""
@@ -81,9 +81,9 @@ class Plan:
         return tuple(cell for cell in self.cells if cell.stays_failed)
 
 
-def missing_blocks(sweep: Sweep, store: str, manifest: Manifest) -> dict[Block, tuple[str, ...]]:
+def missing_blocks(sweep: Sweep, store: Store, manifest: Manifest) -> dict[Block, tuple[str, ...]]:
     """Blocks of the run's checkpoints that lack analyses of the sweep."""
-    commits = Layout(store).commits(manifest.experiment, results_id(manifest))
+    commits = store.commits(manifest.experiment, results_id(manifest))
     return lacking(commits, manifest.steps, sweep.analyses)
 
 
@@ -98,7 +98,7 @@ def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, 
     return {block: names for block, names in missing.items() if names}
 
 
-def require_inputs(specs: Sequence[RunSpec], store: str, asks: bool = False) -> None:
+def require_inputs(specs: Sequence[RunSpec], store: Store, asks: bool = False) -> None:
     """Check that the store has what runs need besides their settings, and prepare the samples among the data sets.
 
     Where a call only `asks` samples are held in this process, and nothing is written. NotPrepared where a larger data
@@ -111,19 +111,19 @@ def require_inputs(specs: Sequence[RunSpec], store: str, asks: bool = False) -> 
         require_norm_run(spec, store)
 
 
-def look_at(sweep: Sweep, store: str, spec: RunSpec, retry_failed: bool = False) -> Cell:
+def look_at(sweep: Sweep, store: Store, spec: RunSpec, retry_failed: bool = False) -> Cell:
     """The state of one cell; one that failed stays so unless it is to be tried again."""
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    manifest = read_manifest(store.run_of(spec))
     reason = manifest.reason if manifest else ""
     if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
         steps, written = manifest.steps, len(manifest.checkpoints)
         missing = missing_blocks(sweep, store, manifest)
         state: State = "trained" if missing else "done"
-        results = results_id(manifest)
+        results, size = results_id(manifest), manifest.tensor_bytes
     else:
-        steps, written = schedule(spec, store), checkpoints_written(store, spec.experiment, spec.run_id)
+        steps, written = schedule(spec, store), checkpoints_written(store.run_of(spec))
         state = _unfinished(manifest, written)
-        missing, results = dict.fromkeys(blocks_of(steps), sweep.analyses), ""
+        missing, results, size = dict.fromkeys(blocks_of(steps), sweep.analyses), "", 0
     return Cell(
         spec=spec,
         label=label(spec, sweep.varied),
@@ -137,6 +137,7 @@ def look_at(sweep: Sweep, store: str, spec: RunSpec, retry_failed: bool = False)
         missing=missing,
         stays_failed=state == "failed" and not retry_failed,
         results=results,
+        tensor_bytes=size,
     )
 
 
@@ -146,19 +147,31 @@ def _unfinished(manifest: Manifest | None, written: int) -> State:
     return "partial" if written else "new"
 
 
-def make_plan(sweep: Sweep, store: str, estimate: bool = True, threads: int = 1, retry_failed: bool = False) -> Plan:
+def make_plan(sweep: Sweep, store: Store, estimate: bool = True, threads: int = 1, retry_failed: bool = False) -> Plan:
     """Look at every cell; with `estimate`, measure a few steps unless a finished run tells the time.
 
     They are measured with the threads of a unit. Runs that failed are left as they are unless `retry_failed`.
     """
     cells = tuple(look_at(sweep, store, spec, retry_failed) for spec in sweep.specs)
-    left = {cell.spec: cell.checkpoints - min(cell.written, cell.checkpoints) for cell in cells if cell.to_train}
-    size = sum(count * checkpoint_bytes(spec) for spec, count in left.items())
+    size = _bytes_left(store, cells)
     seconds = _seconds(store, cells, threads) if estimate else 0.0
     return Plan(sweep=sweep, store=store, cells=cells, bytes=size, seconds=seconds)
 
 
-def _seconds(store: str, cells: Sequence[Cell], threads: int) -> float:
+def _bytes_left(store: Store, cells: Sequence[Cell]) -> int:
+    """Bytes of the checkpoints that are left to write, by one that is there; a network is built where none is."""
+    sizes = {(cell.spec.net, cell.spec.data): cell.tensor_bytes for cell in cells if cell.tensor_bytes}
+    total = 0
+    for cell in sorted((cell for cell in cells if cell.to_train), key=lambda cell: -cell.written):
+        spec, kind = cell.spec, (cell.spec.net, cell.spec.data)
+        if not sizes.get(kind):
+            there = tensor_bytes(store.run_of(spec)) if cell.written else 0
+            sizes[kind] = there or checkpoint_bytes(spec)
+        total += sizes[kind] * (cell.checkpoints - min(cell.written, cell.checkpoints))
+    return total
+
+
+def _seconds(store: Store, cells: Sequence[Cell], threads: int) -> float:
     """Seconds of what is left, from one measurement for all cells that cost the same."""
     alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
@@ -168,12 +181,14 @@ def _seconds(store: str, cells: Sequence[Cell], threads: int) -> float:
     return sum(_seconds_alike(store, group, threads) for group in alike.values())
 
 
-def _seconds_alike(store: str, cells: Sequence[Cell], threads: int) -> float:
+def _seconds_alike(store: Store, cells: Sequence[Cell], threads: int) -> float:
     if all(cell.state == "done" for cell in cells):
         return 0.0
+    from specdyn.tasks.plan.measuring import measure
+
     rates = measure(cells[0].spec, store, threads=threads)
     known = [cell.spec for cell in cells if not cell.to_train]
-    if known and (manifest := read_manifest(store, known[0].experiment, known[0].run_id)):
+    if known and (manifest := read_manifest(store.run_of(known[0]))):
         rates = Rates(step=manifest.seconds / known[0].steps, checkpoint=rates.checkpoint)
     steps = sum(
         cell.spec.steps * (1 - min(cell.written, cell.checkpoints) / cell.checkpoints)

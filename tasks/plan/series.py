@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
-from specdyn.tasks.foreign.series import TRANSPOSED
+from specdyn.tasks.foreign.names import TRANSPOSED
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
 

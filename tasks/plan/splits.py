@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.schedules import checkpoint_steps
+from specdyn.storage.places import Store
 from specdyn.tasks.plan.cost import steps_of_an_epoch
 
 NEAR = 0.01
@@ -13,7 +14,7 @@ NEAR = 0.01
 
 def split_steps(
     spec: RunSpec,
-    store: str,
+    store: Store,
     splits: Sequence[int] | None,
     count: int,
     epochs: Sequence[float] | None = None,
@@ -39,7 +40,7 @@ def split_steps(
     return _each_once(fields[0], splits, splits)
 
 
-def rewind_step(spec: RunSpec, store: str, step: int | None, epoch: float | None) -> int:
+def rewind_step(spec: RunSpec, store: Store, step: int | None, epoch: float | None) -> int:
     """The step that tickets are trained from: as given, or the first checkpoint after an epoch."""
     steps = None if step is None else [step]
     epochs = None if epoch is None else [epoch]

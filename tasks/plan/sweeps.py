@@ -82,13 +82,6 @@ def make_sweep(
     return Sweep(name=name, experiment=experiment, preset=preset, specs=specs, analyses=tuple(names))
 
 
-def sweep_from(parameters: Mapping[str, Any]) -> Sweep:
-    """The grid that a form or a command describes; what is empty there comes from the preset."""
-    fields = ("experiment", "preset", "weight_decays", "seeds", "sweep", "analyses", "axes", "settings")
-    given: dict[str, Any] = {field: parameters[field] or None for field in fields}
-    return make_sweep(**given)
-
-
 def _usual(
     setting: str, field: str, given: Sequence[Any] | None, preset: Sequence[Any], chosen: Mapping[str, Any]
 ) -> dict[str, Sequence[Any]]:

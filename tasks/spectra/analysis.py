@@ -1,20 +1,28 @@
-"""Analysis: what one module in tasks/analyses declares, and the views of checkpoints that it computes from."""
+"""Analysis: what one module in tasks/analyses declares, and the views of checkpoints that it computes from.
+
+A module imports torch where it computes, so that names, versions and variables are known without it.
+"""
+
+from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from torch import Tensor
 
 import specdyn.tasks.analyses
-from specdyn.models.experiments.base import Metric
-from specdyn.models.nets.matrices import LayerPair, Matrix
 from specdyn.models.spec.checks import require_known
 from specdyn.storage.schema import Variable
-from specdyn.tasks.spectra.decomposition import Factors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from specdyn.models.experiments.base import Metric
+    from specdyn.models.nets.matrices import LayerPair, Matrix
+    from specdyn.tasks.spectra.decomposition import Factors
 
 Values = Mapping[str, np.ndarray | float]
 """By variable: a number, or an array that fills the leading corner of the variable's dimensions; NaN beyond."""
@@ -109,11 +117,12 @@ class Analysis:
 
     `of` says which view: `layer` and `pair` are asked once a layer or pair, `checkpoint` and `run` once each. Values
     have the variable's dimensions without `step` and without `layer`, `pair` or `attention` where the view is of one.
+    What is of a `line` between two runs, or of a `ticket` beside its dense run, has all dimensions of its variables.
     """
 
     name: str
     version: int
-    of: Literal["layer", "pair", "checkpoint", "run"]
+    of: Literal["layer", "pair", "checkpoint", "run", "line", "ticket"]
     variables: Mapping[str, Variable]
     """A name with `{metric}` stands for one variable for each metric of the experiment."""
     compute: Callable[[Any], Values]

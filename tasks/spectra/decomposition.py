@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from specdyn.storage.schema import OutOfRange
-
-DRIVERS = ("missing", "svd_float32", "gram_float64", "svd_float64")
-"""Meanings of `Factors.driver`, and of the stored variable `driver`."""
+from specdyn.tasks.spectra.labels import DRIVERS
 
 GRAM_ASPECT = 2.0
 """Rows per column from which the Gram matrix is cheaper than an SVD."""
@@ -51,6 +49,11 @@ class Factors(NamedTuple):
     def vectors(self, side: str) -> Tensor:
         """The `left` or `right` singular vectors as columns."""
         return self.left if side == "left" else self.right
+
+
+def reordered(factors: Factors, rows_M: Tensor, columns_N: Tensor) -> Factors:
+    """The factors of W[rows][:, columns], where `factors` are those of W and each index is there once."""
+    return factors._replace(left=factors.left[rows_M], right=factors.right[columns_N])
 
 
 def decompose(w_MN: Tensor, what: str = "matrix", vectors: bool = True) -> Factors:

@@ -13,8 +13,6 @@ import xarray as xr
 from specdyn.storage.members import RunGroup
 from specdyn.storage.schema import COUNT, METRICS_GROUP, Variable
 
-FACTS_VERSION = 1
-"""To be raised when a number changes: cubes are then gathered anew."""
 GROKKED_BELOW = 0.05
 """Validation error below which a run counts as having generalised (CLAIMS G1)."""
 COLLAPSED = 2

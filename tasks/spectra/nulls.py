@@ -11,8 +11,6 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-NULLS = ("gaussian", "shuffled")
-"""Labels of the dimension `null`."""
 DENSITY = 0.05
 """Share of the entries that a lottery ticket keeps."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
 from specdyn.storage import results
+from specdyn.storage.commits import commit
 from specdyn.storage.results import RunLayout
 from specdyn.storage.schema import OutOfRange, Variable
 from specdyn.tasks.evaluation.environment import pick_device, versions
@@ -207,7 +208,7 @@ def analyse_block(
     # A block cut off between two markers is analysed again for those without one. Were they all of a kind that needs no
     # vectors, its values would come from another driver than before, so such analyses are marked first.
     for analysis in sorted(work.analyses, key=lambda analysis: analysis.needs_vectors):
-        results.commit(target.commits, analysis.name, analysis.version, steps, marker)
+        commit(target.commits, analysis.name, analysis.version, steps, marker)
     log.info(
         "%s: steps %d to %d analysed, %d SVDs (shared ones not counted)",
         series.name,

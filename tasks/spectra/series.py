@@ -9,6 +9,7 @@ from torch import Tensor
 
 from specdyn.models.experiments.base import get_experiment, read_spec
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
+from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
@@ -42,7 +43,7 @@ class Series(Protocol):
 class RunSeries:
     """The checkpoints of a run that was trained here."""
 
-    store: str
+    store: Store
     manifest: Manifest
 
     @property
@@ -58,7 +59,7 @@ class RunSeries:
     def weights(self, step: int) -> Mapping[str, Tensor]:
         """Weights and buffers, verified; one request."""
         entry = self.manifest.checkpoints[self.steps.index(step)]
-        return read_checkpoint(self.store, self.manifest.experiment, self.manifest.run_id, entry)
+        return read_checkpoint(self.store.run_of(self.manifest), entry)
 
     def evaluator(self) -> Evaluate:
         """Metrics on the data of the run's spec, which stays on the device."""

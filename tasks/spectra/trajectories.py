@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specdyn.tasks.spectra.labels import COMPONENTS
 from specdyn.tasks.spectra.nulls import generator
 
-COMPONENTS = 10
 WIDEST = 2**14
 """Most numbers kept of a layer at a step."""
 BOUND = 2**29

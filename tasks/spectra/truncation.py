@@ -56,6 +56,9 @@ def bottom(fraction: float) -> Keep:
     return keep
 
 
+HALVES = {"top": top(0.5), "bottom": bottom(0.5)}
+
+
 def without(start: float, stop: float) -> Keep:
     """Remove the components from round(start * R) to round(stop * R)."""
 

@@ -12,7 +12,7 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import StartFrom
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import Manifest, kept_states, pack, read_finished, read_kept_state, read_manifest
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.evaluator import estimate_batch_norm
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.network_layout import anatomy
@@ -22,14 +22,14 @@ from specdyn.tasks.training.perturbations import perturb
 from specdyn.tasks.training.state import load_state, noise_seed
 
 
-def require_trunk(spec: RunSpec, store: str) -> Manifest:
+def require_trunk(spec: RunSpec, store: Store) -> Manifest:
     """The manifest of the trunk that a branch begins at; ValueError where it cannot begin there, saying why.
 
     The trunk is finished, has the same network and data, a checkpoint and the whole state of that step.
     """
     assert spec.start is not None
     trunk = f"the trunk {spec.start.run_id} of {spec.experiment}"
-    manifest = read_manifest(store, spec.experiment, spec.start.run_id)
+    manifest = read_manifest(store.run(spec.experiment, spec.start.run_id))
     if manifest is None or manifest.status != "complete":
         state = "not in the store" if manifest is None else manifest.status
         raise ValueError(f"{trunk} is {state}; a branch needs a finished run: train it first")
@@ -38,7 +38,7 @@ def require_trunk(spec: RunSpec, store: str) -> Manifest:
         ours, theirs = getattr(spec, field), getattr(own, field)
         if ours != theirs:
             raise ValueError(f"{trunk} has {field}={theirs}, the branch {ours}: they must be the same")
-    there = sorted(kept_states(store, spec.experiment, spec.start.run_id).keys() & set(manifest.steps))
+    there = sorted(kept_states(store.run(spec.experiment, spec.start.run_id)).keys() & set(manifest.steps))
     if spec.start.step not in there:
         listed = ", ".join(map(str, there)) or "none"
         raise ValueError(
@@ -48,12 +48,12 @@ def require_trunk(spec: RunSpec, store: str) -> Manifest:
     return manifest
 
 
-def begin_branch(spec: RunSpec, store: str, net: nn.Module, updater: Updater) -> None:
+def begin_branch(spec: RunSpec, store: Store, net: nn.Module, updater: Updater) -> None:
     """Put the trunk's weights and state into network and updater, then the perturbation or the mask."""
     start, trunk = spec.start, require_trunk(spec, store)
     assert start is not None
     weights = read_finished(store, trunk, start.step)
-    state, body = read_kept_state(kept_states(store, spec.experiment, start.run_id)[start.step])
+    state, body = read_kept_state(kept_states(store.run(spec.experiment, start.run_id))[start.step])
     net.load_state_dict(changed(spec, weights, mask_of(spec, store)))
     load_state(updater, state, body)
     if start.order != spec.seed:
@@ -88,7 +88,7 @@ def maskable(spec: RunSpec) -> list[Matrix]:
     return list(anatomy(spec).layers[:-1])
 
 
-def mask_of(spec: RunSpec, store: str) -> masks.Mask:
+def mask_of(spec: RunSpec, store: Store) -> masks.Mask:
     """The mask of a lottery ticket, made from the last checkpoint of its trunk, or of the ticket of the round before.
 
     Empty for any other run. ValueError where that run is not finished.
@@ -96,7 +96,7 @@ def mask_of(spec: RunSpec, store: str) -> masks.Mask:
     if spec.start is None or spec.start.ticket is None:
         return {}
     source = spec.start.ticket.previous or spec.start.run_id
-    manifest = read_manifest(store, spec.experiment, source)
+    manifest = read_manifest(store.run(spec.experiment, source))
     if manifest is None or manifest.status != "complete":
         raise ValueError(
             f"run {source} of {spec.experiment} is not finished in {store}: its last weights make the mask"
@@ -119,9 +119,9 @@ def make_mask(final: Mapping[str, Tensor], start: StartFrom) -> masks.Mask:
     return masks.random_like(mask, ticket.mask_seed) if ticket.mask == "random" else mask
 
 
-def store_mask(store: str, mask: masks.Mask) -> str:
+def store_mask(store: Store, mask: masks.Mask) -> str:
     """Put a mask under the hash of its content; gives that."""
     name = masks.mask_id(mask)
     shapes = {parameter: list(kept.shape) for parameter, kept in mask.items()}
-    objects.write(Layout(store).mask(name), pack(masks.pack(mask), {"shapes": shapes}))
+    objects.write(store.mask(name), pack(masks.pack(mask), {"shapes": shapes}))
     return name

@@ -6,27 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from specdyn.models.experiments.base import read_spec
 from specdyn.models.spec.run_spec import RunSpec
-from specdyn.storage.checkpoints import Manifest, read_finished, read_manifest
+from specdyn.storage.checkpoints import read_finished
+from specdyn.storage.places import Store
+from specdyn.tasks.identity import require_norm_run
 from specdyn.tasks.training.optimizers import matrices
 
 
-def require_norm_run(spec: RunSpec, store: str) -> Manifest:
-    """The manifest of the spec's `norm_run`; ValueError where that run is not finished, or has another network."""
-    manifest = read_manifest(store, spec.experiment, spec.norm_run)
-    if manifest is None or manifest.status != "complete":
-        state = "not finished" if manifest is None else manifest.status
-        raise ValueError(
-            f"norm_run={spec.norm_run!r} of {spec.experiment} is {state} in {store}: expected the run_id of a finished "
-            "run, as `specdyn status SWEEP` and `specdyn show` print it; train that run first"
-        )
-    if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
-        raise ValueError(f"norm_run={spec.norm_run!r} has net={other}, this run {spec.net}: they must be the same")
-    return manifest
-
-
-def norms_of_run(spec: RunSpec, store: str, net: nn.Module) -> Callable[[int], Tensor]:
+def norms_of_run(spec: RunSpec, store: Store, net: nn.Module) -> Callable[[int], Tensor]:
     """Norms of the matrices (in the network's order) of the spec's `norm_run` after so many updates.
 
     Between checkpoints they lie on a straight line, after the last they stay. ValueError where that run is not

@@ -13,25 +13,26 @@ from specdyn.storage.checkpoints import (
     read_kept_state,
     read_manifest,
 )
+from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.training.numerics import numerics
 from specdyn.tasks.training.state import load_state, pack_state
 from specdyn.tasks.training.training import begin, make_loop
 
 
-def keep_states(spec: RunSpec, store: str, steps: Sequence[int]) -> int:
+def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
     """Keep the state of a finished run at steps where it has checkpoints; gives the updates made for it.
 
     Begins at the nearest state that was kept, never past it. ValueError for a step without a checkpoint;
     DamagedCheckpoint where the weights do not come out as they were, as on another kind of machine.
     """
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    manifest = read_manifest(store.run_of(spec))
     entries = {entry.step: entry for entry in manifest.checkpoints} if manifest else {}
     for step in steps:
         if step not in entries:
             listed = ", ".join(map(str, entries)) or "none"
             raise ValueError(f"step {step} of run {spec.run_id} has no checkpoint; those it has: {listed}")
-    there = kept_states(store, spec.experiment, spec.run_id)
+    there = kept_states(store.run_of(spec))
     missing = sorted(set(steps) - there.keys())
     if not missing:
         return 0
@@ -41,18 +42,18 @@ def keep_states(spec: RunSpec, store: str, steps: Sequence[int]) -> int:
         if before:
             here = max(before)
             load_state(loop.updater, *read_kept_state(there[here]))
-            loop.net.load_state_dict(read_checkpoint(store, spec.experiment, spec.run_id, entries[here]))
+            loop.net.load_state_dict(read_checkpoint(store.run_of(spec), entries[here]))
         else:
             here = begin(spec, store, loop).step
         start = here
         for step in missing:
             loop.run(here, step)
-            expected = read_checkpoint(store, spec.experiment, spec.run_id, entries[step])
+            expected = read_checkpoint(store.run_of(spec), entries[step])
             if any(not torch.equal(now.cpu(), expected[name]) for name, now in loop.net.state_dict().items()):
                 raise DamagedCheckpoint(
                     f"run {spec.run_id} trained again to step {step} has other weights than its checkpoint of that "
                     f"step: this machine computes other bits ({device}); train the trunk anew here, or branch there"
                 )
-            keep_state(store, spec.experiment, spec.run_id, step, *pack_state(loop.updater))
+            keep_state(store.run_of(spec), step, *pack_state(loop.updater))
             here = step
     return missing[-1] - start

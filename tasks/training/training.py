@@ -30,6 +30,7 @@ from specdyn.storage.checkpoints import (
     write_manifest,
     write_state,
 )
+from specdyn.storage.places import Run, Store
 from specdyn.tasks.evaluation.environment import pick_device, processor, versions
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.identity import origins_of, outdated
@@ -121,7 +122,7 @@ class Loop:
 
 def train(
     spec: RunSpec,
-    store: str,
+    store: Store,
     keep: Sequence[int] = (),
     device: torch.device | None = None,
     retry_failed: bool = False,
@@ -134,14 +135,14 @@ def train(
     A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints; such a
     run is left alone too, unless `retry_failed` has it go on from its last good checkpoint.
     """
-    before, origins = read_manifest(store, spec.experiment, spec.run_id), origins_of(spec, store)
+    before, origins = read_manifest(store.run_of(spec)), origins_of(spec, store)
     old = outdated(before, origins) if before and before.status != "damaged" else ""
     if before and not old and (before.status == "complete" or (before.status == "failed" and not retry_failed)):
         return before
     if before and old:
         mark_damaged(store, before, old)
     if before and (old or before.status == "damaged"):
-        forget_state(store, spec.experiment, spec.run_id)
+        forget_state(store.run_of(spec))
     device = device or pick_device()
     with numerics(spec, device):
         loop = make_loop(spec, store, device)
@@ -166,7 +167,7 @@ def train(
     return manifest
 
 
-def make_loop(spec: RunSpec, store: str, device: torch.device) -> Loop:
+def make_loop(spec: RunSpec, store: Store, device: torch.device) -> Loop:
     """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins."""
     experiment = get_experiment(spec.experiment)
     net = compiled(spec, experiment.net(spec).to(device).train())
@@ -179,7 +180,7 @@ def make_loop(spec: RunSpec, store: str, device: torch.device) -> Loop:
     return loop
 
 
-def begin(spec: RunSpec, store: str, loop: Loop) -> Progress:
+def begin(spec: RunSpec, store: Store, loop: Loop) -> Progress:
     """Where a run begins that has no state yet: at new weights, or where its trunk was."""
     if spec.start is None:
         return Progress()
@@ -187,10 +188,10 @@ def begin(spec: RunSpec, store: str, loop: Loop) -> Progress:
     return Progress(step=spec.start.step)
 
 
-def _train_recorded(spec: RunSpec, store: str, loop: Loop, progress: Progress, keep: Sequence[int]) -> str:
+def _train_recorded(spec: RunSpec, store: Store, loop: Loop, progress: Progress, keep: Sequence[int]) -> str:
     """Train to the end, recording on the way; gives the reason why it could not, or an empty text."""
     with BackgroundWriter() as writer:
-        recorder = Recorder(spec, store, loop, writer, progress, keep)
+        recorder = Recorder(store.run_of(spec), loop, writer, progress, keep)
         try:
             _train_through(spec, loop, recorder)
         except Diverged as error:
@@ -226,15 +227,14 @@ class Recorder:
 
     def __init__(
         self,
-        spec: RunSpec,
-        store: str,
+        run: Run,
         loop: Loop,
         writer: BackgroundWriter,
         progress: Progress,
         keep: Sequence[int] = (),
     ) -> None:
         self.progress, self._keep = progress, keep
-        self._spec, self._store, self._loop, self._writer = spec, store, loop, writer
+        self._run, self._loop, self._writer = run, loop, writer
         self._since = time.monotonic()
 
     def record(self, step: int) -> None:
@@ -247,23 +247,22 @@ class Recorder:
         self.progress.step, self.progress.seconds = step, seconds
 
         def write() -> None:
-            where = (self._store, self._spec.experiment, self._spec.run_id, step)
-            self.progress.entries += (write_checkpoint(*where, weights),)
+            self.progress.entries += (write_checkpoint(self._run, step, weights),)
             entries = [[e.step, e.bytes, e.sha256, e.header_bytes] for e in self.progress.entries]
             reached = {"step": step, "seconds": seconds, "entries": entries, "origins": self.progress.origins}
-            write_state(*where, state, {**reached, **body})
+            write_state(self._run, step, state, {**reached, **body})
             if step in self._keep:
-                keep_state(*where, state, body)
+                keep_state(self._run, step, state, body)
 
         self._writer.submit(write)
 
 
-def _resume(spec: RunSpec, store: str, loop: Loop, origins: dict[str, str]) -> Progress | None:
+def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) -> Progress | None:
     """Put the newest whole state into the loop; None where training starts anew.
 
     As it does where a run that this one began from has other weights by now.
     """
-    found = read_state(store, spec.experiment, spec.run_id)
+    found = read_state(store.run_of(spec))
     if found is None:
         return None
     tensors, body = found
@@ -271,7 +270,7 @@ def _resume(spec: RunSpec, store: str, loop: Loop, origins: dict[str, str]) -> P
         return None
     entries = tuple(Entry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in body["entries"])
     try:
-        weights = read_checkpoint(store, spec.experiment, spec.run_id, entries[-1])
+        weights = read_checkpoint(store.run_of(spec), entries[-1])
     except DamagedCheckpoint:
         return None
     loop.net.load_state_dict(weights)

@@ -20,6 +20,7 @@ from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage import results
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
+from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.network_layout import anatomy, run_layout
@@ -40,7 +41,8 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     use_threads(1)
     preset = get_experiment("modular_addition").preset("demo").spec
     spec = dataclasses.replace(preset, steps=50 * (CHECKPOINTS - 1), checkpoint_every=50, weight_decay=1.0)
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
         manifest = train(spec, store)
         works = {
             (evaluated, ours): (
@@ -69,7 +71,7 @@ def _cells(plain: float, ours: float) -> tuple[str, str, str]:
 
 
 def our_pass(
-    spec: RunSpec, store: str, manifest: Manifest, names: tuple[str, ...], enough: Callable[[], bool] = lambda: False
+    spec: RunSpec, store: Store, manifest: Manifest, names: tuple[str, ...], enough: Callable[[], bool] = lambda: False
 ) -> int:
     """The pipeline's own units, writing into a fresh run store; gives the checkpoints analysed until it was enough."""
     analysed = 0
@@ -93,12 +95,12 @@ def our_pass(
     return analysed
 
 
-def naive_pass(spec: RunSpec, store: str, manifest: Manifest, evaluated: bool) -> None:
+def naive_pass(spec: RunSpec, store: Store, manifest: Manifest, evaluated: bool) -> None:
     """The published pattern: float32 SVDs for each analysis anew, and torch's own network at every position."""
     body, data = anatomy(spec), load_examples(spec, store)
     net = get_experiment(spec.experiment).net(spec)
     assert isinstance(net, TransformerNet)
-    weights = [read_checkpoint(store, spec.experiment, spec.run_id, entry) for entry in manifest.checkpoints]
+    weights = [read_checkpoint(store.run_of(spec), entry) for entry in manifest.checkpoints]
     for of_step in weights:
         pruned = published(of_step, weights[-1], body, net)[1]
         for variant in (of_step, *pruned) if evaluated else ():

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.testing.utilities import prefect_test_harness
 
 from specdyn.flows.engine.executor import RayExecutor
-from specdyn.flows.engine.resources import Resources
+from specdyn.flows.resources import Resources
 
 UNITS = 400
 ROUNDS = 3

@@ -24,14 +24,13 @@ from torch import Tensor, nn
 import specdyn.tasks.spectra.one_pass
 from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.analyses.alignment import alignment
-from specdyn.tasks.analyses.pruning import HALVES
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Decomposed, PairView
 from specdyn.tasks.spectra.decomposition import Factors, decompose
 from specdyn.tasks.spectra.network_layout import Anatomy
 from specdyn.tasks.spectra.one_pass import decompose_into
-from specdyn.tasks.spectra.truncation import keep_in_all
+from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 from tests.reference.networks import NETWORKS, build, checkpoint
 
 Weights = Mapping[str, Tensor]

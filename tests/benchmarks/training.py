@@ -14,6 +14,7 @@ from specdyn.models.datasets.decoders.modular_addition import ModularAddition
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.nets.transformer import positional_table
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.evaluation.examples import load_examples
@@ -50,11 +51,11 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     use_threads(1)
     cases = [(name, preset, steps) for name in experiment_names() for preset, steps in STEPS.items()]
     there = [case for case in cases if case[1] in get_experiment(case[0]).presets]
-    with tempfile.TemporaryDirectory() as store:
-        return [row(*case, store) for case in [*there, ("modular_addition", "paper", 20)]]
+    with tempfile.TemporaryDirectory() as folder:
+        return [row(*case, Store(folder)) for case in [*there, ("modular_addition", "paper", 20)]]
 
 
-def row(name: str, preset: str, steps: int, store: str) -> tuple[str, str, str, str, str]:
+def row(name: str, preset: str, steps: int, store: Store) -> tuple[str, str, str, str, str]:
     """Steps a second of one preset."""
     experiment = get_experiment(name)
     spec = experiment.preset(preset).spec

@@ -5,7 +5,7 @@ import torch
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.results import allocate
 from specdyn.storage.sweeps import extend_sweep
 from specdyn.tasks.identity import results_id
@@ -22,7 +22,7 @@ SETTINGS = {"steps": 20, "checkpoint_every": 10}
 
 def train(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> Manifest:
     """Train a run on the CPU."""
-    return training.train(spec, store, keep, torch.device("cpu"))
+    return training.train(spec, Store(store), keep, torch.device("cpu"))
 
 
 def sweep_called(name: str, *weight_decays: float, analyses: tuple[str, ...] = ("spectrum",)) -> Sweep:
@@ -32,14 +32,14 @@ def sweep_called(name: str, *weight_decays: float, analyses: tuple[str, ...] = (
 
 def analyse(sweep: Sweep, store: str) -> None:
     """Train and analyse whatever a sweep lacks."""
-    extend_sweep(store, sweep.record)
+    extend_sweep(Store(store), sweep.record)
     for spec in sweep.specs:
         manifest = train(spec, store)
-        series, body, where = RunSeries(store=store, manifest=manifest), anatomy(spec), Layout(store)
-        missing = missing_blocks(sweep, store, manifest)
+        series, body, where = RunSeries(store=Store(store), manifest=manifest), anatomy(spec), store
+        missing = missing_blocks(sweep, Store(store), manifest)
         target = Target(
-            url=where.run_store(NAME, results_id(manifest)),
-            commits=where.commits(NAME, results_id(manifest)),
+            url=Store(where).run_store(NAME, results_id(manifest)),
+            commits=Store(where).commits(NAME, results_id(manifest)),
             layout=run_layout(body, manifest.steps, sweep.analyses, get_experiment(NAME).metrics(spec), {}),
         )
         allocate(target.url, target.layout)

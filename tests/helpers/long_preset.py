@@ -11,7 +11,7 @@ from specdyn.models.experiments.modular_addition import PRESETS
 
 SMOKE = PRESETS["smoke"]
 PRESETS["long"] = dataclasses.replace(  # type: ignore[index]
-    SMOKE, spec=dataclasses.replace(SMOKE.spec, steps=3000, checkpoint_every=100)
+    SMOKE, spec=dataclasses.replace(SMOKE.spec, steps=3000, checkpoint_every=200)
 )
 
 if __name__ == "__main__":

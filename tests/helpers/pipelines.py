@@ -33,6 +33,13 @@ def call(
     )
 
 
+def at_server() -> dict[str, str]:
+    """The variable by which a command uses the tests' Prefect server, instead of one that it starts."""
+    from prefect.settings import PREFECT_API_URL
+
+    return {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+
+
 def sweep(store: str, **parameters: Any) -> dict[str, Any]:
     """The flow on the smoke preset."""
     from specdyn.flows.sweep import weight_decay_sweep

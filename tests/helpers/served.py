@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -72,7 +72,7 @@ def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
 
 @contextmanager
 def started_service(
-    folder: Path, *options: str, **variables: str
+    folder: Path, *options: str, program: Sequence[str] = ("-m", "specdyn"), **variables: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Served]]:
     """A service that may be ended in any way; a second one in the same folder goes on where it left off."""
     log, store = folder / "serve.log", folder / "store"
@@ -80,7 +80,7 @@ def started_service(
     kept = {name: value for name, value in os.environ.items() if not name.startswith(USERS_OWN)}
     environment = {**kept, **ONE_THREAD, **IMPATIENT, "PREFECT_HOME": str(folder / "prefect"), **variables}
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "specdyn", *arguments]
+        command = [sys.executable, *program, *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         said = _wait_until_ready(process, log)

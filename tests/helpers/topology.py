@@ -370,7 +370,7 @@ class Topology:
             if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
                 return run
             assert time.monotonic() < end, f"{run['state']}\n{(self.folder / 'worker.log').read_text()[-4000:]}"
-            time.sleep(0.3)
+            time.sleep(1.0)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from helpers.pipelines import SMOKE, sweep
 from specdyn.flows.engine.lease import turn
 from specdyn.flows.sweep import SweepFailed
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
@@ -89,13 +89,13 @@ def test_logs_of_units_are_in_prefect_and_in_the_store(swept: tuple[str, FlowRun
             time.sleep(0.5)
 
 
-def test_a_failure_says_where_why_and_what_to_do(prefect_server: None, local_store: str) -> None:
+def test_a_failure_says_where_why_and_what_to_do(prefect_server: None, local_store: Store) -> None:
     with pytest.raises(SweepFailed):
-        sweep(local_store, weight_decays=[0.0], executor="inline", settings={"learning_rate": 1e30, "steps": 20})
+        sweep(local_store.url, weight_decays=[0.0], executor="inline", settings={"learning_rate": 1e30, "steps": 20})
     text = str(artifacts_of(newest_run())["failures"]["data"])
     assert "Diverged: run " in text
     assert "lower the learning rate" in text
-    assert list(Path(local_store, "logs").glob("modular_addition/*/train-*.log"))
+    assert list(Path(local_store.url, "logs").glob("modular_addition/*/train-*.log"))
 
 
 seen: list[str] = []
@@ -105,7 +105,7 @@ both = threading.Barrier(2, timeout=60)
 @flow(name="hold", persist_result=False)
 def hold(store: str, name: str) -> None:
     both.wait()
-    with turn(Layout(store).cube(name), store):
+    with turn(Store(store).cube(name), Store(store)):
         seen.append("in")
         time.sleep(0.5)
         seen.append("out")
@@ -113,7 +113,7 @@ def hold(store: str, name: str) -> None:
 
 @flow(name="meet", persist_result=False)
 def meet(store: str, name: str) -> None:
-    with turn(Layout(store).cube(name), store):
+    with turn(Store(store).cube(name), Store(store)):
         both.wait()
         seen.append(name)
 
@@ -130,11 +130,11 @@ def run_both(which: Any, store: str, names: str) -> list[str]:
 
 
 def test_flows_on_one_sweep_take_turns(
-    prefect_server: None, local_store: str, caplog: pytest.LogCaptureFixture
+    prefect_server: None, local_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run_both(hold, local_store, "aa") == ["in", "out", "in", "out"]
+    assert run_both(hold, local_store.url, "aa") == ["in", "out", "in", "out"]
     assert [text for text in caplog.messages if text.startswith(f"a: waiting for process {os.getpid()} on ")]
 
 
-def test_flows_on_two_sweeps_go_on_together(prefect_server: None, local_store: str) -> None:
-    assert sorted(run_both(meet, local_store, "bc")) == ["b", "c"]
+def test_flows_on_two_sweeps_go_on_together(prefect_server: None, local_store: Store) -> None:
+    assert sorted(run_both(meet, local_store.url, "bc")) == ["b", "c"]

@@ -11,24 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.pipelines import NAME, ROOT, SMOKE, command, files, sweep
+from helpers.pipelines import NAME, ROOT, SMOKE, at_server, command, files, sweep
 from helpers.servers import S3Server
 from specdyn.storage.access import objects
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
 pytestmark = pytest.mark.integration
 
 SECONDS = 400
-SWEEP = ("run", NAME, "--preset", "smoke", "-w", "0,1", "-s", "0", "--executor", "inline", "--no-report", "--store")
+ANALYSES = ["spectrum", "effective_rank", "agreement"]
+GRID = ("--preset", "smoke", "-w", "0,1", "-s", "0", "--analyses", ",".join(ANALYSES))
+SWEEP = ("run", NAME, *GRID, "--executor", "inline", "--no-report", "--store")
 
 
 @contextmanager
 def started(folder: Path, number: int, *arguments: str) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """The command in so many processes, which share the tests' Prefect server; what each says lies in a file."""
-    from prefect.settings import PREFECT_API_URL
-
-    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    environment = {**os.environ, **at_server()}
     with ExitStack() as stack:
         processes = []
         for i in range(number):
@@ -44,21 +44,21 @@ def said(folder: Path, i: int) -> Path:
     return folder / f"said-{i}"
 
 
-def test_eight_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> None:
+def test_five_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
-    with started(tmp_path, 8, *SWEEP, store) as processes:
+    with started(tmp_path, 5, *SWEEP, store) as processes:
         codes = [process.wait(timeout=SECONDS) for process in processes]
-    told = [said(tmp_path, i).read_text() for i in range(8)]
-    assert codes == [0] * 8, "\n".join(told)
-    assert sorted("2 runs finished" in text for text in told) == [False] * 7 + [True]
-    assert sum("2 runs already done: nothing to do" in text for text in told) == 7
+    told = [said(tmp_path, i).read_text() for i in range(5)]
+    assert codes == [0] * 5, "\n".join(told)
+    assert sorted("2 runs finished" in text for text in told) == [False] * 4 + [True]
+    assert sum("2 runs already done: nothing to do" in text for text in told) == 4
     lines = [line for text in told for line in text.splitlines() if "waiting for" in line]
     assert lines
     assert all(line.startswith(f"{SMOKE}: waiting for process ") for line in lines)
     logs = Path(store, "logs").rglob("train-*.log")
     assert len(list(logs)) == 2, "each run is trained once"
     alone = str(tmp_path / "alone")
-    sweep(alone, weight_decays=[0.0, 1.0], seeds=[0], executor="inline")
+    sweep(alone, weight_decays=[0.0, 1.0], seeds=[0], analyses=ANALYSES, executor="inline")
     chunks = [{p: d for p, d in files(Path(s, "sweeps")).items() if "/c/" in p} for s in (store, alone)]
     assert chunks[0] == chunks[1] != {}
 
@@ -79,13 +79,13 @@ def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tm
 
 
 def test_two_processes_on_one_sweep_on_object_storage(
-    prefect_server: None, s3_store: str, s3_server: S3Server, tmp_path: Path
+    prefect_server: None, s3_store: Store, s3_server: S3Server, tmp_path: Path
 ) -> None:
-    with started(tmp_path, 2, *SWEEP, s3_store, "-w", "1") as processes:
+    with started(tmp_path, 2, *SWEEP, s3_store.url, "-w", "1") as processes:
         codes = [process.wait(timeout=SECONDS) for process in processes]
     told = [said(tmp_path, i).read_text() for i in range(2)]
     assert codes == [0, 0], "\n".join(told)
     assert sum("1 run finished" in text for text in told) == 1
-    assert len(objects.names(Layout(s3_store).lease(Layout(s3_store).cube(SMOKE)))) == 1
-    ranks = open_results(Layout(s3_store).cube(SMOKE))["layers/effective_rank"].values
+    assert len(objects.names(s3_store.lease(s3_store.cube(SMOKE)))) == 1
+    ranks = open_results(s3_store.cube(SMOKE))["layers/effective_rank"].values
     assert np.isfinite(ranks).all()

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import json, sys, time
-from specdyn.flows.engine.resources import NotEnoughResources, Resources
+from specdyn.flows.engine.resources import NotEnoughResources
+from specdyn.flows.resources import Resources
 from specdyn.flows.engine.executor import open_executor
 
 def unit(number):

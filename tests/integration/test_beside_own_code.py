@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from specdyn.storage.places import Layout
+from helpers.pipelines import at_server
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
 PROGRAM = """
 from models import NETWORK
@@ -42,7 +43,7 @@ def call(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env={**environment, "PREFECT_HOME": str(folder / "prefect")},
+        env={**environment, **at_server()},
         capture_output=True,
         text=True,
         timeout=400,
@@ -59,5 +60,5 @@ def test_a_program_and_the_command_in_one_folder(own: Path) -> None:
     again = call(own, "-m", "specdyn", *asked)
     assert again.returncode == 0, again.stderr
     assert again.stderr == "1 run already done: nothing to do\n", "and neither Prefect nor Ray was started"
-    cube = Layout(str(own / "results")).cube("modular_addition-smoke")
+    cube = Store(str(own / "results")).cube("modular_addition-smoke")
     assert open_results(cube)["layers"].sizes["run"] == 1

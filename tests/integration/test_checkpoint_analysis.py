@@ -11,12 +11,12 @@ import torch
 import xarray as xr
 from safetensors.torch import save_file
 
-from helpers.pipelines import call, files
+from helpers.pipelines import at_server, call, files
 from specdyn.models.experiments.base import get_experiment
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_checkpoint
 from specdyn.storage.foreign import weights as foreign_weights
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.training.training import train
 
@@ -32,9 +32,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of files of `torch.save`, as any training script leaves them."""
     store, folder = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("theirs") / "run-a"
     folder.mkdir()
-    manifest = train(SPEC, str(store), device=torch.device("cpu"))
+    manifest = train(SPEC, Store(str(store)), device=torch.device("cpu"))
     for entry in manifest.checkpoints:
-        weights = read_checkpoint(str(store), SPEC.experiment, SPEC.run_id, entry)
+        weights = read_checkpoint(Store(str(store)).run_of(SPEC), entry)
         torch.save({"epoch": 1, "model_state_dict": weights}, folder / f"checkpoint-{entry.step}.pt")
     return folder
 
@@ -58,7 +58,8 @@ def weights_of(folder: Path, step: int) -> dict[str, torch.Tensor]:
 
 
 def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_path: Path) -> None:
-    done = call("analyse", str(trained), "--heads", "4", "--store", str(tmp_path / "store"))
+    given = ("analyse", str(trained), "--heads", "4", "--store", str(tmp_path / "store"))
+    done = call(*given, env=at_server())
     assert done.returncode == 0, done.stderr
     assert "6 checkpoints, steps 0 to 50" in done.stderr
     assert f"Audit of {trained}: nothing unusual" in done.stdout.replace("\n", "")
@@ -84,7 +85,7 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
     # Nothing is left of what blocks shared, and a second call does nothing.
     assert not list((tmp_path / "store/runs/foreign").glob("*.factors"))
     before = files(tmp_path / "store")
-    again = call("analyse", str(trained), "--heads", "4", "--store", str(tmp_path / "store"))
+    again = call(*given, env=at_server())
     assert again.returncode == 0, again.stderr
     assert files(tmp_path / "store") == before
 
@@ -109,7 +110,7 @@ def test_several_series_share_a_cube(trained: Path, tmp_path: Path) -> None:
     for step in STEPS[:3]:
         save_file({k: 2 * v for k, v in weights_of(trained, step).items()}, other / f"step={step}.safetensors")
     analyse(trained, other, store=tmp_path / "store", name="both", analyses=["norms"])
-    layers = open_results(Layout(str(tmp_path / "store")).cube("both"))["layers"].to_dataset()
+    layers = open_results(Store(str(tmp_path / "store")).cube("both"))["layers"].to_dataset()
     assert sorted(layers.series.values) == ["run-a", "run-b"]
     norms = layers.frobenius_norm.set_index(run="series")
     np.testing.assert_allclose(norms.sel(run="run-b", step=20), 2 * norms.sel(run="run-a", step=20), rtol=1e-6)
@@ -125,7 +126,7 @@ def test_other_options_on_the_same_series_never_give_old_values(tmp_path: Path) 
     def measured(analyses: list[str], **options: Any) -> xr.Dataset:
         analyse(folder, store=tmp_path / "store", name="one", analyses=analyses, **options)
         return (
-            open_results(Layout(str(tmp_path / "store")).cube("one"))["layers"].to_dataset().load().isel(run=0, layer=0)
+            open_results(Store(str(tmp_path / "store")).cube("one"))["layers"].to_dataset().load().isel(run=0, layer=0)
         )
 
     plain, swapped = kernels.flatten(1).double().numpy(), kernels.transpose(0, 1).flatten(1).double().numpy()
@@ -148,14 +149,14 @@ def test_a_series_with_nan_is_refused_before_anything_is_written(trained: Path, 
         if step:
             weights["decoder.weight"][0, 0] = float("nan")
         save_file(weights, bad / f"step={step}.safetensors")
-    done = call("analyse", str(bad), "--store", str(tmp_path / "store"), "--no-report")
+    done = call("analyse", str(bad), "--store", str(tmp_path / "store"), "--no-report", env=at_server())
     assert done.returncode == 2
     assert "step 10 decoder.weight: 1 of 448 entries are NaN or infinite" in done.stderr.replace("\n", "")
     assert not (tmp_path / "store/runs").exists()
 
 
 def test_analyses_that_need_data_are_refused(trained: Path, tmp_path: Path) -> None:
-    done = call("analyse", str(trained), "--store", str(tmp_path), "--analyses", "pruning")
+    done = call("analyse", str(trained), "--store", str(tmp_path), "--analyses", "pruning", env=at_server())
     assert done.returncode == 2
     assert "analyses='pruning' is not allowed: expected analyses that need no data" in done.stderr.replace("\n", " ")
 
@@ -183,7 +184,7 @@ def test_every_tensor_is_read_once_a_checkpoint_by_a_range(trained: Path, tmp_pa
 
 
 def test_checkpoints_on_s3_are_read_by_ranges_and_give_the_same_numbers(
-    trained: Path, tmp_path: Path, s3_store: str
+    trained: Path, tmp_path: Path, s3_store: Store
 ) -> None:
     for step in STEPS:
         path = tmp_path / f"step={step}.safetensors"
@@ -191,8 +192,8 @@ def test_checkpoints_on_s3_are_read_by_ranges_and_give_the_same_numbers(
         objects.write(f"{s3_store}/theirs/{path.name}", path.read_bytes())
     analyse(f"{s3_store}/theirs", store=f"{s3_store}/results", name="far", analyses=["spectrum", "updates"])
     analyse(trained, store=tmp_path / "near", name="near", analyses=["spectrum", "updates"])
-    far = open_results(Layout(f"{s3_store}/results").cube("far"))["layers"].to_dataset().load().isel(run=0)
-    near = open_results(Layout(str(tmp_path / "near")).cube("near"))["layers"].to_dataset().load().isel(run=0)
+    far = open_results(Store(f"{s3_store}/results").cube("far"))["layers"].to_dataset().load().isel(run=0)
+    near = open_results(Store(str(tmp_path / "near")).cube("near"))["layers"].to_dataset().load().isel(run=0)
     for name in ("singular_value", "update_relative_norm"):
         xr.testing.assert_equal(
             far[name].sel(layer=near.layer).drop_vars(["run", "source", "series"]),

@@ -15,6 +15,7 @@ from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.content import content_digests, refreshed
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.foreign.weights import FIRST_READ
+from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +28,7 @@ def weights(step: int) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def series(s3_store: str) -> str:
+def series(s3_store: Store) -> str:
     for step in (1, 2):
         objects.write(f"{s3_store}/run/step={step}.safetensors", save(weights(step)))
     return f"{s3_store}/run"
@@ -62,11 +63,11 @@ def test_a_layer_is_two_ranged_requests_and_no_bytes_of_others(
 
 
 def test_a_file_of_torch_is_fetched_once_and_leaves_nothing(
-    s3_store: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_store: Store, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"state_dict": weights(3)}, tmp_path / "x.pt")
     objects.write(f"{s3_store}/step=3.pt", (tmp_path / "x.pt").read_bytes())
-    (checkpoint,) = find_checkpoints(s3_store).checkpoints
+    (checkpoint,) = find_checkpoints(s3_store.url).checkpoints
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -78,7 +79,7 @@ def test_a_file_of_torch_is_fetched_once_and_leaves_nothing(
 
 
 def test_the_digest_of_a_checkpoint_changes_with_its_content_and_nothing_is_read_for_it(
-    series: str, s3_store: str, s3_server: S3Server
+    series: str, s3_store: Store, s3_server: S3Server
 ) -> None:
     found = find_checkpoints(series)
     with s3_server.counted() as requests:
@@ -90,10 +91,10 @@ def test_the_digest_of_a_checkpoint_changes_with_its_content_and_nothing_is_read
     assert [old == new for old, new in zip(before, after, strict=True)].count(False) == 1
 
 
-def test_cut_and_empty_files_are_refused(s3_store: str) -> None:
+def test_cut_and_empty_files_are_refused(s3_store: Store) -> None:
     objects.write(f"{s3_store}/step=1.safetensors", save(weights(1))[:-10])
     objects.write(f"{s3_store}/step=2.safetensors", b"")
-    cut, empty = find_checkpoints(s3_store).checkpoints
+    cut, empty = find_checkpoints(s3_store.url).checkpoints
     assert torch.equal(cut.weights()["layer0.weight"], weights(1)["layer0.weight"])
     with pytest.raises(DamagedCheckpoint, match="expected 160000; the file is cut short"):
         cut.weights()["layer3.weight"]

@@ -23,7 +23,7 @@ from helpers.pipelines import NAME, ROOT, call
 from helpers.served import Served, served
 from helpers.topology import basic
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -192,7 +192,8 @@ def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) 
 
     grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
     command("add", "often", NAME, *grid, "--every", "5s", "--more-seeds", "1")
-    assert "every 0:00:05" in command("list") and "active" in command("list")
+    listed = command("list")
+    assert "every 0:00:05" in listed and "active" in listed
     end, worked = time.monotonic() + SECONDS, []
     while len(worked) < 2:
         assert time.monotonic() < end, service.log.read_text()
@@ -200,7 +201,7 @@ def test_a_schedule_extends_its_sweep_one_firing_after_another(service: Served) 
         worked = [run for run in flow_runs(service) if run["state_type"] == "COMPLETED"]
     command("pause", "often")
     assert "paused" in command("list")
-    assert {0, 1} <= seeds_of(Layout(str(service.store)).cube("often"))
+    assert {0, 1} <= seeds_of(Store(str(service.store)).cube("often"))
     for before, after in pairwise(worked):
         assert datetime.fromisoformat(before["end_time"]) <= datetime.fromisoformat(after["start_time"])
     command("remove", "often")
@@ -281,7 +282,7 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
     command("resume", "kept")
     assert schedule_of(service)["parameters"] == edited
     command("remove", "kept")
-    layers = open_results(Layout(str(service.store)).cube("kept"))["layers"]
+    layers = open_results(Store(str(service.store)).cube("kept"))["layers"]
     assert sorted(layers["weight_decay"].values.tolist()) == [0.0, 0.5]
     assert {path.name for path in (service.store / "sweeps").glob("*.json")} <= {"often.json", "kept.json"}
     assert not [one for one in ask_with_token(service, "variables") if one["name"].startswith("specdyn-schedule-")]

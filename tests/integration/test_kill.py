@@ -18,6 +18,7 @@ from helpers.servers import S3Server
 from helpers.topology import command_line
 from specdyn.flows.engine.watchdog import marked
 from specdyn.storage.leftovers import remove_leftovers
+from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
@@ -44,16 +45,16 @@ def environment_of_users(tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, environment_of_users: dict[str, str]) -> dict[str, bytes]:
-    """What the sweep leaves when nobody kills anything."""
+    """What the sweep leaves when nobody kills anything, by a process that works alone."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
-    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
+    result = call(*ARGUMENTS, str(store), "--executor", "inline", driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     return products(store)
 
 
 def products(store: Path) -> dict[str, bytes]:
     """Checkpoints and the chunks of all results: what must be equal; times, logs and unfinished writes apart."""
-    remove_leftovers(str(store), older_than=0.0)
+    remove_leftovers(Store(str(store)), older_than=0.0)
     kept = files(store)
     return {
         path: data
@@ -88,13 +89,13 @@ class Program:
         """What it has printed of ends and beginnings."""
         return [line for line in self.said().splitlines() if KEPT in line or "C++" in line or "state-dump" in line]
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds, while the process lives."""
+    def wait_for(self, condition: Callable[[], bool], pause: float = 0.02) -> None:
+        """Wait until the condition holds, while the process lives; with a pause between looks that cost something."""
         until = time.monotonic() + 180
         while not condition():
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < until, self.said()
-            time.sleep(0.02)
+            time.sleep(pause)
 
     def running(self, words: str) -> list[int]:
         """Its processes whose command line has the words."""
@@ -111,7 +112,7 @@ class Program:
         """Kill a part while a run is in training, and wait until there is another one and the training goes on."""
         (lost,) = self.running(PARTS[part])
         os.kill(lost, signal.SIGKILL)
-        self.wait_for(lambda: self.running(PARTS[part]) not in ([], [lost]))
+        self.wait_for(lambda: self.running(PARTS[part]) not in ([], [lost]), pause=0.5)
         before = checkpoints(self.store)
         self.wait_for(lambda: checkpoints(self.store) >= before + 1)
 
@@ -122,7 +123,7 @@ class Program:
         code = self.process.wait(STOP_SECONDS)
         while left := [command_line(pid) for pid in marked(self._mark)]:
             assert time.monotonic() < until, left
-            time.sleep(0.02)
+            time.sleep(0.1)
         return code
 
     def clean(self) -> None:
@@ -215,13 +216,13 @@ def test_lost_gcs_lost_prefect_and_ctrl_c_between_blocks_lose_nothing_and_nothin
 
 
 def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server_of_the_user(
-    s3_server: S3Server, s3_store: str, prefect_server: None, program: Callable[..., Program]
+    s3_server: S3Server, s3_store: Store, prefect_server: None, program: Callable[..., Program]
 ) -> None:
     from prefect.settings import PREFECT_API_URL
 
     url = str(PREFECT_API_URL.value())
     started = program(s3_store, "--executor", "inline", PREFECT_API_URL=url)
-    own = f"PUT /{s3_store.removeprefix('s3://')}/checkpoints/"
+    own = f"PUT /{s3_store.url.removeprefix('s3://')}/checkpoints/"
     started.wait_for(lambda: any(put.startswith(own) and "step=" in put for put in s3_server.requests()))
     assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert started.lines() == [f"{NAME}-long was stopped by SIGTERM: {KEPT}, {ON}"]

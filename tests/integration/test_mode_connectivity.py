@@ -1,22 +1,31 @@
 """Graphs of trunks, branches and pairs through Prefect and Ray: what runs, what does not run again, what dies."""
 
+import functools
 import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from helpers.pipelines import NAME, ROOT, call, command, files
+from helpers.pipelines import NAME, ROOT, at_server, call, command, files
+from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
-from specdyn.storage.places import Layout
-from specdyn.tasks.plan.records import read_graphs
+from specdyn.storage.places import Store
+from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, trunk_specs, what_is_left
+from specdyn.tasks.plan.branching.records import read_graphs
+from specdyn.tasks.plan.branching.units import units_of
+
+if TYPE_CHECKING:
+    from specdyn.flows.engine.executor import Executor
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 SETTINGS = {"weight_decay": 1.0, "steps": 40}
@@ -45,12 +54,14 @@ def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_clu
     # addition depends on the seed), four of which are the second of a pair. Pairs: 54 and 18 for the matched line.
     assert outcome["trainings"] == TRAININGS
     assert outcome["evaluations"] == (16 + 4) * 6 + PAIRS * (54 + 18)
-    assert outcome["decompositions"] == (16 + 4) * 6 + PAIRS * 13 * 6
+    # Each end once, and the nine points inside each line.
+    assert outcome["decompositions"] == 16 * 6 + PAIRS * 9 * 6
+    assert not (store / "scratch").exists()
     return store
 
 
 def cube(store: Path) -> xr.Dataset:
-    return xr.open_zarr(Layout(str(store)).connectivity(GRAPH_NAME)).load()
+    return xr.open_zarr(Store(str(store)).connectivity(GRAPH_NAME)).load()
 
 
 def test_the_cube_has_every_pair_with_its_labels(done: Path) -> None:
@@ -67,22 +78,23 @@ def test_the_cube_has_every_pair_with_its_labels(done: Path) -> None:
 
 
 def test_figures_are_drawn(done: Path) -> None:
-    folder = Path(Layout(str(done)).report(GRAPH_NAME))
-    assert {path.name for path in folder.iterdir()} == {"connectivity.png", "perturbation.png"}
+    folder = Path(Store(str(done)).report(GRAPH_NAME))
+    assert {path.name for path in folder.glob("*.png")} == {"connectivity.png", "perturbation.png"}
 
 
-def test_a_second_call_trains_and_measures_nothing(done: Path) -> None:
-    before = files(done / "checkpoints") | files(done / "connections")
+def test_a_second_call_says_that_nothing_is_left_and_writes_nothing(done: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
     outcome = connect(str(done))
     assert f"Left: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs" in outcome["summary"]
-    assert files(done / "checkpoints") | files(done / "connections") == before
+    assert (outcome["pairs"], len(outcome["figures"])) == (PAIRS, 2)
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
 
 
 def test_what_each_unit_logged_is_kept(done: Path) -> None:
     logs = [path.name.split("-")[0] for path in (done / "logs" / NAME).rglob("*.log")]
-    assert Counter(logs) == {"trunks": 2, "branches": 16, "ends": 20, "pairs": PAIRS}
+    assert Counter(logs) == {"trunks": 2, "branches": 16, "factors": 16, "ends": 20, "pairs": PAIRS}
     (pair, *_) = sorted((done / "logs" / NAME).glob("*/pairs-*.log"))
-    assert ": 72 evaluations, 78 decompositions" in pair.read_text()
+    assert ": 72 evaluations, 54 decompositions" in pair.read_text()
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -90,14 +102,15 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert f"{PAIRS} of {PAIRS} pairs" in outcome["summary"]
     assert outcome["summary"].endswith("of checkpoints to write.")
     stages = [(name, there, left) for name, there, left, *_ in outcome["stages"]]
-    assert stages == [("trunks", "0", "2"), ("branches", "0", "16"), ("ends", "0", "20"), ("pairs", "0", str(PAIRS))]
+    expected = {"trunks": 2, "branches": 16, "factors": 16, "ends": 20, "pairs": PAIRS}
+    assert stages == [(name, "0", str(left)) for name, left in expected.items()]
     with_data = {"experiment": "image_classification", "seeds": [0], "splits": [], "sizes": [], "settings": {}}
     assert "Left:" in connect(str(tmp_path / "store"), **with_data, dry_run=True, executor="inline")["summary"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_graph_is_kept_and_its_state_is_shown_by_name(done: Path) -> None:
-    (graph,) = [found for found in read_graphs(str(done), GRAPH_NAME) if found.kind == "connectivity"]
+    (graph,) = [found for found in read_graphs(Store(str(done)), GRAPH_NAME) if found.kind == "connectivity"]
     assert sorted(pair.pair_id for pair in graph.pairs) == sorted(cube(done).pair.values.tolist())
     assert graph.splits == (0, 20)
     output = call("status", GRAPH_NAME, "--store", str(done)).stdout
@@ -113,6 +126,36 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
     outcome = connect(store, **{**small, "splits": [], "split_epochs": [7.5]})
     assert "1 training state of finished trunks will be made again" in outcome["summary"]
     assert cube(tmp_path / "store").split_step.values.tolist() == [30]
+
+
+class Watched:
+    """Runs units one at a time in the threads that ask for it, the second trunk only when a branch has begun."""
+
+    def __init__(self, graph: Graph) -> None:
+        (self.first, self.second), self.lock, self.branch_began = graph.trunks, threading.Lock(), threading.Event()
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        given = args[0]
+        if given == self.second:
+            assert self.branch_began.wait(60), "no branch of the first trunk began before the second was trained"
+        with self.lock:
+            if isinstance(given, RunSpec) and given.start and given.start.run_id == self.first.run_id:
+                self.branch_began.set()
+            return function(*args)
+
+
+def test_a_branch_starts_while_another_trunk_is_still_in_training(tmp_path: Path) -> None:
+    from prefect import flow
+
+    from specdyn.flows.engine.units import run_units
+
+    store, trunks = str(tmp_path), trunk_specs(NAME, "smoke", (0, 1), SETTINGS)
+    graph = connectivity_graph("g", trunks, (20,), (3, 4), points=3)
+    units = units_of(graph, what_is_left(graph, Store(store)), Store(store))
+    logs, executor = functools.partial(Store(store).logs, NAME), cast("Executor", Watched(graph))
+    made = flow(lambda: run_units("g", units, logs, executor), name="watched")()
+    assert (made.failures, made.left_out, made.trainings) == ({}, {}, 6)
+    assert what_is_left(graph, Store(store)).nothing
 
 
 def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None:
@@ -138,7 +181,7 @@ def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path
     branch = expected.run_a.values[0]
     shutil.rmtree(store / "connections")
     (store / "checkpoints" / NAME / branch / "step=00000040.safetensors").unlink()
-    with pytest.raises(GraphFailed, match=r"^1 failed.*\n  ends: end of seed=0 split=20 order=3 .*is missing"):
+    with pytest.raises(GraphFailed, match=r"^1 failed.*\n  factors: factors of seed=0 split=20 order=3 .*is missing"):
         connect(str(store), **small)
     assert cube(store).sizes["pair"] == 1  # the pair of the two others
     connect(str(store), **small)
@@ -150,7 +193,7 @@ def test_a_graph_that_was_killed_goes_on_and_trains_nothing_twice(done: Path, tm
     words = ["--seeds", "0,1", "--splits", "0,20", "--orders", "3,4", "--sizes", "0,1", "--executor", "inline"]
     settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     line = command("connect", NAME, "--preset", "smoke", *words, *settings, "--store", str(store))
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    environment = {**os.environ, **at_server()}
     process = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     manifests = f"checkpoints/{NAME}/*/manifest.json"
     deadline = time.monotonic() + 200
@@ -164,6 +207,7 @@ def test_a_graph_that_was_killed_goes_on_and_trains_nothing_twice(done: Path, tm
     assert again.returncode == 0, again.stderr
     assert f"Left: {TRAININGS - len(before)} of {TRAININGS} trainings" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (store / "scratch").exists()
     xr.testing.assert_allclose(cube(store).sortby("pair"), cube(done).sortby("pair"), rtol=1e-4, atol=1e-5)
 
 
@@ -175,6 +219,8 @@ def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it
     outcome = lottery_tickets(**given)
     # The trunk and its state are those of the graph of pairs.
     assert "Left: 10 of 11 trainings, 10 of 10 tickets" in outcome["summary"]
+    # Five masked layers: of the dense run at steps 20, 30 and 40, of each ticket there, and of what a mask leaves.
+    assert outcome["decompositions"] == 5 * (3 + 10 * (3 + 1))
     data = xr.open_zarr(outcome["cube"]).load()
     assert Counter(data["mask"].values.tolist()) == dict.fromkeys(MASKS, 2)
     mask = data.agreement_mask_score.mean("layer").groupby("mask").mean()

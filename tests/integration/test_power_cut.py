@@ -12,6 +12,7 @@ from helpers.pipelines import NAME, call
 from helpers.served import Served, started_service
 from specdyn.flows.engine.watchdog import marked
 from specdyn.storage.leftovers import remove_leftovers
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -20,10 +21,13 @@ SWEEP = {
     "experiment": NAME,
     "preset": "smoke",
     "weight_decays": [1.0],
-    "settings": {"steps": 6000, "checkpoint_every": 200},
+    "settings": {"steps": 6000, "checkpoint_every": 500},
+    "analyses": ["spectrum"],
     "sweep": "cut",
     "report": False,
 }
+CHECKPOINTS = 13
+SOON = Path(__file__).resolve().parents[1] / "helpers" / "soon_marking.py"
 HEARTBEATS = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}, "limit": 1}
 SECONDS = 300.0
 GONE_SECONDS = 10.0
@@ -67,7 +71,7 @@ def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tm
         asked = schedule(service)["parameters"]
         assert (asked["weight_decays"], asked["sweep"]) == ([0.5], "daily")
         died = start(service)
-        wait_for(lambda: len(checkpoints(service.store)) >= 3, "three checkpoints", service)
+        wait_for(lambda: len(checkpoints(service.store)) >= 2, "two checkpoints", service)
         wait_for(lambda: service.ask("/events/filter", HEARTBEATS)["total"], "a heartbeat", service)
         assert state(service, died) == "Running"
         assert len(marked(f"{name}={value}")) > 5
@@ -77,20 +81,20 @@ def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tm
             assert time.monotonic() < end, left
             time.sleep(0.1)
     there = checkpoints(service.store)
-    assert len(there) < 31, "it was to be cut off in training"
-    remove_leftovers(str(service.store), older_than=0.0)
+    assert len(there) < CHECKPOINTS, "it was to be cut off in training"
+    remove_leftovers(Store(str(service.store)), older_than=0.0)
 
-    with started_service(tmp_path) as (_, service):
+    with started_service(tmp_path, program=(str(SOON),)) as (_, service):
+        assert state(service, died) == "Running", "nobody has told Prefect yet"
+        again = start(service)
         assert (schedule(service)["active"], schedule(service)["parameters"]) == (True, asked)
         wait_for(lambda: coming(service), "the schedule makes runs", service)
         assert all(run["parameters"] == asked for run in coming(service))
-        assert state(service, died) == "Running", "nobody has told Prefect yet"
-        again = start(service)
         wait_for(lambda: state(service, died) == "Crashed", "the run that died is marked", service)
         wait_for(lambda: state(service, again) in ("Completed", "Failed", "Crashed"), "the second run ends", service)
         assert state(service, again) == "Completed"
         assert state(service, died) == "Crashed"
     final = checkpoints(service.store)
-    assert len(final) == 31
+    assert len(final) == CHECKPOINTS
     assert {path: final[path] for path in there} == there
-    assert open_results(str(service.store / "sweeps" / "cut.zarr"))["layers"].sizes["step"] == 31
+    assert open_results(str(service.store / "sweeps" / "cut.zarr"))["layers"].sizes["step"] == CHECKPOINTS

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from helpers.topology import basic, free_ports, http_status, prefect
+from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def api(server: str, s3_store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def api(server: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The URL of the server's API; its password and a store are in the environment, as in a container of `setup`."""
     given = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

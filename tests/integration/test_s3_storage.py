@@ -23,13 +23,15 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.lease import hold
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint, Manifest
+from specdyn.storage.commits import commit, committed
 from specdyn.storage.cube import write_cube
 from specdyn.storage.generations import current, form_of
 from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.members import Member
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
-from specdyn.storage.query import grid, open_results, sweep_names
+from specdyn.storage.query import grid, open_results
+from specdyn.storage.sweeps import sweep_names
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +63,7 @@ def sweep_on(store: str) -> tuple[str, list[Member], dict[str, dict[str, np.ndar
         layout = layout_of(run_id=f"run{i}", steps=STEPS, shapes=SHAPES)
         values[f"run{i}"] = values_of(layout, i)
         members.append(write_member(store, layout, values[f"run{i}"], weight_decay=decay, seed=seed))
-    url = Layout(store).cube("decay")
+    url = Store(store).cube("decay")
     write_cube(url, members, {"title": "decay"})
     return url, members, values
 
@@ -81,15 +83,15 @@ def shared_sweep(s3_server: S3Server) -> tuple[str, list[Member], dict[str, dict
 # --- Whether a store can be used ---
 
 
-def test_the_server_can_do_everything(s3_store: str) -> None:
-    checks = probe.probe(s3_store)
+def test_the_server_can_do_everything(s3_store: Store) -> None:
+    checks = probe.probe(s3_store.url)
     assert [check.name for check in checks] == ["reachable", "write", *probe.TRIALS, "delete"]
     assert {check.level for check in checks} == {"ok"}
-    assert objects_below(s3_store) == {}
+    assert objects_below(s3_store.url) == {}
 
 
-def test_ignored_conditions_are_a_warning_with_its_consequence(careless_s3_store: str) -> None:
-    checks = {check.name: check for check in probe.probe(careless_s3_store)}
+def test_ignored_conditions_are_a_warning_with_its_consequence(careless_s3_store: Store) -> None:
+    checks = {check.name: check for check in probe.probe(careless_s3_store.url)}
     assert {name for name, check in checks.items() if check.level == "warning"} == {
         "conditional create",
         "concurrent create",
@@ -97,15 +99,15 @@ def test_ignored_conditions_are_a_warning_with_its_consequence(careless_s3_store
     assert "8 of 8" in checks["concurrent create"].detail
     assert "one sweep at a time" in checks["conditional create"].advice
     assert all(check.ok for check in checks.values())
-    require_store(careless_s3_store)
+    require_store(careless_s3_store.url)
 
 
-def test_a_required_store_gets_its_version_with_few_requests(s3_store: str, s3_server: S3Server) -> None:
+def test_a_required_store_gets_its_version_with_few_requests(s3_store: Store, s3_server: S3Server) -> None:
     with s3_server.counted() as first:
-        require_store(s3_store)
+        require_store(s3_store.url)
     with s3_server.counted() as second:
-        require_store(s3_store)
-    assert list(objects_below(s3_store)) == ["specdyn.json"]
+        require_store(s3_store.url)
+    assert list(objects_below(s3_store.url)) == ["specdyn.json"]
     assert kinds(first) == kinds(second) == {"LIST": 2, "GET": 2, "PUT": 2, "POST": 1}
 
 
@@ -122,7 +124,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_wrong_is_said_within_seconds_and_without_secrets(
-    s3_store: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, fault: str
+    s3_store: Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     environment, expected = FAULTS[fault]
     for name, value in environment.items():
@@ -132,17 +134,17 @@ def test_what_is_wrong_is_said_within_seconds_and_without_secrets(
             monkeypatch.setenv(name, value)
     before = time.monotonic()
     with pytest.raises(StoreError, match=expected) as caught:
-        require_store(s3_store)
-    (check,) = probe.probe(s3_store)
+        require_store(s3_store.url)
+    (check,) = probe.probe(s3_store.url)
     assert time.monotonic() - before < 15
     assert check.level == "error"
     for text in (str(caught.value), check.detail, check.advice):
         assert s3_server.secret_key not in text
         assert "wrong+secret" not in text
-    assert s3_store in str(caught.value)
+    assert s3_store.url in str(caught.value)
 
 
-def test_a_server_that_never_answers_is_given_up(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_is_given_up(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     patient = objects.IMPATIENT["config_kwargs"]
     assert patient["connect_timeout"] + patient["read_timeout"] <= 15
     monkeypatch.setitem(objects.IMPATIENT, "config_kwargs", {**patient, "read_timeout": 1})
@@ -150,12 +152,12 @@ def test_a_server_that_never_answers_is_given_up(s3_store: str, monkeypatch: pyt
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
         before = time.monotonic()
         with pytest.raises(StoreError, match="not reachable"):
-            require_store(s3_store)
+            require_store(s3_store.url)
         assert time.monotonic() - before < 5
 
 
 @pytest.mark.parametrize("bucket", ["no-such-bucket", "Not_A_Bucket!"])
-def test_a_missing_bucket_is_said(s3_store: str, bucket: str) -> None:
+def test_a_missing_bucket_is_said(s3_store: Store, bucket: str) -> None:
     url = f"s3://{bucket}/x"
     for attempt in (lambda: require_store(url), lambda: objects.names(url), lambda: objects.read(url)):
         with pytest.raises(StoreError, match=f"s3://{bucket}.*(the bucket does not exist; create it|Invalid bucket)"):
@@ -163,10 +165,10 @@ def test_a_missing_bucket_is_said(s3_store: str, bucket: str) -> None:
 
 
 @pytest.mark.parametrize("act", ["names", "read", "write", "create", "delete", "exists", "read_run", "open_results"])
-def test_every_way_in_explains_missing_credentials(s3_store: str, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+def test_every_way_in_explains_missing_credentials(s3_store: Store, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     ways = {
-        "names": lambda: objects.names(s3_store),
+        "names": lambda: objects.names(s3_store.url),
         "read": lambda: objects.read(f"{s3_store}/x"),
         "write": lambda: objects.write(f"{s3_store}/x", b""),
         "create": lambda: objects.create(f"{s3_store}/x", b""),
@@ -182,7 +184,7 @@ def test_every_way_in_explains_missing_credentials(s3_store: str, monkeypatch: p
 # --- Objects ---
 
 
-def test_each_operation_on_an_object_is_the_least_requests(s3_store: str, s3_server: S3Server) -> None:
+def test_each_operation_on_an_object_is_the_least_requests(s3_store: Store, s3_server: S3Server) -> None:
     url = f"{s3_store}/folder/step=00000001.safetensors"
     objects.exists(url)
     for act, expected in (
@@ -193,7 +195,7 @@ def test_each_operation_on_an_object_is_the_least_requests(s3_store: str, s3_ser
         (lambda: objects.create(f"{url}.marker", b""), {"PUT": 1}),
         (lambda: objects.names(f"{s3_store}/folder"), {"LIST": 1}),
         (lambda: objects.exists(url), {"HEAD": 1}),
-        (lambda: objects.write_all(s3_store, {"a": b"1", "b": b"2"}), {"PUT": 2}),
+        (lambda: objects.write_all(s3_store.url, {"a": b"1", "b": b"2"}), {"PUT": 2}),
         (lambda: objects.delete(f"{s3_store}/folder"), {"LIST": 1, "POST": 1}),
     ):
         with s3_server.counted() as requests:
@@ -201,24 +203,26 @@ def test_each_operation_on_an_object_is_the_least_requests(s3_store: str, s3_ser
         assert kinds(requests) == expected
 
 
-def test_many_objects_are_deleted_in_parts(s3_store: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    objects.write_all(s3_store, {f"a/{i} [x]": b"" for i in range(5)} | {"ab": b""})
+def test_many_objects_are_deleted_in_parts(
+    s3_store: Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.write_all(s3_store.url, {f"a/{i} [x]": b"" for i in range(5)} | {"ab": b""})
     monkeypatch.setattr(objects, "DELETED_AT_ONCE", 2)
     with s3_server.counted() as requests:
         objects.delete(f"{s3_store}/a")
     assert kinds(requests) == {"LIST": 1, "POST": 3}
-    assert list(objects_below(s3_store)) == ["ab"]
+    assert list(objects_below(s3_store.url)) == ["ab"]
 
 
-def test_a_refused_delete_is_said(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_delete_is_said(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     objects.write(f"{s3_store}/a", b"")
     refusal = {"Errors": [{"Key": "a", "Code": "AccessDenied", "Message": "Access Denied"}]}
-    monkeypatch.setattr(objects.filesystem(s3_store), "call_s3", lambda *_, **__: refusal)
+    monkeypatch.setattr(objects.filesystem(s3_store.url), "call_s3", lambda *_, **__: refusal)
     with pytest.raises(StoreError, match=r"access denied \(deleting a: Access Denied\)"):
         objects.delete(f"{s3_store}/a")
 
 
-def test_one_of_many_threads_creates(s3_store: str) -> None:
+def test_one_of_many_threads_creates(s3_store: Store) -> None:
     url, won = f"{s3_store}/marker", []
 
     def create(i: int) -> None:
@@ -234,21 +238,21 @@ def test_one_of_many_threads_creates(s3_store: str) -> None:
     assert objects.read(url) == f"{won[0]}".encode()
 
 
-def test_checkpoints_states_and_manifests_come_back(s3_store: str, s3_server: S3Server) -> None:
+def test_checkpoints_states_and_manifests_come_back(s3_store: Store, s3_server: S3Server) -> None:
     with s3_server.counted() as requests:
-        entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
+        entry = checkpoints.write_checkpoint(s3_store.run(*RUN), 100, WEIGHTS)
     assert kinds(requests) == {"PUT": 1}
     with s3_server.counted() as requests:
-        found = checkpoints.read_checkpoint(s3_store, *RUN, entry)
+        found = checkpoints.read_checkpoint(s3_store.run(*RUN), entry)
     assert kinds(requests) == {"GET": 1}
     assert list(found) == ["b", "a"]
     assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
     for step in (50, 100):
-        checkpoints.write_state(s3_store, *RUN, step, WEIGHTS, {"step": step})
-    state = checkpoints.read_state(s3_store, *RUN)
+        checkpoints.write_state(s3_store.run(*RUN), step, WEIGHTS, {"step": step})
+    state = checkpoints.read_state(s3_store.run(*RUN))
     assert state is not None
     assert state[1] == {"step": 100}
-    assert len(objects.names(Layout(s3_store).states(*RUN))) == 1
+    assert len(objects.names(s3_store.run(*RUN).states)) == 1
     manifest = Manifest(
         experiment=RUN[0],
         run_id=RUN[1],
@@ -259,31 +263,31 @@ def test_checkpoints_states_and_manifests_come_back(s3_store: str, s3_server: S3
         threads=1,
         seconds=0.5,
     )
-    assert checkpoints.read_manifest(s3_store, *RUN) is None
+    assert checkpoints.read_manifest(s3_store.run(*RUN)) is None
     checkpoints.write_manifest(s3_store, manifest)
-    assert checkpoints.read_manifest(s3_store, *RUN) == manifest
-    assert checkpoints.checkpoints_written(s3_store, *RUN) == 1
+    assert checkpoints.read_manifest(s3_store.run(*RUN)) == manifest
+    assert checkpoints.checkpoints_written(s3_store.run(*RUN)) == 1
 
 
-def test_a_damaged_checkpoint_is_named(s3_store: str) -> None:
-    entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
-    url = Layout(s3_store).checkpoint(*RUN, 100)
+def test_a_damaged_checkpoint_is_named(s3_store: Store) -> None:
+    entry = checkpoints.write_checkpoint(s3_store.run(*RUN), 100, WEIGHTS)
+    url = s3_store.run(*RUN).checkpoint(100)
     data = objects.read(url)
     for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1])):
         objects.write(url, damaged)
         with pytest.raises(DamagedCheckpoint, match=f"run {RUN[1]} step 100: {url}"):
-            checkpoints.read_checkpoint(s3_store, *RUN, entry)
+            checkpoints.read_checkpoint(s3_store.run(*RUN), entry)
     objects.delete(url)
     with pytest.raises(DamagedCheckpoint, match="is missing"):
-        checkpoints.read_checkpoint(s3_store, *RUN, entry)
+        checkpoints.read_checkpoint(s3_store.run(*RUN), entry)
 
 
 # --- Run stores and cubes ---
 
 
-def test_a_run_store_written_by_threads_comes_back(s3_store: str) -> None:
+def test_a_run_store_written_by_threads_comes_back(s3_store: Store) -> None:
     layout = layout_of(steps=range(0, 200, 10))
-    values, url = values_of(layout), Layout(s3_store).run_store(*RUN)
+    values, url = values_of(layout), s3_store.run_store(*RUN)
     results.allocate(url, layout)
     threads = [
         threading.Thread(target=results.write_block, args=(url, layout, steps, part(layout, values, steps)))
@@ -299,8 +303,8 @@ def test_a_run_store_written_by_threads_comes_back(s3_store: str) -> None:
         np.testing.assert_array_equal(tree[f"{variable.group}/{name}"], values[name])
 
 
-def test_allocating_and_writing_a_block_read_next_to_nothing(s3_store: str, s3_server: S3Server) -> None:
-    layout, url = layout_of(steps=STEPS), Layout(s3_store).run_store(*RUN)
+def test_allocating_and_writing_a_block_read_next_to_nothing(s3_store: Store, s3_server: S3Server) -> None:
+    layout, url = layout_of(steps=STEPS), s3_store.run_store(*RUN)
     with s3_server.counted() as requests:
         results.allocate(url, layout)
     assert kinds(requests) == {"HEAD": 1, "LIST": 1, "PUT": len(objects_below(url))}
@@ -310,40 +314,40 @@ def test_allocating_and_writing_a_block_read_next_to_nothing(s3_store: str, s3_s
     assert kinds(requests) == {"GET": 1 + len(VARIABLES), "PUT": len(VARIABLES)}
 
 
-def test_markers_go_to_the_first_and_are_listed_at_once(s3_store: str, s3_server: S3Server) -> None:
-    commits = Layout(s3_store).commits(*RUN)
-    assert [results.commit(commits, "spectrum", 1, (0, 10), {}) for _ in range(2)] == [True, False]
-    assert results.commit(commits, "pruning", 1, (0, 10), {})
+def test_markers_go_to_the_first_and_are_listed_at_once(s3_store: Store, s3_server: S3Server) -> None:
+    commits = s3_store.commits(*RUN)
+    assert [commit(commits, "spectrum", 1, (0, 10), {}) for _ in range(2)] == [True, False]
+    assert commit(commits, "pruning", 1, (0, 10), {})
     with s3_server.counted() as requests:
-        found = results.committed(commits, {"spectrum": 1, "pruning": 1})
+        found = committed(commits, {"spectrum": 1, "pruning": 1})
     assert found == {"spectrum-v1/00000000-00000010.json", "pruning-v1/00000000-00000010.json"}
     assert kinds(requests) == {"LIST": 1}
 
 
-def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: str, local_store: str) -> None:
+def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: Store, local_store: Store) -> None:
     layouts = [layout_of(run_id="a"), layout_of(run_id="b", steps=(0, 5), shapes={"x": (2, 9), "in.weight": (4, 4)})]
     for store in (s3_store, local_store):
-        members = [write_member(store, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
-        objects.write(f"{Layout(store).cube('both')}/layers/stale/zarr.json", b"stale")
+        members = [write_member(store.url, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
+        objects.write(f"{store.cube('both')}/layers/stale/zarr.json", b"stale")
         for chosen in (members[:1], members):
-            write_cube(Layout(store).cube("both"), chosen, {"title": "both"})
-    folder = Path(Layout(local_store).cube("both"))
+            write_cube(store.cube("both"), chosen, {"title": "both"})
+    folder = Path(local_store.cube("both"))
     local = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert objects_below(Layout(s3_store).cube("both")) == local
+    assert objects_below(s3_store.cube("both")) == local
 
 
-def test_gathering_puts_each_object_once(s3_store: str, s3_server: S3Server) -> None:
+def test_gathering_puts_each_object_once(s3_store: Store, s3_server: S3Server) -> None:
     layout = layout_of(run_id="a")
-    member = write_member(s3_store, layout, values_of(layout), seed=0)
-    url = Layout(s3_store).cube("one")
+    member = write_member(s3_store.url, layout, values_of(layout), seed=0)
+    url = s3_store.cube("one")
     with s3_server.counted() as requests:
         write_cube(url, [member], {})
     assert kinds(requests)["PUT"] == len(objects_below(url))
     assert [request for request in requests if request.startswith("PUT")][-1].endswith("one.zarr/zarr.json")
 
 
-def test_a_reader_in_a_loop_sees_whole_versions_while_another_is_built(s3_store: str) -> None:
-    members, url = members_of(s3_store), Layout(s3_store).cube("hand")
+def test_a_reader_in_a_loop_sees_whole_versions_while_another_is_built(s3_store: Store) -> None:
+    members, url = members_of(s3_store.url), s3_store.cube("hand")
     build(url, members, 2)
     for version in (3, 4):
         with reading(lambda: xr.open_datatree(url, engine="zarr", storage_options=objects.S3_OPTIONS)) as seen:
@@ -352,8 +356,8 @@ def test_a_reader_in_a_loop_sees_whole_versions_while_another_is_built(s3_store:
         assert check(open_results(url)) == version
 
 
-def test_readers_are_switched_by_one_request_after_all_chunks(s3_store: str, s3_server: S3Server) -> None:
-    members, url = members_of(s3_store), Layout(s3_store).cube("hand")
+def test_readers_are_switched_by_one_request_after_all_chunks(s3_store: Store, s3_server: S3Server) -> None:
+    members, url = members_of(s3_store.url), s3_store.cube("hand")
     for version in (0, 1):
         build(url, members, version)
     before = objects_below(url)
@@ -371,12 +375,12 @@ def test_readers_are_switched_by_one_request_after_all_chunks(s3_store: str, s3_
     }
 
 
-def test_cleaning_removes_what_was_replaced_long_ago(s3_store: str) -> None:
-    members, url = members_of(s3_store), Layout(s3_store).cube("hand")
+def test_cleaning_removes_what_was_replaced_long_ago(s3_store: Store) -> None:
+    members, url = members_of(s3_store.url), s3_store.cube("hand")
     for version in (0, 1, 3):
         build(url, members, version)
     assert remove_leftovers(s3_store) == (0, 0)
-    with hold(Layout(s3_store).lease(url), "hand"):
+    with hold(s3_store.lease(url), "hand"):
         assert remove_leftovers(s3_store, older_than=-1.0) == (0, 0)
     replaced = [data for key, data in objects_below(url).items() if form_of(key) not in (None, current(url))]
     assert remove_leftovers(s3_store, older_than=-1.0) == (len(replaced), sum(map(len, replaced)))
@@ -385,7 +389,7 @@ def test_cleaning_removes_what_was_replaced_long_ago(s3_store: str) -> None:
 
 
 def test_opening_a_cube_reads_its_metadata_and_each_coordinate_once(
-    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
 ) -> None:
     url = shared_sweep[0]
     with s3_server.counted() as requests:
@@ -397,7 +401,7 @@ def test_opening_a_cube_reads_its_metadata_and_each_coordinate_once(
 
 
 def test_plain_xarray_opens_a_cube_by_its_consolidated_metadata(
-    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
 ) -> None:
     with s3_server.counted() as requests:
         plain = xr.open_datatree(shared_sweep[0], engine="zarr", storage_options=objects.S3_OPTIONS)
@@ -407,7 +411,7 @@ def test_plain_xarray_opens_a_cube_by_its_consolidated_metadata(
 
 
 def test_effective_rank_of_one_weight_decay_is_a_request_a_run(
-    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
 ) -> None:
     url, _, values = shared_sweep
     layers = open_results(url)["layers"].to_dataset()
@@ -418,7 +422,7 @@ def test_effective_rank_of_one_weight_decay_is_a_request_a_run(
 
 
 def test_the_mean_over_seeds_is_a_request_a_run(
-    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
 ) -> None:
     url, _, values = shared_sweep
     layers = open_results(url)["layers"].to_dataset()
@@ -430,7 +434,7 @@ def test_the_mean_over_seeds_is_a_request_a_run(
 
 
 def test_top_singular_values_of_a_layer_are_two_requests_a_run(
-    s3_store: str, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
 ) -> None:
     url, _, values = shared_sweep
     layers = open_results(url)["layers"].to_dataset()
@@ -441,29 +445,29 @@ def test_top_singular_values_of_a_layer_are_two_requests_a_run(
     np.testing.assert_array_equal(found, [of_run["singular_value"][3, :, :10] for of_run in values.values()])
 
 
-def test_what_is_not_there_is_answered_with_what_is(s3_store: str) -> None:
+def test_what_is_not_there_is_answered_with_what_is(s3_store: Store) -> None:
     layout = layout_of()
-    member = write_member(s3_store, layout, values_of(layout), seed=0)
-    write_cube(Layout(s3_store).cube("decay"), [member], {})
-    objects.write(Layout(s3_store).sweep("decay"), b"{}")
+    member = write_member(s3_store.url, layout, values_of(layout), seed=0)
+    write_cube(s3_store.cube("decay"), [member], {})
+    objects.write(s3_store.sweep("decay"), b"{}")
     assert sweep_names(s3_store) == ["decay"]
     with pytest.raises(StoreError, match=r"no results there; the folder has: decay.zarr$"):
-        open_results(Layout(s3_store).cube("dekay"))
+        open_results(s3_store.cube("dekay"))
 
 
 # --- Secrets and processes ---
 
 
-def test_no_object_and_no_pickle_holds_a_secret(s3_store: str, s3_server: S3Server) -> None:
+def test_no_object_and_no_pickle_holds_a_secret(s3_store: Store, s3_server: S3Server) -> None:
     secrets = (s3_server.secret_key.encode(), s3_server.access_key.encode(), s3_server.endpoint.encode())
-    require_store(s3_store)
-    entry = checkpoints.write_checkpoint(s3_store, *RUN, 100, WEIGHTS)
+    require_store(s3_store.url)
+    entry = checkpoints.write_checkpoint(s3_store.run(*RUN), 100, WEIGHTS)
     layout = layout_of(run_id=RUN[1])
-    member = write_member(s3_store, layout, values_of(layout), seed=0)
-    write_cube(Layout(s3_store).cube("decay"), [member], {})
-    for name, data in objects_below(s3_store).items():
+    member = write_member(s3_store.url, layout, values_of(layout), seed=0)
+    write_cube(s3_store.cube("decay"), [member], {})
+    for name, data in objects_below(s3_store.url).items():
         assert not any(secret in data for secret in secrets), name
-    sent = pickle.dumps((s3_store, Layout(s3_store), entry, layout, member))
+    sent = pickle.dumps((s3_store, s3_store, entry, layout, member))
     assert not any(secret in sent for secret in secrets)
 
 
@@ -471,8 +475,8 @@ def first_effective_rank(url: str) -> float:
     return float(open_results(url)["layers/effective_rank"][0, 0])
 
 
-def test_another_process_needs_the_url_and_the_environment(s3_store: str) -> None:
-    layout, url = layout_of(), Layout(s3_store).run_store(*RUN)
+def test_another_process_needs_the_url_and_the_environment(s3_store: Store) -> None:
+    layout, url = layout_of(), s3_store.run_store(*RUN)
     values = values_of(layout)
     write_run(url, layout, values)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

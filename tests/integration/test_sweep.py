@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from helpers.pipelines import NAME, SMOKE, files, sweep
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.tasks.plan.sweeps import make_sweep
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
@@ -43,7 +43,7 @@ def artifacts(key: str) -> list[dict[str, Any]]:
 
 
 def test_the_cube_answers_in_plain_xarray(done: Path) -> None:
-    tree = xr.open_datatree(Layout(str(done)).cube(SMOKE), engine="zarr")
+    tree = xr.open_datatree(Store(str(done)).cube(SMOKE), engine="zarr")
     layers = tree["layers"].to_dataset()
     assert sorted(layers.weight_decay.values) == [0.0, 1.0]
     one = layers.effective_rank.sel(run=layers.weight_decay == 1.0)
@@ -63,9 +63,9 @@ def test_the_cube_answers_in_plain_xarray(done: Path) -> None:
 def test_spectra_in_the_cube_are_those_of_the_checkpoints(done: Path) -> None:
     from safetensors.numpy import load_file
 
-    layers = xr.open_datatree(Layout(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
+    layers = xr.open_datatree(Store(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
     for run in layers.run.values:
-        weights = load_file(Layout(str(done)).checkpoint(NAME, run, 60))
+        weights = load_file(Store(str(done)).run(NAME, run).checkpoint(60))
         for layer in layers.layer.values:
             expected = np.linalg.svd(weights[layer].astype(np.float64), compute_uv=False)
             stored = layers.singular_value.sel(run=run, layer=layer, step=60).values[: len(expected)]
@@ -88,7 +88,7 @@ def test_one_more_weight_decay_runs_only_its_own_cell(done: Path) -> None:
     assert {path: after[path] for path in before if "/sweeps/" not in f"/{path}"} == {
         path: data for path, data in before.items() if "/sweeps/" not in f"/{path}"
     }
-    layers = xr.open_datatree(Layout(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
+    layers = xr.open_datatree(Store(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
     assert sorted(layers.weight_decay.values) == [0.0, 0.5, 1.0]
 
 
@@ -108,13 +108,13 @@ def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_aga
     from specdyn.flows.sweep import SweepFailed
 
     store = str(tmp_path / "store")
-    grid = {"weight_decays": [0.0, OVERFLOWS], "executor": "inline"}
+    grid = {"weight_decays": [0.0, OVERFLOWS], "analyses": ["spectrum", "performance"], "executor": "inline"}
     with pytest.raises(SweepFailed, match=r"(?s)1 of 2 runs failed.*wd=1e\+30.*Diverged.*steps 0 and 10"):
         sweep(store, **grid)
     assert found("flow_runs")[0]["state_name"] == "Failed"
     rows = [line for line in artifacts("failures")[0]["data"].splitlines() if line.startswith("| wd=")]
     assert [row.split()[1] for row in rows] == ["wd=1e+30"]
-    assert len(xr.open_datatree(Layout(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
+    assert len(xr.open_datatree(Store(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
     before = files(store)
     with pytest.raises(
         SweepFailed, match=r"(?s)^1 of 2 runs failed; the others are done\. Runs that diverged stay.*Div"
@@ -134,18 +134,19 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
     from specdyn.flows.sweep import SweepFailed
 
     store = str(tmp_path / "store")
-    sweep(store, executor="inline")
+    few = {"executor": "inline", "analyses": ["spectrum", "agreement", "performance"]}
+    sweep(store, **few)
     whole = files(store)
     run_id = min(path.split("/")[2] for path in whole if path.startswith("checkpoints/"))
-    hurt = Path(Layout(store).checkpoint(NAME, run_id, 30))
+    hurt = Path(Store(store).run(NAME, run_id).checkpoint(30))
     data = bytearray(hurt.read_bytes())
     data[-5] ^= 1
     hurt.write_bytes(data)
     for results in (tmp_path / "store" / "runs" / NAME).glob(f"{run_id}-*"):
         shutil.rmtree(results)
     with pytest.raises(SweepFailed, match=rf"(?s)1 of 2 runs failed.*DamagedCheckpoint: run {run_id} step 30"):
-        sweep(store, executor="inline")
-    sweep(store, executor="inline")
+        sweep(store, **few)
+    sweep(store, **few)
     healed = files(store)
     weights = [path for path in whole if path.endswith(".safetensors") and "/state/" not in path]
     results = [path for path in whole if "/c/" in path]
@@ -155,9 +156,9 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
-    from specdyn.flows.engine.resources import Resources
+    from specdyn.flows.resources import Resources
 
-    outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], resources=Resources(gpus=0.5))
+    outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], analyses=["norms"], resources=Resources(gpus=0.5))
     manifest = next((tmp_path / "store").rglob("manifest.json")).read_text()
     assert len(outcome["ran"]) == 1
     assert json.loads(manifest)["device"] in ("cpu", "cuda")
@@ -165,7 +166,8 @@ def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    from specdyn.flows.engine.resources import NotEnoughResources, Resources
+    from specdyn.flows.engine.resources import NotEnoughResources
+    from specdyn.flows.resources import Resources
 
     store = tmp_path / "store"
     with pytest.raises(
@@ -173,7 +175,8 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
     ):
         sweep(str(store), resources=Resources(gpus=3))
     assert not (store / "checkpoints").exists()
-    outcome = sweep(str(store), weight_decays=[1.0], resources=Resources(gpus=3, cpu_if_no_gpu=True))
+    anyhow = Resources(gpus=3, cpu_if_no_gpu=True)
+    outcome = sweep(str(store), weight_decays=[1.0], analyses=["norms"], resources=anyhow)
     assert len(outcome["ran"]) == 1
 
 
@@ -181,7 +184,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
 def test_an_executor_starts_nothing_once_its_block_has_ended() -> None:
     from specdyn.flows.engine.executor import open_executor
     from specdyn.flows.engine.processes import PartLost
-    from specdyn.flows.engine.resources import Resources
+    from specdyn.flows.resources import Resources
 
     with open_executor("ray", Resources()) as executor:
         assert executor.run(len, "four") == 4

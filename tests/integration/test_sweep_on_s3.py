@@ -10,36 +10,36 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from helpers.pipelines import NAME, SMOKE, call
+from helpers.pipelines import NAME, SMOKE, at_server, call
 from helpers.servers import S3Server
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
+ANALYSES = "spectrum,effective_rank,agreement,alignment,performance"
+SWEEP = ("run", NAME, "--preset", "smoke", "--analyses", ANALYSES)
+
 
 @pytest.fixture
-def swept(s3_store: str, prefect_server: None) -> tuple[str, str]:
+def swept(s3_store: Store, prefect_server: None) -> tuple[str, str]:
     """A store with the smoke sweep, and all that the command printed, debug logs and all; recorded by a server."""
-    from prefect.settings import PREFECT_API_URL
-
-    server = {"PREFECT_API_URL": PREFECT_API_URL.value()}
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store, "--verbose", env=server)
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store.url, "--verbose", env=at_server())
     assert result.returncode == 0, result.stderr
-    return s3_store, result.stdout + result.stderr
+    return s3_store.url, result.stdout + result.stderr
 
 
 def test_a_sweep_goes_to_object_storage_and_is_read_back(
     swept: tuple[str, str], s3_server: S3Server, tmp_path: Path
 ) -> None:
     store, printed = swept
-    cube = Layout(store).cube(SMOKE)
+    cube = Store(store).cube(SMOKE)
     assert cube in printed.replace("\n", "")
     layers = xr.open_datatree(cube, engine="zarr")["layers"].to_dataset()
     assert np.isfinite(layers.effective_rank).all()
     assert sorted(layers.weight_decay.values) == [0.0, 1.0]
     _no_secret_anywhere(store, printed, s3_server)
     with s3_server.counted() as requests:
-        again = call("run", NAME, "--preset", "smoke", "--store", store, env={"PREFECT_HOME": str(tmp_path / "p2")})
+        again = call(*SWEEP, "--store", store, env={"PREFECT_HOME": str(tmp_path / "p2")})
     assert again.returncode == 0
     assert "2 runs already done: nothing to do" in again.stderr
     assert requests and [request for request in requests if not request.startswith(("GET", "HEAD"))] == []
@@ -62,15 +62,15 @@ def _no_secret_anywhere(store: str, printed: str, server: S3Server) -> None:
     assert not [data for data in kept if secret in data]
 
 
-def test_without_credentials_the_sweep_is_refused(s3_store: str) -> None:
+def test_without_credentials_the_sweep_is_refused(s3_store: Store) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del os.environ[name]
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store)
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store.url)
     assert result.returncode == 2
     assert "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in result.stderr.replace("\n", " ")
 
 
-def test_with_wrong_credentials_the_sweep_is_refused(s3_store: str) -> None:
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store, env={"AWS_SECRET_ACCESS_KEY": "wrong"})
+def test_with_wrong_credentials_the_sweep_is_refused(s3_store: Store) -> None:
+    result = call("run", NAME, "--preset", "smoke", "--store", s3_store.url, env={"AWS_SECRET_ACCESS_KEY": "wrong"})
     assert result.returncode == 2
     assert "error:" in result.stderr and "Traceback" not in result.stderr

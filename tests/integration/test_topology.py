@@ -29,7 +29,7 @@ from helpers.topology import (
     wait_until,
     with_password,
 )
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 pytestmark = [
     pytest.mark.integration,
@@ -42,6 +42,7 @@ FLOW = "specdyn.flows.sweep.weight_decay_sweep"
 EXPERIMENT = "modular_addition"
 FIRST, SECOND = "swept-in-peace", "swept-with-a-kill"
 GRID = {"experiment": EXPERIMENT, "preset": "smoke", "weight_decays": [0, 1], "seeds": [0], "report": False}
+ANALYSES = ["spectrum", "effective_rank", "performance"]
 TRAINED = re.compile(r":(\d+) INFO run ([0-9a-f]+): training from step (\d+)")
 KINDS = ("flow_runs", "task_runs", "deployments", "logs", "artifacts", "work_pools", "block_documents", "automations")
 PICKLE = b"\x80\x05\x95"
@@ -49,7 +50,8 @@ CONNECT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import specdyn.flows
-from specdyn.flows.engine.resources import NotEnoughResources, Resources
+from specdyn.flows.engine.resources import NotEnoughResources
+from specdyn.flows.resources import Resources
 from specdyn.flows.engine.executor import open_executor
 start = time.monotonic()
 try:
@@ -70,7 +72,7 @@ def running() -> Iterator[Topology]:
 @pytest.fixture(scope="module")
 def swept(running: Topology) -> Topology:
     """The services after a sweep of two runs."""
-    run = running.ended(running.run(FLOW, **GRID, sweep=FIRST, settings={"checkpoint_every": 30}))
+    run = running.ended(running.run(FLOW, **GRID, sweep=FIRST, settings={"checkpoint_every": 30}, analyses=ANALYSES))
     assert run["state_type"] == "COMPLETED", run["state"]
     return running
 
@@ -88,11 +90,11 @@ def kept(swept: Topology) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def layout(running: Topology, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> Layout:
+def layout(running: Topology, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store, whose address and key are in the environment."""
     for name, value in running.store_environment.items():
         monkeypatch.setenv(name, value)
-    return Layout(running.store)
+    return Store(running.store)
 
 
 def objects(folder: str) -> dict[str, bytes]:
@@ -103,9 +105,9 @@ def objects(folder: str) -> dict[str, bytes]:
         return dict(zip(paths, pool.map(store.cat_file, paths), strict=True))
 
 
-def moments(layout: Layout) -> dict[str, tuple[str, str]]:
+def moments(layout: Store) -> dict[str, tuple[str, str]]:
     """When each checkpoint was written, and what it is, by the object store."""
-    found = fsspec.filesystem("s3", use_listings_cache=False).find(f"{layout.store}/checkpoints", detail=True)
+    found = fsspec.filesystem("s3", use_listings_cache=False).find(f"{layout.url}/checkpoints", detail=True)
     return {
         path: (str(about["LastModified"]), about["ETag"])
         for path, about in found.items()
@@ -113,13 +115,13 @@ def moments(layout: Layout) -> dict[str, tuple[str, str]]:
     }
 
 
-def trainings(layout: Layout) -> list[tuple[int, str, int]]:
+def trainings(layout: Store) -> list[tuple[int, str, int]]:
     """Process, run and first step of each training, as the units' logs in the store say."""
-    logs = [data.decode() for data in objects(f"{layout.store}/logs").values()]
+    logs = [data.decode() for data in objects(f"{layout.url}/logs").values()]
     return [(int(pid), run, int(step)) for log in logs for pid, run, step in TRAINED.findall(log)]
 
 
-def test_a_sweep_started_by_the_api_runs_on_the_ray_workers(swept: Topology, layout: Layout) -> None:
+def test_a_sweep_started_by_the_api_runs_on_the_ray_workers(swept: Topology, layout: Store) -> None:
     layers = xr.open_datatree(layout.cube(FIRST), engine="zarr")["layers"].to_dataset()
     assert sorted(layers.weight_decay.values) == [0.0, 1.0]
     assert set(layers.seed.values) == {0}
@@ -234,7 +236,7 @@ def test_ray_lets_nobody_in_without_the_token(swept: Topology, tmp_path: Path) -
     assert [dashboard(secret, b'{"entrypoint": "true"}') for secret in (None, token[::-1])] == [401, 403]
 
 
-def test_a_sweep_survives_the_loss_of_a_ray_worker(swept: Topology, layout: Layout) -> None:
+def test_a_sweep_survives_the_loss_of_a_ray_worker(swept: Topology, layout: Store) -> None:
     before = moments(layout)
     settings = {"steps": 2000, "checkpoint_every": 250}
     flow_run = swept.run(FLOW, **GRID, sweep=SECOND, settings=settings, analyses=["spectrum"])

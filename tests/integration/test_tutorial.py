@@ -14,6 +14,7 @@ import specdyn.tasks.analyses
 from helpers.pipelines import ROOT
 from specdyn.models.experiments.base import get_experiment, read_spec
 from specdyn.storage.checkpoints import read_manifest
+from specdyn.storage.places import Store
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
@@ -59,7 +60,7 @@ def test_a_new_experiment_and_a_new_analysis_are_one_short_file_each_and_run(add
     grown = undecayed["singular_value"].isel(step=-1) / undecayed["singular_value"].isel(step=0)
     assert (grown.isel(rank=slice(0, 4)) > 1.1).all()
     assert (grown.isel(rank=slice(4, None)).median("rank") < 1).all()
-    manifest = read_manifest(store, "deep_linear", str(undecayed["run"].values))
+    manifest = read_manifest(Store(store).run("deep_linear", str(undecayed["run"].values)))
     assert manifest is not None
     initial = get_experiment("deep_linear").net(read_spec(manifest.spec, "deep_linear")).parameters()
     largest = undecayed["largest_entry"].isel(step=0).values

@@ -13,6 +13,7 @@ from specdyn.models import generators
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.generators import Source, kept, put_back, seed, states
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.training.numerics import numerics
@@ -135,7 +136,7 @@ def test_a_state_kept_on_a_machine_without_the_device_leaves_its_generator_alone
 def test_training_and_evaluation_and_initialisation_leave_every_generator_alone(other: Draw, tmp_path: Path) -> None:
     experiment, spec = get_experiment(SMOKE.experiment), SMOKE
     net = experiment.net(spec)
-    evaluate = Evaluator(experiment, spec, net, load_examples(spec, str(tmp_path)), CPU)
+    evaluate = Evaluator(experiment, spec, net, load_examples(spec, Store(str(tmp_path))), CPU)
     before = states(CPU)
     expected = torch.rand(3).tolist(), other()
 

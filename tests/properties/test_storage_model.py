@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specdyn.storage.access import objects
+from specdyn.storage.places import Store
 
 FOLDERS = ("", "a/", "a/b/", "step=1/")
 NAMES = ("x", "step=00000001.safetensors", "step=1 -> 2", "zarr.json", "é[0]")
@@ -24,7 +25,7 @@ OPERATIONS = st.one_of(
 Operation = tuple[str, str, bytes]
 
 
-def apply(model: dict[str, bytes], store: str, operation: Operation) -> None:
+def apply(model: dict[str, bytes], store: Store, operation: Operation) -> None:
     """Do one operation on both."""
     kind, key, data = operation
     if kind == "write":
@@ -42,11 +43,11 @@ def apply(model: dict[str, bytes], store: str, operation: Operation) -> None:
             del model[gone]
     else:
         files = {f"{key}{name}": data + name.encode() for name in NAMES}
-        objects.write_all(store, files)
+        objects.write_all(store.url, files)
         model |= files
 
 
-def compare(model: dict[str, bytes], store: str) -> None:
+def compare(model: dict[str, bytes], store: Store) -> None:
     """Every object, the ranges of one, and the names in every folder that holds something."""
     for folder in FOLDERS:
         for name in NAMES:
@@ -63,7 +64,7 @@ def compare(model: dict[str, bytes], store: str) -> None:
             assert objects.read_range(f"{store}/{key}", 1, len(data) - 1) == data[1:-1]
 
 
-def check(store: str, operations: list[Operation]) -> None:
+def check(store: Store, operations: list[Operation]) -> None:
     model: dict[str, bytes] = {}
     for operation in operations:
         apply(model, store, operation)
@@ -74,11 +75,11 @@ def check(store: str, operations: list[Operation]) -> None:
 def test_a_local_folder_agrees_with_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, operations: list[Operation]
 ) -> None:
-    check(str(tmp_path_factory.mktemp("model")), operations)
+    check(Store(str(tmp_path_factory.mktemp("model"))), operations)
 
 
 @pytest.fixture
-def prefixes(s3_store: str) -> Callable[[], str]:
+def prefixes(s3_store: Store) -> Callable[[], str]:
     """Fresh prefixes on the S3 server."""
     return lambda: f"{s3_store}/{uuid.uuid4().hex}"
 
@@ -88,7 +89,7 @@ def test_object_storage_agrees_with_a_dictionary(prefixes: Callable[[], str]) ->
     @settings(max_examples=8)
     @given(operations=st.lists(OPERATIONS, max_size=8))
     def run(operations: list[Operation]) -> None:
-        check(prefixes(), operations)
+        check(Store(prefixes()), operations)
 
     run()
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from helpers.run_stores import VARIABLES, layout_of, part, values_of, write_member
 from specdyn.storage import cube
 from specdyn.storage.checkpoints import pack, unpack
+from specdyn.storage.commits import blocks_of
 from specdyn.storage.cube import write_cube
 from specdyn.storage.query import open_results
-from specdyn.storage.results import RunLayout, allocate, blocks_of, write_block
+from specdyn.storage.results import RunLayout, allocate, write_block
 from specdyn.storage.schema import Variable
 
 STEPS = st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True).map(sorted)

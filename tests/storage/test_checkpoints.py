@@ -15,7 +15,7 @@ from specdyn.storage import checkpoints
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint, Entry, Manifest, pack, unpack
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 RUN = ("modular_addition", "0123456789ab")
@@ -73,12 +73,12 @@ def test_other_processes_pack_the_same_bytes() -> None:
         assert found.stdout.strip() == own
 
 
-def test_a_checkpoint_is_read_as_it_was_written(local_store: str) -> None:
-    entry = checkpoints.write_checkpoint(local_store, *RUN, 200, weights())
-    data = objects.read(Layout(local_store).checkpoint(*RUN, 200))
+def test_a_checkpoint_is_read_as_it_was_written(local_store: Store) -> None:
+    entry = checkpoints.write_checkpoint(local_store.run(*RUN), 200, weights())
+    data = objects.read(local_store.run(*RUN).checkpoint(200))
     assert (entry.step, entry.bytes, entry.sha256) == (200, len(data), hashlib.sha256(data).hexdigest())
     assert "unembed.weight" in json.loads(data[8 : 8 + entry.header_bytes])
-    assert same(checkpoints.read_checkpoint(local_store, *RUN, entry), weights())
+    assert same(checkpoints.read_checkpoint(local_store.run(*RUN), entry), weights())
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
@@ -92,90 +92,90 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_named(local_store: str, damage: str) -> None:
-    entry = checkpoints.write_checkpoint(local_store, *RUN, 200, weights())
-    url = Layout(local_store).checkpoint(*RUN, 200)
+def test_a_damaged_checkpoint_is_named(local_store: Store, damage: str) -> None:
+    entry = checkpoints.write_checkpoint(local_store.run(*RUN), 200, weights())
+    url = local_store.run(*RUN).checkpoint(200)
     data = DAMAGES[damage](objects.read(url))
     if data is None:
         objects.delete(url)
     else:
         objects.write(url, data)
     with pytest.raises(DamagedCheckpoint) as caught:
-        checkpoints.read_checkpoint(local_store, *RUN, entry)
+        checkpoints.read_checkpoint(local_store.run(*RUN), entry)
     for part in (RUN[1], "step 200", url, "train"):
         assert part in str(caught.value)
 
 
-def test_only_checkpoints_are_counted(local_store: str) -> None:
-    assert checkpoints.checkpoints_written(local_store, *RUN) == 0
-    entries = tuple(checkpoints.write_checkpoint(local_store, *RUN, step, weights()) for step in (0, 100))
-    checkpoints.write_state(local_store, *RUN, 100, weights(), {})
+def test_only_checkpoints_are_counted(local_store: Store) -> None:
+    assert checkpoints.checkpoints_written(local_store.run(*RUN)) == 0
+    entries = tuple(checkpoints.write_checkpoint(local_store.run(*RUN), step, weights()) for step in (0, 100))
+    checkpoints.write_state(local_store.run(*RUN), 100, weights(), {})
     checkpoints.write_manifest(local_store, manifest(entries))
-    folder = Layout(local_store).run_folder(*RUN)
+    folder = local_store.run(*RUN).folder
     with open(f"{folder}/.abc{objects.PARTIAL}", "wb") as half, open(f"{folder}/step=1{objects.PARTIAL}", "wb"):
         half.write(b"half")
-    assert checkpoints.checkpoints_written(local_store, *RUN) == 2
+    assert checkpoints.checkpoints_written(local_store.run(*RUN)) == 2
 
 
-def test_the_newest_state_is_read_and_older_ones_removed(local_store: str) -> None:
-    assert checkpoints.read_state(local_store, *RUN) is None
+def test_the_newest_state_is_read_and_older_ones_removed(local_store: Store) -> None:
+    assert checkpoints.read_state(local_store.run(*RUN)) is None
     for step in (0, 100, 200):
-        checkpoints.write_state(local_store, *RUN, step, {"m": torch.tensor(step)}, {"step": step})
-    found = checkpoints.read_state(local_store, *RUN)
+        checkpoints.write_state(local_store.run(*RUN), step, {"m": torch.tensor(step)}, {"step": step})
+    found = checkpoints.read_state(local_store.run(*RUN))
     assert found is not None
     tensors, body = found
     assert int(tensors["m"]) == body["step"] == 200
-    assert len(objects.names(Layout(local_store).states(*RUN))) == 1
+    assert len(objects.names(local_store.run(*RUN).states)) == 1
 
 
 @pytest.mark.parametrize("damage", [d for d in DAMAGES if d != "missing"])
-def test_a_damaged_state_is_passed_over(local_store: str, damage: str) -> None:
-    folder = Layout(local_store).states(*RUN)
-    checkpoints.write_state(local_store, *RUN, 200, weights(), {"step": 200})
+def test_a_damaged_state_is_passed_over(local_store: Store, damage: str) -> None:
+    folder = local_store.run(*RUN).states
+    checkpoints.write_state(local_store.run(*RUN), 200, weights(), {"step": 200})
     (newest,) = objects.names(folder)
     data = DAMAGES[damage](objects.read(f"{folder}/{newest}"))
     assert data is not None
-    checkpoints.write_state(local_store, *RUN, 100, weights(), {"step": 100})
+    checkpoints.write_state(local_store.run(*RUN), 100, weights(), {"step": 100})
     objects.write(f"{folder}/{newest}", data)
-    found = checkpoints.read_state(local_store, *RUN)
+    found = checkpoints.read_state(local_store.run(*RUN))
     assert found is not None
     assert found[1] == {"step": 100}
     objects.delete(f"{folder}/{next(name for name in objects.names(folder) if name != newest)}")
-    assert checkpoints.read_state(local_store, *RUN) is None
+    assert checkpoints.read_state(local_store.run(*RUN)) is None
 
 
-def test_a_forgotten_state_is_gone(local_store: str) -> None:
-    checkpoints.write_state(local_store, *RUN, 100, weights(), {})
-    checkpoints.forget_state(local_store, *RUN)
-    assert checkpoints.read_state(local_store, *RUN) is None
+def test_a_forgotten_state_is_gone(local_store: Store) -> None:
+    checkpoints.write_state(local_store.run(*RUN), 100, weights(), {})
+    checkpoints.forget_state(local_store.run(*RUN))
+    assert checkpoints.read_state(local_store.run(*RUN)) is None
 
 
-def test_a_manifest_is_read_as_it_was_written(local_store: str) -> None:
-    assert checkpoints.read_manifest(local_store, *RUN) is None
+def test_a_manifest_is_read_as_it_was_written(local_store: Store) -> None:
+    assert checkpoints.read_manifest(local_store.run(*RUN)) is None
     entries = tuple(Entry(step=step, bytes=1, sha256="00", header_bytes=8) for step in (0, 100))
     checkpoints.write_manifest(local_store, manifest(entries))
-    found = checkpoints.read_manifest(local_store, *RUN)
+    found = checkpoints.read_manifest(local_store.run(*RUN))
     assert found == manifest(entries)
     assert found is not None
     assert found.steps == (0, 100)
 
 
-def test_a_run_is_marked_damaged(local_store: str) -> None:
+def test_a_run_is_marked_damaged(local_store: Store) -> None:
     checkpoints.write_manifest(local_store, manifest(()))
     checkpoints.mark_damaged(local_store, manifest(()), "step 100 is short")
-    found = checkpoints.read_manifest(local_store, *RUN)
+    found = checkpoints.read_manifest(local_store.run(*RUN))
     assert found == replace(manifest(()), status="damaged", reason="step 100 is short")
 
 
-def test_a_newer_manifest_is_refused(local_store: str) -> None:
+def test_a_newer_manifest_is_refused(local_store: Store) -> None:
     checkpoints.write_manifest(local_store, replace(manifest(()), schema_version=SCHEMA_VERSION + 1))
     with pytest.raises(StoreError, match=f"schema version {SCHEMA_VERSION + 1}.*install a newer specdyn"):
-        checkpoints.read_manifest(local_store, *RUN)
+        checkpoints.read_manifest(local_store.run(*RUN))
 
 
 @pytest.mark.parametrize("text", ["", '{"run_id": "01', "[]", "{}", '{"schema_version": 1, "checkpoints": []}'])
-def test_what_is_no_manifest_is_named(local_store: str, text: str) -> None:
-    url = Layout(local_store).manifest(*RUN)
+def test_what_is_no_manifest_is_named(local_store: Store, text: str) -> None:
+    url = local_store.run(*RUN).manifest
     objects.write(url, text.encode())
     with pytest.raises(DamagedCheckpoint, match=f"run {RUN[1]}: {url} is not a manifest.*delete it"):
-        checkpoints.read_manifest(local_store, *RUN)
+        checkpoints.read_manifest(local_store.run(*RUN))

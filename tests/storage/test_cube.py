@@ -18,6 +18,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.cube import write_cube
 from specdyn.storage.members import Member, RunGroup
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.results import write_block
 from specdyn.storage.schema import SCHEMA_VERSION, Variable
@@ -34,17 +35,17 @@ HYPERPARAMETERS = {
 }
 
 
-def members_of(store: str) -> list[Member]:
-    return [write_member(store, LAYOUTS[run], VALUES[run], **HYPERPARAMETERS[run]) for run in LAYOUTS]
+def members_of(store: Store) -> list[Member]:
+    return [write_member(store.url, LAYOUTS[run], VALUES[run], **HYPERPARAMETERS[run]) for run in LAYOUTS]
 
 
 @pytest.fixture
-def members(local_store: str) -> list[Member]:
+def members(local_store: Store) -> list[Member]:
     return members_of(local_store)
 
 
 @pytest.fixture
-def url(local_store: str, members: list[Member]) -> str:
+def url(local_store: Store, members: list[Member]) -> str:
     where = f"{local_store}/sweeps/hand.zarr"
     write_cube(where, members, {"title": "made by hand"})
     return where
@@ -89,12 +90,12 @@ def test_hyperparameters_are_coordinates_of_the_runs(url: str) -> None:
     np.testing.assert_array_equal(layers["shuffle"], [1.0, np.nan, np.nan])
 
 
-def test_shapes_of_layers_depend_on_the_run_only_where_they_differ(local_store: str, url: str) -> None:
+def test_shapes_of_layers_depend_on_the_run_only_where_they_differ(local_store: Store, url: str) -> None:
     agreeing = open_results(url)["layers"].to_dataset()
     assert agreeing["rows"].dims == ("layer",)
     assert agreeing["rows"].values.tolist() == [4, 2, 4]
     wide = layout_of(run_id="wide", shapes={"in.weight": (8, 3), "out.weight": (2, 8)})
-    differing = [*members_of(local_store), write_member(local_store, wide, values_of(wide), width=8)]
+    differing = [*members_of(local_store), write_member(local_store.url, wide, values_of(wide), width=8)]
     write_cube(url, differing, {})
     rows = open_results(url)["layers"]["rows"]
     assert rows.dims == ("run", "layer")
@@ -129,12 +130,12 @@ def test_plain_xarray_opens_it_without_a_word(url: str) -> None:
     assert layers["singular_value"].dims == ("run", "layer", "step", "rank")
 
 
-def test_large_arrays_are_one_shard_a_run_small_ones_one_chunk(local_store: str) -> None:
+def test_large_arrays_are_one_shard_a_run_small_ones_one_chunk(local_store: Store) -> None:
     shapes = {f"layer{i}": (300, 100) for i in range(4)}
     layout = layout_of(run_id="large", steps=range(180), shapes=shapes)
     assert 4 * 180 * 100 * 4 > cube.SMALL > 3 * 180 * 4 * 8
     values = values_of(layout)
-    two = [write_member(local_store, layout, values), write_member(local_store, LONG, VALUES["long"])]
+    two = [write_member(local_store.url, layout, values), write_member(local_store.url, LONG, VALUES["long"])]
     write_cube(f"{local_store}/sweeps/large.zarr", two, {})
     root = zarr.open_group(f"{local_store}/sweeps/large.zarr", mode="r")
     large, small = root["layers/singular_value"], root["layers/effective_rank"]
@@ -164,7 +165,7 @@ def test_a_cube_that_was_not_finished_does_not_open(url: str, survives: float) -
 
 
 def test_a_first_build_that_dies_leaves_nothing_that_opens(
-    local_store: str, members: list[Member], monkeypatch: pytest.MonkeyPatch
+    local_store: Store, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = f"{local_store}/sweeps/hand.zarr"
 
@@ -183,7 +184,7 @@ def test_a_first_build_that_dies_leaves_nothing_that_opens(
     assert snapshot(where) == snapshot(afresh)
 
 
-def test_rebuilding_leaves_nothing_of_what_is_no_more(local_store: str, url: str, members: list[Member]) -> None:
+def test_rebuilding_leaves_nothing_of_what_is_no_more(local_store: Store, url: str, members: list[Member]) -> None:
     write_cube(url, members[2:], {"title": "less"})
     afresh = f"{local_store}/sweeps/afresh.zarr"
     write_cube(afresh, members[2:], {"title": "less"})
@@ -205,17 +206,17 @@ def test_a_missing_run_store_is_named_and_the_old_cube_stays(url: str, members: 
     assert snapshot(url) == before
 
 
-def test_runs_that_do_not_fit_together_are_named(local_store: str) -> None:
+def test_runs_that_do_not_fit_together_are_named(local_store: Store) -> None:
     changed = Variable(dims=("layer", "step", "rank"), long_name="effective rank / rank")
     other = layout_of(run_id="other", variables={"effective_rank": changed})
-    two = [write_member(local_store, FEW, VALUES["few"]), write_member(local_store, other, values_of(other))]
+    two = [write_member(local_store.url, FEW, VALUES["few"]), write_member(local_store.url, other, values_of(other))]
     with pytest.raises(StoreError, match=r"'effective_rank' has dimensions .* in run few and .* in run other"):
         write_cube(f"{local_store}/sweeps/hand.zarr", two, {})
 
 
 @pytest.mark.parametrize("name", ["effective_rank", "step", "run"])
-def test_a_hyperparameter_may_not_hide_results(local_store: str, name: str) -> None:
-    member = write_member(local_store, FEW, VALUES["few"], **{name: 1})
+def test_a_hyperparameter_may_not_hide_results(local_store: Store, name: str) -> None:
+    member = write_member(local_store.url, FEW, VALUES["few"], **{name: 1})
     with pytest.raises(ValueError, match=f"'{name}' is a hyper-parameter and a"):
         write_cube(f"{local_store}/sweeps/hand.zarr", [member], {})
     assert not objects.exists(f"{local_store}/sweeps/hand.zarr")
@@ -224,12 +225,12 @@ def test_a_hyperparameter_may_not_hide_results(local_store: str, name: str) -> N
 COUNTS = Variable(dims=("layer", "step"), long_name="how many", dtype="int32")
 
 
-def test_counts_are_integers_and_show_nan_where_there_is_none(local_store: str) -> None:
+def test_counts_are_integers_and_show_nan_where_there_is_none(local_store: Store) -> None:
     variables = {"how_many": COUNTS, "collapse": VARIABLES["collapse"]}
     layouts = [layout_of(run_id=run, steps=steps, variables=variables) for run, steps in (("a", (0, 1)), ("b", (0,)))]
     counted = {"how_many": np.array([[3, -1], [0, 7]], np.int32), "collapse": np.ones((2, 2), np.int8)}
     values = [counted, {name: array[:, :1] for name, array in counted.items()}]
-    members = [write_member(local_store, layout, of) for layout, of in zip(layouts, values, strict=True)]
+    members = [write_member(local_store.url, layout, of) for layout, of in zip(layouts, values, strict=True)]
     where = f"{local_store}/sweeps/counts.zarr"
     write_cube(where, members, {})
     stored = zarr.open_array(f"{where}/layers/how_many", mode="r")
@@ -241,12 +242,12 @@ def test_counts_are_integers_and_show_nan_where_there_is_none(local_store: str) 
     assert float(open_results(members[0].url)["layers/how_many"].isnull().sum()) == 1
 
 
-def test_counts_of_older_run_stores_were_floats_and_are_integers_in_the_cube(local_store: str) -> None:
+def test_counts_of_older_run_stores_were_floats_and_are_integers_in_the_cube(local_store: Store) -> None:
     older = Variable(dims=("layer", "step"), long_name="how many")
     layout = layout_of(run_id="old", steps=(0, 1), variables={"how_many": older})
-    old = write_member(local_store, layout, {"how_many": np.array([[3, np.nan], [0, 7]], np.float32)})
+    old = write_member(local_store.url, layout, {"how_many": np.array([[3, np.nan], [0, 7]], np.float32)})
     new = layout_of(run_id="new", steps=(0, 1), variables={"how_many": COUNTS})
-    both = [old, write_member(local_store, new, {"how_many": np.array([[4, 5], [-1, 6]], np.int32)})]
+    both = [old, write_member(local_store.url, new, {"how_many": np.array([[4, 5], [-1, 6]], np.int32)})]
     where = f"{local_store}/sweeps/counts.zarr"
     for members in (both, both[::-1]):
         write_cube(where, members, {}, declared={"how_many": COUNTS})
@@ -264,8 +265,8 @@ def test_counts_of_older_run_stores_were_floats_and_are_integers_in_the_cube(loc
     np.testing.assert_array_equal(open_results(old.url)["layers/how_many"], [[np.nan, np.nan], [8, 7]])
 
 
-def test_what_is_not_finished_of_a_run_is_missing_and_the_rest_stays(local_store: str) -> None:
-    member = write_member(local_store, LONG, VALUES["long"])
+def test_what_is_not_finished_of_a_run_is_missing_and_the_rest_stays(local_store: Store) -> None:
+    member = write_member(local_store.url, LONG, VALUES["long"])
     where = f"{local_store}/sweeps/part.zarr"
     unknown = {"singular_value": frozenset({10, 30}), "collapse": frozenset({0}), "loss": None}
     write_cube(where, [replace(member, unknown=unknown)], {})
@@ -280,7 +281,7 @@ def test_what_is_not_finished_of_a_run_is_missing_and_the_rest_stays(local_store
     np.testing.assert_array_equal(tree["layers/effective_rank"].isel(run=0), whole["effective_rank"])
 
 
-def test_facts_of_runs_lie_among_the_metrics(local_store: str) -> None:
+def test_facts_of_runs_lie_among_the_metrics(local_store: Store) -> None:
     largest = Variable(dims=(), long_name="largest loss", constants={"threshold": 2.0})
     steps = Variable(dims=("split",), long_name="how many", dtype="int32")
 

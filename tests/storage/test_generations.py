@@ -16,6 +16,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.members import Member
 from specdyn.storage.pairs import write_dataset
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
 OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
@@ -25,12 +26,12 @@ OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
 
 
 @pytest.fixture
-def members(local_store: str) -> dict[str, Member]:
-    return members_of(local_store)
+def members(local_store: Store) -> dict[str, Member]:
+    return members_of(local_store.url)
 
 
 @pytest.fixture
-def url(local_store: str, members: dict[str, Member]) -> str:
+def url(local_store: Store, members: dict[str, Member]) -> str:
     """The first version of the cube."""
     where = f"{local_store}/sweeps/hand.zarr"
     build(where, members, 0)
@@ -117,8 +118,8 @@ def test_old_chunks_go_at_the_third_build_or_when_the_store_is_cleaned(url: str,
         forms = {form for key in objects.find(url) if (form := generations.form_of(key)) is not None}
         assert len(forms) == min(version + 1, 3)
     store = str(Path(url).parents[1])
-    assert remove_leftovers(store) == (0, 0)
-    count, size = remove_leftovers(store, older_than=0.0)
+    assert remove_leftovers(Store(store)) == (0, 0)
+    count, size = remove_leftovers(Store(store), older_than=0.0)
     assert count > 0
     assert size > 0
     assert {generations.form_of(key) for key in objects.find(url)} == {None, generations.current(url)}
@@ -164,7 +165,7 @@ def test_a_dead_builder_that_may_still_write_is_kept_out_of_the_next_ones_chunks
     assert check(open_results(url)) == 0
 
 
-def test_a_data_set_is_replaced_beside_its_readers_and_only_where_it_changed(local_store: str) -> None:
+def test_a_data_set_is_replaced_beside_its_readers_and_only_where_it_changed(local_store: Store) -> None:
     url = f"{local_store}/sweeps/hand-connectivity.zarr"
 
     def data(scale: float, pairs: int) -> xr.Dataset:

@@ -12,11 +12,14 @@ import pytest
 import zarr
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.lease import hold
 from specdyn.storage.leftovers import remove_leftovers
+from specdyn.storage.places import Store
 
 ZARR = """
 import os, pathlib, signal, sys, zarr
 from specdyn.storage.access import objects
+from specdyn.storage.access.lease import hold
 array = zarr.create_array(objects.zarr_store(sys.argv[1]), shape=(4,), chunks=(2,), dtype="float64", fill_value=0)
 array[:2] = 1
 pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -25,6 +28,7 @@ array[2:] = 1
 OBJECT = """
 import os, signal, sys
 from specdyn.storage.access import objects
+from specdyn.storage.access.lease import hold
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 objects.write(f"{sys.argv[1]}/object", b"1234")
 """
@@ -46,9 +50,9 @@ def test_a_killed_write_of_an_array_leaves_a_file_that_readers_pass_over(tmp_pat
     (left,) = killed(ZARR, tmp_path)
     np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[:], [1, 1, 0, 0])
     size = left.stat().st_size
-    assert remove_leftovers(str(tmp_path)) == (0, 0), "it may be being written"
+    assert remove_leftovers(Store(str(tmp_path))) == (0, 0), "it may be being written"
     age(left, 4000)
-    assert remove_leftovers(str(tmp_path)) == (1, size)
+    assert remove_leftovers(Store(str(tmp_path))) == (1, size)
     assert not left.exists()
     np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[:], [1, 1, 0, 0])
 
@@ -57,16 +61,28 @@ def test_a_killed_write_of_an_object_leaves_no_name(tmp_path: Path) -> None:
     (left,) = killed(OBJECT, tmp_path)
     assert objects.names(str(tmp_path)) == []
     age(left, 4000)
-    assert remove_leftovers(str(tmp_path)) == (1, 4)
+    assert remove_leftovers(Store(str(tmp_path))) == (1, 4)
 
 
 @pytest.mark.parametrize("name", ["step=1.safetensors", "thesis.pdf.partial", f"{'0' * 32}.partial.txt"])
 def test_other_files_stay_however_old(tmp_path: Path, name: str) -> None:
     objects.write(f"{tmp_path}/a/{name}", b"somebody's")
     age(tmp_path / "a" / name, 1e6)
-    assert remove_leftovers(str(tmp_path), 0.0) == (0, 0)
+    assert remove_leftovers(Store(str(tmp_path)), 0.0) == (0, 0)
     assert objects.read(f"{tmp_path}/a/{name}") == b"somebody's"
 
 
 def test_an_empty_store_has_none(tmp_path: Path) -> None:
-    assert remove_leftovers(str(tmp_path / "none")) == (0, 0)
+    assert remove_leftovers(Store(str(tmp_path / "none"))) == (0, 0)
+
+
+def test_what_units_shared_is_removed_where_no_call_is_at_work(tmp_path: Path) -> None:
+    layout = Store(str(tmp_path))
+    shared = Path(layout.scratch) / "x.safetensors"
+    objects.write(str(shared), b"1234")
+    assert remove_leftovers(Store(str(tmp_path))) == (0, 0), "a call may have begun just now"
+    age(shared, 4000)
+    with hold(layout.lease(layout.cube("g")), "g", print):
+        assert remove_leftovers(Store(str(tmp_path))) == (0, 0)
+    assert remove_leftovers(Store(str(tmp_path))) == (1, 4)
+    assert not shared.exists()

@@ -8,39 +8,39 @@ import pytest
 from specdyn.storage import probe
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, require_store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 
-def test_a_local_folder_can_do_everything(local_store: str) -> None:
-    checks = probe.probe(local_store)
+def test_a_local_folder_can_do_everything(local_store: Store) -> None:
+    checks = probe.probe(local_store.url)
     assert [check.name for check in checks] == ["reachable", "write", *probe.TRIALS, "delete"]
     assert {check.level for check in checks} == {"ok"}
-    assert objects.names(local_store) == []
+    assert objects.names(local_store.url) == []
 
 
-def test_a_required_store_is_made_and_gets_its_version(local_store: str) -> None:
-    require_store(local_store)
-    require_store(local_store)
-    assert objects.names(local_store) == ["specdyn.json"]
-    assert json.loads(objects.read(Layout(local_store).schema())) == {"schema_version": SCHEMA_VERSION}
+def test_a_required_store_is_made_and_gets_its_version(local_store: Store) -> None:
+    require_store(local_store.url)
+    require_store(local_store.url)
+    assert objects.names(local_store.url) == ["specdyn.json"]
+    assert json.loads(objects.read(local_store.schema)) == {"schema_version": SCHEMA_VERSION}
 
 
-def test_a_newer_store_is_refused_and_left_alone(local_store: str) -> None:
+def test_a_newer_store_is_refused_and_left_alone(local_store: Store) -> None:
     text = json.dumps({"schema_version": SCHEMA_VERSION + 1}).encode()
-    objects.write(Layout(local_store).schema(), text)
+    objects.write(local_store.schema, text)
     with pytest.raises(StoreError, match="install a newer specdyn"):
-        require_store(local_store)
-    assert objects.names(local_store) == ["specdyn.json"]
-    assert objects.read(Layout(local_store).schema()) == text
+        require_store(local_store.url)
+    assert objects.names(local_store.url) == ["specdyn.json"]
+    assert objects.read(local_store.schema) == text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": "x"}', '{"schema_version": null}'])
-def test_a_folder_of_something_else_is_refused(local_store: str, text: str) -> None:
-    objects.write(Layout(local_store).schema(), text.encode())
+def test_a_folder_of_something_else_is_refused(local_store: Store, text: str) -> None:
+    objects.write(local_store.schema, text.encode())
     with pytest.raises(StoreError, match="expected the store's version"):
-        require_store(local_store)
+        require_store(local_store.url)
 
 
 @pytest.mark.parametrize("below", ["", "/x", "/x/y"])
@@ -54,32 +54,34 @@ def test_a_path_at_or_below_a_file_is_refused(tmp_path: Path, below: str) -> Non
     assert store in check.detail
 
 
-@pytest.mark.parametrize("store", ["gs://bucket/x", "s3://", ""])
-def test_other_places_are_refused_as_store_errors(store: str) -> None:
+@pytest.mark.parametrize("url", ["gs://bucket/x", "s3://", ""])
+def test_other_places_are_refused_as_store_errors(url: str) -> None:
     with pytest.raises(StoreError, match="expected"):
-        require_store(store)
-    assert probe.probe(store)[0].level == "error"
+        require_store(url)
+    assert probe.probe(url)[0].level == "error"
 
 
-def test_what_fails_is_said_and_the_rest_still_tried(local_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_said_and_the_rest_still_tried(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "read_range", lambda *_: b"the whole object")
     monkeypatch.setattr(objects, "create", lambda *_: True)
-    checks = {check.name: check for check in probe.probe(local_store)}
+    checks = {check.name: check for check in probe.probe(local_store.url)}
     assert checks["ranged read"].level == "error"
     assert "got b'the whole object'" in checks["ranged read"].detail
     assert checks["conditional create"].level == checks["concurrent create"].level == "warning"
     assert "one sweep at a time" in checks["conditional create"].advice
     assert checks["delete"].level == "ok"
-    assert objects.names(local_store) == []
+    assert objects.names(local_store.url) == []
 
 
-def test_a_store_that_cannot_be_written_is_not_tried_further(local_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_written_is_not_tried_further(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(url: str, _: bytes) -> None:
         with objects.explained(url):
             raise PermissionError("Access Denied")
 
     monkeypatch.setattr(objects, "write", refuse)
-    checks = probe.probe(local_store)
+    checks = probe.probe(local_store.url)
     assert [(check.name, check.level) for check in checks] == [
         ("reachable", "ok"),
         ("write", "error"),
@@ -87,7 +89,7 @@ def test_a_store_that_cannot_be_written_is_not_tried_further(local_store: str, m
     ]
     assert "access denied (Access Denied)" in checks[1].detail
     with pytest.raises(StoreError, match="access denied"):
-        require_store(local_store)
+        require_store(local_store.url)
 
 
 def test_a_warning_is_not_an_error() -> None:

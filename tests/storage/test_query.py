@@ -10,48 +10,49 @@ from helpers.run_stores import layout_of, values_of, write_member
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.cube import write_cube
-from specdyn.storage.places import Layout
-from specdyn.storage.query import grid, open_results, sweep_names
+from specdyn.storage.places import Store
+from specdyn.storage.query import grid, open_results
+from specdyn.storage.sweeps import sweep_names
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 
 NAN = float("nan")
 
 
 @pytest.fixture
-def store(local_store: str) -> str:
+def store(local_store: Store) -> Store:
     """A store with a sweep of weight decay 0, 1 and seed 0, 1 that lacks one cell."""
     cells = [(0.0, 0), (0.0, 1), (1.0, 0)]
     members = []
     for i, (decay, seed) in enumerate(cells):
         layout = layout_of(run_id=f"run{i}")
-        members.append(write_member(local_store, layout, values_of(layout, i), weight_decay=decay, seed=seed))
-    write_cube(Layout(local_store).cube("decay"), members, {})
+        members.append(write_member(local_store.url, layout, values_of(layout, i), weight_decay=decay, seed=seed))
+    write_cube(local_store.cube("decay"), members, {})
     for name in ("decay", "waiting"):
-        objects.write(Layout(local_store).sweep(name), b"{}")
+        objects.write(local_store.sweep(name), b"{}")
     return local_store
 
 
-def test_sweeps_are_listed_by_their_records(store: str) -> None:
+def test_sweeps_are_listed_by_their_records(store: Store) -> None:
     assert sweep_names(store) == ["decay", "waiting"]
-    assert sweep_names(f"{store}/nothing") == []
+    assert sweep_names(Store(f"{store}/nothing")) == []
 
 
-def test_what_is_not_there_is_answered_with_what_is(store: str) -> None:
+def test_what_is_not_there_is_answered_with_what_is(store: Store) -> None:
     with pytest.raises(StoreError, match=r"waiting.zarr: no results there; the folder has: decay.zarr$"):
-        open_results(Layout(store).cube("waiting"))
+        open_results(store.cube("waiting"))
     with pytest.raises(StoreError, match="the folder has: none"):
         open_results(f"{store}/elsewhere/decay.zarr")
 
 
-def test_results_are_read_lazily_and_their_coordinates_at_once(store: str) -> None:
-    layers = open_results(f"{Layout(store).cube('decay')}/")["layers"].to_dataset()
+def test_results_are_read_lazily_and_their_coordinates_at_once(store: Store) -> None:
+    layers = open_results(f"{store.cube('decay')}/")["layers"].to_dataset()
     assert all(not variable._in_memory for variable in layers.data_vars.variables.values())
     assert all(variable._in_memory for variable in layers.coords.variables.values())
     assert set(layers.indexes) == {"run", "layer", "step", "rank"}
 
 
-def test_a_grid_has_hyperparameters_for_dimensions(store: str) -> None:
-    layers = open_results(Layout(store).cube("decay"))["layers"].to_dataset()
+def test_a_grid_has_hyperparameters_for_dimensions(store: Store) -> None:
+    layers = open_results(store.cube("decay"))["layers"].to_dataset()
     ranks = grid(layers["effective_rank"], "weight_decay", "seed")
     assert dict(ranks.sizes) == {"layer": 2, "step": 3, "weight_decay": 2, "seed": 2}
     np.testing.assert_array_equal(
@@ -63,23 +64,23 @@ def test_a_grid_has_hyperparameters_for_dimensions(store: str) -> None:
     xr.testing.assert_equal(whole["effective_rank"], ranks)
 
 
-def test_a_grid_of_one_axis(store: str) -> None:
-    layers = open_results(Layout(store).cube("decay"))["layers"].to_dataset()
+def test_a_grid_of_one_axis(store: Store) -> None:
+    layers = open_results(store.cube("decay"))["layers"].to_dataset()
     ranks = grid(layers["effective_rank"].isel(run=[0, 2]), "weight_decay")
     assert ranks["weight_decay"].values.tolist() == [0.0, 1.0]
     np.testing.assert_array_equal(ranks.sel(weight_decay=1.0), layers["effective_rank"].sel(run="run2"))
 
 
-def test_axes_that_do_not_tell_runs_apart_are_refused(store: str) -> None:
-    layers = open_results(Layout(store).cube("decay"))["layers"].to_dataset()
+def test_axes_that_do_not_tell_runs_apart_are_refused(store: Store) -> None:
+    layers = open_results(store.cube("decay"))["layers"].to_dataset()
     with pytest.raises(ValueError, match=r"axes=\('weight_decay',\) do not tell the runs apart"):
         grid(layers, "weight_decay")
 
 
-def test_where_a_run_comes_from_is_a_coordinate_that_says_so(local_store: str) -> None:
+def test_where_a_run_comes_from_is_a_coordinate_that_says_so(local_store: Store) -> None:
     layout = layout_of(run_id="run0")
-    member = write_member(local_store, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
-    url = Layout(local_store).cube("whence")
+    member = write_member(local_store.url, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
+    url = local_store.cube("whence")
     write_cube(url, [dataclasses.replace(member, provenance={"computed_on": "a machine"})], {})
     runs = runs_of(open_results(url))
     assert runs["computed_on"].values.tolist() == ["a machine"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specdyn.storage import scratch
 from specdyn.storage.access import objects
-from specdyn.storage.scratch import ScratchFactors, StoredFactors
+from specdyn.storage.scratch import ScratchFactors, StoredFactors, share, shared
 
 
 class Pair(NamedTuple):
@@ -71,3 +71,26 @@ def test_a_scratch_folder_goes_with_its_mapping() -> None:
     assert os.listdir(folder) == ["w.safetensors"]
     del kept
     assert not os.path.exists(folder)
+
+
+def test_shared_factors_come_back_as_they_lay_in_memory(tmp_path: Path) -> None:
+    url, columnwise = str(tmp_path / "scratch" / "x.safetensors"), torch.arange(6.0).view(3, 2).mT
+    assert shared(url, Pair) is None
+    share(url, {"a/b[key]": pair(1.0), "x": Pair(columnwise, torch.ones(3), 7)})
+    found = shared(url, Pair)
+    assert found is not None and list(found) == ["a/b[key]", "x"]
+    assert torch.equal(found["a/b[key]"].right, pair(1.0).right)
+    assert torch.equal(found["x"].left, columnwise) and found["x"].left.stride() == columnwise.stride()
+    assert (found["x"].driver, found["x"].right.tolist()) == (7, [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_shared_factors_that_are_damaged_are_as_good_as_none(place: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    share(str(path), {"x": pair(1.0)})
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[place] ^= 1
+    for data in (bytes(damaged), whole[:-4], b""):
+        path.write_bytes(data)
+        assert shared(str(path), Pair) is None

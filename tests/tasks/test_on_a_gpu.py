@@ -23,6 +23,7 @@ from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import Perturbation, StartFrom
 from specdyn.storage.checkpoints import read_finished
+from specdyn.storage.places import Store
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.environment import cpu_only, pick_device, use_threads
@@ -52,8 +53,8 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     def smoke(name: str) -> tuple[RunSpec, Mapping[str, Examples]]:
         spec = get_experiment(name).preset("smoke").spec
         if needed := get_experiment(name).dataset(spec):
-            require_data(store, get_dataset(*needed))
-        return spec, {split: shortened(examples) for split, examples in load_examples(spec, store).items()}
+            require_data(Store(store), get_dataset(*needed))
+        return spec, {split: shortened(examples) for split, examples in load_examples(spec, Store(store)).items()}
 
     return smoke
 
@@ -106,7 +107,7 @@ def test_training_stays_on_its_device(case: str, load: Load) -> None:
     assert math.isfinite(float(found["loss"]))
 
 
-def whole_run(spec: RunSpec, store: str, device: torch.device) -> dict[str, Tensor]:
+def whole_run(spec: RunSpec, store: Store, device: torch.device) -> dict[str, Tensor]:
     """The last weights of a run that is trained, ends, keeps a state later on, and has a branch and a control point."""
     manifest = train(spec, store, device=device)
     assert manifest.status == "complete" and manifest.device == str(device)
@@ -129,11 +130,11 @@ def whole_run(spec: RunSpec, store: str, device: torch.device) -> dict[str, Tens
 def test_whole_runs_stay_on_their_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = get_experiment("modular_addition").preset("smoke").spec
     spec = dataclasses.replace(preset, steps=8, checkpoint_every=4, epsilon=1e-4)
-    expected = whole_run(spec, str(tmp_path / "cpu"), CPU)
+    expected = whole_run(spec, Store(str(tmp_path / "cpu")), CPU)
     for module in (specdyn.tasks.training.replay, specdyn.tasks.connect.curves):
         monkeypatch.setattr(module, "pick_device", lambda: GPU)
     with simulated_gpu() as gpu:
-        found = whole_run(spec, str(tmp_path / "gpu"), gpu)
+        found = whole_run(spec, Store(str(tmp_path / "gpu")), gpu)
     require_same(found, expected)
 
 

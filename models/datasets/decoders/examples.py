@@ -1,10 +1,14 @@
 """Examples: one split of a data set as a network takes it."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import Tensor
 
 
 class Examples(NamedTuple):
@@ -15,12 +19,12 @@ class Examples(NamedTuple):
     lengths: Tensor | None = None
     """Of sequences: the length of each input, whose second axis is time."""
 
-    def to(self, device: torch.device) -> "Examples":
+    def to(self, device: torch.device) -> Examples:
         """The same examples on a device."""
         lengths = None if self.lengths is None else self.lengths.to(device)
         return Examples(self.inputs.to(device), self.targets.to(device), lengths)
 
-    def take(self, chosen: Tensor | slice) -> "Examples":
+    def take(self, chosen: Tensor | slice) -> Examples:
         """Some of the examples as a batch; sequences are padded no further than the longest of them."""
         inputs, targets = self.inputs[chosen], self.targets[chosen]
         if self.lengths is None:
@@ -28,7 +32,7 @@ class Examples(NamedTuple):
         lengths = self.lengths[chosen]
         return Examples(inputs[:, : int(lengths.max())], targets, lengths)
 
-    def batches(self, size: int) -> Iterator["Examples"]:
+    def batches(self, size: int) -> Iterator[Examples]:
         """The examples in order, that many at a time; the last, smaller batch is kept."""
         for start in range(0, len(self.targets), size):
             yield self.take(slice(start, start + size))

@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from specdyn.models.spec.checks import require
 
@@ -15,6 +14,8 @@ Indices = npt.NDArray[np.int64]
 
 def permutation(n: int, seed: int) -> Indices:
     """The numbers 0..n-1 in the order of torch's CPU generator at the seed, int64 (n,)."""
+    import torch
+
     order: Indices = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).numpy()
     return order
 
@@ -48,6 +49,8 @@ def noisy_labels(label_N: Indices, fraction: float, classes: int, seed: int = LA
 
     A drawn label may be the old one. To be applied before the split (METHOD 1.2, label noise).
     """
+    import torch
+
     require(0 <= fraction <= 1, "fraction", fraction, "a number from 0 to 1")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(label_N), generator=generator)[: int(len(label_N) * fraction)].numpy()

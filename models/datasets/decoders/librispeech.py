@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specdyn.models.datasets.decoders.extras import require_extra
-from specdyn.models.datasets.decoders.mel import SAMPLE_RATE, SHORTEST, mel_features
+from specdyn.models.datasets.decoders.sound import SAMPLE_RATE, SHORTEST
 from specdyn.models.datasets.samples import FOLDER
 
 BLANK, UNKNOWN = 0, 1
@@ -135,6 +135,8 @@ def frames_needed(text: Text) -> int:
 
 def _features(utterance: Utterance, names: Sequence[str]) -> tuple[Frames, Text, int]:
     """Feature frames, character ids and the number of constant bands; Unusable if it is to be left out."""
+    from specdyn.models.datasets.decoders.mel import mel_features
+
     if utterance.sound is None:
         raise Unusable("no recording", utterance.id)
     if not utterance.text:

@@ -10,19 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 16_000
-"""in Hz"""
-WINDOW = 400
-"""in samples, as is the length of the Fourier transform"""
-HOP = 160
-"""in samples"""
-BANDS = 40
-GROUP = 3
-"""Frames that one feature frame is the mean of."""
+from specdyn.models.datasets.decoders.sound import BANDS, GROUP, HOP, SAMPLE_RATE, SHORTEST, WINDOW
+
 LEAST_STD = 1e-12
 """A band of 16-bit sound that varies by its last bit has about 1e-9; below this it is constant."""
-SHORTEST = (GROUP - 1) * HOP
-"""Samples that give one group of frames; more than the half window that reflect padding needs."""
 
 
 @cache

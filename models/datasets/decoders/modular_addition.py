@@ -1,31 +1,11 @@
 """All pairs (i, j) of a prime modulus with their sum, split into training and validation (METHOD 1.1)."""
 
 import random
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from specdyn.models.spec.checks import require, require_declared_types
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModularAddition:
-    """The addition table of a prime and how it is split; the split depends on the run's seed."""
-
-    prime: int = 113
-    train_fraction: float = 0.3
-    mirrored_together: bool = False
-    """Keep (i, j) and (j, i) on the same side of the split, so that commutativity leaks nothing."""
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        is_prime = self.prime > 1 and all(self.prime % n for n in range(2, int(self.prime**0.5) + 1))
-        require(is_prime, "prime", self.prime, "a prime number")
-        require(0 < self.train_fraction < 1, "train_fraction", self.train_fraction, "a number between 0 and 1")
-        pairs = self.prime * (self.prime + 1) // 2 if self.mirrored_together else self.prime**2
-        least = f"{1 / pairs:.3g} or more, for one of {pairs} pairs to train on"
-        require(int(self.train_fraction * pairs) >= 1, "train_fraction", self.train_fraction, least)
+from specdyn.models.spec.data import ModularAddition
 
 
 def rows(data: ModularAddition, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,9 @@
-"""Recorded speech with its transcripts: the data spec, and ragged arrays made batches of one length (METHOD 1.4).
+"""Recorded speech with its transcripts: ragged arrays made batches of one length (METHOD 1.4).
 
 Shapes: n utterances, T frames of the longest, F features of a frame, L characters of the longest transcript.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.spec.checks import require, require_declared_types
+from specdyn.models.spec.checks import require
+from specdyn.models.spec.data import Recordings
 
 BLANK = 0
 SPACE = 2
@@ -20,20 +20,6 @@ SPACE = 2
 FEATURES = 40
 PADDING = -1
 """Fills the targets of shorter transcripts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recordings:
-    """A set of utterances and the number of symbols that the network tells apart."""
-
-    dataset: str = "librispeech"
-    variant: str = "full"
-    outputs: int = 30
-    """Blank, unknown and the characters. The published network has 29 for 30 symbols; 29 loads its checkpoints."""
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        require(self.outputs >= 3, "outputs", self.outputs, "3 or more: blank, unknown and a character")
 
 
 def speech_examples(data: Recordings, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:

@@ -1,34 +1,16 @@
-"""Text as blocks of tokens: the data spec, and blocks as inputs with the tokens that follow them (METHOD 1.5).
+"""Text as blocks of tokens: blocks as inputs with the tokens that follow them (METHOD 1.5).
 
 Shapes: N blocks, T positions.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.spec.checks import require, require_declared_types
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    """A tokenised corpus: the size of its vocabulary and the length of its blocks."""
-
-    dataset: str = "wikitext103"
-    variant: str = "full"
-    vocabulary: int = 50_277
-    """Rows of the embedding: the largest id of the tokenizer and one. The published network has 50,254, which lacks
-    the ids of added white space."""
-    length: int = 2048
-    """Tokens that the network sees; blocks hold one more."""
-
-    def __post_init__(self) -> None:
-        require_declared_types(self)
-        for field in ("vocabulary", "length"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+from specdyn.models.spec.checks import require
+from specdyn.models.spec.data import Text
 
 
 def token_examples(data: Text, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:

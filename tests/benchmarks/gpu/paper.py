@@ -10,6 +10,7 @@ import torch
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.network_layout import anatomy
@@ -41,7 +42,8 @@ def measure(device: torch.device, short: bool, budget: Budget, keep: Keep = no_n
     if (fitting := steps_that_fit(spec, device, budget, short)) < spec.steps:
         table.left_out.append(f"the steps from {fitting:,} to {spec.steps:,}, for lack of time")
         spec = dataclasses.replace(spec, steps=fitting)
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
         forget_peak(device)
         trained, manifest = seconds(lambda: train(spec, store, device=device), device)
         if manifest.status != "complete":
@@ -76,7 +78,7 @@ def steps_that_fit(spec: RunSpec, device: torch.device, budget: Budget, short: b
         return spec.steps
     experiment = get_experiment(spec.experiment)
     net = experiment.net(spec).to(device).train()
-    loop = Loop(experiment, spec, net, load_examples(spec, "")["train"].to(device))
+    loop = Loop(experiment, spec, net, load_examples(spec, Store(""))["train"].to(device))
     with numerics(spec, device):
         loop.run(0, 3)
         taken, _ = seconds(lambda: loop.run(3, 3 + PROBED), device)

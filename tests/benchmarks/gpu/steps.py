@@ -12,6 +12,7 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.training.numerics import compiled, numerics
@@ -46,7 +47,8 @@ def measure(device: torch.device, short: bool, budget: Budget, keep: Keep = no_n
     """One row for each experiment with the paper's network, on sample data; with `short` the networks of `smoke`."""
     table = Table(title="Training steps per second", headings=HEADINGS)
     names = sorted(experiment_names(), key=lambda name: name != "modular_addition")
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
         for i, name in enumerate(names):
             own = budget.share(len(names) - i)
             if own.left < 1:

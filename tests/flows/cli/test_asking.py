@@ -16,12 +16,12 @@ from helpers.servers import S3Server, forget_clients
 from specdyn.flows.cli.app import app
 from specdyn.storage.access import objects
 from specdyn.storage.graphs import write_graph
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store, planned_store, probe, require_store
 from specdyn.storage.query import open_results
-from specdyn.tasks.plan.branching import connectivity_graph, trunk_specs
+from specdyn.tasks.plan.branching.graph import connectivity_graph, trunk_specs
+from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.gathering import gather
-from specdyn.tasks.plan.records import record_of
 
 SWEEP = sweep_called("decay", 1.0, analyses=("spectrum", "effective_rank"))
 OF_A_STORE = {
@@ -46,9 +46,9 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-def ask(*arguments: str, store: str, code: int = 0) -> str:
+def ask(*arguments: str, store: Store, code: int = 0) -> str:
     """All that the command prints, on one line."""
-    result = CliRunner().invoke(app, [*arguments, "--store", store], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [*arguments, "--store", store.url], env={"COLUMNS": "300"})
     assert result.exit_code == code, result.output
     return " ".join(result.output.split())
 
@@ -64,19 +64,19 @@ def test_every_command_is_in_one_of_these_lists() -> None:
 @pytest.mark.parametrize("command", OF_A_STORE)
 def test_asking_a_store_that_is_not_there_names_it_and_makes_nothing(command: str, tmp_path: Path) -> None:
     for store in (tmp_path / "typo", tmp_path / "deep" / "typo"):
-        said = ask(*OF_A_STORE[command], store=str(store), code=2)
+        said = ask(*OF_A_STORE[command], store=Store(str(store)), code=2)
         assert f"No store at {store}" in said
         assert tree(tmp_path) == {}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("somebody's own")
     before = tree(tmp_path)
-    assert "No store at" in ask(*OF_A_STORE[command], store=str(tmp_path / "other"), code=2)
+    assert "No store at" in ask(*OF_A_STORE[command], store=Store(str(tmp_path / "other")), code=2)
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("command", OF_ANY_PLACE)
 def test_planning_for_a_store_that_is_not_there_yet_makes_nothing(command: str, tmp_path: Path) -> None:
-    said = ask(*OF_ANY_PLACE[command], store=str(tmp_path / "new"))
+    said = ask(*OF_ANY_PLACE[command], store=Store(str(tmp_path / "new")))
     assert "2 of 2 runs to do" in said or "1 of 1 runs to do" in said or command == "data list"
     assert tree(tmp_path) == {}
 
@@ -100,10 +100,10 @@ def test_a_place_that_can_be_no_store_is_refused_at_once(tmp_path: Path) -> None
             asks(f"{tmp_path}/file/x")
 
 
-def fill(store: str) -> None:
+def fill(store: Store) -> None:
     """Put a sweep that is analysed, its cube, and a graph's record into a store."""
-    require_store(store)
-    analyse(SWEEP, store)
+    require_store(store.url)
+    analyse(SWEEP, store.url)
     gather(SWEEP, store)
     graph = connectivity_graph("g", trunk_specs(NAME, "smoke", (0,), {"steps": 20}), (10,), (3, 4))
     write_graph(store, record_of(graph))
@@ -119,15 +119,15 @@ def questions(out: Path) -> dict[str, Sequence[str]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A filled store in a folder."""
     folder = tmp_path_factory.mktemp("whole") / "store"
-    fill(str(folder))
+    fill(Store(str(folder)))
     return folder
 
 
 def test_questions_change_nothing_in_a_folder(whole: Path, tmp_path: Path) -> None:
     before = tree(whole)
     for given in questions(tmp_path).values():
-        ask(*given, store=str(whole))
-    open_results(Layout(str(whole)).cube("decay")).load()
+        ask(*given, store=Store(str(whole)))
+    open_results(Store(str(whole)).cube("decay")).load()
     assert tree(whole) == before
     assert (tmp_path / "report" / "index.html").is_file() and (tmp_path / "comparison.png").is_file()
 
@@ -136,7 +136,7 @@ READING = """
 import os, sys
 from typer.testing import CliRunner
 from specdyn.flows.cli.app import app
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 store, questions = sys.argv[1], [line.split("\t") for line in sys.stdin.read().splitlines()]
 
@@ -145,7 +145,7 @@ def answered():
         result = CliRunner().invoke(app, [*question, "--store", store])
         if result.exit_code:
             sys.exit(f"{question}: {result.output} {result.exception!r}")
-    return int(open_results(Layout(store).cube("decay"))["layers"].sizes["run"])
+    return int(open_results(Store(store).cube("decay"))["layers"].sizes["run"])
 
 answered()  # imports everything: somebody else may not read Python's own files
 os.setgid(65534)
@@ -175,7 +175,7 @@ def test_questions_are_answered_to_somebody_who_may_only_read_the_folder(whole: 
 
 
 def test_questions_to_s3_write_and_delete_nothing_and_a_key_that_may_read_suffices(
-    s3_store: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_store: Store, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(s3_store)
     forget_clients()
@@ -187,7 +187,7 @@ def test_questions_to_s3_write_and_delete_nothing_and_a_key_that_may_read_suffic
         for name, given in questions(tmp_path).items():
             if name != "plan with data":
                 ask(*given, store=s3_store)
-        open_results(Layout(s3_store).cube("decay")).load()
-        assert "No store at" in ask("status", "decay", store=f"{s3_store}/typo", code=2)
-        assert "2 of 2 runs to do" in ask(*OF_ANY_PLACE["plan"], store=f"{s3_store}/new")
+        open_results(s3_store.cube("decay")).load()
+        assert "No store at" in ask("status", "decay", store=Store(f"{s3_store}/typo"), code=2)
+        assert "2 of 2 runs to do" in ask(*OF_ANY_PLACE["plan"], store=Store(f"{s3_store}/new"))
     assert {request.split()[0] for request in requests} == {"GET", "HEAD"}

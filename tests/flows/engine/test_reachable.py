@@ -142,6 +142,7 @@ def test_a_server_is_gone_where_nothing_listens_and_busy_where_nothing_answers(
 def test_a_request_to_this_machine_passes_by_a_proxy_that_is_not_there(
     answering: int, closed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reachable, "SLOW_SECONDS", 0.4)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)

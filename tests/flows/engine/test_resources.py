@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdyn.flows.engine.resources import Node, NotEnoughResources, Resources, gpus_of_a_unit, units_that_fit
+from specdyn.flows.engine.resources import Node, NotEnoughResources, gpus_of_a_unit, units_that_fit
 from specdyn.flows.engine.settings import PATIENCE, patience
+from specdyn.flows.resources import Resources
 
 
 @pytest.mark.parametrize(

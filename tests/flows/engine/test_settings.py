@@ -12,6 +12,7 @@ import pytest
 from specdyn.flows.engine.settings import ALLOWED, REPORTS, STORE, chosen_cluster, chosen_store, report_url
 from specdyn.flows.service.reports import find, reports_server
 from specdyn.flows.service.serve import AUTH, Service, free_port, is_loopback
+from specdyn.storage.places import Store
 
 
 @pytest.mark.parametrize(
@@ -33,13 +34,13 @@ def test_a_service_that_cannot_work_is_refused_before_it_starts(given: dict[str,
 
 def test_a_flow_without_a_store_takes_that_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STORE, str(tmp_path / "shared"))
-    assert chosen_store("") == str(tmp_path / "shared")
-    assert chosen_store(str(tmp_path / "own")) == str(tmp_path / "own")
+    assert chosen_store("").url == str(tmp_path / "shared")
+    assert chosen_store(str(tmp_path / "own")).url == str(tmp_path / "own")
 
 
 def test_stores_outside_the_allowed_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ALLOWED, f"{tmp_path}/shared s3://lab/specdyn")
-    assert chosen_store(f"{tmp_path}/shared/mine") == f"{tmp_path}/shared/mine"
+    assert chosen_store(f"{tmp_path}/shared/mine").url == f"{tmp_path}/shared/mine"
     for outside in (f"{tmp_path}/shared/../other", f"{tmp_path}/sharedness", "s3://lab/specdyn-other", "s3://lab"):
         with pytest.raises(ValueError, match=r"expected one of those this service may write to.*shared, s3://lab"):
             chosen_store(outside)
@@ -64,11 +65,11 @@ def test_a_service_sends_its_token_to_no_other_cluster(monkeypatch: pytest.Monke
 def test_reports_have_an_address_only_where_they_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = str(tmp_path)
     page = f"{store}/reports/a/index.html"
-    assert report_url(page, store) == page
+    assert report_url(page, Store(store)) == page
     monkeypatch.setenv(REPORTS, "http://127.0.0.1:4201")
     monkeypatch.setenv(STORE, store)
-    assert report_url(page, store) == "http://127.0.0.1:4201/a/index.html"
-    assert report_url("/elsewhere/reports/a/index.html", "/elsewhere") == "/elsewhere/reports/a/index.html"
+    assert report_url(page, Store(store)) == "http://127.0.0.1:4201/a/index.html"
+    assert report_url("/elsewhere/reports/a/index.html", Store("/elsewhere")) == "/elsewhere/reports/a/index.html"
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,8 @@ def reports(tmp_path: Path) -> str:
 
 
 def test_files_of_reports_are_found(reports: str) -> None:
-    assert find(reports, "/demo/index.html?x=1") == (b"reports/demo/index.html", "text/html")
-    assert find(reports, "/demo/figure.png") == (b"reports/demo/figure.png", "image/png")
+    assert find(Store(reports), "/demo/index.html?x=1") == (b"reports/demo/index.html", "text/html")
+    assert find(Store(reports), "/demo/figure.png") == (b"reports/demo/figure.png", "image/png")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_files_of_reports_are_found(reports: str) -> None:
     ],
 )
 def test_nothing_else_is_found(reports: str, path: str) -> None:
-    assert find(reports, path) is None
+    assert find(Store(reports), path) is None
 
 
 def test_reports_are_served_to_those_who_sign_in(reports: str) -> None:
@@ -151,9 +152,9 @@ def test_reports_are_served_to_those_who_sign_in(reports: str) -> None:
             with error:
                 return error.code
 
-    with reports_server(reports, "127.0.0.1", 0, "lab:secret") as port:
+    with reports_server(Store(reports), "127.0.0.1", 0, "lab:secret") as port:
         assert (status(port), status(port, "lab:wrong"), status(port, "lab:secret")) == (401, 401, 200)
-    with reports_server(reports, "127.0.0.1", 0) as port:
+    with reports_server(Store(reports), "127.0.0.1", 0) as port:
         assert status(port) == 200
     with pytest.raises(urllib.error.URLError):
         status(port)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from specdyn.flows.engine.executor import InlineExecutor
-from specdyn.flows.engine.resources import Resources
 from specdyn.flows.engine.unit_log import LARGEST, kept_log, opened, recorded
+from specdyn.flows.resources import Resources
 
 log = logging.getLogger("specdyn.testing")
 

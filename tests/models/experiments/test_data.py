@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from reference.samples import sample_arrays
-from specdyn.models.datasets.decoders.images import IMAGE_SETS, Images, image_examples
-from specdyn.models.datasets.decoders.speech import Recordings, speech_examples
-from specdyn.models.datasets.decoders.tokens import Text, token_examples
+from specdyn.models.datasets.decoders.images import image_examples
+from specdyn.models.datasets.decoders.speech import speech_examples
+from specdyn.models.datasets.decoders.tokens import token_examples
+from specdyn.models.spec.data import IMAGE_SETS, Images, Recordings, Text
 
 N = 40
 

@@ -18,6 +18,7 @@ from specdyn.storage.access import lease as leases
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease, LeaseLost, held, hold
 from specdyn.storage.access.objects import StoreError
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
 NEVER = 3600.0
@@ -73,7 +74,7 @@ with hold(sys.argv[1], "a test", lifetime=float(sys.argv[4])) as lease:
 """
 
 
-def folder_of(store: str) -> str:
+def folder_of(store: Store) -> str:
     return f"{store}/leases/hand.zarr"
 
 
@@ -101,7 +102,7 @@ def go_on(process: "subprocess.Popen[str]") -> None:
     process.stdin.flush()
 
 
-def test_many_processes_hold_it_one_at_a_time(local_store: str, tmp_path: Path) -> None:
+def test_many_processes_hold_it_one_at_a_time(local_store: Store, tmp_path: Path) -> None:
     count = tmp_path / "count"
     count.write_text("0")
     processes = [
@@ -116,7 +117,7 @@ def test_many_processes_hold_it_one_at_a_time(local_store: str, tmp_path: Path) 
     assert not held(folder_of(local_store))
 
 
-def exclusive(store: str, lifetime: float) -> None:
+def exclusive(store: Store, lifetime: float) -> None:
     """Threads that take turns, each found alone."""
     inside: list[int] = []
 
@@ -136,17 +137,17 @@ def exclusive(store: str, lifetime: float) -> None:
     assert inside[::2] == inside[1::2]
 
 
-def test_threads_take_turns(local_store: str) -> None:
+def test_threads_take_turns(local_store: Store) -> None:
     exclusive(local_store, 5.0)
 
 
 @pytest.mark.integration
-def test_turns_on_object_storage(s3_store: str) -> None:
+def test_turns_on_object_storage(s3_store: Store) -> None:
     exclusive(s3_store, 20.0)
     assert objects.names(folder_of(s3_store)) == ["00000004.json"]
 
 
-def test_who_waits_says_for_whom_once_and_gets_it_at_the_end(local_store: str) -> None:
+def test_who_waits_says_for_whom_once_and_gets_it_at_the_end(local_store: Store) -> None:
     said: list[str] = []
     with running(HOLDER, folder_of(local_store), 5.0) as holder:
         assert line(holder) == "held"
@@ -167,7 +168,7 @@ def taken(folder: str, say: Callable[[str], None], lifetime: float) -> None:
         lease.verify()
 
 
-def test_a_killed_process_of_this_machine_holds_nobody_up(local_store: str) -> None:
+def test_a_killed_process_of_this_machine_holds_nobody_up(local_store: Store) -> None:
     with running(HOLDER, folder_of(local_store), NEVER) as holder:
         assert line(holder) == "held"
         holder.kill()
@@ -186,7 +187,7 @@ with hold(sys.argv[1], "a test", lifetime=1e6):
 """
 
 
-def test_a_program_that_starts_itself_again_does_not_wait_for_itself(local_store: str) -> None:
+def test_a_program_that_starts_itself_again_does_not_wait_for_itself(local_store: Store) -> None:
     command = [sys.executable, "-c", AGAIN, folder_of(local_store)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "held again\n"
@@ -209,13 +210,13 @@ def elsewhere(folder: str, number: int = 1, **changes: object) -> None:
     objects.write(f"{folder}/{number:08d}.json", json.dumps({**plain, **changes}).encode())
 
 
-def test_a_holder_elsewhere_is_given_up_when_it_gives_no_sign_of_life(local_store: str) -> None:
+def test_a_holder_elsewhere_is_given_up_when_it_gives_no_sign_of_life(local_store: Store) -> None:
     elsewhere(folder_of(local_store))
     with hold(folder_of(local_store), "a test", lifetime=SHORT) as lease:
         assert lease.succeeded, "it may be asleep"
 
 
-def test_a_holder_elsewhere_that_lives_is_waited_for(local_store: str) -> None:
+def test_a_holder_elsewhere_that_lives_is_waited_for(local_store: Store) -> None:
     folder, got = folder_of(local_store), threading.Event()
     elsewhere(folder)
 
@@ -233,7 +234,7 @@ def test_a_holder_elsewhere_that_lives_is_waited_for(local_store: str) -> None:
     assert got.is_set()
 
 
-def test_signs_of_life_keep_a_lease_longer_than_a_lifetime(local_store: str) -> None:
+def test_signs_of_life_keep_a_lease_longer_than_a_lifetime(local_store: Store) -> None:
     with hold(folder_of(local_store), "a test", lifetime=SHORT) as lease:
         others = [threading.Thread(target=taken, args=(folder_of(local_store), lambda _: None, SHORT)) for _ in "ab"]
         for other in others:
@@ -244,7 +245,7 @@ def test_signs_of_life_keep_a_lease_longer_than_a_lifetime(local_store: str) -> 
         other.join(timeout=60)
 
 
-def test_a_process_that_slept_finds_that_it_lost_the_lease(local_store: str) -> None:
+def test_a_process_that_slept_finds_that_it_lost_the_lease(local_store: Store) -> None:
     with running(HOLDER, folder_of(local_store), SHORT) as sleeper:
         assert line(sleeper) == "held"
         sleeper.send_signal(signal.SIGSTOP)
@@ -256,8 +257,8 @@ def test_a_process_that_slept_finds_that_it_lost_the_lease(local_store: str) -> 
             lease.verify()
 
 
-def test_a_builder_that_slept_does_not_touch_what_its_successor_built(local_store: str) -> None:
-    members, url = members_of(local_store), f"{local_store}/sweeps/hand.zarr"
+def test_a_builder_that_slept_does_not_touch_what_its_successor_built(local_store: Store) -> None:
+    members, url = members_of(local_store.url), f"{local_store}/sweeps/hand.zarr"
     build(url, members, 1)
     arguments = (folder_of(local_store), local_store, Path(__file__).parents[2], SHORT, url)
     with running(BUILDER, *arguments) as sleeper:
@@ -277,7 +278,7 @@ def snapshot(folder: str) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
-def test_a_lease_that_was_lost_is_waited_for_again(local_store: str) -> None:
+def test_a_lease_that_was_lost_is_waited_for_again(local_store: Store) -> None:
     with hold(folder_of(local_store), "a test", lifetime=SHORT) as lease:
         elsewhere(folder_of(local_store), number=2)
         with pytest.raises(LeaseLost, match=r"a test: process .* on faraway, .* took over; call again"):
@@ -288,7 +289,7 @@ def test_a_lease_that_was_lost_is_waited_for_again(local_store: str) -> None:
     assert not held(folder_of(local_store))
 
 
-def test_a_slow_process_does_not_get_a_place_that_was_passed_over(local_store: str) -> None:
+def test_a_slow_process_does_not_get_a_place_that_was_passed_over(local_store: Store) -> None:
     folder = folder_of(local_store)
     elsewhere(folder, number=7)
     slow = Lease(folder=folder, what="a test", say=print, lifetime=SHORT)
@@ -298,7 +299,7 @@ def test_a_slow_process_does_not_get_a_place_that_was_passed_over(local_store: s
         slow.verify()
 
 
-def test_another_programs_file_is_not_taken_for_a_lease(local_store: str) -> None:
+def test_another_programs_file_is_not_taken_for_a_lease(local_store: Store) -> None:
     objects.write(f"{folder_of(local_store)}/00000001.json", b"[]")
     with pytest.raises(StoreError, match="is not a lease; delete it"), hold(folder_of(local_store), "a test"):
         pass

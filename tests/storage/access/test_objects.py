@@ -8,7 +8,7 @@ import pytest
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError, normalise
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_a_presigned_address_is_refused_and_not_repeated() -> None:
 
 
 def test_everything_of_a_store_lies_below_it() -> None:
-    layout = Layout("s3://b/p")
-    assert layout.checkpoint("e", "r", 200) == "s3://b/p/checkpoints/e/r/step=00000200.safetensors"
-    assert layout.manifest("e", "r") == "s3://b/p/checkpoints/e/r/manifest.json"
-    assert layout.states("e", "r") == "s3://b/p/checkpoints/e/r/state"
+    layout = Store("s3://b/p")
+    assert layout.run("e", "r").checkpoint(200) == "s3://b/p/checkpoints/e/r/step=00000200.safetensors"
+    assert layout.run("e", "r").manifest == "s3://b/p/checkpoints/e/r/manifest.json"
+    assert layout.run("e", "r").states == "s3://b/p/checkpoints/e/r/state"
     assert layout.run_store("e", "r") == "s3://b/p/runs/e/r.zarr"
     assert layout.commits("e", "r") == "s3://b/p/runs/e/r.commits"
     assert layout.cube("s") == "s3://b/p/sweeps/s.zarr"
     assert layout.sweep("s") == "s3://b/p/sweeps/s.json"
-    assert layout.schema() == "s3://b/p/specdyn.json"
+    assert layout.schema == "s3://b/p/specdyn.json"
     assert layout.report("s") == "s3://b/p/reports/s"
 
 
-def test_what_is_written_is_read(local_store: str) -> None:
+def test_what_is_written_is_read(local_store: Store) -> None:
     url = f"{local_store}/a/b"
     objects.write(url, b"first")
     objects.write(url, b"0123456789")
@@ -77,13 +77,13 @@ def test_what_is_written_is_read(local_store: str) -> None:
     assert objects.exists(url)
 
 
-def test_many_objects_are_put_at_once(local_store: str) -> None:
-    objects.write_all(local_store, {"a/x": b"1", "a/y": b"2", "z": b"3"})
-    assert objects.names(local_store) == ["a", "z"]
+def test_many_objects_are_put_at_once(local_store: Store) -> None:
+    objects.write_all(local_store.url, {"a/x": b"1", "a/y": b"2", "z": b"3"})
+    assert objects.names(local_store.url) == ["a", "z"]
     assert objects.read(f"{local_store}/a/y") == b"2"
 
 
-def test_files_have_the_rights_that_the_user_chose(local_store: str) -> None:
+def test_files_have_the_rights_that_the_user_chose(local_store: Store) -> None:
     before = os.umask(0o027)
     try:
         objects.write(f"{local_store}/a", b"")
@@ -94,7 +94,7 @@ def test_files_have_the_rights_that_the_user_chose(local_store: str) -> None:
 
 
 def test_a_failed_write_leaves_the_old_object_and_nothing_else(
-    local_store: str, monkeypatch: pytest.MonkeyPatch
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{local_store}/object"
     objects.write(url, b"old")
@@ -108,10 +108,10 @@ def test_a_failed_write_leaves_the_old_object_and_nothing_else(
     with pytest.raises(StoreError, match="No space left"):
         objects.create(f"{local_store}/other", b"new")
     assert objects.read(url) == b"old"
-    assert os.listdir(local_store) == ["object"]
+    assert os.listdir(local_store.url) == ["object"]
 
 
-def test_readers_see_whole_objects_while_they_are_replaced(local_store: str) -> None:
+def test_readers_see_whole_objects_while_they_are_replaced(local_store: Store) -> None:
     url, size = f"{local_store}/object", 1 << 16
     objects.write(url, b"0" * size)
     seen: set[bytes] = set()
@@ -130,7 +130,7 @@ def test_readers_see_whole_objects_while_they_are_replaced(local_store: str) -> 
     assert all(len(data) == size and len(set(data)) == 1 for data in seen)
 
 
-def test_one_of_many_threads_creates(local_store: str) -> None:
+def test_one_of_many_threads_creates(local_store: Store) -> None:
     url, won = f"{local_store}/marker", []
 
     def create(i: int) -> None:
@@ -144,10 +144,10 @@ def test_one_of_many_threads_creates(local_store: str) -> None:
         thread.join()
     assert len(won) == 1
     assert objects.read(url) == f"{won[0]}".encode()
-    assert objects.names(local_store) == ["marker"]
+    assert objects.names(local_store.url) == ["marker"]
 
 
-def test_what_is_missing(local_store: str) -> None:
+def test_what_is_missing(local_store: Store) -> None:
     assert objects.names(f"{local_store}/nothing") == []
     assert not objects.exists(f"{local_store}/nothing")
     objects.delete(f"{local_store}/nothing")
@@ -155,27 +155,27 @@ def test_what_is_missing(local_store: str) -> None:
         objects.read(f"{local_store}/nothing")
 
 
-def test_an_object_has_no_names_below_it(local_store: str) -> None:
+def test_an_object_has_no_names_below_it(local_store: Store) -> None:
     objects.write(f"{local_store}/object", b"")
     assert objects.names(f"{local_store}/object") == []
 
 
-def test_delete_takes_an_object_or_all_below(local_store: str) -> None:
+def test_delete_takes_an_object_or_all_below(local_store: Store) -> None:
     for name in ("a/x", "a/y", "ab", "b"):
         objects.write(f"{local_store}/{name}", b"")
     objects.delete(f"{local_store}/b")
     objects.delete(f"{local_store}/a")
-    assert objects.names(local_store) == ["ab"]
+    assert objects.names(local_store.url) == ["ab"]
 
 
-def test_files_being_written_are_not_named(local_store: str) -> None:
+def test_files_being_written_are_not_named(local_store: Store) -> None:
     objects.write(f"{local_store}/step=00000000.safetensors", b"")
     Path(f"{local_store}/.0123{objects.PARTIAL}").write_bytes(b"half")
     Path(f"{local_store}/step=00000100.safetensors{objects.PARTIAL}").write_bytes(b"half")
-    assert objects.names(local_store) == ["step=00000000.safetensors"]
+    assert objects.names(local_store.url) == ["step=00000000.safetensors"]
 
 
-def test_below_a_file_there_is_no_store(local_store: str) -> None:
+def test_below_a_file_there_is_no_store(local_store: Store) -> None:
     objects.write(f"{local_store}/object", b"")
     for attempt in (
         lambda: objects.write(f"{local_store}/object/x", b""),

@@ -16,9 +16,8 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.records import KEPT, change_record, newest_place, read_record
 from specdyn.storage.checkpoints import Entry, Manifest
 from specdyn.storage.graphs import GraphRecord, read_graph, write_graph
-from specdyn.storage.places import Layout
-from specdyn.storage.query import sweep_names
-from specdyn.storage.sweeps import SweepRecord, extend_sweep, read_sweep
+from specdyn.storage.places import Store
+from specdyn.storage.sweeps import SweepRecord, extend_sweep, read_sweep, sweep_names
 
 CALLS = 6
 EACH = 3
@@ -50,13 +49,13 @@ def at_once(calls: int, call: Callable[[int], None]) -> None:
 
 
 @pytest.fixture(params=["local_store", "s3_store"])
-def store(request: pytest.FixtureRequest) -> str:
+def store(request: pytest.FixtureRequest) -> Store:
     """A local folder, then a prefix on the S3 server."""
-    found: str = request.getfixturevalue(request.param)
+    found: Store = request.getfixturevalue(request.param)
     return found
 
 
-def test_threads_that_extend_one_sweep_lose_nothing_of_one_another(store: str) -> None:
+def test_threads_that_extend_one_sweep_lose_nothing_of_one_another(store: Store) -> None:
     def extend(caller: int) -> None:
         for i in range(EACH):
             extend_sweep(store, sweep(f"{caller}/{i}", "shared"))
@@ -70,7 +69,7 @@ def test_threads_that_extend_one_sweep_lose_nothing_of_one_another(store: str) -
     assert sweep_names(store) == ["decay"]
 
 
-def test_processes_that_change_one_record_lose_nothing_of_one_another(local_store: str) -> None:
+def test_processes_that_change_one_record_lose_nothing_of_one_another(local_store: Store) -> None:
     url = f"{local_store}/record.json"
     started = [
         subprocess.Popen(
@@ -91,7 +90,7 @@ def test_processes_that_change_one_record_lose_nothing_of_one_another(local_stor
     assert sorted(found) == sorted(f"{name}{i}" for name in "abc" for i in range(40))
 
 
-def test_a_slow_writer_does_not_bring_an_old_record_back(store: str) -> None:
+def test_a_slow_writer_does_not_bring_an_old_record_back(store: Store) -> None:
     """It has read version 2 and is about to put version 3 when so many versions come that 3 is trimmed."""
     url = f"{store}/record.json"
     for content in (b"1", b"2"):
@@ -113,7 +112,7 @@ def test_a_slow_writer_does_not_bring_an_old_record_back(store: str) -> None:
     assert sizes[:4] == [0] * 4, "of versions older than those kept the number alone stays"
 
 
-def test_readers_always_find_a_whole_record_while_it_changes(local_store: str) -> None:
+def test_readers_always_find_a_whole_record_while_it_changes(local_store: Store) -> None:
     url, ended, seen = f"{local_store}/record.json", threading.Event(), []
     change_record(url, lambda _: b"0")
 
@@ -130,16 +129,16 @@ def test_readers_always_find_a_whole_record_while_it_changes(local_store: str) -
     assert seen == sorted(seen) and seen[0] >= 0
 
 
-def test_nothing_is_put_where_nothing_changes(local_store: str) -> None:
+def test_nothing_is_put_where_nothing_changes(local_store: Store) -> None:
     url = f"{local_store}/record.json"
     assert change_record(url, lambda _: None) is None and read_record(url) is None
     assert change_record(url, lambda before: b"x" if before is None else before) == b"x"
     assert change_record(url, lambda before: before) == change_record(url, lambda _: None) == b"x"
-    assert objects.names(local_store) == ["record.json"]
+    assert objects.names(local_store.url) == ["record.json"]
     assert newest_place(url) == url
 
 
-def test_an_emptied_newest_version_is_damage_and_ends_at_once(local_store: str) -> None:
+def test_an_emptied_newest_version_is_damage_and_ends_at_once(local_store: Store) -> None:
     url = f"{local_store}/record.json"
     for content in (b"1", b"2"):
         change_record(url, lambda _, content=content: content)  # type: ignore[misc]
@@ -148,10 +147,10 @@ def test_an_emptied_newest_version_is_damage_and_ends_at_once(local_store: str) 
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"name": "decay"'])
-def test_what_is_no_record_of_a_sweep_is_named_and_not_replaced(text: bytes, local_store: str) -> None:
+def test_what_is_no_record_of_a_sweep_is_named_and_not_replaced(text: bytes, local_store: Store) -> None:
     extend_sweep(local_store, sweep("a"))
     extend_sweep(local_store, sweep("b"))
-    newest = newest_place(Layout(local_store).sweep("decay"))
+    newest = newest_place(local_store.sweep("decay"))
     assert newest.endswith("decay.versions/00000002.json")
     Path(newest).write_bytes(text)
     for call in (lambda: read_sweep(local_store, "decay"), lambda: extend_sweep(local_store, sweep("c"))):
@@ -161,7 +160,7 @@ def test_what_is_no_record_of_a_sweep_is_named_and_not_replaced(text: bytes, loc
     assert extend_sweep(local_store, sweep("c")).specs == ("a", "c")
 
 
-def test_the_last_of_several_calls_of_a_graph_counts(local_store: str) -> None:
+def test_the_last_of_several_calls_of_a_graph_counts(local_store: Store) -> None:
     def record(*splits: int) -> GraphRecord:
         return GraphRecord(
             name="g",
@@ -181,20 +180,20 @@ def test_the_last_of_several_calls_of_a_graph_counts(local_store: str) -> None:
     assert read_graph(local_store, "g", "tickets") == record(99)
 
 
-def test_a_run_that_was_trained_again_meanwhile_is_not_marked_as_damaged(local_store: str) -> None:
+def test_a_run_that_was_trained_again_meanwhile_is_not_marked_as_damaged(local_store: Store) -> None:
     def manifest(sha256: str) -> Manifest:
         entry = Entry(step=0, bytes=1, sha256=sha256, header_bytes=8)
         given = {"experiment": "e", "run_id": "r", "spec": "{}", "status": "complete", "device": "cpu"}
         return Manifest(**given, checkpoints=(entry,), threads=1, seconds=1.0)
 
     checkpoints.write_manifest(local_store, manifest("old"))
-    found_damaged = checkpoints.read_manifest(local_store, "e", "r")
+    found_damaged = checkpoints.read_manifest(local_store.run("e", "r"))
     assert found_damaged is not None
     checkpoints.write_manifest(local_store, manifest("new"))
     checkpoints.mark_damaged(local_store, found_damaged, "step 0 is short")
-    assert checkpoints.read_manifest(local_store, "e", "r") == manifest("new")
+    assert checkpoints.read_manifest(local_store.run("e", "r")) == manifest("new")
     checkpoints.mark_damaged(local_store, manifest("new"), "step 0 is short")
     marked = dataclasses.replace(manifest("new"), status="damaged", reason="step 0 is short")
-    assert checkpoints.read_manifest(local_store, "e", "r") == marked
-    newest = newest_place(Layout(local_store).manifest("e", "r"))
+    assert checkpoints.read_manifest(local_store.run("e", "r")) == marked
+    newest = newest_place(local_store.run("e", "r").manifest)
     assert json.loads(Path(newest).read_text())["status"] == "damaged"

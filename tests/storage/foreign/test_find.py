@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint, write_checkpoint
 from specdyn.storage.foreign.find import find_checkpoints
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 
 W = {"w": torch.eye(2)}
 
@@ -97,8 +97,8 @@ def test_a_single_file_is_a_series_of_one(tmp_path: Path) -> None:
 
 def test_runs_of_our_own_are_a_series(tmp_path: Path) -> None:
     for step in (0, 100):
-        write_checkpoint(str(tmp_path), "e", "r", step, {"z": torch.eye(2), "a": torch.eye(3)})
-    found = find_checkpoints(Layout(str(tmp_path)).run_folder("e", "r"))
+        write_checkpoint(Store(str(tmp_path)).run("e", "r"), step, {"z": torch.eye(2), "a": torch.eye(3)})
+    found = find_checkpoints(Store(str(tmp_path)).run("e", "r").folder)
     assert [c.step for c in found.checkpoints] == [0, 100]
     assert list(found.checkpoints[0].weights()) == ["z", "a"]
 

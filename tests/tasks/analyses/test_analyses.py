@@ -16,6 +16,7 @@ from specdyn.models.experiments.base import Metric, experiment_names, get_experi
 from specdyn.models.nets.matrices import LayerPair, Matrix
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.places import Store
 from specdyn.storage.schema import DIMENSIONS, Variable
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.data.prepare import require_data
@@ -241,13 +242,15 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     experiment, folder = get_experiment(spec.experiment), str(tmp_path_factory.mktemp("run"))
     net, body = experiment.net(spec), anatomy(spec)
     if needed := experiment.dataset(spec):
-        require_data(folder, get_dataset(*needed))
+        require_data(Store(folder), get_dataset(*needed))
     checkpoints = {}
     for step in range(3):
         checkpoints[step] = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
         for seed, parameter in enumerate(net.parameters()):
             parameter.data += 0.1 * parameter.data.std(correction=0) * seeded(100 * step + seed, *parameter.shape)
-    evaluate = Evaluator(experiment, spec, experiment.net(spec), load_examples(spec, folder), torch.device("cpu"))
+    evaluate = Evaluator(
+        experiment, spec, experiment.net(spec), load_examples(spec, Store(folder)), torch.device("cpu")
+    )
     series = HandMade(checkpoints, evaluate)
     target = target_of(folder, series, body, analysis_names(), experiment.metrics(spec))
     anchors = [decompose_step(series, body, step) for step in series.steps]

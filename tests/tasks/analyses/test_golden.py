@@ -14,12 +14,11 @@ from specdyn.storage import results
 from specdyn.storage.schema import SCORE_RANKS, TOP_RANKS
 from specdyn.tasks.analyses.alignment import alignment
 from specdyn.tasks.analyses.effective_rank import effective_ranks
-from specdyn.tasks.analyses.pruning import HALVES
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Decomposed, PairView, default_analyses
 from specdyn.tasks.spectra.network_layout import run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block
-from specdyn.tasks.spectra.truncation import keep_in_all
+from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
 ALL_LAYERS = [pytest.param(g, layer, id=f"{g.name}-{layer}") for g in GOLDEN.values() for layer in g.layers]
 ALL_STEPS = [pytest.param(g, step, id=f"{g.name}-{step}") for g in GOLDEN.values() for step in g.steps]

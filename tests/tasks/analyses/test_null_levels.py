@@ -13,6 +13,7 @@ from specdyn.tasks.analyses.null_levels import ANALYSIS, LEVELS, of_layer
 from specdyn.tasks.spectra import nulls
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.decomposition import decompose
+from specdyn.tasks.spectra.labels import NULLS
 
 
 def levels(rows: int, columns: int) -> dict[str, np.ndarray]:
@@ -83,13 +84,13 @@ def test_the_best_match_by_chance_is_that_of_two_gaussian_matrices() -> None:
 def test_both_nulls_have_the_layers_size_and_the_shuffled_one_its_entries() -> None:
     w = matrix(np.random.default_rng(0).normal(0.3, 2, size=(50, 40)))
     drawn = nulls.without_structure(w, "w")
-    assert tuple(drawn) == nulls.NULLS
+    assert tuple(drawn) == NULLS
     assert sorted(drawn["shuffled"].flatten().tolist()) == sorted(w.flatten().tolist())
     assert not torch.equal(drawn["shuffled"], w)
     assert float(drawn["gaussian"].norm()) == pytest.approx(float(w.norm()), rel=0.05)
     assert float(drawn["gaussian"].mean()) == pytest.approx(0, abs=0.2)
     again, other = nulls.without_structure(w, "w"), nulls.without_structure(w, "v")
-    for kind in nulls.NULLS:
+    for kind in NULLS:
         assert torch.equal(drawn[kind], again[kind])
         assert not torch.equal(drawn[kind], other[kind])
 

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from specdyn.models.nets.convnet import LeNet, LeNetNet, ResNet, ResNetNet, Vgg, VggNet
+from specdyn.models.nets.matrices import Matrix, layers
 from specdyn.models.nets.mlp import Mlp, MlpNet
 from specdyn.models.nets.transformer import LanguageModel, Transformer, TransformerNet
-from specdyn.tasks.connect.matching import Axis, Group, groups, match, permute
+from specdyn.tasks.connect.matching import Axis, Group, groups, match, permute, places
 from specdyn.tasks.connect.paths import ALPHAS, barrier, blend
+from specdyn.tasks.spectra.decomposition import decompose, reordered
 
 SMALL = Transformer(width=12, heads=3, feedforward=10, depth=2)
 LARGE = Transformer(width=16, heads=8, feedforward=24, depth=3, layernorm=True)
@@ -214,6 +216,31 @@ def test_place_i_is_taken_by_unit_p_i() -> None:
     assert torch.equal(permuted[out], weights[out][:, places])
     assert torch.equal(permuted[prefix + "linear1.bias"], weights[prefix + "linear1.bias"].flip(0))
     assert torch.equal(permuted[prefix + "linear2.weight"], weights[prefix + "linear2.weight"].flip(1))
+
+
+@EVERY
+def test_a_permuted_layer_is_the_layer_with_its_rows_and_columns_in_other_places(name: str) -> None:
+    net, weights = drawn(name)
+    found = groups(net)
+    order = shuffles(found, 0)
+    moved = permute(weights, found, order)
+    changed = 0
+    for layer in layers(net):
+        rows, columns = places(layer, weights, found, order)
+        before, after = layer.of(weights), layer.of(moved)
+        assert torch.equal(before[rows][:, columns], after)
+        changed += not torch.equal(before, after)
+        there = reordered(decompose(before), rows, columns)
+        again = (there.left * there.s) @ there.right.mT
+        torch.testing.assert_close(again, after.float(), rtol=0, atol=1e-5 * float(there.s[0]))
+    assert changed > 1
+
+
+def test_an_order_that_brings_numbers_into_a_part_is_refused() -> None:
+    torn = Group(name="torn", size=2, axes=(Axis("w", 1, block=2),))
+    weights, order = {"w": torch.arange(8.0).view(2, 4)}, {"torn": torch.tensor([1, 0])}
+    with pytest.raises(ValueError, match=r"permutations=\['torn'\] is not allowed: expected ones that move whole rows"):
+        places(Matrix(parameter="w", columns=(0, 2)), weights, [torn], order)
 
 
 def test_groups_without_a_permutation_stay_and_the_network_is_left_alone() -> None:

@@ -13,9 +13,9 @@ from specdyn.models.spec.start import StartFrom, Ticket
 from specdyn.storage.access.objects import exists
 from specdyn.storage.checkpoints import read_finished, read_manifest
 from specdyn.storage.pairs import Values, read_values, values_url
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.tasks.connect.meter import Meter
-from specdyn.tasks.connect.tickets import comparison_id, dataset, examine
+from specdyn.tasks.connect.tickets import comparison_id, dataset, decompose_dense, examine
 from specdyn.tasks.training import training
 from specdyn.tasks.training.branches import mask_of, maskable
 from specdyn.tasks.training.masks import mask_id
@@ -32,44 +32,47 @@ def ticket(kind: str, density: float = 0.4) -> RunSpec:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with a trunk and tickets of every kind."""
-    folder = str(tmp_path_factory.mktemp("tickets"))
-    train(TRUNK, folder, (20,))
+    store = Store(str(tmp_path_factory.mktemp("tickets")))
+    train(TRUNK, store, (20,))
     for kind in ("magnitude", "random", "reinit", "shuffled"):
-        train(ticket(kind), folder)
-    return folder
+        train(ticket(kind), store)
+    return store
 
 
-def name_of(spec: RunSpec, store: str) -> str:
+def name_of(spec: RunSpec, store: Store) -> str:
     """The id of what is measured of a ticket with the weights that it and its trunk have now."""
-    own, dense = (read_manifest(store, TRUNK.experiment, run_id) for run_id in (spec.run_id, TRUNK.run_id))
+    own, dense = (read_manifest(store.run(TRUNK.experiment, run_id)) for run_id in (spec.run_id, TRUNK.run_id))
     assert own and dense
     return comparison_id(spec, own, dense)
 
 
-def measured(store: str, spec: RunSpec) -> Values:
+def measured(store: Store, spec: RunSpec) -> Values:
     examine(spec, store)
     found = read_values(values_url(store, spec.experiment, "tickets", name_of(spec, store)))
     assert found is not None
     return found
 
 
-def weights(store: str, run_id: str, step: int) -> dict[str, torch.Tensor]:
-    manifest = read_manifest(store, TRUNK.experiment, run_id)
+def weights(store: Store, run_id: str, step: int) -> dict[str, torch.Tensor]:
+    manifest = read_manifest(store.run(TRUNK.experiment, run_id))
     assert manifest is not None
     return read_finished(store, manifest, step)
 
 
-def test_a_ticket_takes_the_decompositions_that_it_must_and_is_examined_once(store: str) -> None:
+def test_a_ticket_takes_the_decompositions_that_it_must_and_is_examined_once(store: Store) -> None:
     spec = ticket("magnitude")
-    # At each of three checkpoints its own and the dense run's; the dense end and what the mask leaves of it.
-    assert examine(spec, store) == (3 * 2, (3 * 2 + 2) * LAYERS)
+    # The dense run at each of three checkpoints, once for all of its tickets.
+    assert [decompose_dense(TRUNK, 20, store) for _ in range(2)] == [(0, 3 * LAYERS), (0, 0)]
+    # The ticket at each of them, and what the mask leaves of the dense end.
+    assert examine(spec, store) == (3 * 2, (3 + 1) * LAYERS)
     assert examine(spec, store) == (0, 0)
-    assert exists(Layout(store).mask(mask_id(mask_of(spec, store))))
+    assert examine(ticket("random"), store) == (3 * 2, (3 + 1) * LAYERS)
+    assert exists(store.mask(mask_id(mask_of(spec, store))))
 
 
-def test_agreement_with_the_dense_run_is_that_of_numpys_singular_vectors(store: str) -> None:
+def test_agreement_with_the_dense_run_is_that_of_numpys_singular_vectors(store: Store) -> None:
     spec = ticket("magnitude")
     found = measured(store, spec)
     for i, step in enumerate((20, 30, 40)):
@@ -84,7 +87,7 @@ def test_agreement_with_the_dense_run_is_that_of_numpys_singular_vectors(store: 
     np.testing.assert_allclose(found["agreement_score"][-1], 1, atol=1e-5)
 
 
-def test_metrics_are_those_of_the_checkpoints(store: str) -> None:
+def test_metrics_are_those_of_the_checkpoints(store: Store) -> None:
     spec = ticket("random")
     found, meter = measured(store, spec), Meter(TRUNK, store)
     for i, step in enumerate((20, 30, 40)):
@@ -93,7 +96,7 @@ def test_metrics_are_those_of_the_checkpoints(store: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["magnitude", "random", "reinit", "shuffled"])
-def test_what_a_mask_keeps_of_the_dense_end(kind: str, store: str) -> None:
+def test_what_a_mask_keeps_of_the_dense_end(kind: str, store: Store) -> None:
     spec = ticket(kind)
     found, mask, end = measured(store, spec), mask_of(spec, store), weights(store, TRUNK.run_id, 40)
     energy = [float((end[name][kept] ** 2).sum() / (end[name] ** 2).sum()) for name, kept in mask.items()]
@@ -108,7 +111,7 @@ def test_what_a_mask_keeps_of_the_dense_end(kind: str, store: str) -> None:
         np.testing.assert_allclose(found["overlap"], d / (2 - d), atol=0.15)
 
 
-def test_the_cube_names_every_ticket(store: str) -> None:
+def test_the_cube_names_every_ticket(store: Store) -> None:
     tickets = [ticket(kind) for kind in ("magnitude", "random")]
     data = dataset(tickets, [measured(store, spec) for spec in tickets], (20, 30, 40))
     assert data["mask"].values.tolist() == ["magnitude", "random"]

@@ -24,7 +24,7 @@ from specdyn.models.datasets.base import Dataset, Decoded, File, PackagedFile, R
 from specdyn.models.datasets.samples import FOLDER
 from specdyn.storage import datasets as stored
 from specdyn.storage.access import objects
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.tasks.data import prepare as datasets
 from specdyn.tasks.data.prepare import FetchError, NotPrepared, fetch, load, prepare, require_data
 
@@ -323,7 +323,7 @@ def expected_chunks() -> np.ndarray:
     return (np.arange(11_000) % 256).reshape(-1, 10)
 
 
-def test_a_data_set_is_prepared_once_and_loaded(local_store: str, server: Server, by_hand: Dataset) -> None:
+def test_a_data_set_is_prepared_once_and_loaded(local_store: Store, server: Server, by_hand: Dataset) -> None:
     manifest = prepare(local_store, by_hand)
     refusing = dataclasses.replace(by_hand, decode=lambda paths: pytest.fail("decoded again"))
     assert prepare(local_store, refusing) == manifest
@@ -337,14 +337,16 @@ def test_a_data_set_is_prepared_once_and_loaded(local_store: str, server: Server
     assert server.requests == 1
 
 
-def test_what_breaks_a_rule_is_not_written(local_store: str, by_hand: Dataset) -> None:
+def test_what_breaks_a_rule_is_not_written(local_store: Store, by_hand: Dataset) -> None:
     dataset = dataclasses.replace(by_hand, params={"length": 9, "vocabulary": 255})
     with pytest.raises(ValueError, match="hand/full, train/chunk: expected ids outside the vocabulary 0"):
         prepare(local_store, dataset)
-    assert not Path(local_store).exists()
+    assert not Path(local_store.url).exists()
 
 
-def test_what_is_not_prepared_is_refused_with_the_way_to_it(local_store: str, server: Server, by_hand: Dataset) -> None:
+def test_what_is_not_prepared_is_refused_with_the_way_to_it(
+    local_store: Store, server: Server, by_hand: Dataset
+) -> None:
     for call in (load, require_data):
         with pytest.raises(NotPrepared) as caught:
             call(local_store, by_hand)
@@ -357,7 +359,7 @@ def test_what_is_not_prepared_is_refused_with_the_way_to_it(local_store: str, se
 
 
 @pytest.mark.parametrize("name", ["devils_dictionary", "librispeech", "mnist", "photos"])
-def test_samples_are_prepared_at_once_and_are_what_they_decode_to(local_store: str, cache: Path, name: str) -> None:
+def test_samples_are_prepared_at_once_and_are_what_they_decode_to(local_store: Store, cache: Path, name: str) -> None:
     dataset = get_dataset(name, "sample")
     manifest = require_data(local_store, dataset)
     assert manifest.title == dataset.title
@@ -371,7 +373,7 @@ def test_samples_are_prepared_at_once_and_are_what_they_decode_to(local_store: s
 
 
 @pytest.mark.parametrize("name", [name for name in dataset_names() if name not in {"devils_dictionary", "photos"}])
-def test_a_sample_never_stands_in_for_the_full_set(local_store: str, name: str) -> None:
+def test_a_sample_never_stands_in_for_the_full_set(local_store: Store, name: str) -> None:
     for sample in ("mnist", "librispeech", "photos"):
         require_data(local_store, get_dataset(sample, "sample"))
     for call in (load, require_data):
@@ -383,7 +385,7 @@ def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def prepare_and_die(store: str, dataset: Dataset, at: str) -> None:
+def prepare_and_die(store: Store, dataset: Dataset, at: str) -> None:
     """Killed right before the manifest, or as the second array is written."""
     if at == "publish":
         stored.publish = die
@@ -399,22 +401,22 @@ def prepare_and_die(store: str, dataset: Dataset, at: str) -> None:
 
 @pytest.mark.parametrize("at", ["publish", "second array"])
 def test_a_set_whose_preparer_was_killed_is_missing_and_can_be_prepared(
-    local_store: str, by_hand: Dataset, at: str
+    local_store: Store, by_hand: Dataset, at: str
 ) -> None:
     process = SPAWN.Process(target=prepare_and_die, args=(local_store, by_hand, at))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    left = objects.names(Layout(local_store).dataset(by_hand.key))
+    left = objects.names(local_store.dataset(by_hand.key))
     assert len(left) == 1 and left[0].startswith("arrays-")
     with pytest.raises(NotPrepared):
         load(local_store, by_hand)
     manifest = prepare(local_store, by_hand)
-    assert objects.names(Layout(local_store).dataset(by_hand.key)) == [manifest.place, "manifest.json"]
+    assert objects.names(local_store.dataset(by_hand.key)) == [manifest.place, "manifest.json"]
     np.testing.assert_array_equal(load(local_store, by_hand)["train/chunk"], expected_chunks()[:1000])
 
 
-def test_processes_that_race_agree(local_store: str, server: Server, by_hand: Dataset) -> None:
+def test_processes_that_race_agree(local_store: Store, server: Server, by_hand: Dataset) -> None:
     with SPAWN.Pool(3) as pool:
         manifests = pool.starmap(prepare, [(local_store, by_hand)] * 3)
     assert manifests[0] == manifests[1] == manifests[2]
@@ -422,7 +424,7 @@ def test_processes_that_race_agree(local_store: str, server: Server, by_hand: Da
     np.testing.assert_array_equal(load(local_store, by_hand)["train/chunk"], expected_chunks()[:1000])
 
 
-def test_preparers_with_other_arrays_agree_on_the_first(local_store: str, by_hand: Dataset) -> None:
+def test_preparers_with_other_arrays_agree_on_the_first(local_store: Store, by_hand: Dataset) -> None:
     """As decoders do that round differently on another machine."""
     barrier = threading.Barrier(2)
 
@@ -439,5 +441,5 @@ def test_preparers_with_other_arrays_agree_on_the_first(local_store: str, by_han
         racers = [dataclasses.replace(by_hand, decode=decoder(change)) for change in (7, 8)]
         manifests = list(pool.map(lambda dataset: prepare(local_store, dataset), racers))
     assert manifests[0] == manifests[1]
-    assert objects.names(Layout(local_store).dataset(by_hand.key)) == [manifests[0].place, "manifest.json"]
+    assert objects.names(local_store.dataset(by_hand.key)) == [manifests[0].place, "manifest.json"]
     assert load(local_store, by_hand)["train/chunk"][0, 0] in {7, 8}

@@ -12,14 +12,8 @@ import torch
 
 from specdyn.storage.checkpoints import Manifest
 from specdyn.tasks.evaluation import environment
-from specdyn.tasks.evaluation.environment import (
-    computed_on,
-    pick_device,
-    processor,
-    use_gpu_share,
-    use_threads,
-    versions,
-)
+from specdyn.tasks.evaluation.environment import pick_device, processor, use_gpu_share, use_threads, versions
+from specdyn.tasks.identity import computed_on
 
 
 @pytest.fixture

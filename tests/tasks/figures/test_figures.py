@@ -1,5 +1,6 @@
 """The figures of a small cube made by hand: what they show, and what they do where data is missing."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 
 from specdyn.models.spec.run_spec import as_text
-from specdyn.tasks.figures import write_report
 from specdyn.tasks.figures.heatmaps import (
     agreement,
     agreement_chance,
@@ -24,9 +24,10 @@ from specdyn.tasks.figures.levels import levels_of
 from specdyn.tasks.figures.overview import overview
 from specdyn.tasks.figures.performance import performance, pruned_losses
 from specdyn.tasks.figures.ranks import effective_ranks
-from specdyn.tasks.figures.report import FIGURES, ReportFigure
+from specdyn.tasks.figures.report import FIGURES, ReportFigure, write_report
 from specdyn.tasks.figures.spectra import singular_values
 from specdyn.tasks.figures.style import to_png
+from specdyn.tasks.figures.summary import SUMMARY, sweep_table
 from specdyn.tasks.figures.sweep_axis import band, of_all, short_names, spread
 
 NAN = float("nan")
@@ -356,7 +357,10 @@ def test_the_report_is_a_page_and_all_figures(tmp_path: Path) -> None:
     index, *figures = write_report(stored(cube(), tmp_path), folder)
     assert index == f"{folder}/index.html"
     assert figures == [f"{folder}/{figure.name}.png" for figure in FIGURES]
-    assert sorted(path.name for path in Path(folder).iterdir()) == sorted(Path(url).name for url in (index, *figures))
+    there = [SUMMARY, *(Path(url).name for url in (index, *figures))]
+    assert sorted(path.name for path in Path(folder).iterdir()) == sorted(there)
+    rows = json.loads((Path(folder) / SUMMARY).read_text())["rows"]
+    assert [row["run_id"] for row in rows] == [row.run_id for row in sweep_table(cube())]
     page = Path(index).read_text()
     assert re.findall(r'src="([^"]*)"', page) == [f"{figure.name}.png" for figure in FIGURES]
     assert "<h1>A &lt;sweep&gt;</h1>" in page

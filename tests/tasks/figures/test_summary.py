@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,17 @@ import xarray as xr
 
 from specdyn.storage.schema import PROVENANCE
 from specdyn.tasks.figures.summary import (
+    SUMMARY,
     Row,
     computed_on,
     grok_steps,
     headings,
     markdown_table,
+    read_summary,
     summary_markdown,
+    summary_of,
     sweep_table,
+    write_summary,
 )
 
 NAN = float("nan")
@@ -125,3 +130,24 @@ def test_the_summary_says_what_the_runs_were_computed_on(machines: list[str] | N
     table = markdown_table(sweep_table(tree))
     assert summary_markdown(tree) == (f"{table}\n\nComputed on {said}." if said else table)
     assert "computed" not in table
+
+
+def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:
+    tree = cube()
+    tree.attrs["contents"] = "what it holds"
+    url, written = str(tmp_path / SUMMARY), summary_of(tree)
+    write_summary(url, written)
+    found = read_summary(url)
+    assert found is not None
+    assert (found.contents, found.computed_on) == ("what it holds", "")
+    assert [row.cells for row in found.rows] == [row.cells for row in sweep_table(tree)]
+    assert [row.run_id for row in found.rows] == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"rows": [], "computed_on": ""}', '{"rows": [{"run": "a"}]}', "7"]
+)
+def test_what_is_no_summary_is_passed_over(text: str, tmp_path: Path) -> None:
+    assert read_summary(str(tmp_path / "none")) is None
+    (tmp_path / SUMMARY).write_text(text)
+    assert read_summary(str(tmp_path / SUMMARY)) is None

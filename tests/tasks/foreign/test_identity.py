@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from specdyn.storage.foreign import content
 from specdyn.storage.foreign.content import GONE, content_digests, refreshed
 from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.places import Store
 from specdyn.tasks.foreign.series import TRANSPOSED, ForeignSeries, read_anatomy, series_id
 
 
@@ -47,12 +48,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def identity(folder: Path, store: str, heads: int = 0, transposed: str = TRANSPOSED) -> str:
+def identity(folder: Path, store: Store, heads: int = 0, transposed: str = TRANSPOSED) -> str:
     series = ForeignSeries(find_checkpoints(str(folder)))
     return series_id(series, read_anatomy(series, heads, transposed), store)
 
 
-def test_other_options_are_other_results_and_names_of_the_same_layers_are_not(folder: Path, local_store: str) -> None:
+def test_other_options_are_other_results_and_names_of_the_same_layers_are_not(folder: Path, local_store: Store) -> None:
     plain = identity(folder, local_store)
     assert identity(folder, local_store) == plain
     assert identity(folder, local_store, transposed=r"^up\.") != plain
@@ -74,7 +75,7 @@ def replaced(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [overwritten_with_its_time_set_back, replaced])
 def test_other_content_of_the_same_length_is_another_result(
-    change: Callable[[Path], None], folder: Path, local_store: str, read: list[str]
+    change: Callable[[Path], None], folder: Path, local_store: Store, read: list[str]
 ) -> None:
     before = identity(folder, local_store)
     assert read == ["step=0.safetensors", "step=10.safetensors"]
@@ -87,7 +88,7 @@ def test_other_content_of_the_same_length_is_another_result(
 
 
 def test_the_same_content_is_the_same_result_whatever_its_times(
-    folder: Path, local_store: str, read: list[str]
+    folder: Path, local_store: Store, read: list[str]
 ) -> None:
     before = identity(folder, local_store)
     (folder / "step=0.safetensors").touch()
@@ -97,21 +98,21 @@ def test_the_same_content_is_the_same_result_whatever_its_times(
     assert len(read) == 3, "what was read is known from then on"
 
 
-def test_more_checkpoints_are_another_result(folder: Path, local_store: str) -> None:
+def test_more_checkpoints_are_another_result(folder: Path, local_store: Store) -> None:
     before = identity(folder, local_store)
     save(folder, 20)
     assert identity(folder, local_store) != before
 
 
-def test_a_damaged_record_is_made_again(folder: Path, local_store: str) -> None:
+def test_a_damaged_record_is_made_again(folder: Path, local_store: Store) -> None:
     before = identity(folder, local_store)
-    (record,) = Path(local_store).rglob("*.json")
+    (record,) = Path(local_store.url).rglob("*.json")
     for text in ("{", "[]", '{"checkpoints": {"step=0.safetensors": 3}}'):
         record.write_text(text)
         assert identity(folder, local_store) == before
 
 
-def test_what_changed_since_the_series_was_found_is_seen(folder: Path, local_store: str) -> None:
+def test_what_changed_since_the_series_was_found_is_seen(folder: Path, local_store: Store) -> None:
     found = find_checkpoints(str(folder))
     before = content_digests(found, local_store)
     assert refreshed(found) == found

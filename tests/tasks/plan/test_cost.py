@@ -6,10 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.analysed import sweep_called
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
-from specdyn.tasks.plan import cost
-from specdyn.tasks.plan.cost import checkpoint_bytes, measure, schedule
+from specdyn.storage.access.objects import delete
+from specdyn.storage.checkpoints import write_checkpoint
+from specdyn.storage.places import Store
+from specdyn.tasks.plan import measuring, planning
+from specdyn.tasks.plan.cost import checkpoint_bytes, schedule
+from specdyn.tasks.plan.measuring import measure
+from specdyn.tasks.plan.planning import make_plan
 from specdyn.tasks.spectra.network_layout import Anatomy, anatomy
 from specdyn.tasks.training.training import train
 
@@ -18,12 +24,12 @@ SMOKE = get_experiment("modular_addition").preset("smoke").spec
 
 @pytest.mark.parametrize(("preset", "checkpoints"), [("paper", 401), ("slingshot", 1001), ("demo", 51), ("smoke", 7)])
 def test_the_schedule_has_the_checkpoints_of_the_run(preset: str, checkpoints: int) -> None:
-    assert len(schedule(get_experiment("modular_addition").preset(preset).spec, "nowhere")) == checkpoints
+    assert len(schedule(get_experiment("modular_addition").preset(preset).spec, Store("nowhere"))) == checkpoints
 
 
 def test_checkpoints_are_as_large_as_estimated_but_for_their_header(tmp_path: Path) -> None:
     spec = dataclasses.replace(SMOKE, steps=10)
-    for entry in train(spec, str(tmp_path)).checkpoints:
+    for entry in train(spec, Store(str(tmp_path))).checkpoints:
         assert checkpoint_bytes(spec) == entry.bytes - entry.header_bytes - 8
 
 
@@ -32,13 +38,13 @@ def test_the_bytes_of_the_paper_are_those_of_its_parameters() -> None:
 
 
 def test_measured_times_are_positive_and_nothing_is_written() -> None:
-    rates = measure(SMOKE, "nowhere", steps=2)
+    rates = measure(SMOKE, Store("nowhere"), steps=2)
     assert 0 < rates.step < 5
     assert 0 < rates.checkpoint < 30
 
 
 def test_the_parts_of_a_checkpoint_make_up_the_whole() -> None:
-    rates = measure(SMOKE, "nowhere", steps=1)
+    rates = measure(SMOKE, Store("nowhere"), steps=1)
     matrices = len(anatomy(SMOKE).matrices)
     # Whole, top and bottom half on two splits.
     whole = 3 * 2 * rates.evaluation + 2 * rates.renewal + matrices * rates.decomposition
@@ -47,18 +53,34 @@ def test_the_parts_of_a_checkpoint_make_up_the_whole() -> None:
 
 
 def test_settings_that_diverge_at_once_are_measured_too() -> None:
-    assert measure(dataclasses.replace(SMOKE, learning_rate=1e30), "nowhere").step > 0
+    assert measure(dataclasses.replace(SMOKE, learning_rate=1e30), Store("nowhere")).step > 0
 
 
 def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_num_threads()
-    real = cost.anatomy
+    real = measuring.anatomy
 
     def looked(spec: RunSpec) -> Anatomy:
         seen.append(torch.get_num_threads())
         return real(spec)
 
-    monkeypatch.setattr(cost, "anatomy", looked)
-    measure(SMOKE, "nowhere", steps=1, threads=before + 1)
+    monkeypatch.setattr(measuring, "anatomy", looked)
+    measure(SMOKE, Store("nowhere"), steps=1, threads=before + 1)
     assert set(seen) == {before + 1}
     assert torch.get_num_threads() == before
+
+
+def test_the_bytes_left_are_told_by_a_checkpoint_that_is_there(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = sweep_called("bytes", 0.0, 1.0)
+    first, second = sweep.specs
+    weights = get_experiment(first.experiment).net(first).state_dict()
+    each = 4 * sum(tensor.numel() for tensor in weights.values())
+    assert make_plan(sweep, local_store, estimate=False).bytes == 6 * each
+    monkeypatch.setattr(planning, "checkpoint_bytes", lambda spec: pytest.fail("a network was built"))
+    write_checkpoint(local_store.run_of(first), 0, weights)
+    assert make_plan(sweep, local_store, estimate=False).bytes == 5 * each
+    delete(local_store.run_of(first).folder)
+    train(second, local_store)
+    assert make_plan(sweep, local_store, estimate=False).bytes == 3 * each

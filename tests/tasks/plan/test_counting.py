@@ -14,8 +14,9 @@ from specdyn.models.nets.convnet import ResNet
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import StartFrom, Ticket
-from specdyn.tasks.connect.line import Pair, connect, measure_end
-from specdyn.tasks.connect.tickets import examine
+from specdyn.storage.places import Store
+from specdyn.tasks.connect.line import Pair, connect, decompose_end, measure_end
+from specdyn.tasks.connect.tickets import decompose_dense, examine
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation import evaluator
 from specdyn.tasks.plan.cost import Rates
@@ -44,10 +45,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A trunk and the store in which it and two branches are finished, their ends not measured."""
     trunk, store = TRUNKS[request.param], str(tmp_path_factory.mktemp("store"))
     if needed := get_experiment(trunk.experiment).dataset(trunk):
-        require_data(store, get_dataset(*needed))
-    train(trunk, store, (0,))
+        require_data(Store(store), get_dataset(*needed))
+    train(trunk, Store(store), (0,))
     for order in (5, 6):
-        train(branch(trunk, order), store)
+        train(branch(trunk, order), Store(store))
     return trunk, store
 
 
@@ -78,12 +79,14 @@ def test_ends_and_pairs_take_what_was_counted(
     pair = Pair(a=branch(trunk, 5), b=branch(trunk, 6), kind="within", **options)  # type: ignore[arg-type]
     counter = Counter(trunk)
     for spec in (pair.a, pair.b):
+        if (made := decompose_end(spec, Store(store))) != (0, 0):
+            assert (0, counter.factors_of_end().decompositions) == made
         renewals.clear()
-        if (made := measure_end(spec, pair.a, store)) != (0, 0):
+        if (made := measure_end(spec, pair.a, Store(store))) != (0, 0):
             end = counter.end()
             assert (end.evaluations, end.decompositions, end.renewals) == (*made, len(renewals))
     renewals.clear()
-    made, counted = connect(pair, store), counter.pair(pair)
+    made, counted = connect(pair, Store(store)), counter.pair(pair)
     assert made > (0, 0)
     assert (counted.evaluations, counted.decompositions, counted.renewals) == (*made, len(renewals))
     assert counted.updates == pair.curve_steps
@@ -92,10 +95,12 @@ def test_ends_and_pairs_take_what_was_counted(
 def test_tickets_take_what_was_counted(trained: tuple[RunSpec, str], renewals: list[bool]) -> None:
     trunk, store = trained
     spec = branch(trunk, 7, Ticket(density=0.5, mask_seed=1))
-    steps = train(spec, store).steps
+    steps = train(spec, Store(store)).steps
+    dense = Counter(trunk).factors_of_dense(len(steps))
+    assert (dense.evaluations, dense.decompositions) == decompose_dense(trunk, 0, Store(store))
     renewals.clear()
     counted = Counter(trunk).ticket(len(steps))
-    assert (counted.evaluations, counted.decompositions) == examine(spec, store)
+    assert (counted.evaluations, counted.decompositions) == examine(spec, Store(store))
     assert counted.renewals == len(renewals) == 0
 
 
@@ -104,10 +109,10 @@ def test_the_published_numbers_of_a_pair_of_vgg_16() -> None:
     spec = get_experiment("image_classification").preset("paper").spec
     counter, other = Counter(spec), branch(spec, 1)
     pair, end = counter.pair(Pair(a=other, b=other, kind="within")), counter.end()
-    matched, stored, agreement = 9, 11, 4 * 14
+    matched, stored, ends = 9, 11, 2 * counter.factors_of_end().decompositions
     assert pair.renewals + 2 * end.renewals - matched == 33
     assert pair.evaluations + 2 * end.evaluations - 2 * matched - 2 * stored == 66
-    assert pair.decompositions + 2 * end.decompositions - agreement == 154
+    assert pair.decompositions + ends == 154 and end.decompositions == 0
 
 
 def test_seconds_are_those_of_each_kind_of_work() -> None:

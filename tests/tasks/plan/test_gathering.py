@@ -11,9 +11,9 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access.objects import delete
 from specdyn.storage.checkpoints import read_manifest
-from specdyn.storage.places import Layout
+from specdyn.storage.commits import blocks_of, marker
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.storage.results import blocks_of, marker
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.sweeps import Sweep
@@ -28,24 +28,24 @@ def sweep_of(specs: Sequence[RunSpec]) -> Sweep:
     return Sweep(name="hand", experiment=SPEC.experiment, preset="smoke", specs=tuple(specs), analyses=ANALYSES)
 
 
-def lose(store: str, spec: RunSpec, block: tuple[int, ...], names: Sequence[str] = ANALYSES) -> None:
+def lose(store: Store, spec: RunSpec, block: tuple[int, ...], names: Sequence[str] = ANALYSES) -> None:
     """Take the markers of a block away."""
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
+    manifest = read_manifest(store.run_of(spec))
     assert manifest is not None
-    commits = Layout(store).commits(spec.experiment, results_id(manifest))
+    commits = store.commits(spec.experiment, results_id(manifest))
     for name in names:
         delete(f"{commits}/{marker(name, get_analysis(name).version, block)}")
 
 
 @pytest.fixture
-def sweep(local_store: str) -> Sweep:
+def sweep(local_store: Store) -> Sweep:
     """Two runs, trained and analysed."""
     chosen = sweep_of([SPEC, dataclasses.replace(SPEC, seed=1)])
-    analyse(chosen, local_store)
+    analyse(chosen, local_store.url)
     return chosen
 
 
-def test_a_run_stays_in_the_cube_with_what_is_known_of_it(local_store: str, sweep: Sweep) -> None:
+def test_a_run_stays_in_the_cube_with_what_is_known_of_it(local_store: Store, sweep: Sweep) -> None:
     first, second = sweep.specs
     url, built = gather(sweep, local_store)
     assert built
@@ -73,13 +73,13 @@ def test_a_run_stays_in_the_cube_with_what_is_known_of_it(local_store: str, swee
     assert whole["metrics"]["grok_censored"].values.tolist() == [1, 1]
     np.testing.assert_array_equal(part["metrics"]["grok_censored"], [np.nan, 1])
 
-    analyse(sweep, local_store)
+    analyse(sweep, local_store.url)
     assert gather(sweep, local_store) == (url, True)
     for name, group in open_results(url).children.items():
         assert group.to_dataset().load().identical(whole[name])
 
 
-def test_a_run_of_which_nothing_is_known_is_not_in_the_cube(local_store: str, sweep: Sweep) -> None:
+def test_a_run_of_which_nothing_is_known_is_not_in_the_cube(local_store: Store, sweep: Sweep) -> None:
     first, second = sweep.specs
     for block in blocks_of(STEPS):
         lose(local_store, first, block)

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.grids import cube_of
-from specdyn.flows.analyse import told_apart
-from specdyn.flows.engine.choices import tickets_from
+from specdyn.flows.parameters import TicketParameters
+from specdyn.flows.studies import tickets_from
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import hyperparameters
 from specdyn.models.spec.settings import read_settings
 from specdyn.tasks.figures.summary import headings, sweep_table
 from specdyn.tasks.plan.names import LONGEST, require_name, word
 from specdyn.tasks.plan.series import cube_name
+from specdyn.tasks.plan.sources import told_apart
 from specdyn.tasks.plan.sweeps import make_sweep
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
@@ -113,9 +114,10 @@ def test_values_are_words_of_a_name_and_others_are_other_words(values: list[Any]
 
 def test_graphs_are_named_like_sweeps(tmp_path: Any) -> None:
     def title(settings: dict[str, Any], given: str = "") -> str:
-        asked = {"experiment": "modular_addition", "preset": "smoke", "seeds": [0, 1], "settings": settings}
-        drawn = {"rewind": 10, "rewind_epoch": None, "densities": [0.5], "masks": None, "orders": []}
-        return tickets_from({**asked, **drawn, "name": given, "store": str(tmp_path), "dry_run": True})[0].name
+        asked = TicketParameters(
+            preset="smoke", seeds=[0, 1], settings=settings, rewind=10, densities=[0.5], name=given, store=str(tmp_path)
+        )
+        return tickets_from(asked)[0].name
 
     assert title({}) == "modular_addition-smoke"
     assert title({"steps": 40, "weight_decay": 1}) == "modular_addition-smoke-steps=40-weight_decay=1"

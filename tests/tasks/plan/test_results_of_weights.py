@@ -20,7 +20,7 @@ from specdyn.storage.checkpoints import (
     write_checkpoint,
     write_manifest,
 )
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.connect.line import measure_end
 from specdyn.tasks.identity import results_id
@@ -31,28 +31,28 @@ from specdyn.tasks.spectra.network_layout import anatomy
 from specdyn.tasks.training import training
 
 
-def flip(spec: RunSpec, store: str, step: int) -> None:
+def flip(spec: RunSpec, store: Store, step: int) -> None:
     """Damage a checkpoint on the disk."""
-    path = Path(Layout(store).checkpoint(NAME, spec.run_id, step))
+    path = Path(store.run(NAME, spec.run_id).checkpoint(step))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
-def trained_elsewhere(spec: RunSpec, store: str) -> dict[int, dict[str, Tensor]]:
+def trained_elsewhere(spec: RunSpec, store: Store) -> dict[int, dict[str, Tensor]]:
     """Have the run's checkpoints differ in every bit that matters, as another kind of machine leaves them."""
-    manifest = read_manifest(store, NAME, spec.run_id)
+    manifest = read_manifest(store.run(NAME, spec.run_id))
     assert manifest is not None
     weights = {
         step: {name: w * 1.5 for name, w in read_finished(store, manifest, step).items()} for step in manifest.steps
     }
-    entries = tuple(write_checkpoint(store, NAME, spec.run_id, step, weights[step]) for step in manifest.steps)
+    entries = tuple(write_checkpoint(store.run(NAME, spec.run_id), step, weights[step]) for step in manifest.steps)
     write_manifest(store, dataclasses.replace(manifest, status="complete", reason="", checkpoints=entries))
     return weights
 
 
-def stored_spectrum(store: str, sweep: Sweep, spec: RunSpec, layer: str, step: int) -> np.ndarray:
-    cube = open_results(Layout(store).cube(sweep.name))["layers"].to_dataset()
+def stored_spectrum(store: Store, sweep: Sweep, spec: RunSpec, layer: str, step: int) -> np.ndarray:
+    cube = open_results(store.cube(sweep.name))["layers"].to_dataset()
     found = cube["singular_value"].sel(run=spec.run_id, layer=layer, step=step).values
     return np.asarray(found[~np.isnan(found)])
 
@@ -61,14 +61,14 @@ def test_a_run_found_damaged_by_a_line_keeps_its_analyses_where_it_is_trained_to
     store, sweep = str(tmp_path), sweep_called("decay", 1.0)
     (spec,) = sweep.specs
     analyse(sweep, store)
-    assert look_at(sweep, store, spec).state == "done" and gather(sweep, store)[1]
-    flip(spec, store, 20)
+    assert look_at(sweep, Store(store), spec).state == "done" and gather(sweep, Store(store))[1]
+    flip(spec, Store(store), 20)
     with pytest.raises(DamagedCheckpoint):
-        measure_end(spec, spec, store)
-    assert look_at(sweep, store, spec).state == "damaged"
+        measure_end(spec, spec, Store(store))
+    assert look_at(sweep, Store(store), spec).state == "damaged"
     train(spec, store)
-    assert look_at(sweep, store, spec).state == "done"
-    assert gather(sweep, store) == (Layout(store).cube("decay"), False)
+    assert look_at(sweep, Store(store), spec).state == "done"
+    assert gather(sweep, Store(store)) == (Store(store).cube("decay"), False)
 
 
 def test_analyses_of_a_run_trained_to_other_weights_are_missing_and_so_is_every_cube_that_has_the_run(
@@ -78,31 +78,31 @@ def test_analyses_of_a_run_trained_to_other_weights_are_missing_and_so_is_every_
     spec = one.specs[0]
     for sweep in (one, other):
         analyse(sweep, store)
-        assert gather(sweep, store)[1] and not gather(sweep, store)[1]
+        assert gather(sweep, Store(store))[1] and not gather(sweep, Store(store))[1]
     first = results_id(train(spec, store))
-    weights = trained_elsewhere(spec, store)
-    cell = look_at(one, store, spec)
+    weights = trained_elsewhere(spec, Store(store))
+    cell = look_at(one, Store(store), spec)
     assert (cell.state, list(cell.missing)) == ("trained", [(0,), (10,), (20,)])
     assert cell.results != first
     analyse(one, store)
     layer = anatomy(spec).layers[0].parameter
     expected = np.linalg.svd(weights[20][layer].double().numpy(), compute_uv=False)
     for sweep in (one, other):
-        assert gather(sweep, store)[1], "a cube that shares the run is old too"
-        np.testing.assert_allclose(stored_spectrum(store, sweep, spec, layer, 20), expected, rtol=1e-5)
+        assert gather(sweep, Store(store))[1], "a cube that shares the run is old too"
+        np.testing.assert_allclose(stored_spectrum(Store(store), sweep, spec, layer, 20), expected, rtol=1e-5)
 
 
 def test_a_report_is_drawn_again_where_a_call_died_after_its_cube(tmp_path: Path) -> None:
     store = str(tmp_path)
-    cube, folder = Layout(store).cube("decay"), Layout(store).report("decay")
+    cube, folder = Store(store).cube("decay"), Store(store).report("decay")
     for decays in ((1.0,), (1.0, 0.5)):
         sweep = sweep_called("decay", *decays)
         analyse(sweep, store)
-        built = gather(sweep, store)[1]
+        built = gather(sweep, Store(store))[1]
         if decays == (1.0,):
             draw_report(cube, folder, built)  # the second call dies here
     page, old = Path(folder) / "index.html", results_id(train(sweep.specs[1], store))
-    assert gather(sweep, store) == (cube, False)
+    assert gather(sweep, Store(store)) == (cube, False)
     before = page.stat().st_mtime_ns
     draw_report(cube, folder, built=False)
     assert page.stat().st_mtime_ns > before and old in (Path(folder) / "drawn.json").read_text()
@@ -117,19 +117,19 @@ def test_weights_that_come_back_find_their_own_analyses_again(tmp_path: Path) ->
     analyse(sweep, store)
     manifest = train(spec, store)
     layer = anatomy(spec).layers[0].parameter
-    own = read_finished(store, manifest, 20)
-    trained_elsewhere(spec, store)
+    own = read_finished(Store(store), manifest, 20)
+    trained_elsewhere(spec, Store(store))
     analyse(sweep, store)
-    assert gather(sweep, store)[1]
-    flip(spec, store, 10)
-    found = read_manifest(store, NAME, spec.run_id)
+    assert gather(sweep, Store(store))[1]
+    flip(spec, Store(store), 10)
+    found = read_manifest(Store(store).run(NAME, spec.run_id))
     assert found is not None
     with pytest.raises(DamagedCheckpoint):
-        read_finished(store, found, 10)
+        read_finished(Store(store), found, 10)
     assert train(spec, store).digest == manifest.digest
-    assert look_at(sweep, store, spec).state == "done" and gather(sweep, store)[1]
+    assert look_at(sweep, Store(store), spec).state == "done" and gather(sweep, Store(store))[1]
     expected = np.linalg.svd(own[layer].double().numpy(), compute_uv=False)
-    np.testing.assert_allclose(stored_spectrum(store, sweep, spec, layer, 20), expected, rtol=1e-5)
+    np.testing.assert_allclose(stored_spectrum(Store(store), sweep, spec, layer, 20), expected, rtol=1e-5)
 
 
 def test_a_branch_is_trained_again_where_its_trunk_has_other_weights(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_a_branch_is_trained_again_where_its_trunk_has_other_weights(tmp_path: P
     before = train(branch, store)
     assert before.origins == {trunk.run_id: train(trunk, store).digest}
     assert train(branch, store) == before
-    weights = trained_elsewhere(trunk, store)
+    weights = trained_elsewhere(trunk, Store(store))
     after = train(branch, store)
     assert after.digest != before.digest
-    began = read_finished(store, after, 10)
+    began = read_finished(Store(store), after, 10)
     assert all(torch.equal(began[name], w) for name, w in weights[10].items())
 
 
@@ -160,10 +160,10 @@ def test_a_half_trained_branch_does_not_go_on_from_a_trunk_that_is_gone(
         patch.setattr(training.Loop, "run", killed)
         with pytest.raises(InterruptedError):
             train(branch, store)
-    state = read_state(store, NAME, branch.run_id)
+    state = read_state(Store(store).run(NAME, branch.run_id))
     assert state is not None and state[1]["step"] == 10
-    weights = trained_elsewhere(trunk, store)
-    began = read_finished(store, train(branch, store), 10)
+    weights = trained_elsewhere(trunk, Store(store))
+    began = read_finished(Store(store), train(branch, store), 10)
     assert all(torch.equal(began[name], w) for name, w in weights[10].items())
 
 
@@ -174,9 +174,9 @@ def test_a_run_that_follows_the_norms_of_another_is_trained_again_where_those_ch
     (spec,) = sweep.specs
     analyse(sweep, store)
     before = train(spec, store)
-    assert look_at(sweep, store, spec).state == "done"
-    trained_elsewhere(first, store)
-    cell = look_at(sweep, store, spec)
+    assert look_at(sweep, Store(store), spec).state == "done"
+    trained_elsewhere(first, Store(store))
+    cell = look_at(sweep, Store(store), spec)
     assert cell.state == "damaged"
     assert (
         cell.reason == f"run {first.run_id}, which it started from or follows, was retrained and has different weights"

@@ -9,6 +9,7 @@ import xarray as xr
 
 from helpers.run_stores import layout_of, write_member
 from specdyn.storage.cube import write_cube
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.facts import FACTS, GROKKED_BELOW, facts_of, grokking
@@ -49,15 +50,15 @@ def test_a_run_groks_at_its_first_small_error_or_is_censored(values: list[float]
     np.testing.assert_array_equal([found["grok_step"], found["grok_censored"]], [step, censored])
 
 
-def member(store: str, run: str, steps: Sequence[int], decay: float, **values: Any) -> Any:
+def member(store: Store, run: str, steps: Sequence[int], decay: float, **values: Any) -> Any:
     variables = {name: MEASURED[name] for name in values}
     layout = layout_of(run_id=run, steps=steps, variables=variables)
     arrays = {name: np.array(value, MEASURED[name].dtype) for name, value in values.items()}
-    return write_member(store, layout, arrays, weight_decay=decay)
+    return write_member(store.url, layout, arrays, weight_decay=decay)
 
 
 @pytest.fixture
-def metrics(local_store: str) -> xr.Dataset:
+def metrics(local_store: Store) -> xr.Dataset:
     """`groks` at its second step; `never`, which is shorter; `ranks`, whose error was not measured."""
     train, flat = [0.1, 0.0, 0.0], [0.9, 0.8, 0.7]
     alive, dying = [1, 1, 1], [1, 2, 2]
@@ -123,7 +124,7 @@ def test_the_threshold_and_the_meaning_of_the_flag_are_attributes(metrics: xr.Da
     assert metrics["grok_step"].encoding["dtype"] == np.int32
 
 
-def test_a_sweep_without_an_error_rate_has_no_step(local_store: str) -> None:
+def test_a_sweep_without_an_error_rate_has_no_step(local_store: Store) -> None:
     only_loss = member(local_store, "a", (0, 10), 0.0, loss=[[3, 2], [4, 3]])
     write_cube(f"{local_store}/sweeps/loss.zarr", [only_loss], {}, facts=facts_of)
     found = open_results(f"{local_store}/sweeps/loss.zarr")["metrics"].to_dataset()

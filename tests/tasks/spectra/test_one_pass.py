@@ -18,8 +18,9 @@ from specdyn.models.nets.mlp import Mlp
 from specdyn.models.nets.transformer import Transformer
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
-from specdyn.storage.places import Layout
-from specdyn.storage.results import allocate, committed
+from specdyn.storage.commits import committed
+from specdyn.storage.places import Store
+from specdyn.storage.results import allocate
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.plan.planning import lacking
@@ -48,7 +49,7 @@ class Counts:
     """What one analysis of a whole run did, and where its results are."""
 
     manifest: Manifest
-    store: str
+    store: Store
     decomposed: Counter[str]
     reads: Counter[int]
     evaluations: int
@@ -56,10 +57,10 @@ class Counts:
     reported: list[int]
 
 
-def analyse(spec: RunSpec, store: str) -> Counts:
+def analyse(spec: RunSpec, store: Store) -> Counts:
     """Train and analyse a run, counting."""
     manifest = train(spec, store, device=torch.device("cpu"))
-    where, body = Layout(store), anatomy(spec)
+    where, body = store, anatomy(spec)
     target = Target(
         url=where.run_store(spec.experiment, spec.run_id),
         commits=where.commits(spec.experiment, spec.run_id),
@@ -111,7 +112,7 @@ def analyse(spec: RunSpec, store: str) -> Counts:
 def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counts]:
     """A transformer, a deeper one and an MLP, each trained for 10 steps and analysed in blocks of two checkpoints."""
     return {
-        name: analyse(spec, str(tmp_path_factory.mktemp(name)))
+        name: analyse(spec, Store(str(tmp_path_factory.mktemp(name))))
         for name, spec in (("transformer", SHORT), ("deep", DEEP), ("mlp", MLP))
     }
 
@@ -169,14 +170,14 @@ def test_a_transformer_needs_the_published_number_of_decompositions(
 
 def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> None:
     found = counts["transformer"]
-    where = Layout(found.store).run_store(SHORT.experiment, SHORT.run_id)
+    where = found.store.run_store(SHORT.experiment, SHORT.run_id)
     stored = zarr.open_group(where, mode="r")
     experiment = get_experiment(SHORT.experiment)
     body = anatomy(SHORT)
     data = load_examples(SHORT, found.store)
     net = experiment.net(SHORT).eval()
     for at, entry in enumerate(found.manifest.checkpoints):
-        weights = read_checkpoint(found.store, SHORT.experiment, SHORT.run_id, entry)
+        weights = read_checkpoint(found.store.run_of(SHORT), entry)
         for i, layer in enumerate(body.layers):
             s = np.linalg.svd(weights[layer.parameter].double().numpy(), compute_uv=False)
             row = stored["layers/singular_value"][i, at]
@@ -196,7 +197,7 @@ def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> 
 
 def test_every_block_of_every_analysis_is_marked(counts: dict[str, Counts]) -> None:
     found = counts["mlp"]
-    commits = Layout(found.store).commits(MLP.experiment, MLP.run_id)
+    commits = found.store.commits(MLP.experiment, MLP.run_id)
     markers = committed(commits, {name: get_analysis(name).version for name in ALL})
     assert len(markers) == len(ALL) * 6
 
@@ -351,7 +352,7 @@ def test_a_block_cut_off_between_two_markers_ends_with_the_same_bits(
     series = HandMade({step: {"w": torch.eye(3) + 0.1 * step * torch.ones(3, 3)} for step in (0, 1)})
     body, names = body_of(series.weights(0)), ["agreement", "effective_rank", "shape", "spectrum", "updates"]
     assert len({get_analysis(name).needs_vectors for name in names}) == 2
-    commit = one_pass.results.commit
+    commit = one_pass.commit
 
     def analysed(folder: str, markers: int) -> dict[str, np.ndarray]:
         """What is stored where the first call ends before it has put more than so many markers."""
@@ -365,7 +366,7 @@ def test_a_block_cut_off_between_two_markers_ends_with_the_same_bits(
             return commit(*arguments)
 
         for patched in (cut_off, commit):
-            monkeypatch.setattr(one_pass.results, "commit", patched)
+            monkeypatch.setattr(one_pass, "commit", patched)
             for block, missing in lacking(target.commits, series.steps, names).items():
                 vectors = one_pass.need_vectors(map(get_analysis, missing))
                 anchors = [decompose_step(series, body, step, vectors) for step in series.steps]

@@ -13,6 +13,7 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, from_json, hyperparameters, to_json
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 from specdyn.storage.checkpoints import Manifest, kept_states, read_checkpoint
+from specdyn.storage.places import Store
 from specdyn.tasks.spectra.network_layout import anatomy
 from specdyn.tasks.training import training
 from specdyn.tasks.training.branches import make_mask, mask_of, require_trunk, store_mask
@@ -30,10 +31,10 @@ def branch(order: int = 5, step: int = SPLIT, trunk: RunSpec = TRUNK, **start: A
     return dataclasses.replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order, **start))
 
 
-def weights(store: str, spec: RunSpec, manifest: Manifest, step: int) -> dict[str, Tensor]:
+def weights(store: Store, spec: RunSpec, manifest: Manifest, step: int) -> dict[str, Tensor]:
     """The checkpoint of a step."""
     entry = next(entry for entry in manifest.checkpoints if entry.step == step)
-    return read_checkpoint(store, spec.experiment, spec.run_id, entry)
+    return read_checkpoint(store.run_of(spec), entry)
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -42,20 +43,20 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with a trunk that kept its state at step 20."""
-    folder = str(tmp_path_factory.mktemp("trunk"))
-    train(TRUNK, folder, (SPLIT,))
-    return folder
+    store = Store(str(tmp_path_factory.mktemp("trunk")))
+    train(TRUNK, store, (SPLIT,))
+    return store
 
 
 @pytest.fixture(scope="module")
-def trunk(store: str) -> Manifest:
+def trunk(store: Store) -> Manifest:
     """The trunk's manifest."""
     return train(TRUNK, store)
 
 
-def test_a_branch_in_the_trunks_own_order_is_the_trunk(store: str, trunk: Manifest) -> None:
+def test_a_branch_in_the_trunks_own_order_is_the_trunk(store: Store, trunk: Manifest) -> None:
     spec = branch(order=TRUNK.seed)
     manifest = train(spec, store)
     assert manifest.steps == (20, 30, 40)
@@ -63,7 +64,7 @@ def test_a_branch_in_the_trunks_own_order_is_the_trunk(store: str, trunk: Manife
         assert same(weights(store, spec, manifest, step), weights(store, TRUNK, trunk, step))
 
 
-def test_a_branch_begins_at_the_trunk_and_goes_its_own_way(store: str, trunk: Manifest) -> None:
+def test_a_branch_begins_at_the_trunk_and_goes_its_own_way(store: Store, trunk: Manifest) -> None:
     spec, other = branch(order=5), branch(order=6)
     manifest, others = train(spec, store), train(other, store)
     assert same(weights(store, spec, manifest, SPLIT), weights(store, TRUNK, trunk, SPLIT))
@@ -73,11 +74,11 @@ def test_a_branch_begins_at_the_trunk_and_goes_its_own_way(store: str, trunk: Ma
 
 
 def test_a_branch_that_died_ends_with_the_same_bits(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, again = branch(order=8), str(tmp_path / "again")
     expected = train(whole, store)
-    train(TRUNK, again, (SPLIT,))
+    train(TRUNK, Store(again), (SPLIT,))
     run, made = Loop.run, []
 
     def dies(self: Loop, start: int, stop: int) -> Tensor:
@@ -88,27 +89,32 @@ def test_a_branch_that_died_ends_with_the_same_bits(
 
     monkeypatch.setattr(Loop, "run", dies)
     with pytest.raises(KeyboardInterrupt):
-        train(whole, again)
+        train(whole, Store(again))
     monkeypatch.setattr(Loop, "run", run)
     assert made == [20]
-    assert [entry.sha256 for entry in train(whole, again).checkpoints] == [e.sha256 for e in expected.checkpoints]
+    assert [entry.sha256 for entry in train(whole, Store(again)).checkpoints] == [
+        e.sha256 for e in expected.checkpoints
+    ]
 
 
-def test_a_trunk_trained_again_to_a_step_keeps_the_state_it_had(store: str, tmp_path: Path) -> None:
+def test_a_trunk_trained_again_to_a_step_keeps_the_state_it_had(store: Store, tmp_path: Path) -> None:
     other = str(tmp_path / "other")
-    train(TRUNK, other)
-    assert kept_states(other, TRUNK.experiment, TRUNK.run_id) == {}
-    keep_states(TRUNK, other, (0, SPLIT))
-    found = kept_states(other, TRUNK.experiment, TRUNK.run_id)
+    train(TRUNK, Store(other))
+    assert kept_states(Store(other).run_of(TRUNK)) == {}
+    keep_states(TRUNK, Store(other), (0, SPLIT))
+    found = kept_states(Store(other).run_of(TRUNK))
     assert sorted(found) == [0, SPLIT]
     # The name carries the hash of the content.
-    assert Path(found[SPLIT]).name == Path(kept_states(store, TRUNK.experiment, TRUNK.run_id)[SPLIT]).name
+    assert Path(found[SPLIT]).name == Path(kept_states(store.run_of(TRUNK))[SPLIT]).name
     spec = branch(step=0, order=TRUNK.seed)
-    assert [e.sha256 for e in train(TRUNK, other).checkpoints][-1] != ""
-    assert same(weights(other, spec, train(spec, other), 40), weights(other, TRUNK, train(TRUNK, other), 40))
+    assert [e.sha256 for e in train(TRUNK, Store(other)).checkpoints][-1] != ""
+    assert same(
+        weights(Store(other), spec, train(spec, Store(other)), 40),
+        weights(Store(other), TRUNK, train(TRUNK, Store(other)), 40),
+    )
 
 
-def test_a_state_is_not_kept_for_a_step_without_a_checkpoint(store: str, trunk: Manifest) -> None:
+def test_a_state_is_not_kept_for_a_step_without_a_checkpoint(store: Store, trunk: Manifest) -> None:
     with pytest.raises(ValueError, match=r"step 13 .* has no checkpoint; those it has: 0, 10, 20, 30, 40"):
         keep_states(TRUNK, store, (13,))
 
@@ -129,7 +135,7 @@ def test_a_state_is_not_kept_for_a_step_without_a_checkpoint(store: str, trunk: 
     ],
 )
 def test_a_branch_that_cannot_begin_is_refused_with_the_reason(
-    spec: RunSpec, message: str, store: str, trunk: Manifest
+    spec: RunSpec, message: str, store: Store, trunk: Manifest
 ) -> None:
     with pytest.raises(ValueError, match=message):
         require_trunk(spec, store)
@@ -173,7 +179,7 @@ def test_where_a_run_starts_is_part_of_its_identity_and_of_its_hyperparameters()
     assert (found["trunk"], found["split_step"], found["order"], found["density"]) == (TRUNK.run_id, 20, 5, 0.5)
 
 
-def test_a_perturbation_has_its_size_and_spares_the_last_layer(store: str, trunk: Manifest) -> None:
+def test_a_perturbation_has_its_size_and_spares_the_last_layer(store: Store, trunk: Manifest) -> None:
     spec = branch(perturbation=Perturbation(size=0.5, noise_seed=3))
     begun, before = weights(store, spec, train(spec, store), SPLIT), weights(store, TRUNK, trunk, SPLIT)
     *layers, last = anatomy(TRUNK).layers
@@ -188,7 +194,7 @@ def test_a_perturbation_has_its_size_and_spares_the_last_layer(store: str, trunk
 
 @pytest.mark.parametrize("kind", ["magnitude", "random", "reinit", "shuffled"])
 def test_the_weights_that_a_mask_drops_are_zero_at_every_update(
-    kind: str, store: str, trunk: Manifest, monkeypatch: pytest.MonkeyPatch
+    kind: str, store: Store, trunk: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = branch(ticket=Ticket(density=0.2, mask=kind, mask_seed=4))
     mask, looked_at = mask_of(spec, store), []
@@ -217,7 +223,7 @@ def test_the_weights_that_a_mask_drops_are_zero_at_every_update(
             assert torch.equal(begun[name][kept].sort().values, before[name][plain[name]].sort().values)
 
 
-def test_the_magnitude_mask_keeps_the_largest_of_the_last_checkpoint(store: str, trunk: Manifest) -> None:
+def test_the_magnitude_mask_keeps_the_largest_of_the_last_checkpoint(store: Store, trunk: Manifest) -> None:
     spec = branch(ticket=Ticket(density=0.3))
     final = weights(store, TRUNK, trunk, 40)
     mask = mask_of(spec, store)
@@ -227,7 +233,7 @@ def test_the_magnitude_mask_keeps_the_largest_of_the_last_checkpoint(store: str,
     assert len(kept) == int(0.3 * (len(kept) + len(dropped))) - 1  # one less, as published
 
 
-def test_a_random_mask_has_the_densities_of_the_magnitude_mask(store: str, trunk: Manifest) -> None:
+def test_a_random_mask_has_the_densities_of_the_magnitude_mask(store: Store, trunk: Manifest) -> None:
     final = weights(store, TRUNK, trunk, 40)
     chosen = {layer.parameter: final[layer.parameter] for layer in anatomy(TRUNK).layers[:-1]}
     by_kind = {
@@ -239,7 +245,7 @@ def test_a_random_mask_has_the_densities_of_the_magnitude_mask(store: str, trunk
     assert len({mask_id(mask) for mask in by_kind.values()}) == 3
 
 
-def test_an_iterative_mask_keeps_the_largest_of_what_the_round_before_kept(store: str, trunk: Manifest) -> None:
+def test_an_iterative_mask_keeps_the_largest_of_what_the_round_before_kept(store: Store, trunk: Manifest) -> None:
     first = branch(ticket=Ticket(density=0.6, mask="iterative"))
     assert torch.equal(*(next(iter(mask_of(s, store).values())) for s in (first, branch(ticket=Ticket(density=0.6)))))
     second = branch(ticket=Ticket(density=0.4, mask="iterative", previous=first.run_id))
@@ -256,19 +262,19 @@ def test_an_iterative_mask_keeps_the_largest_of_what_the_round_before_kept(store
         Ticket(density=0.4, previous=first.run_id)
 
 
-def test_a_mask_is_stored_once_under_its_content(store: str, trunk: Manifest, tmp_path: Path) -> None:
+def test_a_mask_is_stored_once_under_its_content(store: Store, trunk: Manifest, tmp_path: Path) -> None:
     mask = mask_of(branch(ticket=Ticket(density=0.3)), store)
-    name = store_mask(str(tmp_path), mask)
+    name = store_mask(Store(str(tmp_path)), mask)
     assert name == mask_id(mask)
     assert [path.name for path in (tmp_path / "masks").iterdir()] == [f"{name}.safetensors"]
 
 
-def test_a_density_that_empties_a_layer_is_refused_before_training(store: str, trunk: Manifest) -> None:
+def test_a_density_that_empties_a_layer_is_refused_before_training(store: Store, trunk: Manifest) -> None:
     with pytest.raises(ValueError, match="density"):
         train(branch(ticket=Ticket(density=1e-5)), store)
 
 
-def test_a_run_that_begins_at_another_can_be_a_trunk_too(store: str, trunk: Manifest) -> None:
+def test_a_run_that_begins_at_another_can_be_a_trunk_too(store: Store, trunk: Manifest) -> None:
     middle = branch(ticket=Ticket(density=0.5))
     train(middle, store)
     keep_states(middle, store, (30,))

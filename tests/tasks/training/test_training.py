@@ -23,7 +23,7 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.schedules import batches_per_step
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import Manifest, mark_damaged, read_checkpoint, read_manifest
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Run, Store
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.environment import processor
 from specdyn.tasks.evaluation.evaluator import Evaluator
@@ -54,7 +54,7 @@ class Death(Exception):
 
 
 def folder(store: Path, spec: RunSpec) -> Path:
-    return Path(Layout(str(store)).run_folder(spec.experiment, spec.run_id))
+    return Path(Store(str(store)).run_of(spec).folder)
 
 
 def digests(store: Path, spec: RunSpec) -> dict[str, str]:
@@ -85,10 +85,10 @@ def die_writing(function: str, step: int, patch: pytest.MonkeyPatch) -> None:
     """Have the writer's function raise when it comes to a step."""
     original = getattr(training, function)
 
-    def write(store: str, experiment: str, run_id: str, at: int, *rest: Any) -> Any:
+    def write(run: Run, at: int, *rest: Any) -> Any:
         if at == step:
             raise Death
-        return original(store, experiment, run_id, at, *rest)
+        return original(run, at, *rest)
 
     patch.setattr(training, function, write)
 
@@ -112,7 +112,7 @@ def with_loss(patch: pytest.MonkeyPatch, change: Callable[[int, Tensor, Tensor],
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Manifest, dict[str, str]]]:
     """Every kind of run trained in one go: its manifest and the sha256 of its checkpoints."""
     store = tmp_path_factory.mktemp("whole")
-    return {kind: (train(spec, str(store)), digests(store, spec)) for kind, spec in KINDS.items()}
+    return {kind: (train(spec, Store(str(store))), digests(store, spec)) for kind, spec in KINDS.items()}
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -126,13 +126,11 @@ def test_training_learns(tmp_path: Path) -> None:
         weight_decay=0.0,
     )
     experiment = get_experiment(spec.experiment)
-    manifest = train(spec, str(tmp_path))
+    manifest = train(spec, Store(str(tmp_path)))
     evaluate = Evaluator(
-        experiment, spec, experiment.net(spec), load_examples(spec, str(tmp_path)), torch.device("cpu")
+        experiment, spec, experiment.net(spec), load_examples(spec, Store(str(tmp_path))), torch.device("cpu")
     )
-    measured = [
-        evaluate(read_checkpoint(str(tmp_path), spec.experiment, spec.run_id, entry)) for entry in manifest.checkpoints
-    ]
+    measured = [evaluate(read_checkpoint(Store(str(tmp_path)).run_of(spec), entry)) for entry in manifest.checkpoints]
     train_loss, train_err = ([float(values[name][0]) for values in measured] for name in ("loss", "err"))
     assert train_loss[0] == pytest.approx(math.log(14), abs=0.4)
     assert train_loss[-1] < 0.1
@@ -143,8 +141,8 @@ def test_training_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_manifest_says_what_was_trained_and_is_written_last(kind: str, tmp_path: Path) -> None:
     spec = KINDS[kind]
-    manifest = train(spec, str(tmp_path))
-    assert manifest == read_manifest(str(tmp_path), spec.experiment, spec.run_id)
+    manifest = train(spec, Store(str(tmp_path)))
+    assert manifest == read_manifest(Store(str(tmp_path)).run_of(spec))
     assert (manifest.status, manifest.reason, manifest.steps) == ("complete", "", STEPS)
     assert read_spec(manifest.spec, spec.experiment) == spec
     assert (manifest.device, manifest.processor) == ("cpu", processor(torch.device("cpu")))
@@ -159,8 +157,8 @@ def test_the_manifest_says_what_was_trained_and_is_written_last(kind: str, tmp_p
 
 
 def test_the_first_checkpoint_is_the_initialisation(tmp_path: Path) -> None:
-    manifest = train(SMOKE, str(tmp_path))
-    kept = read_checkpoint(str(tmp_path), SMOKE.experiment, SMOKE.run_id, manifest.checkpoints[0])
+    manifest = train(SMOKE, Store(str(tmp_path)))
+    kept = read_checkpoint(Store(str(tmp_path)).run_of(SMOKE), manifest.checkpoints[0])
     initial = get_experiment(SMOKE.experiment).net(SMOKE).state_dict()
     assert list(kept) == list(initial)
     assert all(torch.equal(kept[name], initial[name]) for name in initial)
@@ -170,10 +168,10 @@ def test_a_run_gives_the_same_bits_again_and_another_seed_does_not(
     tmp_path: Path, whole: dict[str, tuple[Manifest, dict[str, str]]]
 ) -> None:
     torch.rand(5)
-    train(SMOKE, str(tmp_path))
+    train(SMOKE, Store(str(tmp_path)))
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
     other = dataclasses.replace(SMOKE, seed=1)
-    train(other, str(tmp_path))
+    train(other, Store(str(tmp_path)))
     assert set(digests(tmp_path, other).values()).isdisjoint(whole["adamw in batches"][1].values())
 
 
@@ -186,12 +184,12 @@ def test_a_run_that_died_resumes_to_equal_bits(
     with pytest.MonkeyPatch.context() as patch:
         die_at(step, patch)
         with pytest.raises(Death):
-            train(spec, str(tmp_path))
-    assert read_manifest(str(tmp_path), spec.experiment, spec.run_id) is None
+            train(spec, Store(str(tmp_path)))
+    assert read_manifest(Store(str(tmp_path)).run_of(spec)) is None
     done = [s for s in STEPS if s <= step]
     assert list(digests(tmp_path, spec)) == [f"step={s:08d}.safetensors" for s in done]
     torch.manual_seed(12345)  # the next process is in another state
-    manifest = train(spec, str(tmp_path))
+    manifest = train(spec, Store(str(tmp_path)))
     assert digests(tmp_path, spec) == whole[kind][1]
     assert manifest.checkpoints == whole[kind][0].checkpoints
     assert manifest.status == "complete"
@@ -204,16 +202,16 @@ def test_every_experiment_resumes_to_equal_bits(name: str, tmp_path: Path) -> No
     stores = [tmp_path / "whole", tmp_path / "died"]
     for store in stores:
         if needed := experiment.dataset(spec):
-            require_data(str(store), get_dataset(*needed))
-    manifest = train(spec, str(stores[0]))
+            require_data(Store(str(store)), get_dataset(*needed))
+    manifest = train(spec, Store(str(stores[0])))
     assert manifest.status == "complete"
-    parts = batches_per_step(spec, len(load_examples(spec, str(stores[0]))["train"].targets))
+    parts = batches_per_step(spec, len(load_examples(spec, Store(str(stores[0])))["train"].targets))
     with pytest.MonkeyPatch.context() as patch:
         die_at(3 * parts, patch)
         with pytest.raises(Death):
-            train(spec, str(stores[1]))
+            train(spec, Store(str(stores[1])))
     torch.manual_seed(12345)
-    assert train(spec, str(stores[1])).checkpoints == manifest.checkpoints
+    assert train(spec, Store(str(stores[1]))).checkpoints == manifest.checkpoints
     assert digests(stores[0], spec) == digests(stores[1], spec)
     assert len(set(digests(stores[0], spec).values())) == len(manifest.steps)
 
@@ -222,11 +220,11 @@ def test_a_resumed_run_makes_only_the_missing_updates(tmp_path: Path, monkeypatc
     with pytest.MonkeyPatch.context() as patch:
         die_at(33, patch)
         with pytest.raises(Death):
-            train(SMOKE, str(tmp_path))
+            train(SMOKE, Store(str(tmp_path)))
     made: list[int] = []
     original = Batches.__call__
     monkeypatch.setattr(Batches, "__call__", lambda self, step: (made.append(step), original(self, step))[1])
-    train(SMOKE, str(tmp_path))
+    train(SMOKE, Store(str(tmp_path)))
     assert made == list(range(30, 60))
 
 
@@ -235,8 +233,8 @@ def test_a_run_may_die_again_and_again(tmp_path: Path, whole: dict[str, tuple[Ma
         with pytest.MonkeyPatch.context() as patch:
             die_at(step, patch)
             with pytest.raises(Death):
-                train(SMOKE, str(tmp_path))
-    manifest = train(SMOKE, str(tmp_path))
+                train(SMOKE, Store(str(tmp_path)))
+    manifest = train(SMOKE, Store(str(tmp_path)))
     assert manifest.checkpoints == whole["adamw in batches"][0].checkpoints
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
@@ -249,9 +247,9 @@ def test_a_write_that_fails_is_raised_and_made_up_for(
     with pytest.MonkeyPatch.context() as patch:
         die_writing(function, step, patch)
         with pytest.raises(Death):
-            train(SMOKE, str(tmp_path))
-    assert read_manifest(str(tmp_path), SMOKE.experiment, SMOKE.run_id) is None
-    manifest = train(SMOKE, str(tmp_path))
+            train(SMOKE, Store(str(tmp_path)))
+    assert read_manifest(Store(str(tmp_path)).run_of(SMOKE)) is None
+    manifest = train(SMOKE, Store(str(tmp_path)))
     assert manifest.checkpoints == whole["adamw in batches"][0].checkpoints
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
@@ -278,19 +276,19 @@ def test_a_run_whose_state_is_damaged_starts_anew_and_ends_the_same(
     with pytest.MonkeyPatch.context() as patch:
         die_at(33, patch)
         with pytest.raises(Death):
-            train(SMOKE, str(tmp_path))
+            train(SMOKE, Store(str(tmp_path)))
     damage(states(tmp_path, SMOKE)[-1] if what == "state" else folder(tmp_path, SMOKE) / "step=00000030.safetensors")
     made: list[int] = []
     original = Batches.__call__
     monkeypatch.setattr(Batches, "__call__", lambda self, step: (made.append(step), original(self, step))[1])
-    manifest = train(SMOKE, str(tmp_path))
+    manifest = train(SMOKE, Store(str(tmp_path)))
     assert made == list(range(60))
     assert manifest.checkpoints == whole["adamw in batches"][0].checkpoints
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train(SMOKE, str(tmp_path))
+    first = train(SMOKE, Store(str(tmp_path)))
 
     def snapshot() -> dict[Path, tuple[int, int]]:
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -300,35 +298,35 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("write", "create", "delete"):
         monkeypatch.setattr(objects, name, lambda *_: pytest.fail("a finished run was written to"))
     monkeypatch.setattr(training, "Loop", lambda *_: pytest.fail("a finished run was trained"))
-    assert train(SMOKE, str(tmp_path)) == first
+    assert train(SMOKE, Store(str(tmp_path))) == first
     assert snapshot() == before
 
 
 def test_a_run_marked_as_damaged_is_trained_from_the_start(
     tmp_path: Path, whole: dict[str, tuple[Manifest, dict[str, str]]]
 ) -> None:
-    manifest = train(SMOKE, str(tmp_path))
+    manifest = train(SMOKE, Store(str(tmp_path)))
     flip(folder(tmp_path, SMOKE) / "step=00000020.safetensors")
-    mark_damaged(str(tmp_path), manifest, "step 20 does not verify")
-    again = train(SMOKE, str(tmp_path))
+    mark_damaged(Store(str(tmp_path)), manifest, "step 20 does not verify")
+    again = train(SMOKE, Store(str(tmp_path)))
     assert (again.status, again.reason) == ("complete", "")
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
 
 def check_failed(manifest: Manifest, store: Path, spec: RunSpec, last_good: int, stop: int) -> None:
-    assert manifest == read_manifest(str(store), spec.experiment, spec.run_id)
+    assert manifest == read_manifest(Store(str(store)).run_of(spec))
     assert manifest.status == "failed"
     assert f"run {spec.run_id}" in manifest.reason
     assert f"between steps {last_good} and {stop}" in manifest.reason
     assert manifest.steps == tuple(s for s in STEPS if s <= last_good)
-    weights = read_checkpoint(str(store), spec.experiment, spec.run_id, manifest.checkpoints[-1])
+    weights = read_checkpoint(Store(str(store)).run_of(spec), manifest.checkpoints[-1])
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_run_with_too_large_a_learning_rate_fails_and_says_so(optimizer: str, tmp_path: Path) -> None:
     spec = dataclasses.replace(SMOKE, learning_rate=1e30, optimizer=optimizer)
-    check_failed(train(spec, str(tmp_path)), tmp_path, spec, last_good=0, stop=10)
+    check_failed(train(spec, Store(str(tmp_path))), tmp_path, spec, last_good=0, stop=10)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -337,7 +335,7 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoints_before_it(
     value: float, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_loss(monkeypatch, lambda made, loss, outputs: loss + value if made == step else loss)
-    check_failed(train(SMOKE, str(tmp_path)), tmp_path, SMOKE, last_good=20, stop=30)
+    check_failed(train(SMOKE, Store(str(tmp_path))), tmp_path, SMOKE, last_good=20, stop=30)
 
 
 def test_a_gradient_that_is_not_finite_keeps_the_checkpoints_before_it(
@@ -345,7 +343,7 @@ def test_a_gradient_that_is_not_finite_keeps_the_checkpoints_before_it(
 ) -> None:
     # The square root of 0 is finite and its slope is not: at update 30 the loss is fine and the weights become NaN.
     with_loss(monkeypatch, lambda made, loss, outputs: loss + (0 * outputs).sum().sqrt() if made == 29 else loss)
-    check_failed(train(SMOKE, str(tmp_path)), tmp_path, SMOKE, last_good=20, stop=30)
+    check_failed(train(SMOKE, Store(str(tmp_path))), tmp_path, SMOKE, last_good=20, stop=30)
 
 
 def test_a_failed_run_stays_failed_and_is_tried_again_from_its_last_good_checkpoint_when_asked(
@@ -353,12 +351,12 @@ def test_a_failed_run_stays_failed_and_is_tried_again_from_its_last_good_checkpo
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         with_loss(patch, lambda made, loss, outputs: loss * float("nan") if made == 25 else loss)
-        failed = train(SMOKE, str(tmp_path))
+        failed = train(SMOKE, Store(str(tmp_path)))
     assert failed.status == "failed"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "Loop", lambda *_: pytest.fail("a failed run was trained again"))
-        assert train(SMOKE, str(tmp_path)) == failed
-    manifest = train(SMOKE, str(tmp_path), retry_failed=True)
+        assert train(SMOKE, Store(str(tmp_path))) == failed
+    manifest = train(SMOKE, Store(str(tmp_path)), retry_failed=True)
     assert (manifest.status, manifest.reason) == ("complete", "")
     assert digests(tmp_path, SMOKE) == whole["adamw in batches"][1]
 
@@ -379,9 +377,9 @@ def test_losses_that_draw_noise_are_the_same_after_a_death_and_differ_between_se
             if death is not None:
                 die_at(death, patch)
                 with pytest.raises(Death):
-                    train(spec, str(store))
+                    train(spec, Store(str(store)))
             else:
-                train(spec, str(store))
+                train(spec, Store(str(store)))
         assert torch.equal(torch.get_rng_state(), before)
         return list(drawn)
 
@@ -397,12 +395,12 @@ def test_losses_that_draw_noise_are_the_same_after_a_death_and_differ_between_se
 def test_accumulated_updates_resume_to_equal_bits(death: int, tmp_path: Path) -> None:
     # 4 batches an epoch: 2 updates of 2
     spec = dataclasses.replace(SMOKE, accumulate=2, batch_size=32, schedule="cosine-to-zero")
-    train(spec, str(tmp_path / "whole"))
+    train(spec, Store(str(tmp_path / "whole")))
     with pytest.MonkeyPatch.context() as patch:
         die_at(death, patch)
         with pytest.raises(Death):
-            train(spec, str(tmp_path / "died"))
-    train(spec, str(tmp_path / "died"))
+            train(spec, Store(str(tmp_path / "died")))
+    train(spec, Store(str(tmp_path / "died")))
     assert digests(tmp_path / "died", spec) == digests(tmp_path / "whole", spec)
 
 
@@ -423,7 +421,7 @@ def test_updates_take_as_many_batches_as_the_spec_says(monkeypatch: pytest.Monke
     monkeypatch.setattr(Batches, "__call__", lambda self, n: (asked.append(n), original(self, n))[1])
     spec = dataclasses.replace(SMOKE, net=Mlp(width=4), batch_size=32, accumulate=3)
     experiment = get_experiment(spec.experiment)
-    data = load_examples(spec, "nowhere")["train"]
+    data = load_examples(spec, Store("nowhere"))["train"]
     assert len(data.targets) in range(97, 129)  # four batches
     loop = training.Loop(experiment, spec, experiment.net(spec), data)
     assert loop.per_epoch == 1
@@ -437,16 +435,16 @@ def test_updates_take_as_many_batches_as_the_spec_says(monkeypatch: pytest.Monke
 
 def test_float16_on_the_cpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="precision='float16' is not allowed: expected float32 or bfloat16 on the cpu"):
-        train(dataclasses.replace(SMOKE, precision="float16"), str(tmp_path))
+        train(dataclasses.replace(SMOKE, precision="float16"), Store(str(tmp_path)))
 
 
 def test_bfloat16_is_used_in_the_products_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: set[torch.dtype] = set()
     with_loss(monkeypatch, lambda made, loss, outputs: (kinds.add(outputs.dtype), loss)[1])
     spec = dataclasses.replace(SMOKE, precision="bfloat16", steps=2)
-    manifest = train(spec, str(tmp_path))
+    manifest = train(spec, Store(str(tmp_path)))
     assert kinds == {torch.bfloat16}
-    weights = read_checkpoint(str(tmp_path), spec.experiment, spec.run_id, manifest.checkpoints[-1])
+    weights = read_checkpoint(Store(str(tmp_path)).run_of(spec), manifest.checkpoints[-1])
     assert {w.dtype for w in weights.values()} == {torch.float32}
 
 
@@ -455,7 +453,7 @@ def test_a_schedule_is_followed_step_by_step(tmp_path: Path, monkeypatch: pytest
     original = Updater.__call__
     monkeypatch.setattr(Updater, "__call__", lambda self, *args: (rates.append(args[1]), original(self, *args))[1])
     spec = dataclasses.replace(SMOKE, schedule="milestones", milestones=(1, 3), steps=20, learning_rate=0.5)
-    train(spec, str(tmp_path))
+    train(spec, Store(str(tmp_path)))
     assert rates == pytest.approx([0.5] * 4 + [0.05] * 8 + [0.005] * 8)
 
 
@@ -463,7 +461,7 @@ def test_the_network_is_trained_in_training_mode(tmp_path: Path, monkeypatch: py
     modes: set[bool] = set()
     forward = TransformerNet.forward
     monkeypatch.setattr(TransformerNet, "forward", lambda self, x: (modes.add(self.training), forward(self, x))[1])
-    train(dataclasses.replace(SMOKE, steps=2), str(tmp_path))
+    train(dataclasses.replace(SMOKE, steps=2), Store(str(tmp_path)))
     assert modes == {True}
 
 

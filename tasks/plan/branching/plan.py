@@ -9,12 +9,13 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access.objects import names
 from specdyn.storage.checkpoints import kept_states, read_manifest
 from specdyn.storage.pairs import measured
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import end_id
 from specdyn.tasks.connect.meter import data_key
-from specdyn.tasks.plan.branching import Graph, Left, ends_of, finished_runs, name_of, ticket_key, what_is_left
-from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, measure, schedule
+from specdyn.tasks.plan.branching.graph import Graph, Left, ends_of, finished_runs, name_of, ticket_key, what_is_left
+from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule
 from specdyn.tasks.plan.counting import Counter, Work
+from specdyn.tasks.plan.measuring import measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class GraphPlan:
     """The stages of a graph, in the order in which they run."""
 
     graph: Graph
-    store: str
+    store: Store
     left: Left
     stages: tuple[Stage, ...]
 
@@ -70,7 +71,7 @@ class GraphPlan:
 
 
 def make_graph_plan(
-    graph: Graph, store: str, estimate: bool = True, threads: int | None = None, retry_failed: bool = False
+    graph: Graph, store: Store, estimate: bool = True, threads: int | None = None, retry_failed: bool = False
 ) -> GraphPlan:
     """Look at every run and pair; with `estimate` measure a few steps, and count the ends that pairs lack.
 
@@ -83,6 +84,8 @@ def make_graph_plan(
     if left.states:
         stages.append(_states(graph, left, store, rates))
     stages.append(_runs("branches", graph.branches, left.branches, left, store, rates))
+    if (left.runs_of_pairs or left.runs_of_tickets) and rates:
+        stages.append(_factors(graph, left, store, rates))
     if left.pairs and rates:
         stages.append(_ends(graph, left, store, rates))
     if graph.pairs:
@@ -92,14 +95,26 @@ def make_graph_plan(
     return GraphPlan(graph=graph, store=store, left=left, stages=tuple(stages))
 
 
-def _rates(graph: Graph, left: Left, store: str, threads: int | None) -> Rates:
+def require_states(plan: GraphPlan, retrain: bool) -> None:
+    """ValueError where trunks did not keep states that are needed, unless they may be trained again for them."""
+    if not plan.left.states or retrain:
+        return
+    run_id, steps = next(iter(plan.left.states.items()))
+    there = ", ".join(map(str, kept_states(plan.store.run(plan.graph.experiment, run_id)))) or "none"
+    raise ValueError(
+        f"trunk {run_id} did not keep its state at steps {', '.join(map(str, steps))}; it kept: {there}. "
+        "Allow retrain, or branch at those"
+    )
+
+
+def _rates(graph: Graph, left: Left, store: Store, threads: int | None) -> Rates:
     """Measured here, but for the step where a finished run tells how long it takes."""
     rates = measure(graph.trunks[0], store, threads=threads)
     lacking = {spec.run_id for spec in (*left.trunks, *left.branches)}
     finished = next((spec for run_id, spec in graph.runs.items() if run_id not in lacking), None)
     if finished is None:
         return rates
-    manifest = read_manifest(store, finished.experiment, finished.run_id)
+    manifest = read_manifest(store.run_of(finished))
     if manifest is None:
         return rates
     return dataclasses.replace(rates, step=manifest.seconds / (finished.steps - _first(finished)))
@@ -111,10 +126,10 @@ def _first(spec: RunSpec) -> int:
 
 
 def _runs(
-    name: str, whole: Sequence[RunSpec], missing: Sequence[RunSpec], left: Left, store: str, rates: Rates | None
+    name: str, whole: Sequence[RunSpec], missing: Sequence[RunSpec], left: Left, store: Store, rates: Rates | None
 ) -> Stage:
     """The trainings that are left, with how far they are and what those cost that can be done."""
-    there = set(names(f"{store}/checkpoints/{whole[0].experiment}")) if missing else set()
+    there = set(names(store.checkpoints(whole[0].experiment))) if missing else set()
     begun = {spec.run_id: _look_at(spec, store) for spec in missing if spec.run_id in there}
     reached = {run_id: run.step for run_id, run in begun.items() if run and run.state != "damaged"}
     stage = Stage(name=name, total=len(whole), left=len(missing), begun=tuple(filter(None, begun.values())))
@@ -130,10 +145,10 @@ def _runs(
     return dataclasses.replace(stage, seconds=steps * rates.step, bytes=size)
 
 
-def _look_at(spec: RunSpec, store: str) -> Begun | None:
+def _look_at(spec: RunSpec, store: Store) -> Begun | None:
     """How far a run is that is not finished; None where it is as good as new."""
-    manifest = read_manifest(store, spec.experiment, spec.run_id)
-    states = [name for name in names(Layout(store).states(spec.experiment, spec.run_id)) if name.startswith("step=")]
+    manifest = read_manifest(store.run_of(spec))
+    states = [name for name in names(store.run_of(spec).states) if name.startswith("step=")]
     if (manifest is None and not states) or (manifest and manifest.status == "complete"):
         return None  # one that is trained is left as what it began from is to be trained
     damaged = manifest is not None and manifest.status == "damaged"
@@ -147,11 +162,11 @@ def _look_at(spec: RunSpec, store: str) -> Begun | None:
     )
 
 
-def _states(graph: Graph, left: Left, store: str, rates: Rates | None) -> Stage:
+def _states(graph: Graph, left: Left, store: Store, rates: Rates | None) -> Stage:
     """The states of finished trunks that are made again, each trunk from the nearest one that it kept."""
     updates = 0
     for run_id, missing in left.states.items():
-        kept = kept_states(store, graph.experiment, run_id)
+        kept = kept_states(store.run(graph.experiment, run_id))
         updates += missing[-1] - max((step for step in kept if step <= missing[0]), default=0)
     missing_states = sum(map(len, left.states.values()))
     seconds = updates * rates.step if rates else 0.0
@@ -160,9 +175,17 @@ def _states(graph: Graph, left: Left, store: str, rates: Rates | None) -> Stage:
     )
 
 
-def _ends(graph: Graph, left: Left, store: str, rates: Rates) -> Stage:
+def _factors(graph: Graph, left: Left, store: Store, rates: Rates) -> Stage:
+    """What lines share of their ends and tickets of their dense run, each run decomposed once."""
+    counter, dense = Counter(graph.trunks[0]), left.runs_of_tickets
+    checkpoints = [sum(step >= first for step in schedule(graph.runs[run], store)) for run, first in dense.items()]
+    works = [counter.factors_of_end() for _ in left.runs_of_pairs] + [*map(counter.factors_of_dense, checkpoints)]
+    return Stage(name="factors", total=len(works), left=len(works), seconds=_seconds(works, rates))
+
+
+def _ends(graph: Graph, left: Left, store: Store, rates: Rates) -> Stage:
     """The ends of the pairs that are left, each once for the data that it is measured on."""
-    ends = ends_of([pair for pair in left.pairs if left.can(pair.pair_id)], store).values()
+    ends = ends_of(left.possible_pairs, store).values()
     runs, there = finished_runs(graph, store), measured(store, graph.experiment, "ends")
     missing = [
         spec
@@ -175,11 +198,11 @@ def _ends(graph: Graph, left: Left, store: str, rates: Rates) -> Stage:
 
 def _pairs(graph: Graph, left: Left, rates: Rates | None) -> Stage:
     counter = Counter(graph.trunks[0]) if rates and left.pairs else None
-    works = [counter.pair(pair) for pair in left.pairs if left.can(pair.pair_id)] if counter else []
+    works = [counter.pair(pair) for pair in left.possible_pairs] if counter else []
     return Stage(name="pairs", total=len(graph.pairs), left=len(left.pairs), seconds=_seconds(works, rates))
 
 
-def _tickets(graph: Graph, left: Left, store: str, rates: Rates | None) -> Stage:
+def _tickets(graph: Graph, left: Left, store: Store, rates: Rates | None) -> Stage:
     counter = Counter(graph.trunks[0]) if rates and left.tickets else None
     todo = [spec for spec in left.tickets if left.can(ticket_key(spec))]
     works = [counter.ticket(len(schedule(spec, store))) for spec in todo] if counter else []

@@ -5,9 +5,9 @@ import dataclasses
 from specdyn.models.experiments.base import read_spec
 from specdyn.models.spec.run_spec import to_json
 from specdyn.storage.graphs import KINDS, GraphRecord, PairRecord, not_a_record, read_graph
-from specdyn.storage.places import Layout
+from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import Pair
-from specdyn.tasks.plan.branching import Graph
+from specdyn.tasks.plan.branching.graph import Graph
 
 
 def record_of(graph: Graph) -> GraphRecord:
@@ -60,7 +60,7 @@ def graph_of(record: GraphRecord) -> Graph:
     )
 
 
-def read_graphs(store: str, name: str) -> list[Graph]:
+def read_graphs(store: Store, name: str) -> list[Graph]:
     """The graphs of that name, of pairs and of tickets; StoreError where a record cannot be read."""
     records = [record for kind in KINDS if (record := read_graph(store, name, kind))]
     graphs = []
@@ -68,5 +68,5 @@ def read_graphs(store: str, name: str) -> list[Graph]:
         try:
             graphs.append(graph_of(record))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise not_a_record(Layout(store).graph(name, record.kind), error) from None
+            raise not_a_record(store.graph(name, record.kind), error) from None
     return graphs

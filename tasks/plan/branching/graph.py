@@ -12,6 +12,7 @@ from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 from specdyn.storage.checkpoints import Manifest, kept_states, read_manifest
 from specdyn.storage.pairs import measured, values_url
+from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import Pair, line_id
 from specdyn.tasks.connect.meter import data_key
 from specdyn.tasks.connect.tickets import comparison_id
@@ -55,12 +56,12 @@ def name_of(spec: RunSpec) -> str:
     return f"seed={spec.seed} split={start.step} order={start.order}{noise} ({spec.run_id[:6]})"
 
 
-def end_key(spec: RunSpec, on: RunSpec, store: str) -> str:
+def end_key(spec: RunSpec, on: RunSpec, store: Store) -> str:
     """What an end goes by: the run, and the data that it is evaluated on."""
     return f"{spec.run_id}-{data_key(on, store)}"
 
 
-def ends_of(pairs: Iterable[Pair], store: str) -> dict[str, tuple[RunSpec, RunSpec]]:
+def ends_of(pairs: Iterable[Pair], store: Store) -> dict[str, tuple[RunSpec, RunSpec]]:
     """The ends of the pairs, each once for the data that it is evaluated on: the run, and a run on that data."""
     return {end_key(spec, pair.a, store): (spec, pair.a) for pair in pairs for spec in (pair.a, pair.b)}
 
@@ -201,6 +202,26 @@ class Left:
         """Whether a run, pair or ticket that is left neither failed before nor needs one that did."""
         return key not in self.failed and key not in self.blocked
 
+    @property
+    def possible_pairs(self) -> list[Pair]:
+        """The pairs that are left and can be measured."""
+        return [pair for pair in self.pairs if self.can(pair.pair_id)]
+
+    @property
+    def runs_of_pairs(self) -> list[RunSpec]:
+        """The runs whose last checkpoints these pairs connect, each once."""
+        return list({spec.run_id: spec for pair in self.possible_pairs for spec in (pair.a, pair.b)}.values())
+
+    @property
+    def runs_of_tickets(self) -> dict[str, int]:
+        """The dense runs of the tickets that are left and can be measured, by run_id, with the step they begin at."""
+        possible = [spec for spec in self.tickets if self.can(ticket_key(spec))]
+        return {spec.start.run_id: spec.start.step for spec in possible if spec.start}
+
+
+NOTHING = Left(trunks=(), states={}, branches=(), pairs=(), tickets=(), failed={}, blocked={})
+"""What is left of a graph that is done."""
+
 
 def ticket_key(spec: RunSpec) -> str:
     """What the comparison of a ticket with its trunk goes by, apart from the ticket's training."""
@@ -215,7 +236,7 @@ def needs_of(spec: RunSpec) -> tuple[str, ...]:
     return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
 
 
-def what_is_left(graph: Graph, store: str, retry_failed: bool = False) -> Left:
+def what_is_left(graph: Graph, store: Store, retry_failed: bool = False) -> Left:
     """The runs and pairs that the store lacks; states count only where a branch is still to begin there.
 
     What is measured counts where it was measured of the weights that the runs have now. A run that is to be trained may
@@ -230,7 +251,7 @@ def what_is_left(graph: Graph, store: str, retry_failed: bool = False) -> Left:
     states = {}
     for trunk in graph.trunks:
         needed = _steps_needed([spec for spec in branches if not {spec.run_id} & {*stay, *blocked}], trunk)
-        if trunk not in trunks and (missing := needed - kept_states(store, trunk.experiment, trunk.run_id).keys()):
+        if trunk not in trunks and (missing := needed - kept_states(store.run_of(trunk)).keys()):
             states[trunk.run_id] = tuple(sorted(missing))
     lines, compared = measured_pairs(graph, store, runs), measured_tickets(graph, store, runs)
     pairs = tuple(pair for pair in graph.pairs if pair not in lines)
@@ -261,12 +282,12 @@ def _blocked(branches: Iterable[RunSpec], failed: Mapping[str, str]) -> dict[str
     return blocked
 
 
-def finished_runs(graph: Graph, store: str) -> dict[str, Manifest]:
+def finished_runs(graph: Graph, store: Store) -> dict[str, Manifest]:
     """The manifests of the runs that are trained, each from the weights that those it began from have now."""
     return ended_runs(graph, store)[0]
 
 
-def ended_runs(graph: Graph, store: str) -> tuple[dict[str, Manifest], dict[str, str]]:
+def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[str, str]]:
     """The manifests of the runs that are trained, and the reasons of those that failed, by run_id.
 
     A run counts where those it began from are trained, and have the weights that it began from.
@@ -274,7 +295,7 @@ def ended_runs(graph: Graph, store: str) -> tuple[dict[str, Manifest], dict[str,
     finished: dict[str, Manifest] = {}
     failed: dict[str, str] = {}
     for spec in (*graph.trunks, *graph.branches):
-        manifest, needed = read_manifest(store, spec.experiment, spec.run_id), needs_of(spec)
+        manifest, needed = read_manifest(store.run_of(spec)), needs_of(spec)
         if manifest is None or manifest.status == "damaged" or not all(run_id in finished for run_id in needed):
             continue
         origins = origins_of(spec, store) if spec.norm_run else {run_id: finished[run_id].digest for run_id in needed}
@@ -287,7 +308,7 @@ def ended_runs(graph: Graph, store: str) -> tuple[dict[str, Manifest], dict[str,
     return finished, failed
 
 
-def measured_pairs(graph: Graph, store: str, runs: Mapping[str, Manifest]) -> dict[Pair, str]:
+def measured_pairs(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[Pair, str]:
     """The pairs that are measured, with where; one listing."""
     there = measured(store, graph.experiment, "pairs") if graph.pairs else set()
     ids = {
@@ -298,7 +319,7 @@ def measured_pairs(graph: Graph, store: str, runs: Mapping[str, Manifest]) -> di
     return {pair: values_url(store, graph.experiment, "pairs", found) for pair, found in ids.items() if found in there}
 
 
-def measured_tickets(graph: Graph, store: str, runs: Mapping[str, Manifest]) -> dict[RunSpec, str]:
+def measured_tickets(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[RunSpec, str]:
     """The tickets that are compared with their dense run, with where; one listing."""
     there = measured(store, graph.experiment, "tickets") if graph.tickets else set()
     ids = {

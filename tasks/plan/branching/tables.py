@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from specdyn.models.wording import plural
-from specdyn.tasks.plan.branching import Graph, Left
-from specdyn.tasks.plan.branching_plan import GraphPlan, Stage
+from specdyn.tasks.plan.branching.graph import Graph, Left
+from specdyn.tasks.plan.branching.plan import GraphPlan, Stage
 from specdyn.tasks.plan.tables import duration, size
 
 PLAN_HEADINGS = ("stage", "there", "left", "time on one worker", "checkpoints to write")

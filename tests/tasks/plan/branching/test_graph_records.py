@@ -9,9 +9,9 @@ import pytest
 
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.graphs import graph_names, read_graph, write_graph
-from specdyn.storage.places import Layout
-from specdyn.tasks.plan.branching import Graph, connectivity_graph, ticket_graph, trunk_specs
-from specdyn.tasks.plan.records import read_graphs, record_of
+from specdyn.storage.places import Store
+from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
+from specdyn.tasks.plan.branching.records import read_graphs, record_of
 
 NAME = "modular_addition"
 TRUNKS = trunk_specs(NAME, "smoke", (0, 1), {"steps": 40, "weight_decay": 1.0})
@@ -22,14 +22,15 @@ TICKETS = ticket_graph("g", TRUNKS, 20, (0.5, 0.3), ("iterative", "random"), (7,
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> str:
+def store(tmp_path: Path) -> Store:
     """A store with a graph of pairs and one of tickets under one name."""
+    store = Store(str(tmp_path))
     for graph in (PAIRS, TICKETS):
-        write_graph(str(tmp_path), record_of(graph))
-    return str(tmp_path)
+        write_graph(store, record_of(graph))
+    return store
 
 
-def test_graphs_come_back_as_they_were(store: str) -> None:
+def test_graphs_come_back_as_they_were(store: Store) -> None:
     assert read_graphs(store, "g") == [PAIRS, TICKETS]
     back = read_graphs(store, "g")[0]
     assert {pair.pair_id: pair.kind for pair in back.pairs} == {pair.pair_id: pair.kind for pair in PAIRS.pairs}
@@ -42,11 +43,11 @@ def test_settings_of_every_kind_come_back(name: str, tmp_path: Path) -> None:
     # Milestones are a tuple, the network and the data are classes of their own.
     trunks = trunk_specs("image_classification", name, (0,), {})
     graph = connectivity_graph("images", trunks, (0,), (3, 4))
-    write_graph(str(tmp_path), record_of(graph))
-    assert read_graphs(str(tmp_path), "images") == [graph]
+    write_graph(Store(str(tmp_path)), record_of(graph))
+    assert read_graphs(Store(str(tmp_path)), "images") == [graph]
 
 
-def test_a_call_of_another_grid_replaces_the_record(store: str) -> None:
+def test_a_call_of_another_grid_replaces_the_record(store: Store) -> None:
     smaller = connectivity_graph("g", TRUNKS[:1], (20,), (3, 4))
     write_graph(store, record_of(smaller))
     assert read_graphs(store, "g") == [smaller, TICKETS]
@@ -54,10 +55,10 @@ def test_a_call_of_another_grid_replaces_the_record(store: str) -> None:
 
 def test_names_that_look_like_another_kind_stay_apart(tmp_path: Path) -> None:
     graph = dataclasses.replace(PAIRS, name="a-tickets")
-    write_graph(str(tmp_path), record_of(graph))
-    assert graph_names(str(tmp_path)) == [("a-tickets", "connectivity")]
-    assert read_graphs(str(tmp_path), "a") == []
-    assert read_graphs(str(tmp_path), "a-tickets") == [graph]
+    write_graph(Store(str(tmp_path)), record_of(graph))
+    assert graph_names(Store(str(tmp_path))) == [("a-tickets", "connectivity")]
+    assert read_graphs(Store(str(tmp_path)), "a") == []
+    assert read_graphs(Store(str(tmp_path)), "a-tickets") == [graph]
 
 
 def changed(field: str, value: Any) -> bytes:
@@ -81,20 +82,20 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_what_is_not_a_record_is_refused(case: str, store: str) -> None:
-    url = Layout(store).graph("g", "connectivity")
+def test_what_is_not_a_record_is_refused(case: str, store: Store) -> None:
+    url = store.graph("g", "connectivity")
     Path(url).write_bytes(DAMAGED[case])
     with pytest.raises(StoreError, match=r"g-connectivity\.json is not the record of a graph .*delete it, and call"):
         read_graphs(store, "g")
 
 
-def test_a_record_of_a_newer_layout_is_refused_as_such(store: str) -> None:
-    Path(Layout(store).graph("g", "connectivity")).write_bytes(changed("schema_version", 99))
+def test_a_record_of_a_newer_layout_is_refused_as_such(store: Store) -> None:
+    Path(store.graph("g", "connectivity")).write_bytes(changed("schema_version", 99))
     with pytest.raises(StoreError, match="schema version 99"):
         read_graph(store, "g", "connectivity")
 
 
-def test_the_undamaged_record_of_these_cases_is_read(store: str) -> None:
-    Path(Layout(store).graph("g", "connectivity")).write_bytes(changed("name", "g"))
+def test_the_undamaged_record_of_these_cases_is_read(store: Store) -> None:
+    Path(store.graph("g", "connectivity")).write_bytes(changed("name", "g"))
     graphs: list[Graph] = read_graphs(store, "g")
     assert graphs[0] == PAIRS

@@ -1,0 +1,92 @@
+"""The commands that start a flow: what is typed becomes the flow's parameters."""
+
+from typing import Any
+
+from specdyn.flows.cli.command import options, read, with_options
+from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
+
+GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "sweep", "analyses")
+"""Parameters of a sweep that say which runs belong to it."""
+
+
+def run(asked: SweepParameters, verbose: bool) -> bool:
+    """Train a grid of weight decays and seeds, analyse every checkpoint and collect the results for xarray.
+
+    Nothing in the store is computed twice: a second call does nothing, another weight decay adds only its own runs, and
+    an interrupted command continues where it stopped. Any setting can be an axis of the grid.
+
+    Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
+    """
+    from specdyn.flows.cli.terminal import run_sweep
+
+    if asked.dry_run:
+        _show_plan(asked)
+        return True
+    return run_sweep(asked, verbose)
+
+
+def _plan(**typed: Any) -> None:
+    """Show the runs of a grid: which are done, which would run, how many bytes they write and about how long they take.
+
+    Nothing is trained and nothing written; a few steps are timed on this machine for the estimate.
+    """
+    _show_plan(read(SweepParameters, typed))
+
+
+def _show_plan(asked: SweepParameters) -> None:
+    from specdyn.flows.cli.terminal import show_plan
+    from specdyn.flows.studies import sweep_from
+    from specdyn.storage.probe import planned_store
+    from specdyn.tasks.plan.planning import make_plan, require_inputs
+
+    sweep, store = sweep_from(asked), planned_store(asked.store)
+    require_inputs(sweep.specs, store, asks=True)
+    show_plan(make_plan(sweep, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed))
+
+
+plan = with_options(_plan, options(SweepParameters, (*GRID, "store")))
+
+
+def connect(asked: ConnectParameters, verbose: bool) -> bool:
+    """Fork base runs at several steps, train the forks with different data orders, interpolate between their weights.
+
+    Tables call the base runs trunks and the forks branches.
+
+    Measures loss and error along the line between two final weights (all singular values, the top or the bottom half),
+    its barrier, how well the singular vectors agree, and the same after matching the hidden units.
+
+    Example: `specdyn connect modular_addition --set weight_decay=1 --split-count 5`
+    """
+    from specdyn.flows.cli.branching import run_graph_flow
+
+    return run_graph_flow(asked, verbose)
+
+
+def tickets(asked: TicketParameters, verbose: bool) -> bool:
+    """Prune base runs by their final weights, rewind to an early step, retrain, and compare with the dense run.
+
+    Tables call the base runs trunks, and the pruned runs branches or tickets.
+
+    Masks keep the largest weights (`magnitude`), the same pruned step by step from density to density (`iterative`), as
+    many `random` weights in each layer, the largest with new initial weights (`reinit`), or the largest with mask and
+    weights `shuffled` in each layer.
+
+    Example: `specdyn tickets image_classification --densities 0.1,0.3`
+    """
+    from specdyn.flows.cli.branching import run_graph_flow
+
+    return run_graph_flow(asked, verbose)
+
+
+def analyse(asked: AnalyseParameters, verbose: bool) -> bool:
+    """Analyse checkpoints from any program: safetensors, `torch.save` files, Hugging Face shards.
+
+    The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...). Layers are read one at a time, so a
+    checkpoint may be larger than memory. The checkpoints are audited first; results look like those of trained runs.
+
+    Example: `specdyn analyse ~/runs/gpt-small --heads 12`
+    """
+    from specdyn.flows.cli.terminal import run_analysis
+
+    run_analysis(asked, verbose)
+    return True

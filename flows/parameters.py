@@ -1,0 +1,273 @@
+"""The parameters of every flow, declared once: its form, its command and a Python call take these."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
+
+from specdyn.flows import fields
+from specdyn.flows.resources import Resources
+from specdyn.flows.shown import Shown
+from specdyn.models.spec.run_spec import OPTIMIZERS
+from specdyn.models.spec.start import MASKS
+from specdyn.tasks.foreign.names import TRANSPOSED
+
+Count = Annotated[int, Ge(0)]
+TaskResources = Annotated[
+    Resources, Shown(title="Resources of a task", about="A task is one training, one block of checkpoints or one pair.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepParameters:
+    """A grid of weight decays, seeds and any other settings to train and analyse."""
+
+    experiment: fields.Experiment = "modular_addition"
+    preset: fields.Preset = fields.USUAL
+    weight_decays: Annotated[
+        list[Annotated[float, Ge(0)]],
+        Shown(
+            title="Weight decays",
+            about="Weight decays to train with.",
+            default="the preset's",
+            examples=[[0.0, 0.3, 1.0]],
+            flags=("--weight-decays", "-w"),
+        ),
+    ] = field(default_factory=list)
+    seeds: Annotated[
+        list[Count],
+        Shown(
+            title="Seeds",
+            about="Seeds to train with.",
+            default="the preset's",
+            examples=[[0, 1, 2]],
+            flags=("--seeds", "-s"),
+        ),
+    ] = field(default_factory=list)
+    more_seeds: Annotated[
+        int,
+        Ge(0),
+        Shown(
+            title="New seeds at each call",
+            about="How many seeds a further call adds once all runs of the sweep are done. For schedules; 0 adds none.",
+            examples=[1],
+            in_command=False,
+        ),
+    ] = 0
+    optimizers: Annotated[
+        list[Annotated[str, Shown(title="Optimizer", choices=lambda: OPTIMIZERS)]],
+        Shown(
+            title="Optimizers",
+            about="Optimizers to train with.",
+            default="the preset's",
+            examples=[["adamw", "muon"]],
+            in_command=False,  # there they are an axis like any other
+        ),
+    ] = field(default_factory=list)
+    axes: Annotated[
+        dict[str, list[Any]],
+        Shown(
+            title="Further axes",
+            about="Values of any other setting to train with.",
+            examples=[{"learning_rate": [0.001, 0.01]}],
+            flags=("--axis", "-a"),
+        ),
+    ] = field(default_factory=dict)
+    settings: fields.Settings = field(default_factory=dict)
+    analyses: fields.Analyses = field(default_factory=list)
+    sweep: Annotated[
+        str,
+        Shown(
+            title="Name of the sweep",
+            about="Calls with one name extend the same results. Letters, digits, '.', '_', '=' and '-'.",
+            default="experiment-preset, with the axes and the settings changed",
+            examples=["modular_addition-demo"],
+            flags=("--sweep", "-n"),
+        ),
+    ] = ""
+    store: fields.StoreUrl = ""
+    report: fields.Report = True
+    retry_failed: fields.RetryFailed = False
+    dry_run: fields.DryRun = False
+    executor: fields.ExecutorKind = "ray"
+    ray_address: fields.RayAddress = ""
+    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectParameters:
+    """Base runs to fork at several steps, and the lines between the forks' final weights to measure."""
+
+    experiment: fields.Experiment = "modular_addition"
+    preset: fields.Preset = fields.USUAL
+    seeds: fields.BaseSeeds = field(default_factory=lambda: [0, 1, 2])
+    splits: Annotated[
+        list[Count],
+        Shown(
+            title="Split points",
+            about="Steps to fork the base runs at, which must have a checkpoint.",
+            default="a number of them, half in the first epoch",
+            examples=[[0, 50, 500]],
+        ),
+    ] = field(default_factory=list)
+    split_epochs: Annotated[
+        list[Annotated[float, Ge(0)]],
+        Shown(title="Split points in epochs", about="Epochs to fork at instead of steps.", examples=[[0, 0.2, 1, 4]]),
+    ] = field(default_factory=list)
+    split_count: Annotated[
+        int,
+        Ge(1),
+        Shown(
+            title="Number of split points",
+            about="How many steps to fork at if no split points are given; the paper uses 10.",
+        ),
+    ] = 5
+    orders: fields.Orders = field(default_factory=list)
+    sizes: Annotated[
+        list[Annotated[float, Ge(0)]],
+        Shown(
+            title="Sizes of a perturbation",
+            about="Sizes of a weight perturbation at the last fork, relative to the weights.",
+            default="no perturbation",
+            examples=[[0, 0.1, 0.25, 1]],
+        ),
+    ] = field(default_factory=list)
+    directions: Annotated[
+        list[Annotated[str, Shown(title="Direction", choices=lambda: ("random", "top", "bottom"))]],
+        Shown(
+            title="Directions of a perturbation",
+            about="`random`, or along the `top` or `bottom` singular vectors.",
+            default="random",
+        ),
+    ] = field(default_factory=list)
+    settings: fields.Settings = field(default_factory=dict)
+    across: Annotated[
+        bool,
+        Shown(
+            title="Connect across base runs",
+            about="Also interpolate between forks of different base runs, as a control.",
+        ),
+    ] = True
+    layerwise: Annotated[
+        bool,
+        Shown(
+            title="Layer by layer",
+            about="Also interpolate one layer at a time; costs ten evaluations per layer and pair.",
+        ),
+    ] = False
+    curve_steps: Annotated[
+        int,
+        Ge(0),
+        Shown(
+            title="Steps of a curve",
+            about="Updates to train a curve between two final weights with; 0 trains none.",
+        ),
+    ] = 0
+    points: Annotated[
+        int, Ge(3), Shown(title="Points of a line", about="Points on each line, evenly spaced, including both ends.")
+    ] = 11
+    retrain: fields.Retrain = True
+    retry_failed: fields.RetryFailed = False
+    name: fields.StudyName = ""
+    store: fields.StoreUrl = ""
+    report: fields.Report = True
+    dry_run: fields.DryRun = False
+    executor: fields.ExecutorKind = "ray"
+    ray_address: fields.RayAddress = ""
+    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketParameters:
+    """Base runs to prune by their final weights, rewind and retrain."""
+
+    experiment: fields.Experiment = "modular_addition"
+    preset: fields.Preset = fields.USUAL
+    seeds: fields.BaseSeeds = field(default_factory=lambda: [0])
+    rewind: Annotated[
+        Count | None,
+        Shown(title="Rewind step", about="Checkpoint to rewind to.", default="the first one after an epoch"),
+    ] = None
+    rewind_epoch: Annotated[
+        Annotated[float, Ge(0)] | None,
+        Shown(title="Rewind point in epochs", about="Epoch to rewind to instead of a step."),
+    ] = None
+    densities: Annotated[
+        list[Annotated[float, Gt(0), Le(1)]], Shown(title="Densities", about="Fractions of the weights to keep.")
+    ] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5, 0.8])
+    masks: Annotated[
+        list[Annotated[str, Shown(title="Mask", choices=lambda: MASKS)]],
+        Shown(title="Masks", about="How to choose the weights to keep.", default="all masks", examples=[list(MASKS)]),
+    ] = field(default_factory=list)
+    orders: fields.Orders = field(default_factory=list)
+    settings: fields.Settings = field(default_factory=dict)
+    retrain: fields.Retrain = True
+    retry_failed: fields.RetryFailed = False
+    name: fields.StudyName = ""
+    store: fields.StoreUrl = ""
+    report: fields.Report = True
+    dry_run: fields.DryRun = False
+    executor: fields.ExecutorKind = "ray"
+    ray_address: fields.RayAddress = ""
+    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyseParameters:
+    """Series of checkpoints that other programs wrote, to audit and analyse."""
+
+    sources: Annotated[
+        list[str],
+        Shown(
+            title="Series of checkpoints",
+            about="Folders or s3:// URLs, each with the checkpoints of one training run: .safetensors, .pt, .pth, "
+            ".ckpt.",
+            examples=[["s3://lab/runs/gpt-small"]],
+        ),
+    ]
+    name: fields.StudyName = ""
+    pattern: Annotated[
+        str,
+        Shown(
+            title="Pattern of steps",
+            about="Regular expression whose group is the step in a file name.",
+            default="the usual patterns",
+            examples=[r"run-(\d+)"],
+        ),
+    ] = ""
+    heads: Annotated[
+        int,
+        Ge(0),
+        Shown(
+            title="Attention heads",
+            about="Number of attention heads, to compare queries and keys of each head in fused projections; "
+            "0 compares whole matrices.",
+        ),
+    ] = 0
+    transposed: Annotated[
+        str,
+        Shown(
+            title="Transposed convolutions",
+            about="Regular expression for the names of transposed convolutions.",
+        ),
+    ] = TRANSPOSED
+    analyses: fields.Analyses = field(default_factory=list)
+    audited: Annotated[
+        bool,
+        Shown(
+            title="Audit first",
+            about="Check for damaged, missing and duplicate checkpoints first; reads every tensor once.",
+            flags=("--audit/--no-audit",),
+        ),
+    ] = True
+    store: fields.StoreUrl = ""
+    report: fields.Report = True
+    executor: fields.ExecutorKind = "ray"
+    ray_address: fields.RayAddress = ""
+    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+
+
+def arguments_of(parameters: object) -> dict[str, Any]:
+    """The parameters as the arguments of their flow."""
+    return {field.name: getattr(parameters, field.name) for field in dataclasses.fields(parameters)}  # type: ignore[arg-type]

@@ -1,0 +1,108 @@
+"""What the parameters of a flow ask for, checked before anything is started; nothing here imports Prefect or Ray.
+
+What computes is imported where a graph or a series is asked for, as a look at a sweep does without it.
+"""
+
+from typing import TYPE_CHECKING
+
+from specdyn.flows.engine.settings import chosen_store
+from specdyn.flows.fields import named_preset
+from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.checks import require
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.start import MASKS
+from specdyn.storage.access.objects import normalise
+from specdyn.storage.places import Store
+from specdyn.tasks.plan.names import automatic_name, require_name
+from specdyn.tasks.plan.planning import require_inputs
+from specdyn.tasks.plan.series import choose, cube_name
+from specdyn.tasks.plan.sweeps import Sweep, make_sweep
+
+if TYPE_CHECKING:
+    from specdyn.tasks.plan.branching.graph import Graph
+    from specdyn.tasks.plan.sources import Source
+
+
+def sweep_from(asked: SweepParameters) -> Sweep:
+    """The grid that is asked for; what is empty comes from the preset. ValueError names what cannot work."""
+    axes = asked.axes
+    if asked.optimizers:
+        require("optimizer" not in axes, "optimizers", asked.optimizers, "none beside an axis `optimizer`")
+        axes = {**axes, "optimizer": list(asked.optimizers)}
+    return make_sweep(
+        asked.experiment,
+        named_preset(asked.experiment, asked.preset),
+        weight_decays=asked.weight_decays or None,
+        seeds=asked.seeds or None,
+        sweep=asked.sweep or None,
+        analyses=asked.analyses or None,
+        axes=axes,
+        settings=asked.settings,
+    )
+
+
+def connectivity_from(asked: ConnectParameters) -> tuple["Graph", Store]:
+    """The graph of runs and lines that is asked for, and the store.
+
+    Nothing is written. ValueError or StoreError names what cannot work.
+    """
+    from specdyn.tasks.plan.branching.graph import connectivity_graph
+    from specdyn.tasks.plan.splits import split_steps
+
+    trunks, title, store = _begin(asked)
+    steps = split_steps(trunks[0], store, asked.splits or None, asked.split_count, asked.split_epochs or None)
+    graph = connectivity_graph(
+        title,
+        trunks,
+        steps,
+        asked.orders or [max(asked.seeds) + 1 + i for i in range(3)],
+        asked.sizes,
+        asked.directions or ("random",),
+        asked.across,
+        asked.layerwise,
+        asked.curve_steps,
+        asked.points,
+    )
+    return graph, store
+
+
+def tickets_from(asked: TicketParameters) -> tuple["Graph", Store]:
+    """The graph of runs and tickets that is asked for, and the store.
+
+    Nothing is written. ValueError or StoreError names what cannot work.
+    """
+    from specdyn.tasks.plan.branching.graph import ticket_graph
+    from specdyn.tasks.plan.splits import rewind_step
+
+    trunks, title, store = _begin(asked)
+    step = rewind_step(trunks[0], store, asked.rewind, asked.rewind_epoch)
+    orders = asked.orders or [max(asked.seeds) + 1]
+    return ticket_graph(title, trunks, step, asked.densities, asked.masks or MASKS, orders), store
+
+
+def series_from(asked: AnalyseParameters) -> tuple[str, tuple[str, ...], list["Source"]]:
+    """The name of the results, the analyses, and each series of checkpoints with its layers.
+
+    ValueError or StoreError names what cannot work.
+    """
+    from specdyn.tasks.plan.sources import look
+
+    analyses = choose(asked.analyses or None)
+    name = cube_name(asked.name or None, asked.sources, asked.pattern, asked.heads, asked.transposed)
+    urls = dict.fromkeys(map(normalise, asked.sources))
+    return name, analyses, [look(url, asked.pattern or None, asked.heads, asked.transposed) for url in urls]
+
+
+def _begin(asked: ConnectParameters | TicketParameters) -> tuple[tuple[RunSpec, ...], str, Store]:
+    """The base runs, the name of the results and the store, all checked."""
+    from specdyn.tasks.plan.branching.graph import trunk_specs
+
+    preset = named_preset(asked.experiment, asked.preset)
+    trunks = trunk_specs(asked.experiment, preset, asked.seeds, asked.settings)
+    chosen = get_experiment(asked.experiment).preset(preset)
+    title = asked.name or automatic_name(preset, chosen, trunks[0], asked.settings)
+    require_name("name", title)
+    store = chosen_store(asked.store, asks=True)
+    require_inputs(trunks, store, asks=True)
+    return trunks, title, store

@@ -1,0 +1,103 @@
+"""Architectures: what a spec's `net` may be. The networks that they describe are in models/nets."""
+
+from dataclasses import dataclass
+
+from specdyn.models.spec.checks import require, require_declared_types
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mlp:
+    """Architecture of a plain MLP; input and output sizes come from the data."""
+
+    width: int = 100
+    hidden_layers: int = 4
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        for field in ("width", "hidden_layers"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer:
+    """Architecture of the encoder-only transformer; the vocabulary comes from the data."""
+
+    width: int = 128
+    heads: int = 4
+    feedforward: int = 512
+    depth: int = 1
+    layernorm: bool = False
+    """LayerNorm before each block; the paper's sweeps at prime 113 remove it."""
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        for field in ("width", "heads", "feedforward", "depth"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vgg:
+    """VGG-16 with BatchNorm; the number of classes and of input channels comes from the data."""
+
+    width: int = 64
+    """Channels of the first convolutions; the last have eight times as many."""
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        require(self.width >= 1, "width", self.width, "an integer of 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResNet:
+    """ResNet of 6 n + 2 layers with BatchNorm and projection shortcuts; 20 layers for 3 blocks a stage."""
+
+    width: int = 16
+    blocks: int = 3
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        for field in ("width", "blocks"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeNet:
+    """Two convolutions of 5 x 5 and three linear layers."""
+
+    width: int = 6
+    """Channels of the first convolution; the second has 16 for every 6."""
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        require(self.width >= 1, "width", self.width, "an integer of 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UNet:
+    """Architecture of the UNet and of its diffusion process, for images of 28 x 28."""
+
+    width: int = 64
+    """Channels of the first convolution; the deepest has eight times as many."""
+    embedding: int = 512
+    diffusion_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        for field in ("width", "embedding", "diffusion_steps"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require(self.width % 32 == 0, "width", self.width, "a multiple of 32, which GroupNorm divides by")
+        require(self.embedding % 2 == 0, "embedding", self.embedding, "an even number: half sine, half cosine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiLstm:
+    """Architecture of the LSTM; the number of features and of symbols comes from the data."""
+
+    width: int = 256
+    depth: int = 4
+
+    def __post_init__(self) -> None:
+        require_declared_types(self)
+        for field in ("width", "depth"):
+            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")

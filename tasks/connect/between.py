@@ -1,0 +1,226 @@
+"""What is measured between two trained networks: metrics, spectra, agreement of the ends (METHOD 4.8).
+
+Shapes: P points on the line, L layers, R the largest rank, S splits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from specdyn.models.nets.matrices import Matrix
+from specdyn.storage.pairs import Values
+from specdyn.storage.places import Store
+from specdyn.storage.schema import SPLITS, Variable
+from specdyn.tasks.connect.curves import train_control
+from specdyn.tasks.connect.matching import groups, match, permute, places
+from specdyn.tasks.connect.meter import KEPT, Meter, padded
+from specdyn.tasks.connect.paths import bezier, blend, blend_layer, distance
+from specdyn.tasks.spectra import nulls
+from specdyn.tasks.spectra.agreement import compare
+from specdyn.tasks.spectra.analysis import Analysis
+from specdyn.tasks.spectra.decomposition import Factors, reordered
+from specdyn.tasks.spectra.labels import SIDES, SUBSPACES
+
+if TYPE_CHECKING:
+    from specdyn.tasks.connect.line import Pair
+
+
+def agreements(
+    layers: tuple[Matrix, ...], a: Mapping[str, Factors], b: Mapping[str, Factors], prefix: str = ""
+) -> Values:
+    """Agreement of the ends: by rank and best match (L, R), score and chance (L,), overlap of subspaces (L, 2, k)."""
+    compared = [compare(a[layer.name], b[layer.name], "")[0] for layer in layers]
+    rows, columns = ([len(getattr(a[layer.name], side)) for layer in layers] for side in ("left", "right"))
+    chance = [nulls.agreement(m, n) for m, n in zip(rows, columns, strict=True)]
+    return {
+        f"{prefix}agreement": padded([np.asarray(one["agreement"]) for one in compared]),
+        f"{prefix}agreement_best_match": padded([np.asarray(one["agreement_best_match"]) for one in compared]),
+        f"{prefix}agreement_score": np.array([one["agreement_score"] for one in compared], np.float32),
+        f"{prefix}subspace_overlap": np.stack([_all_sizes(np.asarray(one["subspace_overlap"])) for one in compared]),
+        f"{prefix}agreement_null": np.array(chance, np.float32),
+    }
+
+
+def _all_sizes(overlap: np.ndarray) -> np.ndarray:
+    """Overlaps (side, k) for all of SUBSPACES, NaN beyond the layer's rank."""
+    return np.pad(overlap, ((0, 0), (0, len(SUBSPACES) - overlap.shape[1])), constant_values=np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineView:
+    """Two finished runs: what is measured between them is computed from this."""
+
+    pair: "Pair"
+    store: Store
+    meter: Meter
+    """On the data of the first."""
+    weights: tuple[dict[str, Tensor], dict[str, Tensor]]
+    """Of their last checkpoints."""
+    ends: tuple[Values, Values]
+    """What was measured of these."""
+    factors: tuple[Mapping[str, Factors], Mapping[str, Factors]]
+    """Of these, by layer."""
+
+    @property
+    def what(self) -> str:
+        """How errors and logs name the two."""
+        return f"runs {self.pair.a.run_id} and {self.pair.b.run_id}"
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters that distances are of."""
+        return [layer.parameter for layer in self.meter.layers]
+
+
+def _points(view: LineView) -> Values:
+    """Metrics and spectra at each place on the line."""
+    meter, inner = view.meter, [blend(*view.weights, alpha) for alpha in view.pair.alphas[1:-1]]
+    measured = [meter.point(weights, meter.decomposer.factors(weights, view.what)) for weights in inner]
+    points = [view.ends[0], *measured, view.ends[1]]
+    return {name: np.stack([point[name] for point in points]) for name in points[0]}
+
+
+def _ends(view: LineView) -> Values:
+    """Agreement of the ends, and how far apart they are."""
+    apart = distance(*view.weights, view.parameters)
+    found = agreements(view.meter.layers, *view.factors)
+    return {**found, "distance": np.array(apart.l2), "cosine": np.array(apart.cosine)}
+
+
+def _matched(view: LineView) -> Values:
+    """The line to B with its hidden units in the order that fits A best; nothing for networks without known units."""
+    meter, (a, b) = view.meter, view.weights
+    try:
+        units = groups(meter.net)
+    except ValueError:
+        return {}
+    order = match(a, b, units, seed=0).permutations
+    moved = permute(b, units, order)
+    # B computes the same in any order of its units, so that its end is measured already; and its rows and columns are
+    # the same ones in other places, so that it is decomposed already.
+    first, last = ({name: end[name][0] for name in meter.names} for end in view.ends)
+    rows = [first, *(meter.metrics(blend(a, moved, alpha)) for alpha in view.pair.alphas[1:-1]), last]
+    moved_factors = {
+        layer.name: reordered(view.factors[1][layer.name], *places(layer, b, units, order)) for layer in meter.layers
+    }
+    found = agreements(meter.layers, view.factors[0], moved_factors, "matched_")
+    del found["matched_agreement_null"]
+    return {
+        **{f"matched_{name}": np.stack([row[name] for row in rows]) for name in meter.names},
+        **found,
+        "matched_distance": np.array(distance(a, moved, view.parameters).l2),
+    }
+
+
+def _on_curve(view: LineView) -> Values:
+    """Metrics (P, S) along the curve that is trained between the ends; nothing for pairs that ask for none."""
+    meter, (a, b) = view.meter, view.weights
+    if not view.pair.curve_steps:
+        return {}
+    control = train_control(view.pair.a, view.store, a, b, view.pair.curve_steps)
+    inner = [meter.metrics(bezier(a, control, b, t)) for t in view.pair.alphas[1:-1]]
+    first, last = ({name: end[name][0] for name in meter.names} for end in view.ends)
+    return {f"curve_{name}": np.stack([row[name] for row in (first, *inner, last)]) for name in meter.names}
+
+
+def _layer_by_layer(view: LineView) -> Values:
+    """Metrics (P, L, S) where one layer goes from A to B and all else stays at A; nothing unless the pair asks."""
+    if not view.pair.layerwise:
+        return {}
+    meter, end = view.meter, view.ends[0]
+    rows: list[dict[str, np.ndarray]] = []
+    for parameter in view.parameters:
+        of_layer = [meter.metrics(blend_layer(*view.weights, alpha, [parameter])) for alpha in view.pair.alphas[1:]]
+        rows.append({name: np.stack([end[name][0], *(point[name] for point in of_layer)]) for name in meter.names})
+    return {f"layer_{name}": np.stack([row[name] for row in rows], axis=1) for name in meter.names}
+
+
+def _variable(dims: tuple[str, ...], long_name: str, about: str, dtype: str = "float32") -> Variable:
+    return Variable(dims=dims, long_name=long_name, about=f"{about}; METHOD 4.8", dtype=dtype)
+
+
+BY_RANK, OF_SUBSPACES = ("layer", "rank"), ("layer", "side", "subspace")
+DIAGONAL = "|<u_i, u'_i> <v_i, v'_i>|"
+LINE = (
+    Analysis(
+        name="points",
+        version=1,
+        of="line",
+        labels={"kept": KEPT, "split": SPLITS},
+        variables={
+            "effective_rank": _variable(
+                ("alpha", "layer"), "effective rank / rank", "exp(-sum p log p) / R, p = s / sum s"
+            ),
+            "singular_value": _variable(
+                ("alpha", "layer", "rank"), "singular value", "s_i of the blended matrix, descending"
+            ),
+            "{metric}": Variable(dims=("alpha", "kept", "split"), long_name="{metric}"),
+            "stored_{metric}": Variable(
+                dims=("alpha", "split"),
+                long_name="{metric}, statistics of BatchNorm blended, not estimated anew",
+            ),
+        },
+        compute=_points,
+    ),
+    Analysis(
+        name="ends",
+        version=1,
+        of="line",
+        labels={"side": SIDES, "subspace": SUBSPACES},
+        variables={
+            "agreement": _variable(BY_RANK, "agreement of the ends, same rank", DIAGONAL),
+            "agreement_best_match": _variable(BY_RANK, "agreement of the ends, best match", "one-to-one, largest sum"),
+            "agreement_score": _variable(("layer",), "agreement of the ends, first 10 ranks", "mean over i up to 10"),
+            "agreement_null": _variable(("layer",), "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
+            "subspace_overlap": _variable(
+                OF_SUBSPACES, "overlap of the ends' leading subspaces", "||U_k' U'_k||^2 / k"
+            ),
+            "distance": _variable((), "distance of the ends", "||A - B|| over all layers", "float64"),
+            "cosine": _variable((), "cosine of the ends", "<A, B> / (||A|| ||B||) over all layers", "float64"),
+        },
+        compute=_ends,
+    ),
+    Analysis(
+        name="matched",
+        version=1,
+        of="line",
+        variables={
+            "matched_subspace_overlap": _variable(OF_SUBSPACES, "the same, units matched", "||U_k' U'_k||^2 / k"),
+            "matched_agreement": _variable(BY_RANK, "agreement of the ends, units matched", DIAGONAL),
+            "matched_agreement_best_match": _variable(BY_RANK, "best match of the ends, units matched", "one-to-one"),
+            "matched_agreement_score": _variable(
+                ("layer",), "agreement, units matched, first 10 ranks", "mean over i up to 10"
+            ),
+            "matched_distance": _variable((), "distance of the ends, units matched", "||A - P B||", "float64"),
+            "matched_{metric}": Variable(dims=("alpha", "split"), long_name="{metric}, units of the other end matched"),
+        },
+        compute=_matched,
+    ),
+    Analysis(
+        name="curve",
+        version=1,
+        of="line",
+        variables={
+            "curve_{metric}": Variable(
+                dims=("alpha", "split"), long_name="{metric}, on a curve whose control point is trained"
+            )
+        },
+        compute=_on_curve,
+    ),
+    Analysis(
+        name="layers",
+        version=1,
+        of="line",
+        variables={
+            "layer_{metric}": Variable(
+                dims=("alpha", "layer", "split"),
+                long_name="{metric}, one layer on the line and the others at the first end",
+            )
+        },
+        compute=_layer_by_layer,
+    ),
+)
+"""What is measured of a line; arrays of a pair, without the dimension `pair` of the cube."""

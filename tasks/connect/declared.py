@@ -1,0 +1,64 @@
+"""What is measured of a line or a ticket, by its declaration: computed, checked, and labelled in a cube."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from specdyn.models.experiments.base import Metric
+from specdyn.storage.pairs import Values
+from specdyn.storage.schema import Variable
+from specdyn.tasks.spectra.analysis import Analysis
+
+
+def variables_of(analyses: Sequence[Analysis], metrics: Mapping[str, Metric]) -> dict[str, Variable]:
+    """Every variable that these analyses may fill, by name."""
+    return {name: found for analysis in analyses for name, found in analysis.variables_for(metrics).items()}
+
+
+def labels_of(analyses: Sequence[Analysis]) -> dict[str, tuple[Any, ...]]:
+    """Labels of the dimensions that these analyses bring."""
+    return {dim: labels for analysis in analyses for dim, labels in analysis.labels.items()}
+
+
+def measure(
+    analyses: Sequence[Analysis], view: Any, metrics: Mapping[str, Metric], sizes: Mapping[str, int], what: str
+) -> Values:
+    """What the analyses compute of a view, in arrays as declared; `sizes` are those of dimensions without labels.
+
+    A value fills the leading corner of its array; NaN beyond. ValueError where one does not fit its declaration.
+    """
+    lengths = {**{dim: len(labels) for dim, labels in labels_of(analyses).items()}, **sizes}
+    found: Values = {}
+    for analysis in analyses:
+        declared = analysis.variables_for(metrics)
+        for name, value in analysis.compute(view).items():
+            if name not in declared:
+                raise ValueError(f"analysis {analysis.name!r} of {what} declares no variable {name!r}")
+            found[name] = _allocated(declared[name], np.asarray(value), lengths, f"variable {name!r} of {what}")
+    return found
+
+
+def _allocated(variable: Variable, array: np.ndarray, lengths: Mapping[str, int], what: str) -> np.ndarray:
+    whole = np.full([lengths[dim] for dim in variable.dims], variable.fill, variable.dtype)
+    if array.ndim != whole.ndim or any(a > b for a, b in zip(array.shape, whole.shape, strict=True)):
+        raise ValueError(f"{what}: expected ({', '.join(variable.dims)}) up to {whole.shape}, got {array.shape}")
+    whole[tuple(slice(size) for size in array.shape)] = variable.stored(array)
+    return whole
+
+
+def stacked(
+    variables: Mapping[str, Variable], along: str, values: Sequence[Values]
+) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]]:
+    """What xarray makes variables of: each that anything has values of, along a first dimension, NaN without them."""
+    found = {}
+    for name, variable in variables.items():
+        shapes = {one[name].shape for one in values if name in one}
+        if shapes:
+            none = np.full(shapes.pop(), variable.fill, variable.dtype)
+            found[name] = (
+                (along, *variable.dims),
+                np.stack([one.get(name, none) for one in values]),
+                variable.attributes,
+            )
+    return found

@@ -1,0 +1,47 @@
+"""Small graphs of branches and tickets, trained and measured in this process without any engine."""
+
+from typing import Any
+
+from specdyn.flows.parameters import ConnectParameters, TicketParameters
+from specdyn.flows.studies import connectivity_from, tickets_from
+from specdyn.storage.graphs import write_graph
+from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
+from specdyn.tasks.plan.branching.cube import gather_graph
+from specdyn.tasks.plan.branching.graph import Graph, what_is_left
+from specdyn.tasks.plan.branching.records import record_of
+from specdyn.tasks.plan.branching.units import units_of
+from specdyn.tasks.plan.planning import require_inputs
+from specdyn.tasks.plan.units import Schedule
+
+NAME = "modular_addition"
+OPTIONS = ("--preset", "smoke", "--seeds", "0", "--set", "steps=20", "--set", "checkpoint_every=10", "--orders", "3,4")
+"""What the command is given for the runs of these graphs."""
+COMMANDS = {
+    "connect": ("connect", NAME, *OPTIONS, "--splits", "10"),
+    "tickets": ("tickets", NAME, *OPTIONS, "--rewind", "10", "--densities", "0.5", "--masks", "magnitude,random"),
+}
+"""The command of each graph, but for its store."""
+
+
+def graph_in(store: str, which: str, **changed: Any) -> tuple[Graph, Store]:
+    """The graph of that command, and the store."""
+    common: dict[str, Any] = {"preset": "smoke", "seeds": [0], "orders": [3, 4], "store": store}
+    common |= {"settings": {"steps": 20, "checkpoint_every": 10}, **changed}
+    if which == "tickets":
+        return tickets_from(TicketParameters(rewind=10, densities=[0.5], masks=["magnitude", "random"], **common))
+    return connectivity_from(ConnectParameters(splits=[10], **common))
+
+
+def carry_out(graph: Graph, store: Store, report: bool = False) -> list[tuple[str, tuple[int, int] | None]]:
+    """Do everything that a graph lacks, and gather it; gives the kind of each unit and what it gave."""
+    require_inputs(graph.trunks, require_store(store.url))
+    write_graph(store, record_of(graph))
+    schedule = Schedule(units_of(graph, what_is_left(graph, store), store))
+    made = []
+    while ready := schedule.ready():
+        for unit in ready:
+            made.append((unit.kind, unit.function(*unit.arguments)))
+            schedule.finished(unit.key)
+    gather_graph(graph, store, report)
+    return made

@@ -1,0 +1,139 @@
+"""Whether a call that analyses other programs' checkpoints has anything to do, and what it says where it has not."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from specdyn.flows.cli.app import app
+from specdyn.storage.access import objects
+from specdyn.storage.commits import marker
+from specdyn.storage.members import Member
+from specdyn.storage.places import Store
+from specdyn.storage.results import allocate
+from specdyn.tasks.foreign.audit import Finding
+from specdyn.tasks.foreign.names import TRANSPOSED
+from specdyn.tasks.foreign.series import series_id
+from specdyn.tasks.plan.contents import contents_of, note_drawn, stored_contents
+from specdyn.tasks.plan.gathering import rebuild
+from specdyn.tasks.plan.sources import (
+    GROUP,
+    AuditFailed,
+    Source,
+    finished_sources,
+    look,
+    missing_of,
+    require_sound,
+)
+from specdyn.tasks.spectra.network_layout import run_layout
+from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
+
+NAME, ANALYSES = "theirs", ("spectrum",)
+
+
+def seen(folder: Path) -> Source:
+    return look(str(folder), None, 0, TRANSPOSED)
+
+
+def finished(folder: Path, store: Store, analyses: tuple[str, ...] = ANALYSES, report: bool = False) -> list[Source]:
+    return finished_sources(NAME, [seen(folder)], store, analyses, report)
+
+
+def tree(folder: str | Path) -> dict[str, tuple[bytes, int]]:
+    """Every file below with its time of writing."""
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def save(folder: Path, step: int) -> None:
+    draw = torch.Generator().manual_seed(step)
+    folder.mkdir(exist_ok=True)
+    weights = {"up.weight": torch.randn(6, 4, generator=draw), "scale": torch.ones(3, 2, dtype=torch.int64)}
+    save_file(weights, folder / f"step={step}.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for step in (0, 10):
+        save(tmp_path / "series", step)
+    return tmp_path / "series"
+
+
+@pytest.fixture
+def store(tmp_path: Path, folder: Path) -> Store:
+    """A store that has the series: analysed and gathered, without a report."""
+    store, source = Store(str(tmp_path / "store")), seen(folder)
+    source = dataclasses.replace(source, run_id=series_id(source.series, source.body, store))
+    run = (GROUP, source.run_id)
+    layout = run_layout(source.body, source.series.steps, ANALYSES, {}, {"run_id": source.run_id})
+    target = Target(url=store.run_store(*run), commits=store.commits(*run), layout=layout)
+    allocate(target.url, layout)
+    missing = missing_of(source, store, ANALYSES)
+    anchors = {step: decompose_step(source.series, source.body, step) for step in anchor_steps((0, 10), missing)}
+    for block, names in missing.items():
+        given = (anchors[step] for step in needed((0, 10), block) if step in anchors)
+        analyse_block(source.series, source.body, target, block, names, *given)
+    member = Member(run_id=source.run_id, url=target.url, hyperparameters=source.labels)
+    assert rebuild(store.cube(NAME), [member], {}, contents_of([source.run_id], ANALYSES))
+    return store
+
+
+def test_what_is_analysed_and_gathered_is_finished(folder: Path, store: Store) -> None:
+    before = tree(store.url)
+    (source,) = finished(folder, store)
+    assert source.series.steps == (0, 10) and source.run_id in "".join(before)
+    assert finished(folder, store, report=True) == [], "no report was drawn"
+    page = store.report(NAME)
+    assert tree(store.url) == before
+    objects.write(f"{page}/index.html", b"a page")
+    note_drawn(page, stored_contents(store.cube(NAME)))
+    assert finished(folder, store, report=True) == [source]
+
+
+def test_what_lacks_something_is_not_finished_and_nothing_is_written(folder: Path, store: Store) -> None:
+    before = tree(store.url)
+    assert finished(folder, store, ("spectrum", "shape")) == [], "another analysis"
+    os.utime(folder / "step=10.safetensors", (1, 1))
+    assert finished(folder, store) == [], "a file that may have changed"
+    save(folder, 20)
+    assert finished(folder, store) == [], "another checkpoint"
+    assert finished(folder, Store(f"{store}/elsewhere")) == [], "another store"
+    assert tree(store.url) == before
+
+
+def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, store: Store) -> None:
+    (source,) = finished(folder, store)
+    cube, commits = store.cube(NAME), store.commits(GROUP, source.run_id)
+    shutil.move(cube, f"{cube}.away")
+    assert finished(folder, store) == []
+    shutil.move(f"{cube}.away", cube)
+    assert finished(folder, store) == [source]
+    objects.delete(f"{commits}/{marker('spectrum', 1, (10,))}")
+    assert finished(folder, store) == []
+
+
+def test_the_command_says_so_audits_and_writes_nothing(folder: Path, store: Store) -> None:
+    before = tree(store.url)
+    given = ["analyse", str(folder), "--name", NAME, "--analyses", "spectrum", "--no-report", "--store", store]
+    result = CliRunner().invoke(app, given, env={"COLUMNS": "300"})
+    assert result.exit_code == 0, result.output
+    assert "2 checkpoints, steps 0 to 10" in result.output
+    assert "1 series already analysed: nothing to do" in result.output
+    assert f"Audit of {folder}" in result.output and "of type int64" in result.output
+    assert f'specdyn.open("{store.cube(NAME)}")' in result.output
+    assert tree(store.url) == before
+
+
+def test_an_error_among_the_findings_names_place_step_and_tensor(folder: Path) -> None:
+    finding = Finding(
+        severity="error", steps=(10,), tensor="up.weight", what="3 entries are NaN", advice="leave it out"
+    )
+    source = seen(folder)
+    require_sound([dataclasses.replace(source, findings=(dataclasses.replace(finding, severity="warning"),))])
+    with pytest.raises(AuditFailed, match=f"{folder} step 10 up.weight: 3 entries are NaN; leave it out"):
+        require_sound([source, dataclasses.replace(source, findings=(finding,))])
