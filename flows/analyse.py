@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from specdyn.flows.engine.artifacts import show_report, show_result
 from specdyn.flows.engine.executor import Executor, open_executor
 from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.lease import turn
+from specdyn.flows.engine.lease import cube_lease
 from specdyn.flows.engine.progress import StageProgress
 from specdyn.flows.engine.settings import chosen_cluster, chosen_store, patience
 from specdyn.flows.engine.stages import OPTIONS, analyse_blocks
@@ -55,7 +55,7 @@ def analyse_checkpoints(asked: AnalyseParameters) -> dict[str, Any]:
         checked = [audited_source(source) for source in finished] if asked.audited else finished
         refuse(checked)
         return _shown(name, checked, store, asked.report, built=False)
-    with turn(store.cube(name), store) as lease:
+    with cube_lease(store.cube(name), store) as lease:
         _, _, found = series_from(asked)  # another call may have held the lease while files were written
         found = [audited_source(source) for source in found] if asked.audited else found
         refuse(found)

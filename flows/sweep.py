@@ -12,7 +12,7 @@ from specdyn.flows.engine.artifacts import next_call, show_failures, show_report
 from specdyn.flows.engine.executor import Executor, open_executor
 from specdyn.flows.engine.firing import lost_parameters
 from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.lease import turn
+from specdyn.flows.engine.lease import cube_lease
 from specdyn.flows.engine.progress import SweepProgress
 from specdyn.flows.engine.settings import chosen_cluster, chosen_store, patience
 from specdyn.flows.engine.stages import analyse_run, failure_of, train_run
@@ -64,7 +64,7 @@ def weight_decay_sweep(asked: SweepParameters) -> dict[str, Any]:
     if not asked.more_seeds and nothing_to_do(sweep, store, asked.report):
         _planned(sweep, store, asked)
         return {**_shown(sweep, store, asked.report, built=False), "ran": []}
-    with turn(store.cube(sweep.name), store) as lease:
+    with cube_lease(store.cube(sweep.name), store) as lease:
         sweep = with_more_seeds(sweep, store, asked.more_seeds)
         require_inputs(sweep.specs, store)
         return _run(_planned(sweep, store, asked), asked, lease)
@@ -95,7 +95,7 @@ def _run(plan: Plan, asked: SweepParameters, lease: Lease) -> dict[str, Any]:
 
 
 def _work(plan: Plan, executor: Executor) -> dict[str, str]:
-    """Train and analyse what is left; gives the reason of every cell that failed."""
+    """Train and analyse what is left; returns the reason of every cell that failed."""
     with SweepProgress(plan) as progress:
         stages = {cell.label: _submit(cell, plan, executor, progress) for cell in plan.todo}
         waiting: set[PrefectFuture[Any]] = {future for futures in stages.values() for future in futures}

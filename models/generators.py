@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Source(NamedTuple):
+class Generator(NamedTuple):
     """A generator that torch draws from where no other is named, by its device."""
 
     kind: str
@@ -17,32 +17,34 @@ class Source(NamedTuple):
     set_state: Callable[[Tensor], object]
 
 
-def sources(device: torch.device) -> tuple[Source, ...]:
+def generators(device: torch.device) -> tuple[Generator, ...]:
     """Every generator in use by a computation on the device: the CPU's always, and the device's own."""
-    cpu = Source("cpu", torch.get_rng_state, torch.set_rng_state)
+    cpu = Generator("cpu", torch.get_rng_state, torch.set_rng_state)
     if device.type == "cpu":
         return (cpu,)
     module = torch.get_device_module(device)
     which = () if device.type == "mps" else (device,)  # Apple's has one device, and takes no number
-    own = Source(device.type, lambda: module.get_rng_state(*which), lambda state: module.set_rng_state(state, *which))
+    own = Generator(
+        device.type, lambda: module.get_rng_state(*which), lambda state: module.set_rng_state(state, *which)
+    )
     return (cpu, own)
 
 
 def states(device: torch.device) -> dict[str, Tensor]:
     """The state of each generator in use, by its kind, as bytes on the CPU."""
-    return {source.kind: source.state() for source in sources(device)}
+    return {generator.kind: generator.state() for generator in generators(device)}
 
 
 def put_back(saved: Mapping[str, Tensor], device: torch.device) -> None:
     """Put back what `states` gave; a generator of which nothing was saved is left alone."""
-    for source in sources(device):
-        if source.kind in saved:
-            source.set_state(saved[source.kind])
+    for generator in generators(device):
+        if generator.kind in saved:
+            generator.set_state(saved[generator.kind])
 
 
 def seed(value: int, device: torch.device) -> None:
     """Seed the generators in use, and no others."""
-    put_back({source.kind: new_state(source.kind, value) for source in sources(device)}, device)
+    put_back({generator.kind: new_state(generator.kind, value) for generator in generators(device)}, device)
 
 
 def new_state(kind: str, value: int) -> Tensor:

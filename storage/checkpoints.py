@@ -191,7 +191,7 @@ def forget_state(run: Run) -> None:
 
 
 def mark_damaged(store: Store, manifest: Manifest, reason: str) -> None:
-    """Say in the manifest that a checkpoint does not verify; the next training starts the run anew.
+    """Say in the manifest that a checkpoint does not verify; the next training starts the run again.
 
     Nothing is said where the run was trained again meanwhile.
     """

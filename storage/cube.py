@@ -30,7 +30,7 @@ def write_cube(
     facts: Facts | None = None,
     lease: Lease | None = None,
 ) -> None:
-    """Build the cube at `url` anew from the run stores of its members, beside the one that readers have open.
+    """Build the cube at `url` again from the run stores of its members, beside the one that readers have open.
 
     Labels of each dimension are the union over the runs; what a run lacks is NaN (0 for flags, -1 for counts).
     `declared` gives the dtypes of variables that older run stores have in another one. Readers are switched at the end,

@@ -59,7 +59,7 @@ def entry_of(array: np.ndarray) -> ArrayEntry:
 
 
 def write_arrays(store: Store, key: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, ArrayEntry]]:
-    """Write arrays, whose names may have one group before a slash; gives the Zarr's name and what to keep of each.
+    """Write arrays, whose names may have one group before a slash; returns the Zarr's name and what to keep of each.
 
     The Zarr's name carries the content's hash: writers with the same arrays put the same files, others keep apart.
     """
@@ -89,7 +89,7 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
 
 
 def publish(store: Store, manifest: DataManifest) -> DataManifest:
-    """Put the manifest unless there is one; gives the one that is there afterwards, ours or another writer's."""
+    """Put the manifest unless there is one; returns the one that is there afterwards, ours or another writer's."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
     if objects.create(store.data_manifest(manifest.key), text.encode()):
         return _parsed(json.loads(text))

@@ -48,7 +48,7 @@ def write_graph(store: Store, record: GraphRecord) -> None:
 
     It replaces the one before it, where a sweep's is extended, and the cube with it: lines of other lengths or
     networks of other shapes do not fit in one. What was measured stays, and a call that asks for all of it gathers
-    it anew.
+    it again.
     """
     plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
     text = json.dumps(plain, indent=1).encode()

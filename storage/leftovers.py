@@ -21,9 +21,9 @@ HOUR = 3600.0
 
 
 def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
-    """Remove what was cut off or replaced `older_than` seconds ago or earlier; gives the number of objects and bytes.
+    """Remove what was cut off or replaced `older_than` seconds ago or earlier; returns the number of objects and bytes.
 
-    These are files of unfinished writes, which object storage does not have, chunks of cubes that were built anew
+    These are files of unfinished writes, which object storage does not have, chunks of cubes that were built again
     since, and what units of a killed call shared; a cube that is worked on is left alone, and so is what is shared
     while any call is at work.
     """

@@ -45,7 +45,7 @@ OURS = {"checkpoints", "connections", "runs", "sweeps"}
 """Folders by which a store is known that has no version, as one has where functions were called by themselves."""
 
 Trial = Callable[[str], tuple[str, str]]
-"""Tries something below a folder; gives detail and advice, raises StoreError where it fails."""
+"""Tries something below a folder; returns detail and advice, raises StoreError where it fails."""
 
 
 def require_store(url: str) -> Store:

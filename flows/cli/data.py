@@ -18,14 +18,14 @@ Variant = Annotated[
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator["Report"]:
+def _bars() -> Iterator["DownloadBars"]:
     """A bar for each file that is fetched, on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
-        yield Report(bars)
+        yield DownloadBars(bars)
 
 
-class Report:
+class DownloadBars:
     """Shows how far each file is; told by the fetching."""
 
     def __init__(self, bars: Progress) -> None:

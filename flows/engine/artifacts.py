@@ -42,7 +42,7 @@ def show_figures(figures: Sequence[str]) -> None:
 
 
 def show_report(cube: str, folder: str, store: Store, title: str, built: bool, axis: str = "weight_decay") -> str:
-    """Draw the report of a cube that was built anew, or has none; show its figures. Gives the URL of its page."""
+    """Draw the report of a cube that was built again, or has none; show its figures. Returns the URL of its page."""
     page = draw_report(cube, folder, built, axis)
     show_figures([f"{folder}/{name}" for name in objects.names(folder) if name.endswith(".png")])
     show_page(page, store, title)
@@ -52,7 +52,7 @@ def show_report(cube: str, folder: str, store: Store, title: str, built: bool, a
 def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay") -> str:
     """Draw the report of a cube unless the one that is there was drawn from all that the cube holds.
 
-    It was not where a call died between the cube and its report. Gives the URL of the page.
+    It was not where a call died between the cube and its report. Returns the URL of the page.
     """
     contents = stored_contents(cube)
     if built or not drawn(folder, contents):

@@ -12,7 +12,7 @@ from specdyn.storage.places import Store
 
 
 @contextlib.contextmanager
-def turn(cube: str, store: Store) -> Iterator[Lease]:
+def cube_lease(cube: str, store: Store) -> Iterator[Lease]:
     """Hold the lease of a cube, by its URL, and of all that it is made of; waits while another call holds it.
 
     One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.

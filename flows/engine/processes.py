@@ -92,7 +92,7 @@ class Started:
         return None
 
     def kept_log(self, log: str) -> str:
-        """Copy a log out of the folder, which is removed, as a message names it; gives where it is then."""
+        """Copy a log out of the folder, which is removed, as a message names it; returns where it is then."""
         file, kept = tempfile.mkstemp(prefix="specdyn-", suffix=".log", dir=self.folder.parent)
         with contextlib.suppress(OSError), os.fdopen(file, "wb") as copy, open(log, "rb") as original:
             shutil.copyfileobj(original, copy)
@@ -105,7 +105,7 @@ class Started:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_again(self, terminal: TextIO) -> NoReturn:
-        """Become the same command anew, with the environment, the terminal and the timers that it was started with."""
+        """Become the same command again, with the environment, the terminal and the timers that it was started with."""
         count = str(restarts() + 1)
         with contextlib.suppress(OSError, ValueError):
             os.dup2(terminal.fileno(), 2)

@@ -11,9 +11,9 @@ from prefect.cache_policies import NO_CACHE
 
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_result
 from specdyn.flows.engine.executor import Executor, open_executor
-from specdyn.flows.engine.lease import turn
+from specdyn.flows.engine.lease import cube_lease
 from specdyn.flows.engine.settings import chosen_cluster, patience
-from specdyn.flows.engine.units import Made, run_units
+from specdyn.flows.engine.units import Outcome, run_units
 from specdyn.flows.parameters import ConnectParameters, TicketParameters
 from specdyn.models.wording import plural
 from specdyn.storage.access.lease import Lease
@@ -22,7 +22,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.connect.factors import forget_factors
 from specdyn.tasks.plan.branching.cube import GraphCube, cube_place, done_cube, gather_graph
-from specdyn.tasks.plan.branching.graph import Graph, Left, name_of, ticket_key
+from specdyn.tasks.plan.branching.graph import Graph, Remaining, name_of, ticket_key
 from specdyn.tasks.plan.branching.plan import GraphPlan, make_graph_plan, require_states
 from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.branching.tables import graph_markdown, graph_plan_summary, plan_rows
@@ -49,7 +49,7 @@ def run_graph(graph: Graph, store: Store, asked: ConnectParameters | TicketParam
         _, outcome = _planned(graph, store, asked)
         return outcome | _shown(done, asked.report) if done else outcome
     require_inputs(graph.trunks, require_store(store.url))
-    with turn(cube_place(graph, store), store) as lease:
+    with cube_lease(cube_place(graph, store), store) as lease:
         plan, outcome = _planned(graph, store, asked)
         failed = _failed_before(graph, plan.left)
         if plan.left.nothing:
@@ -78,7 +78,7 @@ def _planned(
     return plan, {"name": graph.name, "store": store.url, "summary": summary, "stages": plan_rows(plan)}
 
 
-def _work(plan: GraphPlan, executor: Executor) -> Made:
+def _work(plan: GraphPlan, executor: Executor) -> Outcome:
     """Run everything that is left, then remove the factors that units shared, also those of a call that was killed."""
     graph, left, store = plan.graph, plan.left, plan.store
     before = {run_id: f"{name_of(graph.runs[run_id])} failed" for run_id in left.failed}
@@ -116,7 +116,7 @@ class Failed:
     """Stage and label of what needs one of these, with that one."""
 
 
-def _failed_before(graph: Graph, left: Left) -> Failed:
+def _failed_before(graph: Graph, left: Remaining) -> Failed:
     """Runs that failed in an earlier call and stay so, and all that needs them."""
     stages = dict.fromkeys((spec.run_id for spec in graph.trunks), "trunks")
     named = {run_id: f"{stages.get(run_id, 'branches')}: {name_of(spec)}" for run_id, spec in graph.runs.items()}

@@ -27,7 +27,7 @@ from specdyn.tasks.plan.planning import Block, missing_blocks
 from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.spectra.analysis import get_analysis
 from specdyn.tasks.spectra.decomposition import Factors, NotFinite
-from specdyn.tasks.spectra.network_layout import Anatomy, anatomy, run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, need_vectors, needed
 from specdyn.tasks.spectra.series import RunSeries, Series
 from specdyn.tasks.training.training import Diverged, train
@@ -86,7 +86,7 @@ def train_run(
 def analyse_run(
     label: str, spec: RunSpec, sweep: Sweep, store: Store, executor: Executor, progress: SweepProgress
 ) -> str:
-    """Analyse the blocks of one run that are missing, a unit each; gives the number of decompositions."""
+    """Analyse the blocks of one run that are missing, a unit each; returns the number of decompositions."""
     manifest = read_manifest(store.run_of(spec))
     assert manifest is not None
     missing = missing_blocks(sweep, store, manifest)
@@ -94,7 +94,7 @@ def analyse_run(
         return f"{label}: nothing left to analyse"
     results_of = results_id(manifest)
     attributes = {"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)}
-    body, metrics = anatomy(spec), get_experiment(spec.experiment).metrics(spec)
+    body, metrics = network_layout(spec), get_experiment(spec.experiment).metrics(spec)
     target = Target(
         url=store.run_store(spec.experiment, results_of),
         commits=store.commits(spec.experiment, results_of),
@@ -112,20 +112,20 @@ def analyse_run(
 
 def analyse_blocks(
     series: Series,
-    body: Anatomy,
+    body: NetworkLayout,
     target: Target,
     missing: Mapping[Block, tuple[str, ...]],
     executor: Executor,
     progress: StageProgress,
     kept: str = "",
 ) -> int:
-    """Analyse blocks as units; no checkpoint is decomposed twice among them. Gives the decompositions of the blocks.
+    """Analyse blocks as units; no checkpoint is decomposed twice among them. Returns the decompositions of the blocks.
 
     Factors that blocks share pass through memory, or lie in the folder `kept` where one is given.
     """
     vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
     anchors = {
-        step: executor.start(decompose_step, series, body, step, vectors, _room(kept, step, vectors))
+        step: executor.start(decompose_step, series, body, step, vectors, _scratch(kept, step, vectors))
         for step in anchor_steps(series.steps, missing)
     }
     made: list[int] = []
@@ -134,21 +134,29 @@ def analyse_blocks(
         made.append(block[1])
         progress.analysed(len(block[0]))
 
-    room = functools.partial(ScratchFactors, Factors) if kept else dict
+    scratch = functools.partial(ScratchFactors, Factors) if kept else dict
     calls = [
-        (room, series, body, target, block, names, *(anchors[s] for s in needed(series.steps, block) if s in anchors))
+        (
+            scratch,
+            series,
+            body,
+            target,
+            block,
+            names,
+            *(anchors[s] for s in needed(series.steps, block) if s in anchors),
+        )
         for block, names in missing.items()
     ]
     executor.run_all(_analyse_block, calls, done)
     return sum(made)
 
 
-def _room(kept: str, step: int, vectors: bool) -> Callable[[], MutableMapping[str, Factors]]:
+def _scratch(kept: str, step: int, vectors: bool) -> Callable[[], MutableMapping[str, Factors]]:
     """Where the factors of a step are put."""
     folder = f"{kept}/{'factors' if vectors else 'values'}/step={step:08d}"
     return functools.partial(StoredFactors, folder, Factors) if kept else dict
 
 
-def _analyse_block(room: Callable[[], MutableMapping[str, Factors]], *args: Any) -> tuple[Block, int]:
+def _analyse_block(scratch: Callable[[], MutableMapping[str, Factors]], *args: Any) -> tuple[Block, int]:
     """A block's steps and the decompositions it took; a unit."""
-    return args[3], analyse_block(*args, room=room)
+    return args[3], analyse_block(*args, scratch=scratch)

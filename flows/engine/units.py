@@ -19,7 +19,7 @@ REFRESH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Outcome:
     """What a call did."""
 
     failures: dict[str, str]
@@ -36,7 +36,7 @@ class Made:
 def run_unit_task(
     kind: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], log: str, executor: Executor
 ) -> Any:
-    """Run one unit on the executor, its log kept in the folder; gives what it gives."""
+    """Run one unit on the executor, its log kept in the folder; returns what it gives."""
     function, arguments = call
     with kept_log(log, kind):
         return executor.run(function, *arguments)
@@ -48,7 +48,7 @@ def run_units(
     logs: Callable[[str], str],
     executor: Executor,
     failed_before: Mapping[str, str] | None = None,
-) -> Made:
+) -> Outcome:
     """Run every unit as soon as those it needs are done; what needs one that failed, now or before, is left out.
 
     `logs` gives the folder for the log of the unit of a key.
@@ -95,7 +95,7 @@ def run_units(
                 progress.advance(unit.kind, 1)
             progress.refresh()
     counts = [one for one in made if one is not None]
-    return Made(
+    return Outcome(
         failures=reasons,
         left_out={f"{unit.kind}: {unit.label}": why for unit, why in schedule.left_out},
         trainings=len(made) - len(counts),

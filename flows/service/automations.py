@@ -73,7 +73,7 @@ def failures(block_document_id: UUID) -> AutomationCore:
 
 
 def set_up(notify: str = "") -> list[str]:
-    """Create the automations on the Prefect server, or those that have changed anew; gives their names.
+    """Create the automations on the Prefect server, or those that have changed again; returns their names.
 
     One that is as wanted is kept, and with it what it knows of runs that go on.
     `notify` names a notification block of the server as `TYPE/NAME`, e.g. `slack-webhook/lab`.

@@ -168,7 +168,7 @@ def _serve_reports(stack: contextlib.ExitStack, service: Service, store: Store) 
 
 @contextlib.contextmanager
 def _prefect_server(service: Service, port: int) -> Iterator[Path]:
-    """Prefect's server as a process of its own, stopped at the end; gives its log."""
+    """Prefect's server as a process of its own, stopped at the end; returns its log."""
     from prefect.settings import get_current_settings
 
     log = get_current_settings().home / "specdyn-serve.log"
@@ -208,7 +208,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 @contextlib.contextmanager
 def _ray(service: Service) -> Iterator[str]:
-    """The Ray cluster that flows use: the one at the address, or one on this machine; gives its description."""
+    """The Ray cluster that flows use: the one at the address, or one on this machine; returns its description."""
     if service.ray_address:
         os.environ["RAY_ADDRESS"] = service.ray_address
         yield f"{service.ray_address} (already running)"

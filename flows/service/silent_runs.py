@@ -40,7 +40,7 @@ def silent_runs_marked(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def mark_silent_runs() -> list[str]:
-    """Mark runs of deployments Crashed that gave no sign of life for three heartbeats; gives their names.
+    """Mark runs of deployments Crashed that gave no sign of life for three heartbeats; returns their names.
 
     To be called once, that long after a service was started; what dies later an automation marks.
     """

@@ -39,7 +39,7 @@ class RemoteFile:
     md5: str | None = None
     sha256: str | None = None
     of: str = "file"
-    """What the hashes are of: the `file`, or what it has `decompressed`, where mirrors compress it anew."""
+    """What the hashes are of: the `file`, or what it has `decompressed`, where mirrors compress it again."""
     system: str | None = None
     """Where a system package puts the same content; taken from there if it is there."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from specdyn.models.datasets.base import Dataset, Decoded, PackagedFile, RemoteFile
 from specdyn.models.datasets.decoders.librispeech import (
-    Report,
+    Skipped,
     Speech,
     list_utterances,
     load_sample,
@@ -53,7 +53,7 @@ def decode_folder(root: Path, expected: Mapping[str, int]) -> Decoded:
     return _arrays(train[0], "train") | _arrays(val[0], "val"), report
 
 
-def _plain(report: Report) -> dict[str, object]:
+def _plain(report: Skipped) -> dict[str, object]:
     """What was left out and why, with the count of each reason."""
     return {"left_out": {reason: len(ids) for reason, ids in report.dropped.items()}, **asdict(report)}
 

@@ -49,7 +49,7 @@ class Images:
     labels: str = "true"
     """`random`: all labels permuted before the split, so that validation labels are random too."""
     noise: float = 0.0
-    """Fraction of the labels drawn anew from all classes."""
+    """Fraction of the labels drawn again from all classes."""
     train_fraction: float = 1.0
     """Share of the training images that is used, the first in the split's order."""
 

@@ -25,7 +25,7 @@ def read_record(url: str) -> bytes | None:
 
 
 def change_record(url: str, change: Change) -> bytes | None:
-    """Put what `change` makes of the newest version as the next one; gives the content that stands afterwards."""
+    """Put what `change` makes of the newest version as the next one; returns the content that stands afterwards."""
     while True:
         number, before = _newest(url)
         after = change(before)

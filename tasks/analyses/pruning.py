@@ -9,7 +9,7 @@ KEPT = ("top", "bottom")
 
 
 def compute(view: CheckpointView) -> Values:
-    """Every metric for both halves on every split; the last layer is left whole, BatchNorm is estimated anew."""
+    """Every metric for both halves on every split; the last layer is left whole, BatchNorm is estimated again."""
     from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
     now = view.now

@@ -13,7 +13,7 @@ from specdyn.tasks.connect.between import LINE
 from specdyn.tasks.connect.declared import labels_of, stacked, variables_of
 from specdyn.tasks.connect.line import Pair
 from specdyn.tasks.connect.paths import barrier, instability
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 
 STRING = np.dtypes.StringDType()
 
@@ -22,7 +22,7 @@ def dataset(pairs: Sequence[Pair], values: Sequence[Values], trunks: Sequence[Ru
     """All pairs as (pair, ...) with what tells them apart as coordinates; NaN where a pair has no value."""
     spec = pairs[0].a
     metrics = get_experiment(spec.experiment).metrics(spec)
-    layers = [layer.name for layer in anatomy(spec).layers]
+    layers = [layer.name for layer in network_layout(spec).layers]
     of_trunk = {trunk.run_id: trunk for trunk in trunks}
     variables = stacked(variables_of(LINE, metrics), "pair", values)
     data = xr.Dataset(variables, _coordinates(pairs, of_trunk, layers))

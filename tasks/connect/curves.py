@@ -26,7 +26,7 @@ def train_control(
 ) -> dict[str, Tensor]:
     """The control point after so many updates, each of one batch at one place drawn evenly on the curve.
 
-    Begins at the middle of the straight line. Buffers stay there: statistics of BatchNorm are to be estimated anew.
+    Begins at the middle of the straight line. Buffers stay there: statistics of BatchNorm are to be estimated again.
     """
     experiment, device = get_experiment(spec.experiment), pick_device()
     net = experiment.net(spec).to(device).train()

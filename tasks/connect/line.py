@@ -18,7 +18,7 @@ from specdyn.tasks.connect.declared import measure
 from specdyn.tasks.connect.factors import Decomposer, finished_run
 from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.identity import data_of
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 
 log = logging.getLogger("specdyn.connectivity")
 
@@ -78,7 +78,7 @@ def decompose_end(spec: RunSpec, store: Store) -> tuple[int, int]:
 
     Gives no evaluations, and the decompositions that it took; none where they are kept already.
     """
-    manifest, decomposer = finished(spec, store), Decomposer(anatomy(spec).layers)
+    manifest, decomposer = finished(spec, store), Decomposer(network_layout(spec).layers)
     decomposer.shared(store, manifest, manifest.steps[-1])
     log.info("end of run %s: %d decompositions", spec.run_id, decomposer.made)
     return 0, decomposer.made
@@ -115,7 +115,7 @@ def connect(pair: Pair, store: Store) -> tuple[int, int]:
     ends = [_end(store, manifest, key) for manifest in manifests]
     first, last = (meter.decomposer.shared(store, manifest, manifest.steps[-1]) for manifest in manifests)
     view = LineView(pair=pair, store=store, meter=meter, weights=(a, b), ends=(ends[0], ends[1]), factors=(first, last))
-    body = anatomy(pair.a)
+    body = network_layout(pair.a)
     sizes = {"alpha": pair.points, "layer": len(body.layers), "rank": body.ranks}
     values = measure(LINE, view, get_experiment(pair.a.experiment).metrics(pair.a), sizes, view.what)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}

@@ -21,7 +21,7 @@ from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.decomposition import Factors
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
 KEPT = ("all", *HALVES)
@@ -60,7 +60,7 @@ class Meter:
     def __init__(self, spec: RunSpec, store: Store) -> None:
         experiment = get_experiment(spec.experiment)
         self.net, self.names = experiment.net(spec), tuple(experiment.metrics(spec))
-        self.layers = anatomy(spec).layers
+        self.layers = network_layout(spec).layers
         data = load_examples(spec, store)
         self._splits = len(data)
         self._evaluate = Evaluator(experiment, spec, self.net, data, pick_device())

@@ -30,7 +30,7 @@ PREPARE_COMMAND = "specdyn data prepare {name} --variant {variant} --store {stor
 _held: dict[tuple[Store, str], Mapping[str, np.ndarray]] = {}
 """Arrays of samples that this process only asks with, by the store that lacks them and the key."""
 
-Progress = Callable[[str, int, int | None], None]
+OnProgress = Callable[[str, int, int | None], None]
 """Told the file's name, the bytes so far, and the bytes in all where they are known."""
 
 
@@ -54,7 +54,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().resolve()
 
 
-def fetch(file: File, progress: Progress | None = None) -> Path:
+def fetch(file: File, progress: OnProgress | None = None) -> Path:
     """The path of a file whose size and hashes are right; fetched at most once, however many processes ask.
 
     A packaged file, or one of a system package, is taken where it lies. A damaged file in the cache is fetched
@@ -109,7 +109,7 @@ def _only_one(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _download(file: RemoteFile, path: Path, progress: Progress | None, advice: str) -> None:
+def _download(file: RemoteFile, path: Path, progress: OnProgress | None, advice: str) -> None:
     """Put the file in place, whole and verified; one more attempt where the bytes are wrong."""
     partial = path.with_name(f"{path.name}{objects.PARTIAL}")
     wrong: list[str] = []
@@ -146,7 +146,7 @@ def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
         yield answer, None if length is None else int(length)
 
 
-def _copy(file: RemoteFile, partial: Path, progress: Progress | None) -> None:
+def _copy(file: RemoteFile, partial: Path, progress: OnProgress | None) -> None:
     """All bytes into the partial file; _Wrong where fewer come than promised."""
     done = 0
     try:
@@ -202,7 +202,7 @@ def _digest(path: Path, name: str) -> str:
         return hashlib.file_digest(file, name).hexdigest()
 
 
-def prepare(store: Store, dataset: Dataset, progress: Progress | None = None) -> DataManifest:
+def prepare(store: Store, dataset: Dataset, progress: OnProgress | None = None) -> DataManifest:
     """Fetch, decode, validate and write a data set, unless it is prepared; the manifest comes last.
 
     Safe to be called by several at once, and again after a death at any moment. FetchError, or ValueError where the
@@ -229,7 +229,7 @@ def prepare(store: Store, dataset: Dataset, progress: Progress | None = None) ->
 
 
 def _decoded(
-    dataset: Dataset, progress: Progress | None = None
+    dataset: Dataset, progress: OnProgress | None = None
 ) -> tuple[dict[str, Path], Mapping[str, np.ndarray], Mapping[str, Any]]:
     """The files of a data set, its arrays, validated, and the report of the decoding."""
     paths = {file.name: fetch(file, progress) for file in dataset.files}

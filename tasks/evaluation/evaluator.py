@@ -36,7 +36,7 @@ class Evaluator:
         """Each metric as an array over the splits: the unweighted mean of the means of the batches.
 
         The last, smaller batch counts fully, as published; pooled metrics are a sum over a count. Evaluated in float32
-        and eval mode. With `renormalise` BatchNorm's statistics are first estimated anew on the training set.
+        and eval mode. With `renormalise` BatchNorm's statistics are first estimated again on the training set.
         """
         self._net.load_state_dict(dict(weights))
         if renormalise and self._train is not None:
@@ -72,7 +72,7 @@ def train_subset(examples: int, count: int) -> Tensor:
 
 
 def estimate_batch_norm(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Estimate the running statistics of BatchNorm anew, every batch with equal weight (METHOD 4.6).
+    """Estimate the running statistics of BatchNorm again, every batch with equal weight (METHOD 4.6).
 
     Without BatchNorm nothing is done.
     """

@@ -126,7 +126,7 @@ FIGURES = (
 
 
 def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> list[str]:
-    """Write the figures of a sweep cube, `summary.json` and `index.html`; gives the URLs of page and figures.
+    """Write the figures of a sweep cube, `summary.json` and `index.html`; returns the URLs of page and figures.
 
     A figure whose data the cube lacks is skipped, and the page says so.
     """

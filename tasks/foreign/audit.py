@@ -19,7 +19,7 @@ from specdyn.storage.schema import OutOfRange
 from specdyn.tasks.foreign.names import BUFFERS
 from specdyn.tasks.foreign.series import ForeignSeries
 from specdyn.tasks.spectra.decomposition import scaled
-from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 Severity = Literal["error", "warning", "note"]
 
@@ -52,7 +52,7 @@ class Finding:
 HEADINGS = ("severity", "steps", "tensor", "what", "advice")
 
 
-def audit(series: ForeignSeries, body: Anatomy) -> tuple[Finding, ...]:
+def audit(series: ForeignSeries, body: NetworkLayout) -> tuple[Finding, ...]:
     """Everything found: in the steps, in shapes and types, and, reading each tensor once, in the values.
 
     Duplicates are told by names, shapes and values of all tensors. Holds one tensor at a time.
@@ -129,7 +129,9 @@ def _holes(steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(step for i, u in clear for step in range(steps[i] + u, steps[i + 1], u))
 
 
-def in_shapes(first: ForeignWeights, weights: ForeignWeights, body: Anatomy, step: int, start: int) -> list[Finding]:
+def in_shapes(
+    first: ForeignWeights, weights: ForeignWeights, body: NetworkLayout, step: int, start: int
+) -> list[Finding]:
     """Layers with another shape or type than in the first checkpoint, missing and new ones; then the other tensors."""
     was, now = stripped(first.shapes), stripped(weights.shapes)
     if set(was) != set(now) and set(was.values()) == set(now.values()):

@@ -15,7 +15,7 @@ from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.names import BUFFERS, FUSED, TRANSPOSED
 from specdyn.tasks.spectra.analysis import Evaluate
-from specdyn.tasks.spectra.network_layout import Anatomy, foreign_anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout, foreign_layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ForeignSeries:
         return None
 
 
-def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSPOSED) -> Anatomy:
+def read_layout(series: ForeignSeries, heads: int = 0, transposed: str = TRANSPOSED) -> NetworkLayout:
     """The layers of a series by the tensors of its first checkpoint: consecutive ones that fit are paired.
 
     With `heads` the queries and keys of fused projections, and what each head writes, are compared head by head.
@@ -55,7 +55,7 @@ def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSP
     except re.error as error:
         raise ValueError(f"transposed={transposed!r} is not a regular expression: {error}") from None
     weights = series.weights(series.steps[0])
-    body = foreign_anatomy(
+    body = foreign_layout(
         weights.shapes,
         skipped_tensors(weights.dtypes),
         [name for name, shape in weights.shapes.items() if len(shape) > 2 and pattern.search(name.lower())],
@@ -63,7 +63,7 @@ def read_anatomy(series: ForeignSeries, heads: int = 0, transposed: str = TRANSP
     return replace(body, pairs=(*body.pairs, *attention_pairs(body, heads)))
 
 
-def series_id(series: ForeignSeries, body: Anatomy, store: Store) -> str:
+def series_id(series: ForeignSeries, body: NetworkLayout, store: Store) -> str:
     """The identity of what is measured of a series: its place, steps and content, and how its layers are looked at.
 
     So other options, as far as they make other matrices or pairs of the tensors, are other results. Files that the
@@ -72,13 +72,13 @@ def series_id(series: ForeignSeries, body: Anatomy, store: Store) -> str:
     return _identity(series, body, content_digests(series.found, store))
 
 
-def known_id(series: ForeignSeries, body: Anatomy, store: Store) -> str | None:
+def known_id(series: ForeignSeries, body: NetworkLayout, store: Store) -> str | None:
     """The same identity, or None where the store does not know all of the series' files; nothing is written."""
     digests = known_digests(series.found, store)
     return None if digests is None else _identity(series, body, digests)
 
 
-def _identity(series: ForeignSeries, body: Anatomy, digests: Sequence[str]) -> str:
+def _identity(series: ForeignSeries, body: NetworkLayout, digests: Sequence[str]) -> str:
     content = list(zip(series.steps, digests, strict=True))
     layers, pairs = [asdict(layer) for layer in body.layers], [asdict(pair) for pair in body.pairs]
     return short_digest(series.name, content, body.shapes, layers, pairs)
@@ -93,7 +93,7 @@ def skipped_tensors(dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
     return {**named, **skipped}
 
 
-def attention_pairs(body: Anatomy, heads: int) -> tuple[LayerPair, ...]:
+def attention_pairs(body: NetworkLayout, heads: int) -> tuple[LayerPair, ...]:
     """The pairs within fused projections, and from their values to the layer that follows."""
     pairs: list[LayerPair] = []
     shapes = {entry.parameter: entry.shape for entry in body.entries}

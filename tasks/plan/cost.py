@@ -20,7 +20,7 @@ class Rates:
     evaluation: float = 0.0
     """Of all examples of a split, the mean of both."""
     renewal: float = 0.0
-    """Of estimating BatchNorm's statistics anew."""
+    """Of estimating BatchNorm's statistics again."""
     decomposition: float = 0.0
     """Of one matrix, the mean of all."""
 

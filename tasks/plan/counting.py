@@ -9,7 +9,7 @@ from specdyn.tasks.connect.line import Pair
 from specdyn.tasks.connect.matching import groups
 from specdyn.tasks.connect.meter import KEPT, has_statistics
 from specdyn.tasks.plan.cost import Rates
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable
 
 
@@ -41,7 +41,7 @@ class Counter:
 
     def __init__(self, spec: RunSpec) -> None:
         net = get_experiment(spec.experiment).net(spec)
-        self._layers, self._masked = len(anatomy(spec).layers), len(maskable(spec))
+        self._layers, self._masked = len(network_layout(spec).layers), len(maskable(spec))
         self._normalised = has_statistics(net)
         try:
             self._matched = bool(groups(net))

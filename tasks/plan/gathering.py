@@ -21,7 +21,7 @@ from specdyn.tasks.spectra.facts import facts_of
 
 
 def gather(sweep: Sweep, store: Store, lease: Lease | None = None) -> tuple[str, bool]:
-    """Rebuild the cube unless it holds just what is known already; gives its URL and whether it was built.
+    """Rebuild the cube unless it holds just what is known already; returns its URL and whether it was built.
 
     A run belongs to it as soon as a block of it is analysed; what is not finished is missing there.
     """

@@ -15,7 +15,7 @@ from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.plan.cost import Rates
 from specdyn.tasks.spectra.decomposition import decompose
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.spectra.one_pass import decompose_into
 from specdyn.tasks.training.numerics import numerics
 from specdyn.tasks.training.training import Loop
@@ -49,7 +49,7 @@ def _measured(spec: RunSpec, store: Store, steps: int) -> Rates:
     step = _seconds_a_step(Loop(experiment, spec, net, data["train"].to(device)), spec, device, steps)
     decompose(torch.eye(2))  # the first call of LAPACK takes long
     since = time.perf_counter()
-    matrices = sum(1 for _ in decompose_into({}, weights, anatomy(spec), "estimate"))
+    matrices = sum(1 for _ in decompose_into({}, weights, network_layout(spec), "estimate"))
     decomposing = time.perf_counter() - since
     evaluation, renewal = _seconds_of_evaluations(spec, data, weights, device)
     return Rates(

@@ -8,10 +8,10 @@ from typing import Any
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.audit import Finding, audit
-from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_anatomy
+from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_layout
 from specdyn.tasks.plan.contents import contents_of, drawn, stored_contents
 from specdyn.tasks.plan.planning import lacking
-from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 GROUP = "foreign"
 """What stands for the experiment in the places of such runs."""
@@ -26,7 +26,7 @@ class Source:
     """A series with what is to be done on it."""
 
     series: ForeignSeries
-    body: Anatomy
+    body: NetworkLayout
     findings: tuple[Finding, ...] = ()
     """What an audit found; none before it."""
     run_id: str = ""
@@ -41,7 +41,7 @@ class Source:
 def look(source: str, pattern: str | None, heads: int, transposed: str) -> Source:
     """Find the checkpoints of a source and its layers."""
     series = ForeignSeries(find_checkpoints(source, pattern))
-    return Source(series, read_anatomy(series, heads, transposed))
+    return Source(series, read_layout(series, heads, transposed))
 
 
 def audited_source(source: Source) -> Source:

@@ -85,7 +85,7 @@ class Evaluate(Protocol):
     """Metrics of a network with given weights; see specdyn.tasks.evaluation.evaluator."""
 
     def __call__(self, weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:
-        """Each metric as an array over the splits; `renormalise` estimates BatchNorm's statistics anew."""
+        """Each metric as an array over the splits; `renormalise` estimates BatchNorm's statistics again."""
         ...
 
 

@@ -10,4 +10,4 @@ NULLS = ("gaussian", "shuffled")
 COMPONENTS = 10
 """Principal components that are kept of a trajectory."""
 FACTS_VERSION = 1
-"""To be raised when a number in facts.py changes: cubes are then gathered anew."""
+"""To be raised when a number in facts.py changes: cubes are then gathered again."""

@@ -16,7 +16,7 @@ from specdyn.tasks.spectra.analysis import get_analysis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Anatomy:
+class NetworkLayout:
     """The tensors of a network and how they are analysed."""
 
     entries: tuple[Entry, ...]
@@ -51,18 +51,18 @@ class Anatomy:
         return max(min(shape) for shape in self.shapes)
 
 
-def anatomy(spec: RunSpec) -> Anatomy:
-    """The anatomy of a spec's network, which is built without its weights."""
+def network_layout(spec: RunSpec) -> NetworkLayout:
+    """The network_layout of a spec's network, which is built without its weights."""
     experiment = get_experiment(spec.experiment)
     with torch.device("meta"):
         net = experiment.build_net(spec)
-    return Anatomy(entries=inventory(net), pairs=experiment.layer_pairs(spec, net))
+    return NetworkLayout(entries=inventory(net), pairs=experiment.layer_pairs(spec, net))
 
 
-def foreign_anatomy(
+def foreign_layout(
     shapes: Mapping[str, tuple[int, ...]], skipped: Mapping[str, str], transposed: Sequence[str] = ()
-) -> Anatomy:
-    """The anatomy of a network known by its tensors alone: consecutive layers whose shapes fit are paired.
+) -> NetworkLayout:
+    """The network_layout of a network known by its tensors alone: consecutive layers whose shapes fit are paired.
 
     `skipped` gives the reason for tensors that are not weights; `transposed` names transposed convolutions.
     """
@@ -76,11 +76,11 @@ def foreign_anatomy(
     matrices = analysed(entries)
     if not matrices:
         raise ValueError(f"no tensor of two or more dimensions to analyse among {len(shapes)} tensors")
-    return Anatomy(entries=entries, pairs=consecutive_pairs(matrices, shapes))
+    return NetworkLayout(entries=entries, pairs=consecutive_pairs(matrices, shapes))
 
 
 def run_layout(
-    body: Anatomy,
+    body: NetworkLayout,
     steps: Sequence[int],
     analyses: Sequence[str],
     metrics: Mapping[str, Metric],
@@ -109,7 +109,7 @@ def run_layout(
     )
 
 
-def _labels(body: Anatomy, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
+def _labels(body: NetworkLayout, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
     top = range(1, min(TOP_RANKS, body.ranks) + 1)
     parts = max((pair.parts for pair in body.pairs), default=1)
     heads = max((pair.reader.heads for pair in body.attention), default=0)

@@ -27,7 +27,7 @@ from specdyn.tasks.spectra.analysis import (
     get_analysis,
 )
 from specdyn.tasks.spectra.decomposition import Factors, decompose, decompose_alike
-from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.series import Deferred, Series, ahead
 
 log = logging.getLogger("specdyn.analysis")
@@ -55,10 +55,10 @@ class Pass:
     """The work on one block: what is analysed, and how many decompositions it took."""
 
     series: Series
-    body: Anatomy
+    body: NetworkLayout
     layout: RunLayout
     analyses: Sequence[Analysis]
-    room: Callable[[], MutableMapping[str, Factors]]
+    scratch: Callable[[], MutableMapping[str, Factors]]
     """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
     anchors: dict[int, Mapping[str, Factors]]
     decompositions: int = field(default=0)
@@ -113,13 +113,13 @@ def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> l
 
 def decompose_step(
     series: Series,
-    body: Anatomy,
+    body: NetworkLayout,
     step: int,
     vectors: bool = True,
-    room: Callable[[], MutableMapping[str, Factors]] = dict,
+    scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> Anchor:
     """The factors of one checkpoint, for the blocks that need it as an anchor; those kept before are not made again."""
-    factors = room()
+    factors = scratch()
     if {matrix.name for matrix in (body.matrices if vectors else body.layers)} <= set(factors):
         return step, factors
     for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}", vectors):
@@ -130,11 +130,11 @@ def decompose_step(
 def decompose_into(
     factors: MutableMapping[str, Factors],
     weights: Mapping[str, Tensor],
-    body: Anatomy,
+    body: NetworkLayout,
     what: str,
     vectors: bool = True,
 ) -> Iterable[Matrix]:
-    """Decompose every matrix once, parameter by parameter as they come; gives each matrix when it is done.
+    """Decompose every matrix once, parameter by parameter as they come; returns each matrix when it is done.
 
     On a GPU matrices of equal shape are decomposed together. Without `vectors` only the layers are, and only for
     their singular values. `what` names run and step in errors.
@@ -169,14 +169,14 @@ def _on_device(
 
 def analyse_block(
     series: Series,
-    body: Anatomy,
+    body: NetworkLayout,
     target: Target,
     steps: tuple[int, ...],
     analyses: Sequence[str],
     *anchors: Anchor,
-    room: Callable[[], MutableMapping[str, Factors]] = dict,
+    scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> int:
-    """Analyse the checkpoints of a block, write their values, then mark the block; gives the decompositions made.
+    """Analyse the checkpoints of a block, write their values, then mark the block; returns the decompositions made.
 
     `anchors` has the factors of the run's first and last checkpoint and of the one before the block; no checkpoint
     among them is decomposed again. Weights of two checkpoints, and factors of four, are held at a time.
@@ -186,7 +186,7 @@ def analyse_block(
         body=body,
         layout=target.layout,
         analyses=[get_analysis(name) for name in analyses],
-        room=room,
+        scratch=scratch,
         anchors=dict(anchors),
     )
     evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
@@ -224,7 +224,7 @@ def _analyse_layers(
 ) -> Decomposed:
     """Decompose a checkpoint, analysing each layer as it is decomposed, then the pairs."""
     what, known = f"{work.series.name} step {step}", work.anchors.get(step)
-    factors = work.room() if known is None else known
+    factors = work.scratch() if known is None else known
     now = Decomposed(step=step, weights=weights, factors=factors)
     index = {layer: i for i, layer in enumerate(work.body.layers)}
     vectors = need_vectors(work.analyses)

@@ -15,7 +15,7 @@ from specdyn.storage.checkpoints import Manifest, kept_states, pack, read_finish
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.evaluator import estimate_batch_norm
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import masks
 from specdyn.tasks.training.optimizers import Updater
 from specdyn.tasks.training.perturbations import perturb
@@ -71,7 +71,7 @@ def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> d
     start = spec.start
     assert start is not None
     if noise := start.perturbation:
-        layers = anatomy(spec).layers
+        layers = network_layout(spec).layers
         return perturb(weights, layers, noise.size, noise.direction, noise.noise_seed)
     if start.ticket is None:
         return dict(weights)
@@ -85,7 +85,7 @@ def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> d
 
 def maskable(spec: RunSpec) -> list[Matrix]:
     """The layers that are masked: all but the last."""
-    return list(anatomy(spec).layers[:-1])
+    return list(network_layout(spec).layers[:-1])
 
 
 def mask_of(spec: RunSpec, store: Store) -> masks.Mask:
@@ -120,7 +120,7 @@ def make_mask(final: Mapping[str, Tensor], start: StartFrom) -> masks.Mask:
 
 
 def store_mask(store: Store, mask: masks.Mask) -> str:
-    """Put a mask under the hash of its content; gives that."""
+    """Put a mask under the hash of its content; returns that."""
     name = masks.mask_id(mask)
     shapes = {parameter: list(kept.shape) for parameter, kept in mask.items()}
     objects.write(store.mask(name), pack(masks.pack(mask), {"shapes": shapes}))

@@ -119,7 +119,7 @@ class Updater:
         self._dropped = [(p, ~mask[name].to(p.device)) for name, p in found.items()]
 
     def __call__(self, step: int, rate: float, losses: Losses, batches: int = 1) -> Tensor:
-        """Make the update that follows `step` finished ones; gives the mean loss of its batches before it."""
+        """Make the update that follows `step` finished ones; returns the mean loss of its batches before it."""
         decay = weight_decay_at(self._spec, step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -142,7 +142,7 @@ class Updater:
         return loss
 
     def _add(self, losses: Losses, batches: int) -> Tensor:
-        """The gradient of the mean loss of the batches, into the parameters; gives that loss."""
+        """The gradient of the mean loss of the batches, into the parameters; returns that loss."""
         for p in self._parameters:
             p.grad = None
         total: Tensor | None = None

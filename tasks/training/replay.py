@@ -21,7 +21,7 @@ from specdyn.tasks.training.training import begin, make_loop
 
 
 def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
-    """Keep the state of a finished run at steps where it has checkpoints; gives the updates made for it.
+    """Keep the state of a finished run at steps where it has checkpoints; returns the updates made for it.
 
     Begins at the nearest state that was kept, never past it. ValueError for a step without a checkpoint;
     DamagedCheckpoint where the weights do not come out as they were, as on another kind of machine.
@@ -52,7 +52,7 @@ def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
             if any(not torch.equal(now.cpu(), expected[name]) for name, now in loop.net.state_dict().items()):
                 raise DamagedCheckpoint(
                     f"run {spec.run_id} trained again to step {step} has other weights than its checkpoint of that "
-                    f"step: this machine computes other bits ({device}); train the trunk anew here, or branch there"
+                    f"step: this machine computes other bits ({device}); train the trunk again here, or branch there"
                 )
             keep_state(store.run_of(spec), step, *pack_state(loop.updater))
             here = step

@@ -101,7 +101,7 @@ class Loop:
         self.updater = Updater(spec, net)
 
     def run(self, start: int, stop: int) -> Tensor:
-        """Make the updates start+1 .. stop; gives the last loss, or one that is not finite if there was any.
+        """Make the updates start+1 .. stop; returns the last loss, or one that is not finite if there was any.
 
         The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
         """
@@ -127,7 +127,7 @@ def train(
     device: torch.device | None = None,
     retry_failed: bool = False,
 ) -> Manifest:
-    """Train a run to its end, from its newest state if there is one; gives the manifest written last.
+    """Train a run to its end, from its newest state if there is one; returns the manifest written last.
 
     A branch begins at its trunk's checkpoint. At the steps `keep` the state stays, so that branches can begin there.
 
@@ -189,7 +189,7 @@ def begin(spec: RunSpec, store: Store, loop: Loop) -> Progress:
 
 
 def _train_recorded(spec: RunSpec, store: Store, loop: Loop, progress: Progress, keep: Sequence[int]) -> str:
-    """Train to the end, recording on the way; gives the reason why it could not, or an empty text."""
+    """Train to the end, recording on the way; returns the reason why it could not, or an empty text."""
     with BackgroundWriter() as writer:
         recorder = Recorder(store.run_of(spec), loop, writer, progress, keep)
         try:
@@ -258,7 +258,7 @@ class Recorder:
 
 
 def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) -> Progress | None:
-    """Put the newest whole state into the loop; None where training starts anew.
+    """Put the newest whole state into the loop; None where training starts again.
 
     As it does where a run that this one began from has other weights by now.
     """

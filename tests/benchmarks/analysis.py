@@ -1,4 +1,4 @@
-"""The published analyses of a run of modular addition: our units against each analysis decomposing anew."""
+"""The published analyses of a run of modular addition: our units against each analysis decomposing again."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.spectra.network_layout import anatomy, run_layout
+from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
 from specdyn.tasks.spectra.series import RunSeries
 from specdyn.tasks.training.training import train
@@ -73,9 +73,9 @@ def _cells(plain: float, ours: float) -> tuple[str, str, str]:
 def our_pass(
     spec: RunSpec, store: Store, manifest: Manifest, names: tuple[str, ...], enough: Callable[[], bool] = lambda: False
 ) -> int:
-    """The pipeline's own units, writing into a fresh run store; gives the checkpoints analysed until it was enough."""
+    """The pipeline's own units, writing into a fresh run store; returns how many checkpoints were analysed."""
     analysed = 0
-    series, body = RunSeries(store=store, manifest=manifest), anatomy(spec)
+    series, body = RunSeries(store=store, manifest=manifest), network_layout(spec)
     metrics = get_experiment(spec.experiment).metrics(spec)
     with tempfile.TemporaryDirectory() as folder:
         layout = run_layout(body, series.steps, names, metrics, {})
@@ -96,8 +96,8 @@ def our_pass(
 
 
 def naive_pass(spec: RunSpec, store: Store, manifest: Manifest, evaluated: bool) -> None:
-    """The published pattern: float32 SVDs for each analysis anew, and torch's own network at every position."""
-    body, data = anatomy(spec), load_examples(spec, store)
+    """The published pattern: float32 SVDs for each analysis again, and torch's own network at every position."""
+    body, data = network_layout(spec), load_examples(spec, store)
     net = get_experiment(spec.experiment).net(spec)
     assert isinstance(net, TransformerNet)
     weights = [read_checkpoint(store.run_of(spec), entry) for entry in manifest.checkpoints]

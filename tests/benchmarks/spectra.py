@@ -1,4 +1,4 @@
-"""Analysis of one checkpoint of each network: every analysis decomposing anew, one pass, and WeightWatcher.
+"""Analysis of one checkpoint of each network: every analysis decomposing again, one pass, and WeightWatcher.
 
 Each way runs in a process of its own, with one thread, so that its peak memory can be told.
 """
@@ -28,7 +28,7 @@ from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Decomposed, PairView
 from specdyn.tasks.spectra.decomposition import Factors, decompose
-from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.one_pass import decompose_into
 from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 from tests.reference.networks import NETWORKS, build, checkpoint
@@ -38,7 +38,9 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 WAYS = ("naive", "plain", "ours", "values", "weightwatcher")
 
 
-def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> tuple[int, list[dict[str, Tensor]]]:
+def published(
+    weights: Weights, final: Weights, body: NetworkLayout, net: nn.Module
+) -> tuple[int, list[dict[str, Tensor]]]:
     """Agreement, alignment and pruning in the published pattern: each with SVDs of its own, of matrices as they lie."""
     calls = 0
 
@@ -67,7 +69,7 @@ def published(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -
     return calls - len(body.layers), pruned  # those of the final checkpoint are made once a run
 
 
-def one_pass(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+def one_pass(weights: Weights, final: Weights, body: NetworkLayout, net: nn.Module) -> int:
     """The same and the pairs by head from one decomposition a matrix; the final factors are given."""
     factors: dict[str, Factors] = {}
     for matrix in decompose_into(factors, weights, body, "benchmark"):
@@ -81,14 +83,14 @@ def one_pass(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) ->
     return len(factors)
 
 
-def values(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+def values(weights: Weights, final: Weights, body: NetworkLayout, net: nn.Module) -> int:
     """Singular values alone, of the layers that WeightWatcher accepts where it is installed, else of all."""
     for layer in ACCEPTED or body.layers:
         decompose(layer.of(weights), vectors=False)
     return len(ACCEPTED or body.layers)
 
 
-def weightwatcher(weights: Weights, final: Weights, body: Anatomy, net: nn.Module) -> int:
+def weightwatcher(weights: Weights, final: Weights, body: NetworkLayout, net: nn.Module) -> int:
     """WeightWatcher's own analysis of the layers that it accepts: their spectra and power-law fits."""
     return len(watched(net).analyze())
 
@@ -98,7 +100,7 @@ def watched(net: nn.Module) -> Any:
     return importlib.import_module("weightwatcher").WeightWatcher(model=net)
 
 
-def accepted(body: Anatomy, net: nn.Module) -> list[Matrix]:
+def accepted(body: NetworkLayout, net: nn.Module) -> list[Matrix]:
     """The layers that WeightWatcher's analysis gives a row."""
     names = {f"{name}.weight" for name in watched(net).analyze()["longname"]}
     return [layer for layer in body.layers if layer.parameter in names]
@@ -121,7 +123,7 @@ def measure(name: str, way: str) -> dict[str, float]:
     warnings.simplefilter("ignore")
     net, body = build(name)
     weights, final = checkpoint(net, 0.1, 1), checkpoint(net, 0.1, 2)
-    works: dict[str, Callable[[Weights, Weights, Anatomy, nn.Module], int]] = {
+    works: dict[str, Callable[[Weights, Weights, NetworkLayout, nn.Module], int]] = {
         "naive": lambda *given: published(*given)[0],
         "plain": one_pass,
         "ours": one_pass,
@@ -136,7 +138,7 @@ def measure(name: str, way: str) -> dict[str, float]:
     if way == "plain":
         specdyn.tasks.spectra.one_pass.decompose = plain_svd
     torch.linalg.svd(torch.randn(8, 8))
-    CLEAR.write_text("5")  # lets the high-water mark start anew
+    CLEAR.write_text("5")  # lets the high-water mark start again
     before = memory("VmRSS")
     since = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):

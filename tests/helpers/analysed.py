@@ -11,7 +11,7 @@ from specdyn.storage.sweeps import extend_sweep
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.planning import missing_blocks
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
-from specdyn.tasks.spectra.network_layout import anatomy, run_layout
+from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
 from specdyn.tasks.spectra.series import RunSeries
 from specdyn.tasks.training import training
@@ -35,7 +35,7 @@ def analyse(sweep: Sweep, store: str) -> None:
     extend_sweep(Store(store), sweep.record)
     for spec in sweep.specs:
         manifest = train(spec, store)
-        series, body, where = RunSeries(store=Store(store), manifest=manifest), anatomy(spec), store
+        series, body, where = RunSeries(store=Store(store), manifest=manifest), network_layout(spec), store
         missing = missing_blocks(sweep, Store(store), manifest)
         target = Target(
             url=Store(where).run_store(NAME, results_id(manifest)),

@@ -8,7 +8,7 @@ from specdyn.storage.graphs import write_graph
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.plan.branching.cube import gather_graph
-from specdyn.tasks.plan.branching.graph import Graph, what_is_left
+from specdyn.tasks.plan.branching.graph import Graph, remaining
 from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.branching.units import units_of
 from specdyn.tasks.plan.planning import require_inputs
@@ -34,10 +34,10 @@ def graph_in(store: str, which: str, **changed: Any) -> tuple[Graph, Store]:
 
 
 def carry_out(graph: Graph, store: Store, report: bool = False) -> list[tuple[str, tuple[int, int] | None]]:
-    """Do everything that a graph lacks, and gather it; gives the kind of each unit and what it gave."""
+    """Do everything that a graph lacks, and gather it; returns the kind of each unit and what it gave."""
     require_inputs(graph.trunks, require_store(store.url))
     write_graph(store, record_of(graph))
-    schedule = Schedule(units_of(graph, what_is_left(graph, store), store))
+    schedule = Schedule(units_of(graph, remaining(graph, store), store))
     made = []
     while ready := schedule.ready():
         for unit in ready:

@@ -42,7 +42,7 @@ def browser_page(program: str) -> Iterator[Page]:
 
 
 def open_deployment(page: Page, ui: str, flow: str, name: str) -> str:
-    """Find a deployment of a flow in the list of all and open it; gives its address."""
+    """Find a deployment of a flow in the list of all and open it; returns its address."""
     page.goto(f"{ui}/deployments")
     page.get_by_role("link", name=name, exact=True).click()
     page.wait_for_url("**/deployments/deployment/*")
@@ -93,7 +93,7 @@ class Form:
             inputs.last.fill(f"{value:g}")
 
     def start(self) -> str:
-        """Start the run; gives its id.
+        """Start the run; returns its id.
 
         Tries again as a user does where Prefect asks for that with a 503: SQLite has one writer at a time.
         """
@@ -111,7 +111,7 @@ class Form:
 
 
 def open_run(page: Page, ui: str, run: str, tab: str) -> Locator:
-    """Open a tab of a flow run's page; gives what the tab shows."""
+    """Open a tab of a flow run's page; returns what the tab shows."""
     page.goto(f"{ui}/runs/flow-run/{run}")
     page.get_by_role("tablist").get_by_text(tab, exact=True).click()
     return page.get_by_role("tabpanel", name=tab)

@@ -48,7 +48,7 @@ def build(url: str, members: Mapping[str, Member], version: int, lease: Lease | 
 
 
 def check(tree: xr.DataTree) -> int:
-    """Read every value of every run and compare it with what the run has; gives the version that it is of."""
+    """Read every value of every run and compare it with what the run has; returns the version that it is of."""
     version = int(tree.attrs["title"])
     assert tree["layers"]["run"].values.tolist() == list(VERSIONS[version])
     decays = tree["layers"]["weight_decay"].values.tolist()

@@ -178,7 +178,7 @@ def started(
 
 @contextmanager
 def postgres(folder: Path, password: str) -> Iterator[str]:
-    """PostgreSQL on a free port of 127.0.0.1 that asks for the password; gives the URL of its database without one."""
+    """PostgreSQL on a free port of 127.0.0.1 that asks for the password; yields the URL of its database without it."""
     programs, (port,) = postgres_folder(), free_ports(1)
     assert programs is not None
     home = folder / "postgres"
@@ -356,7 +356,7 @@ class Topology:
             self.processes |= dict.fromkeys(below(process.popen.pid), role)
 
     def run(self, entrypoint: str, **parameters: Any) -> str:
-        """Start a flow as the UI does; gives the id of its run."""
+        """Start a flow as the UI does; returns the id of its run."""
         (deployment,) = [each for each in self.api.every("deployments") if each["entrypoint"] == entrypoint]
         created = self.api.ask(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
         return str(created["id"])

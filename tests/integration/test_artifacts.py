@@ -13,7 +13,7 @@ from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun
 
 from helpers.pipelines import SMOKE, sweep
-from specdyn.flows.engine.lease import turn
+from specdyn.flows.engine.lease import cube_lease
 from specdyn.flows.sweep import SweepFailed
 from specdyn.storage.places import Store
 
@@ -105,7 +105,7 @@ both = threading.Barrier(2, timeout=60)
 @flow(name="hold", persist_result=False)
 def hold(store: str, name: str) -> None:
     both.wait()
-    with turn(Store(store).cube(name), Store(store)):
+    with cube_lease(Store(store).cube(name), Store(store)):
         seen.append("in")
         time.sleep(0.5)
         seen.append("out")
@@ -113,7 +113,7 @@ def hold(store: str, name: str) -> None:
 
 @flow(name="meet", persist_result=False)
 def meet(store: str, name: str) -> None:
-    with turn(Store(store).cube(name), Store(store)):
+    with cube_lease(Store(store).cube(name), Store(store)):
         both.wait()
         seen.append(name)
 

@@ -72,7 +72,7 @@ def flow_runs(service: Served) -> list[dict[str, Any]]:
 
 
 def seeds_of(cube: str) -> set[int]:
-    """The seeds in a cube, which a queued firing may be writing anew."""
+    """The seeds in a cube, which a queued firing may be writing again."""
     for _ in range(100):
         with contextlib.suppress(StoreError, KeyError):
             return set(open_results(cube)["layers"]["seed"].values.tolist())

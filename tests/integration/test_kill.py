@@ -117,7 +117,7 @@ class Program:
         self.wait_for(lambda: checkpoints(self.store) >= before + 1)
 
     def end(self, number: signal.Signals) -> int:
-        """Signal the command alone; gives its code once nothing of it is left, which takes seconds."""
+        """Signal the command alone; returns its code once nothing of it is left, which takes seconds."""
         until = time.monotonic() + STOP_SECONDS
         self.process.send_signal(number)
         code = self.process.wait(STOP_SECONDS)

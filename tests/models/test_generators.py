@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from specdyn.models import generators
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.generators import Source, kept, put_back, seed, states
+from specdyn.models.generators import Generator, kept, put_back, seed, states
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.evaluator import Evaluator
@@ -37,8 +37,8 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Draw:
     """Draws from a second generator, which stands for that of a device, in use besides the CPU's."""
     second = torch.Generator().manual_seed(1)
     both = (
-        Source("cpu", torch.get_rng_state, torch.set_rng_state),
-        Source("other", second.get_state, second.set_state),
+        Generator("cpu", torch.get_rng_state, torch.set_rng_state),
+        Generator("other", second.get_state, second.set_state),
     )
     monkeypatch.setattr(generators, "sources", lambda device: both)
     monkeypatch.setattr(generators, "new_state", lambda kind, value: torch.Generator().manual_seed(value).get_state())

@@ -20,7 +20,7 @@ from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, inventory
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.spectra.decomposition import Factors
-from specdyn.tasks.spectra.network_layout import Anatomy, anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout
 from specdyn.tasks.spectra.one_pass import decompose_step
 
 SPLITS = ("train", "val")
@@ -94,12 +94,12 @@ class Golden:
         )
 
     @functools.cached_property
-    def body(self) -> Anatomy:
+    def body(self) -> NetworkLayout:
         """Layers and pairs."""
         if self.name != "convnet":
-            return anatomy(self.spec())
+            return network_layout(self.spec())
         net = GoldenConvNet()
-        return Anatomy(entries=inventory(net), pairs=consecutive_pairs(layers(net), shapes_of(net)))
+        return NetworkLayout(entries=inventory(net), pairs=consecutive_pairs(layers(net), shapes_of(net)))
 
     @functools.cache  # noqa: B019
     def factors(self, step: int) -> dict[str, Factors]:

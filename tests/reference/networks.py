@@ -10,7 +10,7 @@ from specdyn.models.nets.convnet import Vgg, VggNet
 from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, inventory, layers, shapes_of
 from specdyn.models.nets.transformer import Transformer, TransformerNet, transformer_pairs
 from specdyn.models.nets.unet import UNet, UNetNet, unet_pairs
-from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 LANGUAGE = Transformer(width=768, heads=12, feedforward=768, depth=12, layernorm=True)
 
@@ -54,12 +54,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], tuple[L
 """Name -> what builds the network, and what gives its pairs."""
 
 
-def build(name: str, miniature: bool = False) -> tuple[nn.Module, Anatomy]:
-    """The network as it is initialised, and its anatomy."""
+def build(name: str, miniature: bool = False) -> tuple[nn.Module, NetworkLayout]:
+    """The network as it is initialised, and its network_layout."""
     make, pairs_of = (MINIATURES if miniature else NETWORKS)[name]
     torch.manual_seed(0)
     net = make()
-    return net, Anatomy(entries=inventory(net), pairs=pairs_of(net))
+    return net, NetworkLayout(entries=inventory(net), pairs=pairs_of(net))
 
 
 def checkpoint(net: nn.Module, noise: float, seed: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from specdyn.models.experiments.base import Metric
 from specdyn.models.nets.matrices import LayerPair, entry
 from specdyn.storage import results
 from specdyn.tasks.spectra.analysis import Evaluate
-from specdyn.tasks.spectra.network_layout import Anatomy, run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
 
 TOTAL = {"total": Metric(of=lambda outputs, batch: outputs, long_name="sum of all entries")}
@@ -45,13 +45,13 @@ class HandMade:
         return self.evaluate
 
 
-def body_of(weights: Mapping[str, Tensor], pairs: Sequence[LayerPair] = ()) -> Anatomy:
+def body_of(weights: Mapping[str, Tensor], pairs: Sequence[LayerPair] = ()) -> NetworkLayout:
     """Every tensor a layer."""
-    return Anatomy(entries=tuple(entry(name, tuple(w.shape)) for name, w in weights.items()), pairs=tuple(pairs))
+    return NetworkLayout(entries=tuple(entry(name, tuple(w.shape)) for name, w in weights.items()), pairs=tuple(pairs))
 
 
 def analysed(
-    series: HandMade, body: Anatomy, analyses: Sequence[str], metrics: Mapping[str, Metric] = TOTAL
+    series: HandMade, body: NetworkLayout, analyses: Sequence[str], metrics: Mapping[str, Metric] = TOTAL
 ) -> dict[str, np.ndarray]:
     """Every stored variable of the analyses, over all steps."""
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def analysed(
 
 
 def target_of(
-    folder: str, series: Any, body: Anatomy, analyses: Sequence[str], metrics: Mapping[str, Metric] = TOTAL
+    folder: str, series: Any, body: NetworkLayout, analyses: Sequence[str], metrics: Mapping[str, Metric] = TOTAL
 ) -> Target:
     """An allocated run store in a folder."""
     layout = run_layout(body, series.steps, analyses, metrics, {"run_id": "test"})

@@ -45,7 +45,7 @@ def permuted_labels(label_N: Indices, seed: int = LABEL_SEED) -> Indices:
 
 
 def noisy_labels(label_N: Indices, fraction: float, classes: int, seed: int = LABEL_SEED) -> Indices:
-    """Labels of which the given fraction is drawn anew from all classes; int64 (n,), a copy.
+    """Labels of which the given fraction is drawn again from all classes; int64 (n,), a copy.
 
     A drawn label may be the old one. To be applied before the split (METHOD 1.2, label noise).
     """

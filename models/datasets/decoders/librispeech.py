@@ -57,7 +57,7 @@ class Speech:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Skipped:
     """What was left out, reason -> ids, and how many bands were constant."""
 
     dropped: dict[str, list[str]] = field(default_factory=dict)
@@ -153,7 +153,7 @@ def _features(utterance: Utterance, names: Sequence[str]) -> tuple[Frames, Text,
 
 def prepare(
     utterances: Sequence[Utterance], names: Sequence[str], *, corrupt_allowed: float = CORRUPT_ALLOWED
-) -> tuple[Speech, Report]:
+) -> tuple[Speech, Skipped]:
     """Features and character ids of the utterances, in their order, and a report of those left out.
 
     Left out and reported are utterances without a recording, a transcript or any character in it, those too short
@@ -176,7 +176,7 @@ def prepare(
         text_offset=_offsets(texts),
         id=np.array(list(kept)),
     )
-    return speech, Report(dropped=dict(dropped), constant_bands=sum(constant_bands))
+    return speech, Skipped(dropped=dict(dropped), constant_bands=sum(constant_bands))
 
 
 def _require_enough(kept: Collection[str], corrupt: Sequence[str], n: int, allowed: float) -> None:

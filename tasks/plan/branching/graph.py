@@ -175,7 +175,7 @@ def ticket_graph(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Remaining:
     """What of a graph is not there yet, read from the store."""
 
     trunks: tuple[RunSpec, ...]
@@ -219,7 +219,7 @@ class Left:
         return {spec.start.run_id: spec.start.step for spec in possible if spec.start}
 
 
-NOTHING = Left(trunks=(), states={}, branches=(), pairs=(), tickets=(), failed={}, blocked={})
+NOTHING = Remaining(trunks=(), states={}, branches=(), pairs=(), tickets=(), failed={}, blocked={})
 """What is left of a graph that is done."""
 
 
@@ -236,7 +236,7 @@ def needs_of(spec: RunSpec) -> tuple[str, ...]:
     return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
 
 
-def what_is_left(graph: Graph, store: Store, retry_failed: bool = False) -> Left:
+def remaining(graph: Graph, store: Store, retry_failed: bool = False) -> Remaining:
     """The runs and pairs that the store lacks; states count only where a branch is still to begin there.
 
     What is measured counts where it was measured of the weights that the runs have now. A run that is to be trained may
@@ -260,7 +260,7 @@ def what_is_left(graph: Graph, store: Store, retry_failed: bool = False) -> Left
     ends: dict[str, tuple[str, ...]] = {pair.pair_id: (pair.a.run_id, pair.b.run_id) for pair in pairs}
     ends |= {ticket_key(spec): (spec.run_id,) for spec in tickets}
     not_measured = {key: hopeless[run_id] for key, of in ends.items() for run_id in of if run_id in hopeless}
-    return Left(
+    return Remaining(
         trunks=trunks,
         states=states,
         branches=branches,

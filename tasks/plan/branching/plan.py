@@ -12,7 +12,7 @@ from specdyn.storage.pairs import measured
 from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import end_id
 from specdyn.tasks.connect.meter import data_key
-from specdyn.tasks.plan.branching.graph import Graph, Left, ends_of, finished_runs, name_of, ticket_key, what_is_left
+from specdyn.tasks.plan.branching.graph import Graph, Remaining, ends_of, finished_runs, name_of, remaining, ticket_key
 from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule
 from specdyn.tasks.plan.counting import Counter, Work
 from specdyn.tasks.plan.measuring import measure
@@ -51,7 +51,7 @@ class GraphPlan:
 
     graph: Graph
     store: Store
-    left: Left
+    left: Remaining
     stages: tuple[Stage, ...]
 
     @property
@@ -78,7 +78,7 @@ def make_graph_plan(
     `threads` are those of a unit of work, for the measurement. What failed before, and what needs it, is left as it is
     and costs nothing unless `retry_failed`.
     """
-    left = what_is_left(graph, store, retry_failed)
+    left = remaining(graph, store, retry_failed)
     rates = _rates(graph, left, store, threads) if estimate and not left.nothing else None
     stages = [_runs("trunks", graph.trunks, left.trunks, left, store, rates)]
     if left.states:
@@ -107,7 +107,7 @@ def require_states(plan: GraphPlan, retrain: bool) -> None:
     )
 
 
-def _rates(graph: Graph, left: Left, store: Store, threads: int | None) -> Rates:
+def _rates(graph: Graph, left: Remaining, store: Store, threads: int | None) -> Rates:
     """Measured here, but for the step where a finished run tells how long it takes."""
     rates = measure(graph.trunks[0], store, threads=threads)
     lacking = {spec.run_id for spec in (*left.trunks, *left.branches)}
@@ -126,7 +126,7 @@ def _first(spec: RunSpec) -> int:
 
 
 def _runs(
-    name: str, whole: Sequence[RunSpec], missing: Sequence[RunSpec], left: Left, store: Store, rates: Rates | None
+    name: str, whole: Sequence[RunSpec], missing: Sequence[RunSpec], left: Remaining, store: Store, rates: Rates | None
 ) -> Stage:
     """The trainings that are left, with how far they are and what those cost that can be done."""
     there = set(names(store.checkpoints(whole[0].experiment))) if missing else set()
@@ -162,7 +162,7 @@ def _look_at(spec: RunSpec, store: Store) -> Begun | None:
     )
 
 
-def _states(graph: Graph, left: Left, store: Store, rates: Rates | None) -> Stage:
+def _states(graph: Graph, left: Remaining, store: Store, rates: Rates | None) -> Stage:
     """The states of finished trunks that are made again, each trunk from the nearest one that it kept."""
     updates = 0
     for run_id, missing in left.states.items():
@@ -175,7 +175,7 @@ def _states(graph: Graph, left: Left, store: Store, rates: Rates | None) -> Stag
     )
 
 
-def _factors(graph: Graph, left: Left, store: Store, rates: Rates) -> Stage:
+def _factors(graph: Graph, left: Remaining, store: Store, rates: Rates) -> Stage:
     """What lines share of their ends and tickets of their dense run, each run decomposed once."""
     counter, dense = Counter(graph.trunks[0]), left.runs_of_tickets
     checkpoints = [sum(step >= first for step in schedule(graph.runs[run], store)) for run, first in dense.items()]
@@ -183,7 +183,7 @@ def _factors(graph: Graph, left: Left, store: Store, rates: Rates) -> Stage:
     return Stage(name="factors", total=len(works), left=len(works), seconds=_seconds(works, rates))
 
 
-def _ends(graph: Graph, left: Left, store: Store, rates: Rates) -> Stage:
+def _ends(graph: Graph, left: Remaining, store: Store, rates: Rates) -> Stage:
     """The ends of the pairs that are left, each once for the data that it is measured on."""
     ends = ends_of(left.possible_pairs, store).values()
     runs, there = finished_runs(graph, store), measured(store, graph.experiment, "ends")
@@ -196,13 +196,13 @@ def _ends(graph: Graph, left: Left, store: Store, rates: Rates) -> Stage:
     return Stage(name="ends", total=len(ends), left=len(missing), seconds=seconds)
 
 
-def _pairs(graph: Graph, left: Left, rates: Rates | None) -> Stage:
+def _pairs(graph: Graph, left: Remaining, rates: Rates | None) -> Stage:
     counter = Counter(graph.trunks[0]) if rates and left.pairs else None
     works = [counter.pair(pair) for pair in left.possible_pairs] if counter else []
     return Stage(name="pairs", total=len(graph.pairs), left=len(left.pairs), seconds=_seconds(works, rates))
 
 
-def _tickets(graph: Graph, left: Left, store: Store, rates: Rates | None) -> Stage:
+def _tickets(graph: Graph, left: Remaining, store: Store, rates: Rates | None) -> Stage:
     counter = Counter(graph.trunks[0]) if rates and left.tickets else None
     todo = [spec for spec in left.tickets if left.can(ticket_key(spec))]
     works = [counter.ticket(len(schedule(spec, store))) for spec in todo] if counter else []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from specdyn.models.wording import plural
-from specdyn.tasks.plan.branching.graph import Graph, Left
+from specdyn.tasks.plan.branching.graph import Graph, Remaining
 from specdyn.tasks.plan.branching.plan import GraphPlan, Stage
 from specdyn.tasks.plan.tables import duration, size
 
@@ -14,7 +14,7 @@ SHOWN = 30
 """The most runs that are listed one by one."""
 
 
-def describe(graph: Graph, left: Left) -> str:
+def describe(graph: Graph, left: Remaining) -> str:
     """What the graph has and what is left of it, in a sentence or two."""
     runs, todo = len(graph.trunks) + len(graph.branches), len(left.trunks) + len(left.branches)
     measured = {"pairs": (graph.pairs, left.pairs), "tickets": (graph.tickets, left.tickets)}
@@ -25,11 +25,11 @@ def describe(graph: Graph, left: Left) -> str:
     return (
         f"{graph.name}: {plural(len(graph.trunks), 'trunk')}, {plural(len(graph.branches), 'branch', 'branches')} at "
         f"{'step' if len(graph.splits) == 1 else 'steps'} {', '.join(map(str, graph.splits))}. "
-        f"Left: {', '.join([f'{todo} of {runs} trainings', *parts])}.{again}"
+        f"Remaining: {', '.join([f'{todo} of {runs} trainings', *parts])}.{again}"
     )
 
 
-def _hopeless(left: Left) -> str:
+def _hopeless(left: Remaining) -> str:
     if not left.failed:
         return ""
     failed = plural(len(left.failed), "run")

@@ -7,13 +7,13 @@ from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import connect, decompose_end, measure_end
 from specdyn.tasks.connect.tickets import decompose_dense, examine
-from specdyn.tasks.plan.branching.graph import Graph, Left, end_key, ends_of, name_of, needs_of, ticket_key
+from specdyn.tasks.plan.branching.graph import Graph, Remaining, end_key, ends_of, name_of, needs_of, ticket_key
 from specdyn.tasks.plan.units import Unit
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import Diverged, train
 
 
-def units_of(graph: Graph, left: Left, store: Store) -> list[Unit]:
+def units_of(graph: Graph, left: Remaining, store: Store) -> list[Unit]:
     """Everything that is left of a graph and can be done, and what needs a run that failed before."""
     runs = (*_trunks(graph, left, store), *_branches(left, store))
     return [*runs, *_factors(graph, left, store), *_ends(left, store), *_pairs(left, store), *_tickets(left, store)]
@@ -39,7 +39,7 @@ def train_whole(
     return (0, 0) if manifest == before and not made else None
 
 
-def _trunks(graph: Graph, left: Left, store: Store) -> Iterator[Unit]:
+def _trunks(graph: Graph, left: Remaining, store: Store) -> Iterator[Unit]:
     """Trunks that are not trained, or did not keep all states."""
     for spec in graph.trunks:
         if spec.run_id not in left.failed and (spec in left.trunks or spec.run_id in left.states):
@@ -54,7 +54,7 @@ def _trunks(graph: Graph, left: Left, store: Store) -> Iterator[Unit]:
             )
 
 
-def _branches(left: Left, store: Store) -> Iterator[Unit]:
+def _branches(left: Remaining, store: Store) -> Iterator[Unit]:
     for spec in left.branches:
         if spec.run_id not in left.failed:
             yield Unit(
@@ -67,7 +67,7 @@ def _branches(left: Left, store: Store) -> Iterator[Unit]:
             )
 
 
-def _factors(graph: Graph, left: Left, store: Store) -> Iterator[Unit]:
+def _factors(graph: Graph, left: Remaining, store: Store) -> Iterator[Unit]:
     """What several measurements use, decomposed once: the ends of lines, and the dense runs of tickets."""
     for spec in left.runs_of_pairs:
         yield Unit(
@@ -89,7 +89,7 @@ def _factors(graph: Graph, left: Left, store: Store) -> Iterator[Unit]:
         )
 
 
-def _ends(left: Left, store: Store) -> Iterator[Unit]:
+def _ends(left: Remaining, store: Store) -> Iterator[Unit]:
     """The ends of the pairs that are left, each once for the data that it is evaluated on."""
     for key, (spec, on) in ends_of(left.possible_pairs, store).items():
         yield Unit(
@@ -102,7 +102,7 @@ def _ends(left: Left, store: Store) -> Iterator[Unit]:
         )
 
 
-def _pairs(left: Left, store: Store) -> Iterator[Unit]:
+def _pairs(left: Remaining, store: Store) -> Iterator[Unit]:
     for pair in left.pairs:
         runs = (pair.a, pair.b)
         yield Unit(
@@ -115,7 +115,7 @@ def _pairs(left: Left, store: Store) -> Iterator[Unit]:
         )
 
 
-def _tickets(left: Left, store: Store) -> Iterator[Unit]:
+def _tickets(left: Remaining, store: Store) -> Iterator[Unit]:
     for spec in left.tickets:
         assert spec.start is not None
         yield Unit(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.spectra.decomposition import Factors, decompose_alike
-from specdyn.tasks.spectra.network_layout import Anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.one_pass import decompose_into
 from tests.benchmarks import spectra
 from tests.benchmarks.gpu.machine import Budget, Keep, Table, forget_peak, no_need, peak, reason, seconds
@@ -76,13 +76,13 @@ def _row(name: str, device: torch.device, short: bool, budget: Budget, left_out:
     )
 
 
-def _decomposed(body: Anatomy, on_device: Mapping[str, Tensor], vectors: bool) -> dict[str, Factors]:
+def _decomposed(body: NetworkLayout, on_device: Mapping[str, Tensor], vectors: bool) -> dict[str, Factors]:
     matrices = body.matrices if vectors else body.layers
     return decompose_alike({matrix.name: matrix.of(on_device) for matrix in matrices}, "benchmark", vectors)
 
 
 def departures(
-    body: Anatomy, weights: Mapping[str, Tensor], on_device: Mapping[str, Tensor], factors: Mapping[str, Factors]
+    body: NetworkLayout, weights: Mapping[str, Tensor], on_device: Mapping[str, Tensor], factors: Mapping[str, Factors]
 ) -> tuple[float, float, int]:
     """Largest departure from float64 LAPACK as a share of s_1, of ours and of the device's SVD; matrices compared.
 

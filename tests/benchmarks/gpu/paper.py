@@ -13,7 +13,7 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.spectra.one_pass import decompose_step
 from specdyn.tasks.spectra.series import RunSeries
 from specdyn.tasks.training.numerics import numerics
@@ -96,6 +96,6 @@ def validation_errors(series: RunSeries) -> dict[int, float]:
 
 def mean_rank(series: RunSeries, spec: RunSpec, step: int) -> float:
     """Effective rank / rank, the mean over layers."""
-    body = anatomy(spec)
+    body = network_layout(spec)
     factors = decompose_step(series, body, step, vectors=False)[1]
     return float(np.mean([effective_ranks(factors[layer.name].s.numpy())[0] for layer in body.layers]))

@@ -20,7 +20,7 @@ DOWN = {1: (1, 4), 2: (2, 32), 3: (2, 32), 4: (2, 32)}
 
 
 def randomised(net: nn.Module) -> dict[str, Tensor]:
-    """Move all weights and statistics, so that none is 0 or 1; gives them by name."""
+    """Move all weights and statistics, so that none is 0 or 1; returns them by name."""
     torch.manual_seed(1)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():

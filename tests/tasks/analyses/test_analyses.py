@@ -25,7 +25,7 @@ from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Analysis, analysis_names, get_analysis
 from specdyn.tasks.spectra.decomposition import DRIVERS, Factors, decompose
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
 
 SPECS = [pytest.param(get_experiment(name).preset("smoke").spec, id=f"{name}/smoke") for name in experiment_names()] + [
@@ -240,7 +240,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """Every analysis of the first checkpoints of a run, whose weights move a little from one to the next."""
     spec: RunSpec = request.param
     experiment, folder = get_experiment(spec.experiment), str(tmp_path_factory.mktemp("run"))
-    net, body = experiment.net(spec), anatomy(spec)
+    net, body = experiment.net(spec), network_layout(spec)
     if needed := experiment.dataset(spec):
         require_data(Store(folder), get_dataset(*needed))
     checkpoints = {}
@@ -266,8 +266,8 @@ def test_an_analysis_fills_its_variables(name: str, run: tuple[RunSpec, Target])
     for key in get_analysis(name).variables_for(get_experiment(spec.experiment).metrics(spec)):
         # Others have a dimension that this network has none of; tails of fewer than 50 values are not fitted, and
         # pairs with gates or kernel positions have no product of two matrices.
-        unfitted = "power_law" in key and "status" not in key and anatomy(spec).ranks < 50
-        no_product = name == "products" and all(pair.parts > 1 for pair in anatomy(spec).pairs)
+        unfitted = "power_law" in key and "status" not in key and network_layout(spec).ranks < 50
+        no_product = name == "products" and all(pair.parts > 1 for pair in network_layout(spec).pairs)
         if key in found and not unfitted and not no_product:
             values = found[key]
             assert (np.isfinite(values) if values.dtype.kind == "f" else values).any(), key

@@ -118,7 +118,7 @@ class Watched(dict[str, Tensor]):
 
 
 class WatchedSeries(HandMade):
-    """A series that reads its checkpoints anew and remembers which were read and which are alive."""
+    """A series that reads its checkpoints again and remembers which were read and which are alive."""
 
     reads: Counter[int]
     alive: "weakref.WeakSet[Watched]"

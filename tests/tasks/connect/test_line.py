@@ -25,13 +25,13 @@ from specdyn.tasks.connect.line import Pair, connect, decompose_end, end_id, fin
 from specdyn.tasks.connect.matching import groups, match, permute
 from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.connect.paths import ALPHAS, barrier, bezier, blend
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 SMOKE = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=20, weight_decay=1.0)
 TRUNK = dataclasses.replace(SMOKE, net=Mlp(width=12))
-LAYERS = len(anatomy(TRUNK).layers)
+LAYERS = len(network_layout(TRUNK).layers)
 
 
 def branch(order: int) -> RunSpec:
@@ -198,7 +198,7 @@ def test_the_agreement_of_matched_ends_is_that_of_float64s_singular_vectors(stor
     assert any(not torch.equal(p, torch.arange(len(p))) for p in order.values())
     moved = permute(b, units, order)
     compared = 0
-    for i, layer in enumerate(anatomy(TRUNK).layers):
+    for i, layer in enumerate(network_layout(TRUNK).layers):
         found = [np.linalg.svd(layer.of(w).double().numpy(), full_matrices=False) for w in (a, moved)]
         (u, _, vt), (x, _, yt) = found
         expected = np.abs((u * x).sum(0) * (vt * yt).sum(1))
@@ -250,7 +250,7 @@ def test_the_cube_has_labels_barriers_and_opens_in_plain_xarray(
     assert float(pair.barrier_loss.sel(kept="all", split="val")) == pytest.approx(expected, abs=1e-6)
     assert opened.loss.attrs["units"] == "1" or opened.loss.attrs["units"]
     assert opened.agreement_null.values == pytest.approx(
-        [(2 / np.pi) / np.sqrt(m * n) for m, n in anatomy(TRUNK).shapes] * np.ones((1, LAYERS))
+        [(2 / np.pi) / np.sqrt(m * n) for m, n in network_layout(TRUNK).shapes] * np.ones((1, LAYERS))
     )
 
 
@@ -273,7 +273,7 @@ def test_ends_are_shared_by_runs_on_the_same_data_alone(store: Store) -> None:
 
 def test_overlap_of_subspaces_is_the_mean_squared_cosine(store: Store, values: dict[str, np.ndarray]) -> None:
     ends = final_weights(PAIR.a, store), final_weights(PAIR.b, store)
-    for i, layer in enumerate(anatomy(TRUNK).layers):
+    for i, layer in enumerate(network_layout(TRUNK).layers):
         (u, _, v), (x, _, y) = (np.linalg.svd(w[layer.parameter].double().numpy(), full_matrices=False) for w in ends)
         for j, k in enumerate((1, 2, 4, 8)):
             expected = [((u[:, :k].T @ x[:, :k]) ** 2).sum() / k, ((v[:k] @ y[:k].T) ** 2).sum() / k]

@@ -16,7 +16,7 @@ from specdyn.tasks.plan import measuring, planning
 from specdyn.tasks.plan.cost import checkpoint_bytes, schedule
 from specdyn.tasks.plan.measuring import measure
 from specdyn.tasks.plan.planning import make_plan
-from specdyn.tasks.spectra.network_layout import Anatomy, anatomy
+from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout
 from specdyn.tasks.training.training import train
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
@@ -45,7 +45,7 @@ def test_measured_times_are_positive_and_nothing_is_written() -> None:
 
 def test_the_parts_of_a_checkpoint_make_up_the_whole() -> None:
     rates = measure(SMOKE, Store("nowhere"), steps=1)
-    matrices = len(anatomy(SMOKE).matrices)
+    matrices = len(network_layout(SMOKE).matrices)
     # Whole, top and bottom half on two splits.
     whole = 3 * 2 * rates.evaluation + 2 * rates.renewal + matrices * rates.decomposition
     assert rates.checkpoint == pytest.approx(whole)
@@ -58,13 +58,13 @@ def test_settings_that_diverge_at_once_are_measured_too() -> None:
 
 def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_num_threads()
-    real = measuring.anatomy
+    real = measuring.network_layout
 
-    def looked(spec: RunSpec) -> Anatomy:
+    def looked(spec: RunSpec) -> NetworkLayout:
         seen.append(torch.get_num_threads())
         return real(spec)
 
-    monkeypatch.setattr(measuring, "anatomy", looked)
+    monkeypatch.setattr(measuring, "network_layout", looked)
     measure(SMOKE, Store("nowhere"), steps=1, threads=before + 1)
     assert set(seen) == {before + 1}
     assert torch.get_num_threads() == before

@@ -27,7 +27,7 @@ from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.planning import look_at
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training
 
 
@@ -85,7 +85,7 @@ def test_analyses_of_a_run_trained_to_other_weights_are_missing_and_so_is_every_
     assert (cell.state, list(cell.missing)) == ("trained", [(0,), (10,), (20,)])
     assert cell.results != first
     analyse(one, store)
-    layer = anatomy(spec).layers[0].parameter
+    layer = network_layout(spec).layers[0].parameter
     expected = np.linalg.svd(weights[20][layer].double().numpy(), compute_uv=False)
     for sweep in (one, other):
         assert gather(sweep, Store(store))[1], "a cube that shares the run is old too"
@@ -116,7 +116,7 @@ def test_weights_that_come_back_find_their_own_analyses_again(tmp_path: Path) ->
     (spec,) = sweep.specs
     analyse(sweep, store)
     manifest = train(spec, store)
-    layer = anatomy(spec).layers[0].parameter
+    layer = network_layout(spec).layers[0].parameter
     own = read_finished(Store(store), manifest, 20)
     trained_elsewhere(spec, Store(store))
     analyse(sweep, store)

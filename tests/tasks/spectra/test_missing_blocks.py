@@ -30,7 +30,7 @@ def series_of(steps: Sequence[int]) -> HandMade:
 
 
 def analyse(series: HandMade, target: Target, backwards: bool = False) -> list[tuple[int, ...]]:
-    """Plan from the markers alone and do what is planned, as the flow does; gives the blocks."""
+    """Plan from the markers alone and do what is planned, as the flow does; returns the blocks."""
     body = body_of(series.weights(0), pairs_of(series))
     missing = lacking(target.commits, series.steps, ANALYSES)
     anchors = {step: decompose_step(series, body, step) for step in anchor_steps(series.steps, missing)}

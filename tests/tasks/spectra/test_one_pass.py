@@ -27,7 +27,7 @@ from specdyn.tasks.plan.planning import lacking
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis
 from specdyn.tasks.spectra.decomposition import DRIVERS, Factors, NotFinite, decompose
-from specdyn.tasks.spectra.network_layout import Anatomy, anatomy, foreign_anatomy, run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout, foreign_layout, network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_into, decompose_step, needed
 from specdyn.tasks.spectra.series import RunSeries, ahead
 from specdyn.tasks.training.training import train
@@ -41,7 +41,7 @@ ALL = default_analyses()
 
 def layout_of(spec: RunSpec, steps: tuple[int, ...] = (0, 10), analyses: list[str] = ALL) -> Any:
     metrics = get_experiment(spec.experiment).metrics(spec)
-    return run_layout(anatomy(spec), steps, analyses, metrics, {"run_id": spec.run_id})
+    return run_layout(network_layout(spec), steps, analyses, metrics, {"run_id": spec.run_id})
 
 
 @dataclasses.dataclass
@@ -60,7 +60,7 @@ class Counts:
 def analyse(spec: RunSpec, store: Store) -> Counts:
     """Train and analyse a run, counting."""
     manifest = train(spec, store, device=torch.device("cpu"))
-    where, body = store, anatomy(spec)
+    where, body = store, network_layout(spec)
     target = Target(
         url=where.run_store(spec.experiment, spec.run_id),
         commits=where.commits(spec.experiment, spec.run_id),
@@ -161,7 +161,7 @@ def test_every_checkpoint_is_evaluated_three_times_on_two_splits(name: str, coun
 def test_a_transformer_needs_the_published_number_of_decompositions(
     config: Transformer, layers: int, parts: int, stacks: int
 ) -> None:
-    body: Anatomy = anatomy(dataclasses.replace(SMOKE, net=config))
+    body: NetworkLayout = network_layout(dataclasses.replace(SMOKE, net=config))
     assert len(body.layers) == layers
     assert len(body.matrices) == layers + parts + stacks
     assert sum(matrix.heads > 0 for matrix in body.matrices) == stacks
@@ -173,7 +173,7 @@ def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> 
     where = found.store.run_store(SHORT.experiment, SHORT.run_id)
     stored = zarr.open_group(where, mode="r")
     experiment = get_experiment(SHORT.experiment)
-    body = anatomy(SHORT)
+    body = network_layout(SHORT)
     data = load_examples(SHORT, found.store)
     net = experiment.net(SHORT).eval()
     for at, entry in enumerate(found.manifest.checkpoints):
@@ -245,7 +245,7 @@ def test_a_layer_that_is_not_finite_is_named_with_run_and_step() -> None:
     }
     weights["decoder.weight"][0, 0] = float("nan")
     with pytest.raises(NotFinite, match=r"^run abc step 7 layer decoder\.weight: 1 of 448 entries"):
-        list(decompose_into({}, weights, anatomy(SMOKE), "run abc step 7"))
+        list(decompose_into({}, weights, network_layout(SMOKE), "run abc step 7"))
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, analysis: Analysis) -> None:
@@ -274,7 +274,7 @@ def test_a_result_of_a_wrong_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_every_tensor_is_analysed_or_skipped_for_a_reason() -> None:
     shapes = {"a": (4, 3), "mask": (5, 5), "b": (2, 4, 3, 3), "bias": (4,), "none": (0, 3)}
-    body = foreign_anatomy(shapes, {"mask": "integers"})
+    body = foreign_layout(shapes, {"mask": "integers"})
     assert [(entry.parameter, entry.way, entry.skipped) for entry in body.entries] == [
         ("a", "as it is", ""),
         ("mask", "", "integers"),
@@ -286,7 +286,7 @@ def test_every_tensor_is_analysed_or_skipped_for_a_reason() -> None:
     assert layout.attributes["skipped"] == '[["mask", [5, 5], "integers"], ["none", [0, 3], "has no elements"]]'
     assert layout.extras["made"][1] == ["as it is", "flattened to (out, in * kernel)"]
     with pytest.raises(ValueError, match="no tensor of two or more dimensions"):
-        foreign_anatomy({"bias": (4,)}, {})
+        foreign_layout({"bias": (4,)}, {})
 
 
 def test_what_is_read_ahead_comes_in_order_and_no_further_than_one_ahead() -> None:

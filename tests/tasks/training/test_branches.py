@@ -14,7 +14,7 @@ from specdyn.models.spec.run_spec import RunSpec, from_json, hyperparameters, to
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 from specdyn.storage.checkpoints import Manifest, kept_states, read_checkpoint
 from specdyn.storage.places import Store
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training
 from specdyn.tasks.training.branches import make_mask, mask_of, require_trunk, store_mask
 from specdyn.tasks.training.masks import mask_id
@@ -182,7 +182,7 @@ def test_where_a_run_starts_is_part_of_its_identity_and_of_its_hyperparameters()
 def test_a_perturbation_has_its_size_and_spares_the_last_layer(store: Store, trunk: Manifest) -> None:
     spec = branch(perturbation=Perturbation(size=0.5, noise_seed=3))
     begun, before = weights(store, spec, train(spec, store), SPLIT), weights(store, TRUNK, trunk, SPLIT)
-    *layers, last = anatomy(TRUNK).layers
+    *layers, last = network_layout(TRUNK).layers
     assert torch.equal(begun[last.parameter], before[last.parameter])
     for layer in layers:
         w, moved = before[layer.parameter].double(), begun[layer.parameter].double()
@@ -198,7 +198,7 @@ def test_the_weights_that_a_mask_drops_are_zero_at_every_update(
 ) -> None:
     spec = branch(ticket=Ticket(density=0.2, mask=kind, mask_seed=4))
     mask, looked_at = mask_of(spec, store), []
-    assert list(mask) == [layer.parameter for layer in anatomy(TRUNK).layers[:-1]]
+    assert list(mask) == [layer.parameter for layer in network_layout(TRUNK).layers[:-1]]
     call = training.Updater.__call__
 
     def watched(self: Any, *args: Any) -> Tensor:
@@ -235,7 +235,7 @@ def test_the_magnitude_mask_keeps_the_largest_of_the_last_checkpoint(store: Stor
 
 def test_a_random_mask_has_the_densities_of_the_magnitude_mask(store: Store, trunk: Manifest) -> None:
     final = weights(store, TRUNK, trunk, 40)
-    chosen = {layer.parameter: final[layer.parameter] for layer in anatomy(TRUNK).layers[:-1]}
+    chosen = {layer.parameter: final[layer.parameter] for layer in network_layout(TRUNK).layers[:-1]}
     by_kind = {
         kind: make_mask(chosen, branch(ticket=Ticket(density=0.3, mask=kind)).start)  # type: ignore[arg-type]
         for kind in ("magnitude", "random", "shuffled")

@@ -11,7 +11,7 @@ from specdyn.storage.checkpoints import kept_states
 from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import finished, line_id
-from specdyn.tasks.plan.branching.graph import connectivity_graph, ticket_graph, trunk_specs, what_is_left
+from specdyn.tasks.plan.branching.graph import connectivity_graph, remaining, ticket_graph, trunk_specs
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import train
 
@@ -57,20 +57,20 @@ def test_too_few_or_repeated_seeds_are_refused(orders: tuple[int, ...], seeds: t
 def test_what_is_left_is_read_from_the_store(tmp_path: Path) -> None:
     store, (trunk,) = str(tmp_path), trunks(1)
     graph = connectivity_graph("g", [trunk], (10, 20), (3, 4))
-    left = what_is_left(graph, Store(store))
+    left = remaining(graph, Store(store))
     assert (left.trunks, len(left.branches), len(left.pairs), left.states) == ((trunk,), 4, 2, {})
     train(trunk, Store(store), (10,), torch.device("cpu"))
-    assert what_is_left(graph, Store(store)).states == {trunk.run_id: (20,)}
+    assert remaining(graph, Store(store)).states == {trunk.run_id: (20,)}
     keep_states(trunk, Store(store), (20,))
     assert sorted(kept_states(Store(store).run(NAME, trunk.run_id))) == [10, 20]
     for spec in graph.branches:
         train(spec, Store(store), device=torch.device("cpu"))
-    left = what_is_left(graph, Store(store))
+    left = remaining(graph, Store(store))
     assert (left.trunks, left.branches, len(left.pairs), left.states, left.nothing) == ((), (), 2, {}, False)
     for pair in graph.pairs:
         name = line_id(pair, finished(pair.a, Store(store)), finished(pair.b, Store(store)))
         write_values(values_url(Store(store), NAME, "pairs", name), {}, {})
-    assert what_is_left(graph, Store(store)).nothing
+    assert remaining(graph, Store(store)).nothing
 
 
 def test_states_count_only_where_a_branch_is_still_to_begin(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_states_count_only_where_a_branch_is_still_to_begin(tmp_path: Path) -> N
         train(spec, Store(store), device=torch.device("cpu"))
     for url in kept_states(Store(store).run(NAME, trunk.run_id)).values():
         Path(url).unlink()
-    assert what_is_left(graph, Store(store)).states == {}
+    assert remaining(graph, Store(store)).states == {}
 
 
 def test_settings_of_trunks_are_checked() -> None:

@@ -14,9 +14,9 @@ from specdyn.storage.checkpoints import mark_damaged, read_manifest
 from specdyn.storage.graphs import write_graph
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.branching.cube import cube_place, done_cube, gather_graph, graph_cube
-from specdyn.tasks.plan.branching.graph import Graph, what_is_left
+from specdyn.tasks.plan.branching.graph import Graph, remaining
 from specdyn.tasks.plan.branching.records import record_of
-from specdyn.tasks.spectra.network_layout import anatomy
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable
 
 KINDS = pytest.mark.parametrize("which", ["connect", "tickets"])
@@ -55,7 +55,7 @@ def test_no_unit_of_a_graph_decomposes_what_another_did(tmp_path: Path) -> None:
     lines, store = graph_in(str(tmp_path), "connect")
     made = carry_out(lines, store)
     assert Counter(kind for kind, _ in made) == {"trunks": 1, "branches": 2, "factors": 2, "ends": 2, "pairs": 1}
-    layers = len(anatomy(lines.trunks[0]).layers)
+    layers = len(network_layout(lines.trunks[0]).layers)
     # Two ends, and nine points inside the line.
     assert sum(counts[1] for _, counts in made if counts) == (2 + 9) * layers
     tickets, _ = graph_in(store.url, "tickets")
@@ -130,5 +130,5 @@ def test_a_graph_with_a_run_that_failed_is_never_done(tmp_path: Path) -> None:
     graph, store = graph_in(str(tmp_path), "connect", settings=settings)
     with pytest.raises(Exception, match="NaN or infinite"):
         carry_out(graph, Store(store.url))
-    left = what_is_left(graph, store)
+    left = remaining(graph, store)
     assert left.nothing and not done_cube(graph, store, report=False)

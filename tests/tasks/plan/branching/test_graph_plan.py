@@ -287,7 +287,7 @@ def test_status_shows_a_graph_by_name(tmp_path: Path, killed: Callable[[RunSpec,
     output = said("status", "g", "--store", store)
     assert "trunks 2 1 1 1 0" in output and "branches 8 0 8 0 0" in output and "pairs 8 0 8 0 0" in output
     assert f"wd=1 seed=1 ({TRUNKS[1].run_id[:6]}) under way 30 of 40" in output
-    assert "g: 2 trunks, 8 branches at steps 10, 30. Left: 9 of 10 trainings, 8 of 8 pairs." in output
+    assert "g: 2 trunks, 8 branches at steps 10, 30. Remaining: 9 of 10 trainings, 8 of 8 pairs." in output
 
 
 def test_status_shows_all_that_goes_by_a_name_and_names_what_there_is(tmp_path: Path) -> None:
