@@ -40,7 +40,7 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Draw:
         Generator("cpu", torch.get_rng_state, torch.set_rng_state),
         Generator("other", second.get_state, second.set_state),
     )
-    monkeypatch.setattr(generators, "sources", lambda device: both)
+    monkeypatch.setattr(generators, "generators", lambda device: both)
     monkeypatch.setattr(generators, "new_state", lambda kind, value: torch.Generator().manual_seed(value).get_state())
     return lambda: torch.rand(3, generator=second).tolist()
 
