@@ -114,8 +114,8 @@ def test_a_worker_needs_the_url_and_the_name(s3_store: Store) -> None:
         assert pool.apply(count, (s3_store, "mnist", "sample")) == 3000
 
 
-def count(store: str, name: str, variant: str) -> int:
-    return len(load(Store(store), get_dataset(name, variant))["label"])
+def count(store: Store, name: str, variant: str) -> int:
+    return len(load(store, get_dataset(name, variant))["label"])
 
 
 def test_files_are_fetched_from_a_bucket(s3_store: Store, s3_server: S3Server) -> None:

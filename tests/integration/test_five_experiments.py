@@ -85,7 +85,7 @@ def test_the_sample_sweep_learns_and_ranks_fall_with_weight_decay(name: str, s3_
         settings={"steps": spec.steps, "checkpoint_every": spec.checkpoint_every},
         analyses=PUBLISHED,
         sweep="sample",
-        store=s3_store,
+        store=s3_store.url,
         report=name in REPORTED,
     )
     assert len(outcome["ran"]) == 2

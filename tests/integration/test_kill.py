@@ -221,7 +221,7 @@ def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server
     from prefect.settings import PREFECT_API_URL
 
     url = str(PREFECT_API_URL.value())
-    started = program(s3_store, "--executor", "inline", PREFECT_API_URL=url)
+    started = program(s3_store.url, "--executor", "inline", PREFECT_API_URL=url)
     own = f"PUT /{s3_store.url.removeprefix('s3://')}/checkpoints/"
     started.wait_for(lambda: any(put.startswith(own) and "step=" in put for put in s3_server.requests()))
     assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM

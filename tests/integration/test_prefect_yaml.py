@@ -68,7 +68,7 @@ def api(server: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path:
         "PREFECT_API_AUTH_STRING": AUTH,
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         "PREFECT_FILE": str(ROOT / "deploy" / "prefect.yaml"),
-        "SPECDYN_STORE": s3_store,
+        "SPECDYN_STORE": s3_store.url,
         "TMPDIR": str(tmp_path),
     }
     for name, value in given.items():
