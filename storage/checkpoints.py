@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.listing import listing
 from specdyn.storage.access.records import change_record, newest_place, read_record
 from specdyn.storage.identity import short_digest
@@ -30,7 +31,7 @@ class DamagedCheckpoint(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CheckpointEntry:
     """What the manifest keeps of one checkpoint."""
 
     step: int
@@ -51,7 +52,7 @@ class Manifest:
     status: str
     """`complete`, `failed` (the loss diverged) or `damaged` (a checkpoint does not verify)."""
     reason: str = ""
-    checkpoints: tuple[Entry, ...]
+    checkpoints: tuple[CheckpointEntry, ...]
     device: str
     processor: str = ""
     """The model of the CPU or GPU behind the device; empty in manifests that were written before it was recorded."""
@@ -101,11 +102,11 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: tensors[name] for name in body.pop("order")}, body
 
 
-def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> Entry:
+def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> CheckpointEntry:
     """Put one checkpoint with one request and give its manifest entry."""
     data = pack(weights, {"step": step, "run_id": run.run_id})
     objects.write(run.checkpoint(step), data)
-    return Entry(
+    return CheckpointEntry(
         step=step,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -113,7 +114,7 @@ def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> Entr
     )
 
 
-def read_checkpoint(run: Run, entry: Entry) -> dict[str, Tensor]:
+def read_checkpoint(run: Run, entry: CheckpointEntry) -> dict[str, Tensor]:
     """Weights and buffers in registration order; DamagedCheckpoint unless size and sha256 are the recorded ones."""
     url = run.checkpoint(entry.step)
     what = f"run {run.run_id} step {entry.step}: {url}"
@@ -198,8 +199,8 @@ def mark_damaged(store: Store, manifest: Manifest, reason: str) -> None:
     url = store.run_of(manifest).manifest
 
     def marked(text: bytes | None) -> bytes | None:
-        now = None if text is None else _manifest(url, text)
-        return _text(dataclasses.replace(manifest, status="damaged", reason=reason)) if now == manifest else None
+        now = None if text is None else decode(Manifest, url, text)
+        return encode(dataclasses.replace(manifest, status="damaged", reason=reason)) if now == manifest else None
 
     change_record(url, marked)
 
@@ -222,7 +223,7 @@ def tensor_bytes(run: Run) -> int:
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
     """Put the manifest as the newest version; nothing of the run's training is written after it."""
-    change_record(store.run_of(manifest).manifest, lambda _: _text(manifest))
+    change_record(store.run_of(manifest).manifest, lambda _: encode(manifest))
 
 
 def read_manifest(run: Run) -> Manifest | None:
@@ -232,27 +233,9 @@ def read_manifest(run: Run) -> Manifest | None:
     if text is None:
         return None
     try:
-        return _manifest(url, text)
-    except (ValueError, KeyError, TypeError) as error:
+        return decode(Manifest, url, text)
+    except ValueError as error:
         place = newest_place(url)
         raise DamagedCheckpoint(
             f"run {run.run_id}: {place} is not a manifest ({error}); delete it to train on"
         ) from None
-
-
-def _text(manifest: Manifest) -> bytes:
-    return json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True).encode()
-
-
-def _manifest(url: str, text: bytes) -> Manifest:
-    plain = json.loads(text)
-    require_schema(url, plain["schema_version"])
-    return Manifest(**{**plain, "checkpoints": tuple(Entry(**entry) for entry in plain["checkpoints"])})
-
-
-def require_schema(url: str, version: int) -> None:
-    """Raise StoreError where an object was written by a newer specdyn."""
-    if version > SCHEMA_VERSION:
-        raise objects.StoreError(
-            f"{url} has schema version {version}, this specdyn reads up to {SCHEMA_VERSION}: install a newer specdyn"
-        )

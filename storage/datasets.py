@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from specdyn.storage.access import objects
-from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
@@ -90,14 +90,12 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
 
 def publish(store: Store, manifest: DataManifest) -> DataManifest:
     """Put the manifest unless there is one; returns the one that is there afterwards, ours or another writer's."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True)
-    if objects.create(store.data_manifest(manifest.key), text.encode()):
-        return _parsed(json.loads(text))
+    url, text = store.data_manifest(manifest.key), encode(manifest)
+    if objects.create(url, text):
+        return decode(DataManifest, url, text)
     found = read_data_manifest(store, manifest.key)
     if found is None:
-        raise objects.StoreError(
-            f"{store.data_manifest(manifest.key)} was there and is gone: somebody deletes it; prepare it again"
-        )
+        raise objects.StoreError(f"{url} was there and is gone: somebody deletes it; prepare it again")
     if found.place != manifest.place:
         objects.delete(f"{store.dataset(manifest.key)}/{manifest.place}")
     return found
@@ -107,19 +105,11 @@ def read_data_manifest(store: Store, key: str) -> DataManifest | None:
     """The manifest, or None where the data set is not prepared; a newer schema is refused."""
     url = store.data_manifest(key)
     try:
-        plain = json.loads(objects.read(url))
-        require_schema(url, plain["schema_version"])
-        return _parsed(plain)
+        return decode(DataManifest, url, objects.read(url))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise DamagedData(f"{url} is not a manifest ({error}); {_repair(store, key)}") from None
-
-
-def _parsed(plain: Mapping[str, Any]) -> DataManifest:
-    entries = plain["arrays"].items()
-    arrays = {name: ArrayEntry(**{**entry, "shape": tuple(entry["shape"])}) for name, entry in entries}
-    return DataManifest(**{**plain, "arrays": arrays})
 
 
 def read_arrays(store: Store, manifest: DataManifest, only: str = "") -> dict[str, np.ndarray]:

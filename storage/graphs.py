@@ -1,16 +1,13 @@
 """Records of graphs: which runs, pairs and tickets the last call of that name asked for."""
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import change_record, newest_place, read_record
-from specdyn.storage.checkpoints import require_schema
 from specdyn.storage.places import Store
-from specdyn.storage.schema import SCHEMA_VERSION
 
 KINDS = ("connectivity", "tickets")
 
@@ -50,8 +47,7 @@ def write_graph(store: Store, record: GraphRecord) -> None:
     networks of other shapes do not fit in one. What was measured stays, and a call that asks for all of it gathers
     it again.
     """
-    plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
-    text = json.dumps(plain, indent=1).encode()
+    text = encode(record)
     change_record(store.graph(record.name, record.kind), lambda _: text)
 
 
@@ -62,18 +58,10 @@ def read_graph(store: Store, name: str, kind: str) -> GraphRecord | None:
     if text is None:
         return None
     try:
-        plain = json.loads(text)
-        require_schema(url, plain.pop("schema_version"))
-        record = GraphRecord(
-            **{
-                **plain,
-                **{field: tuple(plain[field]) for field in ("splits", "trunks", "branches", "tickets")},
-                "pairs": tuple(PairRecord(**pair) for pair in plain["pairs"]),
-            }
-        )
+        record = decode(GraphRecord, url, text)
         if (record.name, record.kind) != (name, kind):
             raise ValueError(f"it says {record.name!r}, {record.kind!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise not_a_record(url, error) from None
     return record
 
@@ -81,7 +69,7 @@ def read_graph(store: Store, name: str, kind: str) -> GraphRecord | None:
 def not_a_record(url: str, error: Exception) -> StoreError:
     """What to say and to do where a record cannot be read."""
     return StoreError(
-        f"{newest_place(url)} is not the record of a graph ({type(error).__name__}: {error}); delete it, and call "
+        f"{newest_place(url)} is not the record of a graph ({error}); delete it, and call "
         "`specdyn connect` or `specdyn tickets` as before to have it written again"
     )
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.codec import require_schema
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.checkpoints import require_schema
 from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 

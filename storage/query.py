@@ -11,7 +11,7 @@ import xarray as xr
 from zarr.errors import GroupNotFoundError
 
 from specdyn.storage.access import objects
-from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.access.codec import require_schema
 
 READERS = 16
 """Coordinates read at a time."""

@@ -9,7 +9,7 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 from specdyn.storage.access import objects
-from specdyn.storage.checkpoints import require_schema
+from specdyn.storage.access.codec import require_schema
 from specdyn.storage.commits import block_length, blocks_of
 from specdyn.storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
 from specdyn.storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate

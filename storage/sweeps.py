@@ -1,14 +1,13 @@
 """Records of sweeps: which specs belong to one, over all calls that extended it."""
 
-import json
+import dataclasses
 from dataclasses import dataclass
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import change_record, newest_place, read_record
-from specdyn.storage.checkpoints import require_schema
 from specdyn.storage.places import Store
-from specdyn.storage.schema import SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +42,7 @@ def extend_sweep(store: Store, record: SweepRecord) -> SweepRecord:
                 f"not of {record.experiment!r}: choose another name"
             )
         specs = dict.fromkeys([*(before.specs if before else ()), *record.specs])
-        plain = {
-            "schema_version": SCHEMA_VERSION,
-            "name": record.name,
-            "experiment": record.experiment,
-            "preset": record.preset,
-            "specs": list(specs),
-        }
-        return json.dumps(plain, indent=1).encode()
+        return encode(dataclasses.replace(record, specs=tuple(specs)))
 
     stands = change_record(url, extended)
     assert stands is not None
@@ -59,14 +51,12 @@ def extend_sweep(store: Store, record: SweepRecord) -> SweepRecord:
 
 def _parsed(url: str, text: bytes, name: str) -> SweepRecord:
     try:
-        plain = json.loads(text)
-        require_schema(url, plain.pop("schema_version", 0))
-        record = SweepRecord(**{**plain, "specs": tuple(plain["specs"])})
+        record = decode(SweepRecord, url, text)
         if record.name != name:
             raise ValueError(f"it says {record.name!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise StoreError(
-            f"{newest_place(url)} is not the record of a sweep ({type(error).__name__}: {error}); delete it, and call "
+            f"{newest_place(url)} is not the record of a sweep ({error}); delete it, and call "
             "`specdyn run` as before to have it written again"
         ) from None
     return record

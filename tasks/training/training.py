@@ -17,8 +17,8 @@ from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.models.spec.schedules import batches_per_step, checkpoint_steps, learning_rate_factor, steps_per_epoch
 from specdyn.storage.access.writer import BackgroundWriter
 from specdyn.storage.checkpoints import (
+    CheckpointEntry,
     DamagedCheckpoint,
-    Entry,
     Manifest,
     forget_state,
     keep_state,
@@ -53,7 +53,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[CheckpointEntry, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
     """The runs that it began from, with the digest of their checkpoints."""
 
@@ -268,7 +268,7 @@ def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) ->
     tensors, body = found
     if body.get("origins", origins) != origins:
         return None
-    entries = tuple(Entry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in body["entries"])
+    entries = tuple(CheckpointEntry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in body["entries"])
     try:
         weights = read_checkpoint(store.run_of(spec), entries[-1])
     except DamagedCheckpoint:

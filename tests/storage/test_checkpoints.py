@@ -14,7 +14,7 @@ from torch import Tensor
 from specdyn.storage import checkpoints
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.checkpoints import DamagedCheckpoint, Entry, Manifest, pack, unpack
+from specdyn.storage.checkpoints import CheckpointEntry, DamagedCheckpoint, Manifest, pack, unpack
 from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
@@ -39,7 +39,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return list(a) == list(b) and all(a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a)
 
 
-def manifest(entries: tuple[Entry, ...]) -> Manifest:
+def manifest(entries: tuple[CheckpointEntry, ...]) -> Manifest:
     return Manifest(
         experiment=RUN[0],
         run_id=RUN[1],
@@ -152,7 +152,7 @@ def test_a_forgotten_state_is_gone(local_store: Store) -> None:
 
 def test_a_manifest_is_read_as_it_was_written(local_store: Store) -> None:
     assert checkpoints.read_manifest(local_store.run(*RUN)) is None
-    entries = tuple(Entry(step=step, bytes=1, sha256="00", header_bytes=8) for step in (0, 100))
+    entries = tuple(CheckpointEntry(step=step, bytes=1, sha256="00", header_bytes=8) for step in (0, 100))
     checkpoints.write_manifest(local_store, manifest(entries))
     found = checkpoints.read_manifest(local_store.run(*RUN))
     assert found == manifest(entries)

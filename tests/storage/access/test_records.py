@@ -14,7 +14,7 @@ import pytest
 from specdyn.storage import checkpoints
 from specdyn.storage.access import objects
 from specdyn.storage.access.records import KEPT, change_record, newest_place, read_record
-from specdyn.storage.checkpoints import Entry, Manifest
+from specdyn.storage.checkpoints import CheckpointEntry, Manifest
 from specdyn.storage.graphs import GraphRecord, read_graph, write_graph
 from specdyn.storage.places import Store
 from specdyn.storage.sweeps import SweepRecord, extend_sweep, read_sweep, sweep_names
@@ -182,7 +182,7 @@ def test_the_last_of_several_calls_of_a_graph_counts(local_store: Store) -> None
 
 def test_a_run_that_was_trained_again_meanwhile_is_not_marked_as_damaged(local_store: Store) -> None:
     def manifest(sha256: str) -> Manifest:
-        entry = Entry(step=0, bytes=1, sha256=sha256, header_bytes=8)
+        entry = CheckpointEntry(step=0, bytes=1, sha256=sha256, header_bytes=8)
         given = {"experiment": "e", "run_id": "r", "spec": "{}", "status": "complete", "device": "cpu"}
         return Manifest(**given, checkpoints=(entry,), threads=1, seconds=1.0)
 

@@ -1,0 +1,45 @@
+"""Records as JSON: the fields of a dataclass, and the version of the schema beside them."""
+
+import dataclasses
+import json
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.schema import SCHEMA_VERSION
+
+T = TypeVar("T")
+
+
+def encode(record: Any) -> bytes:
+    """A dataclass as JSON, which `decode` reads; equal records have equal bytes."""
+    plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
+    return json.dumps(plain, indent=1, sort_keys=True).encode()
+
+
+def decode(kind: type[T], url: str, data: bytes) -> T:
+    """The record of that dataclass from the bytes at the URL.
+
+    StoreError where a newer specdyn wrote it, ValueError that names the fields where it is not such a record.
+    """
+    plain = json.loads(data)
+    if not isinstance(plain, dict) or not isinstance(plain.get("schema_version"), int):
+        raise ValueError("expected an object with a schema_version")
+    require_schema(url, plain["schema_version"])
+    known = {field.name for field in dataclasses.fields(kind)} | {"schema_version"}  # type: ignore[arg-type]
+    if unknown := sorted(plain.keys() - known):
+        raise ValueError(f"unknown fields: {', '.join(unknown)}")
+    try:
+        return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError("; ".join(wrong)) from None
+
+
+def require_schema(url: str, version: int) -> None:
+    """Raise StoreError where an object was written by a newer specdyn."""
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{url} has schema version {version}, this specdyn reads up to {SCHEMA_VERSION}: install a newer specdyn"
+        )
