@@ -1,5 +1,6 @@
 """The random generators that a computation on a device draws from: seeded, saved and put back together, here alone."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,6 +16,11 @@ class Generator(NamedTuple):
     """`cpu`, `cuda`, `mps`, ...: where the state is kept under this name."""
     state: Callable[[], Tensor]
     set_state: Callable[[Tensor], object]
+
+
+def seed_of(text: str) -> int:
+    """A seed, 0 to 2^63 - 1, from a hash of what decides the draws: other texts, other seeds."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generators(device: torch.device) -> tuple[Generator, ...]:

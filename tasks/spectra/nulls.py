@@ -17,6 +17,7 @@ DENSITY = 0.05
 
 def generator(name: str) -> torch.Generator:
     """A generator seeded by a name, so that a layer has the same chance matrices in every run."""
+    # Not `seed_of`: the chance levels of published results come from these seeds.
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
     return torch.Generator().manual_seed(seed)
 

@@ -1,12 +1,12 @@
 """Networks with part of their singular values removed (METHOD 4.5, CLAIMS 2.7 and 5.14)."""
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from specdyn.models.generators import seed_of
 from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.spectra.decomposition import Factors
 
@@ -107,8 +107,7 @@ def energy_matched(fraction: float) -> Keep:
 
 def generator(layer: Matrix) -> torch.Generator:
     """A generator seeded by the layer's name."""
-    digest = hashlib.sha256(layer.name.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.Generator().manual_seed(seed_of(layer.name))
 
 
 def _as_parameter(w_MN: Tensor, parameter: Tensor, transposed: bool) -> Tensor:

@@ -1,6 +1,5 @@
 """What a training must keep besides weights to go on with the same bits: optimizers and generators."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,7 @@ GENERATOR = "generator/"
 
 def noise_seed(spec: RunSpec) -> int:
     """Seed of what losses draw at random: another one than that of the initial weights."""
-    digest = hashlib.sha256(f"{spec.order_seed}/noise".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return generators.seed_of(f"{spec.order_seed}/noise")
 
 
 def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:

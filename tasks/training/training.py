@@ -1,7 +1,6 @@
 """Training: a bare loop over steps, with recording passed in; resumes bit-identically after any death."""
 
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -60,8 +59,7 @@ class Progress:
 
 def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
     """The order of the examples in an epoch: a permutation drawn from a hash of (seed, epoch)."""
-    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    generator = torch.Generator().manual_seed(generators.seed_of(f"{seed}/{epoch}"))
     return torch.randperm(examples, generator=generator)
 
 
