@@ -59,7 +59,7 @@ def run_graph(graph: Graph, store: Store, asked: ConnectParameters | TicketParam
             with open_executor(asked.executor, asked.resources, cluster, patience()) as workers:
                 write_graph(store, record_of(graph))
                 made = _work(plan, workers)
-            outcome |= {name: getattr(made, name) for name in ("trainings", "evaluations", "decompositions")}
+            outcome |= made.work._asdict()
             failed = Failed(reasons={**failed.reasons, **made.failures}, left_out=made.left_out)
         outcome |= finish(graph, store, asked.report, lease)
     raise_failures(failed, graph.name)

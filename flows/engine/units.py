@@ -14,6 +14,7 @@ from specdyn.flows.engine.progress import StageProgress
 from specdyn.flows.engine.stages import OPTIONS, failure_of
 from specdyn.flows.engine.unit_log import kept_log
 from specdyn.tasks.plan.units import Schedule, Unit
+from specdyn.tasks.work import Work
 
 REFRESH_SECONDS = 2.0
 
@@ -26,20 +27,19 @@ class Outcome:
     """Kind and label of each unit that failed, with the reason."""
     left_out: dict[str, str]
     """Kind and label of each unit that needs one that failed, with that one."""
-    trainings: int
-    evaluations: int
-    """Of a split."""
-    decompositions: int
+    work: Work
+    """Of all units together."""
 
 
 @task(name="unit", task_run_name="{kind}: {label}", **OPTIONS)
 def run_unit_task(
     kind: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], log: str, executor: Executor
-) -> Any:
-    """Run one unit on the executor, its log kept in the folder; returns what it gives."""
+) -> Work:
+    """Run one unit on the executor, its log kept in the folder; returns what it did."""
     function, arguments = call
     with kept_log(log, kind):
-        return executor.run(function, *arguments)
+        did: Work = executor.run(function, *arguments)
+        return did
 
 
 def run_units(
@@ -58,7 +58,7 @@ def run_units(
     begun: dict[str, PrefectFuture[Any]] = {}
     ended: SimpleQueue[Unit] = SimpleQueue()
     reasons: dict[str, str] = {}
-    made: list[tuple[int, int] | None] = []
+    done: list[Work] = []
 
     def begin(unit: Unit) -> None:
         # All of these are done, as nothing may wait for others in a place that they could run in; Prefect shows them.
@@ -75,7 +75,7 @@ def run_units(
             reasons[f"{unit.kind}: {unit.label}"] = why
             schedule.failed(unit.key)
         else:
-            made.append(begun[unit.key].result())
+            done.append(begun[unit.key].result())
             schedule.finished(unit.key)
 
     with StageProgress(title, Counter(unit.kind for unit in units)) as progress:
@@ -94,11 +94,8 @@ def run_units(
                 taken += 1
                 progress.advance(unit.kind, 1)
             progress.refresh()
-    counts = [one for one in made if one is not None]
     return Outcome(
         failures=reasons,
         left_out={f"{unit.kind}: {unit.label}": why for unit, why in schedule.left_out},
-        trainings=len(made) - len(counts),
-        evaluations=sum(evaluations for evaluations, _ in counts),
-        decompositions=sum(decompositions for _, decompositions in counts),
+        work=Work(*map(sum, zip(Work(), *done, strict=True))),
     )

@@ -58,7 +58,8 @@ def forget_factors(store: Store, experiment: str, run_ids: Collection[str]) -> N
     """Remove the factors that were kept of runs; those that another call still needs are made there again."""
     prefixes = tuple(_prefix(experiment, run_id) for run_id in run_ids)
     if prefixes and (kept := [name for name in objects.names(store.scratch) if name.startswith(prefixes)]):
-        objects.delete_all(store.scratch, kept)
+        folder = store.scratch.removeprefix(f"{store}/")
+        objects.delete_all(store.url, [f"{folder}/{name}" for name in kept])  # and a local folder that is empty then
 
 
 def _prefix(experiment: str, run_id: str) -> str:

@@ -19,6 +19,7 @@ from specdyn.tasks.connect.factors import Decomposer, finished_run
 from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.identity import data_of
 from specdyn.tasks.spectra.network_layout import network_layout
+from specdyn.tasks.work import Work
 
 log = logging.getLogger("specdyn.connectivity")
 
@@ -73,18 +74,18 @@ def line_id(pair: Pair, a: Manifest, b: Manifest) -> str:
     return f"{pair.pair_id}-{short_digest(ends, data_of(pair.a))}"
 
 
-def decompose_end(spec: RunSpec, store: Store) -> tuple[int, int]:
+def decompose_end(spec: RunSpec, store: Store) -> Work:
     """Keep the factors of a run's last checkpoint for all that is measured of it; a unit of work.
 
-    Gives no evaluations, and the decompositions that it took; none where they are kept already.
+    No decompositions where they are kept already.
     """
     manifest, decomposer = finished(spec, store), Decomposer(network_layout(spec).layers)
     decomposer.shared(store, manifest, manifest.steps[-1])
     log.info("end of run %s: %d decompositions", spec.run_id, decomposer.made)
-    return 0, decomposer.made
+    return Work(decompositions=decomposer.made)
 
 
-def measure_end(spec: RunSpec, on: RunSpec, store: Store) -> tuple[int, int]:
+def measure_end(spec: RunSpec, on: RunSpec, store: Store) -> Work:
     """Measure a run's last checkpoint on the data of another, once for all pairs; a unit of work.
 
     Gives the evaluations of a split and the decompositions that it took; none where it was measured before.
@@ -92,16 +93,16 @@ def measure_end(spec: RunSpec, on: RunSpec, store: Store) -> tuple[int, int]:
     manifest = finished(spec, store)
     url = values_url(store, spec.experiment, "ends", end_id(manifest, data_key(on, store)))
     if read_values(url) is not None:
-        return 0, 0
+        return Work()
     meter = Meter(on, store)
     weights = read_finished(store, manifest, manifest.steps[-1])
     values = meter.point(weights, meter.decomposer.shared(store, manifest, manifest.steps[-1]))
     write_values(url, values, {"run_id": spec.run_id, "evaluations": meter.evaluations})
     log.info("end of run %s: %d evaluations, %d decompositions", spec.run_id, meter.evaluations, meter.decompositions)
-    return meter.evaluations, meter.decompositions
+    return Work(evaluations=meter.evaluations, decompositions=meter.decompositions)
 
 
-def connect(pair: Pair, store: Store) -> tuple[int, int]:
+def connect(pair: Pair, store: Store) -> Work:
     """Measure the line between two runs whose ends are measured; a unit of work, done once.
 
     Gives the evaluations of a split and the decompositions that it took. ValueError where the networks differ.
@@ -109,7 +110,7 @@ def connect(pair: Pair, store: Store) -> tuple[int, int]:
     manifests = finished(pair.a, store), finished(pair.b, store)
     url = values_url(store, pair.a.experiment, "pairs", line_id(pair, *manifests))
     if read_values(url) is not None:
-        return 0, 0
+        return Work()
     meter, key = Meter(pair.a, store), data_key(pair.a, store)
     a, b = (read_finished(store, manifest, manifest.steps[-1]) for manifest in manifests)
     ends = [_end(store, manifest, key) for manifest in manifests]
@@ -121,7 +122,7 @@ def connect(pair: Pair, store: Store) -> tuple[int, int]:
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
     write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})
     log.info("line between %s: %d evaluations, %d decompositions", view.what, meter.evaluations, meter.decompositions)
-    return meter.evaluations, meter.decompositions
+    return Work(evaluations=meter.evaluations, decompositions=meter.decompositions)
 
 
 def _end(store: Store, manifest: Manifest, key: str) -> Values:

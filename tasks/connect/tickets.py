@@ -30,6 +30,7 @@ from specdyn.tasks.spectra.analysis import Analysis
 from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.training import masks
 from specdyn.tasks.training.branches import mask_of, maskable, store_mask
+from specdyn.tasks.work import Work
 
 log = logging.getLogger("specdyn.tickets")
 
@@ -39,31 +40,30 @@ VERSION = 1
 STRING = np.dtypes.StringDType()
 
 
-def decompose_dense(trunk: RunSpec, first: int, store: Store) -> tuple[int, int]:
+def decompose_dense(trunk: RunSpec, first: int, store: Store) -> Work:
     """Keep the factors of a dense run's checkpoints from a step on for all of its tickets; a unit of work.
 
-    Gives no evaluations, and the decompositions that it took: one a masked layer and checkpoint whose factors are not
-    kept already.
+    One decomposition a masked layer and checkpoint whose factors are not kept already.
     """
     dense, decomposer = finished_run(trunk.experiment, trunk.run_id, store), Decomposer(maskable(trunk))
     for step in dense.steps:
         if step >= first:
             decomposer.shared(store, dense, step)
     log.info("dense run %s: %d decompositions", trunk.run_id, decomposer.made)
-    return 0, decomposer.made
+    return Work(decompositions=decomposer.made)
 
 
-def examine(spec: RunSpec, store: Store) -> tuple[int, int]:
+def examine(spec: RunSpec, store: Store) -> Work:
     """Measure a finished ticket at each of its checkpoints, once; a unit of work.
 
-    Gives the evaluations of a split and the decompositions that it took: one a masked layer and checkpoint, and those
+    The decompositions: one a masked layer and checkpoint, and those
     of what the mask leaves of the dense end. The dense run's factors are kept; those that are not are made and counted.
     """
     assert spec.start is not None and spec.start.ticket is not None
     own, dense = (finished_run(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
     url = values_url(store, spec.experiment, "tickets", comparison_id(spec, own, dense))
     if read_values(url) is not None:
-        return 0, 0
+        return Work()
     layers = maskable(spec)
     view = TicketView(
         spec=spec,
@@ -82,7 +82,7 @@ def examine(spec: RunSpec, store: Store) -> tuple[int, int]:
     body = {"run_id": spec.run_id, "mask": store_mask(store, view.mask), "steps": list(own.steps)}
     write_values(url, values, {**body, **counts})
     log.info("ticket %s: %d evaluations, %d decompositions", spec.run_id, *counts.values())
-    return view.meter.evaluations, view.decomposer.made
+    return Work(evaluations=view.meter.evaluations, decompositions=view.decomposer.made)
 
 
 def comparison_id(spec: RunSpec, own: Manifest, dense: Manifest) -> str:

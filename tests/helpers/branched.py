@@ -13,6 +13,7 @@ from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.branching.units import units_of
 from specdyn.tasks.plan.planning import require_inputs
 from specdyn.tasks.plan.units import Schedule
+from specdyn.tasks.work import Work
 
 NAME = "modular_addition"
 OPTIONS = ("--preset", "smoke", "--seeds", "0", "--set", "steps=20", "--set", "checkpoint_every=10", "--orders", "3,4")
@@ -33,7 +34,7 @@ def graph_in(store: str, which: str, **changed: Any) -> tuple[Graph, Store]:
     return connectivity_from(ConnectParameters(splits=[10], **common))
 
 
-def carry_out(graph: Graph, store: Store, report: bool = False) -> list[tuple[str, tuple[int, int] | None]]:
+def carry_out(graph: Graph, store: Store, report: bool = False) -> list[tuple[str, Work]]:
     """Do everything that a graph lacks, and gather it; returns the kind of each unit and what it gave."""
     require_inputs(graph.trunks, require_store(store.url))
     write_graph(store, record_of(graph))

@@ -154,7 +154,7 @@ def test_a_branch_starts_while_another_trunk_is_still_in_training(tmp_path: Path
     units = units_of(graph, remaining(graph, Store(store)), Store(store))
     logs, executor = functools.partial(Store(store).logs, NAME), cast("Executor", Watched(graph))
     made = flow(lambda: run_units("g", units, logs, executor), name="watched")()
-    assert (made.failures, made.left_out, made.trainings) == ({}, {}, 6)
+    assert (made.failures, made.left_out, made.work.trainings) == ({}, {}, 6)
     assert remaining(graph, Store(store)).nothing
 
 

@@ -11,6 +11,7 @@ from specdyn.tasks.plan.branching.graph import Graph, Remaining, end_key, ends_o
 from specdyn.tasks.plan.units import Unit
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import Diverged, train
+from specdyn.tasks.work import Work
 
 
 def units_of(graph: Graph, left: Remaining, store: Store) -> list[Unit]:
@@ -24,19 +25,17 @@ def factors_key(run_id: str) -> str:
     return f"{run_id}-factors"
 
 
-def train_whole(
-    spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False
-) -> tuple[int, int] | None:
+def train_whole(spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False) -> Work:
     """Train a run to its end and have it keep states; Diverged where its loss stopped being finite.
 
-    Where it is found trained it is left alone, and nothing counts: no evaluations, no decompositions.
+    A run that is trained already is left alone.
     """
     before = read_manifest(store.run_of(spec))
     manifest = train(spec, store, keep, retry_failed=retry_failed)
     if manifest.status != "complete":
         raise Diverged(manifest.reason)
     made = keep_states(spec, store, keep)
-    return (0, 0) if manifest == before and not made else None
+    return Work(trainings=int(manifest != before or bool(made)))
 
 
 def _trunks(graph: Graph, left: Remaining, store: Store) -> Iterator[Unit]:

@@ -27,6 +27,7 @@ from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.connect.paths import ALPHAS, barrier, bezier, blend
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training
+from specdyn.tasks.work import Work
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 SMOKE = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=20, weight_decay=1.0)
@@ -91,13 +92,13 @@ def test_a_pair_takes_the_evaluations_and_decompositions_that_it_must_and_no_oth
         train(branch(order), Store(other))
     # Each end is decomposed once, whatever is measured of it then.
     for spec in (PAIR.a, PAIR.b):
-        assert [decompose_end(spec, Store(other)) for _ in range(2)] == [(0, LAYERS), (0, 0)]
+        assert [decompose_end(spec, Store(other)) for _ in range(2)] == [Work(0, LAYERS), Work()]
     # An end: whole, top and bottom half, on two splits.
-    assert measure_end(PAIR.a, PAIR.a, Store(other)) == measure_end(PAIR.b, PAIR.a, Store(other)) == (6, 0)
+    assert measure_end(PAIR.a, PAIR.a, Store(other)) == measure_end(PAIR.b, PAIR.a, Store(other)) == Work(6)
     # Nine points inside by three parts and two splits, and the nine of the matched line; the published way takes 66
     # evaluations for the line alone, ends included. Nine points are decomposed, and none of them twice.
-    assert connect(PAIR, Store(other)) == (54 + 18, 9 * LAYERS)
-    assert measure_end(PAIR.a, PAIR.a, Store(other)) == connect(PAIR, Store(other)) == (0, 0)
+    assert connect(PAIR, Store(other)) == Work(54 + 18, 9 * LAYERS)
+    assert measure_end(PAIR.a, PAIR.a, Store(other)) == connect(PAIR, Store(other)) == Work()
 
 
 def test_factors_that_are_not_kept_are_made_again_and_give_the_same_values(
@@ -113,11 +114,11 @@ def test_factors_that_are_not_kept_are_made_again_and_give_the_same_values(
     damaged = bytearray(kept.read_bytes())
     damaged[-1] ^= 1
     kept.write_bytes(damaged)
-    assert [measure_end(spec, PAIR.a, Store(other)) for spec in (PAIR.a, PAIR.b)] == [(6, LAYERS), (6, LAYERS)]
+    assert [measure_end(spec, PAIR.a, Store(other)) for spec in (PAIR.a, PAIR.b)] == [Work(6, LAYERS)] * 2
     assert len(list(Path(Store(other).scratch).iterdir())) == 2
     forget_factors(Store(other), TRUNK.experiment, [PAIR.b.run_id])
     assert list(Path(Store(other).scratch).iterdir()) == [kept]
-    assert connect(PAIR, Store(other)) == (54 + 18, (9 + 1) * LAYERS)
+    assert connect(PAIR, Store(other)) == Work(54 + 18, (9 + 1) * LAYERS)
     again = measured(PAIR, Store(other))
     assert again is not None and all(np.array_equal(again[name], values[name], equal_nan=True) for name in values)
 
@@ -130,12 +131,12 @@ def test_a_line_is_measured_anew_where_an_end_has_other_weights_and_stays_where_
     before = final_weights(PAIR.b, Store(other))
     replaced(Store(other), PAIR.b, final_weights(PAIR.a, Store(other)))
     assert measured(PAIR, Store(other)) is None
-    assert [measure_end(spec, PAIR.a, Store(other)) for spec in (PAIR.a, PAIR.b)] == [(0, 0), (6, LAYERS)]
-    assert connect(PAIR, Store(other)) == (54 + 18, 9 * LAYERS)
+    assert [measure_end(spec, PAIR.a, Store(other)) for spec in (PAIR.a, PAIR.b)] == [Work(), Work(6, LAYERS)]
+    assert connect(PAIR, Store(other)) == Work(54 + 18, 9 * LAYERS)
     found = measured(PAIR, Store(other))
     assert found is not None and found["distance"] == 0 < values["distance"]
     replaced(Store(other), PAIR.b, before)
-    assert measure_end(PAIR.b, PAIR.a, Store(other)) == connect(PAIR, Store(other)) == (0, 0)
+    assert measure_end(PAIR.b, PAIR.a, Store(other)) == connect(PAIR, Store(other)) == Work()
     again = measured(PAIR, Store(other))
     assert again is not None and all(np.array_equal(again[name], values[name], equal_nan=True) for name in values)
 

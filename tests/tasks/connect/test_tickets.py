@@ -19,6 +19,7 @@ from specdyn.tasks.connect.tickets import comparison_id, dataset, decompose_dens
 from specdyn.tasks.training import training
 from specdyn.tasks.training.branches import mask_of, maskable
 from specdyn.tasks.training.masks import mask_id
+from specdyn.tasks.work import Work
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 TRUNK = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=40)
@@ -64,11 +65,11 @@ def weights(store: Store, run_id: str, step: int) -> dict[str, torch.Tensor]:
 def test_a_ticket_takes_the_decompositions_that_it_must_and_is_examined_once(store: Store) -> None:
     spec = ticket("magnitude")
     # The dense run at each of three checkpoints, once for all of its tickets.
-    assert [decompose_dense(TRUNK, 20, store) for _ in range(2)] == [(0, 3 * LAYERS), (0, 0)]
+    assert [decompose_dense(TRUNK, 20, store) for _ in range(2)] == [Work(0, 3 * LAYERS), Work()]
     # The ticket at each of them, and what the mask leaves of the dense end.
-    assert examine(spec, store) == (3 * 2, (3 + 1) * LAYERS)
-    assert examine(spec, store) == (0, 0)
-    assert examine(ticket("random"), store) == (3 * 2, (3 + 1) * LAYERS)
+    assert examine(spec, store) == Work(3 * 2, (3 + 1) * LAYERS)
+    assert examine(spec, store) == Work()
+    assert examine(ticket("random"), store) == Work(3 * 2, (3 + 1) * LAYERS)
     assert exists(store.mask(mask_id(mask_of(spec, store))))
 
 

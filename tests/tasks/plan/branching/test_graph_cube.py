@@ -57,12 +57,12 @@ def test_no_unit_of_a_graph_decomposes_what_another_did(tmp_path: Path) -> None:
     assert Counter(kind for kind, _ in made) == {"trunks": 1, "branches": 2, "factors": 2, "ends": 2, "pairs": 1}
     layers = len(network_layout(lines.trunks[0]).layers)
     # Two ends, and nine points inside the line.
-    assert sum(counts[1] for _, counts in made if counts) == (2 + 9) * layers
+    assert sum(work.decompositions for _, work in made) == (2 + 9) * layers
     tickets, _ = graph_in(store.url, "tickets")
     made = carry_out(tickets, store)
     assert Counter(kind for kind, _ in made) == {"branches": 4, "factors": 1, "tickets": 4}
     # The dense run at steps 10 and 20, and each of four tickets at these and at what its mask leaves of the dense end.
-    assert sum(counts[1] for _, counts in made if counts) == (2 + 4 * 3) * len(maskable(tickets.trunks[0]))
+    assert sum(work.decompositions for _, work in made) == (2 + 4 * 3) * len(maskable(tickets.trunks[0]))
 
 
 @KINDS
