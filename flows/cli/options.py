@@ -24,7 +24,7 @@ BUG = (
     "SPECDYN_TRACEBACK=1 shows the whole traceback"
 )
 
-Store = Annotated[
+StoreUrl = Annotated[
     str,
     typer.Option(
         "--store",
