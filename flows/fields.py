@@ -22,7 +22,7 @@ def named_preset(experiment: str, preset: str) -> str:
     return get_experiment(experiment).usual if preset == USUAL else preset
 
 
-Experiment = Annotated[
+ExperimentName = Annotated[
     str,
     Shown(
         title="Experiment",
@@ -31,7 +31,7 @@ Experiment = Annotated[
         see="specdyn list experiments",
     ),
 ]
-Preset = Annotated[
+PresetName = Annotated[
     str,
     Shown(
         title="Preset",

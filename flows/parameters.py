@@ -23,8 +23,8 @@ TaskResources = Annotated[
 class SweepParameters:
     """A grid of weight decays, seeds and any other settings to train and analyse."""
 
-    experiment: fields.Experiment = "modular_addition"
-    preset: fields.Preset = fields.USUAL
+    experiment: fields.ExperimentName = "modular_addition"
+    preset: fields.PresetName = fields.USUAL
     weight_decays: Annotated[
         list[Annotated[float, Ge(0)]],
         Shown(
@@ -99,8 +99,8 @@ class SweepParameters:
 class ConnectParameters:
     """Base runs to fork at several steps, and the lines between the forks' final weights to measure."""
 
-    experiment: fields.Experiment = "modular_addition"
-    preset: fields.Preset = fields.USUAL
+    experiment: fields.ExperimentName = "modular_addition"
+    preset: fields.PresetName = fields.USUAL
     seeds: fields.BaseSeeds = field(default_factory=lambda: [0, 1, 2])
     splits: Annotated[
         list[Count],
@@ -182,8 +182,8 @@ class ConnectParameters:
 class TicketParameters:
     """Base runs to prune by their final weights, rewind and retrain."""
 
-    experiment: fields.Experiment = "modular_addition"
-    preset: fields.Preset = fields.USUAL
+    experiment: fields.ExperimentName = "modular_addition"
+    preset: fields.PresetName = fields.USUAL
     seeds: fields.BaseSeeds = field(default_factory=lambda: [0])
     rewind: Annotated[
         Count | None,

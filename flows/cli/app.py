@@ -9,7 +9,7 @@ import typer
 from specdyn.flows.cli import start
 from specdyn.flows.cli.command import command
 from specdyn.flows.cli.data import data_app
-from specdyn.flows.cli.options import StoreUrl, friendly, out
+from specdyn.flows.cli.options import StoreOption, friendly, out
 from specdyn.flows.cli.service import schedule_app, serve
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 
@@ -54,7 +54,7 @@ def specdyn(
 @friendly
 def list_(
     what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
-    store: StoreUrl = "results",
+    store: StoreOption = "results",
 ) -> None:
     """List experiments, presets or analyses, or the results in a store.
 
@@ -77,7 +77,7 @@ def list_(
 @friendly
 def status(
     name: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list sweeps`).")],
-    store: StoreUrl = "results",
+    store: StoreOption = "results",
 ) -> None:
     """Show the progress of every run, read from the store; also works while the runs train elsewhere."""
     from specdyn.flows.cli.status import show_status
@@ -89,7 +89,7 @@ def status(
 @friendly
 def show(
     run_id: Annotated[str, typer.Argument(help="A run_id or its first characters (see `specdyn status`).")],
-    store: StoreUrl = "results",
+    store: StoreOption = "results",
 ) -> None:
     """Show the settings, the checkpoints and the result of one run."""
     from specdyn.flows.cli.listings import show_run
@@ -101,7 +101,7 @@ def show(
 @friendly
 def report(
     sweep: Annotated[str, typer.Argument(help="Name of a sweep (see `specdyn list sweeps`).")],
-    store: StoreUrl = "results",
+    store: StoreOption = "results",
     folder: Annotated[
         str | None,
         typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/SWEEP in the store."),
@@ -128,7 +128,7 @@ def report(
 @friendly
 def compare(
     sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps (see `specdyn list sweeps`).")],
-    store: StoreUrl = "results",
+    store: StoreOption = "results",
     file: Annotated[
         str | None, typer.Option("--out", help="File to write. Default: reports/comparison.png in the store.")
     ] = None,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from specdyn.flows.cli.options import StoreUrl, Verbose, friendly, numbers, words
+from specdyn.flows.cli.options import StoreOption, Verbose, friendly, numbers, words
 from specdyn.flows.fields import USUAL, named_preset
 from specdyn.flows.resources import Resources
 from specdyn.flows.shown import Shown
@@ -65,7 +65,7 @@ def _options(field: "dataclasses.Field[Any]", hint: Any) -> Iterator[inspect.Par
     if kind is Resources:
         yield from options(Resources)
     elif field.name == "store":
-        yield _option("store", StoreUrl, "results")
+        yield _option("store", StoreOption, "results")
     elif field.name in ARGUMENTS:
         typed: Any = Annotated[kind, typer.Argument(help=shown.in_help)]
         yield _option(field.name, typed, inspect.Parameter.empty)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from specdyn.flows.cli.options import StoreUrl, err, friendly, out
+from specdyn.flows.cli.options import StoreOption, err, friendly, out
 
 data_app = typer.Typer(no_args_is_help=True, help="List, fetch and prepare data sets.")
 
@@ -40,7 +40,7 @@ class DownloadBars:
 
 @data_app.command("list")
 @friendly
-def list_(store: StoreUrl = "results") -> None:
+def list_(store: StoreOption = "results") -> None:
     """List the data sets with their size and licence, and whether the store has them."""
     from specdyn.flows.cli.listings import show_datasets
     from specdyn.storage.access.objects import normalise
@@ -64,7 +64,7 @@ def fetch(name: Name, variant: Variant = "full") -> None:
 
 @data_app.command()
 @friendly
-def prepare(name: Name, variant: Variant = "full", store: StoreUrl = "results") -> None:
+def prepare(name: Name, variant: Variant = "full", store: StoreOption = "results") -> None:
     """Download, decode and verify a data set, and store its arrays where every worker can read them."""
     from specdyn.flows.cli.listings import show_prepared
     from specdyn.models.datasets.base import get_dataset

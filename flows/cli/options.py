@@ -24,7 +24,7 @@ BUG = (
     "SPECDYN_TRACEBACK=1 shows the whole traceback"
 )
 
-StoreUrl = Annotated[
+StoreOption = Annotated[
     str,
     typer.Option(
         "--store",

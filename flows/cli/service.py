@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from specdyn.flows.cli.command import options, read, with_options
-from specdyn.flows.cli.options import StoreUrl, friendly, out
+from specdyn.flows.cli.options import StoreOption, friendly, out
 from specdyn.flows.cli.start import GRID
 from specdyn.flows.parameters import SweepParameters
 
@@ -20,7 +20,7 @@ LOCAL_API = "http://127.0.0.1:4200/api"
 
 @friendly
 def serve(
-    store: StoreUrl = "results",
+    store: StoreOption = "results",
     port: Annotated[int, typer.Option(help="Port for the UI and API (0 picks a free one).")] = 4200,
     host: Annotated[
         str,

@@ -28,7 +28,7 @@ code { background: #f4f4f4; padding: .1em .3em; }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class PageFigure:
     """A figure on the page."""
 
     file: str
@@ -37,7 +37,9 @@ class Shown:
     caption: str
 
 
-def page(tree: xr.DataTree, cube_url: str, figures: Sequence[Shown], skipped: Sequence[str], summary: Summary) -> str:
+def page(
+    tree: xr.DataTree, cube_url: str, figures: Sequence[PageFigure], skipped: Sequence[str], summary: Summary
+) -> str:
     """The page: title, summary table, common hyper-parameters, figures with captions."""
     common, varied = hyperparameters(runs_of(tree))
     title = str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Sweep")
@@ -83,7 +85,7 @@ def _common(common: dict[str, str]) -> str:
     return f"<h2>Common to all runs</h2>\n<dl>\n{pairs}\n</dl>"
 
 
-def _figure(number: int, shown: Shown) -> str:
+def _figure(number: int, shown: PageFigure) -> str:
     return (
         f"<h2>{number}. {escape(shown.title)}</h2>\n<figure>"
         f'<a href="{escape(shown.file)}"><img src="{escape(shown.file)}" alt="{escape(shown.title)}"></a>'

@@ -10,7 +10,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.query import open_results
 from specdyn.tasks.figures.heatmaps import agreement, agreement_scores, alignment, alignment_scores
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, seeds_text
-from specdyn.tasks.figures.page import Shown, page
+from specdyn.tasks.figures.page import PageFigure, page
 from specdyn.tasks.figures.performance import performance, pruned_losses
 from specdyn.tasks.figures.ranks import effective_ranks
 from specdyn.tasks.figures.spectra import singular_values
@@ -142,7 +142,7 @@ def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> 
         objects.write(f"{folder_url}/{file}", to_png(_noted(figure.draw(tree, axis), note)))
         urls.append(f"{folder_url}/{file}")
         caption = " ".join(part for part in (figure.caption, _seeds(figure, levels), note) if part)
-        shown.append(Shown(file=file, title=figure.title, caption=caption))
+        shown.append(PageFigure(file=file, title=figure.title, caption=caption))
     index, summary = f"{folder_url}/index.html", summary_of(tree)
     objects.write(index, page(tree, cube_url, shown, skipped, summary).encode())
     write_summary(f"{folder_url}/{SUMMARY}", summary)

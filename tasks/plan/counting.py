@@ -14,8 +14,8 @@ from specdyn.tasks.training.branches import maskable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """Units of work that can be counted."""
+class Cost:
+    """What a measurement costs, in units that can be counted."""
 
     evaluations: int
     """Of a split."""
@@ -48,15 +48,15 @@ class Counter:
         except ValueError:
             self._matched = False
 
-    def factors_of_end(self) -> Work:
+    def factors_of_end(self) -> Cost:
         """The last checkpoint of a run, decomposed for all that is measured of it."""
-        return Work(evaluations=0, decompositions=self._layers)
+        return Cost(evaluations=0, decompositions=self._layers)
 
-    def end(self) -> Work:
+    def end(self) -> Cost:
         """The last checkpoint of a run, decomposed before: whole and either half, also with stored statistics."""
         return self._points(1)
 
-    def pair(self, pair: Pair) -> Work:
+    def pair(self, pair: Pair) -> Cost:
         """The line between two measured ends, and what the pair asks for beside it; the ends are decomposed before."""
         inner, layers = pair.points - 2, self._layers
         line = self._points(inner)
@@ -64,23 +64,23 @@ class Counter:
         alone = layers * (pair.points - 1) if pair.layerwise else 0
         curve = inner if pair.curve_steps else 0
         others = matched + alone + curve
-        return Work(
+        return Cost(
             evaluations=line.evaluations + len(SPLITS) * others,
             decompositions=inner * layers,
             renewals=line.renewals + others * self._normalised,
             updates=pair.curve_steps,
         )
 
-    def factors_of_dense(self, checkpoints: int) -> Work:
+    def factors_of_dense(self, checkpoints: int) -> Cost:
         """A dense run, decomposed at each checkpoint for all of its tickets."""
-        return Work(evaluations=0, decompositions=self._masked * checkpoints)
+        return Cost(evaluations=0, decompositions=self._masked * checkpoints)
 
-    def ticket(self, checkpoints: int) -> Work:
+    def ticket(self, checkpoints: int) -> Cost:
         """A ticket beside its dense run: decomposed at each checkpoint, and what its mask leaves of the dense end."""
-        return Work(evaluations=len(SPLITS) * checkpoints, decompositions=self._masked * (checkpoints + 1))
+        return Cost(evaluations=len(SPLITS) * checkpoints, decompositions=self._masked * (checkpoints + 1))
 
-    def _points(self, count: int) -> Work:
-        return Work(
+    def _points(self, count: int) -> Cost:
+        return Cost(
             evaluations=count * len(SPLITS) * (len(KEPT) + self._normalised),
             decompositions=0,
             renewals=count * len(KEPT) * self._normalised,

@@ -14,7 +14,7 @@ from specdyn.tasks.connect.line import end_id
 from specdyn.tasks.connect.meter import data_key
 from specdyn.tasks.plan.branching.graph import Graph, Remaining, ends_of, finished_runs, name_of, remaining, ticket_key
 from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule
-from specdyn.tasks.plan.counting import Counter, Work
+from specdyn.tasks.plan.counting import Cost, Counter
 from specdyn.tasks.plan.measuring import measure
 
 
@@ -209,5 +209,5 @@ def _tickets(graph: Graph, left: Remaining, store: Store, rates: Rates | None) -
     return Stage(name="tickets", total=len(graph.tickets), left=len(left.tickets), seconds=_seconds(works, rates))
 
 
-def _seconds(works: Sequence[Work], rates: Rates | None) -> float:
+def _seconds(works: Sequence[Cost], rates: Rates | None) -> float:
     return sum(work.seconds(rates) for work in works) if rates else 0.0

@@ -20,7 +20,7 @@ from specdyn.tasks.connect.tickets import decompose_dense, examine
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation import evaluator
 from specdyn.tasks.plan.cost import Rates
-from specdyn.tasks.plan.counting import Counter, Work
+from specdyn.tasks.plan.counting import Cost, Counter
 from specdyn.tasks.training import training
 
 train = functools.partial(training.train, device=torch.device("cpu"))
@@ -117,5 +117,5 @@ def test_the_published_numbers_of_a_pair_of_vgg_16() -> None:
 
 def test_seconds_are_those_of_each_kind_of_work() -> None:
     rates = Rates(step=0.001, checkpoint=9.0, evaluation=1.0, renewal=0.1, decomposition=0.01)
-    work = Work(evaluations=2, decompositions=3, renewals=4, updates=5)
+    work = Cost(evaluations=2, decompositions=3, renewals=4, updates=5)
     assert work.seconds(rates) == pytest.approx(2.435)
