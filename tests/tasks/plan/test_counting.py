@@ -22,6 +22,7 @@ from specdyn.tasks.evaluation import evaluator
 from specdyn.tasks.plan.cost import Rates
 from specdyn.tasks.plan.counting import Cost, Counter
 from specdyn.tasks.training import training
+from specdyn.tasks.work import Work
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 ADDITION = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=20)
@@ -79,16 +80,24 @@ def test_ends_and_pairs_take_what_was_counted(
     pair = Pair(a=branch(trunk, 5), b=branch(trunk, 6), kind="within", **options)  # type: ignore[arg-type]
     counter = Counter(trunk)
     for spec in (pair.a, pair.b):
-        if (made := decompose_end(spec, Store(store))) != (0, 0):
-            assert (0, counter.factors_of_end().decompositions) == made
+        if (made := decompose_end(spec, Store(store))) != Work():
+            assert Work(decompositions=counter.factors_of_end().decompositions) == made
         renewals.clear()
-        if (made := measure_end(spec, pair.a, Store(store))) != (0, 0):
+        if (made := measure_end(spec, pair.a, Store(store))) != Work():
             end = counter.end()
-            assert (end.evaluations, end.decompositions, end.renewals) == (*made, len(renewals))
+            assert (end.evaluations, end.decompositions, end.renewals) == (
+                made.evaluations,
+                made.decompositions,
+                len(renewals),
+            )
     renewals.clear()
     made, counted = connect(pair, Store(store)), counter.pair(pair)
-    assert made > (0, 0)
-    assert (counted.evaluations, counted.decompositions, counted.renewals) == (*made, len(renewals))
+    assert made.evaluations > 0 and made.decompositions > 0
+    assert (counted.evaluations, counted.decompositions, counted.renewals) == (
+        made.evaluations,
+        made.decompositions,
+        len(renewals),
+    )
     assert counted.updates == pair.curve_steps
 
 
@@ -97,10 +106,10 @@ def test_tickets_take_what_was_counted(trained: tuple[RunSpec, str], renewals: l
     spec = branch(trunk, 7, Ticket(density=0.5, mask_seed=1))
     steps = train(spec, Store(store)).steps
     dense = Counter(trunk).factors_of_dense(len(steps))
-    assert (dense.evaluations, dense.decompositions) == decompose_dense(trunk, 0, Store(store))
+    assert Work(dense.evaluations, dense.decompositions) == decompose_dense(trunk, 0, Store(store))
     renewals.clear()
     counted = Counter(trunk).ticket(len(steps))
-    assert (counted.evaluations, counted.decompositions) == examine(spec, Store(store))
+    assert Work(counted.evaluations, counted.decompositions) == examine(spec, Store(store))
     assert counted.renewals == len(renewals) == 0
 
 
