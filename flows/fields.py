@@ -75,7 +75,7 @@ StoreUrl = Annotated[
     str,
     Shown(
         title="Store",
-        about="Local folder or s3://bucket/prefix; credentials and endpoint come from the AWS environment variables.",
+        about="Local folder or s3://bucket/prefix. Credentials come from the environment, not from here.",
         default="the service's",
         examples=["results", "s3://lab/specdyn"],
     ),

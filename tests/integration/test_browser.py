@@ -64,7 +64,7 @@ def test_the_form_says_what_each_field_is_and_what_it_may_be(page: Page, deploym
         "Preset": "refused, with a list of those it has",
         "Weight decays": "E.g. [0.0, 0.3, 1.0].",
         "New seeds at each call": "For schedules; 0 adds none.",
-        "Optimizers": "empty for the preset's",
+        "Optimizers": "Empty for the preset's",
         "Store": "Credentials come from the environment, not from here.",
         "Resources of a task": "A task is one training",
     }.items():

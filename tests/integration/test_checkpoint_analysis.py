@@ -18,6 +18,7 @@ from specdyn.storage.checkpoints import read_checkpoint
 from specdyn.storage.foreign import weights as foreign_weights
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
+from specdyn.tasks.plan.series import cube_name
 from specdyn.tasks.training.training import train
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
@@ -37,12 +38,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = read_checkpoint(Store(str(store)).run_of(SPEC), entry)
         torch.save({"epoch": 1, "model_state_dict": weights}, folder / f"checkpoint-{entry.step}.pt")
     return folder
-
-
-def cube_name(*given: Any, **options: Any) -> str:
-    from specdyn.flows.analyse import cube_name
-
-    return cube_name(*given, **options)
 
 
 def analyse(*sources: Any, store: Any, **parameters: Any) -> dict[str, Any]:
