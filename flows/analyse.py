@@ -25,11 +25,11 @@ from specdyn.storage.foreign.content import refreshed
 from specdyn.storage.members import Member
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.audit import HEADINGS, as_plain
+from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.foreign.series import ForeignSeries, series_id
 from specdyn.tasks.plan.contents import contents_of
 from specdyn.tasks.plan.gathering import rebuild
 from specdyn.tasks.plan.sources import (
-    GROUP,
     Source,
     audited_source,
     finished_sources,
@@ -100,8 +100,8 @@ def _target(source: Source, store: Store, analyses: Sequence[str]) -> Target:
         "passed_over": [list(pair) for pair in series.found.skipped],
     }
     return Target(
-        url=store.run_store(GROUP, source.run_id),
-        commits=store.commits(GROUP, source.run_id),
+        url=store.run_store(FOREIGN, source.run_id),
+        commits=store.commits(FOREIGN, source.run_id),
         layout=run_layout(source.body, series.steps, analyses, {}, attributes),
     )
 
@@ -134,13 +134,13 @@ def finish_analysis(
     members = [
         Member(
             run_id=source.run_id,
-            url=store.run_store(GROUP, source.run_id),
+            url=store.run_store(FOREIGN, source.run_id),
             hyperparameters={"series": name},
             provenance={"source": source.series.name},
         )
         for source, name in zip(found, names, strict=True)
     ]
-    attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": GROUP}
+    attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": FOREIGN}
     url = store.cube(name)
     lease.ensure()
     built = rebuild(url, members, attributes, contents_of([s.run_id for s in found], analyses), lease)

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
@@ -66,3 +67,18 @@ def sweep_names(store: Store) -> list[str]:
     """Names of the sweeps of a store."""
     found = objects.names(store.sweeps)
     return [name.removesuffix(".json") for name in found if name.endswith(".json")]
+
+
+def cubes_of(store: Store, experiment: str) -> list[str]:
+    """Names of the cubes of a store that belong to no sweep and say that they are of that experiment.
+
+    A listing, and a read for each cube without a sweep.
+    """
+    found = objects.names(store.sweeps)
+    recorded = {name.removesuffix(".json") for name in found if name.endswith(".json")}
+    others = [name.removesuffix(".zarr") for name in found if name.endswith(".zarr")]
+    return [
+        name
+        for name in others
+        if name not in recorded and generations.attributes(store.cube(name)).get("experiment") == experiment
+    ]

@@ -100,26 +100,28 @@ def show(
 @app.command()
 @friendly
 def report(
-    sweep: Annotated[str, typer.Argument(help="Name of a sweep (see `specdyn list sweeps`).")],
+    sweep: Annotated[
+        str, typer.Argument(help="Name of a sweep or of analysed checkpoints (see `specdyn list sweeps`).")
+    ],
     store: StoreOption = "results",
     folder: Annotated[
         str | None,
         typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/SWEEP in the store."),
     ] = None,
 ) -> None:
-    """Write a sweep's figures and an HTML report, and print its summary table."""
-    from specdyn.flows.cli.listings import require_sweep
+    """Write the figures of a sweep, or of analysed checkpoints, and an HTML report, and print the summary table."""
+    from specdyn.flows.cli.listings import require_cube
     from specdyn.flows.cli.terminal import show_summary
     from specdyn.storage.access.objects import normalise, require_writable
     from specdyn.storage.query import reading
     from specdyn.tasks.figures.report import write_report
 
-    url, found = require_sweep(sweep, store)
-    cube = url.cube(found.name)
-    place = url.report(found.name) if folder is None else normalise(folder)
+    url, axis = require_cube(sweep, store)
+    cube = url.cube(sweep)
+    place = url.report(sweep) if folder is None else normalise(folder)
     require_writable(place)
     with reading(cube):
-        written = write_report(cube, place)
+        written = write_report(cube, place, axis)
         show_summary(cube, place)
     out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
 
@@ -127,25 +129,27 @@ def report(
 @app.command()
 @friendly
 def compare(
-    sweeps: Annotated[list[str], typer.Argument(help="Names of sweeps (see `specdyn list sweeps`).")],
+    sweeps: Annotated[
+        list[str], typer.Argument(help="Names of sweeps or of analysed checkpoints (see `specdyn list sweeps`).")
+    ],
     store: StoreOption = "results",
     file: Annotated[
         str | None, typer.Option("--out", help="File to write. Default: reports/comparison.png in the store.")
     ] = None,
 ) -> None:
     """Plot the mean effective rank of several sweeps side by side, a line for each combination of settings."""
-    from specdyn.flows.cli.listings import require_sweep
+    from specdyn.flows.cli.listings import require_cube
     from specdyn.models.spec.checks import require
     from specdyn.storage.access.objects import normalise, require_writable, write
     from specdyn.storage.query import open_results, reading
     from specdyn.tasks.figures.overview import overview
     from specdyn.tasks.figures.style import to_png
 
-    found = [require_sweep(name, store) for name in sweeps]
+    found = [require_cube(name, store) for name in sweeps]
     written = normalise(file) if file is not None else found[0][0].report("comparison") + ".png"
     require(written.endswith(".png") and not os.path.isdir(written), "out", file, "the name of a .png file")
     require_writable(written.rsplit("/", 1)[0])
-    cubes = [url.cube(sweep.name) for url, sweep in found]
+    cubes = [url.cube(name) for name, (url, _) in zip(sweeps, found, strict=True)]
     with reading(", ".join(cubes)):
         figure = overview([open_results(cube) for cube in cubes])
     write(written, to_png(figure))

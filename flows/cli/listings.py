@@ -13,9 +13,9 @@ from specdyn.storage.datasets import DataManifest, read_data_manifest
 from specdyn.storage.graphs import graph_names, read_graph
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
-from specdyn.storage.sweeps import read_sweep, sweep_names
+from specdyn.storage.sweeps import cubes_of, read_sweep, sweep_names
+from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.identity import computed_on, results_id
-from specdyn.tasks.plan.sweeps import Sweep, sweep_of
 from specdyn.tasks.plan.tables import duration, size
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
 
@@ -47,23 +47,30 @@ def list_analyses() -> None:
 
 
 def list_sweeps(store: str) -> None:
-    """Print the sweeps and the graphs of a store."""
+    """Print the sweeps and the graphs of a store, and the series of other programs' checkpoints that were analysed."""
     url = existing_store(store)
     records = [record for name in sweep_names(url) if (record := read_sweep(url, name))]
     rows = [(r.name, "sweep", r.experiment, r.preset, str(len(r.specs)), url.cube(r.name)) for r in records]
     cubes = {"connectivity": url.connectivity, "tickets": url.tickets}
     graphs = [graph for name, kind in graph_names(url) if (graph := read_graph(url, name, kind))]
     rows += [(g.name, g.kind, g.experiment, "-", str(len(g.runs)), cubes[g.kind](g.name)) for g in graphs]
+    rows += [(name, "series", "-", "-", "-", url.cube(name)) for name in cubes_of(url, FOREIGN)]
     table(f"Sweeps in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
 
 
-def require_sweep(name: str, store: str) -> tuple[Store, Sweep]:
-    """The store and its sweep of that name; ValueError lists those it has."""
+def require_cube(name: str, store: str) -> tuple[Store, str]:
+    """The store, and what tells the runs of its sweep, or of its analysed series, of that name apart.
+
+    ValueError lists the names that it has.
+    """
     url = existing_store(store)
-    record = read_sweep(url, name)
-    if record is None:
-        raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(sweep_names(url)) or 'none'}")
-    return url, sweep_of(record)
+    if read_sweep(url, name):
+        return url, "weight_decay"
+    series = cubes_of(url, FOREIGN)
+    if name not in series:
+        known = [*sweep_names(url), *series]
+        raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
+    return url, "series"
 
 
 def show_run(prefix: str, store: str) -> None:

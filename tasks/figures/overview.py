@@ -51,6 +51,9 @@ def _panels(tree: xr.DataTree, axis: str) -> list[tuple[str, list[Level]]]:
     """The panels of one sweep: what each says, and its levels."""
     if not has(tree, "layers", "effective_rank"):
         raise ValueError(f"{_title(tree)}: no effective ranks; analyse it with effective_rank")
+    named = tree["layers"].coords
+    if axis not in named and "series" in named:  # checkpoints of another program, which have no settings
+        axis = "series"
     levels = levels_of(tree, axis, dashes=True)
     return [(panel, [level for level in levels if level.panel == panel]) for panel in panels_of(levels)]
 

@@ -2,6 +2,9 @@
 
 import re
 
+FOREIGN = "foreign"
+"""What stands for the experiment in the places and the cubes of other programs' checkpoints."""
+
 BUFFERS = re.compile(
     r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|causal_mask|mask|relative_position_index"
     r"|running_mean|running_var|num_batches_tracked)$"

@@ -8,13 +8,11 @@ from typing import Any
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.audit import Finding, audit
+from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_layout
 from specdyn.tasks.plan.contents import contents_of, drawn, stored_contents
 from specdyn.tasks.plan.planning import lacking
 from specdyn.tasks.spectra.network_layout import NetworkLayout
-
-GROUP = "foreign"
-"""What stands for the experiment in the places of such runs."""
 
 
 class AuditFailed(ValueError):
@@ -66,7 +64,7 @@ def told_apart(urls: Sequence[str]) -> list[str]:
 
 def missing_of(source: Source, store: Store, analyses: Sequence[str]) -> dict[tuple[int, ...], tuple[str, ...]]:
     """Blocks of a source whose content is known, each with the analyses that it lacks."""
-    return lacking(store.commits(GROUP, source.run_id), source.series.steps, analyses)
+    return lacking(store.commits(FOREIGN, source.run_id), source.series.steps, analyses)
 
 
 def finished_sources(

@@ -17,12 +17,11 @@ from specdyn.storage.members import Member
 from specdyn.storage.places import Store
 from specdyn.storage.results import allocate
 from specdyn.tasks.foreign.audit import Finding
-from specdyn.tasks.foreign.names import TRANSPOSED
+from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
 from specdyn.tasks.foreign.series import series_id
 from specdyn.tasks.plan.contents import contents_of, note_drawn, stored_contents
 from specdyn.tasks.plan.gathering import rebuild
 from specdyn.tasks.plan.sources import (
-    GROUP,
     AuditFailed,
     Source,
     finished_sources,
@@ -69,7 +68,7 @@ def store(tmp_path: Path, folder: Path) -> Store:
     """A store that has the series: analysed and gathered, without a report."""
     store, source = Store(str(tmp_path / "store")), seen(folder)
     source = dataclasses.replace(source, run_id=series_id(source.series, source.body, store))
-    run = (GROUP, source.run_id)
+    run = (FOREIGN, source.run_id)
     layout = run_layout(source.body, source.series.steps, ANALYSES, {}, {"run_id": source.run_id})
     target = Target(url=store.run_store(*run), commits=store.commits(*run), layout=layout)
     allocate(target.url, layout)
@@ -79,7 +78,7 @@ def store(tmp_path: Path, folder: Path) -> Store:
         given = (anchors[step] for step in needed((0, 10), block) if step in anchors)
         analyse_block(source.series, source.body, target, block, names, *given)
     member = Member(run_id=source.run_id, url=target.url, hyperparameters=source.labels)
-    assert rebuild(store.cube(NAME), [member], {}, contents_of([source.run_id], ANALYSES))
+    assert rebuild(store.cube(NAME), [member], {"experiment": FOREIGN}, contents_of([source.run_id], ANALYSES))
     return store
 
 
@@ -108,7 +107,7 @@ def test_what_lacks_something_is_not_finished_and_nothing_is_written(folder: Pat
 
 def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, store: Store) -> None:
     (source,) = finished(folder, store)
-    cube, commits = store.cube(NAME), store.commits(GROUP, source.run_id)
+    cube, commits = store.cube(NAME), store.commits(FOREIGN, source.run_id)
     shutil.move(cube, f"{cube}.away")
     assert finished(folder, store) == []
     shutil.move(f"{cube}.away", cube)
@@ -119,7 +118,7 @@ def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, s
 
 def test_the_command_says_so_audits_and_writes_nothing(folder: Path, store: Store) -> None:
     before = tree(store.url)
-    given = ["analyse", str(folder), "--name", NAME, "--analyses", "spectrum", "--no-report", "--store", store]
+    given = ["analyse", str(folder), "--name", NAME, "--analyses", "spectrum", "--no-report", "--store", store.url]
     result = CliRunner().invoke(app, given, env={"COLUMNS": "300"})
     assert result.exit_code == 0, result.output
     assert "2 checkpoints, steps 0 to 10" in result.output
@@ -127,6 +126,21 @@ def test_the_command_says_so_audits_and_writes_nothing(folder: Path, store: Stor
     assert f"Audit of {folder}" in result.output and "of type int64" in result.output
     assert f'specdyn.open("{store.cube(NAME)}")' in result.output
     assert tree(store.url) == before
+
+
+def test_other_commands_know_the_series_by_its_name(store: Store, tmp_path: Path) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, [*arguments, "--store", store.url], env={"COLUMNS": "300"})
+        assert result.exit_code == code, result.output
+        return " ".join(result.output.split())
+
+    assert f"{NAME} series - - - {store.cube(NAME)}" in said("list", "sweeps")
+    assert "1 series analysed at 2 steps" in said("status", NAME)
+    assert "figures and a page" in said("report", NAME, "--out", str(tmp_path / "report"))
+    assert (tmp_path / "report" / "singular_values.png").is_file()
+    assert "no effective ranks; analyse it with effective_rank" in said("compare", NAME, code=2)
+    for command in ("status", "report", "compare"):
+        assert f"it has: {NAME}" in said(command, "nosuch", code=2)
 
 
 def test_an_error_among_the_findings_names_place_step_and_tensor(folder: Path) -> None:
