@@ -16,14 +16,13 @@ from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
-ANALYSES = "spectrum,effective_rank,agreement,alignment,performance"
-SWEEP = ("run", NAME, "--preset", "smoke", "--analyses", ANALYSES)
+SWEEP = ("run", NAME, "--preset", "smoke")
 
 
 @pytest.fixture
 def swept(s3_store: Store, prefect_server: None) -> tuple[str, str]:
     """A store with the smoke sweep, and all that the command printed, debug logs and all; recorded by a server."""
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store.url, "--verbose", env=at_server())
+    result = call(*SWEEP, "--store", s3_store.url, "--verbose", env=at_server())
     assert result.returncode == 0, result.stderr
     return s3_store.url, result.stdout + result.stderr
 
@@ -65,12 +64,12 @@ def _no_secret_anywhere(store: str, printed: str, server: S3Server) -> None:
 def test_without_credentials_the_sweep_is_refused(s3_store: Store) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del os.environ[name]
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store.url)
+    result = call(*SWEEP, "--store", s3_store.url)
     assert result.returncode == 2
     assert "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in result.stderr.replace("\n", " ")
 
 
 def test_with_wrong_credentials_the_sweep_is_refused(s3_store: Store) -> None:
-    result = call("run", NAME, "--preset", "smoke", "--store", s3_store.url, env={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    result = call(*SWEEP, "--store", s3_store.url, env={"AWS_SECRET_ACCESS_KEY": "wrong"})
     assert result.returncode == 2
     assert "error:" in result.stderr and "Traceback" not in result.stderr
