@@ -5,7 +5,6 @@ Shapes: P points on the line, L layers, R the largest rank, S splits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -17,15 +16,13 @@ from specdyn.storage.schema import SPLITS, Variable
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.matching import groups, match, permute, places
 from specdyn.tasks.connect.meter import KEPT, Meter, padded
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import bezier, blend, blend_layer, distance
 from specdyn.tasks.spectra import nulls
 from specdyn.tasks.spectra.agreement import compare
 from specdyn.tasks.spectra.analysis import Analysis
 from specdyn.tasks.spectra.decomposition import Factors, reordered
 from specdyn.tasks.spectra.labels import SIDES, SUBSPACES
-
-if TYPE_CHECKING:
-    from specdyn.tasks.connect.line import Pair
 
 
 def agreements(
@@ -53,7 +50,7 @@ def _all_sizes(overlap: np.ndarray) -> np.ndarray:
 class LineView:
     """Two finished runs: what is measured between them is computed from this."""
 
-    pair: "Pair"
+    pair: Pair
     store: Store
     meter: Meter
     """On the data of the first."""

@@ -11,7 +11,7 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.pairs import Values
 from specdyn.tasks.connect.between import LINE
 from specdyn.tasks.connect.declared import labels_of, stacked, variables_of
-from specdyn.tasks.connect.line import Pair
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import barrier, instability
 from specdyn.tasks.spectra.network_layout import network_layout
 

@@ -1,13 +1,8 @@
 """The straight line between two trained networks: its ends, and what is measured on it, each once (METHOD 4.8)."""
 
-import hashlib
 import logging
-from dataclasses import dataclass
-
-import numpy as np
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
 from specdyn.storage.identity import short_digest
@@ -17,45 +12,12 @@ from specdyn.tasks.connect.between import LINE, LineView
 from specdyn.tasks.connect.declared import measure
 from specdyn.tasks.connect.factors import Decomposer, finished_run
 from specdyn.tasks.connect.meter import Meter, data_key
+from specdyn.tasks.connect.pair import VERSION, Pair
 from specdyn.tasks.identity import data_of
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.work import Work
 
 log = logging.getLogger("specdyn.connectivity")
-
-VERSION = 1
-"""To be raised when stored values mean something else."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Two finished runs of one network whose last checkpoints are connected."""
-
-    a: RunSpec
-    b: RunSpec
-    kind: str
-    """`within` a trunk, `across` trunks, or `perturbed`."""
-    layerwise: bool = False
-    """Interpolate each layer alone too."""
-    curve_steps: int = 0
-    """Updates of the control point of a curve between the ends; 0 is no curve."""
-    points: int = 11
-    """Places on the line, evenly spaced, its ends among them."""
-
-    def __post_init__(self) -> None:
-        require(self.points >= 3, "points", self.points, "3 or more")
-        require(self.curve_steps >= 0, "curve_steps", self.curve_steps, "an integer of 0 or more")
-
-    @property
-    def alphas(self) -> tuple[float, ...]:
-        """Places on the line, from 0 to 1."""
-        return tuple(np.linspace(0, 1, self.points).tolist())
-
-    @property
-    def pair_id(self) -> str:
-        """First 12 hex digits of the hash of what is asked: two runs, how they are connected, the version."""
-        text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{self.curve_steps}/{self.points}/{VERSION}"
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def finished(spec: RunSpec, store: Store) -> Manifest:

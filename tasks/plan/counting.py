@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.schema import SPLITS
-from specdyn.tasks.connect.line import Pair
 from specdyn.tasks.connect.matching import groups
 from specdyn.tasks.connect.meter import KEPT, has_statistics
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.plan.cost import Rates
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable

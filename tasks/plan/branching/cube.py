@@ -22,7 +22,7 @@ from specdyn.tasks.connect import cube as pairs
 from specdyn.tasks.connect import tickets
 from specdyn.tasks.connect.between import LINE
 from specdyn.tasks.connect.declared import variables_of
-from specdyn.tasks.connect.line import Pair
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.figures import connectivity
 from specdyn.tasks.figures import tickets as ticket_figures
 from specdyn.tasks.figures.style import to_png

@@ -13,8 +13,9 @@ from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 from specdyn.storage.checkpoints import Manifest, kept_states, read_manifest
 from specdyn.storage.pairs import measured, values_url
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.line import Pair, line_id
+from specdyn.tasks.connect.line import line_id
 from specdyn.tasks.connect.meter import data_key
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.tickets import comparison_id
 from specdyn.tasks.identity import origins_of, outdated
 from specdyn.tasks.plan.sweeps import label

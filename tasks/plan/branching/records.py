@@ -6,7 +6,7 @@ from specdyn.models.experiments.base import read_spec
 from specdyn.models.spec.run_spec import to_json
 from specdyn.storage.graphs import KINDS, GraphRecord, PairRecord, not_a_record, read_graph
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.line import Pair
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.plan.branching.graph import Graph
 
 

@@ -21,9 +21,10 @@ from specdyn.storage.places import Store
 from specdyn.tasks.connect.cube import dataset
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.factors import forget_factors
-from specdyn.tasks.connect.line import Pair, connect, decompose_end, end_id, finished, line_id, measure_end
+from specdyn.tasks.connect.line import connect, decompose_end, end_id, finished, line_id, measure_end
 from specdyn.tasks.connect.matching import groups, match, permute
 from specdyn.tasks.connect.meter import Meter, data_key
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import ALPHAS, barrier, bezier, blend
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training

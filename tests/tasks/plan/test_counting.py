@@ -15,7 +15,8 @@ from specdyn.models.nets.mlp import Mlp
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import StartFrom, Ticket
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.line import Pair, connect, decompose_end, measure_end
+from specdyn.tasks.connect.line import connect, decompose_end, measure_end
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.tickets import decompose_dense, examine
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation import evaluator

@@ -16,7 +16,8 @@ from specdyn.storage.graphs import write_graph
 from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
 from specdyn.storage.sweeps import extend_sweep
-from specdyn.tasks.connect.line import Pair, finished, line_id, measure_end
+from specdyn.tasks.connect.line import finished, line_id, measure_end
+from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.tickets import comparison_id
 from specdyn.tasks.plan.branching import plan as branching_plan
 from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, ticket_key, trunk_specs
