@@ -25,7 +25,7 @@ MARK = "SPECDYN_STARTED_BY"
 RESTARTS = "SPECDYN_RESTARTS"
 MOST_RESTARTS = 3
 LOOK_SECONDS = 0.25
-HOOK_SECONDS = 2.0
+HOOK_SECONDS = 3.0
 """What is told to others at a stop takes no longer."""
 
 
