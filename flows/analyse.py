@@ -31,7 +31,7 @@ from specdyn.tasks.plan.contents import contents_of
 from specdyn.tasks.plan.gathering import rebuild
 from specdyn.tasks.plan.sources import (
     Source,
-    audited_source,
+    checked,
     finished_sources,
     missing_of,
     require_sound,
@@ -52,12 +52,12 @@ def analyse_checkpoints(asked: AnalyseParameters) -> dict[str, Any]:
     name, chosen, found = series_from(asked)
     store = chosen_store(asked.store)
     if finished := finished_sources(name, found, store, chosen, asked.report):
-        checked = [audited_source(source) for source in finished] if asked.audited else finished
-        refuse(checked)
-        return _shown(name, checked, store, asked.report, built=False)
+        sound = checked(finished, asked.audited)
+        refuse(sound)
+        return _shown(name, sound, store, asked.report, built=False)
     with cube_lease(store.cube(name), store) as lease:
         _, _, found = series_from(asked)  # another call may have held the lease while files were written
-        found = [audited_source(source) for source in found] if asked.audited else found
+        found = checked(found, asked.audited)
         refuse(found)
         return _analyse(name, found, store, chosen, asked, lease)
 
@@ -153,5 +153,5 @@ def _shown(name: str, found: Sequence[Source], store: Store, report: bool, built
     show_result(url, name)
     outcome: dict[str, Any] = {"name": name, "store": store.url, "cube": url, "rebuilt": built, **told(found)}
     if report:
-        outcome["report"] = show_report(url, store.report(name), store, name, built, axis="series")
+        outcome["report"] = show_report(url, store.report(name), store, name, built)
     return outcome

@@ -116,12 +116,12 @@ def report(
     from specdyn.storage.query import reading
     from specdyn.tasks.figures.report import write_report
 
-    url, axis = require_cube(sweep, store)
+    url = require_cube(sweep, store)
     cube = url.cube(sweep)
     place = url.report(sweep) if folder is None else normalise(folder)
     require_writable(place)
     with reading(cube):
-        written = write_report(cube, place, axis)
+        written = write_report(cube, place)
         show_summary(cube, place)
     out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
 
@@ -146,10 +146,10 @@ def compare(
     from specdyn.tasks.figures.style import to_png
 
     found = [require_cube(name, store) for name in sweeps]
-    written = normalise(file) if file is not None else found[0][0].report("comparison") + ".png"
+    written = normalise(file) if file is not None else found[0].report("comparison") + ".png"
     require(written.endswith(".png") and not os.path.isdir(written), "out", file, "the name of a .png file")
     require_writable(written.rsplit("/", 1)[0])
-    cubes = [url.cube(name) for name, (url, _) in zip(sweeps, found, strict=True)]
+    cubes = [url.cube(name) for name, url in zip(sweeps, found, strict=True)]
     with reading(", ".join(cubes)):
         figure = overview([open_results(cube) for cube in cubes])
     write(written, to_png(figure))

@@ -58,19 +58,16 @@ def list_sweeps(store: str) -> None:
     table(f"Sweeps in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
 
 
-def require_cube(name: str, store: str) -> tuple[Store, str]:
-    """The store, and what tells the runs of its sweep, or of its analysed series, of that name apart.
-
-    ValueError lists the names that it has.
-    """
+def require_cube(name: str, store: str) -> Store:
+    """The store with the sweep, or the analysed checkpoints, of that name; ValueError lists the names that it has."""
     url = existing_store(store)
     if read_sweep(url, name):
-        return url, "weight_decay"
+        return url
     series = cubes_of(url, FOREIGN)
     if name not in series:
         known = [*sweep_names(url), *series]
         raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
-    return url, "series"
+    return url
 
 
 def show_run(prefix: str, store: str) -> None:

@@ -103,7 +103,7 @@ def span_of(steps: Sequence[int]) -> str:
 def run_analysis(asked: AnalyseParameters, verbose: bool) -> None:
     """Audit and analyse series of checkpoints, then say where everything lies."""
     from specdyn.flows.studies import series_from
-    from specdyn.tasks.plan.sources import audited_source, finished_sources, require_sound, told
+    from specdyn.tasks.plan.sources import checked, finished_sources, require_sound, told
 
     since = time.monotonic()
     require_known("executor", asked.executor, EXECUTORS)
@@ -112,10 +112,10 @@ def run_analysis(asked: AnalyseParameters, verbose: bool) -> None:
     for source in sources:
         _show_found(source.series.found)
     if finished := finished_sources(name, sources, store, chosen, asked.report):
-        checked = [audited_source(source) for source in finished] if asked.audited else finished
-        require_sound(checked)
-        err.print(f"{plural(len(checked), 'series', 'series')} already analysed: nothing to do", highlight=False)
-        _show_analysis({"store": store.url, "name": name, "cube": store.cube(name), **told(checked)}, since)
+        sound = checked(finished, asked.audited)
+        require_sound(sound)
+        err.print(f"{plural(len(sound), 'series', 'series')} already analysed: nothing to do", highlight=False)
+        _show_analysis({"store": store.url, "name": name, "cube": store.cube(name), **told(sound)}, since)
         return
     require_engines(asked.executor, asked.ray_address)
     require_store(store.url)

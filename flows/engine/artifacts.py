@@ -41,22 +41,22 @@ def show_figures(figures: Sequence[str]) -> None:
         )
 
 
-def show_report(cube: str, folder: str, store: Store, title: str, built: bool, axis: str = "weight_decay") -> str:
+def show_report(cube: str, folder: str, store: Store, title: str, built: bool) -> str:
     """Draw the report of a cube that was built again, or has none; show its figures. Returns the URL of its page."""
-    page = draw_report(cube, folder, built, axis)
+    page = draw_report(cube, folder, built)
     show_figures([f"{folder}/{name}" for name in objects.names(folder) if name.endswith(".png")])
     show_page(page, store, title)
     return page
 
 
-def draw_report(cube: str, folder: str, built: bool, axis: str = "weight_decay") -> str:
+def draw_report(cube: str, folder: str, built: bool) -> str:
     """Draw the report of a cube unless the one that is there was drawn from all that the cube holds.
 
     It was not where a call died between the cube and its report. Returns the URL of the page.
     """
     contents = stored_contents(cube)
     if built or not drawn(folder, contents):
-        write_report(cube, folder, axis)
+        write_report(cube, folder)
         note_drawn(folder, contents)
     return f"{folder}/index.html"
 

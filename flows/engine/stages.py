@@ -74,7 +74,7 @@ def train_run(
 ) -> str:
     """Train one run to its end as one unit; Diverged where its loss stopped being finite."""
     progress.training(spec.run_id)
-    with kept_log(store.logs(spec.experiment, spec.run_id), "train"):
+    with kept_log(store.run_of(spec).logs, "train"):
         manifest: Manifest = executor.run(train, spec, store, (), None, retry_failed)
     progress.trained(spec.run_id, len(manifest.checkpoints))
     if manifest.status != "complete":
@@ -102,7 +102,7 @@ def analyse_run(
     )
     results.allocate(target.url, target.layout)
     try:
-        with kept_log(store.logs(spec.experiment, spec.run_id), "analyse"):
+        with kept_log(store.run_of(spec).logs, "analyse"):
             made = analyse_blocks(RunSeries(store=store, manifest=manifest), body, target, missing, executor, progress)
     except DamagedCheckpoint as error:
         mark_damaged(store, manifest, str(error))

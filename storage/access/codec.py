@@ -1,6 +1,7 @@
 """Records as JSON: the fields of a dataclass, and the version of the schema beside them."""
 
 import dataclasses
+import functools
 import json
 from typing import Any, TypeVar
 
@@ -31,10 +32,17 @@ def decode(kind: type[T], url: str, data: bytes) -> T:
     if unknown := sorted(plain.keys() - known):
         raise ValueError(f"unknown fields: {', '.join(unknown)}")
     try:
-        return TypeAdapter(kind).validate_python(plain)
+        record: T = _adapter(kind).validate_python(plain)  # type: ignore[arg-type]  # classes are hashable
+        return record
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise ValueError("; ".join(wrong)) from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once for each kind of record: making one takes longer than reading a record with it."""
+    return TypeAdapter(kind)
 
 
 def require_schema(url: str, version: int) -> None:

@@ -56,8 +56,8 @@ def decompose_dense(trunk: RunSpec, first: int, store: Store) -> Work:
 def examine(spec: RunSpec, store: Store) -> Work:
     """Measure a finished ticket at each of its checkpoints, once; a unit of work.
 
-    The decompositions: one a masked layer and checkpoint, and those
-    of what the mask leaves of the dense end. The dense run's factors are kept; those that are not are made and counted.
+    Takes a decomposition for each masked layer and checkpoint, and those of what the mask leaves of the dense end. The
+    dense run's factors are kept; those that are not are made and counted.
     """
     assert spec.start is not None and spec.start.ticket is not None
     own, dense = (finished_run(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))

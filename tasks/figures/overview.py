@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, panels_of
 from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
-from specdyn.tasks.figures.sweep_axis import draw, has, variable
+from specdyn.tasks.figures.sweep_axis import axis_of, draw, has, variable
 
 COLUMNS = 3
 WIDEST = 52
@@ -17,7 +17,7 @@ WIDEST = 52
 
 
 @styled
-def overview(trees: Sequence[xr.DataTree], axis: str = "weight_decay") -> Figure:
+def overview(trees: Sequence[xr.DataTree], axis: str = "") -> Figure:
     """The mean over layers of effective rank / rank against step: panels for each sweep, a line for each level.
 
     ValueError where a sweep has no effective ranks.
@@ -51,10 +51,7 @@ def _panels(tree: xr.DataTree, axis: str) -> list[tuple[str, list[Level]]]:
     """The panels of one sweep: what each says, and its levels."""
     if not has(tree, "layers", "effective_rank"):
         raise ValueError(f"{_title(tree)}: no effective ranks; analyse it with effective_rank")
-    named = tree["layers"].coords
-    if axis not in named and "series" in named:  # checkpoints of another program, which have no settings
-        axis = "series"
-    levels = levels_of(tree, axis, dashes=True)
+    levels = levels_of(tree, axis or axis_of(tree), dashes=True)
     return [(panel, [level for level in levels if level.panel == panel]) for panel in panels_of(levels)]
 
 

@@ -16,7 +16,7 @@ from specdyn.tasks.figures.ranks import effective_ranks
 from specdyn.tasks.figures.spectra import singular_values
 from specdyn.tasks.figures.style import to_png
 from specdyn.tasks.figures.summary import SUMMARY, summary_of, write_summary
-from specdyn.tasks.figures.sweep_axis import has
+from specdyn.tasks.figures.sweep_axis import axis_of, has
 
 BAND = (
     "Lines are means over the seeds of one configuration ({n}), bands one standard deviation (ddof 0) either side, cut "
@@ -125,12 +125,13 @@ FIGURES = (
 )
 
 
-def write_report(cube_url: str, folder_url: str, axis: str = "weight_decay") -> list[str]:
+def write_report(cube_url: str, folder_url: str) -> list[str]:
     """Write the figures of a sweep cube, `summary.json` and `index.html`; returns the URLs of page and figures.
 
     A figure whose data the cube lacks is skipped, and the page says so.
     """
     tree = open_results(cube_url)
+    axis = axis_of(tree)
     levels = levels_of(tree, axis)
     note = f"Trained on {data}." if (data := tree.attrs.get("data")) else ""
     shown, skipped, urls = [], [], []

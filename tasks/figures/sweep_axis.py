@@ -10,6 +10,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 
+def axis_of(tree: xr.DataTree) -> str:
+    """What tells the runs of a cube apart first: weight decay, or which series where checkpoints have no settings."""
+    known = set(tree["layers"].coords) if "layers" in tree.children else set()
+    return "series" if "series" in known and "weight_decay" not in known else "weight_decay"
+
+
 def has(tree: xr.DataTree, group: str, name: str) -> bool:
     """Whether a group of the results is there and has the variable."""
     return group in tree.children and name in tree[group].data_vars

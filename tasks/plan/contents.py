@@ -41,7 +41,12 @@ def drawn(folder: str, contents: str | None) -> bool:
 
 def note_drawn(folder: str, contents: str | None) -> None:
     """Note that the report in the folder was drawn from a cube with these contents."""
-    objects.write(f"{folder}/drawn.json", json.dumps({"contents": contents}).encode())
+    note(f"{folder}/drawn.json", contents)
+
+
+def note(url: str, contents: str | None) -> None:
+    """Note at a place what something was drawn from, as `noted` tells it."""
+    objects.write(url, json.dumps({"contents": contents}).encode())
 
 
 def noted(url: str) -> str | None:

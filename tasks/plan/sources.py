@@ -42,9 +42,9 @@ def look(source: str, pattern: str | None, heads: int, transposed: str) -> Sourc
     return Source(series, read_layout(series, heads, transposed))
 
 
-def audited_source(source: Source) -> Source:
-    """The source with what is wrong with it; reads every tensor once."""
-    return replace(source, findings=audit(source.series, source.body))
+def checked(sources: Sequence[Source], audited: bool) -> list[Source]:
+    """The sources, with what is wrong with each where they are to be audited, which reads every tensor once."""
+    return [replace(one, findings=audit(one.series, one.body)) if audited else one for one in sources]
 
 
 def require_sound(found: Sequence[Source]) -> None:

@@ -34,7 +34,7 @@ from specdyn.tasks.plan.branching.graph import (
     measured_tickets,
 )
 from specdyn.tasks.plan.branching.records import record_of
-from specdyn.tasks.plan.contents import noted, stored_contents
+from specdyn.tasks.plan.contents import note, noted, stored_contents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def gather_graph(graph: Graph, store: Store, report: bool, lease: Lease | None =
         metric = next(iter(get_experiment(graph.experiment).metrics(graph.trunks[0])))
         for url in cube.figures:
             objects.write(url, to_png(DRAWN_BY[url.rsplit("/", 1)[-1]](data, metric)))
-        objects.write(cube.note, json.dumps({"contents": cube.contents}).encode())
+        note(cube.note, cube.contents)
     return cube
 
 
