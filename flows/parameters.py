@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from specdyn.flows import fields
 from specdyn.flows.resources import Resources
 from specdyn.flows.shown import Shown
-from specdyn.models.spec.run_spec import OPTIMIZERS
+from specdyn.models.spec.parts import OPTIMIZERS
 from specdyn.models.spec.start import MASKS
 from specdyn.tasks.foreign.names import TRANSPOSED
 

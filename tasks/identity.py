@@ -35,7 +35,7 @@ def origins_of(spec: RunSpec, store: Store) -> dict[str, str]:
     Its trunk, the ticket of the round before, the run that its norms follow.
     """
     start = spec.start
-    ids = [spec.norm_run] if spec.norm_run else []
+    ids = [spec.norms.run] if spec.norms.run else []
     if start is not None:
         ids += [start.run_id, start.ticket.previous if start.ticket else ""]
     found = (read_manifest(store.run(spec.experiment, run_id)) for run_id in dict.fromkeys(filter(None, ids)))
@@ -62,13 +62,14 @@ def computed_on(manifest: Manifest) -> str:
 
 def require_norm_run(spec: RunSpec, store: Store) -> Manifest:
     """The manifest of the spec's `norm_run`; ValueError where that run is not finished, or has another network."""
-    manifest = read_manifest(store.run(spec.experiment, spec.norm_run))
+    run_id = spec.norms.run
+    manifest = read_manifest(store.run(spec.experiment, run_id))
     if manifest is None or manifest.status != "complete":
         state = "not finished" if manifest is None else manifest.status
         raise ValueError(
-            f"norm_run={spec.norm_run!r} of {spec.experiment} is {state} in {store}: expected the run_id of a finished "
+            f"norm_run={run_id!r} of {spec.experiment} is {state} in {store}: expected the run_id of a finished "
             "run, as `specdyn status SWEEP` and `specdyn show` print it; train that run first"
         )
     if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
-        raise ValueError(f"norm_run={spec.norm_run!r} has net={other}, this run {spec.net}: they must be the same")
+        raise ValueError(f"norm_run={run_id!r} has net={other}, this run {spec.net}: they must be the same")
     return manifest

@@ -76,7 +76,7 @@ def test_the_papers_run() -> None:
 
 def test_a_run_is_as_long_as_there_is_time_for() -> None:
     spec = get_experiment("modular_addition").preset("smoke").spec
-    assert paper.steps_that_fit(spec, CPU, Budget(0), short=False) == spec.checkpoint_every
+    assert paper.steps_that_fit(spec, CPU, Budget(0), short=False) == spec.record.checkpoint_every
     assert paper.steps_that_fit(spec, CPU, Budget(1e6), short=False) == spec.steps
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from specdyn.models.experiments.base import Experiment, Metric, Preset
 from specdyn.models.spec.architectures import LeNet, Mlp, ResNet, Vgg
 from specdyn.models.spec.data import Images
+from specdyn.models.spec.parts import Decay, Optimizer, Record, Schedule
 from specdyn.models.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -80,24 +81,18 @@ PAPER = RunSpec(
     data=Images(),
     steps=164 * EPOCH,
     batch_size=128,
-    optimizer="sgd",
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=1e-4,
-    schedule="milestones",
-    milestones=(82, 123, 160),
-    checkpoint_every=EPOCH,
-    early_checkpoints=4,
-    eval_batch_size=128,
+    optimizer=Optimizer(name="sgd", learning_rate=0.1, momentum=0.9),
+    schedule=Schedule(name="milestones", milestones=(82, 123, 160)),
+    decay=Decay(weight_decay=1e-4),
+    record=Record(checkpoint_every=EPOCH, early_checkpoints=4, eval_batch_size=128),
 )
 MLP = dataclasses.replace(
     PAPER,
     net=Mlp(width=256, hidden_layers=3),
     steps=300 * EPOCH,
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    schedule="constant",
-    milestones=(),
+    optimizer=Optimizer(name="sgd", learning_rate=1e-3, momentum=0.9),
+    schedule=Schedule(),
+    decay=Decay(),
 )
 PHOTOS = Images(dataset="photos", variant="sample")
 SAMPLE = dataclasses.replace(
@@ -106,13 +101,10 @@ SAMPLE = dataclasses.replace(
     data=PHOTOS,
     steps=256,
     batch_size=64,
-    learning_rate=0.02,
-    weight_decay=0.0,
-    milestones=(6,),
-    checkpoint_every=16,
-    early_checkpoints=3,
-    eval_batch_size=500,
-    eval_examples=500,
+    optimizer=Optimizer(name="sgd", learning_rate=0.02, momentum=0.9),
+    schedule=Schedule(name="milestones", milestones=(6,)),
+    decay=Decay(),
+    record=Record(checkpoint_every=16, early_checkpoints=3, eval_batch_size=500, eval_examples=500),
 )
 PRESETS = {
     "paper": Preset(
@@ -142,7 +134,7 @@ PRESETS = {
         seeds=SEEDS,
     ),
     "lenet": Preset(
-        spec=dataclasses.replace(PAPER, net=LeNet(), learning_rate=0.01),
+        spec=dataclasses.replace(PAPER, net=LeNet(), optimizer=Optimizer(name="sgd", learning_rate=0.01, momentum=0.9)),
         about="LeNet with the settings of VGG-16 at a tenth of the rate; in none of the paper's sweeps",
         weight_decays=GRID,
         seeds=SEEDS,
@@ -158,10 +150,7 @@ PRESETS = {
             net=Vgg(),
             steps=16,
             batch_size=32,
-            checkpoint_every=8,
-            early_checkpoints=0,
-            eval_batch_size=128,
-            eval_examples=128,
+            record=Record(checkpoint_every=8, eval_batch_size=128, eval_examples=128),
         ),
         about="the paper's VGG-16 on the same crops, 16 steps: for the cost of its analysis",
         weight_decays=(0.0,),
@@ -173,9 +162,7 @@ PRESETS = {
             data=dataclasses.replace(PHOTOS, train_fraction=0.05),
             steps=12,
             batch_size=16,
-            checkpoint_every=4,
-            eval_batch_size=100,
-            eval_examples=100,
+            record=Record(checkpoint_every=4, early_checkpoints=3, eval_batch_size=100, eval_examples=100),
         ),
         about="12 steps of a very narrow VGG-16 on 100 crops: proves the installation, shows no science",
         weight_decays=(0.0, 0.1),

@@ -10,6 +10,7 @@ from specdyn.models.experiments.base import Experiment, Metric, Preset
 from specdyn.models.spec.architectures import UNet
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.data import Images
+from specdyn.models.spec.parts import Optimizer, Record
 from specdyn.models.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -69,10 +70,8 @@ PAPER = RunSpec(
     data=Images(dataset="mnist"),
     steps=100 * EPOCH,
     batch_size=128,
-    learning_rate=3e-4,
-    checkpoint_every=EPOCH,
-    early_checkpoints=4,
-    eval_batch_size=128,
+    optimizer=Optimizer(learning_rate=3e-4),
+    record=Record(checkpoint_every=EPOCH, early_checkpoints=4, eval_batch_size=128),
 )
 SAMPLE = dataclasses.replace(
     PAPER,
@@ -80,11 +79,8 @@ SAMPLE = dataclasses.replace(
     data=Images(dataset="mnist", variant="sample"),
     steps=200,
     batch_size=32,
-    learning_rate=4e-3,
-    checkpoint_every=10,
-    early_checkpoints=0,
-    eval_batch_size=100,
-    eval_examples=100,
+    optimizer=Optimizer(learning_rate=4e-3),
+    record=Record(checkpoint_every=10, eval_batch_size=100, eval_examples=100),
 )
 PRESETS = {
     "paper": Preset(
@@ -100,7 +96,11 @@ PRESETS = {
     ),
     "paper-sample": Preset(
         spec=dataclasses.replace(
-            SAMPLE, net=UNet(), steps=16, checkpoint_every=8, early_checkpoints=0, learning_rate=3e-4
+            SAMPLE,
+            net=UNet(),
+            steps=16,
+            optimizer=Optimizer(learning_rate=3e-4),
+            record=Record(checkpoint_every=8, eval_batch_size=100, eval_examples=100),
         ),
         about="the paper's UNet on the same digits, 16 steps: for the cost of its analysis",
         weight_decays=(0.0,),
@@ -112,10 +112,7 @@ PRESETS = {
             data=Images(dataset="mnist", variant="sample", train_fraction=0.05),
             steps=6,
             batch_size=16,
-            checkpoint_every=2,
-            early_checkpoints=0,
-            eval_batch_size=50,
-            eval_examples=20,
+            record=Record(checkpoint_every=2, eval_batch_size=50, eval_examples=20),
         ),
         about="6 steps on 135 digits: proves the installation, shows no science",
         weight_decays=(0.0, 1.0),

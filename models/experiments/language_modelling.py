@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from specdyn.models.experiments.base import Experiment, Metric, Preset
 from specdyn.models.spec.architectures import Transformer
 from specdyn.models.spec.data import Text
+from specdyn.models.spec.parts import Decay, Numerics, Optimizer, Record, Schedule
 from specdyn.models.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -65,18 +66,11 @@ PAPER = RunSpec(
     steps=10 * EPOCH,
     batch_size=4,
     accumulate=64,
-    learning_rate=6e-4,
-    weight_decay=0.1,
-    beta2=0.95,
-    schedule="warmup-cosine",
-    warmup=200,
-    period=6660,
-    clip_norm=1.0,
-    precision="float16",
-    checkpoint_every=EPOCH,
-    early_checkpoints=4,
-    eval_batch_size=4,
-    eval_examples=1000,
+    optimizer=Optimizer(learning_rate=6e-4, beta2=0.95, clip_norm=1.0),
+    schedule=Schedule(name="warmup-cosine", warmup=200, period=6660),
+    decay=Decay(weight_decay=0.1),
+    numerics=Numerics(precision="float16"),
+    record=Record(checkpoint_every=EPOCH, early_checkpoints=4, eval_batch_size=4, eval_examples=1000),
 )
 SAMPLE = dataclasses.replace(
     PAPER,
@@ -85,14 +79,10 @@ SAMPLE = dataclasses.replace(
     steps=300,
     batch_size=32,
     accumulate=1,
-    learning_rate=3e-3,
-    schedule="warmup",
-    warmup=20,
-    period=0,
-    precision="float32",
-    checkpoint_every=20,
-    eval_batch_size=100,
-    eval_examples=200,
+    optimizer=Optimizer(learning_rate=3e-3, beta2=0.95, clip_norm=1.0),
+    schedule=Schedule(name="warmup", warmup=20),
+    numerics=Numerics(),
+    record=Record(checkpoint_every=20, early_checkpoints=4, eval_batch_size=100, eval_examples=200),
 )
 PRESETS = {
     "paper": Preset(
@@ -112,11 +102,8 @@ PRESETS = {
             net=PAPER.net,
             steps=6,
             batch_size=4,
-            learning_rate=6e-4,
-            checkpoint_every=3,
-            early_checkpoints=0,
-            eval_batch_size=16,
-            eval_examples=16,
+            optimizer=Optimizer(learning_rate=6e-4, beta2=0.95, clip_norm=1.0),
+            record=Record(checkpoint_every=3, eval_batch_size=16, eval_examples=16),
         ),
         about="the paper's twelve layers on the same text, 6 updates: for the cost of their analysis",
         weight_decays=(0.1,),
@@ -127,9 +114,7 @@ PRESETS = {
             net=Transformer(width=16, heads=2, feedforward=16, depth=2, layernorm=True),
             steps=12,
             batch_size=8,
-            checkpoint_every=4,
-            early_checkpoints=0,
-            eval_examples=50,
+            record=Record(checkpoint_every=4, eval_batch_size=100, eval_examples=50),
         ),
         about="12 updates of two very narrow layers: proves the installation, shows no science",
         weight_decays=(0.0, 1.0),

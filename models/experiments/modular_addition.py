@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from specdyn.models.experiments.base import Experiment, Metric, Preset
 from specdyn.models.spec.architectures import Mlp, Transformer
 from specdyn.models.spec.data import ModularAddition
+from specdyn.models.spec.parts import Decay, Optimizer, Record, Schedule
 from specdyn.models.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -85,18 +86,17 @@ PAPER = RunSpec(
     net=Transformer(),
     data=ModularAddition(),
     steps=40_000,
-    learning_rate=1e-3,
-    weight_decay=1.0,
-    beta2=0.98,
-    checkpoint_every=100,
+    optimizer=Optimizer(learning_rate=1e-3, beta2=0.98),
+    decay=Decay(weight_decay=1.0),
+    record=Record(checkpoint_every=100),
 )
 DEMO = dataclasses.replace(
     PAPER,
     data=ModularAddition(prime=59, train_fraction=0.75, mirrored_together=True),
     steps=2_500,
     batch_size=512,
-    learning_rate=2e-3,
-    checkpoint_every=50,
+    optimizer=Optimizer(learning_rate=2e-3, beta2=0.98),
+    record=Record(checkpoint_every=50),
 )
 PRESETS = {
     "paper": Preset(
@@ -106,7 +106,7 @@ PRESETS = {
         seeds=(0, 1, 2),
     ),
     "data-rich": Preset(
-        spec=dataclasses.replace(PAPER, data=ModularAddition(train_fraction=0.9), weight_decay=0.0),
+        spec=dataclasses.replace(PAPER, data=ModularAddition(train_fraction=0.9), decay=Decay()),
         about="the paper's net on 90 % of the table: generalises without weight decay",
         weight_decays=(0.0,),
         seeds=(0, 1, 2),
@@ -117,10 +117,9 @@ PRESETS = {
             net=Transformer(layernorm=True),
             data=ModularAddition(prime=97, train_fraction=0.7),
             steps=100_000,
-            weight_decay=0.0,
-            schedule="warmup",
-            warmup=10,
-            eval_batch_size=512,
+            schedule=Schedule(name="warmup", warmup=10),
+            decay=Decay(),
+            record=Record(eval_batch_size=512),
         ),
         about="prime 97, 70 % of the table, LayerNorm, no weight decay, 100,000 steps",
         weight_decays=(0.0,),
@@ -144,7 +143,7 @@ PRESETS = {
             data=ModularAddition(prime=13, train_fraction=0.75, mirrored_together=True),
             steps=60,
             batch_size=32,
-            checkpoint_every=10,
+            record=Record(checkpoint_every=10),
         ),
         about="prime 13, 60 steps: proves the installation in seconds, shows no science",
         weight_decays=(0.0, 1.0),

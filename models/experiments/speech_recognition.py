@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from specdyn.models.experiments.base import Experiment, Metric, Preset
 from specdyn.models.spec.architectures import BiLstm
 from specdyn.models.spec.data import Recordings
+from specdyn.models.spec.parts import Decay, Numerics, Optimizer, Record, Schedule
 from specdyn.models.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -87,14 +88,12 @@ PAPER = RunSpec(
     data=Recordings(),
     steps=50 * EPOCH,
     batch_size=32,
-    learning_rate=3e-4,
-    weight_decay=0.1,
-    schedule="cosine-to-zero",
-    checkpoint_every=EPOCH,
-    early_checkpoints=4,
-    eval_batch_size=256,
-    eval_examples=1000,
-    deterministic=False,  # no deterministic kernel of the loss on GPUs; the published runs had none either
+    optimizer=Optimizer(learning_rate=3e-4),
+    schedule=Schedule(name="cosine-to-zero"),
+    decay=Decay(weight_decay=0.1),
+    # no deterministic kernel of the loss on GPUs; the published runs had none either
+    numerics=Numerics(deterministic=False),
+    record=Record(checkpoint_every=EPOCH, early_checkpoints=4, eval_batch_size=256, eval_examples=1000),
 )
 SAMPLE = dataclasses.replace(
     PAPER,
@@ -102,11 +101,8 @@ SAMPLE = dataclasses.replace(
     data=Recordings(variant="sample", outputs=25),
     steps=200,
     batch_size=4,
-    learning_rate=5e-3,
-    checkpoint_every=10,
-    early_checkpoints=0,
-    eval_batch_size=4,
-    eval_examples=None,
+    optimizer=Optimizer(learning_rate=5e-3),
+    record=Record(checkpoint_every=10, eval_batch_size=4),
 )
 PRESETS = {
     "paper": Preset(
@@ -121,12 +117,20 @@ PRESETS = {
         weight_decays=(0.0, 1.0, 10.0),
     ),
     "paper-sample": Preset(
-        spec=dataclasses.replace(SAMPLE, net=BiLstm(), steps=10, checkpoint_every=5, learning_rate=3e-4),
+        spec=dataclasses.replace(
+            SAMPLE,
+            net=BiLstm(),
+            steps=10,
+            optimizer=Optimizer(learning_rate=3e-4),
+            record=Record(checkpoint_every=5, eval_batch_size=4),
+        ),
         about="the paper's LSTM on the same readings, 10 steps: for the cost of its analysis",
         weight_decays=(0.1,),
     ),
     "smoke": Preset(
-        spec=dataclasses.replace(SAMPLE, net=BiLstm(width=12, depth=2), steps=8, checkpoint_every=2),
+        spec=dataclasses.replace(
+            SAMPLE, net=BiLstm(width=12, depth=2), steps=8, record=Record(checkpoint_every=2, eval_batch_size=4)
+        ),
         about="8 steps of a very narrow LSTM: proves the installation, shows no science",
         weight_decays=(0.0, 1.0),
     ),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from specdyn.models.spec.checks import require, require_declared_types
+from specdyn.models.spec.checks import require, require_counts, require_declared_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +14,7 @@ class Mlp:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        for field in ("width", "hidden_layers"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require_counts(self, "width", "hidden_layers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +30,7 @@ class Transformer:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        for field in ("width", "heads", "feedforward", "depth"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require_counts(self, "width", "heads", "feedforward", "depth")
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of width={self.width}")
 
 
@@ -45,7 +43,7 @@ class Vgg:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        require(self.width >= 1, "width", self.width, "an integer of 1 or more")
+        require_counts(self, "width")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +55,7 @@ class ResNet:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        for field in ("width", "blocks"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require_counts(self, "width", "blocks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +67,7 @@ class LeNet:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        require(self.width >= 1, "width", self.width, "an integer of 1 or more")
+        require_counts(self, "width")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +81,7 @@ class UNet:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        for field in ("width", "embedding", "diffusion_steps"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require_counts(self, "width", "embedding", "diffusion_steps")
         require(self.width % 32 == 0, "width", self.width, "a multiple of 32, which GroupNorm divides by")
         require(self.embedding % 2 == 0, "embedding", self.embedding, "an even number: half sine, half cosine")
 
@@ -99,5 +95,4 @@ class BiLstm:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        for field in ("width", "depth"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require_counts(self, "width", "depth")

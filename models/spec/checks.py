@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
+import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -44,21 +45,45 @@ def require_known(kind: str, name: object, known: Iterable[str]) -> None:
     raise ValueError(f"unknown {kind} {name!r}: known are {', '.join(names) or 'none'}{hint}")
 
 
+def name_of(field: "dataclasses.Field[Any]") -> str:
+    """The name by which people know a setting: its field's own, unless the field says another."""
+    return field.metadata.get("name", field.name)
+
+
+def require_each(instance: Any, names: Sequence[str], holds: Callable[[Any], bool], allowed: str) -> None:
+    """Raise ValueError for the first of some fields of a dataclass whose value is not allowed."""
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        require(field.name not in names or holds(value), name_of(field), value, allowed)
+
+
+def require_counts(instance: Any, *names: str) -> None:
+    """Raise ValueError unless those fields hold 1 or more."""
+    require_each(instance, names, lambda count: count >= 1, "an integer of 1 or more")
+
+
+def require_amounts(instance: Any, *names: str) -> None:
+    """Raise ValueError unless those fields hold finite numbers that are not negative."""
+    require_each(instance, names, lambda amount: 0 <= amount < math.inf, "a finite number of 0 or more")
+
+
 def require_declared_types(instance: Any) -> None:
     """Hold the numbers of a frozen dataclass in the types its fields declare; ValueError where one does not fit.
 
     1 in a float field becomes 1.0 and numpy's numbers become Python's, so that equal settings have one JSON.
     """
     for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
+        name, value = name_of(field), getattr(instance, field.name)
         if field.type is bool:
-            require(isinstance(value, bool), field.name, value, "True or False")
+            require(isinstance(value, bool), name, value, "True or False")
         elif field.type is float:
-            require(_is_number(value), field.name, value, "a number")
+            require(_is_number(value), name, value, "a number")
             object.__setattr__(instance, field.name, float(value))
         elif field.type is int or (field.type == int | None and value is not None):
-            require(_is_number(value) and value % 1 == 0, field.name, value, "an integer")
+            require(_is_number(value) and value % 1 == 0, name, value, "an integer")
             object.__setattr__(instance, field.name, int(value))
+        elif isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            require(isinstance(value, field.type), name, value, f"an instance of {field.type.__name__}")
 
 
 def _is_number(value: object) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specdyn.models.spec.checks import require, require_declared_types, require_known
+from specdyn.models.spec.checks import require, require_counts, require_declared_types, require_known
 
 Shapes = Mapping[str, tuple[int, ...]]
 Read = Callable[[str], Any]
@@ -92,8 +92,7 @@ class Text:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        for field in ("vocabulary", "length"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
+        require_counts(self, "vocabulary", "length")
 
     def train_examples(self, shapes: Shapes, read: Read) -> int:
         """The blocks to train on."""

@@ -4,29 +4,22 @@ import dataclasses
 import hashlib
 import json
 import math
-import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specdyn.models.spec.checks import require, require_declared_types, require_known, require_seed
+from specdyn.models.spec.checks import (
+    name_of,
+    require,
+    require_counts,
+    require_declared_types,
+    require_each,
+    require_known,
+    require_seed,
+)
+from specdyn.models.spec.parts import Decay, Norms, Numerics, Optimizer, Record, Schedule
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 
-OPTIMIZERS = ("adamw", "muon", "sam", "sgd")
-SCHEDULES = ("constant", "cosine", "cosine-to-zero", "milestones", "step", "warmup", "warmup-cosine")
-DECAYED = ("all", "attention", "hidden", "matrices", "non-attention")
-PRECISIONS = ("bfloat16", "float16", "float32")
-NORM_CONTROLS = ("initial", "none")
-
-
-NAMES = {
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "precision": PRECISIONS,
-    "weight_decay_on": DECAYED,
-    "norm_control": NORM_CONTROLS,
-}
-"""Fields that hold one of a few names."""
 NOT_SET = "not set"
 """How a setting reads that a run does not have."""
 
@@ -45,122 +38,32 @@ class RunSpec:
     """Optimizer steps."""
     batch_size: int | None = None
     """Examples a batch; None is the whole training set."""
-    optimizer: str = "adamw"
-    """`muon` moves hidden matrices by Muon and all else by AdamW; `sam` is sharpness-aware SGD."""
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    """Decoupled for adamw and muon, an L2 term for sgd and sam."""
-    beta1: float = 0.9
-    """Of adamw, and the momentum of muon."""
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    momentum: float = 0.0
-    schedule: str = "constant"
-    warmup: int = 0
-    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints; step 0 and the last step are always kept."""
-    early_checkpoints: int = 0
-    """Checkpoints inside the first epoch, evenly spaced."""
-    eval_batch_size: int = 16384
-    """Metrics are the unweighted mean over batches of this size (METHOD 4.1)."""
-    eval_examples: int | None = None
-    """Training examples that metrics are measured on, a fixed random subset; None is all of them."""
-    seed: int = 0
     accumulate: int = 1
     """Batches an update; an epoch has a whole number of updates, and the batches left over are not used."""
-    clip_norm: float | None = None
-    """Bound on the norm of the whole gradient; None is no bound."""
-    precision: str = "float32"
-    """Of the products in forward and backward; weights, optimizer and evaluation stay in float32."""
-    milestones: tuple[int, ...] = ()
-    """Epochs at which the schedule `milestones` divides the learning rate by ten."""
-    period: int = 0
-    """Steps of half a cosine in the schedule `warmup-cosine`."""
-    nesterov: bool = False
-    """Nesterov's form of the momentum of sgd and sam."""
-    sam_radius: float = 0.05
-    """How far sam moves up the gradient before it takes the gradient to go down by."""
-    weight_decay_on: str = "all"
-    """Parameters that decay: `all`, all `matrices`, the `hidden` ones (no embedding, not the last), those of
-    `attention`, or all matrices but these (`non-attention`)."""
-    decay_from: int = 0
-    """Finished updates after which weight decay begins."""
-    decay_until: int | None = None
-    """Finished updates after which weight decay ends; None is never."""
-    norm_control: str = "none"
-    """`initial` holds the Frobenius norm of every matrix at its initial value after each update."""
-    norm_run: str = ""
-    """A finished run of the same network: the norm of every matrix is held at that run's at the same step, between
-    its checkpoints on a straight line. With a decayed run and no weight decay: its norms without its decay."""
-    tf32: bool = False
-    """Products in TensorFloat-32 on GPUs that have it."""
-    compile: bool = False
-    """Train the network as `torch.compile` makes it."""
-    deterministic: bool = True
-    """Only kernels that give the same bits again; on a GPU a network is refused where one has none, as CTC."""
-
+    seed: int = 0
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    decay: Decay = dataclasses.field(default_factory=Decay)
+    norms: Norms = dataclasses.field(default_factory=Norms)
+    numerics: Numerics = dataclasses.field(default_factory=Numerics)
+    record: Record = dataclasses.field(default_factory=Record)
     start: StartFrom | None = None
     """Where the run begins, if not at new weights: then steps are counted from the trunk's first."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
-        self._hold_optional_types()
-        for field, known in NAMES.items():
-            require_known(field, getattr(self, field), known)
-        for field in ("steps", "checkpoint_every", "eval_batch_size", "accumulate"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "an integer of 1 or more")
-        for field in ("weight_decay", "warmup", "early_checkpoints", "period", "decay_from"):
-            value = getattr(self, field)
-            require(0 <= value < float("inf"), field, value, "a finite number of 0 or more")
+        require_counts(self, "steps", "accumulate")
+        require_each(self, ("batch_size",), lambda size: size is None or size >= 1, "None or 1 or more")
         require_seed("seed", self.seed)
-        for field in ("learning_rate", "epsilon", "sam_radius"):
-            value = getattr(self, field)
-            require(0 < value < float("inf"), field, value, "a finite number above 0")
-        for field in ("beta1", "beta2", "momentum"):
-            require(0 <= getattr(self, field) < 1, field, getattr(self, field), "a number in [0, 1)")
-        for field in ("batch_size", "eval_examples"):
-            value = getattr(self, field)
-            require(value is None or value >= 1, field, value, "None or 1 or more")
-        self._require_agreement()
-
-    def _hold_optional_types(self) -> None:
-        """`clip_norm` as a float or None, `milestones` as a tuple of integers, so that equal settings have one JSON."""
-        if self.clip_norm is not None:
-            finite = isinstance(self.clip_norm, numbers.Real) and 0 < self.clip_norm < float("inf")
-            require(finite, "clip_norm", self.clip_norm, "None or a finite number above 0")
-            object.__setattr__(self, "clip_norm", float(self.clip_norm))
-        given = self.milestones
-        listed = isinstance(given, tuple | list) and all(isinstance(m, numbers.Real) and m % 1 == 0 for m in given)
-        require(listed and sorted({0, *given}) == [0, *given], "milestones", given, "ascending epochs, 1 or later")
-        object.__setattr__(self, "milestones", tuple(int(epoch) for epoch in given))
-
-    def _require_agreement(self) -> None:
-        """Refuse settings that contradict one another."""
-        self._require_decay_within_the_run()
-        if self.schedule == "milestones":
-            require(bool(self.milestones), "milestones", self.milestones, "one or more for schedule='milestones'")
-        if self.schedule == "warmup-cosine":
-            later = f"a number above warmup={self.warmup} for schedule='warmup-cosine'"
-            require(self.period > self.warmup, "period", self.period, later)
-        if self.nesterov:
-            momentum = self.optimizer in ("sgd", "sam") and self.momentum > 0
-            require(momentum, "nesterov", True, "sgd or sam with a momentum above 0")
-        start = self.start
+        start, begin, until = self.start, self.decay.after, self.decay.until
         require(start is None or start.step < self.steps, "start", start, f"a step below steps={self.steps}")
-        both = bool(self.norm_run) and self.norm_control != "none"
-        require(not both, "norm_run", self.norm_run, "none beside norm_control")
-        sharp = self.optimizer == "sam" and self.precision == "float16"
-        require(not sharp, "precision", self.precision, "float32 or bfloat16 for optimizer='sam'")
-
-    def _require_decay_within_the_run(self) -> None:
-        """Refuse bounds of weight decay that no update of the run ever meets."""
-        begin, until = self.decay_from, self.decay_until
         within = f"0, or a step before the last (steps={self.steps})"
         require(begin == 0 or begin < self.steps, "decay_from", begin, within)
-        require(until is None or until > begin, "decay_until", until, f"None, or a step after decay_from={begin}")
         last = f"None, or a step up to the last (steps={self.steps})"
         require(until is None or until <= self.steps, "decay_until", until, last)
+        precision = self.numerics.precision
+        sharp = self.optimizer.name == "sam" and precision == "float16"
+        require(not sharp, "precision", precision, "float32 or bfloat16 for optimizer='sam'")
 
     @property
     def order_seed(self) -> int:
@@ -173,26 +76,90 @@ class RunSpec:
         return hashlib.sha256(to_json(self).encode()).hexdigest()[:12]
 
 
+ORDER = (
+    *("experiment", "steps", "batch_size", "optimizer", "learning_rate", "weight_decay", "beta1", "beta2", "epsilon"),
+    *("momentum", "schedule", "warmup", "checkpoint_every", "early_checkpoints", "eval_batch_size", "eval_examples"),
+    *("seed", "accumulate", "clip_norm", "precision", "milestones", "period", "nesterov", "sam_radius"),
+    *("weight_decay_on", "decay_from", "decay_until", "norm_control", "norm_run", "tf32", "compile", "deterministic"),
+)
+"""In which settings are listed and stored, whatever part they are in; those that are not here come last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where a setting lies in a spec."""
+
+    part: str
+    """The field of the spec that holds it; empty where it is one itself."""
+    field: "dataclasses.Field[Any]"
+
+    def of(self, spec: RunSpec) -> Any:
+        """Its value."""
+        return getattr(getattr(spec, self.part) if self.part else spec, self.field.name)
+
+
+def places(kind: type[RunSpec]) -> Mapping[str, Setting]:
+    """Name -> place of every setting of a spec and of its parts; `net`, `data` and `start` are one each."""
+    found: dict[str, Setting] = {}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            found |= {name_of(one): Setting(part=field.name, field=one) for one in dataclasses.fields(field.type)}
+        else:
+            found[field.name] = Setting(part="", field=field)
+    return {name: found[name] for name in dict.fromkeys((*ORDER, *found))}
+
+
+def own_settings(spec: RunSpec) -> dict[str, Any]:
+    """Name -> value of every setting of the spec and of its parts; `net`, `data` and `start` as they are."""
+    return {name: place.of(spec) for name, place in places(type(spec)).items()}
+
+
+def by_part(known: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Part -> field -> value of settings by name; those of the spec itself, and unknown ones, under the empty part."""
+    parts: dict[str, dict[str, Any]] = {"": {}}
+    for name, value in values.items():
+        part, field = (known[name].part, known[name].field.name) if name in known else ("", name)
+        parts.setdefault(part, {})[field] = value
+    return parts
+
+
+def from_settings(**settings: Any) -> RunSpec:
+    """The spec that has these settings, by the names of `own_settings`; TypeError for an unknown name."""
+    kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(RunSpec)}
+    parts = by_part(places(RunSpec), settings)
+    own = parts.pop("")
+    return RunSpec(**own, **{part: kinds[part](**values) for part, values in parts.items()})
+
+
 def _as_plain(value: Any) -> Any:
     """A dataclass as {"type": name, **fields off their default}; numbers in one canonical form."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             field.name: _as_plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if field.default is dataclasses.MISSING or getattr(value, field.name) != field.default
+            if _is_changed(field, getattr(value, field.name))
         }
         return {"type": type(value).__name__, **fields}
     return value
 
 
+def _is_changed(field: "dataclasses.Field[Any]", value: Any) -> bool:
+    return field.default is dataclasses.MISSING or value != field.default
+
+
 def to_json(spec: RunSpec) -> str:
-    """The spec's canonical JSON: sorted keys, fields at their default left out."""
-    return json.dumps(_as_plain(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The spec's canonical JSON: sorted keys, settings under their own names, those at their default left out."""
+    plain = {"type": type(spec).__name__}
+    for name, place in places(type(spec)).items():
+        if _is_changed(place.field, value := place.of(spec)):
+            plain[name] = _as_plain(value)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
     """The spec that `to_json` wrote; `kinds` maps the type names of net and data to their classes."""
-    known = {kind.__name__: kind for kind in (RunSpec, StartFrom, Perturbation, Ticket)} | dict(kinds)
+    parts = {kind.__name__: kind for kind in (StartFrom, Perturbation, Ticket)}
+    known: Mapping[str, Callable[..., Any]] = {"RunSpec": from_settings, **parts, **kinds}
 
     def build(plain: Any) -> Any:
         if isinstance(plain, list):
@@ -216,19 +183,20 @@ def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
     Specs that differ have settings that differ: a name that is taken is put behind that of its part.
     """
     flat: dict[str, int | float | str | bool] = {"architecture": type(spec.net).__name__}
-    for part, of in (("", spec), ("data", spec.data), ("net", spec.net)):
-        for name, value in _flat(of).items():
+    for name, place in places(type(spec)).items():
+        if name not in ("net", "data", "start"):
+            flat[name] = _declared(place.field, place.of(spec))
+    for part in ("data", "net"):
+        for name, value in _flat(getattr(spec, part)).items():
             flat[f"{part}_{name}" if name in flat else name] = value
     return {**flat, **_of_start(spec.start)} if spec.start else flat
 
 
 def _flat(part: Any) -> dict[str, int | float | str | bool]:
-    """The settings of a part and of the parts that it has; those of a run's net, data and start lie elsewhere."""
+    """The settings of a part and of the parts that it has."""
     flat: dict[str, int | float | str | bool] = {}
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        if isinstance(part, RunSpec) and field.name in ("net", "data", "start"):
-            continue
         if not dataclasses.is_dataclass(value):
             flat[field.name] = _declared(field, value)
         else:

@@ -28,17 +28,18 @@ def learning_rate_factor(spec: RunSpec, step: int, steps_per_epoch: int) -> floa
     """
     epoch = step // steps_per_epoch
     epochs = math.ceil(spec.steps / steps_per_epoch)
-    match spec.schedule:
+    schedule = spec.schedule
+    match schedule.name:
         case "warmup":
-            return min(step / max(spec.warmup, 1), 1.0)
+            return min(step / max(schedule.warmup, 1), 1.0)
         case "warmup-cosine":
-            return _cosine(step, spec.warmup, spec.period)
+            return _cosine(step, schedule.warmup, schedule.period)
         case "cosine":
-            return _cosine(epoch, spec.warmup, epochs)
+            return _cosine(epoch, schedule.warmup, epochs)
         case "cosine-to-zero":
             return 0.5 * (math.cos(math.pi * epoch / epochs) + 1)
         case "milestones" | "step":
-            drops = spec.milestones if spec.schedule == "milestones" else (10_000, 20_000, 30_000)
+            drops = schedule.milestones if schedule.name == "milestones" else (10_000, 20_000, 30_000)
             return 0.1 ** sum(epoch >= drop for drop in drops)
         case _:
             return 1.0
@@ -46,8 +47,9 @@ def learning_rate_factor(spec: RunSpec, step: int, steps_per_epoch: int) -> floa
 
 def weight_decay_at(spec: RunSpec, step: int) -> float:
     """Weight decay of the update that follows `step` finished updates: 0 outside decay_from .. decay_until."""
-    ended = spec.decay_until is not None and step >= spec.decay_until
-    return 0.0 if ended or step < spec.decay_from else spec.weight_decay
+    decay = spec.decay
+    ended = decay.until is not None and step >= decay.until
+    return 0.0 if ended or step < decay.after else decay.weight_decay
 
 
 def _cosine(t: int, warmup: int, period: int) -> float:
@@ -66,8 +68,9 @@ def checkpoint_steps(spec: RunSpec, steps_per_epoch: int) -> tuple[int, ...]:
     The `early_checkpoints` E lie at q, 2q, ..., Eq with q = steps_per_epoch // (E + 1), and vanish for q = 0. A branch
     has the step that it starts from and those after it.
     """
-    q = steps_per_epoch // (spec.early_checkpoints + 1)
-    early = {q * i for i in range(1, spec.early_checkpoints + 1) if 0 < q * i < steps_per_epoch}
-    regular = range(0, spec.steps + 1, spec.checkpoint_every)
+    count = spec.record.early_checkpoints
+    q = steps_per_epoch // (count + 1)
+    early = {q * i for i in range(1, count + 1) if 0 < q * i < steps_per_epoch}
+    regular = range(0, spec.steps + 1, spec.record.checkpoint_every)
     first = 0 if spec.start is None else spec.start.step
     return tuple(sorted(step for step in {first, *early, *regular, spec.steps} if first <= step <= spec.steps))

@@ -1,39 +1,36 @@
-"""Settings of a run by name: fields of the RunSpec, of its net and of its data."""
+"""Settings of a run by name, whatever part of it they lie in."""
 
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from specdyn.models.spec.checks import items_of, require, require_known
-from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.run_spec import RunSpec, Setting, by_part, places
 
 PARTS = ("net", "data")
 KINDS: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
 """Types of a setting that can be written as text, and what is expected of one."""
 
 
-def settings_of(spec: RunSpec) -> dict[str, tuple[str, Any]]:
-    """Name -> where the setting lies (`net`, `data`, or empty for the spec itself) and its declared type."""
-    own = {field.name: ("", field.type) for field in dataclasses.fields(spec)}
-    for name in ("experiment", "start", *PARTS):
-        own.pop(name)
-    parts = {field.name: (part, field.type) for part in PARTS for field in dataclasses.fields(getattr(spec, part))}
-    return {**parts, **own}
+def settings_of(spec: RunSpec) -> dict[str, Setting]:
+    """Name -> place of every setting that can be changed: of the spec, of its parts, of its net and of its data."""
+    own = {name: place for name, place in places(type(spec)).items() if name not in ("experiment", "start", *PARTS)}
+    fields = {part: dataclasses.fields(getattr(spec, part)) for part in PARTS}
+    return {field.name: Setting(part=part, field=field) for part in PARTS for field in fields[part]} | own
 
 
-def with_settings(spec: RunSpec, values: Mapping[str, Any]) -> RunSpec:
+def with_settings(spec: RunSpec, /, **values: Any) -> RunSpec:
     """The spec with some settings changed; ValueError lists the names there are, or what a value may be."""
     known = settings_of(spec)
-    changes: dict[str, dict[str, Any]] = {"": {}, "net": {}, "data": {}}
     for name, value in values.items():
         require_known(f"setting of {spec.experiment}", name, known)
-        part, kind = known[name]
-        require(kind is not str or isinstance(value, str), name, value, "a word")
-        changes[part][name] = tuple(value) if isinstance(value, list) else value
-    parts = {part: dataclasses.replace(getattr(spec, part), **changes[part]) for part in PARTS if changes[part]}
-    return dataclasses.replace(spec, **changes[""], **parts)
+        require(known[name].field.type is not str or isinstance(value, str), name, value, "a word")
+    parts = by_part(known, {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    own = parts.pop("")
+    changed = {part: dataclasses.replace(getattr(spec, part), **fields) for part, fields in parts.items()}
+    return dataclasses.replace(spec, **own, **changed)
 
 
 def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
@@ -48,7 +45,7 @@ def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
         require(bool(equals), "setting", word, "NAME=VALUE")
         require_known(f"setting of {spec.experiment}", name, known)
         require(name not in axes, "setting", word, f"{name} once")
-        axes[name] = [read_value(name, known[name][1], value) for value in items_of(name, text)]
+        axes[name] = [read_value(name, known[name].field.type, value) for value in items_of(name, text)]
     return axes
 
 

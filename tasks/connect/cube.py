@@ -43,7 +43,7 @@ def _coordinates(pairs: Sequence[Pair], trunks: Mapping[str, RunSpec], layers: S
         "split_step": of("a", "step"),
         "order_a": of("a", "order"),
         "order_b": of("b", "order"),
-        "weight_decay": [pair.a.weight_decay for pair in pairs],
+        "weight_decay": [pair.a.decay.weight_decay for pair in pairs],
         "size": [0.0 if one is None else one.size for one in noise],
         "direction": ["none" if one is None else one.direction for one in noise],
     }

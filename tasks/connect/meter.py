@@ -41,7 +41,8 @@ class _Data:
 def data_key(spec: RunSpec, store: Store) -> str:
     """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
     found = _data_hash(_Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec))
-    return hashlib.sha256(f"{found}/{spec.eval_batch_size}/{spec.eval_examples}".encode()).hexdigest()[:12]
+    evaluated = f"{found}/{spec.record.eval_batch_size}/{spec.record.eval_examples}"
+    return hashlib.sha256(evaluated.encode()).hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,10 +26,10 @@ class Evaluator:
         self._net = net.to(device).eval()
         self._data = {split: examples.to(device) for split, examples in data.items()}
         self._train = self._data.get("train")
-        if self._train is not None and spec.eval_examples is not None:
-            self._data["train"] = self._train.take(train_subset(len(self._train.targets), spec.eval_examples))
+        if self._train is not None and spec.record.eval_examples is not None:
+            self._data["train"] = self._train.take(train_subset(len(self._train.targets), spec.record.eval_examples))
         self._metrics = experiment.metrics(spec)
-        self._batch = spec.eval_batch_size
+        self._batch = spec.record.eval_batch_size
 
     @torch.no_grad()
     def __call__(self, weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:

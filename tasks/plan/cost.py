@@ -40,7 +40,7 @@ def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
 
     Only early checkpoints depend on the length of an epoch: without them the data are not looked at.
     """
-    return checkpoint_steps(spec, steps_of_an_epoch(spec, store) if spec.early_checkpoints else 1)
+    return checkpoint_steps(spec, steps_of_an_epoch(spec, store) if spec.record.early_checkpoints else 1)
 
 
 def steps_of_an_epoch(spec: RunSpec, store: Store) -> int:

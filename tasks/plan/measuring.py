@@ -79,7 +79,7 @@ def _seconds_of_evaluations(
 ) -> tuple[float, float]:
     """Of one split, and of BatchNorm's statistics, from the time that the first batch of each split takes."""
     experiment = get_experiment(spec.experiment)
-    first = {split: examples.take(slice(0, spec.eval_batch_size)) for split, examples in data.items()}
+    first = {split: examples.take(slice(0, spec.record.eval_batch_size)) for split, examples in data.items()}
     evaluate = Evaluator(experiment, spec, experiment.net(spec), first, device)
 
     def run(renormalise: bool) -> float:
@@ -90,6 +90,6 @@ def _seconds_of_evaluations(
     run(False)
     plain = run(False)
     train, val = (len(data[split].targets) for split in ("train", "val"))
-    share = (min(train, spec.eval_examples or train) + val) / sum(len(batch.targets) for batch in first.values())
+    share = (min(train, spec.record.eval_examples or train) + val) / sum(len(batch.targets) for batch in first.values())
     renewal = max(0.0, run(True) - plain) * train / len(first["train"].targets)
     return plain * share / len(data), renewal

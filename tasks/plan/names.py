@@ -34,8 +34,7 @@ def automatic_name(
     known, grid = settings_of(spec), {"weight_decay", "seed", *preset.axes}
     changed = []
     for name in sorted(settings):
-        part = known[name][0]
-        before, after = (getattr(getattr(one, part) if part else one, name) for one in (preset.spec, spec))
+        before, after = known[name].of(preset.spec), known[name].of(spec)
         if name in grid or before != after:
             changed.append(f"{name}={word(after)}")
     return bounded("-".join([spec.experiment, key, *sorted(axes), *changed]))

@@ -1,13 +1,12 @@
 """What a sweep needs, what the store has of it, and what is left to do; read from the store alone."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.run_spec import RunSpec, own_settings
 from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest, tensor_bytes
 from specdyn.storage.commits import blocks_of, committed, marker
 from specdyn.storage.places import Store
@@ -107,7 +106,7 @@ def require_inputs(specs: Sequence[RunSpec], store: Store, asks: bool = False) -
     needed = [get_experiment(spec.experiment).dataset(spec) for spec in specs]
     for name in dict.fromkeys(filter(None, needed)):
         (hold_data if asks else require_data)(store, get_dataset(*name))
-    for spec in {(spec.norm_run, spec.net): spec for spec in specs if spec.norm_run}.values():
+    for spec in {(spec.norms.run, spec.net): spec for spec in specs if spec.norms.run}.values():
         require_norm_run(spec, store)
 
 
@@ -176,8 +175,8 @@ def _seconds(store: Store, cells: Sequence[Cell], threads: int) -> float:
     alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         if not cell.stays_failed:
-            settings = [field.name for field in dataclasses.fields(cell.spec) if field.name not in COST_NOTHING]
-            alike.setdefault(tuple(getattr(cell.spec, name) for name in settings), []).append(cell)
+            costly = tuple(value for name, value in own_settings(cell.spec).items() if name not in COST_NOTHING)
+            alike.setdefault(costly, []).append(cell)
     return sum(_seconds_alike(store, group, threads) for group in alike.values())
 
 

@@ -74,7 +74,7 @@ def make_sweep(
         **_usual("seed", "seeds", seeds, chosen.seeds, {**axes, **fixed}),
     }
     specs = tuple(
-        with_settings(chosen.spec, {**fixed, **dict(zip(grid, values, strict=True))})
+        with_settings(chosen.spec, **{**fixed, **dict(zip(grid, values, strict=True))})
         for values in itertools.product(*grid.values())
     )
     name = sweep or automatic_name(preset, chosen, specs[0], fixed, axes)
@@ -115,4 +115,4 @@ def label(spec: RunSpec, varied: Sequence[str] = ()) -> str:
     """How people tell a run from its neighbours: weight decay, seed, other settings that vary, run_id."""
     flat = hyperparameters(spec)
     others = "".join(f" {name}={as_text(flat[name])}" for name in varied if name in flat)
-    return f"wd={as_text(spec.weight_decay)} seed={spec.seed}{others} ({spec.run_id[:6]})"
+    return f"wd={as_text(spec.decay.weight_decay)} seed={spec.seed}{others} ({spec.run_id[:6]})"

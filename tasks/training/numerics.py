@@ -29,8 +29,8 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
     memory: Any = torch.utils.deterministic
     before = products.allow_tf32, convolutions.allow_tf32, memory.fill_uninitialized_memory
     try:
-        torch.use_deterministic_algorithms(spec.deterministic)
-        products.allow_tf32 = convolutions.allow_tf32 = spec.tf32
+        torch.use_deterministic_algorithms(spec.numerics.deterministic)
+        products.allow_tf32 = convolutions.allow_tf32 = spec.numerics.tf32
         memory.fill_uninitialized_memory = False  # costs time, and no bit depends on it
         with generators.kept(device):
             yield
@@ -41,9 +41,10 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
 
 def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
     """Forward and loss in the spec's precision; ValueError for float16 on the CPU, whose losses nothing could scale."""
-    fits = spec.precision != "float16" or device.type == "cuda"
-    require(fits, "precision", spec.precision, f"float32 or bfloat16 on the {device.type}; float16 needs a GPU")
-    return torch.autocast(device.type, DTYPES.get(spec.precision), enabled=spec.precision in DTYPES)
+    precision = spec.numerics.precision
+    fits = precision != "float16" or device.type == "cuda"
+    require(fits, "precision", precision, f"float32 or bfloat16 on the {device.type}; float16 needs a GPU")
+    return torch.autocast(device.type, DTYPES.get(precision), enabled=precision in DTYPES)
 
 
 def compiled(spec: RunSpec, net: nn.Module) -> nn.Module:
@@ -51,6 +52,6 @@ def compiled(spec: RunSpec, net: nn.Module) -> nn.Module:
 
     Every shape of batch is compiled apart, so that a resumed run computes as one that was never stopped.
     """
-    if spec.compile:
+    if spec.numerics.compile:
         net.compile(dynamic=False)
     return net

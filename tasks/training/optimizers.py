@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from specdyn.models import generators
+from specdyn.models.spec.parts import Optimizer
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.schedules import weight_decay_at
 
@@ -43,18 +44,22 @@ def decayed(spec: RunSpec, net: nn.Module) -> set[str]:
         "hidden": hidden_matrices(net),
         "attention": attention,
         "non-attention": set(matrices(net)) - attention,
-    }[spec.weight_decay_on]
+    }[spec.decay.on]
     if not names:
         kind = type(net).__name__
-        raise ValueError(f"weight_decay_on={spec.weight_decay_on!r} is not allowed: {kind} has no such parameters")
+        raise ValueError(f"weight_decay_on={spec.decay.on!r} is not allowed: {kind} has no such parameters")
     return names
 
 
 def make_optimizers(spec: RunSpec, net: nn.Module) -> list[torch.optim.Optimizer]:
     """The spec's optimizer over all parameters; for `muon` a second one moves what is no hidden matrix of two axes."""
-    if spec.optimizer != "muon":
+    chosen = spec.optimizer
+    if chosen.name != "muon":
         groups = _groups(spec, net, {name for name, _ in net.named_parameters()})
-        return [_adamw(spec, groups) if spec.optimizer == "adamw" else _sgd(spec, groups)]
+        if chosen.name == "adamw":
+            return [_adamw(chosen, groups)]
+        rate, momentum = chosen.learning_rate, chosen.momentum
+        return [torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=chosen.nesterov)]
     own = {name for name in hidden_matrices(net) if net.get_parameter(name).ndim == 2}
     if not own:
         raise ValueError(f"optimizer='muon' is not allowed: {type(net).__name__} has no hidden matrices of two axes")
@@ -62,12 +67,12 @@ def make_optimizers(spec: RunSpec, net: nn.Module) -> list[torch.optim.Optimizer
     return [
         torch.optim.Muon(
             _groups(spec, net, own),
-            lr=spec.learning_rate,
-            momentum=spec.beta1,
+            lr=chosen.learning_rate,
+            momentum=chosen.beta1,
             nesterov=True,
             adjust_lr_fn="match_rms_adamw",  # so that one learning rate serves both
         ),
-        _adamw(spec, _groups(spec, net, others)),
+        _adamw(chosen, _groups(spec, net, others)),
     ]
 
 
@@ -81,13 +86,9 @@ def _groups(spec: RunSpec, net: nn.Module, chosen: set[str]) -> list[dict[str, A
     return [{"params": part, "decays": decays} for decays, part in parts.items() if part]
 
 
-def _adamw(spec: RunSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    betas = (spec.beta1, spec.beta2)
-    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=betas, eps=spec.epsilon, fused=True)
-
-
-def _sgd(spec: RunSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=spec.nesterov)
+def _adamw(chosen: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    betas = (chosen.beta1, chosen.beta2)
+    return torch.optim.AdamW(groups, lr=chosen.learning_rate, betas=betas, eps=chosen.epsilon, fused=True)
 
 
 class Updater:
@@ -103,8 +104,8 @@ class Updater:
         self._spec, self._net = spec, net
         self._parameters = [p for p in net.parameters() if p.requires_grad]
         self.device = self._parameters[0].device
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "float16")
-        self._held = list(matrices(net).values()) if spec.norm_control == "initial" else []
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.numerics.precision == "float16")
+        self._held = list(matrices(net).values()) if spec.norms.control == "initial" else []
         norms = _norms(self._held)
         self._norms: Norms = lambda step: norms
         self._dropped: list[tuple[nn.Parameter, Tensor]] = []
@@ -124,11 +125,12 @@ class Updater:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"], group["weight_decay"] = rate, decay if group["decays"] else 0.0
-        loss = self._sharpness_aware(losses, batches) if self._spec.optimizer == "sam" else self._add(losses, batches)
-        if self._spec.clip_norm is not None:
+        chosen = self._spec.optimizer
+        loss = self._sharpness_aware(losses, batches) if chosen.name == "sam" else self._add(losses, batches)
+        if chosen.clip_norm is not None:
             for optimizer in self.optimizers:
                 self._scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(self._parameters, self._spec.clip_norm)
+            nn.utils.clip_grad_norm_(self._parameters, chosen.clip_norm)
         for optimizer in self.optimizers:
             self._scaler.step(optimizer)
         self._scaler.update()
@@ -161,7 +163,7 @@ class Updater:
             loss = self._add(losses, batches)
         moved = [(p, p.grad) for p in self._parameters if p.grad is not None]
         here = [p.clone() for p, _ in moved]
-        radius = self._spec.sam_radius / (nn.utils.get_total_norm([slope for _, slope in moved]) + 1e-12)
+        radius = self._spec.optimizer.sam_radius / (nn.utils.get_total_norm([slope for _, slope in moved]) + 1e-12)
         for p, slope in moved:
             p.add_(slope * radius)
         generators.put_back(noise, self.device)

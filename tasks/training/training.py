@@ -105,7 +105,7 @@ class Loop:
         """
         worst = loss = torch.zeros((), device=self.device)
         for step in range(start, stop):
-            rate = self._spec.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)
+            rate = self._spec.optimizer.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)
             loss = self.updater(step, rate, functools.partial(self._losses, step), self._parts)
             worst = worst + loss * 0
         return loss + worst
@@ -173,7 +173,7 @@ def make_loop(spec: RunSpec, store: Store, device: torch.device) -> Loop:
     generators.seed(noise_seed(spec), device)
     if mask := mask_of(spec, store):
         loop.updater.hold(mask)
-    if spec.norm_run:
+    if spec.norms.run:
         loop.updater.hold_norms(norms_of_run(spec, store, net))
     return loop
 

@@ -1,6 +1,5 @@
 """The published analyses of a run of modular addition: our units against each analysis decomposing again."""
 
-import dataclasses
 import functools
 import math
 import sys
@@ -18,6 +17,7 @@ from reference.transformers import TorchTransformer
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage import results
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.places import Store
@@ -40,7 +40,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     torch.manual_seed(0)
     use_threads(1)
     preset = get_experiment("modular_addition").preset("demo").spec
-    spec = dataclasses.replace(preset, steps=50 * (CHECKPOINTS - 1), checkpoint_every=50, weight_decay=1.0)
+    spec = with_settings(preset, steps=50 * (CHECKPOINTS - 1), checkpoint_every=50, weight_decay=1.0)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         manifest = train(spec, store)

@@ -108,11 +108,13 @@ def plain_steps(spec: RunSpec, data: Examples) -> Callable[[int], object]:
     """Torch's own optimizer and shuffling at a constant learning rate, as one would write them first."""
     device = data.targets.device
     experiment, net = get_experiment(spec.experiment), plain_net(spec).to(device)
-    rate, decay = spec.learning_rate, spec.weight_decay
+    rate, decay = spec.optimizer.learning_rate, spec.decay.weight_decay
     optimizer = (
-        torch.optim.SGD(net.parameters(), lr=rate, momentum=spec.momentum, weight_decay=decay)
-        if spec.optimizer == "sgd"
-        else torch.optim.AdamW(net.parameters(), lr=rate, betas=(spec.beta1, spec.beta2), weight_decay=decay)
+        torch.optim.SGD(net.parameters(), lr=rate, momentum=spec.optimizer.momentum, weight_decay=decay)
+        if spec.optimizer.name == "sgd"
+        else torch.optim.AdamW(
+            net.parameters(), lr=rate, betas=(spec.optimizer.beta1, spec.optimizer.beta2), weight_decay=decay
+        )
     )
     count = len(data.targets)
     size = spec.batch_size or count

@@ -8,7 +8,7 @@ from prefect.utilities.schema_tools import is_valid_schema, validate
 
 from specdyn.flows.service.deployments import FLOWS
 from specdyn.models.experiments.base import experiment_names
-from specdyn.models.spec.run_spec import OPTIMIZERS
+from specdyn.models.spec.parts import OPTIMIZERS
 from specdyn.tasks.spectra.analysis import analysis_names
 
 

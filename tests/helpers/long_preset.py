@@ -8,10 +8,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from specdyn.flows.cli.app import app
 from specdyn.models.experiments.modular_addition import PRESETS
+from specdyn.models.spec.settings import with_settings
 
 SMOKE = PRESETS["smoke"]
 PRESETS["long"] = dataclasses.replace(  # type: ignore[index]
-    SMOKE, spec=dataclasses.replace(SMOKE.spec, steps=3000, checkpoint_every=200)
+    SMOKE, spec=with_settings(SMOKE.spec, steps=3000, checkpoint_every=200)
 )
 
 if __name__ == "__main__":

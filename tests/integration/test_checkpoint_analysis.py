@@ -1,6 +1,5 @@
 """`specdyn analyse` on checkpoints in a folder and on S3: numbers, requests, resumption, refusals."""
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 from helpers.pipelines import at_server, call, files
 from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_checkpoint
 from specdyn.storage.foreign import weights as foreign_weights
@@ -23,7 +23,7 @@ from specdyn.tasks.training.training import train
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
-SPEC = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=50, checkpoint_every=10)
+SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=50, checkpoint_every=10)
 STEPS = (0, 10, 20, 30, 40, 50)
 LAYERS = 6
 

@@ -49,4 +49,4 @@ def test_a_new_value_extends_the_sweep_with_its_seeds(prefect_server: None, loca
     sweep(local_store.url, **NIGHTLY, executor="inline")
     wider = make_sweep(NAME, "smoke", [0.5], [3], "nightly", NIGHTLY["analyses"])
     extended = with_more_seeds(wider, local_store, 1).specs
-    assert [(spec.weight_decay, spec.seed) for spec in extended] == [(0.0, 3), (1.0, 3), (0.5, 3)]
+    assert [(spec.decay.weight_decay, spec.seed) for spec in extended] == [(0.0, 3), (1.0, 3), (0.5, 3)]

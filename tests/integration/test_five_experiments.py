@@ -11,6 +11,7 @@ from helpers.servers import S3Server
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.checkpoints import read_checkpoint
 from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import require_data
@@ -65,7 +66,7 @@ def at_which_it_learns(name: str) -> RunSpec:
     decay = (max if name == "modular_addition" else min)(preset.weight_decays)
     steps = STEPS.get(name, preset.spec.steps)
     every = steps // CHECKPOINTS.get(name, 4)
-    return dataclasses.replace(preset.spec, weight_decay=decay, steps=steps, checkpoint_every=every)
+    return with_settings(preset.spec, weight_decay=decay, steps=steps, checkpoint_every=every)
 
 
 def test_every_experiment_has_a_bound() -> None:
@@ -82,7 +83,7 @@ def test_the_sample_sweep_learns_and_ranks_fall_with_weight_decay(name: str, s3_
     outcome = weight_decay_sweep(
         experiment=name,
         weight_decays=[min(decays), max(decays)],
-        settings={"steps": spec.steps, "checkpoint_every": spec.checkpoint_every},
+        settings={"steps": spec.steps, "checkpoint_every": spec.record.checkpoint_every},
         analyses=PUBLISHED,
         sweep="sample",
         store=s3_store.url,
@@ -92,7 +93,7 @@ def test_the_sample_sweep_learns_and_ranks_fall_with_weight_decay(name: str, s3_
     tree = xr.open_datatree(s3_store.cube("sample"), engine="zarr")
     metric, split, bound = LEARNT[name]
     values = tree["metrics"][metric].sel(split=split)
-    learns = values.isel(run=np.flatnonzero(values.weight_decay.values == spec.weight_decay)[0])
+    learns = values.isel(run=np.flatnonzero(values.weight_decay.values == spec.decay.weight_decay)[0])
     assert learns.isel(step=0) > bound
     assert learns.isel(step=slice(-PATIENCE, None)).min() < bound, learns.values
     ranks = tree["layers"].effective_rank.mean("layer").isel(step=-1)

@@ -1,6 +1,5 @@
 """One place seeds, saves and puts back every random generator in use; whatever draws goes through it."""
 
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from specdyn.models import generators
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.generators import Generator, kept, put_back, seed, states
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
@@ -85,7 +85,7 @@ def test_a_seed_gives_what_torch_draws_from_it(device: torch.device) -> None:
 
 
 def sam(net: nn.Module) -> Updater:
-    return Updater(dataclasses.replace(SMOKE, optimizer="sam", weight_decay=0.0), net)
+    return Updater(with_settings(SMOKE, optimizer="sam", weight_decay=0.0), net)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -18,6 +18,7 @@ from specdyn.models.datasets.decoders.modular_addition import ModularAddition
 from specdyn.models.experiments.base import Experiment, Metric, get_experiment
 from specdyn.models.nets.matrices import LayerPair, consecutive_pairs, inventory, layers, shapes_of
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout
@@ -77,7 +78,7 @@ class Golden:
         """The spec of the golden run, as far as it decides network, data and evaluation."""
         paper = get_experiment("modular_addition").preset("paper").spec
         data = ModularAddition(prime=13, train_fraction=0.6)
-        return dataclasses.replace(paper, data=data, eval_batch_size=eval_batch_size)
+        return with_settings(dataclasses.replace(paper, data=data), eval_batch_size=eval_batch_size)
 
     @property
     def experiment(self) -> Experiment:

@@ -21,6 +21,7 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import Perturbation, StartFrom
 from specdyn.storage.checkpoints import read_finished
 from specdyn.storage.places import Store
@@ -96,7 +97,7 @@ def test_training_stays_on_its_device(case: str, load: Load) -> None:
     name, settings = CASES[case]
     spec, data = load(name)
     # A larger epsilon, so that AdamW moves no weight by the sign of a rounding error.
-    spec = dataclasses.replace(spec, epsilon=1e-4, **settings)
+    spec = with_settings(spec, epsilon=1e-4, **settings)
     layer = next(n for n, p in get_experiment(name).net(spec).named_parameters() if p.ndim == 2)
     weights = {layer: get_experiment(name).net(spec).get_parameter(layer).detach()}
     mask = masks.magnitude(weights, 0.5)
@@ -112,9 +113,10 @@ def whole_run(spec: RunSpec, store: Store, device: torch.device) -> dict[str, Te
     manifest = train(spec, store, device=device)
     assert manifest.status == "complete" and manifest.device == str(device)
     assert keep_states(spec, store, [4]) == 4
-    branch = dataclasses.replace(
-        spec,
-        start=StartFrom(run_id=spec.run_id, step=4, order=7, perturbation=Perturbation(size=0.1)),
+    branch = with_settings(
+        dataclasses.replace(
+            spec, start=StartFrom(run_id=spec.run_id, step=4, order=7, perturbation=Perturbation(size=0.1))
+        ),
         norm_run=spec.run_id,
     )
     branched = train(branch, store, device=device)
@@ -129,7 +131,7 @@ def whole_run(spec: RunSpec, store: Store, device: torch.device) -> dict[str, Te
 
 def test_whole_runs_stay_on_their_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = get_experiment("modular_addition").preset("smoke").spec
-    spec = dataclasses.replace(preset, steps=8, checkpoint_every=4, epsilon=1e-4)
+    spec = with_settings(preset, steps=8, checkpoint_every=4, epsilon=1e-4)
     expected = whole_run(spec, Store(str(tmp_path / "cpu")), CPU)
     for module in (specdyn.tasks.training.replay, specdyn.tasks.connect.curves):
         monkeypatch.setattr(module, "pick_device", lambda: GPU)
@@ -155,9 +157,7 @@ def test_data_is_once_on_the_device(load: Load) -> None:
     spec, data = load("modular_addition")
     experiment = get_experiment("modular_addition")
     with simulated_gpu() as gpu:
-        evaluator = Evaluator(
-            experiment, dataclasses.replace(spec, eval_examples=None), experiment.net(spec), data, gpu
-        )
+        evaluator = Evaluator(experiment, with_settings(spec, eval_examples=None), experiment.net(spec), data, gpu)
     held = [examples.inputs for examples in (evaluator._train, *evaluator._data.values()) if examples]
     assert len({id(tensor) for tensor in held}) == len(data)
 

@@ -70,7 +70,7 @@ def ends_of(pairs: Iterable[Pair], store: Store) -> dict[str, tuple[RunSpec, Run
 def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:
     """The trunks: a preset with some settings, at each seed."""
     require_distinct("seeds", seeds)
-    spec = with_settings(get_experiment(experiment).preset(preset).spec, settings)
+    spec = with_settings(get_experiment(experiment).preset(preset).spec, **settings)
     return tuple(replace(spec, seed=seed) for seed in seeds)
 
 
@@ -299,7 +299,7 @@ def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[st
         manifest, needed = read_manifest(store.run_of(spec)), needs_of(spec)
         if manifest is None or manifest.status == "damaged" or not all(run_id in finished for run_id in needed):
             continue
-        origins = origins_of(spec, store) if spec.norm_run else {run_id: finished[run_id].digest for run_id in needed}
+        origins = origins_of(spec, store) if spec.norms.run else {run_id: finished[run_id].digest for run_id in needed}
         if outdated(manifest, origins):
             continue
         if manifest.status == "complete":

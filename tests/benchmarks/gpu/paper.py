@@ -10,6 +10,7 @@ import torch
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.evaluation.examples import load_examples
@@ -38,7 +39,7 @@ def measure(device: torch.device, short: bool, budget: Budget, keep: Keep = no_n
     """One row. A run that does not fit the time is trained for as many steps as do."""
     table = Table(title=f"Modular addition of the paper, weight decay {weight_decay:g}", headings=HEADINGS)
     preset = get_experiment("modular_addition").preset("smoke" if short else "paper").spec
-    spec = dataclasses.replace(preset, weight_decay=weight_decay, seed=0)
+    spec = with_settings(preset, weight_decay=weight_decay, seed=0)
     if (fitting := steps_that_fit(spec, device, budget, short)) < spec.steps:
         table.left_out.append(f"the steps from {fitting:,} to {spec.steps:,}, for lack of time")
         spec = dataclasses.replace(spec, steps=fitting)
@@ -83,7 +84,7 @@ def steps_that_fit(spec: RunSpec, device: torch.device, budget: Budget, short: b
         loop.run(0, 3)
         taken, _ = seconds(lambda: loop.run(3, 3 + PROBED), device)
     fitting = int(TRAINING_SHARE * budget.left / (taken / PROBED))
-    return min(spec.steps, max(1, fitting // spec.checkpoint_every) * spec.checkpoint_every)
+    return min(spec.steps, max(1, fitting // spec.record.checkpoint_every) * spec.record.checkpoint_every)
 
 
 def validation_errors(series: RunSeries) -> dict[int, float]:

@@ -12,6 +12,7 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.examples import load_examples
@@ -74,7 +75,7 @@ def chosen(name: str, short: bool) -> RunSpec:
 
 def _row(spec: RunSpec, data: Examples, short: bool, budget: Budget, left_out: list[str]) -> tuple[str, ...]:
     ways: dict[str, Callable[[], Callable[[int], object]]] = {
-        way: lambda changes=changes: _our_steps(dataclasses.replace(spec, **changes), data)  # type: ignore[misc]
+        way: lambda changes=changes: _our_steps(with_settings(spec, **changes), data)  # type: ignore[misc]
         for way, changes in VARIANTS.items()
     }
     ways = {"as it is": ways["as it is"], PLAIN: lambda: plain_steps(spec, data), **ways}

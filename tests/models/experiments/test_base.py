@@ -18,7 +18,7 @@ from specdyn.models.datasets.decoders.tokens import Text
 from specdyn.models.experiments.base import Experiment, experiment_names, get_experiment, read_spec
 from specdyn.models.nets.matrices import layers
 from specdyn.models.nets.mlp import Mlp
-from specdyn.models.spec.run_spec import RunSpec, hyperparameters, to_json
+from specdyn.models.spec.run_spec import RunSpec, hyperparameters, own_settings, to_json
 from specdyn.storage.schema import DIMENSIONS
 
 PRESETS = [
@@ -139,9 +139,9 @@ def test_the_spec_survives_json(experiment: Experiment, spec: RunSpec) -> None:
 
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_no_two_settings_share_a_name(experiment: Experiment, spec: RunSpec) -> None:
-    fields = [len(dataclasses.fields(part)) for part in (spec, spec.net, spec.data)]
-    # all fields but `net`, `data` and `start` themselves, and the architecture's name
-    assert len(hyperparameters(spec)) == sum(fields) - 3 + 1
+    fields = [len(dataclasses.fields(part)) for part in (spec.net, spec.data)]
+    # all settings but `net`, `data` and `start` themselves, and the architecture's name
+    assert len(hyperparameters(spec)) == len(own_settings(spec)) - 3 + sum(fields) + 1
     # both become coordinates of the results
     assert hyperparameters(spec).keys().isdisjoint(DIMENSIONS)
 
@@ -204,7 +204,7 @@ def test_presets_have_the_published_settings(
     expected = {**adamw, **shape, **schedule, **settings}
     found = hyperparameters(spec)
     assert {name: found[name] for name in expected} == expected
-    batches = [-(-len(part.targets) // spec.eval_batch_size) for part in data_of(spec).values()]
+    batches = [-(-len(part.targets) // spec.record.eval_batch_size) for part in data_of(spec).values()]
     assert batches == [train_batches, val_batches]
 
 
@@ -214,7 +214,7 @@ def test_presets_have_the_published_settings(
 )
 def test_presets_have_the_published_grids(preset: str, decay: float, grid: tuple[float, ...]) -> None:
     found = get_experiment("modular_addition").preset(preset)
-    assert (found.spec.weight_decay, found.weight_decays, found.seeds) == (decay, grid, (0, 1, 2))
+    assert (found.spec.decay.weight_decay, found.weight_decays, found.seeds) == (decay, grid, (0, 1, 2))
 
 
 def test_the_mlp_reads_two_one_hot_digits_and_has_squared_error() -> None:

@@ -60,12 +60,12 @@ def test_presets_have_the_published_settings(
     found = get_experiment(name).preset(preset)
     flat = hyperparameters(found.spec)
     assert {key: flat[key] for key in settings} == settings
-    assert (found.spec.weight_decay, found.weight_decays, found.seeds) == (decay, grid, (0, 1, 2))
+    assert (found.spec.decay.weight_decay, found.weight_decays, found.seeds) == (decay, grid, (0, 1, 2))
 
 
 def test_the_rate_of_vgg_falls_after_82_123_and_160_epochs() -> None:
     spec = get_experiment("image_classification").preset("paper").spec
-    assert (spec.schedule, spec.milestones) == ("milestones", (82, 123, 160))
+    assert (spec.schedule.name, spec.schedule.milestones) == ("milestones", (82, 123, 160))
 
 
 @pytest.mark.parametrize(
@@ -124,5 +124,5 @@ def test_the_sample_of_the_paper_has_its_network(name: str) -> None:
     for preset in ("sample", "paper-sample", "smoke"):
         spec = experiment.preset(preset).spec
         assert experiment.dataset(spec) == (spec.data.dataset, "sample")
-        assert spec.precision == "float32"
+        assert spec.numerics.precision == "float32"
         assert len(checkpoint_steps(spec, spec.steps)) <= 25

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,19 @@ from specdyn.models.datasets.decoders.modular_addition import ModularAddition
 from specdyn.models.experiments.base import get_experiment, read_spec
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.nets.transformer import Transformer
-from specdyn.models.spec.run_spec import RunSpec, from_json, hyperparameters, to_json
+from specdyn.models.spec.parts import Decay, Norms, Numerics, Optimizer, Record, Schedule
+from specdyn.models.spec.run_spec import (
+    ORDER,
+    RunSpec,
+    from_json,
+    from_settings,
+    hyperparameters,
+    own_settings,
+    to_json,
+)
+from specdyn.models.spec.settings import with_settings
 
+STORED = Path(__file__).resolve().parents[2] / "fixtures" / "run_specs.txt"
 PAPER = get_experiment("modular_addition").preset("paper").spec
 CANONICAL = (
     '{"beta2":0.98,"data":{"type":"ModularAddition"},"experiment":"modular_addition",'
@@ -22,7 +34,7 @@ CANONICAL = (
 
 def smallest(**settings: object) -> RunSpec:
     least = {"experiment": "modular_addition", "net": Mlp(), "data": ModularAddition(), "steps": 1}
-    return RunSpec(**{**least, **settings})
+    return from_settings(**{**least, **settings})
 
 
 def test_the_run_id_of_the_paper_is_frozen() -> None:
@@ -36,39 +48,23 @@ def test_the_canonical_json_has_sorted_keys_and_no_defaults() -> None:
 
 
 DEFAULTS = {
-    RunSpec: {
-        "batch_size": None,
-        "optimizer": "adamw",
+    RunSpec: {"batch_size": None, "accumulate": 1, "seed": 0, "start": None},
+    Optimizer: {
+        "name": "adamw",
         "learning_rate": 1e-3,
-        "weight_decay": 0.0,
         "beta1": 0.9,
         "beta2": 0.999,
         "epsilon": 1e-8,
         "momentum": 0.0,
-        "schedule": "constant",
-        "warmup": 0,
-        "checkpoint_every": 100,
-        "early_checkpoints": 0,
-        "eval_batch_size": 16384,
-        "eval_examples": None,
-        "seed": 0,
-        "accumulate": 1,
-        "clip_norm": None,
-        "precision": "float32",
-        "milestones": (),
-        "period": 0,
         "nesterov": False,
         "sam_radius": 0.05,
-        "weight_decay_on": "all",
-        "decay_from": 0,
-        "decay_until": None,
-        "norm_control": "none",
-        "tf32": False,
-        "compile": False,
-        "deterministic": True,
-        "start": None,
-        "norm_run": "",
+        "clip_norm": None,
     },
+    Schedule: {"name": "constant", "warmup": 0, "milestones": (), "period": 0},
+    Decay: {"weight_decay": 0.0, "on": "all", "after": 0, "until": None},
+    Norms: {"control": "none", "run": ""},
+    Numerics: {"precision": "float32", "tf32": False, "compile": False, "deterministic": True},
+    Record: {"checkpoint_every": 100, "early_checkpoints": 0, "eval_batch_size": 16384, "eval_examples": None},
     Transformer: {"width": 128, "heads": 4, "feedforward": 512, "depth": 1, "layernorm": False},
     Mlp: {"width": 100, "hidden_layers": 4},
     ModularAddition: {"prime": 113, "train_fraction": 0.3, "mirrored_together": False},
@@ -82,9 +78,59 @@ def test_defaults_are_frozen(kind: type) -> None:
     assert {name: value for name, value in found.items() if value is not dataclasses.MISSING} == DEFAULTS[kind]
 
 
+@pytest.mark.parametrize("line", STORED.read_text().splitlines(), ids=lambda line: line[:12])
+def test_specs_that_stores_have_keep_their_json_and_their_id(line: str) -> None:
+    # Frozen, from before the settings lay in parts: presets, branches, and every setting off its default.
+    run_id, text = line.split(" ", 1)
+    spec = read_spec(text, json.loads(text)["experiment"])
+    assert (to_json(spec), spec.run_id) == (text, run_id)
+
+
+def test_settings_have_the_same_names_whatever_part_they_lie_in() -> None:
+    run = RunSpec(
+        experiment="modular_addition",
+        net=Mlp(),
+        data=ModularAddition(),
+        steps=9,
+        optimizer=Optimizer(name="sgd", learning_rate=0.5),
+        schedule=Schedule(name="warmup", warmup=3),
+        decay=Decay(weight_decay=0.25, on="hidden", after=2, until=7),
+        norms=Norms(run="0123456789ab"),
+        numerics=Numerics(tf32=True),
+        record=Record(checkpoint_every=4),
+    )
+    settings = {
+        **{"optimizer": "sgd", "learning_rate": 0.5, "schedule": "warmup", "warmup": 3, "weight_decay": 0.25},
+        **{"weight_decay_on": "hidden", "decay_from": 2, "decay_until": 7, "norm_run": "0123456789ab", "tf32": True},
+        **{"checkpoint_every": 4, "steps": 9},
+    }
+    plain = {"experiment": "modular_addition", "net": {"type": "Mlp"}, "data": {"type": "ModularAddition"}}
+    assert json.loads(to_json(run)) == {"type": "RunSpec", **plain, **settings}
+    assert smallest(**settings) == with_settings(smallest(), **settings) == run
+    assert {name: own_settings(run)[name] for name in settings} == settings
+
+
+def test_no_two_parts_share_the_name_of_a_setting() -> None:
+    parts = (Optimizer, Schedule, Decay, Norms, Numerics, Record)
+    assert {field.type for field in dataclasses.fields(RunSpec)} >= set(parts)
+    fields = sum(len(dataclasses.fields(kind)) for kind in (RunSpec, *parts))
+    assert len(own_settings(PAPER)) == fields - len(parts)
+    assert set(ORDER) == own_settings(PAPER).keys() - {"net", "data", "start"}
+
+
+def test_a_part_of_another_class_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^optimizer='sgd' is not allowed: expected an instance of Optimizer"):
+        dataclasses.replace(PAPER, optimizer="sgd")  # type: ignore[arg-type]
+
+
 def test_a_default_written_out_keeps_the_run_id() -> None:
     written = dataclasses.replace(
-        PAPER, net=Transformer(width=128, heads=4), data=ModularAddition(prime=113), learning_rate=0.001, seed=0
+        PAPER,
+        net=Transformer(width=128, heads=4),
+        data=ModularAddition(prime=113),
+        optimizer=Optimizer(learning_rate=0.001, beta2=0.98),
+        numerics=Numerics(),
+        seed=0,
     )
     assert written.run_id == PAPER.run_id
 
@@ -134,7 +180,7 @@ def test_a_new_field_at_its_default_keeps_the_run_id() -> None:
     ids=str,
 )
 def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
-    assert dataclasses.replace(PAPER, **changed).run_id != PAPER.run_id
+    assert from_settings(**{**own_settings(PAPER), **changed}).run_id != PAPER.run_id
 
 
 @pytest.mark.parametrize(
@@ -161,7 +207,7 @@ def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
 def test_equal_numbers_of_another_type_give_the_same_run(field: str, value: object, same: object) -> None:
     run = smallest(**{"steps": 9, field: value})
     assert run.run_id == smallest(**{"steps": 9, field: same}).run_id
-    assert type(getattr(run, field)) is type(same)
+    assert type(own_settings(run)[field]) is type(same)
 
 
 def test_json_comes_back_as_the_same_spec() -> None:
@@ -174,7 +220,7 @@ def test_a_tuple_comes_back_as_a_tuple() -> None:
     assert '"milestones":[82,123]' in to_json(run)
     again = read_spec(to_json(run), "modular_addition")
     assert again == run
-    assert again.milestones == (82, 123)
+    assert again.schedule.milestones == (82, 123)
     assert again.run_id == run.run_id
 
 

@@ -5,7 +5,7 @@ import torch
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.nets.mlp import Mlp
-from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.run_spec import RunSpec, from_settings
 from specdyn.models.spec.schedules import (
     batches_per_epoch,
     batches_per_step,
@@ -17,7 +17,7 @@ from specdyn.models.spec.schedules import (
 
 
 def spec(steps: int, **settings: object) -> RunSpec:
-    return RunSpec(experiment="any", net=Mlp(), data=Mlp(), steps=steps, **settings)
+    return from_settings(experiment="any", net=Mlp(), data=Mlp(), steps=steps, **settings)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.0), (1, 0.1), (5, 0.5), (9, 0.9), (10, 1.0), (11, 1.0), (99, 1.0)])

@@ -14,6 +14,7 @@ from torch import Tensor
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import StartFrom
 from specdyn.storage.checkpoints import read_finished, read_manifest, write_checkpoint, write_manifest
 from specdyn.storage.pairs import read_values, values_url, write_dataset
@@ -31,7 +32,7 @@ from specdyn.tasks.training import training
 from specdyn.tasks.work import Work
 
 train = functools.partial(training.train, device=torch.device("cpu"))
-SMOKE = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=20, weight_decay=1.0)
+SMOKE = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=20, weight_decay=1.0)
 TRUNK = dataclasses.replace(SMOKE, net=Mlp(width=12))
 LAYERS = len(network_layout(TRUNK).layers)
 
@@ -268,7 +269,7 @@ def test_a_pair_before_its_ends_and_a_run_that_is_not_finished_are_refused(store
 
 def test_ends_are_shared_by_runs_on_the_same_data_alone(store: Store) -> None:
     # The split of modular addition depends on the seed, not on weight decay.
-    decayed = dataclasses.replace(TRUNK, weight_decay=0.5)
+    decayed = with_settings(TRUNK, weight_decay=0.5)
     assert data_key(decayed, store) == data_key(TRUNK, store)
     assert data_key(dataclasses.replace(TRUNK, seed=1), store) != data_key(TRUNK, store)
 
@@ -285,7 +286,7 @@ def test_overlap_of_subspaces_is_the_mean_squared_cosine(store: Store, values: d
 
 def test_a_trained_curve_rises_less_than_the_straight_line(tmp_path: Path) -> None:
     store = str(tmp_path)
-    one = dataclasses.replace(TRUNK, steps=300, learning_rate=0.01, weight_decay=0.0)
+    one = with_settings(TRUNK, steps=300, learning_rate=0.01, weight_decay=0.0)
     train(one, Store(store), (0,))
     other = dataclasses.replace(one, start=StartFrom(run_id=one.run_id, step=0, order=9))
     train(other, Store(store))

@@ -10,6 +10,7 @@ from torch import nn
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import Experiment, Metric, get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.tasks.evaluation.evaluator import Evaluator
 
 
@@ -34,7 +35,7 @@ def distance(experiment: Experiment) -> Experiment:
 
 def evaluator(batch: int) -> Evaluator:
     experiment = get_experiment("modular_addition")
-    spec: RunSpec = dataclasses.replace(experiment.preset("smoke").spec, eval_batch_size=batch)
+    spec: RunSpec = with_settings(experiment.preset("smoke").spec, eval_batch_size=batch)
     data = {
         "train": Examples(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.tensor([2.0, 3.0, 6.0, 5.0, 0.0])),
         "val": Examples(torch.tensor([1.0]), torch.tensor([0.0])),
@@ -69,7 +70,7 @@ def test_the_weights_given_are_the_ones_evaluated() -> None:
 def small(net: nn.Module, train: torch.Tensor, **settings: object) -> Evaluator:
     """An evaluator of the metric `distance`, with the training inputs as their own targets."""
     experiment = get_experiment("modular_addition")
-    spec = dataclasses.replace(experiment.preset("smoke").spec, **settings)
+    spec = with_settings(experiment.preset("smoke").spec, **settings)
     data = {"train": Examples(train, train), "val": Examples(train[:2], train[:2])}
     return Evaluator(distance(experiment), spec, net, data, torch.device("cpu"))
 
@@ -150,7 +151,7 @@ def test_a_pooled_metric_is_a_sum_over_a_count_of_all_batches() -> None:
         pooled=True,
     )
     pooled = dataclasses.replace(experiment, metrics=lambda spec: {"mean": metric})
-    spec = dataclasses.replace(experiment.preset("smoke").spec, eval_batch_size=2)
+    spec = with_settings(experiment.preset("smoke").spec, eval_batch_size=2)
     data = {
         "train": Examples(torch.tensor([1.0, 2.0, 6.0]), torch.zeros(3)),
         "val": Examples(torch.ones(1), torch.zeros(1)),

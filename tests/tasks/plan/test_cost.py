@@ -9,6 +9,7 @@ import torch
 from helpers.analysed import sweep_called
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access.objects import delete
 from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
@@ -53,7 +54,7 @@ def test_the_parts_of_a_checkpoint_make_up_the_whole() -> None:
 
 
 def test_settings_that_diverge_at_once_are_measured_too() -> None:
-    assert measure(dataclasses.replace(SMOKE, learning_rate=1e30), Store("nowhere")).step > 0
+    assert measure(with_settings(SMOKE, learning_rate=1e30), Store("nowhere")).step > 0
 
 
 def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:

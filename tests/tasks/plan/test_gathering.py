@@ -9,6 +9,7 @@ import pytest
 from helpers.analysed import analyse
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access.objects import delete
 from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.commits import blocks_of, marker
@@ -20,7 +21,7 @@ from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.spectra.analysis import get_analysis
 
 ANALYSES = ("spectrum", "effective_rank", "performance", "trajectory", "shape")
-SPEC = dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, steps=30, checkpoint_every=10)
+SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=30, checkpoint_every=10)
 STEPS = (0, 10, 20, 30)
 
 

@@ -30,7 +30,7 @@ def name(settings: dict[str, Any] | None = None, axes: dict[str, Any] | None = N
 
 def test_a_preset_as_it_is_keeps_its_name_whatever_its_weight_decays_and_seeds() -> None:
     assert name() == name(weight_decays=[0.25], seeds=[7, 8]) == "modular_addition-smoke"
-    assert name({"learning_rate": SMOKE.learning_rate, "width": SMOKE.net.width}) == "modular_addition-smoke"
+    assert name({"learning_rate": SMOKE.optimizer.learning_rate, "width": SMOKE.net.width}) == "modular_addition-smoke"
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_an_axis_is_named_without_its_values_as_calls_extend_it() -> None:
 
 def test_a_setting_that_a_presets_grid_varies_is_named_even_at_the_presets_own_value() -> None:
     spec = get_experiment("image_classification").preset("mlp-true").spec
-    made = make_sweep("image_classification", "mlp-true", settings={"learning_rate": spec.learning_rate})
-    assert made.name == f"image_classification-mlp-true-learning_rate={spec.learning_rate:g}"
+    made = make_sweep("image_classification", "mlp-true", settings={"learning_rate": spec.optimizer.learning_rate})
+    assert made.name == f"image_classification-mlp-true-learning_rate={spec.optimizer.learning_rate:g}"
 
 
 def test_a_long_name_ends_in_a_hash_of_all_of_it() -> None:

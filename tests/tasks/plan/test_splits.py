@@ -7,6 +7,7 @@ import pytest
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
 from specdyn.tasks.plan import splits
 from specdyn.tasks.plan.splits import rewind_step, split_steps
@@ -27,7 +28,7 @@ def cifar(monkeypatch: pytest.MonkeyPatch) -> RunSpec:
 
 @pytest.mark.parametrize("count", [1, 2, 4, 100])
 def test_splits_are_checkpoints_before_the_last_half_of_them_early(count: int) -> None:
-    spec = dataclasses.replace(TRUNK, steps=60, early_checkpoints=3, batch_size=8)
+    spec = with_settings(TRUNK, steps=60, early_checkpoints=3, batch_size=8)
     chosen = split_steps(spec, Store("nowhere"), None, count)
     assert len(chosen) == min(count, 9)  # three early ones and every tenth before the last
     assert chosen == tuple(sorted(set(chosen)))

@@ -20,7 +20,7 @@ def grid(**arguments: Any) -> tuple[RunSpec, ...]:
 
 def test_without_axes_the_grid_is_weight_decays_and_seeds() -> None:
     made = make_sweep("modular_addition", "smoke", seeds=[1, 2])
-    expected = [dataclasses.replace(SMOKE, weight_decay=decay, seed=seed) for decay in (0.0, 1.0) for seed in (1, 2)]
+    expected = [with_settings(SMOKE, weight_decay=decay, seed=seed) for decay in (0.0, 1.0) for seed in (1, 2)]
     assert list(made.specs) == expected
     assert made.name == "modular_addition-smoke"
     assert list(made.analyses) == default_analyses()
@@ -32,10 +32,9 @@ def test_axes_come_before_weight_decays_and_seeds() -> None:
         "modular_addition", "smoke", [0.5], [3, 4], axes={"learning_rate": [1e-3, 1e-2], "width": [16, 32]}
     )
     expected = [
-        dataclasses.replace(
-            SMOKE,
+        with_settings(
+            dataclasses.replace(SMOKE, net=dataclasses.replace(SMOKE.net, width=width)),
             learning_rate=rate,
-            net=dataclasses.replace(SMOKE.net, width=width),
             weight_decay=0.5,
             seed=seed,
         )
@@ -50,19 +49,20 @@ def test_axes_come_before_weight_decays_and_seeds() -> None:
 
 def test_a_setting_may_be_of_the_data_and_fixed_ones_hold_in_every_run() -> None:
     specs = grid(axes={"prime": [5, 7], "optimizer": ["sgd", "adamw"]}, settings={"momentum": 0.9, "heads": 2})
-    assert [(s.data.prime, s.optimizer) for s in specs[::2]] == [(5, "sgd"), (5, "adamw"), (7, "sgd"), (7, "adamw")]
-    assert {(s.momentum, s.net.heads) for s in specs} == {(0.9, 2)}
+    optimizers = [(spec.data.prime, spec.optimizer.name) for spec in specs[::2]]
+    assert optimizers == [(5, "sgd"), (5, "adamw"), (7, "sgd"), (7, "adamw")]
+    assert {(s.optimizer.momentum, s.net.heads) for s in specs} == {(0.9, 2)}
     assert {s.data.train_fraction for s in specs} == {SMOKE.data.train_fraction}
 
 
 def test_weight_decay_and_seed_may_be_axes_under_their_own_names() -> None:
     specs = grid(axes={"weight_decay": [0.25]}, settings={"seed": 9})
-    assert [(s.weight_decay, s.seed) for s in specs] == [(0.25, 9)]
+    assert [(s.decay.weight_decay, s.seed) for s in specs] == [(0.25, 9)]
 
 
 def test_a_tuple_may_be_an_axis() -> None:
     specs = grid(axes={"milestones": [[1, 2], (3,)]}, settings={"schedule": "milestones"}, weight_decays=[0.0])
-    assert [s.milestones for s in specs] == [(1, 2), (3,)]
+    assert [s.schedule.milestones for s in specs] == [(1, 2), (3,)]
 
 
 def test_labels_name_what_varies() -> None:
@@ -161,10 +161,8 @@ def test_large_integers_are_read_exactly() -> None:
 
 
 def test_every_setting_can_be_set_to_what_it_is() -> None:
-    values = {
-        name: getattr(getattr(SMOKE, part) if part else SMOKE, name) for name, (part, _) in settings_of(SMOKE).items()
-    }
-    assert with_settings(SMOKE, values) == SMOKE
+    values = {name: place.of(SMOKE) for name, place in settings_of(SMOKE).items()}
+    assert with_settings(SMOKE, **values) == SMOKE
     assert {"net", "data", "experiment"}.isdisjoint(values)
     assert {"prime", "width", "seed", "milestones"} <= set(values)
 
@@ -176,7 +174,7 @@ class Staged:
 
 def test_a_list_becomes_a_tuple_in_a_part_too() -> None:
     spec = dataclasses.replace(SMOKE, net=Staged())
-    assert with_settings(spec, {"widths": [8, 16]}).net == Staged(widths=(8, 16))
+    assert with_settings(spec, widths=[8, 16]).net == Staged(widths=(8, 16))
     assert read_axes(spec, ["widths=8/16,4"]) == {"widths": [(8, 16), (4,)]}
 
 
@@ -184,7 +182,7 @@ def test_a_presets_own_axes_are_part_of_its_grid_unless_they_are_chosen() -> Non
     def rates(**arguments: Any) -> list[float]:
         made = make_sweep("image_classification", "mlp-true", seeds=[0], **arguments)
         assert made.name.startswith("image_classification-mlp-true")
-        return [spec.learning_rate for spec in made.specs]
+        return [spec.optimizer.learning_rate for spec in made.specs]
 
     assert rates() == [0.1, 0.01, 1e-3, 1e-4]
     assert rates(settings={"learning_rate": 0.5}) == [0.5]

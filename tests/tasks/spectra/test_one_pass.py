@@ -17,6 +17,7 @@ from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.nets.transformer import Transformer
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.commits import committed
 from specdyn.storage.places import Store
@@ -33,7 +34,7 @@ from specdyn.tasks.spectra.series import RunSeries, ahead
 from specdyn.tasks.training.training import train
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
-SHORT = dataclasses.replace(SMOKE, steps=10, checkpoint_every=1)
+SHORT = with_settings(SMOKE, steps=10, checkpoint_every=1)
 MLP = dataclasses.replace(SHORT, net=Mlp(width=12))
 DEEP = dataclasses.replace(SHORT, net=Transformer(width=16, feedforward=16, depth=2))
 ALL = default_analyses()

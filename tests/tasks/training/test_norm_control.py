@@ -9,6 +9,7 @@ import torch
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.checkpoints import read_finished, read_manifest
 from specdyn.storage.places import Store
 from specdyn.tasks.training import training
@@ -17,8 +18,8 @@ from specdyn.tasks.training.optimizers import matrices
 
 train = functools.partial(training.train, device=torch.device("cpu"))
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
-DECAYED = dataclasses.replace(SMOKE, weight_decay=5.0, learning_rate=0.01, steps=40)
-HELD = dataclasses.replace(DECAYED, weight_decay=0.0, norm_run=DECAYED.run_id)
+DECAYED = with_settings(SMOKE, weight_decay=5.0, learning_rate=0.01, steps=40)
+HELD = with_settings(DECAYED, weight_decay=0.0, norm_run=DECAYED.run_id)
 
 
 def norms(store: Store, spec: RunSpec, step: int) -> torch.Tensor:
@@ -65,4 +66,4 @@ def test_norms_of_a_run_that_is_not_there_or_has_another_network_are_refused(tmp
 
 def test_two_controls_of_norms_are_refused() -> None:
     with pytest.raises(ValueError, match="norm_run='abc' is not allowed: expected none beside norm_control"):
-        dataclasses.replace(SMOKE, norm_run="abc", norm_control="initial")
+        with_settings(SMOKE, norm_run="abc", norm_control="initial")

@@ -1,12 +1,11 @@
 """How a run computes: set as the spec says, and put back."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
 
 from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.settings import with_settings
 from specdyn.tasks.training.numerics import autocast, compiled, numerics
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
@@ -27,7 +26,7 @@ def settings() -> tuple[bool, bool, bool, bool]:
 @pytest.mark.parametrize("fails", [True, False])
 def test_settings_hold_inside_and_are_put_back(tf32: bool, deterministic: bool, fails: bool) -> None:
     before, state = settings(), torch.get_rng_state()
-    spec = dataclasses.replace(SMOKE, tf32=tf32, deterministic=deterministic)
+    spec = with_settings(SMOKE, tf32=tf32, deterministic=deterministic)
     try:
         with numerics(spec, CPU):
             assert settings() == (deterministic, False, tf32, tf32)
@@ -42,7 +41,7 @@ def test_settings_hold_inside_and_are_put_back(tf32: bool, deterministic: bool, 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_products_are_in_the_precision_asked_for(precision: str, dtype: torch.dtype) -> None:
-    with autocast(dataclasses.replace(SMOKE, precision=precision), CPU):
+    with autocast(with_settings(SMOKE, precision=precision), CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
@@ -52,5 +51,5 @@ def test_a_network_is_compiled_in_place_for_each_shape_and_only_where_asked(monk
     net = nn.Linear(1, 1)
     assert compiled(SMOKE, net) is net
     assert calls == []
-    assert compiled(dataclasses.replace(SMOKE, compile=True), net) is net
+    assert compiled(with_settings(SMOKE, compile=True), net) is net
     assert calls == [{"dynamic": False}]

@@ -16,6 +16,7 @@ from specdyn.models.nets.convnet import Vgg, VggNet
 from specdyn.models.nets.mlp import Mlp, MlpNet
 from specdyn.models.nets.transformer import Transformer, TransformerNet
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.tasks.training.optimizers import Updater, attention_matrices, decayed, hidden_matrices
 from specdyn.tasks.training.training import Loop
 
@@ -43,13 +44,13 @@ def trained(spec: RunSpec, factors: list[float] = FACTORS) -> list[np.ndarray]:
     net, batch = linear(), Examples(torch.tensor(X), torch.tensor(Y))
     updater = Updater(spec, net)
     for step, factor in enumerate(factors):
-        loss = updater(step, spec.learning_rate * factor, lambda: [squared_error(net(batch.inputs), batch)])
+        loss = updater(step, spec.optimizer.learning_rate * factor, lambda: [squared_error(net(batch.inputs), batch)])
         assert bool(torch.isfinite(loss))
     return [parameter.detach().numpy() for parameter in net.parameters()]
 
 
 def spec(**settings: object) -> RunSpec:
-    return dataclasses.replace(get_experiment("modular_addition").preset("smoke").spec, **settings)
+    return with_settings(get_experiment("modular_addition").preset("smoke").spec, **settings)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
@@ -322,7 +323,7 @@ def test_an_updater_goes_on_from_its_state_with_equal_bits(settings: dict[str, o
     def go(net: MlpNet, updater: Updater, start: int, stop: int) -> None:
         for step in range(start, stop):
             # the third gradient is too large where it is scaled
-            factor = 1e36 if step == 2 and run.precision == "float16" else 1.0
+            factor = 1e36 if step == 2 and run.numerics.precision == "float16" else 1.0
             updater(step, 0.01, lambda factor=factor: [net(x).square().mean() * factor])
 
     net, updater = fresh()

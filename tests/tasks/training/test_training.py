@@ -21,6 +21,7 @@ from specdyn.models.nets.mlp import Mlp
 from specdyn.models.nets.transformer import Transformer, TransformerNet
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.schedules import batches_per_step
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import Manifest, mark_damaged, read_checkpoint, read_manifest
 from specdyn.storage.places import Run, Store
@@ -37,15 +38,15 @@ SMOKE = get_experiment("modular_addition").preset("smoke").spec
 STEPS = (0, 10, 20, 30, 40, 50, 60)
 KINDS = {
     "adamw in batches": SMOKE,
-    "adamw on the full batch": dataclasses.replace(SMOKE, batch_size=None, schedule="warmup", warmup=10),
-    "sgd with momentum": dataclasses.replace(SMOKE, optimizer="sgd", momentum=0.9, learning_rate=0.05),
-    "sgd without": dataclasses.replace(SMOKE, optimizer="sgd", learning_rate=0.05),
+    "adamw on the full batch": with_settings(SMOKE, batch_size=None, schedule="warmup", warmup=10),
+    "sgd with momentum": with_settings(SMOKE, optimizer="sgd", momentum=0.9, learning_rate=0.05),
+    "sgd without": with_settings(SMOKE, optimizer="sgd", learning_rate=0.05),
     "with LayerNorm": dataclasses.replace(SMOKE, net=Transformer(width=16, feedforward=16, layernorm=True, depth=2)),
     "mlp": dataclasses.replace(SMOKE, net=Mlp(width=12)),
-    "muon": dataclasses.replace(SMOKE, optimizer="muon", weight_decay_on="hidden"),
-    "sam": dataclasses.replace(SMOKE, optimizer="sam", momentum=0.9, nesterov=True, learning_rate=0.05),
-    "bfloat16": dataclasses.replace(SMOKE, precision="bfloat16", clip_norm=0.1),
-    "norms held": dataclasses.replace(SMOKE, norm_control="initial", decay_from=12, decay_until=35),
+    "muon": with_settings(SMOKE, optimizer="muon", weight_decay_on="hidden"),
+    "sam": with_settings(SMOKE, optimizer="sam", momentum=0.9, nesterov=True, learning_rate=0.05),
+    "bfloat16": with_settings(SMOKE, precision="bfloat16", clip_norm=0.1),
+    "norms held": with_settings(SMOKE, norm_control="initial", decay_from=12, decay_until=35),
 }
 
 
@@ -117,9 +118,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Manifest,
 
 def test_training_learns(tmp_path: Path) -> None:
     # without mirrored pairs and weight decay, 500 full-batch steps fit 60 % of the table of 13
-    spec = dataclasses.replace(
-        SMOKE,
-        data=ModularAddition(prime=13, train_fraction=0.6),
+    spec = with_settings(
+        dataclasses.replace(SMOKE, data=ModularAddition(prime=13, train_fraction=0.6)),
         batch_size=None,
         steps=500,
         checkpoint_every=250,
@@ -198,7 +198,7 @@ def test_a_run_that_died_resumes_to_equal_bits(
 @pytest.mark.parametrize("name", experiment_names())
 def test_every_experiment_resumes_to_equal_bits(name: str, tmp_path: Path) -> None:
     experiment = get_experiment(name)
-    spec = dataclasses.replace(experiment.preset("smoke").spec, steps=6, checkpoint_every=2, accumulate=2)
+    spec = with_settings(experiment.preset("smoke").spec, steps=6, checkpoint_every=2, accumulate=2)
     stores = [tmp_path / "whole", tmp_path / "died"]
     for store in stores:
         if needed := experiment.dataset(spec):
@@ -325,7 +325,7 @@ def check_failed(manifest: Manifest, store: Path, spec: RunSpec, last_good: int,
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_run_with_too_large_a_learning_rate_fails_and_says_so(optimizer: str, tmp_path: Path) -> None:
-    spec = dataclasses.replace(SMOKE, learning_rate=1e30, optimizer=optimizer)
+    spec = with_settings(SMOKE, learning_rate=1e30, optimizer=optimizer)
     check_failed(train(spec, Store(str(tmp_path))), tmp_path, spec, last_good=0, stop=10)
 
 
@@ -394,7 +394,7 @@ def test_losses_that_draw_noise_are_the_same_after_a_death_and_differ_between_se
 @pytest.mark.parametrize("death", [0, 14, 61, 99])
 def test_accumulated_updates_resume_to_equal_bits(death: int, tmp_path: Path) -> None:
     # 4 batches an epoch: 2 updates of 2
-    spec = dataclasses.replace(SMOKE, accumulate=2, batch_size=32, schedule="cosine-to-zero")
+    spec = with_settings(SMOKE, accumulate=2, batch_size=32, schedule="cosine-to-zero")
     train(spec, Store(str(tmp_path / "whole")))
     with pytest.MonkeyPatch.context() as patch:
         die_at(death, patch)
@@ -435,13 +435,13 @@ def test_updates_take_as_many_batches_as_the_spec_says(monkeypatch: pytest.Monke
 
 def test_float16_on_the_cpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="precision='float16' is not allowed: expected float32 or bfloat16 on the cpu"):
-        train(dataclasses.replace(SMOKE, precision="float16"), Store(str(tmp_path)))
+        train(with_settings(SMOKE, precision="float16"), Store(str(tmp_path)))
 
 
 def test_bfloat16_is_used_in_the_products_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: set[torch.dtype] = set()
     with_loss(monkeypatch, lambda made, loss, outputs: (kinds.add(outputs.dtype), loss)[1])
-    spec = dataclasses.replace(SMOKE, precision="bfloat16", steps=2)
+    spec = with_settings(SMOKE, precision="bfloat16", steps=2)
     manifest = train(spec, Store(str(tmp_path)))
     assert kinds == {torch.bfloat16}
     weights = read_checkpoint(Store(str(tmp_path)).run_of(spec), manifest.checkpoints[-1])
@@ -452,7 +452,7 @@ def test_a_schedule_is_followed_step_by_step(tmp_path: Path, monkeypatch: pytest
     rates: list[float] = []
     original = Updater.__call__
     monkeypatch.setattr(Updater, "__call__", lambda self, *args: (rates.append(args[1]), original(self, *args))[1])
-    spec = dataclasses.replace(SMOKE, schedule="milestones", milestones=(1, 3), steps=20, learning_rate=0.5)
+    spec = with_settings(SMOKE, schedule="milestones", milestones=(1, 3), steps=20, learning_rate=0.5)
     train(spec, Store(str(tmp_path)))
     assert rates == pytest.approx([0.5] * 4 + [0.05] * 8 + [0.005] * 8)
 

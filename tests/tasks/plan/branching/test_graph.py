@@ -85,7 +85,7 @@ def test_states_count_only_where_a_branch_is_still_to_begin(tmp_path: Path) -> N
 
 
 def test_settings_of_trunks_are_checked() -> None:
-    assert all(spec.weight_decay == 1.0 for spec in trunks())
+    assert all(spec.decay.weight_decay == 1.0 for spec in trunks())
     with pytest.raises(ValueError, match="did you mean 'weight_decay'"):
         trunk_specs(NAME, "smoke", [0], {"weight_deca": 1.0})
     assert get_experiment(NAME).preset("smoke").spec.seed == 0

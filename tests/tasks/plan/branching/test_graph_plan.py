@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from specdyn.flows.cli.app import app
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.settings import with_settings
 from specdyn.storage.checkpoints import mark_damaged, read_manifest, write_manifest
 from specdyn.storage.graphs import write_graph
 from specdyn.storage.pairs import values_url, write_values
@@ -198,7 +199,7 @@ def test_a_failed_run_is_told_with_its_reason(tmp_path: Path) -> None:
 
 def test_what_needs_a_failed_run_is_left_out_and_costs_nothing_until_it_is_tried_again(tmp_path: Path) -> None:
     store = str(tmp_path)
-    fine, fails = TRUNKS[0], replace(TRUNKS[1], learning_rate=1e30)
+    fine, fails = TRUNKS[0], with_settings(TRUNKS[1], learning_rate=1e30)
     train(fails, Store(store))
     graph = connectivity_graph("g", (fine, fails), (10,), (3, 4))
     plan = make_graph_plan(graph, Store(store))
