@@ -70,9 +70,8 @@ def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> d
     """The trunk's weights as the branch begins with them."""
     start = spec.start
     assert start is not None
-    if noise := start.perturbation:
-        layers = network_layout(spec).layers
-        return perturb(weights, layers, noise.size, noise.direction, noise.noise_seed)
+    if start.perturbation:
+        return perturb(weights, network_layout(spec).layers, start.perturbation)
     if start.ticket is None:
         return dict(weights)
     kept = {name: weights[name] for name in mask}

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
 from specdyn.models.spec.checks import require, require_known
+from specdyn.models.spec.start import Perturbation
 from specdyn.tasks.spectra.decomposition import Factors, decompose, require_finite
 from specdyn.tasks.spectra.nulls import generator
 from specdyn.tasks.spectra.truncation import keep_in_all
 
 WHICH = ("bottom", "top")
 """Ends of the spectrum that noise is confined to."""
-KINDS = (*WHICH, "random")
-"""Where the noise lies: in the span of the last or first singular directions, or anywhere."""
 DIRECTIONS = 10
 """Singular directions that the noise of `bottom` and `top` lies in."""
 CANCELLED = 1e-6
@@ -71,38 +70,33 @@ def noise_in_directions(factors: Factors, count: int, which: str, seed: int, nam
 def perturb(
     weights: Mapping[str, Tensor],
     matrices: Sequence[Matrix],
-    size: float,
-    kind: str,
-    seed: int,
+    noise: Perturbation,
     count: int = DIRECTIONS,
     keep_norm: bool = True,
 ) -> dict[str, Tensor]:
-    """The weights with every matrix but the last perturbed by noise of a kind of KINDS; other tensors are shared.
+    """The weights with every matrix but the last perturbed; other tensors are shared.
 
-    `top` and `bottom` noise lies in `count` directions, in all R of a matrix that has fewer. ValueError on an unknown
-    kind or a matrix that is only part of its parameter; else raises as `perturbed`.
+    `top` and `bottom` noise lies in `count` directions, in all R of a matrix that has fewer. ValueError on a matrix
+    that is only part of its parameter; else raises as `perturbed`.
     """
-    require_known("kind of perturbation", kind, KINDS)
     require(count >= 1, "count", count, "1 direction or more")
     for matrix in matrices:
         part = matrix.part or matrix.rows or matrix.columns or matrix.heads
         require(not part, "matrix", matrix.name, "whole parameters")
+    anywhere, seed = noise.direction == "random", noise.noise_seed
+    factors = {
+        layer.name: _NO_FACTORS if anywhere else decompose(layer.of(weights), f"layer {layer.name}")
+        for layer in matrices[:-1]
+    }
 
     def moved(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
-        if kind == "random":
+        if anywhere:
             noise_MN = noise_random(w_MN, seed, layer.name)
         else:
-            noise_MN = noise_in_directions(factors, min(count, len(factors.s)), kind, seed, layer.name)
-        return perturbed(w_MN, size, noise_MN, keep_norm, f"layer {layer.name}")
+            noise_MN = noise_in_directions(factors, min(count, len(factors.s)), noise.direction, seed, layer.name)
+        return perturbed(w_MN, noise.size, noise_MN, keep_norm, f"layer {layer.name}")
 
-    return keep_in_all(weights, matrices, _factors(weights, matrices[:-1], kind), moved)
-
-
-def _factors(weights: Mapping[str, Tensor], matrices: Sequence[Matrix], kind: str) -> dict[str, Factors]:
-    """The factors of each matrix, empty where the noise needs none."""
-    if kind == "random":
-        return {matrix.name: _NO_FACTORS for matrix in matrices}
-    return {matrix.name: decompose(matrix.of(weights), f"layer {matrix.name}") for matrix in matrices}
+    return keep_in_all(weights, matrices, factors, moved)
 
 
 def _gaussian(rows: int, columns: int, seed: int, name: str) -> Tensor:

@@ -142,11 +142,11 @@ def train(
     if before and (old or before.status == "damaged"):
         forget_state(store.run_of(spec))
     device = device or pick_device()
-    with numerics(spec, device):
+    with numerics(spec, device), BackgroundWriter() as writer:
         loop = make_loop(spec, store, device)
         progress = _resume(spec, store, loop, origins) or begin(spec, store, loop)
         progress.origins = origins
-        reason = _train_recorded(spec, store, loop, progress, keep)
+        reason = _train_through(spec, loop, Recorder(store.run_of(spec), loop, writer, progress, keep))
     manifest = Manifest(
         experiment=spec.experiment,
         run_id=spec.run_id,
@@ -186,19 +186,8 @@ def begin(spec: RunSpec, store: Store, loop: Loop) -> Progress:
     return Progress(step=spec.start.step)
 
 
-def _train_recorded(spec: RunSpec, store: Store, loop: Loop, progress: Progress, keep: Sequence[int]) -> str:
-    """Train to the end, recording on the way; returns the reason why it could not, or an empty text."""
-    with BackgroundWriter() as writer:
-        recorder = Recorder(store.run_of(spec), loop, writer, progress, keep)
-        try:
-            _train_through(spec, loop, recorder)
-        except Diverged as error:
-            return str(error)
-    return ""
-
-
-def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
-    """From checkpoint to checkpoint; Diverged where the loss stops being finite between two of them."""
+def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> str:
+    """Train from checkpoint to checkpoint, to the end; returns why the run could not go on, or an empty text."""
     here = recorder.progress.step
     threads = torch.get_num_threads()
     log.info("run %s: training from step %d on %s with %d threads", spec.run_id, here, loop.device, threads)
@@ -206,18 +195,15 @@ def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> None:
         recorder.record(here)
     for stop in (step for step in checkpoint_steps(spec, loop.per_epoch) if step > here):
         loss = loop.run(here, stop)
-        if not bool(torch.isfinite(loss)) or not _finite(loop.net):
-            raise Diverged(
+        if not all(bool(torch.isfinite(numbers).all()) for numbers in (loss, *loop.net.parameters())):
+            return (
                 f"run {spec.run_id}: the loss became NaN or infinite between steps {here} and {stop}; "
                 f"the checkpoint of step {here} is the last good one; try a smaller learning rate or weight decay"
             )
         recorder.record(stop)
         log.info("run %s: step %d of %d, training loss %.6g", spec.run_id, stop, spec.steps, float(loss))
         here = stop
-
-
-def _finite(net: nn.Module) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters())
+    return ""
 
 
 class Recorder:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reference.spectra import matrix_with, orthonormal
 from specdyn.models.nets.matrices import Matrix, layers
+from specdyn.models.spec.start import Perturbation
 from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
 from specdyn.tasks.training.perturbations import noise_in_directions, noise_random, perturb, perturbed
 
@@ -32,6 +33,10 @@ def network() -> tuple[dict[str, Tensor], tuple[Matrix, ...]]:
     torch.manual_seed(0)
     net = Convolutions()
     return {name: tensor.detach() for name, tensor in net.state_dict().items()}, layers(net)
+
+
+def perturbation(size: float, direction: str, seed: int) -> Perturbation:
+    return Perturbation(size=size, direction=direction, noise_seed=seed)
 
 
 def in_numpy(matrix: Matrix, weights: dict[str, Tensor]) -> np.ndarray:
@@ -184,7 +189,7 @@ def test_directions_that_there_are_not_are_refused() -> None:
 def test_every_matrix_but_the_last_is_perturbed_in_its_own_shape(kind: str) -> None:
     weights, matrices = network()
     before = {name: tensor.clone() for name, tensor in weights.items()}
-    found = perturb(weights, matrices, 0.5, kind, seed=3, count=2)
+    found = perturb(weights, matrices, perturbation(0.5, kind, 3), count=2)
     assert list(found) == list(weights)
     assert all(torch.equal(weights[name], before[name]) for name in weights)
     changed = {name for name in weights if not torch.equal(found[name], weights[name])}
@@ -200,7 +205,7 @@ def test_every_matrix_but_the_last_is_perturbed_in_its_own_shape(kind: str) -> N
 @pytest.mark.parametrize("kind", ["random", "top", "bottom"])
 def test_without_scaling_back_every_matrix_moves_by_the_size(kind: str) -> None:
     weights, matrices = network()
-    found = perturb(weights, matrices, 0.25, kind, seed=3, count=2, keep_norm=False)
+    found = perturb(weights, matrices, perturbation(0.25, kind, 3), count=2, keep_norm=False)
     for matrix in matrices[:-1]:
         assert far(in_numpy(matrix, weights), in_numpy(matrix, found)) == pytest.approx(0.25, rel=1e-4)
 
@@ -208,7 +213,7 @@ def test_without_scaling_back_every_matrix_moves_by_the_size(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["top", "bottom"])
 def test_directed_perturbations_leave_all_other_directions(kind: str) -> None:
     weights, matrices = network()
-    found = perturb(weights, matrices, 0.5, kind, seed=3, count=2, keep_norm=False)
+    found = perturb(weights, matrices, perturbation(0.5, kind, 3), count=2, keep_norm=False)
     for matrix in matrices[:2]:
         w, v = in_numpy(matrix, weights), in_numpy(matrix, found)
         left, _, right = np.linalg.svd(w, full_matrices=False)
@@ -221,20 +226,20 @@ def test_directed_perturbations_leave_all_other_directions(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["random", "top", "bottom"])
 def test_a_perturbation_of_size_zero_gives_the_same_bits(kind: str) -> None:
     weights, matrices = network()
-    found = perturb(weights, matrices, 0, kind, seed=3)
+    found = perturb(weights, matrices, perturbation(0, kind, 3))
     assert all(found[name].numpy().tobytes() == weights[name].numpy().tobytes() for name in weights)
 
 
 def test_random_perturbations_are_those_of_seed_and_name_in_the_shape_of_the_matrix() -> None:
     weights, matrices = network()
-    found = perturb(weights, matrices, 1.0, "random", seed=3)
+    found = perturb(weights, matrices, perturbation(1.0, "random", 3))
     tconv = Matrix(parameter="tconv.weight", transposed=True)
     assert tconv in matrices
     w, noise = in_numpy(tconv, weights), noise_random(tconv.of(weights), 3, "tconv.weight").double().numpy()
     moved = w + np.linalg.norm(w) * noise / np.linalg.norm(noise)
     moved *= np.linalg.norm(w) / np.linalg.norm(moved)
     np.testing.assert_allclose(in_numpy(tconv, found), moved, rtol=0, atol=1e-6)
-    again, other = (perturb(weights, matrices[1:], 1.0, "random", seed=seed) for seed in (3, 4))
+    again, other = (perturb(weights, matrices[1:], perturbation(1.0, "random", seed)) for seed in (3, 4))
     assert torch.equal(again["tconv.weight"], found["tconv.weight"])
     assert not torch.equal(other["tconv.weight"], found["tconv.weight"])
 
@@ -246,29 +251,29 @@ def test_noise_within_the_only_direction_of_a_layer_leaves_it_turns_it_round_or_
     for seed in range(8):
         along = float((noise_in_directions(factors, 1, "top", seed, "line.weight") * w).sum()) > 0
         signs.add(along)
-        turned = perturb(weights, line, 2.5, "top", seed)["line.weight"]
+        turned = perturb(weights, line, perturbation(2.5, "top", seed))["line.weight"]
         torch.testing.assert_close(turned, w if along else -w)
         if along:
-            torch.testing.assert_close(perturb(weights, line, 1.0, "top", seed)["line.weight"], w)
+            torch.testing.assert_close(perturb(weights, line, perturbation(1.0, "top", seed))["line.weight"], w)
         else:
             with pytest.raises(ValueError, match=r"size for layer line.weight=1.0 is not allowed"):
-                perturb(weights, line, 1.0, "top", seed)
+                perturb(weights, line, perturbation(1.0, "top", seed))
     assert signs == {True, False}
 
 
 def test_a_perturbation_that_makes_no_sense_is_refused() -> None:
     weights, matrices = network()
-    with pytest.raises(ValueError, match="unknown kind of perturbation 'tops': known are bottom, random, top"):
-        perturb(weights, matrices, 0.1, "tops", seed=0)
+    with pytest.raises(ValueError, match="unknown direction 'tops': known are bottom, random, top"):
+        perturbation(0.1, "tops", 0)
     with pytest.raises(ValueError, match="count=0 is not allowed: expected 1 direction or more"):
-        perturb(weights, matrices, 0.1, "top", seed=0, count=0)
+        perturb(weights, matrices, perturbation(0.1, "top", 0), count=0)
     for part in (
         Matrix(parameter="conv.weight", part="q", rows=(0, 2)),
         Matrix(parameter="conv.weight", columns=(0, 3)),
         Matrix(parameter="conv.weight", heads=2),
     ):
         with pytest.raises(ValueError, match=r"matrix='conv.weight.*' is not allowed: expected whole parameters"):
-            perturb(weights, [part, *matrices[1:]], 0.1, "random", seed=0)
+            perturb(weights, [part, *matrices[1:]], perturbation(0.1, "random", 0))
     for kind in ("random", "top"):
         with pytest.raises(NotFinite, match=r"layer conv.weight: 162 of 162 entries"):
-            perturb({**weights, "conv.weight": weights["conv.weight"] * math.nan}, matrices, 0.1, kind, seed=0)
+            perturb({**weights, "conv.weight": weights["conv.weight"] * math.nan}, matrices, perturbation(0.1, kind, 0))
