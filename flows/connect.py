@@ -1,12 +1,12 @@
 """The flow that trains trunks and branches and measures the straight lines between their ends."""
 
-from typing import Any
-
 from prefect import flow
 from prefect.runtime import flow_run
 
 from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.run_graph import run_graph
+from specdyn.flows.engine.run_study import run_study
+from specdyn.flows.engine.settings import chosen_store
+from specdyn.flows.outcome import Outcome
 from specdyn.flows.parameters import ConnectParameters
 from specdyn.flows.studies import connectivity_from
 
@@ -18,10 +18,9 @@ def _name() -> str:
 
 @flow(name="mode-connectivity", flow_run_name=_name, persist_result=False)
 @takes(ConnectParameters)
-def mode_connectivity(asked: ConnectParameters) -> dict[str, Any]:
+def mode_connectivity(asked: ConnectParameters) -> Outcome:
     """Branch trunks at several steps, train the branches in orders of their own, measure the lines between their ends.
 
     What the store already has is not computed again.
     """
-    graph, store = connectivity_from(asked)
-    return run_graph(graph, store, asked)
+    return run_study(connectivity_from(asked), chosen_store(asked.store, asks=True), asked)

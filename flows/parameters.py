@@ -268,6 +268,9 @@ class AnalyseParameters:
     resources: TaskResources = Resources()  # noqa: RUF009 - frozen
 
 
-def arguments_of(parameters: object) -> dict[str, Any]:
+Parameters = SweepParameters | ConnectParameters | TicketParameters | AnalyseParameters
+
+
+def arguments_of(parameters: Parameters) -> dict[str, Any]:
     """The parameters as the arguments of their flow."""
-    return {field.name: getattr(parameters, field.name) for field in dataclasses.fields(parameters)}  # type: ignore[arg-type]
+    return {field.name: getattr(parameters, field.name) for field in dataclasses.fields(parameters)}

@@ -3,25 +3,39 @@
 What computes is imported where a graph or a series is asked for, as a look at a sweep does without it.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specdyn.flows.engine.settings import chosen_store
 from specdyn.flows.fields import named_preset
-from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
+from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, Parameters, SweepParameters, TicketParameters
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
 from specdyn.storage.access.objects import normalise
 from specdyn.storage.places import Store
+from specdyn.tasks.plan.cells import require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
-from specdyn.tasks.plan.planning import require_inputs
-from specdyn.tasks.plan.series import choose, cube_name
+from specdyn.tasks.plan.plan import Study
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
 
 if TYPE_CHECKING:
     from specdyn.tasks.plan.branching.graph import Graph
-    from specdyn.tasks.plan.sources import Source
+    from specdyn.tasks.plan.series import SeriesStudy
+
+
+def study_from(asked: Parameters) -> Study:
+    """What the parameters ask for; nothing is written. ValueError or StoreError names what cannot work."""
+    match asked:
+        case SweepParameters():
+            return sweep_from(asked)
+        case ConnectParameters():
+            return connectivity_from(asked)
+        case TicketParameters():
+            return tickets_from(asked)
+        case AnalyseParameters():
+            return series_from(asked)
 
 
 def sweep_from(asked: SweepParameters) -> Sweep:
@@ -30,7 +44,7 @@ def sweep_from(asked: SweepParameters) -> Sweep:
     if asked.optimizers:
         require("optimizer" not in axes, "optimizers", asked.optimizers, "none beside an axis `optimizer`")
         axes = {**axes, "optimizer": list(asked.optimizers)}
-    return make_sweep(
+    sweep = make_sweep(
         asked.experiment,
         named_preset(asked.experiment, asked.preset),
         weight_decays=asked.weight_decays or None,
@@ -40,13 +54,11 @@ def sweep_from(asked: SweepParameters) -> Sweep:
         axes=axes,
         settings=asked.settings,
     )
+    return replace(sweep, more_seeds=asked.more_seeds)
 
 
-def connectivity_from(asked: ConnectParameters) -> tuple["Graph", Store]:
-    """The graph of runs and lines that is asked for, and the store.
-
-    Nothing is written. ValueError or StoreError names what cannot work.
-    """
+def connectivity_from(asked: ConnectParameters) -> "Graph":
+    """The graph of runs and lines that is asked for. ValueError or StoreError names what cannot work."""
     from specdyn.tasks.plan.branching.graph import connectivity_graph
     from specdyn.tasks.plan.splits import split_steps
 
@@ -64,34 +76,33 @@ def connectivity_from(asked: ConnectParameters) -> tuple["Graph", Store]:
         asked.curve_steps,
         asked.points,
     )
-    return graph, store
+    return replace(graph, retrain=asked.retrain)
 
 
-def tickets_from(asked: TicketParameters) -> tuple["Graph", Store]:
-    """The graph of runs and tickets that is asked for, and the store.
-
-    Nothing is written. ValueError or StoreError names what cannot work.
-    """
+def tickets_from(asked: TicketParameters) -> "Graph":
+    """The graph of runs and tickets that is asked for. ValueError or StoreError names what cannot work."""
     from specdyn.tasks.plan.branching.graph import ticket_graph
     from specdyn.tasks.plan.splits import rewind_step
 
     trunks, title, store = _begin(asked)
     step = rewind_step(trunks[0], store, asked.rewind, asked.rewind_epoch)
     orders = asked.orders or [max(asked.seeds) + 1]
-    return ticket_graph(title, trunks, step, asked.densities, asked.masks or MASKS, orders), store
+    graph = ticket_graph(title, trunks, step, asked.densities, asked.masks or MASKS, orders)
+    return replace(graph, retrain=asked.retrain)
 
 
-def series_from(asked: AnalyseParameters) -> tuple[str, tuple[str, ...], list["Source"]]:
-    """The name of the results, the analyses, and each series of checkpoints with its layers.
-
-    ValueError or StoreError names what cannot work.
-    """
-    from specdyn.tasks.plan.sources import look
+def series_from(asked: AnalyseParameters) -> "SeriesStudy":
+    """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
+    from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look
 
     analyses = choose(asked.analyses or None)
-    name = cube_name(asked.name or None, asked.sources, asked.pattern, asked.heads, asked.transposed)
     urls = dict.fromkeys(map(normalise, asked.sources))
-    return name, analyses, [look(url, asked.pattern or None, asked.heads, asked.transposed) for url in urls]
+    return SeriesStudy(
+        name=cube_name(asked.name or None, asked.sources, asked.pattern, asked.heads, asked.transposed),
+        sources=tuple(look(url, asked.pattern or None, asked.heads, asked.transposed) for url in urls),
+        analyses=analyses,
+        audited=asked.audited,
+    )
 
 
 def _begin(asked: ConnectParameters | TicketParameters) -> tuple[tuple[RunSpec, ...], str, Store]:

@@ -1,12 +1,12 @@
 """The flow that masks trunks, trains what is left from a rewind point, and compares it with the dense run."""
 
-from typing import Any
-
 from prefect import flow
 from prefect.runtime import flow_run
 
 from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.run_graph import run_graph
+from specdyn.flows.engine.run_study import run_study
+from specdyn.flows.engine.settings import chosen_store
+from specdyn.flows.outcome import Outcome
 from specdyn.flows.parameters import TicketParameters
 from specdyn.flows.studies import tickets_from
 
@@ -18,10 +18,9 @@ def _name() -> str:
 
 @flow(name="lottery-tickets", flow_run_name=_name, persist_result=False)
 @takes(TicketParameters)
-def lottery_tickets(asked: TicketParameters) -> dict[str, Any]:
+def lottery_tickets(asked: TicketParameters) -> Outcome:
     """Mask trunks by their last weights, train what is left from an early step, compare it with the dense run.
 
     What the store already has is not computed again.
     """
-    graph, store = tickets_from(asked)
-    return run_graph(graph, store, asked)
+    return run_study(tickets_from(asked), chosen_store(asked.store, asks=True), asked)

@@ -1,8 +1,10 @@
 """The commands that start a flow: what is typed becomes the flow's parameters."""
 
+import dataclasses
 from typing import Any
 
 from specdyn.flows.cli.command import options, read, with_options
+from specdyn.flows.cli.study import start
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 
 GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "sweep", "analyses")
@@ -17,12 +19,7 @@ def run(asked: SweepParameters, verbose: bool) -> bool:
 
     Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
     """
-    from specdyn.flows.cli.terminal import run_sweep
-
-    if asked.dry_run:
-        _show_plan(asked)
-        return True
-    return run_sweep(asked, verbose)
+    return start(asked, verbose)
 
 
 def _plan(**typed: Any) -> None:
@@ -30,18 +27,7 @@ def _plan(**typed: Any) -> None:
 
     Nothing is trained and nothing written; a few steps are timed on this machine for the estimate.
     """
-    _show_plan(read(SweepParameters, typed))
-
-
-def _show_plan(asked: SweepParameters) -> None:
-    from specdyn.flows.cli.terminal import show_plan
-    from specdyn.flows.studies import sweep_from
-    from specdyn.storage.probe import planned_store
-    from specdyn.tasks.plan.planning import make_plan, require_inputs
-
-    sweep, store = sweep_from(asked), planned_store(asked.store)
-    require_inputs(sweep.specs, store, asks=True)
-    show_plan(make_plan(sweep, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed))
+    start(dataclasses.replace(read(SweepParameters, typed), dry_run=True), verbose=False)
 
 
 plan = with_options(_plan, options(SweepParameters, (*GRID, "store")))
@@ -57,9 +43,7 @@ def connect(asked: ConnectParameters, verbose: bool) -> bool:
 
     Example: `specdyn connect modular_addition --set weight_decay=1 --split-count 5`
     """
-    from specdyn.flows.cli.branching import run_graph_flow
-
-    return run_graph_flow(asked, verbose)
+    return start(asked, verbose)
 
 
 def tickets(asked: TicketParameters, verbose: bool) -> bool:
@@ -73,9 +57,7 @@ def tickets(asked: TicketParameters, verbose: bool) -> bool:
 
     Example: `specdyn tickets image_classification --densities 0.1,0.3`
     """
-    from specdyn.flows.cli.branching import run_graph_flow
-
-    return run_graph_flow(asked, verbose)
+    return start(asked, verbose)
 
 
 def analyse(asked: AnalyseParameters, verbose: bool) -> bool:
@@ -86,7 +68,4 @@ def analyse(asked: AnalyseParameters, verbose: bool) -> bool:
 
     Example: `specdyn analyse ~/runs/gpt-small --heads 12`
     """
-    from specdyn.flows.cli.terminal import run_analysis
-
-    run_analysis(asked, verbose)
-    return True
+    return start(asked, verbose)

@@ -9,8 +9,6 @@ from prefect.artifacts import create_image_artifact, create_link_artifact, creat
 from specdyn.flows.engine.settings import report_url
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
-from specdyn.tasks.figures.report import write_report
-from specdyn.tasks.plan.contents import drawn, note_drawn, stored_contents
 
 LARGEST_IMAGE = 500_000
 """Bytes of a figure that are kept in Prefect's database."""
@@ -41,33 +39,14 @@ def show_figures(figures: Sequence[str]) -> None:
         )
 
 
-def show_report(cube: str, folder: str, store: Store, title: str, built: bool) -> str:
-    """Draw the report of a cube that was built again, or has none; show its figures. Returns the URL of its page."""
-    page = draw_report(cube, folder, built)
-    show_figures([f"{folder}/{name}" for name in objects.names(folder) if name.endswith(".png")])
-    show_page(page, store, title)
-    return page
-
-
-def draw_report(cube: str, folder: str, built: bool) -> str:
-    """Draw the report of a cube unless the one that is there was drawn from all that the cube holds.
-
-    It was not where a call died between the cube and its report. Returns the URL of the page.
-    """
-    contents = stored_contents(cube)
-    if built or not drawn(folder, contents):
-        write_report(cube, folder)
-        note_drawn(folder, contents)
-    return f"{folder}/index.html"
-
-
 def show_page(page: str, store: Store, title: str) -> None:
     """Make a link artifact to the page of a report."""
     create_link_artifact(report_url(page, store), link_text=f"Report of {title}", key="report", description=page)
 
 
-def show_result(cube: str, title: str, table: str = "", opener: str = "open_datatree") -> None:
-    """Make the artifact that ends a run: its table, and the lines that open its cube."""
+def show_result(cube: str, title: str, table: str, one_group: bool) -> None:
+    """Make the artifact that ends a run: its table, and the lines that open its cube, of one group or of several."""
+    opener = "open_dataset" if one_group else "open_datatree"
     opened = f'import xarray\n\nresults = xarray.{opener}("{cube}", engine="zarr")'
     hint = "Keys and endpoint come from the AWS environment, as everywhere.\n\n" if not objects.is_local(cube) else ""
     create_markdown_artifact(

@@ -9,11 +9,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from specdyn.flows.outcome import Outcome
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 from specdyn.flows.shown import Shown
 
 P = TypeVar("P", SweepParameters, ConnectParameters, TicketParameters, AnalyseParameters)
-Outcome = dict[str, Any]
 
 
 def takes(kind: type[P]) -> Callable[[Callable[[P], Outcome]], Callable[..., Outcome]]:

@@ -1,10 +1,10 @@
-"""How far a sweep is: bars in the terminal and progress artifacts in Prefect, fed from the store."""
+"""How far the units of a call are: bars in the terminal and progress artifacts in Prefect."""
 
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Self
 from uuid import UUID
 
@@ -12,117 +12,89 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from specdyn.storage.checkpoints import checkpoints_written
-from specdyn.tasks.plan.planning import Plan
+from specdyn.tasks.plan.units import Unit
 
 ARTIFACT_SECONDS = 5.0
 
 
-class StageProgress:
-    """Checkpoints that each stage has done, of all it has to do; shown from the flow's own thread."""
+class UnitProgress:
+    """Parts that are made of each kind of unit, of all that a call is to make; shown from the flow's own thread.
 
-    def __init__(self, title: str, totals: Mapping[str, int]) -> None:
-        self._title, self._lock = title, threading.Lock()
-        self._totals = {stage: total for stage, total in totals.items() if total}
-        self._done: Counter[str] = Counter()
-        self._bars = _bars()
+    What can be seen from outside, as the checkpoints of a training, is counted where it lies, whichever process makes
+    it.
+    """
+
+    def __init__(self, title: str, units: Sequence[Unit]) -> None:
+        self._title, self._lock, self._units = title, threading.Lock(), {unit.key: unit for unit in units}
+        self._totals: Counter[str] = Counter()
+        for unit in units:
+            self._totals[unit.kind] += unit.parts
+        self._made: Counter[str] = Counter()
+        """By kind, of the units that have ended."""
+        self._under_way: Counter[str] = Counter()
+        """By the key of a unit that has not."""
+        self._bars = Progress(
+            TextColumn("{task.description:9}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+        )
         self._bar: dict[str, TaskID] = {}
         self._artifacts: dict[str, UUID] = {}
-        self._shown = dict.fromkeys(totals, 0.0)
+        self._shown = dict.fromkeys(self._totals, 0.0)
         self._published = 0.0
 
     def __enter__(self) -> Self:
         self._bars.start()
-        for stage, total in self._totals.items():
-            self._bar[stage] = self._bars.add_task(stage, total=total)
-            self._artifacts[stage] = _as_uuid(
-                create_progress_artifact(
-                    0.0, key=f"{stage}-progress", description=f"{stage.capitalize()} of {self._title}"
-                )
-            )
+        for kind, total in self._totals.items():
+            self._bar[kind] = self._bars.add_task(kind, total=total)
+            described = f"{kind.capitalize()} of {self._title}"
+            artifact = create_progress_artifact(0.0, key=f"{kind}-progress", description=described)
+            assert isinstance(artifact, UUID)
+            self._artifacts[kind] = artifact
         return self
 
     def __exit__(self, *_: object) -> None:
         self.refresh(publish=True)
         self._bars.stop()
 
-    def analysed(self, checkpoints: int) -> None:
-        """A block of that many checkpoints is analysed."""
-        self.advance("analysis", checkpoints)
-
-    def advance(self, stage: str, units: int) -> None:
-        """That many more of a stage are done."""
+    def begun(self, unit: Unit) -> None:
+        """A unit has begun."""
         with self._lock:
-            self._done[stage] += units
+            self._under_way[unit.key] = 0
+
+    def advance(self, key: str, parts: int) -> None:
+        """That many more parts of a unit are made."""
+        with self._lock:
+            self._under_way[key] += parts
+
+    def ended(self, unit: Unit, whole: bool) -> None:
+        """A unit has ended, with all of its parts or with those that were told."""
+        with self._lock:
+            told = self._under_way.pop(unit.key, 0)
+            self._made[unit.kind] += unit.parts if whole else told
 
     def counted(self) -> Counter[str]:
-        """Checkpoints done by stage."""
+        """Parts that are made, by kind."""
         with self._lock:
-            return Counter(self._done)
+            made, told = Counter(self._made), dict(self._under_way)
+        for key, parts in told.items():
+            unit = self._units[key]
+            made[unit.kind] += min(unit.parts, unit.made() if unit.made else parts)
+        return made
 
     def refresh(self, publish: bool = False) -> None:
-        """Show what is done; artifacts every few seconds, or now with `publish`."""
-        done = self.counted()
-        for stage, bar in self._bar.items():
-            self._bars.update(bar, completed=done[stage])
-        if publish or time.monotonic() - self._published > ARTIFACT_SECONDS:
-            self._publish(done)
-
-    def _publish(self, done: Counter[str]) -> None:
+        """Show what is made; artifacts every few seconds, or now with `publish`."""
+        made = self.counted()
+        for kind, bar in self._bar.items():
+            self._bars.update(bar, completed=made[kind])
+        if not publish and time.monotonic() - self._published < ARTIFACT_SECONDS:
+            return
         self._published = time.monotonic()
-        for stage, artifact in self._artifacts.items():
-            percent = round(100.0 * min(1.0, done[stage] / self._totals[stage]), 1)
-            if percent != self._shown[stage]:
+        for kind, artifact in self._artifacts.items():
+            percent = round(100.0 * min(1.0, made[kind] / self._totals[kind]), 1)
+            if percent != self._shown[kind]:
                 update_progress_artifact(artifact, percent)
-                self._shown[stage] = percent
-
-
-class SweepProgress(StageProgress):
-    """Checkpoints trained and analysed, of all that the plan asks for.
-
-    Training is counted by what lies in the store, whichever engine or process writes it.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._training: set[str] = set()
-        totals = {
-            "training": sum(cell.checkpoints for cell in plan.todo if cell.to_train),
-            "analysis": sum(len(block) for cell in plan.todo for block in cell.missing),
-        }
-        super().__init__(plan.sweep.name, totals)
-
-    def training(self, run_id: str) -> None:
-        """A run is being trained."""
-        with self._lock:
-            self._training.add(run_id)
-
-    def trained(self, run_id: str, checkpoints: int) -> None:
-        """A run has ended with that many checkpoints."""
-        with self._lock:
-            self._training.discard(run_id)
-            self._done["training"] += checkpoints
-
-    def counted(self) -> Counter[str]:
-        """Checkpoints done by stage; those of runs in training as the store lists them."""
-        with self._lock:
-            running, done = list(self._training), Counter(self._done)
-        experiment = self._plan.sweep.experiment
-        done["training"] += sum(checkpoints_written(self._plan.store.run(experiment, run_id)) for run_id in running)
-        return done
-
-
-def _bars() -> Progress:
-    columns = (
-        TextColumn("{task.description:9}"),
-        BarColumn(bar_width=40),
-        MofNCompleteColumn(),
-        TextColumn("checkpoints"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty())
-
-
-def _as_uuid(value: object) -> UUID:
-    assert isinstance(value, UUID)
-    return value
+                self._shown[kind] = percent

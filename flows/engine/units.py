@@ -1,44 +1,72 @@
 """Units of work as Prefect tasks, each as soon as what it needs is there."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 
 from specdyn.flows.engine.executor import Executor
-from specdyn.flows.engine.progress import StageProgress
-from specdyn.flows.engine.stages import OPTIONS, failure_of
+from specdyn.flows.engine.processes import PartLost
+from specdyn.flows.engine.progress import UnitProgress
 from specdyn.flows.engine.unit_log import kept_log
+from specdyn.storage.checkpoints import DamagedCheckpoint
+from specdyn.storage.datasets import DamagedData
+from specdyn.tasks.data.prepare import NotPrepared
 from specdyn.tasks.plan.units import Schedule, Unit
+from specdyn.tasks.spectra.decomposition import NotFinite
+from specdyn.tasks.training.training import Diverged
 from specdyn.tasks.work import Work
 
 REFRESH_SECONDS = 2.0
+FINAL = (DamagedCheckpoint, DamagedData, Diverged, NotFinite, NotPrepared, PartLost, ValueError, TypeError)
+"""Errors that come again however often a unit is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a call did."""
+class Ended:
+    """How the units of a call ended."""
 
-    failures: dict[str, str]
+    done: tuple[Unit, ...]
+    failures: Mapping[str, str]
     """Kind and label of each unit that failed, with the reason."""
-    left_out: dict[str, str]
+    left_out: Mapping[str, str]
     """Kind and label of each unit that needs one that failed, with that one."""
     work: Work
     """Of all units together."""
 
 
-@task(name="unit", task_run_name="{kind}: {label}", **OPTIONS)
-def run_unit_task(
-    kind: str, label: str, call: tuple[Callable[..., Any], tuple[Any, ...]], log: str, executor: Executor
-) -> Work:
+def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result(raise_on_failure=True)
+    except FINAL:
+        return False
+    except Exception:  # noqa: BLE001 - whatever else it is may pass
+        return True
+    return False
+
+
+@task(
+    name="unit",
+    task_run_name="{unit.kind}: {unit.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=1,
+    retry_delay_seconds=2,
+    retry_condition_fn=_worth_retrying,
+)
+def run_unit_task(unit: Unit, log: str, executor: Executor, progress: UnitProgress) -> Work:
     """Run one unit on the executor, its log kept in the folder; returns what it did."""
-    function, arguments = call
-    with kept_log(log, kind):
-        did: Work = executor.run(function, *arguments)
+    with kept_log(log, unit.kind):
+        if unit.spreads:
+            did: Work = unit.function(executor, partial(progress.advance, unit.key), *unit.arguments)
+        else:
+            did = executor.run(unit.function, *unit.arguments)
         return did
 
 
@@ -47,38 +75,42 @@ def run_units(
     units: Iterable[Unit],
     logs: Callable[[str], str],
     executor: Executor,
-    failed_before: Mapping[str, str] | None = None,
-) -> Outcome:
+    failed_before: Mapping[str, str],
+) -> Ended:
     """Run every unit as soon as those it needs are done; what needs one that failed, now or before, is left out.
 
-    `logs` gives the folder for the log of the unit of a key.
+    `logs` gives the folder for a unit's log, by the name that the unit says.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
     begun: dict[str, PrefectFuture[Any]] = {}
     ended: SimpleQueue[Unit] = SimpleQueue()
     reasons: dict[str, str] = {}
-    done: list[Work] = []
+    done: list[Unit] = []
+    works: list[Work] = []
 
     def begin(unit: Unit) -> None:
         # All of these are done, as nothing may wait for others in a place that they could run in; Prefect shows them.
         needs = [begun[key] for key in unit.needs if key in begun]
-        call = (unit.function, unit.arguments)
         future = run_unit_task.submit(
-            unit.kind, unit.label, call, logs(unit.key), executor, wait_for=needs, return_state=False
+            unit, logs(unit.log or unit.key), executor, progress, wait_for=needs, return_state=False
         )
         begun[unit.key] = future
+        progress.begun(unit)
         future.add_done_callback(lambda _: ended.put(unit))
 
     def take(unit: Unit) -> None:
         if why := failure_of(begun[unit.key]):
             reasons[f"{unit.kind}: {unit.label}"] = why
             schedule.failed(unit.key)
+            progress.ended(unit, whole=False)
         else:
-            done.append(begun[unit.key].result())
+            works.append(begun[unit.key].result())
+            done.append(unit)
             schedule.finished(unit.key)
+            progress.ended(unit, whole=True)
 
-    with StageProgress(title, Counter(unit.kind for unit in units)) as progress:
+    with UnitProgress(title, units) as progress:
         taken = 0
         while True:
             for unit in schedule.ready():
@@ -86,16 +118,27 @@ def run_units(
             if taken == len(begun):
                 break
             try:
-                unit = ended.get(timeout=REFRESH_SECONDS)
+                take(ended.get(timeout=REFRESH_SECONDS))
+                taken += 1
             except Empty:
                 pass
-            else:
-                take(unit)
-                taken += 1
-                progress.advance(unit.kind, 1)
             progress.refresh()
-    return Outcome(
+    return Ended(
+        done=tuple(done),
         failures=reasons,
         left_out={f"{unit.kind}: {unit.label}": why for unit, why in schedule.left_out},
-        work=Work(*map(sum, zip(Work(), *done, strict=True))),
+        work=Work(*map(sum, zip(Work(), *works, strict=True))),
     )
+
+
+def failure_of(future: PrefectFuture[Any]) -> str:
+    """Why a task did not complete; empty where it did."""
+    future.wait()  # takes the state from the task itself; until then it is asked of the server, which lags
+    state = future.state
+    if state.is_completed():
+        return ""
+    try:
+        future.result()
+    except Exception as error:  # noqa: BLE001 - any failure goes into the table
+        return f"{type(error).__name__}: {error}"
+    return f"did not run: {state.name}"

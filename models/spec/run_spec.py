@@ -71,6 +71,11 @@ class RunSpec:
         return self.seed if self.start is None else self.start.order
 
     @property
+    def first_step(self) -> int:
+        """The step that it begins at: a branch is trained only from its split on."""
+        return 0 if self.start is None else self.start.step
+
+    @property
     def run_id(self) -> str:
         """First 12 hexadecimal digits of the sha256 of the canonical JSON."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()[:12]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.run_spec import RunSpec, own_settings
 from specdyn.models.spec.schedules import checkpoint_steps, steps_per_epoch
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.examples import count_train_examples
@@ -26,6 +26,34 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What work takes, in units that can be counted."""
+
+    evaluations: int = 0
+    """Of a split."""
+    decompositions: int = 0
+    """Of a layer."""
+    renewals: int = 0
+    """Estimates of BatchNorm's statistics."""
+    updates: float = 0
+    """Steps of training, also of the control point of a curve."""
+    analysed: int = 0
+    """Checkpoints that are analysed in all that is asked for."""
+    written: int = 0
+    """Checkpoints that are written."""
+
+    def seconds(self, rates: Rates) -> float:
+        """The time that it takes one worker; writing is part of training."""
+        return (
+            self.evaluations * rates.evaluation
+            + self.decompositions * rates.decomposition
+            + self.renewals * rates.renewal
+            + self.updates * rates.step
+            + self.analysed * rates.checkpoint
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Data:
     """What decides how many training examples there are."""
 
@@ -33,6 +61,17 @@ class _Data:
     data: Any
     store: Store
     spec: RunSpec = field(compare=False)
+
+
+COST_NOTHING = {
+    *("seed", "weight_decay", "learning_rate", "steps", "checkpoint_every", "decay_from", "decay_until", "start")
+}
+"""Settings that change neither the work of a step nor that of a checkpoint."""
+
+
+def alike(spec: RunSpec) -> object:
+    """What is equal for runs of which a step costs the same, and the analysis of a checkpoint too."""
+    return tuple(value for name, value in own_settings(spec).items() if name not in COST_NOTHING)
 
 
 def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:

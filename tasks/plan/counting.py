@@ -1,39 +1,14 @@
 """What measuring ends, pairs and tickets takes, counted before it is done; METHOD 7 has the published counts."""
 
-from dataclasses import dataclass
-
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.schema import SPLITS
 from specdyn.tasks.connect.matching import groups
 from specdyn.tasks.connect.meter import KEPT, has_statistics
 from specdyn.tasks.connect.pair import Pair
-from specdyn.tasks.plan.cost import Rates
+from specdyn.tasks.plan.cost import Cost
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a measurement costs, in units that can be counted."""
-
-    evaluations: int
-    """Of a split."""
-    decompositions: int
-    """Of a layer."""
-    renewals: int = 0
-    """Estimates of BatchNorm's statistics."""
-    updates: int = 0
-    """Of the control point of a curve."""
-
-    def seconds(self, rates: Rates) -> float:
-        """The time that it takes one worker."""
-        return (
-            self.evaluations * rates.evaluation
-            + self.decompositions * rates.decomposition
-            + self.renewals * rates.renewal
-            + self.updates * rates.step
-        )
 
 
 class Counter:

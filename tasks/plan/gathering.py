@@ -1,88 +1,89 @@
-"""From run stores to the sweep's cube and its report; done by one process."""
+"""From what is measured of a study to its cube and its report; done by one process."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from specdyn.models.datasets.base import get_dataset
-from specdyn.models.experiments.base import get_experiment
-from specdyn.models.spec.run_spec import hyperparameters
+from specdyn.storage import generations
+from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
-from specdyn.storage.cube import write_cube
-from specdyn.storage.members import Member
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
-from specdyn.storage.schema import Variable
-from specdyn.storage.sweeps import read_sweep
-from specdyn.tasks.figures.summary import COMPUTED_ON
-from specdyn.tasks.plan.contents import anything_known, contents_of_sweep, stored_contents
-from specdyn.tasks.plan.planning import Cell, look_at
-from specdyn.tasks.plan.sweeps import Sweep, sweep_of
+from specdyn.tasks.plan.plan import Results, Study
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
-from specdyn.tasks.spectra.facts import facts_of
+from specdyn.tasks.spectra.labels import FACTS_VERSION
+
+if TYPE_CHECKING:
+    from specdyn.storage.members import Member
+    from specdyn.storage.schema import Variable
 
 
-def gather(sweep: Sweep, store: Store, lease: Lease | None = None) -> tuple[str, bool]:
-    """Rebuild the cube unless it holds just what is known already; returns its URL and whether it was built.
+def finished_results(study: Study, store: Store, report: bool) -> Results | None:
+    """The cube where the store has all that a call asks for, so that it starts and writes nothing, nor waits.
 
-    A run belongs to it as soon as a block of it is analysed; what is not finished is missing there.
+    Only reads. None where something failed, too.
     """
-    url = store.cube(sweep.name)
-    record = read_sweep(store, sweep.name)
-    specs = sweep_of(record).specs if record else sweep.specs
-    cells = [cell for spec in specs if anything_known(cell := look_at(sweep, store, spec), sweep)]
-    if not cells:
-        return url, False
-    members = [
-        Member(
-            run_id=cell.spec.run_id,
-            url=store.run_store(cell.spec.experiment, cell.results),
-            hyperparameters=hyperparameters(cell.spec),
-            provenance={COMPUTED_ON: cell.computed_on},
-            unknown=_unknown(cell),
-        )
-        for cell in cells
-    ]
-    experiment = get_experiment(sweep.experiment)
-    attributes = {
-        "title": f"{experiment.title}: {sweep.name}",
-        "sweep": sweep.name,
-        "experiment": sweep.experiment,
-        "preset": sweep.preset,
-        "data": data_titles(sweep),
-    }
-    return url, rebuild(url, members, attributes, contents_of_sweep(cells, sweep), lease)
+    try:
+        if not study.recorded(store):
+            return None
+    except StoreError:  # a record that cannot be read is written again
+        return None
+    results = study.results(store)
+    if not results.complete or stored_contents(results.url) != results.contents:
+        return None
+    return results if not report or drawn(results) else None
 
 
-def _unknown(cell: Cell) -> dict[str, frozenset[int] | None]:
-    """The variables that are not finished, with the steps that they lack; None for one of the run as a whole."""
-    metrics = get_experiment(cell.spec.experiment).metrics(cell.spec)
-    found: dict[str, frozenset[int] | None] = {}
-    for block, names in cell.missing.items():
-        for analysis in map(get_analysis, names):
-            for name in analysis.variables_for(metrics):
-                if analysis.of != "run":
-                    found[name] = frozenset({*(found.get(name) or ()), *block})
-                elif block == cell.last_block:
-                    found[name] = None
-    return found
+def gather(study: Study, store: Store, report: bool, lease: Lease | None = None) -> tuple[Results, bool]:
+    """Write the cube unless it holds what it should already, and draw the report unless it is of that.
+
+    Returns the cube and whether it was written. Where a call died between the cube and its report only this is drawn.
+    """
+    results = study.results(store)
+    if not results.measured:
+        return results, False
+    if built := stored_contents(results.url) != results.contents:
+        results.write(lease)
+    if report and not drawn(results):
+        results.draw()
+        objects.write(results.note, json.dumps({"contents": results.contents}).encode())
+    return results, built
 
 
-def data_titles(sweep: Sweep) -> str:
-    """What the runs were trained on, with a word where it is a sample; empty for data made from nothing."""
-    sets = [get_dataset(*needed) for needed in sweep.datasets]
-    return "; ".join(f"{found.title} (sample data)" if found.variant == "sample" else found.title for found in sets)
+def drawn(results: Results) -> bool:
+    """Whether the report is there, and was drawn of what the cube should hold."""
+    return all(map(objects.exists, results.report)) and _noted(results.note) == results.contents
 
 
-def rebuild(
-    url: str, members: Sequence[Member], attributes: Mapping[str, Any], contents: str, lease: Lease | None = None
-) -> bool:
-    """Write the cube unless it holds these contents already; says whether it was written."""
-    if stored_contents(url) == contents:
-        return False
-    write_cube(url, members, {**attributes, "contents": contents}, declared(), facts_of, lease)
-    return True
+def _noted(url: str) -> str | None:
+    """The contents that something was drawn from, as an object says; None where there is none that does."""
+    try:
+        return str(json.loads(objects.read(url))["contents"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
-def declared() -> dict[str, Variable]:
+def stored_contents(url: str) -> str | None:
+    """What decides the values of the cube at a place, as it says; None where there is none."""
+    contents = generations.attributes(url).get("contents")
+    return None if contents is None else str(contents)
+
+
+def contents_of(results: Sequence[str], analyses: Sequence[str]) -> str:
+    """What decides a cube's values: the results of its runs, by ids that say what they are of, and all versions."""
+    versions = {name: get_analysis(name).version for name in analyses}
+    return json.dumps({"runs": list(results), "analyses": versions, "facts": FACTS_VERSION}, sort_keys=True)
+
+
+def write_runs(url: str, members: Sequence["Member"], attributes: Mapping[str, Any], lease: Lease | None) -> None:
+    """Write a cube of runs."""
+    from specdyn.storage.cube import write_cube
+    from specdyn.tasks.spectra.facts import facts_of
+
+    write_cube(url, members, attributes, declared(), facts_of, lease)
+
+
+def declared() -> dict[str, "Variable"]:
     """Every variable that has one name, by it."""
-    found = (get_analysis(name).variables for name in analysis_names())
-    return {name: variable for variables in found for name, variable in variables.items() if "{" not in name}
+    every = (get_analysis(name).variables for name in analysis_names())
+    return {name: variable for variables in every for name, variable in variables.items() if "{" not in name}

@@ -2,16 +2,22 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from specdyn.models.experiments.base import get_experiment, read_spec
 from specdyn.models.spec.checks import require, require_distinct
 from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters, to_json
 from specdyn.models.spec.settings import with_settings
-from specdyn.storage.sweeps import SweepRecord
+from specdyn.storage.places import Store
+from specdyn.storage.sweeps import SweepRecord, extend_sweep, read_sweep
+from specdyn.tasks.plan.cells import Cell, look_at, require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
+from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
+
+if TYPE_CHECKING:
+    from specdyn.tasks.plan.sweep_cube import SweepCube
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +29,18 @@ class Sweep:
     preset: str
     specs: tuple[RunSpec, ...]
     analyses: tuple[str, ...]
+    more_seeds: int = 0
+    """Seeds that a call adds for each setting once all that the store has of the sweep is done."""
+
+    @property
+    def kind(self) -> str:
+        """A sweep."""
+        return "sweep"
+
+    @property
+    def noun(self) -> tuple[str, str]:
+        """Its cube consists of runs."""
+        return "run", "runs"
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -37,11 +55,50 @@ class Sweep:
         needed = get_experiment(self.experiment).dataset
         return tuple(dict.fromkeys(found for spec in self.specs if (found := needed(spec))))
 
+    def cells(self, store: Store) -> list[Cell]:
+        """What the store has of each run, and what is missing."""
+        varied = self.varied
+        return [look_at(spec, label(spec, varied), self.analyses, store) for spec in self.specs]
+
+    def items(self, store: Store, retry_failed: bool = False) -> list[Item]:
+        """The training and the analysis of every run."""
+        pairs = [cell.items(store, self.analyses, retry_failed) for cell in self.cells(store)]
+        return [item for items in zip(*pairs, strict=True) for item in items]
+
+    def checked(self, store: Store, asks: bool = False) -> "Sweep":
+        """The sweep with the seeds that it adds; NotPrepared or ValueError where the store lacks what runs need."""
+        whole = replace(self, specs=_with_more_seeds(self, store), more_seeds=0)
+        require_inputs(whole.specs, store, asks)
+        return whole
+
+    def recorded(self, store: Store) -> bool:
+        """Whether all its runs are in the store's record."""
+        record = read_sweep(store, self.name)
+        return record is not None and set(self._record.specs) <= set(record.specs)
+
+    def record(self, store: Store) -> None:
+        """Add its runs to the store's record."""
+        extend_sweep(store, self._record)
+
     @property
-    def record(self) -> SweepRecord:
-        """What the store keeps of the sweep."""
+    def _record(self) -> SweepRecord:
         specs = tuple(to_json(spec) for spec in self.specs)
         return SweepRecord(name=self.name, experiment=self.experiment, preset=self.preset, specs=specs)
+
+    def cube(self, store: Store) -> str:
+        """Where its cube lies."""
+        return store.cube(self.name)
+
+    def results(self, store: Store) -> "SweepCube":
+        """The cube of all runs that the store's record has."""
+        from specdyn.tasks.plan.sweep_cube import SweepCube
+
+        record = read_sweep(store, self.name)
+        whole = replace(self, specs=sweep_of(record).specs) if record else self
+        return SweepCube(sweep=whole, store=store, cells=tuple(whole.cells(store)), asked=frozenset(self.specs))
+
+    def clean(self, store: Store) -> None:
+        """Nothing: its units share factors in memory."""
 
 
 def make_sweep(
@@ -101,14 +158,30 @@ def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
 
 def sweep_of(record: SweepRecord) -> Sweep:
     """The sweep that a store's record describes, with the analyses that are made by default."""
-    specs = tuple(read_spec(text, record.experiment) for text in record.specs)
     return Sweep(
         name=record.name,
         experiment=record.experiment,
         preset=record.preset,
-        specs=specs,
+        specs=tuple(read_spec(text, record.experiment) for text in record.specs),
         analyses=tuple(default_analyses()),
     )
+
+
+def _with_more_seeds(sweep: Sweep, store: Store) -> tuple[RunSpec, ...]:
+    """The sweep's runs, and where it adds seeds all that the store has of it; once these are done, with new seeds.
+
+    New seeds follow the largest there is. A run that failed for good does not hold the others up.
+    """
+    record = read_sweep(store, sweep.name) if sweep.more_seeds else None
+    if record is None or record.experiment != sweep.experiment:
+        return sweep.specs
+    specs = tuple(dict.fromkeys([*sweep_of(record).specs, *sweep.specs]))
+    if any(cell.state not in ("done", "failed") for cell in replace(sweep, specs=specs).cells(store)):
+        return specs
+    first = max(spec.seed for spec in specs) + 1
+    kinds = dict.fromkeys(replace(spec, seed=0) for spec in specs)
+    new = [replace(kind, seed=seed) for seed in range(first, first + sweep.more_seeds) for kind in kinds]
+    return (*sweep.specs, *new)
 
 
 def label(spec: RunSpec, varied: Sequence[str] = ()) -> str:

@@ -1,68 +1,109 @@
 """Plans as text, for the terminal and for Prefect."""
 
-from specdyn.tasks.plan.planning import Cell, Plan
+from collections.abc import Sequence
 
-HEADINGS = ("run", "state", "checkpoints", "blocks to analyse", "what will happen")
+from specdyn.models.wording import plural
+from specdyn.tasks.plan.plan import Item, Plan
 
-
-def row(cell: Cell) -> tuple[str, str, str, str, str]:
-    """One cell of the grid under the headings."""
-    return (
-        cell.label,
-        cell.state,
-        f"{min(cell.written, cell.checkpoints)}/{cell.checkpoints}",
-        f"{len(cell.missing)}/{cell.blocks}",
-        _what_next(cell),
-    )
+STAGES = ("stage", "there", "left", "failed", "time on one worker", "checkpoints to write")
+RUNS = ("run", "state", "done", "what will happen")
+SHOWN = 60
+"""The most runs that are listed one by one."""
 
 
-def _what_next(cell: Cell) -> str:
-    match cell.state:
-        case "done":
-            return "nothing"
-        case "trained":
-            return "analyse"
-        case "partial":
-            return "continue training, analyse"
-        case "failed" if cell.stays_failed:
-            return f"nothing unless --retry-failed is given ({cell.reason[:80]})"
-        case "failed" | "damaged":
-            return f"train again ({cell.reason[:80]})"
-        case _:
-            return "train, analyse"
+def stage_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """What there is and what is left of each kind, under STAGES."""
+    rows: list[tuple[str, ...]] = []
+    for kind in plan.kinds:
+        items = plan.of(kind)
+        done, failed = (sum(item.state == state for item in items) for state in ("done", "failed"))
+        cost = plan.estimates.get(kind)
+        rows.append(
+            (
+                kind,
+                str(done),
+                str(len(items) - done),
+                str(failed) if failed else "-",
+                duration(cost.seconds) if cost else "-",
+                size(cost.bytes) if cost and cost.bytes else "-",
+            )
+        )
+    return rows
+
+
+def run_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """Every run under RUNS with what there is of it; of very many those that are begun or failed come first."""
+    of_run: dict[str, list[Item]] = {item.label: [] for item in plan.items if item.run or item.kind == "analysis"}
+    for item in plan.items:
+        if item.label in of_run:
+            of_run[item.label].append(item)
+    runs = list(of_run.items())
+    if len(runs) > SHOWN:
+        runs.sort(key=lambda run: all(item.state in ("new", "done") for item in run[1]))
+    rows = [_row(label, items, plan) for label, items in runs[:SHOWN]]
+    more = len(runs) - len(rows)
+    return [*rows, (f"and {more} more", "", "", "")] if more else rows
+
+
+def _row(label: str, items: Sequence[Item], plan: Plan) -> tuple[str, ...]:
+    first = next((item for item in items if item.state != "done"), items[0])
+    trained = first is not items[0]
+    state = "trained" if trained else "under way" if first.state == "partial" else first.state
+    done = ", ".join(f"{item.kind} {item.there}/{item.parts}" for item in items)
+    return label, state, done, _what_next(first, [item.kind for item in items if item.unit], plan)
+
+
+def _what_next(first: Item, kinds: Sequence[str], plan: Plan) -> str:
+    """What a call does about a run of which `first` is not done, and these kinds are left."""
+    if why := plan.left_out.get(first.key):
+        return f"nothing, as {why}"
+    reason = f" ({first.reason[:80]})" if first.reason else ""
+    if first.state == "failed" and first.unit is None:
+        return f"nothing unless --retry-failed is given{reason}"
+    if first.state in ("failed", "damaged"):
+        return f"train again{reason}"
+    return ", ".join(dict.fromkeys(kinds)) or "nothing"
 
 
 def plan_summary(plan: Plan) -> str:
-    """The plan in a sentence."""
-    total, failed = len(plan.cells), len(plan.failed)
-    again = f"; {failed} failed before: --retry-failed tries again" if failed else ""
-    if not plan.todo and failed:
-        return f"{plan.sweep.name}: {total - failed} of {total} runs are done{again}"
-    if not plan.todo:
-        return f"{plan.sweep.name}: all {total} runs are done; nothing to do"
-    time = f", about {duration(plan.seconds)} on one worker" if plan.seconds else ""
-    todo = f"{len(plan.todo)} of {total} runs to do, {size(plan.bytes)} of checkpoints to write"
-    return f"{plan.sweep.name}: {todo}{time}{again}"
+    """The plan in a sentence or two."""
+    name, todo, failed, parts = plan.study.name, plan.todo, plan.failed, []
+    for kind in plan.kinds:
+        items = plan.of(kind)
+        if left := sum(item.unit is not None for item in items):
+            parts.append(f"{left} of {len(items)} {kind}")
+    again = ""
+    if failed:
+        again = f" {plural(len(failed), 'run')} failed before and --retry-failed was not given"
+        again += f"; what depends on {'it' if len(failed) == 1 else 'them'} is left out." if plan.left_out else "."
+    if not todo:
+        runs = sum(item.run is not None for item in plan.items) or len(plan.items)
+        done = f"all that can be done is done;{again}" if failed else f"all {plural(runs, 'run')} done; nothing to do."
+        return f"{name}: {done}"
+    cost = ""
+    if plan.estimates:
+        cost = f" About {duration(plan.seconds)} on one worker, {size(plan.bytes)} of checkpoints to write."
+    return f"{name}: remaining: {', '.join(parts)}.{cost}{again}"
 
 
 def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
-    """The plan as a markdown table under its summary and its cost, with that many GPUs a unit."""
-    lines = [
-        plan_summary(plan),
-        "",
-        plan_cost(plan, gpus),
-        "",
-        f"| {' | '.join(HEADINGS)} |",
-        "|---" * len(HEADINGS) + "|",
-    ]
-    return "\n".join([*lines, *(f"| {' | '.join(row(cell))} |" for cell in plan.cells)])
+    """The plan as markdown tables under its summary and its cost, with that many GPUs a unit."""
+    lines = [plan_summary(plan), "", plan_cost(plan, gpus), ""]
+    for headings, rows in ((STAGES, stage_rows(plan)), (RUNS, run_rows(plan))):
+        if rows:
+            lines += [_line(headings), "|---" * len(headings) + "|", *map(_line, rows), ""]
+    return "\n".join(lines)
 
 
 def plan_cost(plan: Plan, gpus: float | None) -> str:
-    """Cells there and to do, hours and bytes; the hours are of GPUs where units get them."""
-    done, hours = len(plan.cells) - len(plan.todo) - len(plan.failed), plan.seconds / 3600
+    """Hours and bytes that are left; the hours are of GPUs where units get them."""
+    hours = plan.seconds / 3600
     kind = f"{hours * gpus:.3g} GPU-hours at {gpus:g} GPUs a unit" if gpus else f"{hours:.3g} hours of one worker"
-    return f"**Cost:** {len(plan.todo)} cells to make, {done} there; about {kind}; {size(plan.bytes)} of checkpoints."
+    return f"**Cost:** {plural(len(plan.todo), 'unit')} to run; about {kind}; {size(plan.bytes)} of checkpoints."
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def size(count: float) -> str:

@@ -1,9 +1,23 @@
 """Units of work and what each needs: which of them can start now, and which never will; knows no engine."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, Protocol
+
+
+class Workers(Protocol):
+    """What a unit that spreads its work has it done by."""
+
+    def run_all(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
+    ) -> None:
+        """Several calls, a bounded number at a time; `done` gets each result as it comes."""
+        ...
+
+    def start(self, function: Callable[..., Any], *args: Any) -> Any:
+        """One call, not waited for; calls that get what this returns as an argument receive its result."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +33,17 @@ class Unit:
     needs: tuple[str, ...]
     """Keys of the units that must end first; those of no unit are in the store already."""
     function: Callable[..., Any]
-    """Defined at the top of a module, so that any process can call it."""
+    """Defined at the top of a module, so that any process can call it; returns the Work that it did."""
     arguments: tuple[Any, ...]
+    log: str = ""
+    """The name of the folder that its log is kept in; the key where it is empty."""
+    spreads: bool = False
+    """The function splits its work into calls of its own: it is given the Workers first, and a function to be told how
+    many more parts are made."""
+    parts: int = 1
+    """What progress counts of it, as the checkpoints that a training is to write."""
+    made: Callable[[], int] | None = None
+    """How many of these parts there are by now, where that can be seen from outside; None where not."""
 
 
 class Schedule:

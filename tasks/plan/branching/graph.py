@@ -4,21 +4,29 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require, require_distinct
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
-from specdyn.storage.checkpoints import Manifest, kept_states, read_manifest
+from specdyn.storage.checkpoints import Manifest, read_manifest
+from specdyn.storage.graphs import read_graph, write_graph
 from specdyn.storage.pairs import measured, values_url
 from specdyn.storage.places import Store
+from specdyn.tasks.connect.factors import forget_factors
 from specdyn.tasks.connect.line import line_id
 from specdyn.tasks.connect.meter import data_key
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.tickets import comparison_id
 from specdyn.tasks.identity import origins_of, outdated
+from specdyn.tasks.plan.cells import require_inputs
+from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.sweeps import label
+
+if TYPE_CHECKING:
+    from specdyn.tasks.plan.branching.cube import GraphCube
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +43,60 @@ class Graph:
     tickets: tuple[RunSpec, ...] = ()
     """Branches that are compared with their trunk, checkpoint by checkpoint."""
 
+    retrain: bool = True
+    """Whether finished trunks may be trained again for states that they did not keep."""
+
     @property
     def kind(self) -> str:
         """What is measured of it, `connectivity` or `tickets`: its record and its cube are named so."""
         return "tickets" if self.tickets else "connectivity"
 
     @property
+    def noun(self) -> tuple[str, str]:
+        """What its cube consists of."""
+        return ("ticket", "tickets") if self.tickets else ("pair", "pairs")
+
+    @property
     def runs(self) -> dict[str, RunSpec]:
         """Every run by its id."""
         return {spec.run_id: spec for spec in (*self.trunks, *self.branches)}
+
+    def checked(self, store: Store, asks: bool = False) -> "Graph":
+        """The graph itself; NotPrepared or ValueError where the store lacks what its runs need."""
+        require_inputs(self.trunks, store, asks)
+        return self
+
+    def items(self, store: Store, retry_failed: bool = False) -> list[Item]:
+        """Its trainings, then what is measured of them. ValueError where states are missing that may not be made."""
+        from specdyn.tasks.plan.branching.items import items_of
+
+        return items_of(self, store, retry_failed)
+
+    def cube(self, store: Store) -> str:
+        """Where its cube lies."""
+        return store.tickets(self.name) if self.tickets else store.connectivity(self.name)
+
+    def results(self, store: Store) -> "GraphCube":
+        """The cube of all that is measured by now."""
+        from specdyn.tasks.plan.branching.cube import graph_cube
+
+        return graph_cube(self, store)
+
+    def recorded(self, store: Store) -> bool:
+        """Whether the store's record is of the same runs, pairs and tickets."""
+        from specdyn.tasks.plan.branching.records import record_of
+
+        return read_graph(store, self.name, self.kind) == record_of(self)
+
+    def record(self, store: Store) -> None:
+        """Put its record as the newest."""
+        from specdyn.tasks.plan.branching.records import record_of
+
+        write_graph(store, record_of(self))
+
+    def clean(self, store: Store) -> None:
+        """Remove the factors that units shared, also those of a call that was killed."""
+        forget_factors(store, self.experiment, self.runs)
 
 
 def name_of(spec: RunSpec) -> str:
@@ -175,55 +228,6 @@ def ticket_graph(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remaining:
-    """What of a graph is not there yet, read from the store."""
-
-    trunks: tuple[RunSpec, ...]
-    states: dict[str, tuple[int, ...]]
-    """Finished trunks by run_id, with the steps at which they did not keep their state."""
-    branches: tuple[RunSpec, ...]
-    pairs: tuple[Pair, ...]
-    tickets: tuple[RunSpec, ...]
-    failed: Mapping[str, str]
-    """Runs by run_id that failed before and stay so, with the reason."""
-    blocked: Mapping[str, str]
-    """What needs one of these, by run_id, pair_id or `ticket_key`, with the run_id of that one."""
-    again: frozenset[str] = frozenset()
-    """Runs that failed before and are to be trained again."""
-
-    @property
-    def nothing(self) -> bool:
-        """Whether nothing is left that can be done."""
-        keys = [spec.run_id for spec in (*self.trunks, *self.branches)]
-        keys += [*(pair.pair_id for pair in self.pairs), *map(ticket_key, self.tickets)]
-        return not any(self.can(key) for key in keys)
-
-    def can(self, key: str) -> bool:
-        """Whether a run, pair or ticket that is left neither failed before nor needs one that did."""
-        return key not in self.failed and key not in self.blocked
-
-    @property
-    def possible_pairs(self) -> list[Pair]:
-        """The pairs that are left and can be measured."""
-        return [pair for pair in self.pairs if self.can(pair.pair_id)]
-
-    @property
-    def runs_of_pairs(self) -> list[RunSpec]:
-        """The runs whose last checkpoints these pairs connect, each once."""
-        return list({spec.run_id: spec for pair in self.possible_pairs for spec in (pair.a, pair.b)}.values())
-
-    @property
-    def runs_of_tickets(self) -> dict[str, int]:
-        """The dense runs of the tickets that are left and can be measured, by run_id, with the step they begin at."""
-        possible = [spec for spec in self.tickets if self.can(ticket_key(spec))]
-        return {spec.start.run_id: spec.start.step for spec in possible if spec.start}
-
-
-NOTHING = Remaining(trunks=(), states={}, branches=(), pairs=(), tickets=(), failed={}, blocked={})
-"""What is left of a graph that is done."""
-
-
 def ticket_key(spec: RunSpec) -> str:
     """What the comparison of a ticket with its trunk goes by, apart from the ticket's training."""
     return f"{spec.run_id}-ticket"
@@ -235,52 +239,6 @@ def needs_of(spec: RunSpec) -> tuple[str, ...]:
         return ()
     previous = spec.start.ticket.previous if spec.start.ticket else ""
     return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
-
-
-def remaining(graph: Graph, store: Store, retry_failed: bool = False) -> Remaining:
-    """The runs and pairs that the store lacks; states count only where a branch is still to begin there.
-
-    What is measured counts where it was measured of the weights that the runs have now. A run that is to be trained may
-    get other ones: what begins from it, or is measured of it, is left too, and ends at once where none came. Runs that
-    failed stay so, with all that needs them, unless `retry_failed`.
-    """
-    runs, failed = ended_runs(graph, store)
-    stay = {} if retry_failed else failed
-    branches = tuple(spec for spec in graph.branches if spec.run_id not in runs)
-    trunks = tuple(spec for spec in graph.trunks if spec.run_id not in runs)
-    blocked = _blocked(branches, stay)
-    states = {}
-    for trunk in graph.trunks:
-        needed = _steps_needed([spec for spec in branches if not {spec.run_id} & {*stay, *blocked}], trunk)
-        if trunk not in trunks and (missing := needed - kept_states(store.run_of(trunk)).keys()):
-            states[trunk.run_id] = tuple(sorted(missing))
-    lines, compared = measured_pairs(graph, store, runs), measured_tickets(graph, store, runs)
-    pairs = tuple(pair for pair in graph.pairs if pair not in lines)
-    tickets = tuple(spec for spec in graph.tickets if spec not in compared)
-    hopeless = {**blocked, **{run_id: run_id for run_id in stay}}
-    ends: dict[str, tuple[str, ...]] = {pair.pair_id: (pair.a.run_id, pair.b.run_id) for pair in pairs}
-    ends |= {ticket_key(spec): (spec.run_id,) for spec in tickets}
-    not_measured = {key: hopeless[run_id] for key, of in ends.items() for run_id in of if run_id in hopeless}
-    return Remaining(
-        trunks=trunks,
-        states=states,
-        branches=branches,
-        pairs=pairs,
-        tickets=tickets,
-        failed=stay,
-        blocked={**blocked, **not_measured},
-        again=frozenset(failed.keys() - stay.keys()),
-    )
-
-
-def _blocked(branches: Iterable[RunSpec], failed: Mapping[str, str]) -> dict[str, str]:
-    """Branches that need a run that failed, or one that needs it, with the run_id of the one that failed."""
-    blocked: dict[str, str] = {}
-    for spec in branches:
-        for needed in needs_of(spec):
-            if spec.run_id not in failed and (needed in failed or needed in blocked):
-                blocked.setdefault(spec.run_id, blocked.get(needed, needed))
-    return blocked
 
 
 def finished_runs(graph: Graph, store: Store) -> dict[str, Manifest]:
@@ -329,7 +287,3 @@ def measured_tickets(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -
         if spec.start and spec.run_id in runs
     }
     return {spec: values_url(store, graph.experiment, "tickets", name) for spec, name in ids.items() if name in there}
-
-
-def _steps_needed(branches: Iterable[RunSpec], trunk: RunSpec) -> set[int]:
-    return {spec.start.step for spec in branches if spec.start and spec.start.run_id == trunk.run_id}

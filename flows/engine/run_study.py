@@ -1,0 +1,141 @@
+"""What every flow does with its study: plan, run what is left, gather, show, say what failed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_page, show_result
+from specdyn.flows.engine.executor import open_executor
+from specdyn.flows.engine.lease import cube_lease
+from specdyn.flows.engine.settings import chosen_cluster, patience
+from specdyn.flows.engine.units import run_units
+from specdyn.flows.outcome import Outcome, outcome_of
+from specdyn.flows.parameters import AnalyseParameters, Parameters
+from specdyn.models.wording import plural
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.access.objects import names
+from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
+from specdyn.tasks.foreign.audit import HEADINGS
+from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
+from specdyn.tasks.plan.tables import plan_markdown, plan_summary
+from specdyn.tasks.training.training import Diverged
+
+SHOWN = 20
+"""The most lines about what was left out."""
+
+
+class StudyFailed(Exception):
+    """Some units failed: a table says which and why; the others stand."""
+
+    def __init__(self, text: str, outcome: Outcome) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
+def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
+    """Say what is left and what it costs, do it, and gather it; where nothing is left nothing is written.
+
+    StudyFailed where units failed, now or before.
+    """
+    if not isinstance(asked, AnalyseParameters) and asked.dry_run:
+        plan, outcome = _planned(study.checked(store, asks=True), store, asked)
+        return replace(outcome, todo=_labels(plan))
+    if done := finished_results(study, store, asked.report):
+        return _shown(study, done, _planned(study, store, asked)[1], asked.report, built=False)
+    require_store(store.url)
+    with cube_lease(study.cube(store), store) as lease:
+        study = study.checked(store)
+        plan, outcome = _planned(study, store, asked)
+        failures = {f"{item.kind}: {item.label}": f"{Diverged.__name__}: {item.reason}" for item in plan.failed}
+        left_out = {f"{i.kind}: {i.label}": plan.left_out[i.key] for i in plan.items if i.key in plan.left_out}
+        if plan.todo:
+            cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
+            with open_executor(asked.executor, asked.resources, cluster, patience()) as workers:
+                study.record(store)
+                ended = run_units(study.name, plan.units, logs, workers, failed_before(plan.items))
+                study.clean(store)
+            failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
+            ran = tuple(dict.fromkeys(unit.label for unit in ended.done))
+            outcome = replace(outcome, ran=ran, work=ended.work)
+        else:
+            study.record(store)
+        outcome = finish(study, store, outcome, asked.report, lease)
+    raise_failures(failures, left_out, outcome)
+    return outcome
+
+
+def _planned(study: Study, store: Store, asked: Parameters) -> tuple[Plan, Outcome]:
+    """The plan, in the log and as an artifact, and what is said of it."""
+    retry_failed = not isinstance(asked, AnalyseParameters) and asked.retry_failed
+    plan = make_plan(study, store, threads=asked.resources.cpus, retry_failed=retry_failed)
+    text = plan_markdown(plan, asked.resources.gpus)
+    create_markdown_artifact(text, key="plan", description=f"Plan of {study.name}")
+    summary = plan_summary(plan)
+    get_run_logger().info(summary)
+    return plan, Outcome(name=study.name, store=store.url, summary=summary)
+
+
+def _labels(plan: Plan) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item.label for item in plan.todo))
+
+
+@task(name="gather", cache_policy=NO_CACHE, persist_result=False)
+def finish(study: Study, store: Store, outcome: Outcome, report: bool, lease: Lease) -> Outcome:
+    """Gather what is measured into the cube, draw its report, and show both."""
+    lease.ensure()
+    results, built = gather(study, store, report, lease)
+    return _shown(study, results, outcome, report, built)
+
+
+def _shown(study: Study, results: Results, outcome: Outcome, report: bool, built: bool) -> Outcome:
+    """Show the cube, where there is one, and its report as artifacts; returns where they are."""
+    outcome = outcome_of(study, outcome, results, report, built)
+    rows = [dict(zip(HEADINGS, cells, strict=True)) for found in outcome.audit.values() for cells in found]
+    if rows:
+        create_table_artifact(rows, key="audit", description="What is unusual about the checkpoints")
+    if not outcome.cube:
+        return outcome
+    show_result(results.url, study.name, _table(study, results), one_group=study.kind in ("connectivity", "tickets"))
+    if report:
+        show_report(results, Store(outcome.store), study.name)
+    return outcome
+
+
+def _table(study: Study, results: Results) -> str:
+    """What the artifact of the results begins with."""
+    if study.kind == "sweep":
+        from specdyn.storage.query import open_results
+        from specdyn.tasks.figures.summary import summary_markdown
+
+        return summary_markdown(open_results(results.url))
+    return f"{plural(results.measured, *study.noun)}."
+
+
+def show_report(results: Results, store: Store, title: str) -> None:
+    """Show a report's figures, and its page where it has one."""
+    pages = [url for url in results.report if url.endswith(".html")]
+    figures = [url for url in results.report if url.endswith(".png")]
+    for page in pages:
+        folder = page.rpartition("/")[0]
+        figures += [f"{folder}/{name}" for name in names(folder) if name.endswith(".png")]
+        show_page(page, store, title)
+    show_figures(figures)
+
+
+def raise_failures(failures: Mapping[str, str], left_out: Mapping[str, str], outcome: Outcome) -> None:
+    """StudyFailed with a line for each failure, where there are any, and a table of them in Prefect."""
+    if not failures:
+        return
+    show_failures(failures, outcome.name)
+    lines = [f"  {what}: {why}" for what, why in failures.items()]
+    lines += [f"  {what}: left out, as {why}" for what, why in list(left_out.items())[:SHOWN]]
+    if (more := len(left_out) - SHOWN) > 0:
+        lines.append(f"  and {more} more left out")
+    text = "\n".join([f"{len(failures)} failed; the others stand. {next_call(failures)}", *lines])
+    raise StudyFailed(text, outcome)

@@ -1,0 +1,241 @@
+"""What a graph consists of and how far it is: trainings, what measurements share, ends, pairs, tickets."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.access.objects import names
+from specdyn.storage.checkpoints import checkpoints_written, kept_states, read_manifest
+from specdyn.storage.pairs import measured
+from specdyn.storage.places import Store
+from specdyn.tasks.connect.line import connect, decompose_end, end_id, measure_end
+from specdyn.tasks.connect.meter import data_key
+from specdyn.tasks.connect.pair import Pair
+from specdyn.tasks.connect.tickets import decompose_dense, examine
+from specdyn.tasks.plan.branching.graph import (
+    Graph,
+    end_key,
+    ended_runs,
+    ends_of,
+    measured_pairs,
+    measured_tickets,
+    name_of,
+    needs_of,
+    ticket_key,
+)
+from specdyn.tasks.plan.cost import Cost, schedule
+from specdyn.tasks.plan.counting import Counter
+from specdyn.tasks.plan.plan import Item, State, needing_failed
+from specdyn.tasks.plan.runs import train_whole, training_item
+from specdyn.tasks.plan.units import Unit
+
+
+def items_of(graph: Graph, store: Store, retry_failed: bool = False) -> list[Item]:
+    """Everything that a graph consists of, read from the store.
+
+    States count only where a branch is still to begin there. What is measured counts where it was measured of the
+    weights that the runs have now: a run that is to be trained may get other ones, so what begins from it, or is
+    measured of it, is left too, and ends at once where none came. ValueError where trunks did not keep states that are
+    needed and may not be trained again.
+    """
+    look = _Look(graph, store, retry_failed)
+    trunks = [look.run("trunks", spec, keep=graph.splits) for spec in graph.trunks]
+    branches = [look.run("branches", spec) for spec in graph.branches]
+    runs = [*trunks, *branches]
+    hopeless = needing_failed(runs).keys() | {item.key for item in runs if item.state == "failed" and not item.unit}
+    states = look.states([item.run for item in branches if item.run and item.unit and item.key not in hopeless])
+    pairs, tickets = look.pairs(), look.tickets()
+    lines = [pair for pair, item in zip(graph.pairs, pairs, strict=True) if item.unit and not hopeless & _ends(pair)]
+    compared = [
+        spec for spec, item in zip(graph.tickets, tickets, strict=True) if item.unit and spec.run_id not in hopeless
+    ]
+    shared = [*look.factors_of_ends(lines), *look.factors_of_dense(compared)]
+    return [*trunks, *states, *branches, *shared, *look.ends(lines), *pairs, *tickets]
+
+
+def _ends(pair: Pair) -> set[str]:
+    return {pair.a.run_id, pair.b.run_id}
+
+
+def factors_key(run_id: str) -> str:
+    """What the factors of a run's checkpoints go by."""
+    return f"{run_id}-factors"
+
+
+def _replay(updates: int, _: Counter) -> Cost:
+    return Cost(updates=updates)
+
+
+class _Look:
+    """What the store has of a graph, listed once."""
+
+    def __init__(self, graph: Graph, store: Store, retry_failed: bool) -> None:
+        self.graph, self.store, self.retry_failed = graph, store, retry_failed
+        self.finished, self.failed = ended_runs(graph, store)
+        self.begun = set(names(store.checkpoints(graph.experiment)))
+        self.lines = measured_pairs(graph, store, self.finished)
+        self.compared = measured_tickets(graph, store, self.finished)
+
+    def run(self, kind: str, spec: RunSpec, keep: tuple[int, ...] = ()) -> Item:
+        """A training: how far it is, and what is left."""
+        run, steps = self.store.run_of(spec), schedule(spec, self.store)
+        parts = sum(step >= spec.first_step for step in steps)
+        state: State = "done"
+        reason, there = self.failed.get(spec.run_id, ""), parts
+        if spec.run_id not in self.finished:
+            there = min(parts, checkpoints_written(run)) if spec.run_id in self.begun else 0
+            manifest = read_manifest(run) if spec.run_id in self.begun else None
+            state = "failed" if spec.run_id in self.failed else "partial" if there else "new"
+            if manifest and state != "failed":
+                # One that is trained is left as what it began from is to be trained, and may keep its weights.
+                state, reason = ("damaged", manifest.reason) if manifest.status == "damaged" else ("new", "")
+        return training_item(
+            kind,
+            spec,
+            name_of(spec),
+            self.store,
+            state=state,
+            reason=reason,
+            there=there,
+            parts=parts,
+            retry_failed=self.retry_failed,
+            needs=needs_of(spec),
+            keep=keep,
+        )
+
+    def states(self, branches: Sequence[RunSpec]) -> list[Item]:
+        """The states that finished trunks did not keep, though branches are to begin there."""
+        items = []
+        for trunk in self.graph.trunks:
+            if trunk.run_id not in self.finished:
+                continue
+            needed = {b.start.step for b in branches if b.start and b.start.run_id == trunk.run_id}
+            kept = kept_states(self.store.run_of(trunk))
+            if not (missing := tuple(sorted(needed - kept.keys()))):
+                continue
+            if not self.graph.retrain:
+                there = ", ".join(map(str, kept)) or "none"
+                raise ValueError(
+                    f"trunk {trunk.run_id} did not keep its state at steps {', '.join(map(str, missing))}; it kept: "
+                    f"{there}. Allow retrain, or branch at those"
+                )
+            updates = missing[-1] - max((step for step in kept if step <= missing[0]), default=0)
+            # Under the key of the trunk, which needs no unit of its own: branches wait for it by that.
+            items.append(
+                self._item(
+                    kind="states",
+                    key=trunk.run_id,
+                    label=name_of(trunk),
+                    function=train_whole,
+                    arguments=(trunk, self.store, missing, False),
+                    parts=len(missing),
+                    cost=functools.partial(_replay, updates),
+                )
+            )
+        return items
+
+    def factors_of_ends(self, pairs: Sequence[Pair]) -> list[Item]:
+        """The last checkpoints of runs that several lines compare, decomposed once."""
+        runs = {spec.run_id: spec for pair in pairs for spec in (pair.a, pair.b)}
+        return [
+            self._item(
+                kind="factors",
+                key=factors_key(run_id),
+                label=f"factors of {name_of(spec)}",
+                needs=(run_id,),
+                function=decompose_end,
+                arguments=(spec, self.store),
+                cost=Counter.factors_of_end,
+            )
+            for run_id, spec in runs.items()
+        ]
+
+    def factors_of_dense(self, tickets: Sequence[RunSpec]) -> list[Item]:
+        """The dense runs that several tickets are compared with, decomposed once, from the step that these begin at."""
+        starts = {spec.start.run_id: spec.start.step for spec in tickets if spec.start}
+        return [self._factors_of_dense(self.graph.runs[run_id], step) for run_id, step in starts.items()]
+
+    def _factors_of_dense(self, spec: RunSpec, first: int) -> Item:
+        return self._item(
+            kind="factors",
+            key=factors_key(spec.run_id),
+            label=f"factors of {name_of(spec)}",
+            needs=(spec.run_id,),
+            function=decompose_dense,
+            arguments=(spec, first, self.store),
+            cost=lambda counter: counter.factors_of_dense(sum(step >= first for step in schedule(spec, self.store))),
+        )
+
+    def ends(self, pairs: Sequence[Pair]) -> list[Item]:
+        """The ends of these pairs, each once for the data that it is evaluated on."""
+        there = measured(self.store, self.graph.experiment, "ends") if pairs else set()
+        return [
+            self._item(
+                kind="ends",
+                key=key,
+                label=f"end of {name_of(spec)}",
+                needs=(spec.run_id, factors_key(spec.run_id)),
+                function=measure_end,
+                arguments=(spec, on, self.store),
+                cost=Counter.end,
+                done=spec.run_id in self.finished
+                and end_id(self.finished[spec.run_id], data_key(on, self.store)) in there,
+            )
+            for key, (spec, on) in ends_of(pairs, self.store).items()
+        ]
+
+    def pairs(self) -> list[Item]:
+        """Every line."""
+        return [self._pair(pair) for pair in self.graph.pairs]
+
+    def _pair(self, pair: Pair) -> Item:
+        runs = (pair.a, pair.b)
+        return self._item(
+            kind="pairs",
+            key=pair.pair_id,
+            label=f"{name_of(pair.a)} to {name_of(pair.b)}",
+            needs=(*(spec.run_id for spec in runs), *(end_key(spec, pair.a, self.store) for spec in runs)),
+            function=connect,
+            arguments=(pair, self.store),
+            cost=lambda counter: counter.pair(pair),
+            done=pair in self.lines,
+        )
+
+    def tickets(self) -> list[Item]:
+        """Every comparison of a ticket with its dense run."""
+        return [self._ticket(spec) for spec in self.graph.tickets]
+
+    def _ticket(self, spec: RunSpec) -> Item:
+        assert spec.start is not None
+        return self._item(
+            kind="tickets",
+            key=ticket_key(spec),
+            label=name_of(spec),
+            needs=(spec.run_id, factors_key(spec.start.run_id)),
+            function=examine,
+            arguments=(spec, self.store),
+            cost=lambda counter: counter.ticket(len(schedule(spec, self.store))),
+            done=spec in self.compared,
+        )
+
+    @functools.cached_property
+    def counter(self) -> Counter:
+        """Counts for the network of the graph, which is built for it."""
+        return Counter(self.graph.trunks[0])
+
+    def _item(
+        self, *, cost: Callable[[Counter], Cost], done: bool = False, needs: tuple[str, ...] = (), **unit: Any
+    ) -> Item:
+        made = Unit(needs=needs, **unit)
+        return Item(
+            kind=made.kind,
+            key=made.key,
+            label=made.label,
+            state="done" if done else "new",
+            there=int(done),
+            parts=made.parts,
+            unit=None if done else made,
+            network=self.graph.trunks[0],
+            cost=lambda: cost(self.counter),
+        )

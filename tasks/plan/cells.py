@@ -1,0 +1,148 @@
+"""What the store has of a run that is trained and analysed, and what is missing; read from the store alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
+from specdyn.storage.commits import blocks_of, committed, marker
+from specdyn.storage.places import Store
+from specdyn.tasks.data.prepare import hold_data, require_data
+from specdyn.tasks.identity import computed_on, origins_of, outdated, require_norm_run, results_id
+from specdyn.tasks.plan.cost import Cost, schedule
+from specdyn.tasks.plan.plan import Item
+from specdyn.tasks.plan.runs import analyse_run, training_item
+from specdyn.tasks.plan.units import Unit
+from specdyn.tasks.spectra.analysis import get_analysis
+
+Block = tuple[int, ...]
+"""Steps of the checkpoints that are analysed as one unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One run of a grid: what there is and what is missing."""
+
+    spec: RunSpec
+    label: str
+    """Weight decay, seed, what else varies in the sweep, run_id."""
+    state: Literal["done", "trained", "partial", "failed", "damaged", "new"]
+    reason: str
+    """Why the run failed, empty otherwise."""
+    computed_on: str
+    """What the run was trained on, empty until it is."""
+    steps: tuple[int, ...]
+    """Of the checkpoints that the finished run has."""
+    written: int
+    """Checkpoints there are."""
+    missing: Mapping[Block, tuple[str, ...]]
+    """Blocks of steps, each with the analyses it lacks."""
+    results: str
+    """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks of its steps; in the last what is said of the run as a whole is made."""
+        return blocks_of(self.steps)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the run is trained to its end."""
+        return self.state in ("done", "trained")
+
+    def items(self, store: Store, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
+        """Its training and its analysis."""
+        training = training_item(
+            "training",
+            self.spec,
+            self.label,
+            store,
+            state="done" if self.state == "trained" else self.state,
+            reason=self.reason,
+            there=min(self.written, len(self.steps)),
+            parts=len(self.steps),
+            retry_failed=retry_failed,
+        )
+        left = sum(map(len, self.missing))
+        key = f"{self.spec.run_id}-analysis"
+        unit = Unit(
+            kind="analysis",
+            key=key,
+            label=self.label,
+            needs=(self.spec.run_id,),
+            function=analyse_run,
+            arguments=(self.spec, tuple(analyses), store),
+            log=self.spec.run_id,
+            spreads=True,
+            parts=left,
+        )
+        return training, Item(
+            kind="analysis",
+            key=key,
+            label=self.label,
+            state="new" if left == len(self.steps) else "partial" if left else "done",
+            there=len(self.steps) - left,
+            parts=len(self.steps),
+            unit=unit if left else None,
+            network=self.spec,
+            cost=lambda: Cost(analysed=left),
+        )
+
+
+def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store) -> Cell:
+    """The state of one run of which these analyses are asked."""
+    manifest = read_manifest(store.run_of(spec))
+    reason = manifest.reason if manifest else ""
+    if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
+        steps, written, results = manifest.steps, len(manifest.checkpoints), results_id(manifest)
+        missing = lacking(store.commits(spec.experiment, results), steps, analyses)
+        state: Literal["done", "trained", "partial", "failed", "damaged", "new"] = "trained" if missing else "done"
+    else:
+        steps, written, results = schedule(spec, store), checkpoints_written(store.run_of(spec)), ""
+        missing = dict.fromkeys(blocks_of(steps), tuple(analyses))
+        state = _unfinished(manifest, written)
+    return Cell(
+        spec=spec,
+        label=label,
+        state=state,
+        reason=reason,
+        computed_on=computed_on(manifest) if manifest else "",
+        steps=steps,
+        written=written,
+        missing=missing,
+        results=results,
+    )
+
+
+def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "failed", "damaged", "new"]:
+    if manifest is not None:
+        return "failed" if manifest.status == "failed" else "damaged"
+    return "partial" if written else "new"
+
+
+def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
+    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
+    versions = {name: get_analysis(name).version for name in analyses}
+    there = committed(commits, versions)
+    missing = {
+        block: tuple(name for name, version in versions.items() if marker(name, version, block) not in there)
+        for block in blocks_of(steps)
+    }
+    return {block: names for block, names in missing.items() if names}
+
+
+def require_inputs(specs: Sequence[RunSpec], store: Store, asks: bool = False) -> None:
+    """Check that the store has what runs need besides their settings, and prepare the samples among the data sets.
+
+    Where a call only `asks` samples are held in this process, and nothing is written. NotPrepared where a larger data
+    set is missing; ValueError where a `norm_run` is no finished run of that network.
+    """
+    needed = [get_experiment(spec.experiment).dataset(spec) for spec in specs]
+    for name in dict.fromkeys(filter(None, needed)):
+        (hold_data if asks else require_data)(store, get_dataset(*name))
+    following = [spec for spec in specs if spec.norms.run]
+    for spec in {(spec.norms.run, spec.net): spec for spec in following}.values():
+        require_norm_run(spec, store)

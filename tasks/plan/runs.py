@@ -1,0 +1,176 @@
+"""Trainings and analyses as units of work. What computes is imported where it runs, as a look does without it."""
+
+import functools
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec, hyperparameters, to_json
+from specdyn.storage.access import objects
+from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
+from specdyn.storage.places import Store
+from specdyn.tasks.identity import results_id
+from specdyn.tasks.plan.cost import Cost
+from specdyn.tasks.plan.plan import Item, State
+from specdyn.tasks.plan.units import Unit, Workers
+from specdyn.tasks.work import Work
+
+if TYPE_CHECKING:
+    from specdyn.tasks.spectra.decomposition import Factors
+    from specdyn.tasks.spectra.network_layout import NetworkLayout
+    from specdyn.tasks.spectra.one_pass import Target
+    from specdyn.tasks.spectra.series import Series
+
+
+def train_whole(spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False) -> Work:
+    """Train a run to its end and have it keep states; Diverged where its loss stopped being finite.
+
+    A run that is trained already is left alone.
+    """
+    from specdyn.tasks.training.replay import keep_states
+    from specdyn.tasks.training.training import Diverged, train
+
+    before = read_manifest(store.run_of(spec))
+    manifest = train(spec, store, keep, retry_failed=retry_failed)
+    if manifest.status != "complete":
+        raise Diverged(manifest.reason)
+    made = keep_states(spec, store, keep)
+    return Work(trainings=int(manifest != before or bool(made)))
+
+
+def training_item(
+    kind: str,
+    spec: RunSpec,
+    label: str,
+    store: Store,
+    *,
+    state: State,
+    reason: str,
+    there: int,
+    parts: int,
+    retry_failed: bool,
+    needs: tuple[str, ...] = (),
+    keep: tuple[int, ...] = (),
+) -> Item:
+    """The training of a run that has so many of its checkpoints, and keeps states at some steps."""
+    left = 0 if state == "done" else parts - (0 if state == "damaged" else there)
+    tried = state != "done" and (state != "failed" or retry_failed)
+    unit = Unit(
+        kind=kind,
+        key=spec.run_id,
+        label=label,
+        needs=needs,
+        function=train_whole,
+        arguments=(spec, store, keep, state == "failed"),
+        parts=parts,
+        made=functools.partial(checkpoints_written, store.run_of(spec)),
+    )
+    return Item(
+        kind=kind,
+        key=spec.run_id,
+        label=label,
+        state=state,
+        reason=reason,
+        there=there,
+        parts=parts,
+        unit=unit if tried else None,
+        run=spec,
+        network=spec,
+        cost=lambda: Cost(updates=(spec.steps - spec.first_step) * left / parts, written=left),
+    )
+
+
+def analyse_run(
+    workers: Workers, advance: Callable[[int], None], spec: RunSpec, analyses: tuple[str, ...], store: Store
+) -> Work:
+    """Analyse the blocks of a trained run that are missing."""
+    from specdyn.tasks.plan.cells import lacking
+    from specdyn.tasks.spectra.network_layout import network_layout, run_layout
+    from specdyn.tasks.spectra.one_pass import Target
+    from specdyn.tasks.spectra.series import RunSeries
+
+    manifest = read_manifest(store.run_of(spec))
+    assert manifest is not None
+    results_of = results_id(manifest)
+    commits = store.commits(spec.experiment, results_of)
+    if not (missing := lacking(commits, manifest.steps, analyses)):
+        return Work()
+    attributes = {"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)}
+    layout, metrics = network_layout(spec), get_experiment(spec.experiment).metrics(spec)
+    target = Target(
+        url=store.run_store(spec.experiment, results_of),
+        commits=commits,
+        layout=run_layout(layout, manifest.steps, analyses, metrics, attributes),
+    )
+    try:
+        return analyse_blocks(workers, advance, RunSeries(store=store, manifest=manifest), layout, target, missing)
+    except DamagedCheckpoint as error:
+        mark_damaged(store, manifest, str(error))
+        raise
+
+
+def analyse_blocks(
+    workers: Workers,
+    advance: Callable[[int], None],
+    series: "Series",
+    layout: "NetworkLayout",
+    target: "Target",
+    missing: Mapping[tuple[int, ...], tuple[str, ...]],
+    kept: str = "",
+) -> Work:
+    """Analyse blocks of checkpoints, a call each; no checkpoint is decomposed twice among them.
+
+    Factors that blocks share pass through memory, or lie in the folder `kept` where one is given.
+    """
+    from specdyn.storage import results
+    from specdyn.storage.scratch import ScratchFactors
+    from specdyn.tasks.spectra.analysis import get_analysis
+    from specdyn.tasks.spectra.decomposition import Factors
+    from specdyn.tasks.spectra.one_pass import anchor_steps, decompose_step, need_vectors, needed
+
+    results.allocate(target.url, target.layout)
+    vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
+    anchors = {
+        step: workers.start(decompose_step, series, layout, step, vectors, _scratch(kept, step, vectors))
+        for step in anchor_steps(series.steps, missing)
+    }
+    there = set(objects.names(_kept_of(kept, vectors))) if kept else set()
+    made = [len(layout.matrices if vectors else layout.layers) for step in anchors if _step(step) not in there]
+
+    def done(block: tuple[tuple[int, ...], int]) -> None:
+        made.append(block[1])
+        advance(len(block[0]))
+
+    scratch = functools.partial(ScratchFactors, Factors) if kept else dict
+    calls = [
+        (
+            *(scratch, series, layout, target, block, names),
+            *(anchors[step] for step in needed(series.steps, block) if step in anchors),
+        )
+        for block, names in missing.items()
+    ]
+    workers.run_all(_analyse_block, calls, done)
+    return Work(decompositions=sum(made))
+
+
+def _scratch(kept: str, step: int, vectors: bool) -> "Callable[[], MutableMapping[str, Factors]]":
+    """Where the factors of a step are put."""
+    from specdyn.storage.scratch import StoredFactors
+    from specdyn.tasks.spectra.decomposition import Factors
+
+    return functools.partial(StoredFactors, f"{_kept_of(kept, vectors)}/{_step(step)}", Factors) if kept else dict
+
+
+def _kept_of(kept: str, vectors: bool) -> str:
+    return f"{kept}/{'factors' if vectors else 'values'}"
+
+
+def _step(step: int) -> str:
+    return f"step={step:08d}"
+
+
+def _analyse_block(scratch: "Callable[[], MutableMapping[str, Factors]]", *args: Any) -> tuple[tuple[int, ...], int]:
+    """A block's steps and the decompositions it took."""
+    from specdyn.tasks.spectra.one_pass import analyse_block
+
+    return args[3], analyse_block(*args, scratch=scratch)

@@ -1,0 +1,127 @@
+"""The cube of a sweep: what decides what it holds, its runs, its report."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from specdyn.models.datasets.base import get_dataset
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.run_spec import RunSpec, hyperparameters
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.places import Store
+from specdyn.tasks.plan.cells import Cell
+from specdyn.tasks.plan.gathering import contents_of, write_runs
+from specdyn.tasks.plan.sweeps import Sweep
+from specdyn.tasks.spectra.analysis import get_analysis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepCube:
+    """The cube of all runs that belong to a sweep, as far as they are analysed."""
+
+    sweep: Sweep
+    """With all runs of the store's record."""
+    store: Store
+    cells: tuple[Cell, ...]
+    asked: frozenset[RunSpec]
+
+    @property
+    def url(self) -> str:
+        """Where the cube lies."""
+        return self.sweep.cube(self.store)
+
+    @property
+    def known(self) -> list[Cell]:
+        """The finished runs of which something is analysed; what is not is missing in the cube."""
+        return [cell for cell in self.cells if cell.trained and anything_known(cell, self.sweep.analyses)]
+
+    @property
+    def measured(self) -> int:
+        """Runs in the cube."""
+        return len(self.known)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run that is asked for is done, and no further ones are to be added; one that failed is not."""
+        done = {cell.spec for cell in self.cells if cell.state == "done"}
+        return self.asked <= done and not self.sweep.more_seeds
+
+    @property
+    def contents(self) -> str:
+        """The results of its runs, by ids that say what they are of, and all versions."""
+        return contents_of([_identity(cell) for cell in self.known], self.sweep.analyses)
+
+    @property
+    def note(self) -> str:
+        """Where it is noted of which contents the report was drawn."""
+        return f"{self.store.report(self.sweep.name)}/drawn.json"
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """The page of the report."""
+        return (f"{self.store.report(self.sweep.name)}/index.html",)
+
+    def write(self, lease: Lease | None) -> None:
+        """Write the cube."""
+        from specdyn.storage.members import Member
+        from specdyn.tasks.figures.summary import COMPUTED_ON
+
+        members = [
+            Member(
+                run_id=cell.spec.run_id,
+                url=self.store.run_store(cell.spec.experiment, cell.results),
+                hyperparameters=hyperparameters(cell.spec),
+                provenance={COMPUTED_ON: cell.computed_on},
+                unknown=_unknown(cell),
+            )
+            for cell in self.known
+        ]
+        sweep, experiment = self.sweep, get_experiment(self.sweep.experiment)
+        attributes = {
+            "title": f"{experiment.title}: {sweep.name}",
+            "sweep": sweep.name,
+            "experiment": sweep.experiment,
+            "preset": sweep.preset,
+            "data": data_titles(sweep),
+            "contents": self.contents,
+        }
+        write_runs(self.url, members, attributes, lease)
+
+    def draw(self) -> None:
+        """Draw the report."""
+        from specdyn.tasks.figures.report import write_report
+
+        write_report(self.url, self.store.report(self.sweep.name))
+
+
+def anything_known(cell: Cell, analyses: tuple[str, ...]) -> bool:
+    """Whether some analysis of some block is there."""
+    return len(cell.missing) < len(cell.blocks) or any(set(names) < set(analyses) for names in cell.missing.values())
+
+
+def _identity(cell: Cell) -> str:
+    """What tells a run as far as it is analysed from the same run further on."""
+    if not cell.missing:
+        return cell.results
+    lacks = sorted((block[0], block[-1], *names) for block, names in cell.missing.items())
+    return f"{cell.results} without {hashlib.sha256(json.dumps(lacks).encode()).hexdigest()[:12]}"
+
+
+def _unknown(cell: Cell) -> dict[str, frozenset[int] | None]:
+    """The variables that are not finished, with the steps that they lack; None for one of the run as a whole."""
+    metrics = get_experiment(cell.spec.experiment).metrics(cell.spec)
+    unknown: dict[str, frozenset[int] | None] = {}
+    for block, names in cell.missing.items():
+        for analysis in map(get_analysis, names):
+            for name in analysis.variables_for(metrics):
+                if analysis.of != "run":
+                    unknown[name] = frozenset({*(unknown.get(name) or ()), *block})
+                elif block == cell.blocks[-1]:
+                    unknown[name] = None
+    return unknown
+
+
+def data_titles(sweep: Sweep) -> str:
+    """What the runs were trained on, with a word where it is a sample; empty for data made from nothing."""
+    sets = [get_dataset(*needed) for needed in sweep.datasets]
+    return "; ".join(f"{one.title} (sample data)" if one.variant == "sample" else one.title for one in sets)
