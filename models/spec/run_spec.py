@@ -1,6 +1,7 @@
 """RunSpec: everything that decides what a training run computes, and the run_id made of it."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -103,8 +104,7 @@ class Setting:
         return getattr(getattr(spec, self.part) if self.part else spec, self.field.name)
 
 
-def places(kind: type[RunSpec]) -> Mapping[str, Setting]:
-    """Name -> place of every setting of a spec and of its parts; `net`, `data` and `start` are one each."""
+def _places(kind: type) -> Mapping[str, Setting]:
     found: dict[str, Setting] = {}
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(field.type):
@@ -112,6 +112,10 @@ def places(kind: type[RunSpec]) -> Mapping[str, Setting]:
         else:
             found[field.name] = Setting(part="", field=field)
     return {name: found[name] for name in dict.fromkeys((*ORDER, *found))}
+
+
+places: Callable[[type], Mapping[str, Setting]] = functools.cache(_places)
+"""Name -> place of every setting of a spec and of its parts; `net`, `data` and `start` are one each."""
 
 
 def own_settings(spec: RunSpec) -> dict[str, Any]:
