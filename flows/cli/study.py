@@ -46,7 +46,7 @@ def start(asked: Parameters, verbose: bool) -> bool:
         _show_sources(study)
     store = Store(objects.normalise(asked.store))
     if done := finished_results(study, store, asked.report):
-        err.print(f"{study.name}: all of it is done already: nothing to do", highlight=False)
+        err.print(f"{plural(done.measured, *study.noun)} already done: nothing to do", highlight=False)
         outcome = outcome_of(study, Outcome(name=study.name, store=store.url), done, asked.report, built=False)
         _show_outcome(study, outcome, since)
         return True

@@ -56,7 +56,7 @@ class Cell:
     def items(self, store: Store, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
         """Its training and its analysis."""
         training = training_item(
-            "training",
+            "trainings",
             self.spec,
             self.label,
             store,
@@ -69,7 +69,7 @@ class Cell:
         left = sum(map(len, self.missing))
         key = f"{self.spec.run_id}-analysis"
         unit = Unit(
-            kind="analysis",
+            kind="analyses",
             key=key,
             label=self.label,
             needs=(self.spec.run_id,),
@@ -80,7 +80,7 @@ class Cell:
             parts=left,
         )
         return training, Item(
-            kind="analysis",
+            kind="analyses",
             key=key,
             label=self.label,
             state="new" if left == len(self.steps) else "partial" if left else "done",

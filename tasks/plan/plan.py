@@ -120,8 +120,11 @@ class Study(Protocol):
         """
         ...
 
-    def items(self, store: Store, retry_failed: bool = False) -> list[Item]:
-        """All that it consists of, in the order in which it can be made; read from the store alone."""
+    def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
+        """All that it consists of, in the order in which it can be made; read from the store alone.
+
+        With `whole` also what measurements share, for which data sets may be read.
+        """
         ...
 
     def results(self, store: Store) -> Results:
@@ -197,10 +200,10 @@ def make_plan(
 ) -> Plan:
     """Look at all that a study consists of; with `estimate`, count what is left and time a few steps of it.
 
-    They are timed with the `threads` of a unit of work. What failed stays so, with all that needs it, and costs
-    nothing, unless `retry_failed`.
+    Without, no data set is read. Steps are timed with the `threads` of a unit of work. What failed stays so, with all
+    that needs it, and costs nothing, unless `retry_failed`.
     """
-    items = tuple(study.items(store, retry_failed))
+    items = tuple(study.items(store, retry_failed, whole=estimate))
     left_out = needing_failed(items)
     todo = [item for item in items if item.unit and item.key not in left_out]
     estimates = _estimates(items, todo, store, threads) if estimate else {}

@@ -93,7 +93,7 @@ class SeriesStudy:
         require_sound(sources)
         return replace(self, sources=sources)
 
-    def items(self, store: Store, retry_failed: bool = False) -> list[Item]:
+    def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
         """The analysis of each series; one that has files which the store does not know is as good as new."""
         return [self._item(source, store) for source in self.sources]
 
@@ -103,7 +103,7 @@ class SeriesStudy:
         if run_id:
             left = sum(map(len, lacking(store.commits(FOREIGN, run_id), steps, self.analyses)))
         unit = Unit(
-            kind="analysis",
+            kind="analyses",
             key=source.series.name,
             label=source.series.name,
             needs=(),
@@ -114,7 +114,7 @@ class SeriesStudy:
             parts=left,
         )
         return Item(
-            kind="analysis",
+            kind="analyses",
             key=unit.key,
             label=unit.label,
             state="new" if left == len(steps) else "partial" if left else "done",

@@ -60,7 +60,7 @@ class Sweep:
         varied = self.varied
         return [look_at(spec, label(spec, varied), self.analyses, store) for spec in self.specs]
 
-    def items(self, store: Store, retry_failed: bool = False) -> list[Item]:
+    def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
         """The training and the analysis of every run."""
         pairs = [cell.items(store, self.analyses, retry_failed) for cell in self.cells(store)]
         return [item for items in zip(*pairs, strict=True) for item in items]

@@ -33,7 +33,7 @@ def stage_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 def run_rows(plan: Plan) -> list[tuple[str, ...]]:
     """Every run under RUNS with what there is of it; of very many those that are begun or failed come first."""
-    of_run: dict[str, list[Item]] = {item.label: [] for item in plan.items if item.run or item.kind == "analysis"}
+    of_run: dict[str, list[Item]] = {item.label: [] for item in plan.items if item.run or item.kind == "analyses"}
     for item in plan.items:
         if item.label in of_run:
             of_run[item.label].append(item)
@@ -67,23 +67,20 @@ def _what_next(first: Item, kinds: Sequence[str], plan: Plan) -> str:
 
 def plan_summary(plan: Plan) -> str:
     """The plan in a sentence or two."""
-    name, todo, failed, parts = plan.study.name, plan.todo, plan.failed, []
-    for kind in plan.kinds:
-        items = plan.of(kind)
-        if left := sum(item.unit is not None for item in items):
-            parts.append(f"{left} of {len(items)} {kind}")
-    again = ""
-    if failed:
-        again = f" {plural(len(failed), 'run')} failed before and --retry-failed was not given"
-        again += f"; what depends on {'it' if len(failed) == 1 else 'them'} is left out." if plan.left_out else "."
-    if not todo:
-        runs = sum(item.run is not None for item in plan.items) or len(plan.items)
-        done = f"all that can be done is done;{again}" if failed else f"all {plural(runs, 'run')} done; nothing to do."
-        return f"{name}: {done}"
-    cost = ""
+    left = {kind: sum(item.state != "done" for item in plan.of(kind)) for kind in plan.kinds}
+    if any(left.values()):
+        parts = [f"{count} of {len(plan.of(kind))} {kind}" for kind, count in left.items() if count]
+        text = f"{plan.study.name}: {', '.join(parts)} to do."
+    else:
+        text = (
+            f"{plan.study.name}: {', '.join(f'{len(plan.of(kind))} {kind}' for kind in left)}, all done; nothing to do."
+        )
     if plan.estimates:
-        cost = f" About {duration(plan.seconds)} on one worker, {size(plan.bytes)} of checkpoints to write."
-    return f"{name}: remaining: {', '.join(parts)}.{cost}{again}"
+        text += f" About {duration(plan.seconds)} on one worker, {size(plan.bytes)} of checkpoints to write."
+    if plan.failed:
+        text += f" {plural(len(plan.failed), 'run')} failed before and --retry-failed was not given"
+        text += f"; what depends on it is left out ({plural(len(plan.left_out), 'unit')})." if plan.left_out else "."
+    return text
 
 
 def plan_markdown(plan: Plan, gpus: float | None = None) -> str:

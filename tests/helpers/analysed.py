@@ -1,19 +1,15 @@
 """Small sweeps trained and analysed in this process, without any engine."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 
-from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest
 from specdyn.storage.places import Store
-from specdyn.storage.results import allocate
-from specdyn.storage.sweeps import extend_sweep
-from specdyn.tasks.identity import results_id
-from specdyn.tasks.plan.planning import missing_blocks
+from specdyn.tasks.plan.runs import analyse_run
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
-from specdyn.tasks.spectra.network_layout import network_layout, run_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
-from specdyn.tasks.spectra.series import RunSeries
 from specdyn.tasks.training import training
 
 NAME = "modular_addition"
@@ -30,20 +26,22 @@ def sweep_called(name: str, *weight_decays: float, analyses: tuple[str, ...] = (
     return make_sweep(NAME, "smoke", list(weight_decays), [0], name, analyses, settings=SETTINGS)
 
 
+class InThisProcess:
+    """Workers that do each call at once."""
+
+    def run_all(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
+    ) -> None:
+        for call in calls:
+            done(function(*call))
+
+    def start(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
+
+
 def analyse(sweep: Sweep, store: str) -> None:
     """Train and analyse whatever a sweep lacks."""
-    extend_sweep(Store(store), sweep.record)
+    sweep.record(Store(store))
     for spec in sweep.specs:
-        manifest = train(spec, store)
-        series, body, where = RunSeries(store=Store(store), manifest=manifest), network_layout(spec), store
-        missing = missing_blocks(sweep, Store(store), manifest)
-        target = Target(
-            url=Store(where).run_store(NAME, results_id(manifest)),
-            commits=Store(where).commits(NAME, results_id(manifest)),
-            layout=run_layout(body, manifest.steps, sweep.analyses, get_experiment(NAME).metrics(spec), {}),
-        )
-        allocate(target.url, target.layout)
-        anchors = {step: decompose_step(series, body, step) for step in anchor_steps(series.steps, missing)}
-        for block, names in missing.items():
-            given = (anchors[step] for step in needed(series.steps, block) if step in anchors)
-            analyse_block(series, body, target, block, names, *given)
+        train(spec, store)
+        analyse_run(InThisProcess(), lambda _: None, spec, sweep.analyses, Store(store))

@@ -4,14 +4,11 @@ from typing import Any
 
 from specdyn.flows.parameters import ConnectParameters, TicketParameters
 from specdyn.flows.studies import connectivity_from, tickets_from
-from specdyn.storage.graphs import write_graph
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
-from specdyn.tasks.plan.branching.cube import gather_graph
-from specdyn.tasks.plan.branching.graph import Graph, remaining
-from specdyn.tasks.plan.branching.records import record_of
-from specdyn.tasks.plan.branching.units import units_of
-from specdyn.tasks.plan.planning import require_inputs
+from specdyn.tasks.plan.branching.graph import Graph
+from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.units import Schedule
 from specdyn.tasks.work import Work
 
@@ -30,19 +27,26 @@ def graph_in(store: str, which: str, **changed: Any) -> tuple[Graph, Store]:
     common: dict[str, Any] = {"preset": "smoke", "seeds": [0], "orders": [3, 4], "store": store}
     common |= {"settings": {"steps": 20, "checkpoint_every": 10}, **changed}
     if which == "tickets":
-        return tickets_from(TicketParameters(rewind=10, densities=[0.5], masks=["magnitude", "random"], **common))
-    return connectivity_from(ConnectParameters(splits=[10], **common))
+        asked = TicketParameters(rewind=10, densities=[0.5], masks=["magnitude", "random"], **common)
+        return tickets_from(asked), Store(store)
+    return connectivity_from(ConnectParameters(splits=[10], **common)), Store(store)
+
+
+def left(graph: Graph, store: Store, kind: str = "", retry_failed: bool = False) -> list[Item]:
+    """The items of a graph, or of one kind, that the store lacks, also those that cannot be made."""
+    items = graph.items(store, retry_failed)
+    return [item for item in items if item.state != "done" and kind in ("", item.kind)]
 
 
 def carry_out(graph: Graph, store: Store, report: bool = False) -> list[tuple[str, Work]]:
     """Do everything that a graph lacks, and gather it; returns the kind of each unit and what it gave."""
-    require_inputs(graph.trunks, require_store(store.url))
-    write_graph(store, record_of(graph))
-    schedule = Schedule(units_of(graph, remaining(graph, store), store))
+    graph.checked(require_store(store.url))
+    graph.record(store)
+    schedule = Schedule([item.unit for item in graph.items(store) if item.unit])
     made = []
     while ready := schedule.ready():
         for unit in ready:
             made.append((unit.kind, unit.function(*unit.arguments)))
             schedule.finished(unit.key)
-    gather_graph(graph, store, report)
+    gather(graph, store, report)
     return made

@@ -66,11 +66,11 @@ class Graph:
         require_inputs(self.trunks, store, asks)
         return self
 
-    def items(self, store: Store, retry_failed: bool = False) -> list[Item]:
+    def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
         """Its trainings, then what is measured of them. ValueError where states are missing that may not be made."""
         from specdyn.tasks.plan.branching.items import items_of
 
-        return items_of(self, store, retry_failed)
+        return items_of(self, store, retry_failed, whole)
 
     def cube(self, store: Store) -> str:
         """Where its cube lies."""

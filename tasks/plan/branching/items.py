@@ -31,7 +31,7 @@ from specdyn.tasks.plan.runs import train_whole, training_item
 from specdyn.tasks.plan.units import Unit
 
 
-def items_of(graph: Graph, store: Store, retry_failed: bool = False) -> list[Item]:
+def items_of(graph: Graph, store: Store, retry_failed: bool, whole: bool) -> list[Item]:
     """Everything that a graph consists of, read from the store.
 
     States count only where a branch is still to begin there. What is measured counts where it was measured of the
@@ -45,7 +45,9 @@ def items_of(graph: Graph, store: Store, retry_failed: bool = False) -> list[Ite
     runs = [*trunks, *branches]
     hopeless = needing_failed(runs).keys() | {item.key for item in runs if item.state == "failed" and not item.unit}
     states = look.states([item.run for item in branches if item.run and item.unit and item.key not in hopeless])
-    pairs, tickets = look.pairs(), look.tickets()
+    pairs, tickets = look.pairs(whole), look.tickets()
+    if not whole:
+        return [*trunks, *states, *branches, *pairs, *tickets]
     lines = [pair for pair, item in zip(graph.pairs, pairs, strict=True) if item.unit and not hopeless & _ends(pair)]
     compared = [
         spec for spec, item in zip(graph.tickets, tickets, strict=True) if item.unit and spec.run_id not in hopeless
@@ -185,17 +187,18 @@ class _Look:
             for key, (spec, on) in ends_of(pairs, self.store).items()
         ]
 
-    def pairs(self) -> list[Item]:
-        """Every line."""
-        return [self._pair(pair) for pair in self.graph.pairs]
+    def pairs(self, whole: bool) -> list[Item]:
+        """Every line; it needs its ends where these are items too."""
+        return [self._pair(pair, whole) for pair in self.graph.pairs]
 
-    def _pair(self, pair: Pair) -> Item:
+    def _pair(self, pair: Pair, whole: bool) -> Item:
         runs = (pair.a, pair.b)
+        ends = [end_key(spec, pair.a, self.store) for spec in runs] if whole and pair not in self.lines else []
         return self._item(
             kind="pairs",
             key=pair.pair_id,
             label=f"{name_of(pair.a)} to {name_of(pair.b)}",
-            needs=(*(spec.run_id for spec in runs), *(end_key(spec, pair.a, self.store) for spec in runs)),
+            needs=(*(spec.run_id for spec in runs), *ends),
             function=connect,
             arguments=(pair, self.store),
             cost=lambda counter: counter.pair(pair),

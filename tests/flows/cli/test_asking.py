@@ -15,12 +15,10 @@ from helpers.analysed import NAME, analyse, sweep_called
 from helpers.servers import S3Server, forget_clients
 from specdyn.flows.cli.app import app
 from specdyn.storage.access import objects
-from specdyn.storage.graphs import write_graph
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store, planned_store, probe, require_store
 from specdyn.storage.query import open_results
 from specdyn.tasks.plan.branching.graph import connectivity_graph, trunk_specs
-from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.gathering import gather
 
 SWEEP = sweep_called("decay", 1.0, analyses=("spectrum", "effective_rank"))
@@ -77,7 +75,7 @@ def test_asking_a_store_that_is_not_there_names_it_and_makes_nothing(command: st
 @pytest.mark.parametrize("command", OF_ANY_PLACE)
 def test_planning_for_a_store_that_is_not_there_yet_makes_nothing(command: str, tmp_path: Path) -> None:
     said = ask(*OF_ANY_PLACE[command], store=Store(str(tmp_path / "new")))
-    assert "2 of 2 runs to do" in said or "1 of 1 runs to do" in said or command == "data list"
+    assert "2 of 2 trainings" in said or "1 of 1 trainings" in said or command == "data list"
     assert tree(tmp_path) == {}
 
 
@@ -104,9 +102,9 @@ def fill(store: Store) -> None:
     """Put a sweep that is analysed, its cube, and a graph's record into a store."""
     require_store(store.url)
     analyse(SWEEP, store.url)
-    gather(SWEEP, store)
+    gather(SWEEP, store, report=False)
     graph = connectivity_graph("g", trunk_specs(NAME, "smoke", (0,), {"steps": 20}), (10,), (3, 4))
-    write_graph(store, record_of(graph))
+    graph.record(store)
 
 
 def questions(out: Path) -> dict[str, Sequence[str]]:
@@ -189,5 +187,5 @@ def test_questions_to_s3_write_and_delete_nothing_and_a_key_that_may_read_suffic
                 ask(*given, store=s3_store)
         open_results(s3_store.cube("decay")).load()
         assert "No store at" in ask("status", "decay", store=Store(f"{s3_store}/typo"), code=2)
-        assert "2 of 2 runs to do" in ask(*OF_ANY_PLACE["plan"], store=Store(f"{s3_store}/new"))
+        assert "2 of 2 trainings" in ask(*OF_ANY_PLACE["plan"], store=Store(f"{s3_store}/new"))
     assert {request.split()[0] for request in requests} == {"GET", "HEAD"}

@@ -13,8 +13,8 @@ from specdyn.storage.places import Store
 
 KINDS = pytest.mark.parametrize("which", COMMANDS)
 SAID = {
-    "connect": "1 trunk, 2 branches at step 10. Remaining: 0 of 3 trainings, 0 of 1 pairs.",
-    "tickets": "1 trunk, 4 branches at step 10. Remaining: 0 of 5 trainings, 0 of 4 tickets.",
+    "connect": "1 pair already done: nothing to do",
+    "tickets": "4 tickets already done: nothing to do",
 }
 
 

@@ -18,11 +18,9 @@ from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.storage.sweeps import extend_sweep
 from specdyn.tasks.data.prepare import prepare
 from specdyn.tasks.figures.summary import SUMMARY, summary_of, write_summary
-from specdyn.tasks.plan.contents import note_drawn, nothing_to_do, stored_contents
-from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.sweeps import make_sweep
 
 HEAVY = {"torch", "scipy", "pandas", "xarray", "zarr", "matplotlib", "ray", "prefect", "s3fs", "botocore", "sqlalchemy"}
@@ -46,7 +44,7 @@ print(json.dumps(found))
 """
 LOOKING = {
     "an idle run": (("run", *SOME), 0, "2 runs already done: nothing to do"),
-    "a plan of what is done": (("plan", *SOME), 0, "all 2 runs are done; nothing to do"),
+    "a plan of what is done": (("plan", *SOME), 0, "2 trainings, 2 analyses, all done; nothing to do"),
     "a status": (("status", "decay"), 0, "decay: "),
     "a status of what has begun": (("status", "waiting"), 0, "1/3"),
     "the sweeps": (("list", "sweeps"), 0, "decay"),
@@ -76,17 +74,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with a sweep that is done: trained, analysed, gathered, noted as drawn; and one that has begun."""
     store = Store(str(tmp_path_factory.mktemp("looking") / "store"))
     analyse(SWEEP, store.url)
-    cube, built = gather(SWEEP, store)
-    extend_sweep(store, WAITING.record)
+    results, built = gather(SWEEP, store, report=False)
+    WAITING.record(store)
     begun = WAITING.specs[0]
     weights = get_experiment(begun.experiment).net(begun).state_dict()
     write_checkpoint(store.run_of(begun), 0, weights)
     prepare(store, get_dataset("mnist", "sample"))
     report = store.report(SWEEP.name)
     objects.write(f"{report}/index.html", b"a page")
-    write_summary(f"{report}/{SUMMARY}", summary_of(open_results(cube)))
-    note_drawn(report, stored_contents(cube))
-    assert built and nothing_to_do(SWEEP, store, report=True)
+    write_summary(f"{report}/{SUMMARY}", summary_of(open_results(results.url)))
+    objects.write(results.note, json.dumps({"contents": results.contents}).encode())
+    assert built and finished_results(SWEEP, store, report=True)
     return store
 
 

@@ -13,10 +13,10 @@ from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access.objects import delete
 from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
-from specdyn.tasks.plan import measuring, planning
-from specdyn.tasks.plan.cost import checkpoint_bytes, schedule
+from specdyn.tasks.plan import measuring, plan
+from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule
 from specdyn.tasks.plan.measuring import measure
-from specdyn.tasks.plan.planning import make_plan
+from specdyn.tasks.plan.plan import make_plan
 from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout
 from specdyn.tasks.training.training import train
 
@@ -74,14 +74,15 @@ def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch
 def test_the_bytes_left_are_told_by_a_checkpoint_that_is_there(
     local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(measuring, "measure", lambda spec, store, threads: Rates(step=1.0, checkpoint=1.0))
     sweep = sweep_called("bytes", 0.0, 1.0)
     first, second = sweep.specs
     weights = get_experiment(first.experiment).net(first).state_dict()
     each = 4 * sum(tensor.numel() for tensor in weights.values())
-    assert make_plan(sweep, local_store, estimate=False).bytes == 6 * each
-    monkeypatch.setattr(planning, "checkpoint_bytes", lambda spec: pytest.fail("a network was built"))
+    assert make_plan(sweep, local_store).bytes == 6 * each
+    monkeypatch.setattr(plan, "checkpoint_bytes", lambda spec: pytest.fail("a network was built"))
     write_checkpoint(local_store.run_of(first), 0, weights)
-    assert make_plan(sweep, local_store, estimate=False).bytes == 5 * each
+    assert make_plan(sweep, local_store).bytes == 5 * each
     delete(local_store.run_of(first).folder)
     train(second, local_store)
-    assert make_plan(sweep, local_store, estimate=False).bytes == 3 * each
+    assert make_plan(sweep, local_store).bytes == 3 * each

@@ -20,8 +20,8 @@ from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.tickets import decompose_dense, examine
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation import evaluator
-from specdyn.tasks.plan.cost import Rates
-from specdyn.tasks.plan.counting import Cost, Counter
+from specdyn.tasks.plan.cost import Cost, Rates
+from specdyn.tasks.plan.counting import Counter
 from specdyn.tasks.training import training
 from specdyn.tasks.work import Work
 

@@ -16,7 +16,7 @@ from specdyn.storage.commits import blocks_of, marker
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.identity import results_id
-from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan import gathering
 from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.spectra.analysis import get_analysis
 
@@ -27,6 +27,12 @@ STEPS = (0, 10, 20, 30)
 
 def sweep_of(specs: Sequence[RunSpec]) -> Sweep:
     return Sweep(name="hand", experiment=SPEC.experiment, preset="smoke", specs=tuple(specs), analyses=ANALYSES)
+
+
+def gather(sweep: Sweep, store: Store) -> tuple[str, bool]:
+    """Where the cube lies, and whether it was written."""
+    results, built = gathering.gather(sweep, store, report=False)
+    return results.url, built
 
 
 def lose(store: Store, spec: RunSpec, block: tuple[int, ...], names: Sequence[str] = ANALYSES) -> None:

@@ -17,8 +17,7 @@ from specdyn.models.spec.run_spec import hyperparameters
 from specdyn.models.spec.settings import read_settings
 from specdyn.tasks.figures.summary import headings, sweep_table
 from specdyn.tasks.plan.names import LONGEST, require_name, word
-from specdyn.tasks.plan.series import cube_name
-from specdyn.tasks.plan.sources import told_apart
+from specdyn.tasks.plan.series import cube_name, told_apart
 from specdyn.tasks.plan.sweeps import make_sweep
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
@@ -117,7 +116,7 @@ def test_graphs_are_named_like_sweeps(tmp_path: Any) -> None:
         asked = TicketParameters(
             preset="smoke", seeds=[0, 1], settings=settings, rewind=10, densities=[0.5], name=given, store=str(tmp_path)
         )
-        return tickets_from(asked)[0].name
+        return tickets_from(asked).name
 
     assert title({}) == "modular_addition-smoke"
     assert title({"steps": 40, "weight_decay": 1}) == "modular_addition-smoke-steps=40-weight_decay=1"

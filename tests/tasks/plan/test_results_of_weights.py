@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from helpers.analysed import NAME, SETTINGS, analyse, sweep_called, train
-from specdyn.flows.engine.artifacts import draw_report
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import StartFrom
 from specdyn.storage.checkpoints import (
@@ -24,8 +23,9 @@ from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.connect.line import measure_end
 from specdyn.tasks.identity import results_id
+from specdyn.tasks.plan.cells import Cell
 from specdyn.tasks.plan.gathering import gather
-from specdyn.tasks.plan.planning import look_at
+from specdyn.tasks.plan.sweep_cube import SweepCube
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training
@@ -57,18 +57,23 @@ def stored_spectrum(store: Store, sweep: Sweep, spec: RunSpec, layer: str, step:
     return np.asarray(found[~np.isnan(found)])
 
 
+def cell_of(sweep: Sweep, store: str) -> Cell:
+    """What the store has of the first run of a sweep."""
+    return sweep.cells(Store(store))[0]
+
+
 def test_a_run_found_damaged_by_a_line_keeps_its_analyses_where_it_is_trained_to_the_same_bits(tmp_path: Path) -> None:
     store, sweep = str(tmp_path), sweep_called("decay", 1.0)
     (spec,) = sweep.specs
     analyse(sweep, store)
-    assert look_at(sweep, Store(store), spec).state == "done" and gather(sweep, Store(store))[1]
+    assert cell_of(sweep, store).state == "done" and gather(sweep, Store(store), report=False)[1]
     flip(spec, Store(store), 20)
     with pytest.raises(DamagedCheckpoint):
         measure_end(spec, spec, Store(store))
-    assert look_at(sweep, Store(store), spec).state == "damaged"
+    assert cell_of(sweep, store).state == "damaged"
     train(spec, store)
-    assert look_at(sweep, Store(store), spec).state == "done"
-    assert gather(sweep, Store(store)) == (Store(store).cube("decay"), False)
+    assert cell_of(sweep, store).state == "done"
+    assert not gather(sweep, Store(store), report=False)[1]
 
 
 def test_analyses_of_a_run_trained_to_other_weights_are_missing_and_so_is_every_cube_that_has_the_run(
@@ -78,36 +83,42 @@ def test_analyses_of_a_run_trained_to_other_weights_are_missing_and_so_is_every_
     spec = one.specs[0]
     for sweep in (one, other):
         analyse(sweep, store)
-        assert gather(sweep, Store(store))[1] and not gather(sweep, Store(store))[1]
+        assert gather(sweep, Store(store), report=False)[1] and not gather(sweep, Store(store), report=False)[1]
     first = results_id(train(spec, store))
     weights = trained_elsewhere(spec, Store(store))
-    cell = look_at(one, Store(store), spec)
+    cell = cell_of(one, store)
     assert (cell.state, list(cell.missing)) == ("trained", [(0,), (10,), (20,)])
     assert cell.results != first
     analyse(one, store)
     layer = network_layout(spec).layers[0].parameter
     expected = np.linalg.svd(weights[20][layer].double().numpy(), compute_uv=False)
     for sweep in (one, other):
-        assert gather(sweep, Store(store))[1], "a cube that shares the run is old too"
+        assert gather(sweep, Store(store), report=False)[1], "a cube that shares the run is old too"
         np.testing.assert_allclose(stored_spectrum(Store(store), sweep, spec, layer, 20), expected, rtol=1e-5)
 
 
-def test_a_report_is_drawn_again_where_a_call_died_after_its_cube(tmp_path: Path) -> None:
-    store = str(tmp_path)
-    cube, folder = Store(store).cube("decay"), Store(store).report("decay")
-    for decays in ((1.0,), (1.0, 0.5)):
-        sweep = sweep_called("decay", *decays)
-        analyse(sweep, store)
-        built = gather(sweep, Store(store))[1]
-        if decays == (1.0,):
-            draw_report(cube, folder, built)  # the second call dies here
-    page, old = Path(folder) / "index.html", results_id(train(sweep.specs[1], store))
-    assert gather(sweep, Store(store)) == (cube, False)
+def test_a_report_is_drawn_again_where_a_call_died_after_its_cube(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = str(tmp_path), Store(str(tmp_path)).report("decay")
+    analyse(sweep := sweep_called("decay", 1.0), store)
+    assert gather(sweep, Store(store), report=True)[1]
+    page, before = Path(folder) / "index.html", (Path(folder) / "index.html").stat().st_mtime_ns
+    analyse(sweep := sweep_called("decay", 1.0, 0.5), store)
+
+    def dies(_: SweepCube) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepCube, "draw", dies)
+        with pytest.raises(InterruptedError):
+            gather(sweep, Store(store), report=True)
+    assert page.stat().st_mtime_ns == before
+    assert not gather(sweep, Store(store), report=True)[1], "the cube stands"
+    assert page.stat().st_mtime_ns > before
+    assert results_id(train(sweep.specs[1], store)) in (Path(folder) / "drawn.json").read_text()
     before = page.stat().st_mtime_ns
-    draw_report(cube, folder, built=False)
-    assert page.stat().st_mtime_ns > before and old in (Path(folder) / "drawn.json").read_text()
-    before = page.stat().st_mtime_ns
-    draw_report(cube, folder, built=False)
+    gather(sweep, Store(store), report=True)
     assert page.stat().st_mtime_ns == before
 
 
@@ -120,14 +131,14 @@ def test_weights_that_come_back_find_their_own_analyses_again(tmp_path: Path) ->
     own = read_finished(Store(store), manifest, 20)
     trained_elsewhere(spec, Store(store))
     analyse(sweep, store)
-    assert gather(sweep, Store(store))[1]
+    assert gather(sweep, Store(store), report=False)[1]
     flip(spec, Store(store), 10)
     found = read_manifest(Store(store).run(NAME, spec.run_id))
     assert found is not None
     with pytest.raises(DamagedCheckpoint):
         read_finished(Store(store), found, 10)
     assert train(spec, store).digest == manifest.digest
-    assert look_at(sweep, Store(store), spec).state == "done" and gather(sweep, Store(store))[1]
+    assert cell_of(sweep, store).state == "done" and gather(sweep, Store(store), report=False)[1]
     expected = np.linalg.svd(own[layer].double().numpy(), compute_uv=False)
     np.testing.assert_allclose(stored_spectrum(Store(store), sweep, spec, layer, 20), expected, rtol=1e-5)
 
@@ -174,9 +185,9 @@ def test_a_run_that_follows_the_norms_of_another_is_trained_again_where_those_ch
     (spec,) = sweep.specs
     analyse(sweep, store)
     before = train(spec, store)
-    assert look_at(sweep, Store(store), spec).state == "done"
+    assert cell_of(sweep, store).state == "done"
     trained_elsewhere(first, Store(store))
-    cell = look_at(sweep, Store(store), spec)
+    cell = cell_of(sweep, store)
     assert cell.state == "damaged"
     assert (
         cell.reason == f"run {first.run_id}, which it started from or follows, was retrained and has different weights"

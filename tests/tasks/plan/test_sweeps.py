@@ -8,6 +8,8 @@ import pytest
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import read_axes, read_settings, settings_of, with_settings
+from specdyn.storage.places import Store
+from specdyn.storage.sweeps import read_sweep
 from specdyn.tasks.plan.sweeps import label, make_sweep, sweep_of
 from specdyn.tasks.spectra.analysis import default_analyses
 
@@ -73,9 +75,12 @@ def test_labels_name_what_varies() -> None:
     assert label(spec, ["optimizer", "width"]) == f"wd=0.5 seed=0 optimizer=sgd width=32 ({spec.run_id[:6]})"
 
 
-def test_a_recorded_sweep_comes_back() -> None:
-    made = make_sweep("modular_addition", "smoke", axes={"width": [16, 32]})
-    assert sweep_of(made.record) == made
+def test_a_recorded_sweep_comes_back(local_store: Store) -> None:
+    made = make_sweep("modular_addition", "smoke", sweep="wide", axes={"width": [16, 32]})
+    assert not made.recorded(local_store)
+    made.record(local_store)
+    record = read_sweep(local_store, "wide")
+    assert record and sweep_of(record) == made and made.recorded(local_store)
 
 
 @pytest.mark.parametrize(

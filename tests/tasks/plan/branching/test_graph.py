@@ -1,17 +1,19 @@
 """Graphs of trunks, branches and pairs: what belongs to one, what is left of it, what is refused."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.branched import left
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import kept_states
 from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
 from specdyn.tasks.connect.line import finished, line_id
-from specdyn.tasks.plan.branching.graph import connectivity_graph, remaining, ticket_graph, trunk_specs
+from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import train
 
@@ -54,23 +56,29 @@ def test_too_few_or_repeated_seeds_are_refused(orders: tuple[int, ...], seeds: t
         connectivity_graph("g", trunk_specs(NAME, "smoke", seeds, SETTINGS), (20,), orders)
 
 
+def remaining(graph: Graph, store: str) -> dict[str, int]:
+    """How many items of each kind are left."""
+    return dict(Counter(item.kind for item in left(graph, Store(store))))
+
+
 def test_what_is_left_is_read_from_the_store(tmp_path: Path) -> None:
     store, (trunk,) = str(tmp_path), trunks(1)
     graph = connectivity_graph("g", [trunk], (10, 20), (3, 4))
-    left = remaining(graph, Store(store))
-    assert (left.trunks, len(left.branches), len(left.pairs), left.states) == ((trunk,), 4, 2, {})
+    shared = {"factors": 4, "ends": 4, "pairs": 2}
+    assert remaining(graph, store) == {"trunks": 1, "branches": 4, **shared}
     train(trunk, Store(store), (10,), torch.device("cpu"))
-    assert remaining(graph, Store(store)).states == {trunk.run_id: (20,)}
+    assert remaining(graph, store) == {"states": 1, "branches": 4, **shared}
+    (states,) = left(graph, Store(store), "states")
+    assert states.unit is not None and states.unit.arguments[2] == (20,)
     keep_states(trunk, Store(store), (20,))
     assert sorted(kept_states(Store(store).run(NAME, trunk.run_id))) == [10, 20]
     for spec in graph.branches:
         train(spec, Store(store), device=torch.device("cpu"))
-    left = remaining(graph, Store(store))
-    assert (left.trunks, left.branches, len(left.pairs), left.states, left.nothing) == ((), (), 2, {}, False)
+    assert remaining(graph, store) == shared
     for pair in graph.pairs:
         name = line_id(pair, finished(pair.a, Store(store)), finished(pair.b, Store(store)))
         write_values(values_url(Store(store), NAME, "pairs", name), {}, {})
-    assert remaining(graph, Store(store)).nothing
+    assert remaining(graph, store) == {}
 
 
 def test_states_count_only_where_a_branch_is_still_to_begin(tmp_path: Path) -> None:
@@ -81,7 +89,7 @@ def test_states_count_only_where_a_branch_is_still_to_begin(tmp_path: Path) -> N
         train(spec, Store(store), device=torch.device("cpu"))
     for url in kept_states(Store(store).run(NAME, trunk.run_id)).values():
         Path(url).unlink()
-    assert remaining(graph, Store(store)).states == {}
+    assert "states" not in remaining(graph, store)
 
 
 def test_settings_of_trunks_are_checked() -> None:

@@ -13,9 +13,10 @@ from helpers.branched import NAME, carry_out, graph_in
 from specdyn.storage.checkpoints import mark_damaged, read_manifest
 from specdyn.storage.graphs import write_graph
 from specdyn.storage.places import Store
-from specdyn.tasks.plan.branching.cube import cube_place, done_cube, gather_graph, graph_cube
-from specdyn.tasks.plan.branching.graph import Graph, remaining
+from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.plan.branching.records import record_of
+from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.plan import make_plan
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable
 
@@ -28,7 +29,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Graph, S
     found = {}
     for which in ("connect", "tickets"):
         graph, store = graph_in(str(tmp_path_factory.mktemp(which) / "store"), which)
-        assert not done_cube(graph, store, report=True)
+        assert not finished_results(graph, store, report=True)
         assert not Path(store.url).exists()
         carry_out(graph, store, report=True)
         found[which] = graph, store
@@ -71,21 +72,21 @@ def test_what_is_done_is_known_by_looking_and_gathering_it_again_writes_nothing(
 ) -> None:
     graph, store = stores[which]
     before = files(Path(store.url))
-    assert done_cube(graph, store, report=True) and done_cube(graph, store, report=False)
-    gather_graph(graph, store, report=True)
+    assert finished_results(graph, store, report=True) and finished_results(graph, store, report=False)
+    gather(graph, store, report=True)
     assert files(Path(store.url)) == before
 
 
 def _figure(graph: Graph, store: Path) -> None:
-    Path(graph_cube(graph, Store(str(store))).figures[0]).unlink()
+    Path(graph.results(Store(str(store))).report[0]).unlink()
 
 
 def _older_figures(graph: Graph, store: Path) -> None:
-    Path(graph_cube(graph, Store(str(store))).note).write_text('{"contents": "of an earlier cube"}')
+    Path(graph.results(Store(str(store))).note).write_text('{"contents": "of an earlier cube"}')
 
 
 def _cube(graph: Graph, store: Path) -> None:
-    shutil.rmtree(cube_place(graph, Store(str(store))))
+    shutil.rmtree(graph.cube(Store(str(store))))
 
 
 def _measurement(graph: Graph, store: Path) -> None:
@@ -116,13 +117,13 @@ def test_a_graph_that_lacks_anything_is_not_done_and_the_next_call_makes_it_whol
     which: str, lose: Callable[[Graph, Path], None], copied: Callable[[str], tuple[Graph, Path]]
 ) -> None:
     graph, store = copied(which)
-    whole = xr.open_zarr(cube_place(graph, Store(str(store)))).load()
+    whole = xr.open_zarr(graph.cube(Store(str(store)))).load()
     lose(graph, store)
-    assert not done_cube(graph, Store(str(store)), report=True)
-    assert bool(done_cube(graph, Store(str(store)), report=False)) == (lose in OF_THE_REPORT)
+    assert not finished_results(graph, Store(str(store)), report=True)
+    assert bool(finished_results(graph, Store(str(store)), report=False)) == (lose in OF_THE_REPORT)
     carry_out(graph, Store(str(store)), report=lose in OF_THE_REPORT)
-    assert done_cube(graph, Store(str(store)), report=lose in OF_THE_REPORT)
-    xr.testing.assert_identical(xr.open_zarr(cube_place(graph, Store(str(store)))).load(), whole)
+    assert finished_results(graph, Store(str(store)), report=lose in OF_THE_REPORT)
+    xr.testing.assert_identical(xr.open_zarr(graph.cube(Store(str(store)))).load(), whole)
 
 
 def test_a_graph_with_a_run_that_failed_is_never_done(tmp_path: Path) -> None:
@@ -130,5 +131,4 @@ def test_a_graph_with_a_run_that_failed_is_never_done(tmp_path: Path) -> None:
     graph, store = graph_in(str(tmp_path), "connect", settings=settings)
     with pytest.raises(Exception, match="NaN or infinite"):
         carry_out(graph, Store(store.url))
-    left = remaining(graph, store)
-    assert left.nothing and not done_cube(graph, store, report=False)
+    assert not make_plan(graph, store, estimate=False).todo and not finished_results(graph, store, report=False)

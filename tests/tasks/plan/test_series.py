@@ -1,6 +1,7 @@
 """Whether a call that analyses other programs' checkpoints has anything to do, and what it says where it has not."""
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,37 +11,25 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
 from specdyn.storage.access import objects
 from specdyn.storage.commits import marker
-from specdyn.storage.members import Member
 from specdyn.storage.places import Store
-from specdyn.storage.results import allocate
 from specdyn.tasks.foreign.audit import Finding
-from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
-from specdyn.tasks.foreign.series import series_id
-from specdyn.tasks.plan.contents import contents_of, note_drawn, stored_contents
-from specdyn.tasks.plan.gathering import rebuild
-from specdyn.tasks.plan.sources import (
-    AuditFailed,
-    Source,
-    finished_sources,
-    look,
-    missing_of,
-    require_sound,
-)
-from specdyn.tasks.spectra.network_layout import run_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
+from specdyn.tasks.foreign.names import FOREIGN
+from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.series import AuditFailed, SeriesStudy, analyse_series, look, require_sound
 
 NAME, ANALYSES = "theirs", ("spectrum",)
 
 
-def seen(folder: Path) -> Source:
-    return look(str(folder), None, 0, TRANSPOSED)
+def seen(folder: Path, analyses: tuple[str, ...] = ANALYSES) -> SeriesStudy:
+    return SeriesStudy(name=NAME, sources=(look(str(folder)),), analyses=analyses, audited=True)
 
 
-def finished(folder: Path, store: Store, analyses: tuple[str, ...] = ANALYSES, report: bool = False) -> list[Source]:
-    return finished_sources(NAME, [seen(folder)], store, analyses, report)
+def finished(folder: Path, store: Store, analyses: tuple[str, ...] = ANALYSES, report: bool = False) -> bool:
+    return finished_results(seen(folder, analyses), store, report) is not None
 
 
 def tree(folder: str | Path) -> dict[str, tuple[bytes, int]]:
@@ -66,54 +55,43 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, folder: Path) -> Store:
     """A store that has the series: analysed and gathered, without a report."""
-    store, source = Store(str(tmp_path / "store")), seen(folder)
-    source = dataclasses.replace(source, run_id=series_id(source.series, source.body, store))
-    run = (FOREIGN, source.run_id)
-    layout = run_layout(source.body, source.series.steps, ANALYSES, {}, {"run_id": source.run_id})
-    target = Target(url=store.run_store(*run), commits=store.commits(*run), layout=layout)
-    allocate(target.url, layout)
-    missing = missing_of(source, store, ANALYSES)
-    anchors = {step: decompose_step(source.series, source.body, step) for step in anchor_steps((0, 10), missing)}
-    for block, names in missing.items():
-        given = (anchors[step] for step in needed((0, 10), block) if step in anchors)
-        analyse_block(source.series, source.body, target, block, names, *given)
-    member = Member(run_id=source.run_id, url=target.url, hyperparameters=source.labels)
-    assert rebuild(store.cube(NAME), [member], {"experiment": FOREIGN}, contents_of([source.run_id], ANALYSES))
+    store, study = Store(str(tmp_path / "store")), seen(folder)
+    analyse_series(InThisProcess(), lambda _: None, study.sources[0], ANALYSES, store)
+    assert gather(study, store, report=False)[1]
     return store
 
 
 def test_what_is_analysed_and_gathered_is_finished(folder: Path, store: Store) -> None:
-    before = tree(store.url)
-    (source,) = finished(folder, store)
-    assert source.series.steps == (0, 10) and source.run_id in "".join(before)
-    assert finished(folder, store, report=True) == [], "no report was drawn"
-    page = store.report(NAME)
+    before, study = tree(store.url), seen(folder)
+    assert finished(folder, store) and study.results(store).measured == 1
+    assert [item.state for item in study.items(store)] == ["done"]
+    assert not finished(folder, store, report=True), "no report was drawn"
     assert tree(store.url) == before
-    objects.write(f"{page}/index.html", b"a page")
-    note_drawn(page, stored_contents(store.cube(NAME)))
-    assert finished(folder, store, report=True) == [source]
+    objects.write(study.results(store).report[0], b"a page")
+    objects.write(study.results(store).note, json.dumps({"contents": study.results(store).contents}).encode())
+    assert finished(folder, store, report=True)
 
 
 def test_what_lacks_something_is_not_finished_and_nothing_is_written(folder: Path, store: Store) -> None:
     before = tree(store.url)
-    assert finished(folder, store, ("spectrum", "shape")) == [], "another analysis"
+    assert not finished(folder, store, ("spectrum", "shape")), "another analysis"
     os.utime(folder / "step=10.safetensors", (1, 1))
-    assert finished(folder, store) == [], "a file that may have changed"
+    assert not finished(folder, store), "a file that may have changed"
     save(folder, 20)
-    assert finished(folder, store) == [], "another checkpoint"
-    assert finished(folder, Store(f"{store}/elsewhere")) == [], "another store"
+    assert not finished(folder, store), "another checkpoint"
+    assert not finished(folder, Store(f"{store}/elsewhere")), "another store"
     assert tree(store.url) == before
 
 
 def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, store: Store) -> None:
-    (source,) = finished(folder, store)
-    cube, commits = store.cube(NAME), store.commits(FOREIGN, source.run_id)
+    ((_, run_id),) = seen(folder).results(store).ids
+    cube, commits = store.cube(NAME), store.commits(FOREIGN, run_id)
     shutil.move(cube, f"{cube}.away")
-    assert finished(folder, store) == []
+    assert not finished(folder, store)
     shutil.move(f"{cube}.away", cube)
-    assert finished(folder, store) == [source]
+    assert finished(folder, store)
     objects.delete(f"{commits}/{marker('spectrum', 1, (10,))}")
-    assert finished(folder, store) == []
+    assert not finished(folder, store)
 
 
 def test_the_command_says_so_audits_and_writes_nothing(folder: Path, store: Store) -> None:
@@ -122,7 +100,7 @@ def test_the_command_says_so_audits_and_writes_nothing(folder: Path, store: Stor
     result = CliRunner().invoke(app, given, env={"COLUMNS": "300"})
     assert result.exit_code == 0, result.output
     assert "2 checkpoints, steps 0 to 10" in result.output
-    assert "1 series already analysed: nothing to do" in result.output
+    assert "1 series already done: nothing to do" in result.output
     assert f"Audit of {folder}" in result.output and "of type int64" in result.output
     assert f'specdyn.open("{store.cube(NAME)}")' in result.output
     assert tree(store.url) == before
@@ -147,7 +125,7 @@ def test_an_error_among_the_findings_names_place_step_and_tensor(folder: Path) -
     finding = Finding(
         severity="error", steps=(10,), tensor="up.weight", what="3 entries are NaN", advice="leave it out"
     )
-    source = seen(folder)
+    (source,) = seen(folder).sources
     require_sound([dataclasses.replace(source, findings=(dataclasses.replace(finding, severity="warning"),))])
     with pytest.raises(AuditFailed, match=f"{folder} step 10 up.weight: 3 entries are NaN; leave it out"):
         require_sound([source, dataclasses.replace(source, findings=(finding,))])
