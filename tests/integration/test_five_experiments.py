@@ -49,12 +49,13 @@ PATIENCE = 5
 @pytest.fixture(scope="module")
 def cluster(prefect_server: None, s3_server: S3Server) -> Iterator[None]:
     """Ray on this machine, whose processes know the S3 server and keep what they have imported for the next sweep."""
-    import ray
+    from specdyn.flows.engine.processes import started
+    from specdyn.flows.engine.ray_cluster import ray, start_here
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        start_here(started().ray_folder, num_cpus=2)
     yield
     ray.shutdown()
 
