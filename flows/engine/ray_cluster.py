@@ -46,7 +46,10 @@ def start_here(folder: Path, **options: Any) -> None:
     """Start a cluster on this machine with `ray.init`'s options, its files in the folder, without what nobody reads."""
     # Beside another cluster, the agent of a dashboard tries that one's port for seconds, and all else waits for it.
     without: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False, "dashboard_agent_listen_port": 0}
-    with mock.patch.object(parameter, "RayParams", functools.partial(parameter.RayParams, **without)):
+    with (
+        mock.patch.object(parameter, "RayParams", functools.partial(parameter.RayParams, **without)),
+        mock.patch.object(services, "start_api_server", return_value=(None, None)),  # a dashboard without any page
+    ):
         ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **QUIET, **options)
 
 

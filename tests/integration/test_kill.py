@@ -184,7 +184,7 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     assert not list(store.rglob("manifest.json")), "the program was to be killed in training"
     (line,) = started.lines()
     assert line.startswith(lost(f"{NAME}-long", "Ray's raylet")), "one sentence, and no C++ state"
-    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
+    result = call(*ARGUMENTS, str(store), "--executor", "inline", driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     assert differing(store, undisturbed) == []
 
