@@ -255,10 +255,11 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
             time.sleep(1.0)
 
     grid = ("--preset", "smoke", "-w", "0", "-s", "0", "--set", "steps=20", "--analyses", "spectrum")
-    grid += ("--executor", "inline")
     command("add", "kept", NAME, *grid, "--every", "15s", "--more-seeds", "0")
     asked, schedule = schedule_of(service)["parameters"], schedule_of(service)["id"]
     assert (asked["settings"], asked["sweep"]) == ({"steps": 20}, "kept")
+    asked = {**asked, "executor": "inline"}  # each firing would start Python on the Ray cluster as well
+    change(service, active=True, parameters=asked)
     for verb, active in (("pause", False), ("resume", True)):
         command(verb, "kept")
         assert (schedule_of(service)["parameters"], schedule_of(service)["active"]) == (asked, active)
