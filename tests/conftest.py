@@ -30,6 +30,7 @@ def _separate() -> None:
     for name in [name for name in os.environ if name.startswith(USERS_OWN)]:
         del os.environ[name]
     os.environ.update(ENVIRONMENT)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of processes would each compile all modules
 
 
 _separate()  # before numpy, torch, prefect or ray are imported, as they read it then

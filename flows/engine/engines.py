@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from typing import Any
 
 from specdyn.flows.engine.processes import Part, PartLost, Supervisor, started
 from specdyn.flows.engine.reachable import accepts, require_cluster, require_prefect, silence
+from specdyn.flows.engine.ready_database import copy_ready, keep_ready
 from specdyn.flows.engine.settings import patience
 
 WAIT_SECONDS = 3.0
@@ -106,10 +105,9 @@ class _TemporaryServer:
         self._folder, self._log = folder, folder / "server.log"
         self._given = settings.to_environment_variables(exclude_unset=True)
         self._application = str(prefect.__module_path__.parent)
-        self._empty = settings.home / "specdyn" / f"empty-{prefect.__version__}.db"
+        self._database = folder / "prefect.db"
         folder.mkdir()
-        with contextlib.suppress(OSError):
-            shutil.copyfile(self._empty, folder / "prefect.db")
+        self._copied = copy_ready(self._database)
         self._attempts = 0
         self._start()
 
@@ -120,7 +118,7 @@ class _TemporaryServer:
         self._url = f"http://127.0.0.1:{_free_port()}"
         own = {
             "PREFECT_HOME": str(self._folder),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._folder}/prefect.db",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._database}",
             "PREFECT_UI_ENABLED": "0",
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
@@ -140,17 +138,19 @@ class _TemporaryServer:
         refresh_global_settings_context()
 
     def answers(self) -> Part:
-        """Wait until it answers; once more on another port where it ended, as another program may have taken that."""
+        """Wait until it answers; where it ends, start it once more, without the copy and on another port."""
         end = time.monotonic() + START_SECONDS
         while silence(f"{self._url}/api"):
             if self._process.poll() is not None and self._attempts < ATTEMPTS:
+                self._without_copy()
                 self._start()
             elif self._process.poll() is not None or time.monotonic() > end:
                 raise PartLost(
                     f"Prefect's temporary server did not start: {started().kept_log(str(self._log))} says why"
                 )
             time.sleep(0.1)
-        self._keep_empty()
+        if not self._copied:
+            keep_ready(self._database)
         process = self._process
         return Part(
             name="Prefect's temporary server",
@@ -159,20 +159,12 @@ class _TemporaryServer:
             log=str(self._log),
         )
 
-    def _keep_empty(self) -> None:
-        """Keep a copy of the database, in which there is nothing yet: making one takes longer than all else."""
-        if self._empty.exists():
-            return
-        part = self._empty.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(OSError, sqlite3.Error):
-            self._empty.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                contextlib.closing(sqlite3.connect(self._folder / "prefect.db")) as source,
-                contextlib.closing(sqlite3.connect(part)) as copy,
-            ):
-                source.backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")
-            part.replace(self._empty)
+    def _without_copy(self) -> None:
+        """Begin with no database, as the one that was copied may be why the server ended."""
+        if self._copied:
+            for part in self._folder.glob(f"{self._database.name}*"):
+                part.unlink()
+        self._copied = False
 
     def known_to(self, flow: Any) -> Any:
         return flow

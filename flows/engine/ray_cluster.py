@@ -1,13 +1,16 @@
 """The Ray cluster of this process: started here or connected to, seen to be there, and let go."""
 
 import contextlib
+import functools
 import os
 import socket
 import threading
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import ray
-from ray._private import services, worker
+from ray._private import parameter, services, worker
 from ray.exceptions import AuthenticationError
 
 from specdyn.flows.engine.processes import Part, PartLost, started
@@ -20,6 +23,7 @@ AWAY_SECONDS = 15.0
 """That a cluster which others run may be away, as while its head is started again."""
 START_SECONDS = 5.0
 STOP_SECONDS = 5.0
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 PARTS = {"raylet": "Ray's raylet", "gcs_server": "Ray's GCS"}
 
 
@@ -27,23 +31,33 @@ def connect(address: str | None, patience: float) -> None:
     """Connect to the cluster at the address, or start one on this machine without a dashboard."""
     # Workers must not each take all cores before a unit says how many it has.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address:
-            _join(address, patience, quiet)
+            _join(address, patience)
         else:
-            ray.init(address="local", include_dashboard=False, _temp_dir=str(started().ray_folder), **quiet)
+            start_here(started().ray_folder)
     except RuntimeError as error:
         raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
     # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
     worker._worker_logs_enabled = False
 
 
-def _join(address: str, patience: float, quiet: dict[str, Any]) -> None:
+def start_here(folder: Path, **options: Any) -> None:
+    """Start a cluster on this machine with `ray.init`'s options, its files in the folder, without what nobody reads."""
+    # Beside another cluster, the agent of a dashboard tries that one's port for seconds, and all else waits for it.
+    without: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False, "dashboard_agent_listen_port": 0}
+    with (
+        mock.patch.object(parameter, "RayParams", functools.partial(parameter.RayParams, **without)),
+        mock.patch.object(services, "start_api_server", return_value=(None, None)),  # a dashboard without any page
+    ):
+        ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **QUIET, **options)
+
+
+def _join(address: str, patience: float) -> None:
     named = "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "ray_address"
     require_cluster(_looked_up(address), named, max(patience, START_SECONDS))
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **QUIET)
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise NotEnoughResources(
             f"{named}={address!r}: no Ray cluster answers there, or it refuses the token of this process "

@@ -2,7 +2,6 @@
 
 import contextlib
 import ipaddress
-import logging
 import os
 import secrets
 import signal
@@ -218,19 +217,10 @@ def _ray(service: Service) -> Iterator[str]:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
-    from specdyn.flows.engine.ray_cluster import parts_of_ray
+    from specdyn.flows.engine.ray_cluster import parts_of_ray, start_here
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    ray.init(
-        address="local",
-        num_cpus=service.cpus,
-        num_gpus=service.gpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address=RAY_HOST,
-        _temp_dir=str(started().ray_folder),
-    )
+    start_here(started().ray_folder, num_cpus=service.cpus, num_gpus=service.gpus, _node_ip_address=RAY_HOST)
     address = ray.get_runtime_context().gcs_address
     os.environ["RAY_ADDRESS"] = address
     total = ray.cluster_resources()

@@ -60,7 +60,7 @@ def use_threads(count: int) -> None:
     """Compute with that many threads, deterministically and in full float32."""
     fix_cublas_workspace()
     torch.set_num_threads(max(1, count))
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # the other way to say it imports the compiler
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 

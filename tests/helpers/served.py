@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from helpers.topology import below, still_runs, wait_until
+from specdyn.flows.engine.ready_database import copy_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
@@ -60,8 +61,10 @@ class Served:
 def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
     """Serve a store of its own on free ports of this machine; at the end all of it has stopped, or it is an error.
 
-    `variables` are added to its environment.
+    `variables` are added to its environment. Its database has all tables already, where one of those is kept.
     """
+    (folder / "prefect").mkdir()
+    copy_ready(folder / "prefect" / "prefect.db")
     with started_service(folder, *options, **variables) as (process, running):
         try:
             yield running

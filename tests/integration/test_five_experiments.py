@@ -37,7 +37,7 @@ is out of reach of the four that it trains on.
 PUBLISHED = ["spectrum", "effective_rank", "agreement", "alignment", "performance"]
 """The paper's analyses but for pruning, whose evaluations take most of the time; that and all others run on smaller
 networks."""
-STEPS = {"modular_addition": 1000}
+STEPS = {"language_modelling": 160, "modular_addition": 1000}
 """Where fewer steps than the preset's do: modular addition groks before, at its largest weight decay."""
 CHECKPOINTS = {"modular_addition": 10}
 """Checkpoints after the initial one, where they are more than four."""
@@ -50,12 +50,13 @@ PATIENCE = 5
 @pytest.fixture(scope="module")
 def cluster(prefect_server: None, s3_server: S3Server) -> Iterator[None]:
     """Ray on this machine, whose processes know the S3 server and keep what they have imported for the next sweep."""
-    import ray
+    from specdyn.flows.engine.processes import started
+    from specdyn.flows.engine.ray_cluster import ray, start_here
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        start_here(started().ray_folder, num_cpus=2)
     yield
     ray.shutdown()
 

@@ -34,13 +34,14 @@ PARTS = {"raylet": "/raylet/raylet ", "GCS": "/gcs/gcs_server ", "Prefect": "pre
 
 @pytest.fixture(scope="module")
 def environment_of_users(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What users have around them: proxies without exceptions, a TMPDIR as SLURM makes them, a home of Prefect."""
+    """What users have around them: proxies without exceptions, a TMPDIR as SLURM makes them, nothing else."""
     folder = tmp_path_factory.mktemp("user")
     temporary = folder / ("t" * (77 - len(str(folder))) or "t")
     for new in (temporary, folder / "prefect"):
         new.mkdir()
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), DEAD_PROXY)
-    return {**proxies, "TMPDIR": str(temporary), "PREFECT_HOME": str(folder / "prefect")}
+    own = {"PREFECT_HOME": str(folder / "prefect"), "XDG_CACHE_HOME": str(folder / "cache")}
+    return {**proxies, "TMPDIR": str(temporary), **own}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     assert not list(store.rglob("manifest.json")), "the program was to be killed in training"
     (line,) = started.lines()
     assert line.startswith(lost(f"{NAME}-long", "Ray's raylet")), "one sentence, and no C++ state"
-    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
+    result = call(*ARGUMENTS, str(store), "--executor", "inline", driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     assert differing(store, undisturbed) == []
 
@@ -230,10 +231,10 @@ def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server
     assert [run["state"]["name"] for run in runs] == ["Cancelled"]
 
 
-def test_runs_leave_one_small_file_with_prefect_and_none_with_temporary_files(
+def test_runs_leave_one_small_file_in_the_cache_and_none_with_prefect_and_temporary_files(
     undisturbed: dict[str, bytes], environment_of_users: dict[str, str]
 ) -> None:
-    kept = files(environment_of_users["PREFECT_HOME"])
-    assert [path.rsplit("-", 1)[0] for path in kept] == ["specdyn/empty"], "an empty database, to begin with"
+    kept = files(Path(environment_of_users["XDG_CACHE_HOME"], "specdyn"))
+    assert [path.rsplit("-", 1)[0] for path in kept] == ["prefect"], "an empty database, to begin with"
     assert sum(map(len, kept.values())) < 2e6
-    assert files(environment_of_users["TMPDIR"]) == {}
+    assert [files(environment_of_users[name]) for name in ("PREFECT_HOME", "TMPDIR")] == [{}, {}]

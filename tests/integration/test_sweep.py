@@ -155,6 +155,15 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_ray_starts_without_what_nobody_reads_and_on_ports_that_another_cluster_leaves_it() -> None:
+    from ray._private import ray_constants, worker
+
+    node: Any = worker._global_node
+    assert set(node.all_processes) & {"monitor", "log_monitor", "dashboard", "raylet"} == {"raylet"}
+    assert node.dashboard_agent_listen_port not in (0, ray_constants.DEFAULT_DASHBOARD_AGENT_LISTEN_PORT)
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
     from specdyn.flows.resources import Resources
 

@@ -16,7 +16,7 @@ from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
-SWEEP = ("run", NAME, "--preset", "smoke")
+SWEEP = ("run", NAME, "--preset", "smoke", "--executor", "inline")
 
 
 @pytest.fixture
