@@ -81,7 +81,7 @@ def _name_axes(column: Sequence[Axes], values: xr.DataArray) -> None:
     for axes in column:
         axes.set_ylabel(values.attrs.get("long_name", str(values.name)) + ("" if units == "1" else f" ({units})"))
         step_axis(axes)
-        if str(values.name).endswith("loss"):
+        if values.name == "loss":
             log_axis(axes, values.values)
 
 
