@@ -76,8 +76,8 @@ def _panel(
     for level in levels:
         runs = {"run": list(level.runs)}
         draw(axes, ranks.isel(runs), level.color, linestyle=level.dash)
-        at = collapsed.isel(runs).any("run").values
-        axes.plot(ranks["step"].values[at], ranks.isel(runs).mean("run").values[at], **COLLAPSE_MARK)
+        if (at := collapsed.isel(runs).any("run").values).any():
+            axes.plot(ranks["step"].values[at], ranks.isel(runs).mean("run").values[at], **COLLAPSE_MARK)
         steps = groks.isel(runs).dropna("run").values
         axes.vlines(steps, 0, 0.09, color=level.color, linewidth=2.2, linestyles=level.dash)
     axes.set_ylim(0, 1)

@@ -127,7 +127,7 @@ def test_effective_rank_has_a_panel_for_the_mean_and_each_layer() -> None:
     assert titles(figure) == ["mean over 3 layers", "embed  4 × 8", "in_proj  24 × 8", "out_proj  8 × 8"]
     tree = cube()
     seeds_of_largest = tree["layers"]["effective_rank"].values[:2, 0]
-    largest = figure.axes[1].lines[-2]  # the last are the crosses of collapsed layers, here none
+    largest = figure.axes[1].lines[-1]
     assert np.asarray(largest.get_ydata()) == pytest.approx(seeds_of_largest.mean(axis=0))
     assert {axes.get_ylim() for axes in figure.axes} == {(0.0, 1.0)}
 
