@@ -1,5 +1,7 @@
 """Plans as text, for the terminal and for Prefect."""
 
+from humanize import naturalsize
+
 from specdyn.tasks.plan.planning import Cell, Plan
 
 HEADINGS = ("run", "state", "checkpoints", "blocks to analyse", "what will happen")
@@ -67,11 +69,7 @@ def plan_cost(plan: Plan, gpus: float | None) -> str:
 
 def size(count: float) -> str:
     """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    return naturalsize(count, format="%.3g")
 
 
 def duration(seconds: float) -> str:
