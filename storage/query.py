@@ -88,11 +88,11 @@ def grid(data: xr.Dataset | xr.DataArray, *axes: str) -> xr.Dataset | xr.DataArr
     where two runs share a cell.
     """
     # By places and not by values, as unstacking puts what is NaN in the index into the last cell, over what is there.
-    found = {axis: np.unique(data[axis].values, return_inverse=True) for axis in axes}
-    places = data.assign_coords({axis: ("run", place) for axis, (_, place) in found.items()})
+    coded = {axis: np.unique(data[axis].values, return_inverse=True) for axis in axes}
+    places = data.assign_coords({axis: ("run", place) for axis, (_, place) in coded.items()})
     indexed = places.set_index(run=list(axes))
     if not indexed.indexes["run"].is_unique:
         raise ValueError(f"axes={axes!r} do not tell the runs apart: name more hyper-parameters")
     spread = indexed.unstack("run") if len(axes) > 1 else indexed.rename(run=next(iter(axes)))
-    labels = {axis: (axis, values[spread[axis].values], data[axis].attrs) for axis, (values, _) in found.items()}
+    labels = {axis: (axis, values[spread[axis].values], data[axis].attrs) for axis, (values, _) in coded.items()}
     return spread.assign_coords(labels)

@@ -138,9 +138,9 @@ class SafeWeights(ForeignWeights):
             header, start = read_header(url)
             metadata = header.pop("__metadata__", None) or {}
             order += _order(url, metadata, header)
-            found = {name: _place(url, name, item, start) for name, item in header.items()}
-            _require_apart(url, found)
-            places |= found
+            of_file = {name: _place(url, name, item, start) for name, item in header.items()}
+            _require_apart(url, of_file)
+            places |= of_file
         return {name: places[name] for name in (order if len(self._urls) == 1 else sorted(order, key=_natural))}
 
     @cached_property
@@ -269,7 +269,9 @@ def _load(path: str, url: str) -> Any:
             return _loaded(path)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not asked and (begins := _begin(path)) and not begins.startswith(SAVED):
+        with open(path, "rb") as file:
+            begins = file.read(16)
+        if not asked and begins and not begins.startswith(SAVED):
             raise DamagedCheckpoint(f"{url}: not a file of torch.save: it begins with {begins!r}") from None
         what = f"it asks for {asked.group(1)}" if asked else "it holds more than tensors"
         raise StoreError(
@@ -278,11 +280,6 @@ def _load(path: str, url: str) -> Any:
     except Exception as error:  # noqa: BLE001 - what is no pickle may fail in any way
         reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
         raise DamagedCheckpoint(f"{url}: not a readable file of torch.save ({reason})") from None
-
-
-def _begin(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(16)
 
 
 def _loaded(path: str) -> Any:
