@@ -1,6 +1,7 @@
 """Opening results in xarray, wherever they lie."""
 
 import contextlib
+import functools
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,14 +58,13 @@ def damaged(url: str, error: Exception) -> str:
 
 def _open(url: str) -> xr.DataTree:
     """A cube by its consolidated metadata; a run store, which is still written to, has none."""
-    source: Any = objects.zarr_store(url, read_only=True)
-    options: dict[str, Any] = {"engine": "zarr", "zarr_format": 3, "create_default_indexes": False}
+    store: Any = objects.zarr_store(url, read_only=True)
+    open_tree = functools.partial(xr.open_datatree, store, engine="zarr", zarr_format=3, create_default_indexes=False)
     try:
-        tree = xr.open_datatree(source, consolidated=True, **options)
-    except ValueError as error:
-        if "Consolidated metadata" not in str(error):
-            raise
-        tree = xr.open_datatree(source, consolidated=False, **options)
+        tree = open_tree(consolidated=True)
+    except ValueError:
+        # Also what is damaged comes here, and fails again.
+        tree = open_tree(consolidated=False)
     return _with_coordinates(tree)
 
 
