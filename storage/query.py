@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,9 @@ def _open(url: str) -> xr.DataTree:
     try:
         tree = open_tree(consolidated=True)
     except ValueError:
-        # Also what is damaged comes here, and fails again.
+        # The metadata of the whole says which form of a cube's chunks is current: where there is one, no other serves.
+        if json.loads(objects.read(f"{url}/zarr.json")).get("consolidated_metadata"):
+            raise
         tree = open_tree(consolidated=False)
     return _with_coordinates(tree)
 
