@@ -45,6 +45,7 @@ def reading(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Codecs raise what they like, as callers do: where it was raised tells them apart.
         frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
         if frames[-1].startswith(("zarr.", "numcodecs.")):
             raise objects.StoreError(damaged(url, error)) from None

@@ -114,7 +114,7 @@ def _mean(values: xr.DataArray, level: Level) -> xr.DataArray:
 def _mesh(axes: Axes, values: xr.DataArray) -> QuadMesh:
     """Values (row, step) as cells from 0 to 1; a cell reaches half-way to the neighbouring steps."""
     rows, steps = values.sizes[values.dims[0]], values["step"].values
-    if not len(steps):
+    if not len(steps):  # one grey column, as matplotlib draws no empty mesh
         steps, values = np.array([0]), xr.DataArray(np.full((rows, 1), np.nan))
     edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, [max(steps[-1], steps[0] + 1)]])
     axes.grid(visible=False)
