@@ -93,12 +93,12 @@ def publish(store: Store, manifest: DataManifest) -> DataManifest:
     url, text = store.data_manifest(manifest.key), encode(manifest)
     if objects.create(url, text):
         return decode(DataManifest, url, text)
-    found = read_data_manifest(store, manifest.key)
-    if found is None:
+    there = read_data_manifest(store, manifest.key)
+    if there is None:
         raise objects.StoreError(f"{url} was there and is gone: somebody deletes it; prepare it again")
-    if found.place != manifest.place:
+    if there.place != manifest.place:
         objects.delete(f"{store.dataset(manifest.key)}/{manifest.place}")
-    return found
+    return there
 
 
 def read_data_manifest(store: Store, key: str) -> DataManifest | None:
@@ -120,9 +120,9 @@ def read_arrays(store: Store, manifest: DataManifest, only: str = "") -> dict[st
         expected = manifest.arrays[name]
         what = f"{manifest.name}/{manifest.variant}: array {name!r} at {url}"
         arrays[name] = _read_array(url, name, what, _repair(store, manifest.key))
-        if (found := entry_of(arrays[name])) != expected:
+        if (entry := entry_of(arrays[name])) != expected:
             raise DamagedData(
-                f"{what} is {found.dtype} {found.shape} with sha256 {found.sha256[:12]}…, expected {expected.dtype} "
+                f"{what} is {entry.dtype} {entry.shape} with sha256 {entry.sha256[:12]}…, expected {expected.dtype} "
                 f"{expected.shape} with {expected.sha256[:12]}…; {_repair(store, manifest.key)}"
             )
     return arrays

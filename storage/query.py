@@ -1,6 +1,8 @@
 """Opening results in xarray, wherever they lie."""
 
 import contextlib
+import functools
+import json
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +45,7 @@ def reading(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Codecs raise what they like, as callers do: where it was raised tells them apart.
         frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
         if frames[-1].startswith(("zarr.", "numcodecs.")):
             raise objects.StoreError(damaged(url, error)) from None
@@ -57,14 +60,15 @@ def damaged(url: str, error: Exception) -> str:
 
 def _open(url: str) -> xr.DataTree:
     """A cube by its consolidated metadata; a run store, which is still written to, has none."""
-    source: Any = objects.zarr_store(url, read_only=True)
-    options: dict[str, Any] = {"engine": "zarr", "zarr_format": 3, "create_default_indexes": False}
+    store: Any = objects.zarr_store(url, read_only=True)
+    open_tree = functools.partial(xr.open_datatree, store, engine="zarr", zarr_format=3, create_default_indexes=False)
     try:
-        tree = xr.open_datatree(source, consolidated=True, **options)
-    except ValueError as error:
-        if "Consolidated metadata" not in str(error):
+        tree = open_tree(consolidated=True)
+    except ValueError:
+        # The metadata of the whole says which form of a cube's chunks is current: where there is one, no other serves.
+        if json.loads(objects.read(f"{url}/zarr.json")).get("consolidated_metadata"):
             raise
-        tree = xr.open_datatree(source, consolidated=False, **options)
+        tree = open_tree(consolidated=False)
     return _with_coordinates(tree)
 
 
@@ -88,11 +92,11 @@ def grid(data: xr.Dataset | xr.DataArray, *axes: str) -> xr.Dataset | xr.DataArr
     where two runs share a cell.
     """
     # By places and not by values, as unstacking puts what is NaN in the index into the last cell, over what is there.
-    found = {axis: np.unique(data[axis].values, return_inverse=True) for axis in axes}
-    places = data.assign_coords({axis: ("run", place) for axis, (_, place) in found.items()})
+    coded = {axis: np.unique(data[axis].values, return_inverse=True) for axis in axes}
+    places = data.assign_coords({axis: ("run", place) for axis, (_, place) in coded.items()})
     indexed = places.set_index(run=list(axes))
     if not indexed.indexes["run"].is_unique:
         raise ValueError(f"axes={axes!r} do not tell the runs apart: name more hyper-parameters")
     spread = indexed.unstack("run") if len(axes) > 1 else indexed.rename(run=next(iter(axes)))
-    labels = {axis: (axis, values[spread[axis].values], data[axis].attrs) for axis, (values, _) in found.items()}
+    labels = {axis: (axis, values[spread[axis].values], data[axis].attrs) for axis, (values, _) in coded.items()}
     return spread.assign_coords(labels)

@@ -157,9 +157,11 @@ def variants_of(name: str) -> Mapping[str, Dataset]:
     return variants
 
 
-def _expect(where: str, what: str, expected: object, found: object) -> None:
-    if expected != found:
-        raise ValueError(f"{where}: expected {what} {expected}, found {found}; the files are of another set or damaged")
+def _expect(where: str, what: str, expected: object, actual: object) -> None:
+    if expected != actual:
+        raise ValueError(
+            f"{where}: expected {what} {expected}, found {actual}; the files are of another set or damaged"
+        )
 
 
 def _require_arrays(where: str, arrays: Mapping[str, np.ndarray], dtypes: Mapping[str, tuple[str, ...]]) -> None:

@@ -1,6 +1,6 @@
 """Wikitext-103 as tokens of the GPT-NeoX tokenizer, in blocks of 2048 and one (METHOD 1.5, DATA 3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,19 +33,16 @@ def decode_texts(paths: Mapping[str, Path], rows: Mapping[str, int], length: int
     arrays: dict[str, np.ndarray] = {}
     report: dict[str, object] = {}
     for split, names in FILES.items():
-        lines = _lines([paths[name] for name in names], split, rows[split])
+        lines = [line for name in names for line in read_lines(paths[name])]
+        if len(lines) != rows[split]:
+            raise ValueError(
+                f"wikitext103, {split}: expected {rows[split]} rows, found {len(lines)}; fetch the files again"
+            )
         tokens = tokenise(lines, tokenizer)
         arrays[f"{split}/chunk"] = chunks(tokens, length)
         report[split] = {"tokens": len(tokens.ids), "left_out": len(tokens.ids) - arrays[f"{split}/chunk"].size}
         report["vocabulary"] = tokens.vocabulary
     return arrays, report
-
-
-def _lines(paths: Sequence[Path], split: str, expected: int) -> list[str]:
-    lines = [line for path in paths for line in read_lines(path)]
-    if len(lines) != expected:
-        raise ValueError(f"wikitext103, {split}: expected {expected} rows, found {len(lines)}; fetch the files again")
-    return lines
 
 
 DATASETS = {

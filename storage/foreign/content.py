@@ -20,36 +20,40 @@ GONE = "gone"
 """Stands for what a file holds that is not there any more."""
 
 
-def content_digests(found: Found, store: Store) -> tuple[str, ...]:
+def content_digests(series: Found, store: Store) -> tuple[str, ...]:
     """A digest of each checkpoint's content, in their order: the sha256 of its files, on object storage their ETags.
 
     Those of files are kept in the store; a file whose size, times or place on the disk changed is read again.
     """
-    if not objects.is_local(found.url):
-        return tuple(checkpoint.tag for checkpoint in found.checkpoints)
-    url = store.series(short_digest(found.url))
+    if not objects.is_local(series.url):
+        return tuple(checkpoint.tag for checkpoint in series.checkpoints)
+    url = store.series(short_digest(series.url))
     known = _read(read_record(url))
-    now = {checkpoint.name: _digested(checkpoint, known) for checkpoint in found.checkpoints}
+    now: dict[str, list[str]] = {}
+    for checkpoint in series.checkpoints:
+        tag, before = _tag(checkpoint), known.get(checkpoint.name, ["", ""])
+        # Reading is what costs: a checkpoint of gigabytes is read again only where its listing changed.
+        now[checkpoint.name] = before if before[0] == tag else [tag, " ".join(map(_sha256, checkpoint.urls))]
     if now != known:
-        text = json.dumps({"url": found.url, "checkpoints": now}, indent=1).encode()
+        text = json.dumps({"url": series.url, "checkpoints": now}, indent=1).encode()
         change_record(url, lambda _: text)
     return tuple(digest for _, digest in now.values())
 
 
-def known_digests(found: Found, store: Store) -> tuple[str, ...] | None:
+def known_digests(series: Found, store: Store) -> tuple[str, ...] | None:
     """The same digests, or None where a file has to be read for its own; nothing is written."""
-    if not objects.is_local(found.url):
-        return content_digests(found, store)
-    known = _read(read_record(store.series(short_digest(found.url))))
-    notes = [(_tag(checkpoint), known.get(checkpoint.name)) for checkpoint in found.checkpoints]
+    if not objects.is_local(series.url):
+        return content_digests(series, store)
+    known = _read(read_record(store.series(short_digest(series.url))))
+    notes = [(_tag(checkpoint), known.get(checkpoint.name)) for checkpoint in series.checkpoints]
     if len(known) != len(notes) or any(note is None or note[0] != tag for tag, note in notes):
         return None
     return tuple(note[1] for _, note in notes if note)
 
 
-def refreshed(found: Found) -> Found:
+def refreshed(series: Found) -> Found:
     """The same checkpoints as a listing of their files shows them now."""
-    folders = {url.rpartition("/")[0] for checkpoint in found.checkpoints for url in checkpoint.urls}
+    folders = {url.rpartition("/")[0] for checkpoint in series.checkpoints for url in checkpoint.urls}
     listed = {f"{folder}/{name}": item for folder in folders for name, item in listing(folder).items()}
 
     def now(checkpoint: ForeignCheckpoint) -> ForeignCheckpoint:
@@ -57,7 +61,7 @@ def refreshed(found: Found) -> Found:
         size, tag = sum(item.bytes for item in items if item), " ".join(item.tag if item else GONE for item in items)
         return replace(checkpoint, bytes=size, tag=tag)
 
-    return replace(found, checkpoints=tuple(map(now, found.checkpoints)))
+    return replace(series, checkpoints=tuple(map(now, series.checkpoints)))
 
 
 def _read(text: bytes | None) -> Known:
@@ -67,11 +71,6 @@ def _read(text: bytes | None) -> Known:
         return {name: [str(tag), str(digest)] for name, (tag, digest) in plain.get("checkpoints", {}).items()}
     except (ValueError, TypeError, AttributeError):
         return {}
-
-
-def _digested(checkpoint: ForeignCheckpoint, known: Known) -> list[str]:
-    tag, before = _tag(checkpoint), known.get(checkpoint.name, ["", ""])
-    return before if before[0] == tag else [tag, " ".join(map(_sha256, checkpoint.urls))]
 
 
 def _tag(checkpoint: ForeignCheckpoint) -> str:

@@ -25,8 +25,7 @@ STEP_PATTERNS = (
 """Where a step stands in a name, tried in this order."""
 EPOCH_PATTERNS = (rf"(?i)epoch[=_-]?{WHOLE}",)
 """Epochs serve where no name has a step."""
-SAME_AS = "the step and the content of "
-"""How the reason begins for passing over a repetition."""
+Unit = Literal["steps", "epochs"]
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 
 
@@ -57,8 +56,10 @@ class Found:
     url: str
     checkpoints: tuple[ForeignCheckpoint, ...]
     skipped: tuple[tuple[str, str], ...]
-    unit: Literal["steps", "epochs"] = "steps"
+    unit: Unit = "steps"
     """What the numbers in the names count."""
+    repeated: tuple[str, ...] = ()
+    """The names among them that were passed over as another has the same step and content."""
 
 
 def find_checkpoints(url: str, pattern: str | None = None) -> Found:
@@ -69,31 +70,40 @@ def find_checkpoints(url: str, pattern: str | None = None) -> Found:
     where nothing is found, naming what is there, and where two names with one step differ in content.
     """
     url = objects.normalise(url)
+    attempts: list[tuple[tuple[str, ...], Unit]] = [(STEP_PATTERNS, "steps"), (EPOCH_PATTERNS, "epochs")]
     if pattern is not None:
-        return _require_some(_find(url, (_checked(pattern),), "steps"))
-    found = _find(url, STEP_PATTERNS, "steps")
-    return found if found.checkpoints else _require_some(_find(url, EPOCH_PATTERNS, "epochs"))
+        attempts = [((_checked(pattern),), "steps")]
+    for patterns, unit in attempts:
+        series = _find(url, patterns, unit)
+        if series.checkpoints:
+            return series
+    seen = "; ".join(f"{name}: {why}" for name, why in series.skipped[:8]) or "nothing"
+    raise StoreError(
+        f"{url}: no checkpoints there, found {seen}; "
+        f"expected {', '.join((*SAFE, *PICKLED))} with a step in the name "
+        "(step=1000, step_1000, checkpoint-1000, 1000.pt, epoch_3), folders of these, or a pattern that finds it"
+    )
 
 
-def _find(url: str, patterns: tuple[str, ...], unit: Literal["steps", "epochs"]) -> Found:
+def _find(url: str, patterns: tuple[str, ...], unit: Unit) -> Found:
     folder, _, own = url.rpartition("/")
     whole_step = _step(own, patterns)
     if own.endswith((*SAFE, *PICKLED)):
         listed = listing(folder)
-        found = [_checkpoint(folder, own, whole_step or 0, [listed[own]], (own,))] if own in listed else []
-        return _series(url, found, [], unit)
+        checkpoints = [_checkpoint(folder, own, whole_step or 0, [listed[own]], (own,))] if own in listed else []
+        return _series(url, checkpoints, [], unit)
     listed = listing(url)
-    found, skipped = [], []
+    checkpoints, skipped = [], []
     for name in listed:
         one = _named(url, name, listed[name], patterns)
         if isinstance(one, str):
             skipped.append((name, one))
         else:
-            found.append(one)
+            checkpoints.append(one)
     # Trainers put the final weights beside the folders of a series.
-    if not found and (whole := _folder(url, listed)) is not None:
+    if not checkpoints and (whole := _folder(url, listed)) is not None:
         return _series(url, [_checkpoint(url, own, whole_step or 0, *whole)], [], unit)
-    return _series(url, found, skipped, unit)
+    return _series(url, checkpoints, skipped, unit)
 
 
 def _named(url: str, name: str, item: Listed, patterns: tuple[str, ...]) -> ForeignCheckpoint | str:
@@ -114,11 +124,10 @@ def _named(url: str, name: str, item: Listed, patterns: tuple[str, ...]) -> Fore
     return _checkpoint(url, name, step, items, tuple(f"{name}/{file}" for file in files))
 
 
-def _series(
-    url: str, found: list[ForeignCheckpoint], skipped: list[tuple[str, str]], unit: Literal["steps", "epochs"]
-) -> Found:
+def _series(url: str, checkpoints: list[ForeignCheckpoint], skipped: list[tuple[str, str]], unit: Unit) -> Found:
     by_step: dict[int, ForeignCheckpoint] = {}
-    for checkpoint in found:
+    repeated: list[tuple[str, str]] = []
+    for checkpoint in checkpoints:
         step, first = checkpoint.step, by_step.setdefault(checkpoint.step, checkpoint)
         if first is checkpoint:
             continue
@@ -127,19 +136,9 @@ def _series(
                 f"{url}: {first.name} and {checkpoint.name} both have step {step} and differ in content: "
                 "give a pattern that tells them apart"
             )
-        skipped.append((checkpoint.name, f"{SAME_AS}{first.name}"))
-    return Found(url, tuple(by_step[step] for step in sorted(by_step)), tuple(skipped), unit)
-
-
-def _require_some(found: Found) -> Found:
-    if not found.checkpoints:
-        seen = "; ".join(f"{name}: {why}" for name, why in found.skipped[:8]) or "nothing"
-        raise StoreError(
-            f"{found.url}: no checkpoints there, found {seen}; "
-            f"expected {', '.join((*SAFE, *PICKLED))} with a step in the name "
-            "(step=1000, step_1000, checkpoint-1000, 1000.pt, epoch_3), folders of these, or a pattern that finds it"
-        )
-    return found
+        repeated.append((checkpoint.name, f"the step and the content of {first.name}"))
+    ascending = tuple(by_step[step] for step in sorted(by_step))
+    return Found(url, ascending, (*skipped, *repeated), unit, tuple(name for name, _ in repeated))
 
 
 def _checkpoint(url: str, name: str, step: int, items: list[Listed], files: tuple[str, ...]) -> ForeignCheckpoint:

@@ -46,7 +46,7 @@ DTYPES = {
     "C64": torch.complex64,
     "BOOL": torch.bool,
 }
-SAVED = (b"PK\x03\x04", b"\x80")
+ARCHIVE, PICKLE = b"PK\x03\x04", b"\x80"
 """How files of torch.save begin: a zip archive, or in the older format a pickle."""
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
 """Where training programs keep the weights among other things, Lightning's first."""
@@ -138,9 +138,9 @@ class SafeWeights(ForeignWeights):
             header, start = read_header(url)
             metadata = header.pop("__metadata__", None) or {}
             order += _order(url, metadata, header)
-            found = {name: _place(url, name, item, start) for name, item in header.items()}
-            _require_apart(url, found)
-            places |= found
+            of_file = {name: _place(url, name, item, start) for name, item in header.items()}
+            _require_apart(url, of_file)
+            places |= of_file
         return {name: places[name] for name in (order if len(self._urls) == 1 else sorted(order, key=_natural))}
 
     @cached_property
@@ -263,13 +263,17 @@ class PickledWeights(ForeignWeights):
 
 
 def _load(path: str, url: str) -> Any:
+    begins = b""
     try:
+        with open(path, "rb") as file:
+            begins = file.read(16)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols, which is told below if it matters
-            return _loaded(path)
+            # Mapped, so that one tensor at a time is in memory; the older format has to be read whole.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=begins.startswith(ARCHIVE))
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not asked and (begins := _begin(path)) and not begins.startswith(SAVED):
+        if not asked and begins and not begins.startswith((ARCHIVE, PICKLE)):
             raise DamagedCheckpoint(f"{url}: not a file of torch.save: it begins with {begins!r}") from None
         what = f"it asks for {asked.group(1)}" if asked else "it holds more than tensors"
         raise StoreError(
@@ -278,21 +282,6 @@ def _load(path: str, url: str) -> Any:
     except Exception as error:  # noqa: BLE001 - what is no pickle may fail in any way
         reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
         raise DamagedCheckpoint(f"{url}: not a readable file of torch.save ({reason})") from None
-
-
-def _begin(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(16)
-
-
-def _loaded(path: str) -> Any:
-    """Mapped from the file where its format allows."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def find_state(url: str, loaded: Any) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
     from specdyn.tasks.spectra.decomposition import singular_values
 
     s_R, (rows, columns) = singular_values(w_MN).numpy(), w_MN.shape
-    found = {
+    values = {
         "effective_rank": effective_rank(s_R),
         "spectral_norm": float(s_R[0]),
         "nuclear_norm": float(s_R.sum()),
@@ -43,7 +43,7 @@ def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
         **power_law.heavy_tail(s_R),
         "kept_energy": nulls.kept_energy(w_MN),
     }
-    return {f"null_{name}": value for name, value in found.items() if name not in LEFT_OUT}
+    return {f"null_{name}": value for name, value in values.items() if name not in LEFT_OUT}
 
 
 def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:

@@ -61,9 +61,19 @@ def fetch(file: File, progress: OnProgress | None = None) -> Path:
     again. FetchError if it cannot be had, or if twice other bytes came than declared.
     """
     if isinstance(file, PackagedFile):
-        return _packaged(file)
-    if file.system and Path(file.system).is_file():
-        return _of_system(file, Path(file.system))
+        path = FOLDER / file.path
+        if not path.is_file():
+            raise FetchError(f"{path}: this file comes with specdyn and is missing; install specdyn again")
+        if (digest := _digest(path, "sha256")) != file.sha256:
+            raise FetchError(f"{path}: sha256 is {digest}, expected {file.sha256}; install specdyn again")
+        return path
+    if file.system and (path := Path(file.system)).is_file():
+        try:
+            _check_hashes(file, path)
+        except _Wrong as error:
+            remedy = f"install its package again, or remove it to fetch {file.url}"
+            raise FetchError(f"{path}: {error}; {remedy}") from None
+        return path
     path = cache_folder() / file.place
     with _only_one(path):
         advice = f"use variant=sample where there is one, or put the file at {path} by hand"
@@ -74,23 +84,6 @@ def fetch(file: File, progress: OnProgress | None = None) -> Path:
             except _Wrong as error:
                 advice += f", where now there is another one: {error}"
         _download(file, path, progress, advice)
-    return path
-
-
-def _packaged(file: PackagedFile) -> Path:
-    path = FOLDER / file.path
-    if not path.is_file():
-        raise FetchError(f"{path}: this file comes with specdyn and is missing; install specdyn again")
-    if (found := _digest(path, "sha256")) != file.sha256:
-        raise FetchError(f"{path}: sha256 is {found}, expected {file.sha256}; install specdyn again")
-    return path
-
-
-def _of_system(file: RemoteFile, path: Path) -> Path:
-    try:
-        _check_hashes(file, path)
-    except _Wrong as error:
-        raise FetchError(f"{path}: {error}; install its package again, or remove it to fetch {file.url}") from None
     return path
 
 
@@ -134,6 +127,26 @@ def _size(file: File) -> str:
     return f"{file.bytes:,} bytes" if isinstance(file, RemoteFile) and file.bytes is not None else "of unknown size"
 
 
+def _copy(file: RemoteFile, partial: Path, progress: OnProgress | None) -> None:
+    """All bytes into the partial file; _Wrong where fewer come than promised."""
+    done = 0
+    try:
+        with _opened(file.url) as (stream, promised), partial.open("wb") as target:
+            while piece := stream.read(PIECE):
+                target.write(piece)
+                done += len(piece)
+                if progress:
+                    progress(file.name, done, file.bytes if file.bytes is not None else promised)
+            # A file that is whole under its last name stays so when the power fails.
+            target.flush()
+            os.fsync(target.fileno())
+    except http.client.HTTPException as error:
+        raise _Wrong(f"the answer broke off after {done} bytes ({type(error).__name__})") from error
+    # Python's HTTP client takes a connection that ends early for the end of the answer.
+    if promised is not None and done != promised:
+        raise _Wrong(f"{done} bytes came, the server promised {promised}")
+
+
 @contextmanager
 def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
     """A stream of the URL's bytes, and how many are promised."""
@@ -146,55 +159,34 @@ def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
         yield answer, None if length is None else int(length)
 
 
-def _copy(file: RemoteFile, partial: Path, progress: OnProgress | None) -> None:
-    """All bytes into the partial file; _Wrong where fewer come than promised."""
-    done = 0
-    try:
-        with _opened(file.url) as (stream, promised), partial.open("wb") as target:
-            while piece := stream.read(PIECE):
-                target.write(piece)
-                done += len(piece)
-                if progress:
-                    progress(file.name, done, file.bytes if file.bytes is not None else promised)
-            target.flush()
-            os.fsync(target.fileno())
-    except http.client.HTTPException as error:
-        raise _Wrong(f"the answer broke off after {done} bytes ({type(error).__name__})") from error
-    if promised is not None and done != promised:
-        raise _Wrong(f"{done} bytes came, the server promised {promised}")
-
-
-def _accept(file: RemoteFile, found: Path, path: Path) -> None:
-    """_Wrong unless the bytes found are as declared.
+def _accept(file: RemoteFile, content: Path, path: Path) -> None:
+    """_Wrong unless the content, which is or becomes the file at `path`, is as declared.
 
     Where no sha256 is declared, the first one is noted beside `path` and enforced afterwards.
     """
-    size = found.stat().st_size
+    size = content.stat().st_size
     if file.bytes is not None and file.of == "file" and size != file.bytes:
         raise _Wrong(f"{size} bytes, expected {file.bytes}")
-    _check_hashes(file, found)
+    _check_hashes(file, content)
     if file.sha256:
         return
-    noted, digest = _noted(path), _digest(found, "sha256")
+    noted, digest = path.with_name(f"{path.name}.sha256"), _digest(content, "sha256")
     if not noted.is_file():
         objects.write(str(noted), f"{digest}\n".encode())
     elif (first := noted.read_text().strip()) != digest:
         raise _Wrong(f"sha256 is {digest}, expected {first} as at the first fetch (delete {noted} to accept a change)")
 
 
-def _noted(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
-
-
 def _check_hashes(file: RemoteFile, path: Path) -> None:
-    declared = {name: value for name in ("sha256", "md5") if (value := getattr(file, name))}
-    for name, expected in declared.items():
+    for name, expected in (("sha256", file.sha256), ("md5", file.md5)):
+        if not expected:
+            continue
         try:
-            found = _digest(path, name) if file.of == "file" else decompressed_sha256(path)
+            digest = _digest(path, name) if file.of == "file" else decompressed_sha256(path)
         except ValueError as error:
             raise _Wrong(str(error)) from None
-        if found != expected:
-            raise _Wrong(f"{name} is {found}, expected {expected}")
+        if digest != expected:
+            raise _Wrong(f"{name} is {digest}, expected {expected}")
 
 
 def _digest(path: Path, name: str) -> str:
@@ -208,10 +200,14 @@ def prepare(store: Store, dataset: Dataset, progress: OnProgress | None = None) 
     Safe to be called by several at once, and again after a death at any moment. FetchError, or ValueError where the
     content breaks a rule of DATA 5.5: then nothing is written.
     """
-    if (found := datasets.read_data_manifest(store, dataset.key)) is not None:
-        return found
+    if (prepared := datasets.read_data_manifest(store, dataset.key)) is not None:
+        return prepared
     paths, arrays, report = _decoded(dataset, progress)
     place, entries = datasets.write_arrays(store, dataset.key, arrays)
+    files = {}
+    for file in dataset.files:
+        source, path = f"package:{file.path}" if isinstance(file, PackagedFile) else file.url, paths[file.name]
+        files[file.name] = {"source": source, "bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
     manifest = DataManifest(
         key=dataset.key,
         name=dataset.name,
@@ -219,7 +215,7 @@ def prepare(store: Store, dataset: Dataset, progress: OnProgress | None = None) 
         title=dataset.title,
         arrays=entries,
         place=place,
-        files={file.name: _provenance(file, paths[file.name]) for file in dataset.files},
+        files=files,
         params=dict(dataset.params),
         report=report,
         licence=dataset.licence,
@@ -236,11 +232,6 @@ def _decoded(
     arrays, report = dataset.decode(paths)
     dataset.validate(arrays)
     return paths, arrays, report
-
-
-def _provenance(file: File, path: Path) -> dict[str, Any]:
-    source = f"package:{file.path}" if isinstance(file, PackagedFile) else file.url
-    return {"source": source, "bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
 
 
 def load(store: Store, dataset: Dataset, only: str = "") -> dict[str, np.ndarray]:

@@ -51,11 +51,7 @@ def row(name: str, variable: Variable) -> str:
     if (threshold := variable.constants.get("threshold")) is not None:
         formula = f"{formula} (threshold {threshold:g})"
     cells = (f"`{name}`", variable.long_name, formula, ", ".join(variable.dims) or "run", variable.units)
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
-
-
-def _escape(cell: str) -> str:
-    return re.sub(r"(?<!\w)_|[|*<]", r"\\\g<0>", cell)
+    return "| " + " | ".join(re.sub(r"(?<!\w)_|[|*<]", r"\\\g<0>", cell) for cell in cells) + " |"
 
 
 if __name__ == "__main__":

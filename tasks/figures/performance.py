@@ -1,16 +1,14 @@
 """Loss and error against step, of the whole network and of its halves."""
 
-from collections.abc import Sequence
+import itertools
+from typing import Any
 
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from specdyn.storage.schema import METRICS_GROUP, SPLITS
 from specdyn.tasks.figures.levels import (
-    Level,
     axes_title,
     heading,
     levels_of,
@@ -33,7 +31,8 @@ from specdyn.tasks.figures.style import (
 )
 from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
 
-DASHES = {"train": (0, (2.5, 1.5)), "val": "-"}
+DASHES: dict[str, Any] = {"train": (0, (2.5, 1.5)), "val": "-"}
+WIDTHS = {"train": 1.2, "val": 2.0}
 HALVES = {"top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
 MOST_ROWS, MOST_COLUMNS = 6, 8
 WIDE = 3.2
@@ -47,6 +46,7 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     Rows are for everything else that varies.
     """
     metrics = tree[METRICS_GROUP].to_dataset()
+    # Those of the network as it was saved: metrics of changed weights have further dimensions.
     names = [str(name) for name in metrics.data_vars if set(metrics[name].dims) == {"run", "split", "step"}]
     names.sort(key=lambda name: name != "loss")
     levels = levels_of(tree, axis)
@@ -55,45 +55,29 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     figure, grid = panels(len(rows), len(names), 6.5, 4.6 if len(rows) == 1 else 3.4, sharex=True, sharey="col")
     for name, column in zip(names, grid.T, strict=True):
         values = metrics[name].load()
-        _name_axes(column, values)
         for axes, row in zip(column, rows, strict=True):
-            _draw(axes, values, [level for level in levels if level.panel == row])
+            axes.set_ylabel(values.attrs.get("long_name", name) + _units(values))
             axes.set_title(row)
+            step_axis(axes)
+            if name == "loss":
+                log_axis(axes, values.values)
+            for level, split in itertools.product(levels, SPLITS):
+                if level.panel == row:
+                    of_level = values.isel(run=list(level.runs)).sel(split=split)
+                    draw(axes, of_level, level.color, linestyle=DASHES[split], linewidth=WIDTHS[split])
         if column[0].get_yscale() != "log":
             column[0].set_ylim(bottom=0)
     name_step_axes(grid)
     title = " and ".join(names).capitalize().replace("err", "error")
     figure.suptitle(f"{title} by {axes_title(levels)}" + of_all(rows, everything, "row"))
-    _legend(figure, levels)
+    splits = [Line2D([], [], color=INK, linestyle=DASHES[split], label=split) for split in SPLITS]
+    legend_below(figure, [*line_handles(levels), *splits, *spread_handles(levels)])
     return figure
 
 
-def _draw(axes: Axes, values: xr.DataArray, levels: Sequence[Level]) -> None:
-    """Both splits of each level."""
-    for level in levels:
-        for split in SPLITS:
-            of_level = values.isel(run=list(level.runs)).sel(split=split)
-            draw(axes, of_level, level.color, linestyle=DASHES[split], linewidth=1.2 if split == "train" else 2.0)
-
-
-def _name_axes(column: Sequence[Axes], values: xr.DataArray) -> None:
+def _units(values: xr.DataArray) -> str:
     units = values.attrs.get("units", "1")
-    for axes in column:
-        axes.set_ylabel(values.attrs.get("long_name", str(values.name)) + ("" if units == "1" else f" ({units})"))
-        step_axis(axes)
-        if str(values.name).endswith("loss"):
-            log_axis(axes, values.values)
-
-
-def _legend(figure: Figure, levels: Sequence[Level]) -> None:
-    """Under the figure: levels with their n, then what dashes and band mean."""
-    handles = line_handles(levels)
-    handles += [
-        Line2D([], [], color=INK, linestyle=DASHES[split], label=split)  # type: ignore[arg-type]
-        for split in SPLITS
-    ]
-    handles += spread_handles(levels)
-    legend_below(figure, handles)
+    return "" if units == "1" else f" ({units})"
 
 
 @styled
@@ -102,7 +86,6 @@ def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     metrics = tree[METRICS_GROUP].to_dataset()
     pruned = metrics["pruned_loss"].load()
     full = metrics["loss"].load() if has(tree, METRICS_GROUP, "loss") else None
-    units = "" if (unit := pruned.attrs.get("units", "1")) == "1" else f" ({unit})"
     everything = levels_of(tree, axis)
     levels = spread(everything, MOST_COLUMNS)
     figure, grid = panels(len(SPLITS), len(levels), 3.6, 2.6, sharex=True, sharey="row")
@@ -115,15 +98,12 @@ def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
             for kept, (_, color) in HALVES.items():
                 draw(axes, pruned.isel(runs).sel(split=split, kept=kept), color)
             step_axis(axes, 4)
-        row[0].set_ylabel(f"{split} loss{units}")
+        row[0].set_ylabel(f"{split} loss{_units(pruned)}")
     for axes, level in zip(grid[0], levels, strict=True):
         axes.set_title(heading(level, len(levels)))
-    handles: list[Line2D | Patch] = (
-        [Line2D([], [], color=FULL, linewidth=WIDE, label="all singular values")] if full is not None else []
-    )
+    handles = [Line2D([], [], color=FULL, linewidth=WIDE, label="all singular values")] if full is not None else []
     handles += [Line2D([], [], color=color, label=label) for label, color in HALVES.values()]
-    handles += spread_handles(levels)
     name_step_axes(grid)
     figure.suptitle("Loss with half of the singular values" + of_all(levels, everything, what(everything)))
-    legend_below(figure, handles)
+    legend_below(figure, [*handles, *spread_handles(levels)])
     return figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from collections import Counter
@@ -12,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from specdyn.models.spec.run_spec import as_text
+from specdyn.models.wording import plural
 from specdyn.storage.access import objects
+from specdyn.storage.schema import METRICS_GROUP, SPLITS
 from specdyn.tasks.figures.configurations import configurations_of, runs_of, settings_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ HEADLINES: dict[str, tuple[str, float, str]] = {
     "loss": ("loss", 1, ".4g"),
 }
 """The metrics that a row may show, the first that a sweep has: heading, factor and format."""
+
+RUN_FACTS = ("grok_step", "initial_effective_rank", "final_effective_rank", "final_collapsed_layers")
+"""The facts that a row shows beside the metric: see tasks/spectra/facts.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,48 +127,58 @@ def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray | None:
-    """A variable with a dimension `run`, in memory; None where there is none."""
-    if group not in tree.children:
-        return None
-    data = tree.children[group].to_dataset()
-    if name not in data.data_vars or "run" not in data[name].dims:
-        return None
-    return data[name].load()
-
-
 def sweep_table(tree: xr.DataTree) -> list[Row]:
     """A row for each run of a cube, sorted by weight decay, by what else varies, and by seed."""
-    metric, final = _headline(tree)
-    groks = grok_steps(tree)
-    start, end = _fact(tree, "initial_effective_rank"), _fact(tree, "final_effective_rank")
-    collapsed = _fact(tree, "final_collapsed_layers")
     runs = runs_of(tree)
-    names, settings = [str(run) for run in runs["run"].values], settings_of(runs)
-    decays, seeds = (settings.get(name, [math.nan] * len(names)) for name in ("weight_decay", "seed"))
+    settings = settings_of(runs)
     first = next((name for name in ("weight_decay", *settings) if name in settings and name != "seed"), "seed")
     grid = configurations_of(runs, first)
+    facts = run_facts(tree)
+    metric = facts.attrs["metric"]
+    known = {str(name): fact.values.tolist() for name, fact in facts.items()}
+    decays, seeds = (settings.get(name, [math.nan] * runs.sizes["run"]) for name in ("weight_decay", "seed"))
     return [
         Row(
-            run_id=(run := names[place]),
+            run_id=str(runs["run"].values[place]),
             weight_decay=float(decays[place]),
-            seed=None if math.isnan(seeds[place]) else int(seeds[place]),
+            seed=_whole(seeds[place]),
             others={
                 name: value
                 for name, value in zip(grid.axes, one.values, strict=True)
                 if name not in ("weight_decay", "seed")
             },
             metric=metric,
-            train=final.get((run, "train"), math.nan),
-            val=final.get((run, "val"), math.nan),
-            grok_step=groks.get(run) if metric == "err" else None,
-            rank_start=start.get(run, math.nan),
-            rank_end=end.get(run, math.nan),
-            collapsed=int(collapsed.get(run, 0)),
+            train=known["train"][place],
+            val=known["val"][place],
+            # A threshold on the error says nothing of a sweep that is judged by another metric.
+            grok_step=_whole(known["grok_step"][place]) if metric == "err" else None,
+            rank_start=known["initial_effective_rank"][place],
+            rank_end=known["final_effective_rank"][place],
+            collapsed=_whole(known["final_collapsed_layers"][place]) or 0,
         )
         for one in grid.configurations
         for place in one.runs
     ]
+
+
+def run_facts(tree: xr.DataTree) -> xr.Dataset:
+    """What the cube knows of each run as a whole, along `run` and in memory; NaN where it does not say.
+
+    `train` and `val` are the last values of the first of HEADLINES that it has, which the attribute `metric` names.
+    """
+    import xarray as xr
+
+    metrics = tree[METRICS_GROUP].to_dataset() if METRICS_GROUP in tree.children else xr.Dataset()
+    metric = next((name for name in HEADLINES if f"final_{name}" in metrics), "err")
+    unknown = xr.full_like(runs_of(tree)["run"], math.nan, dtype=float)
+    final = metrics.get(f"final_{metric}", unknown.expand_dims(split=[])).reindex(split=list(SPLITS))
+    facts = {name: metrics.get(name, unknown) for name in RUN_FACTS}
+    facts |= {split: final.sel(split=split, drop=True) for split in SPLITS}
+    return xr.Dataset(facts, attrs={"metric": metric}).load()
+
+
+def _whole(value: float) -> int | None:
+    return None if math.isnan(value) else int(value)
 
 
 def summary_markdown(tree: xr.DataTree) -> str:
@@ -176,36 +190,10 @@ def summary_markdown(tree: xr.DataTree) -> str:
 def computed_on(tree: xr.DataTree) -> str:
     """The processors that the runs were trained on, each with its share of the runs; empty where the cube is silent."""
     runs = runs_of(tree)
-    found = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs.coords else Counter()
-    if len(found) < 2:
-        return next(iter(found), "")
-    return "; ".join(f"{where} ({count} {'run' if count == 1 else 'runs'})" for where, count in sorted(found.items()))
-
-
-def _headline(tree: xr.DataTree) -> tuple[str, dict[tuple[str, str], float]]:
-    """The first of HEADLINES that the cube has, with its values at the end by run and split."""
-    for name in HEADLINES:
-        values = variable(tree, "metrics", f"final_{name}")
-        if values is not None:
-            by_label = values.transpose("run", "split")
-            runs, splits = (map(str, by_label[dim].values.tolist()) for dim in ("run", "split"))
-            places = itertools.product(runs, list(splits))
-            return name, dict(zip(places, by_label.values.ravel().tolist(), strict=True))
-    return "err", {}
-
-
-def _fact(tree: xr.DataTree, name: str) -> dict[str, float]:
-    """A fact of every run that has it."""
-    values = variable(tree, "metrics", name)
-    if values is None:
-        return {}
-    by_run = zip(values["run"].values.tolist(), values.values.tolist(), strict=True)
-    return {str(run): value for run, value in by_run if not math.isnan(value)}
-
-
-def grok_steps(tree: xr.DataTree) -> dict[str, int]:
-    """The step at which each run groks that does, as the cube has it (`grok_step`)."""
-    return {run: int(step) for run, step in _fact(tree, "grok_step").items()}
+    counts = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs.coords else Counter()
+    if len(counts) < 2:
+        return next(iter(counts), "")
+    return "; ".join(f"{where} ({plural(count, 'run')})" for where, count in sorted(counts.items()))
 
 
 def markdown_table(rows: Sequence[Row]) -> str:

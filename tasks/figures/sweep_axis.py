@@ -65,7 +65,8 @@ def draw(axes: Axes, values: xr.DataArray, color: Any, **line: Any) -> None:
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Names of parameters without `weight`, cut to what tells them apart: `linear1`, `3.linear1`, `features.0`.
 
-    A part in brackets is kept and both sides of a pair `a -> b` are cut: `in_proj[value] → out_proj`.
+    A part in brackets is kept and both sides of a pair `a -> b` are cut: `in_proj[value] → out_proj`. What is shown is
+    shorter, and nothing else: what a name means is declared by the cube.
     """
     sides = [side for name in names for side in name.split(" -> ")]
     forms = {base: _forms(base) for base in dict.fromkeys(side.partition("[")[0] for side in sides)}

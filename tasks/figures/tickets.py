@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from specdyn.tasks.figures.configurations import lines_of
-from specdyn.tasks.figures.ranges import RANGES, draw_ranges
+from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
 from specdyn.tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
 
 COLORS = {
@@ -32,10 +32,9 @@ def by_density(data: xr.Dataset, metric: str) -> Figure:
     kept = np.unique(data["density"].values)
     for axes, (values, title) in zip(grid[0], shown, strict=True):
         for kind in dict.fromkeys(data["mask"].values.tolist()):
-            chosen = np.flatnonzero(data["mask"].values == kind)
-            of_kind = values.isel(ticket=chosen)
-            lines = lines_of(data.isel(ticket=chosen), "ticket", "density", ("trunk", "order"))
-            draw_ranges(axes, of_kind, lines, COLORS[kind], kind)
+            chosen = {"ticket": np.flatnonzero(data["mask"].values == kind)}
+            lines = lines_of(data.isel(chosen), "ticket", "density", ("trunk", "order"))
+            draw_ranges(axes, values.isel(chosen), lines, Look(label=kind, color=COLORS[kind]))
         axes.set_xscale("log")
         axes.set_xticks(kept, [f"{place:g}" for place in kept])
         axes.xaxis.set_minor_locator(NullLocator())

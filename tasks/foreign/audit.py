@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specdyn.models.nets.matrices import Entry, entry
-from specdyn.storage.foreign.find import SAME_AS
 from specdyn.storage.foreign.weights import ForeignWeights, as_bytes, stripped
 from specdyn.storage.schema import OutOfRange
 from specdyn.tasks.foreign.names import BUFFERS
@@ -52,18 +50,18 @@ class Finding:
 HEADINGS = ("severity", "steps", "tensor", "what", "advice")
 
 
-def audit(series: ForeignSeries, body: NetworkLayout) -> tuple[Finding, ...]:
+def audit(series: ForeignSeries, layout: NetworkLayout) -> tuple[Finding, ...]:
     """Everything found: in the steps, in shapes and types, and, reading each tensor once, in the values.
 
     Duplicates are told by names, shapes and values of all tensors. Holds one tensor at a time.
     """
     findings = in_steps(series)
-    layers = {layer.parameter: layer for layer in body.layers}
+    layers = {layer.parameter: layer for layer in layout.layers}
     digests: dict[int, str] = {}
     first = series.weights(series.steps[0])
     for step in series.steps:
         weights = first if step == series.steps[0] else series.weights(step)
-        findings += in_shapes(first, weights, body, step, series.steps[0])
+        findings += in_shapes(first, weights, layout, step, series.steps[0])
         digest, ratios = hashlib.sha256(), list[float]()
         for name, shape in weights.shapes.items():
             digest.update(f"{name} {shape} ".encode())
@@ -89,7 +87,7 @@ def in_steps(series: ForeignSeries) -> list[Finding]:
         what = f"{series.found.unit} missing of a grid that goes on after them: {len(missing)}"
         findings.append(_finding("warning", missing, what, "rates of change across the hole span more steps"))
     for name, why in series.found.skipped:
-        if why.startswith(SAME_AS):
+        if name in series.found.repeated:
             findings.append(_finding("note", (), f"{name} has {why}", "it is left out"))
     written = [(c.written, c.step) for c in series.found.checkpoints if not math.isnan(c.written)]
     late = tuple(b for (t, _), (u, b) in itertools.pairwise(written) if u < t - 1)
@@ -130,7 +128,7 @@ def _holes(steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def in_shapes(
-    first: ForeignWeights, weights: ForeignWeights, body: NetworkLayout, step: int, start: int
+    first: ForeignWeights, weights: ForeignWeights, layout: NetworkLayout, step: int, start: int
 ) -> list[Finding]:
     """Layers with another shape or type than in the first checkpoint, missing and new ones; then the other tensors."""
     was, now = stripped(first.shapes), stripped(weights.shapes)
@@ -140,37 +138,31 @@ def in_shapes(
         advice = "save the weights of the module without its wrapper, or split the series"
         return [_finding("error", (step,), what, advice)]
     findings: list[Finding] = []
-    layers = {e.parameter: e.shape for e in body.entries if not e.skipped}
+    layers = {e.parameter: e.shape for e in layout.entries if not e.skipped}
     for name, shape in layers.items():
-        found = weights.shapes.get(name)
-        if found != shape:
-            came = "is not there" if found is None else f"has shape {found}"
+        actual = weights.shapes.get(name)
+        if actual != shape:
+            came = "is not there" if actual is None else f"has shape {actual}"
             what = f"{came}, expected {shape} as at step {start}"
             findings.append(_finding("error", (step,), what, "leave this checkpoint out, or split the series", name))
         elif weights.dtypes[name] != first.dtypes[name]:
             what = f"stored as {weights.dtypes[name]}, {first.dtypes[name]} at step {start}"
             findings.append(_finding("note", (step,), what, "small singular values change with the precision", name))
-    new = _new_layers(weights.shapes, {e.parameter for e in body.entries}, weights.dtypes)
-    for entry_ in new:
-        what = f"a layer {entry_.shape} that step {start} does not have"
-        findings.append(_finding("warning", (step,), what, "it is not analysed", entry_.parameter))
-    told = {*layers, *(entry_.parameter for entry_ in new)}
-    others = sorted({name for name, _ in first.shapes.items() ^ weights.shapes.items()} - told)
+    known = {e.parameter for e in layout.entries}
+    new = {
+        name: shape
+        for name, shape in weights.shapes.items()
+        if len(shape) >= 2 and name not in known and weights.dtypes[name].is_floating_point
+    }
+    for name, shape in new.items():
+        what = f"a layer {shape} that step {start} does not have"
+        findings.append(_finding("warning", (step,), what, "it is not analysed", name))
+    others = sorted({name for name, _ in first.shapes.items() ^ weights.shapes.items()} - {*layers, *new})
     if others:
         what = f"{len(others)} tensors that are no layers differ in shape or are there at one of the steps: "
         advice = f"not analysed; check that step {start} is of the same network"
         findings.append(_finding("note", (step,), what + ", ".join(others[:4]), advice))
     return findings
-
-
-def _new_layers(
-    shapes: Mapping[str, tuple[int, ...]], known: set[str], dtypes: Mapping[str, torch.dtype]
-) -> list[Entry]:
-    return [
-        entry(name, shape)
-        for name, shape in shapes.items()
-        if len(shape) >= 2 and name not in known and dtypes[name].is_floating_point
-    ]
 
 
 def in_values(w: Tensor, step: int, name: str, analysed: bool = True) -> list[Finding]:

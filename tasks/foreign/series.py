@@ -55,33 +55,33 @@ def read_layout(series: ForeignSeries, heads: int = 0, transposed: str = TRANSPO
     except re.error as error:
         raise ValueError(f"transposed={transposed!r} is not a regular expression: {error}") from None
     weights = series.weights(series.steps[0])
-    body = foreign_layout(
+    layout = foreign_layout(
         weights.shapes,
         skipped_tensors(weights.dtypes),
         [name for name, shape in weights.shapes.items() if len(shape) > 2 and pattern.search(name.lower())],
     )
-    return replace(body, pairs=(*body.pairs, *attention_pairs(body, heads)))
+    return replace(layout, pairs=(*layout.pairs, *attention_pairs(layout, heads)))
 
 
-def series_id(series: ForeignSeries, body: NetworkLayout, store: Store) -> str:
+def series_id(series: ForeignSeries, layout: NetworkLayout, store: Store) -> str:
     """The identity of what is measured of a series: its place, steps and content, and how its layers are looked at.
 
     So other options, as far as they make other matrices or pairs of the tensors, are other results. Files that the
     store does not know yet are read.
     """
-    return _identity(series, body, content_digests(series.found, store))
+    return _identity(series, layout, content_digests(series.found, store))
 
 
-def known_id(series: ForeignSeries, body: NetworkLayout, store: Store) -> str | None:
+def known_id(series: ForeignSeries, layout: NetworkLayout, store: Store) -> str | None:
     """The same identity, or None where the store does not know all of the series' files; nothing is written."""
     digests = known_digests(series.found, store)
-    return None if digests is None else _identity(series, body, digests)
+    return None if digests is None else _identity(series, layout, digests)
 
 
-def _identity(series: ForeignSeries, body: NetworkLayout, digests: Sequence[str]) -> str:
+def _identity(series: ForeignSeries, layout: NetworkLayout, digests: Sequence[str]) -> str:
     content = list(zip(series.steps, digests, strict=True))
-    layers, pairs = [asdict(layer) for layer in body.layers], [asdict(pair) for pair in body.pairs]
-    return short_digest(series.name, content, body.shapes, layers, pairs)
+    layers, pairs = [asdict(layer) for layer in layout.layers], [asdict(pair) for pair in layout.pairs]
+    return short_digest(series.name, content, layout.shapes, layers, pairs)
 
 
 def skipped_tensors(dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
@@ -93,11 +93,11 @@ def skipped_tensors(dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
     return {**named, **skipped}
 
 
-def attention_pairs(body: NetworkLayout, heads: int) -> tuple[LayerPair, ...]:
+def attention_pairs(layout: NetworkLayout, heads: int) -> tuple[LayerPair, ...]:
     """The pairs within fused projections, and from their values to the layer that follows."""
     pairs: list[LayerPair] = []
-    shapes = {entry.parameter: entry.shape for entry in body.entries}
-    for layer, after in zip(body.layers, [*body.layers[1:], None], strict=True):
+    shapes = {entry.parameter: entry.shape for entry in layout.entries}
+    for layer, after in zip(layout.layers, [*layout.layers[1:], None], strict=True):
         rows, width = layer.shape(shapes[layer.parameter])
         if not FUSED.search(layer.parameter) or rows != 3 * width:
             continue

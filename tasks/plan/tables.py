@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from humanize import naturalsize
+
 from specdyn.models.wording import plural
 from specdyn.tasks.plan.plan import Item, Plan
 
@@ -105,11 +107,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def size(count: float) -> str:
     """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    return naturalsize(count, format="%.3g")
 
 
 def duration(seconds: float) -> str:

@@ -67,8 +67,8 @@ def decompose(w_MN: Tensor, what: str = "matrix", vectors: bool = True) -> Facto
     """
     w_MN = _wide(w_MN)
     require_finite(w_MN, what)
-    found = _decompose(w_MN, vectors)
-    return found._replace(s=_as_float32(found.s, what))
+    factors = _decompose(w_MN, vectors)
+    return factors._replace(s=_as_float32(factors.s, what))
 
 
 def decompose_alike(matrices: Mapping[str, Tensor], what: str, vectors: bool = True) -> dict[str, Factors]:
@@ -150,9 +150,9 @@ def _decompose(w_MN: Tensor, vectors: bool) -> Factors:
     """The factors with values in float64, and vectors in float32."""
     tall = w_MN.shape[-2] >= w_MN.shape[-1]
     small_MN, scale = scaled(w_MN if tall else w_MN.mT)
-    found = _decompose_tall(small_MN) if vectors else _values(small_MN)
-    found = found._replace(s=found.s * scale[..., 0])
-    return found if tall else Factors(found.right, found.s, found.left, found.driver)
+    left, s, right, driver = _decompose_tall(small_MN) if vectors else _values(small_MN)
+    s = s * scale[..., 0]
+    return Factors(left, s, right, driver) if tall else Factors(right, s, left, driver)
 
 
 def _values(w_MN: Tensor) -> Factors:

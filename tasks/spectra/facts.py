@@ -3,7 +3,7 @@
 They are those that a sweep's table shows, so that a query needs no definition of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -65,19 +65,29 @@ FACTS: dict[str, Variable] = {
 
 def facts_of(run: Mapping[str, RunGroup]) -> dict[str, tuple[Variable, Any]]:
     """What follows from the variables that a run has, by their group; NaN where these were not measured."""
-    found: dict[str, Any] = {}
-    for name, values in _measured(run):
-        found[f"final_{name}"] = values.isel(step=-1).transpose("split").values
-        if name == "err" and "val" in values["split"].values:
-            found |= grokking(values.sel(split="val"))
-    layers = run.get("layers")
-    if layers and "effective_rank" in layers.variables:
-        ranks = layers.labelled("effective_rank").mean("layer")
-        found |= {"initial_effective_rank": ranks.isel(step=0), "final_effective_rank": ranks.isel(step=-1)}
-    if layers and "collapse" in layers.variables:
-        last = layers.labelled("collapse").isel(step=-1).values
-        found["final_collapsed_layers"] = float((last == COLLAPSED).sum()) if last.any() else np.nan
-    return {name: (_declared(run, name), value) for name, value in found.items()}
+    facts: dict[str, tuple[Variable, Any]] = {}
+    if metrics := run.get(METRICS_GROUP):
+        for name, variable in metrics.variables.items():
+            # Metrics of the network as it was saved: those of changed weights have further dimensions.
+            if set(variable.dims) != {"split", "step"}:
+                continue
+            values, form = metrics.labelled(name), FACTS["final_{metric}"]
+            long_name = form.long_name.format(metric=variable.attributes["long_name"])
+            declared = replace(form, long_name=long_name, units=variable.attributes["units"])
+            facts[f"final_{name}"] = declared, values.isel(step=-1).transpose("split").values
+            if name == "err" and "val" in values["split"].values:
+                when = grokking(values.sel(split="val"))
+                facts |= {fact: (FACTS[fact], value) for fact, value in when.items()}
+    if layers := run.get("layers"):
+        if "effective_rank" in layers.variables:
+            ranks = layers.labelled("effective_rank").mean("layer")
+            for name, step in (("initial_effective_rank", 0), ("final_effective_rank", -1)):
+                facts[name] = FACTS[name], ranks.isel(step=step)
+        if "collapse" in layers.variables:
+            last = layers.labelled("collapse").isel(step=-1).values
+            collapsed = float((last == COLLAPSED).sum()) if last.any() else np.nan
+            facts["final_collapsed_layers"] = FACTS["final_collapsed_layers"], collapsed
+    return facts
 
 
 def grokking(error: xr.DataArray) -> dict[str, float]:
@@ -91,20 +101,3 @@ def grokking(error: xr.DataArray) -> dict[str, float]:
     if below[:known].any():
         return {"grok_step": float(error["step"].values[np.argmax(below)]), "grok_censored": 0.0}
     return {"grok_step": np.nan, "grok_censored": 1.0 if known == len(values) else np.nan}
-
-
-def _measured(run: Mapping[str, RunGroup]) -> Iterator[tuple[str, xr.DataArray]]:
-    """The metrics of the network as it was saved."""
-    metrics = run.get(METRICS_GROUP)
-    for name, variable in (metrics.variables if metrics else {}).items():
-        if metrics and set(variable.dims) == {"split", "step"}:
-            yield name, metrics.labelled(name)
-
-
-def _declared(run: Mapping[str, RunGroup], name: str) -> Variable:
-    """The declaration, with the names of a metric where it stands for several."""
-    if name in FACTS:
-        return FACTS[name]
-    form = FACTS["final_{metric}"]
-    of = run[METRICS_GROUP].variables[name.removeprefix("final_")].attributes
-    return replace(form, long_name=form.long_name.format(metric=of["long_name"]), units=of["units"])

@@ -52,7 +52,7 @@ class NetworkLayout:
 
 
 def network_layout(spec: RunSpec) -> NetworkLayout:
-    """The network_layout of a spec's network, which is built without its weights."""
+    """The layout of a spec's network, which is built without its weights."""
     experiment = get_experiment(spec.experiment)
     with torch.device("meta"):
         net = experiment.build_net(spec)
@@ -62,7 +62,7 @@ def network_layout(spec: RunSpec) -> NetworkLayout:
 def foreign_layout(
     shapes: Mapping[str, tuple[int, ...]], skipped: Mapping[str, str], transposed: Sequence[str] = ()
 ) -> NetworkLayout:
-    """The network_layout of a network known by its tensors alone: consecutive layers whose shapes fit are paired.
+    """The layout of a network known by its tensors alone: consecutive layers whose shapes fit are paired.
 
     `skipped` gives the reason for tensors that are not weights; `transposed` names transposed convolutions.
     """
@@ -80,7 +80,7 @@ def foreign_layout(
 
 
 def run_layout(
-    body: NetworkLayout,
+    layout: NetworkLayout,
     steps: Sequence[int],
     analyses: Sequence[str],
     metrics: Mapping[str, Metric],
@@ -88,40 +88,40 @@ def run_layout(
 ) -> RunLayout:
     """The run store of a network: labels of its dimensions and the variables of the analyses."""
     chosen = [get_analysis(name) for name in analyses]
-    labels = {**_labels(body, steps), **{dim: of for analysis in chosen for dim, of in analysis.labels.items()}}
+    labels = {**_labels(layout, steps), **{dim: of for analysis in chosen for dim, of in analysis.labels.items()}}
     variables = {
         name: variable
         for analysis in chosen
         for name, variable in analysis.variables_for(metrics).items()
         if all(labels[dim] for dim in variable.dims)
     }
-    kept = [entry for entry in body.entries if not entry.skipped]
-    left_out = [[e.parameter, list(e.shape), e.skipped] for e in body.entries if e.skipped]
+    kept = [entry for entry in layout.entries if not entry.skipped]
+    left_out = [[e.parameter, list(e.shape), e.skipped] for e in layout.entries if e.skipped]
     return RunLayout(
         labels=labels,
         variables=variables,
         attributes={**attributes, "skipped": json.dumps(left_out)},
         extras={
-            "rows": ("layer", [m for m, _ in body.shapes], "output directions"),
-            "columns": ("layer", [n for _, n in body.shapes], "input directions"),
+            "rows": ("layer", [m for m, _ in layout.shapes], "output directions"),
+            "columns": ("layer", [n for _, n in layout.shapes], "input directions"),
             "made": ("layer", [e.way for e in kept], "how the parameter is made a matrix"),
         },
     )
 
 
-def _labels(body: NetworkLayout, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
-    top = range(1, min(TOP_RANKS, body.ranks) + 1)
-    parts = max((pair.parts for pair in body.pairs), default=1)
-    heads = max((pair.reader.heads for pair in body.attention), default=0)
+def _labels(layout: NetworkLayout, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
+    top = range(1, min(TOP_RANKS, layout.ranks) + 1)
+    parts = max((pair.parts for pair in layout.pairs), default=1)
+    heads = max((pair.reader.heads for pair in layout.attention), default=0)
     return {
         "step": list(steps),
-        "layer": [layer.name for layer in body.layers],
-        "pair": [pair.name for pair in body.pairs],
-        "attention": [pair.name for pair in body.attention],
+        "layer": [layer.name for layer in layout.layers],
+        "pair": [pair.name for pair in layout.pairs],
+        "attention": [pair.name for pair in layout.attention],
         "head": list(range(1, heads + 1)),
         "part": list(range(1, parts + 1)) if parts > 1 else [],
-        "rank": list(range(1, body.ranks + 1)),
-        "final_rank": list(range(1, body.ranks + 1)),
+        "rank": list(range(1, layout.ranks + 1)),
+        "final_rank": list(range(1, layout.ranks + 1)),
         "row": list(top),
         "column": list(top),
         "split": list(SPLITS),

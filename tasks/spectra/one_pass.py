@@ -55,8 +55,8 @@ class Pass:
     """The work on one block: what is analysed, and how many decompositions it took."""
 
     series: Series
-    body: NetworkLayout
-    layout: RunLayout
+    layout: NetworkLayout
+    target: Target
     analyses: Sequence[Analysis]
     scratch: Callable[[], MutableMapping[str, Factors]]
     """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
@@ -71,7 +71,7 @@ class Pass:
     def variables(self) -> list[str]:
         """What every block writes, computed or not, so that nothing of an earlier write is left in its place."""
         declared = (name for analysis in self.analyses if analysis.of != "run" for name in analysis.variables)
-        return [name for name in declared if name in self.layout.variables]
+        return [name for name in declared if name in self.target.layout.variables]
 
     @functools.cached_property
     def first(self) -> Decomposed:
@@ -113,16 +113,16 @@ def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> l
 
 def decompose_step(
     series: Series,
-    body: NetworkLayout,
+    layout: NetworkLayout,
     step: int,
     vectors: bool = True,
     scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> Anchor:
     """The factors of one checkpoint, for the blocks that need it as an anchor; those kept before are not made again."""
     factors = scratch()
-    if {matrix.name for matrix in (body.matrices if vectors else body.layers)} <= set(factors):
+    if {matrix.name for matrix in (layout.matrices if vectors else layout.layers)} <= set(factors):
         return step, factors
-    for _ in decompose_into(factors, series.weights(step), body, f"{series.name} step {step}", vectors):
+    for _ in decompose_into(factors, series.weights(step), layout, f"{series.name} step {step}", vectors):
         pass
     return step, factors
 
@@ -130,7 +130,7 @@ def decompose_step(
 def decompose_into(
     factors: MutableMapping[str, Factors],
     weights: Mapping[str, Tensor],
-    body: NetworkLayout,
+    layout: NetworkLayout,
     what: str,
     vectors: bool = True,
 ) -> Iterable[Matrix]:
@@ -140,7 +140,7 @@ def decompose_into(
     their singular values. `what` names run and step in errors.
     """
     of_parameter: dict[str, list[Matrix]] = {}
-    for matrix in body.matrices if vectors else body.layers:
+    for matrix in layout.matrices if vectors else layout.layers:
         of_parameter.setdefault(matrix.parameter, []).append(matrix)
     if (device := pick_device()).type != "cpu":
         for together in _on_device(of_parameter, weights, device):
@@ -169,7 +169,7 @@ def _on_device(
 
 def analyse_block(
     series: Series,
-    body: NetworkLayout,
+    layout: NetworkLayout,
     target: Target,
     steps: tuple[int, ...],
     analyses: Sequence[str],
@@ -183,8 +183,8 @@ def analyse_block(
     """
     work = Pass(
         series=series,
-        body=body,
-        layout=target.layout,
+        layout=layout,
+        target=target,
         analyses=[get_analysis(name) for name in analyses],
         scratch=scratch,
         anchors=dict(anchors),
@@ -197,8 +197,8 @@ def analyse_block(
         row: dict[str, np.ndarray] = {}
         now = _analyse_layers(work, step, weights, previous, row)
         for analysis in work.of("checkpoint"):
-            view = CheckpointView(now=now, layers=body.layers, evaluate=evaluate)  # type: ignore[arg-type]
-            _fill(row, work.layout, analysis, view, f"{series.name} step {step}")
+            view = CheckpointView(now=now, layers=layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
+            _fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
     results.write_block(target.url, target.layout, steps, stack(rows, target.layout, work.variables))
@@ -226,22 +226,22 @@ def _analyse_layers(
     what, known = f"{work.series.name} step {step}", work.anchors.get(step)
     factors = work.scratch() if known is None else known
     now = Decomposed(step=step, weights=weights, factors=factors)
-    index = {layer: i for i, layer in enumerate(work.body.layers)}
+    index = {layer: i for i, layer in enumerate(work.layout.layers)}
     vectors = need_vectors(work.analyses)
-    made: Iterable[Matrix] = work.body.matrices if vectors else work.body.layers
+    made: Iterable[Matrix] = work.layout.matrices if vectors else work.layout.layers
     if known is None:
         work.decompositions += len(tuple(made))
-        made = decompose_into(factors, weights, work.body, what, vectors)  # type: ignore[arg-type]
+        made = decompose_into(factors, weights, work.layout, what, vectors)  # type: ignore[arg-type]
     for matrix in made:
         if matrix in index:
             view = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
             for analysis in work.of("layer"):
-                _fill(row, work.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
-    attention = {pair: i for i, pair in enumerate(work.body.attention)}
-    for i, pair in enumerate(work.body.pairs if vectors else ()):
+                _fill(row, work.target.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
+    attention = {pair: i for i, pair in enumerate(work.layout.attention)}
+    for i, pair in enumerate(work.layout.pairs if vectors else ()):
         for analysis in work.of("pair"):
             where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
-            _fill(row, work.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
+            _fill(row, work.target.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
     return now
 
 
@@ -249,15 +249,15 @@ def analyse_run(work: Pass) -> dict[str, np.ndarray]:
     """The values of the analyses that look at all checkpoints of a run together."""
     view = RunView(
         steps=work.series.steps,
-        layers=work.body.layers,
-        pairs=work.body.pairs,
+        layers=work.layout.layers,
+        pairs=work.layout.pairs,
         initial=work.first,
         final=work.last,
         read=work.series.weights,
     )
     values: dict[str, np.ndarray] = {}
     for analysis in work.of("run"):
-        _fill(values, work.layout, analysis, view, work.series.name)
+        _fill(values, work.target.layout, analysis, view, work.series.name)
     return values
 
 

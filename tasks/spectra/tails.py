@@ -61,12 +61,12 @@ def log_alpha_norm(s_R: np.ndarray, alpha: float) -> float:
 
 def _distances(log_n: np.ndarray, first: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """D of each candidate; in blocks of candidates, since the first values are in few of their tails."""
-    found = np.empty(len(first))
+    distances = np.empty(len(first))
     for begin in range(0, len(first), BLOCK):
         some = slice(begin, begin + BLOCK)
         start, slope = first[some, None], slopes[some, None]
         index = np.arange(first[begin], len(log_n))
         above = np.maximum(log_n[index] - log_n[start], 0)
         below = np.maximum(index - start, 0) / (len(log_n) - start)
-        found[some] = np.abs(1 - np.exp(-slope * above) - below).max(axis=1)
-    return found
+        distances[some] = np.abs(1 - np.exp(-slope * above) - below).max(axis=1)
+    return distances

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from specdyn.flows.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "modular_addition"
@@ -40,11 +43,11 @@ def at_server() -> dict[str, str]:
     return {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
 
 
-def sweep(store: str, **parameters: Any) -> dict[str, Any]:
+def sweep(store: str, **parameters: Any) -> "Outcome":
     """The flow on the smoke preset."""
     from specdyn.flows.sweep import weight_decay_sweep
 
-    outcome: dict[str, Any] = weight_decay_sweep(
+    outcome: Outcome = weight_decay_sweep(
         **{"experiment": NAME, "preset": "smoke", "store": store, "report": False, **parameters}
     )
     return outcome

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from helpers.pipelines import SMOKE, sweep
 from specdyn.flows.engine.lease import cube_lease
-from specdyn.flows.sweep import SweepFailed
+from specdyn.flows.engine.run_study import StudyFailed
 from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
@@ -47,14 +47,14 @@ def test_a_run_has_a_readable_name_and_all_its_artifacts(swept: tuple[str, FlowR
     _, run = swept
     assert run.name == "modular_addition smoke"
     kinds = {key: artifact["type"] for key, artifact in artifacts_of(run).items()}
-    assert {"plan", "training-progress", "analysis-progress", "summary", "report", "effective-rank"} <= kinds.keys()
-    assert kinds["training-progress"] == kinds["analysis-progress"] == "progress"
+    assert {"plan", "trainings-progress", "analyses-progress", "summary", "report", "effective-rank"} <= kinds.keys()
+    assert kinds["trainings-progress"] == kinds["analyses-progress"] == "progress"
     assert kinds["effective-rank"] == "image"
 
 
 def test_the_progress_ends_at_a_hundred(swept: tuple[str, FlowRun]) -> None:
     found = artifacts_of(swept[1])
-    assert [found[f"{stage}-progress"]["data"] for stage in ("training", "analysis")] == [100.0, 100.0]
+    assert [found[f"{stage}-progress"]["data"] for stage in ("trainings", "analyses")] == [100.0, 100.0]
 
 
 def test_figures_are_the_pictures_of_the_report(swept: tuple[str, FlowRun]) -> None:
@@ -78,7 +78,7 @@ def test_logs_of_units_are_in_prefect_and_in_the_store(swept: tuple[str, FlowRun
     from prefect.client.schemas.filters import LogFilter
 
     store, run = swept
-    (kept,) = Path(store, "logs").glob("modular_addition/*/train-*.log")
+    (kept,) = Path(store, "logs").glob("modular_addition/*/trainings-*.log")
     last = kept.read_text().splitlines()[-1]
     assert "step 60 of 60, training loss" in last
     deadline = time.monotonic() + 30
@@ -90,12 +90,12 @@ def test_logs_of_units_are_in_prefect_and_in_the_store(swept: tuple[str, FlowRun
 
 
 def test_a_failure_says_where_why_and_what_to_do(prefect_server: None, local_store: Store) -> None:
-    with pytest.raises(SweepFailed):
+    with pytest.raises(StudyFailed):
         sweep(local_store.url, weight_decays=[0.0], executor="inline", settings={"learning_rate": 1e30, "steps": 20})
     text = str(artifacts_of(newest_run())["failures"]["data"])
     assert "Diverged: run " in text
     assert "lower the learning rate" in text
-    assert list(Path(local_store.url, "logs").glob("modular_addition/*/train-*.log"))
+    assert list(Path(local_store.url, "logs").glob("modular_addition/*/trainings-*.log"))
 
 
 seen: list[str] = []

@@ -21,7 +21,7 @@ from specdyn.flows.sweep import weight_decay_sweep
 
 if __name__ == "__main__":
     done = weight_decay_sweep("modular_addition", "smoke", weight_decays=[1.0], store=PLACE, report=False)
-    print(NETWORK, len(done["ran"]), sorted(specdyn.open(done["cube"]).groups))
+    print(NETWORK, len(done.ran), sorted(specdyn.open(done.cube).groups))
 """
 
 

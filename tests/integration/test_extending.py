@@ -23,16 +23,16 @@ def seeds(store: str) -> list[int]:
 
 def test_each_call_adds_new_seeds_once_all_is_done(prefect_server: None, local_store: Store) -> None:
     first = sweep(local_store.url, **NIGHTLY, executor="inline")
-    assert (len(first["ran"]), seeds(local_store.url)) == (2, [3])
+    assert (len(first.ran), seeds(local_store.url)) == (2, [3])
     planned = sweep(local_store.url, **NIGHTLY, dry_run=True)
-    assert [label.split(" (")[0] for label in planned["todo"]] == [
+    assert [label.split(" (")[0] for label in planned.todo] == [
         "wd=0 seed=4",
         "wd=1 seed=4",
         "wd=0 seed=5",
         "wd=1 seed=5",
     ]
     second = sweep(local_store.url, **NIGHTLY, executor="inline")
-    assert (len(second["ran"]), seeds(local_store.url)) == (4, [3, 4, 5])
+    assert (len(second.ran), seeds(local_store.url)) == (4, [3, 4, 5])
 
 
 def test_what_is_not_done_comes_first(prefect_server: None, local_store: Store) -> None:

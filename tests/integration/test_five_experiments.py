@@ -90,7 +90,7 @@ def test_the_sample_sweep_learns_and_ranks_fall_with_weight_decay(name: str, s3_
         store=s3_store.url,
         report=name in REPORTED,
     )
-    assert len(outcome["ran"]) == 2
+    assert len(outcome.ran) == 2
     tree = xr.open_datatree(s3_store.cube("sample"), engine="zarr")
     metric, split, bound = LEARNT[name]
     values = tree["metrics"][metric].sel(split=split)

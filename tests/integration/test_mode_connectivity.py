@@ -40,7 +40,7 @@ def connect(store: str, **parameters: Any) -> dict[str, Any]:
     from specdyn.flows.connect import mode_connectivity
 
     given = {"experiment": NAME, "preset": "smoke", "settings": SETTINGS, "store": store, **GRAPH, **parameters}
-    outcome: dict[str, Any] = mode_connectivity(**given)
+    outcome: Outcome = mode_connectivity(**given)
     return outcome
 
 
@@ -49,13 +49,13 @@ def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_clu
     """A store with the finished graph, made through Ray."""
     store = tmp_path_factory.mktemp("done") / "store"
     outcome = connect(str(store))
-    assert f"Remaining: {TRAININGS} of {TRAININGS} trainings, {PAIRS} of {PAIRS} pairs" in outcome["summary"]
+    assert f"Remaining: {TRAININGS} of {TRAININGS} trainings, {PAIRS} of {PAIRS} pairs" in outcome.summary
     # Ends: sixteen branches on their own data, and eight of them on that of the other trunk too (the split of modular
     # addition depends on the seed), four of which are the second of a pair. Pairs: 54 and 18 for the matched line.
-    assert outcome["trainings"] == TRAININGS
-    assert outcome["evaluations"] == (16 + 4) * 6 + PAIRS * (54 + 18)
+    assert outcome.work.trainings == TRAININGS
+    assert outcome.work.evaluations == (16 + 4) * 6 + PAIRS * (54 + 18)
     # Each end once, and the nine points inside each line.
-    assert outcome["decompositions"] == 16 * 6 + PAIRS * 9 * 6
+    assert outcome.work.decompositions == 16 * 6 + PAIRS * 9 * 6
     assert not (store / "scratch").exists()
     return store
 
@@ -85,8 +85,8 @@ def test_figures_are_drawn(done: Path) -> None:
 def test_a_second_call_says_that_nothing_is_left_and_writes_nothing(done: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
     outcome = connect(str(done))
-    assert f"Remaining: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs" in outcome["summary"]
-    assert (outcome["pairs"], len(outcome["figures"])) == (PAIRS, 2)
+    assert f"Remaining: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs" in outcome.summary
+    assert (outcome.measured, len(outcome.report)) == (PAIRS, 2)
     assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
 
 
@@ -99,13 +99,13 @@ def test_what_each_unit_logged_is_kept(done: Path) -> None:
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     outcome = connect(str(tmp_path / "store"), dry_run=True, executor="inline")
-    assert f"{PAIRS} of {PAIRS} pairs" in outcome["summary"]
-    assert outcome["summary"].endswith("of checkpoints to write.")
+    assert f"{PAIRS} of {PAIRS} pairs" in outcome.summary
+    assert outcome.summary.endswith("of checkpoints to write.")
     stages = [(name, there, left) for name, there, left, *_ in outcome["stages"]]
     expected = {"trunks": 2, "branches": 16, "factors": 16, "ends": 20, "pairs": PAIRS}
     assert stages == [(name, "0", str(left)) for name, left in expected.items()]
     with_data = {"experiment": "image_classification", "seeds": [0], "splits": [], "sizes": [], "settings": {}}
-    assert "Remaining:" in connect(str(tmp_path / "store"), **with_data, dry_run=True, executor="inline")["summary"]
+    assert "Remaining:" in connect(str(tmp_path / "store"), **with_data, dry_run=True, executor="inline").summary
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
     with pytest.raises(ValueError, match=r"did not keep its state at steps 30; it kept: 0. Allow retrain"):
         connect(store, **{**small, "splits": [30], "retrain": False})
     outcome = connect(store, **{**small, "splits": [], "split_epochs": [7.5]})
-    assert "1 training state of finished trunks will be made again" in outcome["summary"]
+    assert "1 training state of finished trunks will be made again" in outcome.summary
     assert cube(tmp_path / "store").split_step.values.tolist() == [30]
 
 
@@ -159,20 +159,20 @@ def test_a_branch_starts_while_another_trunk_is_still_in_training(tmp_path: Path
 
 
 def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None:
-    from specdyn.flows.engine.run_graph import GraphFailed
+    from specdyn.flows.engine.run_study import StudyFailed
 
     store = tmp_path / "store"
-    with pytest.raises(GraphFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
+    with pytest.raises(StudyFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
         connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
     assert len(list((store / "checkpoints" / NAME).iterdir())) == 1
     before = files(store)
-    with pytest.raises(GraphFailed, match=r"(?s)^1 failed; the others stand.*Diverged: .*\n  branches: .* failed$"):
+    with pytest.raises(StudyFailed, match=r"(?s)^1 failed; the others stand.*Diverged: .*\n  branches: .* failed$"):
         connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
     assert {path for path, data in files(store).items() if before.get(path) != data} == set()
 
 
 def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path) -> None:
-    from specdyn.flows.engine.run_graph import GraphFailed
+    from specdyn.flows.engine.run_study import StudyFailed
 
     store = tmp_path / "store"
     small = {"executor": "inline", "seeds": [0], "splits": [20], "orders": [3, 4, 5], "sizes": [], "report": False}
@@ -181,7 +181,7 @@ def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path
     branch = expected.run_a.values[0]
     shutil.rmtree(store / "connections")
     (store / "checkpoints" / NAME / branch / "step=00000040.safetensors").unlink()
-    with pytest.raises(GraphFailed, match=r"^1 failed.*\n  factors: factors of seed=0 split=20 order=3 .*is missing"):
+    with pytest.raises(StudyFailed, match=r"^1 failed.*\n  factors: factors of seed=0 split=20 order=3 .*is missing"):
         connect(str(store), **small)
     assert cube(store).sizes["pair"] == 1  # the pair of the two others
     connect(str(store), **small)
@@ -218,12 +218,12 @@ def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it
     given |= {"seeds": [0], "rewind": 20, "densities": [0.3, 0.6]}
     outcome = lottery_tickets(**given)
     # The trunk and its state are those of the graph of pairs.
-    assert "Remaining: 10 of 11 trainings, 10 of 10 tickets" in outcome["summary"]
+    assert "Remaining: 10 of 11 trainings, 10 of 10 tickets" in outcome.summary
     # Five masked layers: of the dense run at steps 20, 30 and 40, of each ticket there, and of what a mask leaves.
-    assert outcome["decompositions"] == 5 * (3 + 10 * (3 + 1))
-    data = xr.open_zarr(outcome["cube"]).load()
+    assert outcome.work.decompositions == 5 * (3 + 10 * (3 + 1))
+    data = xr.open_zarr(outcome.cube).load()
     assert Counter(data["mask"].values.tolist()) == dict.fromkeys(MASKS, 2)
     mask = data.agreement_mask_score.mean("layer").groupby("mask").mean()
     assert mask.sel(mask="magnitude") > mask.sel(mask="random")
-    assert Path(outcome["figures"][0]).is_file()
-    assert "Remaining: 0 of 11 trainings, 0 of 10 tickets" in lottery_tickets(**given)["summary"]
+    assert Path(outcome.report[0]).is_file()
+    assert "Remaining: 0 of 11 trainings, 0 of 10 tickets" in lottery_tickets(**given).summary

@@ -75,7 +75,7 @@ def test_spectra_in_the_cube_are_those_of_the_checkpoints(done: Path) -> None:
 def test_a_second_call_does_nothing_and_says_so(done: Path) -> None:
     before = files(done)
     outcome = sweep(str(done))
-    assert outcome["ran"] == [] and outcome["rebuilt"] is False
+    assert outcome.ran == () and outcome.rebuilt is False
     assert files(done) == before
     assert "nothing to do" in artifacts("plan")[0]["data"]
 
@@ -83,7 +83,7 @@ def test_a_second_call_does_nothing_and_says_so(done: Path) -> None:
 def test_one_more_weight_decay_runs_only_its_own_cell(done: Path) -> None:
     before = files(done)
     outcome = sweep(str(done), weight_decays=[0.0, 0.5, 1.0])
-    assert [cell.split()[0] for cell in outcome["ran"]] == ["wd=0.5"]
+    assert [cell.split()[0] for cell in outcome.ran] == ["wd=0.5"]
     after = files(done)
     assert {path: after[path] for path in before if "/sweeps/" not in f"/{path}"} == {
         path: data for path, data in before.items() if "/sweeps/" not in f"/{path}"
@@ -94,44 +94,44 @@ def test_one_more_weight_decay_runs_only_its_own_cell(done: Path) -> None:
 
 def test_artifacts_show_plan_progress_and_summary(done: Path) -> None:
     assert artifacts("plan") and artifacts("summary")
-    assert {artifact["type"] for artifact in artifacts("training-progress")} == {"progress"}
-    assert artifacts("analysis-progress")[0]["data"] == 100.0
+    assert {artifact["type"] for artifact in artifacts("trainings-progress")} == {"progress"}
+    assert artifacts("analyses-progress")[0]["data"] == 100.0
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     outcome = sweep(str(tmp_path / "store"), dry_run=True)
-    assert len(outcome["todo"]) == 2
+    assert len(outcome.todo) == 2
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
-    from specdyn.flows.sweep import SweepFailed
+    from specdyn.flows.engine.run_study import StudyFailed
 
     store = str(tmp_path / "store")
     grid = {"weight_decays": [0.0, OVERFLOWS], "analyses": ["spectrum", "performance"], "executor": "inline"}
-    with pytest.raises(SweepFailed, match=r"(?s)1 of 2 runs failed.*wd=1e\+30.*Diverged.*steps 0 and 10"):
+    with pytest.raises(StudyFailed, match=r"(?s)1 failed.*wd=1e\+30.*Diverged.*steps 0 and 10"):
         sweep(store, **grid)
     assert found("flow_runs")[0]["state_name"] == "Failed"
-    rows = [line for line in artifacts("failures")[0]["data"].splitlines() if line.startswith("| wd=")]
-    assert [row.split()[1] for row in rows] == ["wd=1e+30"]
+    rows = [line for line in artifacts("failures")[0]["data"].splitlines() if line.startswith("| trainings: wd=")]
+    assert [row.split()[2] for row in rows] == ["wd=1e+30"]
     assert len(xr.open_datatree(Store(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
     before = files(store)
     with pytest.raises(
-        SweepFailed, match=r"(?s)^1 of 2 runs failed; the others are done\. Runs that diverged stay.*Div"
+        StudyFailed, match=r"(?s)^1 failed; the others stand\. Runs that diverged stay.*Div"
     ):
         sweep(store, **grid)
     assert files(store) == before
     assert "nothing unless --retry-failed is given (run" in artifacts("plan")[0]["data"]
-    with pytest.raises(SweepFailed, match="1 of 2 runs failed"):
+    with pytest.raises(StudyFailed, match="1 failed"):
         sweep(store, retry_failed=True, **grid)
     (failing,) = [spec.run_id for spec in make_sweep(NAME, "smoke", [OVERFLOWS]).specs]
     (log,) = files(store).keys() - before.keys()
-    assert failing in log and "/train-" in log
+    assert failing in log and "/trainings-" in log
     assert "train again (run" in artifacts("plan")[0]["data"]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Path) -> None:
-    from specdyn.flows.sweep import SweepFailed
+    from specdyn.flows.engine.run_study import StudyFailed
 
     store = str(tmp_path / "store")
     few = {"executor": "inline", "analyses": ["spectrum", "agreement", "performance"]}
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
     hurt.write_bytes(data)
     for results in (tmp_path / "store" / "runs" / NAME).glob(f"{run_id}-*"):
         shutil.rmtree(results)
-    with pytest.raises(SweepFailed, match=rf"(?s)1 of 2 runs failed.*DamagedCheckpoint: run {run_id} step 30"):
+    with pytest.raises(StudyFailed, match=rf"(?s)1 failed.*DamagedCheckpoint: run {run_id} step 30"):
         sweep(store, **few)
     sweep(store, **few)
     healed = files(store)
@@ -169,7 +169,7 @@ def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
 
     outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], analyses=["norms"], resources=Resources(gpus=0.5))
     manifest = next((tmp_path / "store").rglob("manifest.json")).read_text()
-    assert len(outcome["ran"]) == 1
+    assert len(outcome.ran) == 1
     assert json.loads(manifest)["device"] in ("cpu", "cuda")
 
 
@@ -186,7 +186,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_before_anything_runs(tmp_pat
     assert not (store / "checkpoints").exists()
     anyhow = Resources(gpus=3, cpu_if_no_gpu=True)
     outcome = sweep(str(store), weight_decays=[1.0], analyses=["norms"], resources=anyhow)
-    assert len(outcome["ran"]) == 1
+    assert len(outcome.ran) == 1
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -51,7 +51,7 @@ def test_a_new_experiment_and_a_new_analysis_are_one_short_file_each_and_run(add
     outcome = weight_decay_sweep(
         experiment="deep_linear", preset="sample", store=store, executor="inline", report=False
     )
-    tree = xr.open_datatree(outcome["cube"], engine="zarr")
+    tree = xr.open_datatree(outcome.cube, engine="zarr")
     loss = tree["metrics"]["loss"].sel(split="val")
     assert (loss.isel(step=-1) < 0.05 * loss.isel(step=0)).all()
     layers = tree["layers"].to_dataset()

@@ -1,6 +1,8 @@
 """Opening results and turning runs into a grid."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +51,19 @@ def test_results_are_read_lazily_and_their_coordinates_at_once(store: Store) -> 
     assert all(not variable._in_memory for variable in layers.data_vars.variables.values())
     assert all(variable._in_memory for variable in layers.coords.variables.values())
     assert set(layers.indexes) == {"run", "layer", "step", "rank"}
+
+
+def test_metadata_of_the_whole_that_is_damaged_is_not_passed_over_for_that_of_the_arrays(store: Store) -> None:
+    root = Path(store.cube("decay")) / "zarr.json"
+    plain = json.loads(root.read_text())
+    entries = plain["consolidated_metadata"]["metadata"]
+    entries["layers/effective_rank"]["shape"] = [1]
+    root.write_text(json.dumps(plain))
+    with pytest.raises(StoreError, match=r"these results are damaged .*shape"):
+        open_results(store.cube("decay"))
+    del plain["consolidated_metadata"]
+    root.write_text(json.dumps(plain))
+    assert "effective_rank" in open_results(store.cube("decay"))["layers"]
 
 
 def test_a_grid_has_hyperparameters_for_dimensions(store: Store) -> None:

@@ -6,13 +6,12 @@ Shapes: N images, C channels, H height, W width.
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.datasets.decoders.labels import Indices, noisy_labels, permuted_labels, random_split, require_labels
 from specdyn.models.spec.checks import require
-from specdyn.models.spec.data import Images, ImageSet
+from specdyn.models.spec.data import Images
 
 
 def image_examples(data: Images, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
@@ -30,21 +29,15 @@ def image_examples(data: Images, arrays: Mapping[str, np.ndarray]) -> dict[str, 
         label = permuted_labels(label)
     if data.noise:
         label = noisy_labels(label, data.noise, about.classes)
-    train, val = _split(arrays)
-    kept = data.kept(len(train))
-    return {name: _normalised(about, image[of], label[of]) for name, of in (("train", train[:kept]), ("val", val))}
-
-
-def _split(arrays: Mapping[str, np.ndarray]) -> tuple[Indices, Indices]:
-    """Indices of the training and the validation images, in the order they are used in."""
     if "validation" in arrays:
-        return np.flatnonzero(~arrays["validation"]), np.flatnonzero(arrays["validation"])
-    images = len(arrays["label"])
-    train = images * 9 // 10
-    return random_split(train, images - train)
-
-
-def _normalised(about: ImageSet, image: npt.NDArray[np.uint8], label: Indices) -> Examples:
+        train, val = np.flatnonzero(~arrays["validation"]), np.flatnonzero(arrays["validation"])
+    else:
+        nine_tenths = len(label) * 9 // 10
+        train, val = random_split(nine_tenths, len(label) - nine_tenths)
     mean, std = (torch.tensor(of_channel)[:, None, None] for of_channel in (about.mean, about.std))
-    pixels = torch.from_numpy(image).float().div_(255)
-    return Examples(pixels.sub_(mean).div_(std), torch.from_numpy(label))
+
+    def examples(chosen: Indices) -> Examples:
+        pixels = torch.from_numpy(image[chosen]).float().div_(255)
+        return Examples(pixels.sub_(mean).div_(std), torch.from_numpy(label[chosen]))
+
+    return {"train": examples(train[: data.kept(len(train))]), "val": examples(val)}

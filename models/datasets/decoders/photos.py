@@ -42,18 +42,15 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _corners(shape: tuple[int, int], validation: bool, n: int, random: np.random.Generator) -> tuple[Indices, Indices]:
-    """Top and left of n crops, each within one block of the side's colour on the checkerboard."""
-    rows, columns = np.indices((shape[0] // BLOCK, shape[1] // BLOCK))
+def _crops(
+    photo: npt.NDArray[np.uint8], validation: bool, n: int, random: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """n crops (n, 3, 32, 32), each within one block of the side's colour on the checkerboard."""
+    rows, columns = np.indices((photo.shape[0] // BLOCK, photo.shape[1] // BLOCK))
     blocks = np.argwhere((rows + columns) % 2 == int(validation))
     corner = blocks[random.integers(len(blocks), size=n)] * BLOCK + random.integers(BLOCK - SIDE + 1, size=(n, 2))
-    return corner[:, 0], corner[:, 1]
-
-
-def _crops(photo: npt.NDArray[np.uint8], top: Indices, left: Indices) -> npt.NDArray[np.uint8]:
-    """The crops (n, 3, 32, 32) at the corners given."""
     offset = np.arange(SIDE)
-    crops = photo[top[:, None, None] + offset[:, None], left[:, None, None] + offset]
+    crops = photo[corner[:, :1, None] + offset[:, None], corner[:, 1:, None] + offset]
     return np.moveaxis(crops, -1, 1)
 
 
@@ -76,6 +73,5 @@ def photo_crops(folder: Path = FOLDER / "photos", *, train: int = 2_000, validat
         photo = _read(path)
         for side in (False, True):
             chosen = np.flatnonzero((label == kind) & (is_validation == side))
-            top, left = _corners((photo.shape[0], photo.shape[1]), side, len(chosen), random)
-            image[chosen] = _crops(photo, top, left)
+            image[chosen] = _crops(photo, side, len(chosen), random)
     return Crops(image=image, label=label, validation=is_validation, classes=tuple(path.stem for path in paths))

@@ -54,14 +54,14 @@ def edit_distances(a: Sequence[Sequence[int]], b: Sequence[Sequence[int]]) -> np
     column = np.arange(b_BN.shape[1] + 1)
     row = np.broadcast_to(column, (len(a), len(column)))
     everyone = np.arange(len(a))
-    found = row[everyone, b_lengths].copy()
+    distances = row[everyone, b_lengths].copy()
     for i in range(a_BM.shape[1]):
         changed = row[:, :-1] + (a_BM[:, i : i + 1] != b_BN)
         without_insertion = np.concatenate([row[:, :1] + 1, np.minimum(changed, row[:, 1:] + 1)], axis=1)
         row = np.minimum.accumulate(without_insertion - column, axis=1) + column
         ends = a_lengths == i + 1
-        found[ends] = row[ends, b_lengths[ends]]
-    return found
+        distances[ends] = row[ends, b_lengths[ends]]
+    return distances
 
 
 def _table(rows: Sequence[Sequence[int]], lengths: npt.NDArray[np.int64], filler: int) -> npt.NDArray[np.int64]:

@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.heatmaps import (
     agreement,
-    agreement_chance,
     agreement_scores,
     alignment,
-    alignment_chance,
     alignment_scores,
+    chance,
 )
 from specdyn.tasks.figures.levels import levels_of
 from specdyn.tasks.figures.overview import overview
@@ -38,6 +37,8 @@ PAIRS = (
     "blocks.0.in_proj_weight[key] -> blocks.0.in_proj_weight[query]",
     "blocks.0.in_proj_weight[value] -> blocks.0.out_proj.weight",
 )
+WIDTHS = (8, 2, 2)
+"""What the layers of a pair share: heads share their own width, whatever the layers are called."""
 STEPS = [0, 1, 5, 10]
 STRING = np.dtypes.StringDType()
 
@@ -74,12 +75,14 @@ def cube(decays: tuple[float, ...] = (0.0, 0.5, 2.0), seeds: int = 2) -> xr.Data
         agreement_score="layer step",
         effective_rank="layer step",
     )
+    layers["agreement_null"] = ("run", "layer"), [[2 / np.pi / np.sqrt(m * n) for m, n in SHAPES]] * len(cells)
     layers["collapse"] = xr.ones_like(layers["effective_rank"], dtype=np.int8)
     layers["singular_value"][:, 0, :, 4:] = NAN
     pairs = group(
         {"pair": np.array(PAIRS, STRING), "rank": ranks}, alignment="pair step rank", alignment_score="pair step"
     )
     pairs["alignment"][:, 1, :, 2:] = NAN
+    pairs["alignment_null"] = ("run", "pair"), [[np.sqrt(2 / np.pi / width) for width in WIDTHS]] * len(cells)
     metrics = group(
         {"split": np.array(["train", "val"], STRING), "kept": np.array(["top", "bottom"], STRING)},
         loss="split step",
@@ -124,7 +127,7 @@ def test_effective_rank_has_a_panel_for_the_mean_and_each_layer() -> None:
     assert titles(figure) == ["mean over 3 layers", "embed  4 × 8", "in_proj  24 × 8", "out_proj  8 × 8"]
     tree = cube()
     seeds_of_largest = tree["layers"]["effective_rank"].values[:2, 0]
-    largest = figure.axes[1].lines[-2]  # the last are the crosses of collapsed layers, here none
+    largest = figure.axes[1].lines[-1]
     assert np.asarray(largest.get_ydata()) == pytest.approx(seeds_of_largest.mean(axis=0))
     assert {axes.get_ylim() for axes in figure.axes} == {(0.0, 1.0)}
 
@@ -186,7 +189,7 @@ def test_alignment_names_its_pairs_and_shows_only_the_ranks_they_have() -> None:
     assert titles(figure)[:3] == [
         "embed\n→ in_proj\nchance 0.28",
         "in_proj[key]\n→ in_proj[query]\nchance 0.56",
-        "in_proj[value]\n→ out_proj\nchance 0.28",
+        "in_proj[value]\n→ out_proj\nchance 0.56",
     ]
     assert [axes.get_ylim() for axes in figure.axes[:3]] == [(8.5, 0.5), (2.5, 0.5), (8.5, 0.5)]
 
@@ -203,18 +206,22 @@ def test_scores_have_a_panel_for_each_level_and_a_named_row_for_each_label(
     assert figure.axes[0].get_yticklabels()[0].get_text().startswith("embed")
 
 
-def test_chance_levels_follow_the_formulas() -> None:
+def test_chance_levels_are_those_of_the_cube_where_its_runs_agree() -> None:
     tree = cube()
-    assert agreement_chance(tree["layers"].to_dataset())[LAYERS[2]] == pytest.approx(2 / np.pi / 8)
-    width_of_reader, width_of_head = np.sqrt(2 / (np.pi * 8)), np.sqrt(2 / (np.pi * 2))
-    assert list(alignment_chance(tree).values()) == pytest.approx([width_of_reader, width_of_head, width_of_reader])
+    by_width = [np.sqrt(2 / (np.pi * width)) for width in WIDTHS]
+    assert list(chance(tree, "pairs", "alignment").values()) == pytest.approx(by_width)
+    assert chance(tree, "layers", "agreement")[LAYERS[2]] == pytest.approx(2 / np.pi / 8)
+    tree["layers"]["agreement_null"].values[1, 2] = 0.5
+    tree["layers"]["agreement_null"].values[:, 0] = NAN
+    tree["layers"]["agreement_null"].values[0, 1] = NAN
+    assert list(chance(tree, "layers", "agreement")) == [LAYERS[1]]
 
 
-def test_chance_is_left_out_where_the_cube_has_no_shapes() -> None:
+def test_chance_is_left_out_where_the_cube_has_none() -> None:
     tree = cube()
-    tree["layers"] = tree["layers"].to_dataset().drop_vars(["rows", "columns"])
+    tree["layers"] = tree["layers"].to_dataset().drop_vars("agreement_null")
     assert titles(agreement(tree))[:3] == ["embed", "in_proj", "out_proj"]
-    assert alignment_chance(tree) == {}
+    assert chance(tree, "layers", "agreement") == {}
 
 
 def test_pruned_losses_have_three_lines_a_panel_for_each_split_and_level() -> None:
@@ -236,7 +243,8 @@ def gappy(seeds: int) -> xr.DataTree:
         data = tree[group].to_dataset()
         run, step = xr.DataArray(range(2 * seeds), dims="run"), xr.DataArray(range(4), dims="step")
         known = (run > 1) | ((run == 0) & (step < 2))
-        tree[group] = data.map(lambda values, known=known: values.where(known) if values.dtype.kind == "f" else values)
+        measured = [name for name in data if "step" in data[name].dims and data[name].dtype.kind == "f"]
+        tree[group] = data.assign(data[measured].where(known))
     return tree
 
 

@@ -13,10 +13,10 @@ from specdyn.tasks.figures.summary import (
     SUMMARY,
     Row,
     computed_on,
-    grok_steps,
     headings,
     markdown_table,
     read_summary,
+    run_facts,
     summary_markdown,
     summary_of,
     sweep_table,
@@ -65,8 +65,16 @@ def test_rows_are_sorted_and_hold_what_the_runs_ended_at() -> None:
     assert [row.collapsed for row in (b, c, a)] == [0, 1, 0]
 
 
-def test_grok_steps_leave_out_runs_that_never_do() -> None:
-    assert grok_steps(cube()) == {"a": 20}
+def test_facts_are_along_the_runs_of_the_cube_and_nan_where_it_says_nothing() -> None:
+    facts = run_facts(cube())
+    assert facts["run"].values.tolist() == ["a", "b", "c"]
+    assert facts["grok_step"].values == pytest.approx([20, NAN, NAN], nan_ok=True)
+    assert facts["val"].values == pytest.approx([0.06, 0.5, 0.0])
+    tree = cube()
+    tree["metrics"] = tree["metrics"].to_dataset().drop_vars("grok_step").isel(split=[0])
+    facts = run_facts(tree)
+    assert facts["grok_step"].isnull().all() and facts["train"].isnull().all()
+    assert facts["val"].values == pytest.approx([0.06, 0.5, 0.0])
 
 
 @pytest.mark.parametrize(
