@@ -11,6 +11,7 @@ import xarray as xr
 from safetensors.torch import save_file
 
 from helpers.pipelines import at_server, call, files
+from specdyn.flows.outcome import Outcome
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access import objects
@@ -40,11 +41,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def analyse(*sources: Any, store: Any, **parameters: Any) -> dict[str, Any]:
+def analyse(*sources: Any, store: Any, **parameters: Any) -> Outcome:
     from specdyn.flows.analyse import analyse_checkpoints
 
     given = {"sources": [str(s) for s in sources], "store": str(store), "executor": "inline", "report": False}
-    outcome: dict[str, Any] = analyse_checkpoints(**{**given, **parameters})
+    outcome: Outcome = analyse_checkpoints(**{**given, **parameters})
     return outcome
 
 
@@ -86,16 +87,15 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
 
 
 def test_only_missing_blocks_are_analysed_again_with_the_same_numbers(trained: Path, tmp_path: Path) -> None:
-    outcome = analyse(trained, store=tmp_path, analyses=["spectrum", "agreement_previous"])
+    first = analyse(trained, store=tmp_path, analyses=["spectrum", "agreement_previous"])
     before = files(tmp_path / "runs")
     (marker,) = (tmp_path / "runs/foreign").glob("*.commits/agreement_previous-v1/00000020-00000020.json")
     (chunk,) = (tmp_path / "runs/foreign").glob("*.zarr/layers/agreement_previous_score/c/0/2")
     marker.unlink()
     chunk.unlink()
-    assert analyse(trained, store=tmp_path, analyses=["spectrum", "agreement_previous"]) == {
-        **outcome,
-        "rebuilt": False,
-    }
+    again = analyse(trained, store=tmp_path, analyses=["spectrum", "agreement_previous"])
+    assert (first.rebuilt, again.rebuilt, again.cube, again.audit) == (True, False, first.cube, first.audit)
+    assert 0 < again.work.decompositions < first.work.decompositions
     assert files(tmp_path / "runs") == before
 
 

@@ -1,5 +1,6 @@
 """Calls that extend a sweep, as those of a schedule do."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,6 @@ from helpers.pipelines import NAME, sweep
 from specdyn.storage.access.objects import delete
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.tasks.plan.extending import with_more_seeds
 from specdyn.tasks.plan.sweeps import make_sweep
 
 pytestmark = pytest.mark.integration
@@ -38,15 +38,16 @@ def test_each_call_adds_new_seeds_once_all_is_done(prefect_server: None, local_s
 def test_what_is_not_done_comes_first(prefect_server: None, local_store: Store) -> None:
     sweep(local_store.url, **NIGHTLY, executor="inline")
     chosen = make_sweep(NAME, "smoke", [0.0, 1.0], [3], "nightly", NIGHTLY["analyses"])
-    assert sorted({spec.seed for spec in with_more_seeds(chosen, local_store, 2).specs}) == [3, 4, 5]
+    adding = replace(chosen, more_seeds=2)
+    assert sorted({spec.seed for spec in adding.checked(local_store, asks=True).specs}) == [3, 4, 5]
     run = chosen.specs[1].run_id
     delete(local_store.run(NAME, run).folder)
-    assert [spec.seed for spec in with_more_seeds(chosen, local_store, 2).specs] == [3, 3]
-    assert with_more_seeds(chosen, local_store, 0) == chosen
+    assert [spec.seed for spec in adding.checked(local_store, asks=True).specs] == [3, 3]
+    assert chosen.checked(local_store, asks=True) == chosen
 
 
 def test_a_new_value_extends_the_sweep_with_its_seeds(prefect_server: None, local_store: Store) -> None:
     sweep(local_store.url, **NIGHTLY, executor="inline")
     wider = make_sweep(NAME, "smoke", [0.5], [3], "nightly", NIGHTLY["analyses"])
-    extended = with_more_seeds(wider, local_store, 1).specs
+    extended = replace(wider, more_seeds=1).checked(local_store, asks=True).specs
     assert [(spec.decay.weight_decay, spec.seed) for spec in extended] == [(0.0, 3), (1.0, 3), (0.5, 3)]

@@ -17,12 +17,12 @@ import pytest
 import xarray as xr
 
 from helpers.pipelines import NAME, ROOT, at_server, call, command, files
+from specdyn.flows.outcome import Outcome
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
 from specdyn.storage.places import Store
-from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, remaining, trunk_specs
+from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, trunk_specs
 from specdyn.tasks.plan.branching.records import read_graphs
-from specdyn.tasks.plan.branching.units import units_of
 
 if TYPE_CHECKING:
     from specdyn.flows.engine.executor import Executor
@@ -49,7 +49,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, prefect_server: None, ray_clu
     """A store with the finished graph, made through Ray."""
     store = tmp_path_factory.mktemp("done") / "store"
     outcome = connect(str(store))
-    assert f"Remaining: {TRAININGS} of {TRAININGS} trainings, {PAIRS} of {PAIRS} pairs" in outcome.summary
+    assert f": 2 of 2 trunks, {TRAININGS - 2} of {TRAININGS - 2} branches, " in outcome.summary
+    assert f"{PAIRS} of {PAIRS} pairs to do." in outcome.summary
     # Ends: sixteen branches on their own data, and eight of them on that of the other trunk too (the split of modular
     # addition depends on the seed), four of which are the second of a pair. Pairs: 54 and 18 for the matched line.
     assert outcome.work.trainings == TRAININGS
@@ -85,7 +86,7 @@ def test_figures_are_drawn(done: Path) -> None:
 def test_a_second_call_says_that_nothing_is_left_and_writes_nothing(done: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
     outcome = connect(str(done))
-    assert f"Remaining: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs" in outcome.summary
+    assert f"2 trunks, {TRAININGS - 2} branches, {PAIRS} pairs, all done; nothing to do." in outcome.summary
     assert (outcome.measured, len(outcome.report)) == (PAIRS, 2)
     assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
 
@@ -101,11 +102,11 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     outcome = connect(str(tmp_path / "store"), dry_run=True, executor="inline")
     assert f"{PAIRS} of {PAIRS} pairs" in outcome.summary
     assert outcome.summary.endswith("of checkpoints to write.")
-    stages = [(name, there, left) for name, there, left, *_ in outcome["stages"]]
-    expected = {"trunks": 2, "branches": 16, "factors": 16, "ends": 20, "pairs": PAIRS}
-    assert stages == [(name, "0", str(left)) for name, left in expected.items()]
+    left = {"trunks": 2, "branches": 16, "factors": 16, "ends": 20, "pairs": PAIRS}
+    assert ", ".join(f"{count} of {count} {kind}" for kind, count in left.items()) in outcome.summary
+    assert len(outcome.todo) == sum(left.values())
     with_data = {"experiment": "image_classification", "seeds": [0], "splits": [], "sizes": [], "settings": {}}
-    assert "Remaining:" in connect(str(tmp_path / "store"), **with_data, dry_run=True, executor="inline").summary
+    assert " to do. About" in connect(str(tmp_path / "store"), **with_data, dry_run=True, executor="inline").summary
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +115,7 @@ def test_the_graph_is_kept_and_its_state_is_shown_by_name(done: Path) -> None:
     assert sorted(pair.pair_id for pair in graph.pairs) == sorted(cube(done).pair.values.tolist())
     assert graph.splits == (0, 20)
     output = call("status", GRAPH_NAME, "--store", str(done)).stdout
-    assert f"Remaining: 0 of {TRAININGS} trainings, 0 of {PAIRS} pairs." in output
+    assert f"2 trunks, {TRAININGS - 2} branches, {PAIRS} pairs, all done; nothing to do." in output
 
 
 def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_states_that_a_trunk_did_not_keep_are_refused_or_made_again(tmp_path: Pa
     with pytest.raises(ValueError, match=r"did not keep its state at steps 30; it kept: 0. Allow retrain"):
         connect(store, **{**small, "splits": [30], "retrain": False})
     outcome = connect(store, **{**small, "splits": [], "split_epochs": [7.5]})
-    assert "1 training state of finished trunks will be made again" in outcome.summary
+    assert "1 of 1 states" in outcome.summary
     assert cube(tmp_path / "store").split_step.values.tolist() == [30]
 
 
@@ -151,11 +152,11 @@ def test_a_branch_starts_while_another_trunk_is_still_in_training(tmp_path: Path
 
     store, trunks = str(tmp_path), trunk_specs(NAME, "smoke", (0, 1), SETTINGS)
     graph = connectivity_graph("g", trunks, (20,), (3, 4), points=3)
-    units = units_of(graph, remaining(graph, Store(store)), Store(store))
+    units = [item.unit for item in graph.items(Store(store)) if item.unit]
     logs, executor = functools.partial(Store(store).logs, NAME), cast("Executor", Watched(graph))
-    made = flow(lambda: run_units("g", units, logs, executor), name="watched")()
+    made = flow(lambda: run_units("g", units, logs, executor, {}), name="watched")()
     assert (made.failures, made.left_out, made.work.trainings) == ({}, {}, 6)
-    assert remaining(graph, Store(store)).nothing
+    assert all(item.state == "done" for item in graph.items(Store(store)))
 
 
 def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it
     given |= {"seeds": [0], "rewind": 20, "densities": [0.3, 0.6]}
     outcome = lottery_tickets(**given)
     # The trunk and its state are those of the graph of pairs.
-    assert "Remaining: 10 of 11 trainings, 10 of 10 tickets" in outcome.summary
+    assert "10 of 10 branches, 1 of 1 factors, 10 of 10 tickets to do." in outcome.summary
     # Five masked layers: of the dense run at steps 20, 30 and 40, of each ticket there, and of what a mask leaves.
     assert outcome.work.decompositions == 5 * (3 + 10 * (3 + 1))
     data = xr.open_zarr(outcome.cube).load()
@@ -226,4 +227,4 @@ def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it
     mask = data.agreement_mask_score.mean("layer").groupby("mask").mean()
     assert mask.sel(mask="magnitude") > mask.sel(mask="random")
     assert Path(outcome.report[0]).is_file()
-    assert "Remaining: 0 of 11 trainings, 0 of 10 tickets" in lottery_tickets(**given).summary
+    assert "1 trunks, 10 branches, 10 tickets, all done" in lottery_tickets(**given).summary
