@@ -9,6 +9,8 @@ from specdyn.tasks.plan.plan import Item, Plan
 
 STAGES = ("stage", "there", "left", "failed", "time on one worker", "checkpoints to write")
 RUNS = ("run", "state", "done", "what will happen")
+ONE = {"analyses": "analysis", "branches": "branch"}
+"""How one of a kind is called where that is not the kind without its last letter."""
 SHOWN = 60
 """The most runs that are listed one by one."""
 
@@ -74,9 +76,8 @@ def plan_summary(plan: Plan) -> str:
         parts = [f"{count} of {len(plan.of(kind))} {kind}" for kind, count in left.items() if count]
         text = f"{plan.study.name}: {', '.join(parts)} to do."
     else:
-        text = (
-            f"{plan.study.name}: {', '.join(f'{len(plan.of(kind))} {kind}' for kind in left)}, all done; nothing to do."
-        )
+        whole = [plural(len(plan.of(kind)), ONE.get(kind, kind.removesuffix("s")), kind) for kind in left]
+        text = f"{plan.study.name}: {', '.join(whole)}, all done; nothing to do."
     if plan.estimates:
         text += f" About {duration(plan.seconds)} on one worker, {size(plan.bytes)} of checkpoints to write."
     if plan.failed:

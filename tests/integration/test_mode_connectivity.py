@@ -227,4 +227,4 @@ def test_tickets_are_trained_from_the_trunk_that_pairs_have_and_compared_with_it
     mask = data.agreement_mask_score.mean("layer").groupby("mask").mean()
     assert mask.sel(mask="magnitude") > mask.sel(mask="random")
     assert Path(outcome.report[0]).is_file()
-    assert "1 trunks, 10 branches, 10 tickets, all done" in lottery_tickets(**given).summary
+    assert "1 trunk, 10 branches, 10 tickets, all done" in lottery_tickets(**given).summary

@@ -176,7 +176,7 @@ class _Look:
             self._item(
                 kind="ends",
                 key=key,
-                label=f"end of {name_of(spec)}",
+                label=f"end of {name_of(spec)}" + (f" on the data of seed={on.seed}" if on.seed != spec.seed else ""),
                 needs=(spec.run_id, factors_key(spec.run_id)),
                 function=measure_end,
                 arguments=(spec, on, self.store),
