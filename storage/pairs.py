@@ -4,12 +4,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-import xarray as xr
-import zarr.storage
 
 from specdyn.storage import generations
 from specdyn.storage.access import objects
@@ -17,6 +14,9 @@ from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import pack, unpack
 from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Values = dict[str, np.ndarray]
 
@@ -40,6 +40,8 @@ def measured(store: Store, experiment: str, kind: Kind) -> set[str]:
 
 def write_values(url: str, values: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> bool:
     """Put arrays as one object; False where it was there before."""
+    import torch
+
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
     return objects.create(url, pack(tensors, {"schema_version": SCHEMA_VERSION, **body}))
 
@@ -52,12 +54,14 @@ def read_values(url: str) -> Values | None:
         return None
 
 
-def write_dataset(url: str, data: xr.Dataset, lease: Lease | None = None, contents: str = "") -> None:
+def write_dataset(url: str, data: "xr.Dataset", lease: Lease | None = None, contents: str = "") -> None:
     """Write a data set beside the one at `url`, then switch readers to it; LeaseLost where another process took over.
 
     What is there already is not written again: `contents` says what decides all of it, a hash of every byte where it
     is not given.
     """
+    import zarr.storage
+
     content: dict[str, Any] = {}
     plain = data.assign_attrs(schema_version=SCHEMA_VERSION)
     with warnings.catch_warnings():

@@ -12,17 +12,15 @@ from torch import Tensor
 from specdyn.models.nets.matrices import Matrix
 from specdyn.storage.pairs import Values
 from specdyn.storage.places import Store
-from specdyn.storage.schema import SPLITS, Variable
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.matching import groups, match, permute, places
-from specdyn.tasks.connect.meter import KEPT, Meter, padded
+from specdyn.tasks.connect.meter import Meter, padded
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import bezier, blend, blend_layer, distance
 from specdyn.tasks.spectra import nulls
 from specdyn.tasks.spectra.agreement import compare
-from specdyn.tasks.spectra.analysis import Analysis
 from specdyn.tasks.spectra.decomposition import Factors, reordered
-from specdyn.tasks.spectra.labels import SIDES, SUBSPACES
+from specdyn.tasks.spectra.labels import SUBSPACES
 
 
 def agreements(
@@ -72,7 +70,7 @@ class LineView:
         return [layer.parameter for layer in self.meter.layers]
 
 
-def _points(view: LineView) -> Values:
+def points(view: LineView) -> Values:
     """Metrics and spectra at each place on the line."""
     meter, inner = view.meter, [blend(*view.weights, alpha) for alpha in view.pair.alphas[1:-1]]
     measured = [meter.point(weights, meter.decomposer.factors(weights, view.what)) for weights in inner]
@@ -80,14 +78,14 @@ def _points(view: LineView) -> Values:
     return {name: np.stack([point[name] for point in points]) for name in points[0]}
 
 
-def _ends(view: LineView) -> Values:
+def of_ends(view: LineView) -> Values:
     """Agreement of the ends, and how far apart they are."""
     apart = distance(*view.weights, view.parameters)
     found = agreements(view.meter.layers, *view.factors)
     return {**found, "distance": np.array(apart.l2), "cosine": np.array(apart.cosine)}
 
 
-def _matched(view: LineView) -> Values:
+def matched(view: LineView) -> Values:
     """The line to B with its hidden units in the order that fits A best; nothing for networks without known units."""
     meter, (a, b) = view.meter, view.weights
     try:
@@ -112,7 +110,7 @@ def _matched(view: LineView) -> Values:
     }
 
 
-def _on_curve(view: LineView) -> Values:
+def on_curve(view: LineView) -> Values:
     """Metrics (P, S) along the curve that is trained between the ends; nothing for pairs that ask for none."""
     meter, (a, b) = view.meter, view.weights
     if not view.pair.curve_steps:
@@ -123,7 +121,7 @@ def _on_curve(view: LineView) -> Values:
     return {f"curve_{name}": np.stack([row[name] for row in (first, *inner, last)]) for name in meter.names}
 
 
-def _layer_by_layer(view: LineView) -> Values:
+def layer_by_layer(view: LineView) -> Values:
     """Metrics (P, L, S) where one layer goes from A to B and all else stays at A; nothing unless the pair asks."""
     if not view.pair.layerwise:
         return {}
@@ -133,91 +131,3 @@ def _layer_by_layer(view: LineView) -> Values:
         of_layer = [meter.metrics(blend_layer(*view.weights, alpha, [parameter])) for alpha in view.pair.alphas[1:]]
         rows.append({name: np.stack([end[name][0], *(point[name] for point in of_layer)]) for name in meter.names})
     return {f"layer_{name}": np.stack([row[name] for row in rows], axis=1) for name in meter.names}
-
-
-def _variable(dims: tuple[str, ...], long_name: str, about: str, dtype: str = "float32") -> Variable:
-    return Variable(dims=dims, long_name=long_name, about=f"{about}; METHOD 4.8", dtype=dtype)
-
-
-BY_RANK, OF_SUBSPACES = ("layer", "rank"), ("layer", "side", "subspace")
-DIAGONAL = "|<u_i, u'_i> <v_i, v'_i>|"
-LINE = (
-    Analysis(
-        name="points",
-        version=1,
-        of="line",
-        labels={"kept": KEPT, "split": SPLITS},
-        variables={
-            "effective_rank": _variable(
-                ("alpha", "layer"), "effective rank / rank", "exp(-sum p log p) / R, p = s / sum s"
-            ),
-            "singular_value": _variable(
-                ("alpha", "layer", "rank"), "singular value", "s_i of the blended matrix, descending"
-            ),
-            "{metric}": Variable(dims=("alpha", "kept", "split"), long_name="{metric}"),
-            "stored_{metric}": Variable(
-                dims=("alpha", "split"),
-                long_name="{metric}, statistics of BatchNorm blended, not estimated anew",
-            ),
-        },
-        compute=_points,
-    ),
-    Analysis(
-        name="ends",
-        version=1,
-        of="line",
-        labels={"side": SIDES, "subspace": SUBSPACES},
-        variables={
-            "agreement": _variable(BY_RANK, "agreement of the ends, same rank", DIAGONAL),
-            "agreement_best_match": _variable(BY_RANK, "agreement of the ends, best match", "one-to-one, largest sum"),
-            "agreement_score": _variable(("layer",), "agreement of the ends, first 10 ranks", "mean over i up to 10"),
-            "agreement_null": _variable(("layer",), "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
-            "subspace_overlap": _variable(
-                OF_SUBSPACES, "overlap of the ends' leading subspaces", "||U_k' U'_k||^2 / k"
-            ),
-            "distance": _variable((), "distance of the ends", "||A - B|| over all layers", "float64"),
-            "cosine": _variable((), "cosine of the ends", "<A, B> / (||A|| ||B||) over all layers", "float64"),
-        },
-        compute=_ends,
-    ),
-    Analysis(
-        name="matched",
-        version=1,
-        of="line",
-        variables={
-            "matched_subspace_overlap": _variable(OF_SUBSPACES, "the same, units matched", "||U_k' U'_k||^2 / k"),
-            "matched_agreement": _variable(BY_RANK, "agreement of the ends, units matched", DIAGONAL),
-            "matched_agreement_best_match": _variable(BY_RANK, "best match of the ends, units matched", "one-to-one"),
-            "matched_agreement_score": _variable(
-                ("layer",), "agreement, units matched, first 10 ranks", "mean over i up to 10"
-            ),
-            "matched_distance": _variable((), "distance of the ends, units matched", "||A - P B||", "float64"),
-            "matched_{metric}": Variable(dims=("alpha", "split"), long_name="{metric}, units of the other end matched"),
-        },
-        compute=_matched,
-    ),
-    Analysis(
-        name="curve",
-        version=1,
-        of="line",
-        variables={
-            "curve_{metric}": Variable(
-                dims=("alpha", "split"), long_name="{metric}, on a curve whose control point is trained"
-            )
-        },
-        compute=_on_curve,
-    ),
-    Analysis(
-        name="layers",
-        version=1,
-        of="line",
-        variables={
-            "layer_{metric}": Variable(
-                dims=("alpha", "layer", "split"),
-                long_name="{metric}, one layer on the line and the others at the first end",
-            )
-        },
-        compute=_layer_by_layer,
-    ),
-)
-"""What is measured of a line; arrays of a pair, without the dimension `pair` of the cube."""

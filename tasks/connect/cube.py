@@ -9,10 +9,10 @@ import xarray as xr
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.pairs import Values
-from specdyn.tasks.connect.between import LINE
 from specdyn.tasks.connect.declared import labels_of, stacked, variables_of
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import barrier, instability
+from specdyn.tasks.connect.variables import LINE
 from specdyn.tasks.spectra.network_layout import network_layout
 
 STRING = np.dtypes.StringDType()

@@ -5,15 +5,15 @@ import logging
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
-from specdyn.storage.identity import short_digest
 from specdyn.storage.pairs import Values, read_values, values_url, write_values
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.between import LINE, LineView
+from specdyn.tasks.connect.between import LineView
 from specdyn.tasks.connect.declared import measure
 from specdyn.tasks.connect.factors import Decomposer, finished_run
+from specdyn.tasks.connect.ids import end_id, line_id
 from specdyn.tasks.connect.meter import Meter, data_key
-from specdyn.tasks.connect.pair import VERSION, Pair
-from specdyn.tasks.identity import data_of
+from specdyn.tasks.connect.pair import Pair
+from specdyn.tasks.connect.variables import LINE
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.work import Work
 
@@ -23,17 +23,6 @@ log = logging.getLogger("specdyn.connectivity")
 def finished(spec: RunSpec, store: Store) -> Manifest:
     """The manifest of a finished run; ValueError where it is not finished."""
     return finished_run(spec.experiment, spec.run_id, store)
-
-
-def end_id(manifest: Manifest, data: str) -> str:
-    """The id of what is measured of a run's last checkpoint on the data of that key: it says of which weights."""
-    return f"{manifest.run_id}-{data}-{short_digest(manifest.checkpoints[-1].sha256, VERSION)}"
-
-
-def line_id(pair: Pair, a: Manifest, b: Manifest) -> str:
-    """The id of what is measured between two runs: it says between which weights, and on which data."""
-    ends = [manifest.checkpoints[-1].sha256 for manifest in (a, b)]
-    return f"{pair.pair_id}-{short_digest(ends, data_of(pair.a))}"
 
 
 def decompose_end(spec: RunSpec, store: Store) -> Work:

@@ -24,8 +24,6 @@ from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
-KEPT = ("all", *HALVES)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Data:

@@ -15,27 +15,22 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.nets.matrices import Matrix, shapes_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
-from specdyn.storage.identity import short_digest
 from specdyn.storage.pairs import Values, read_values, values_url, write_values
 from specdyn.storage.places import Store
-from specdyn.storage.schema import SPLITS, Variable
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.connect.declared import labels_of, measure, stacked, variables_of
 from specdyn.tasks.connect.factors import Decomposer, finished_run
+from specdyn.tasks.connect.ids import comparison_id
 from specdyn.tasks.connect.meter import Meter, padded
-from specdyn.tasks.identity import data_of
+from specdyn.tasks.connect.variables import TICKET
 from specdyn.tasks.spectra import nulls
 from specdyn.tasks.spectra.agreement import compare
-from specdyn.tasks.spectra.analysis import Analysis
 from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.training import masks
 from specdyn.tasks.training.branches import mask_of, maskable, store_mask
 from specdyn.tasks.work import Work
 
 log = logging.getLogger("specdyn.tickets")
-
-VERSION = 1
-"""To be raised when stored values mean something else."""
 
 STRING = np.dtypes.StringDType()
 
@@ -85,11 +80,6 @@ def examine(spec: RunSpec, store: Store) -> Work:
     return Work(evaluations=view.meter.evaluations, decompositions=view.decomposer.made)
 
 
-def comparison_id(spec: RunSpec, own: Manifest, dense: Manifest) -> str:
-    """The id of what is measured of a ticket: it says of which weights, its own, the dense run's and the mask's."""
-    return f"{spec.run_id}-{short_digest(own.digest, own.origins, dense.digest, data_of(spec), VERSION)}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketView:
     """A finished ticket and its dense run: what is measured of the ticket is computed from this."""
@@ -104,7 +94,7 @@ class TicketView:
     mask: masks.Mask
 
 
-def _of_checkpoints(view: TicketView) -> Values:
+def of_checkpoints(view: TicketView) -> Values:
     """Metrics (T, S), agreement with the dense run and with the ticket's end (T, L, R), effective ranks (T, L)."""
     work, layers, steps = view.decomposer, view.decomposer.layers, view.own.steps
     final = work.factors(read_finished(view.store, view.own, steps[-1]), f"ticket {view.spec.run_id}")
@@ -136,7 +126,7 @@ def _agreements(
     }
 
 
-def _of_mask(view: TicketView) -> Values:
+def of_mask(view: TicketView) -> Values:
     """What the mask keeps of the dense end: agreement with it, energy, densities, overlap with the magnitude mask."""
     assert view.spec.start is not None and view.spec.start.ticket is not None
     work, layers, end = view.decomposer, view.decomposer.layers, view.dense.steps[-1]
@@ -155,52 +145,6 @@ def _of_mask(view: TicketView) -> Values:
         "agreement_null": np.array([nulls.agreement(m, n) for m, n in shapes]),
         **{name: np.array([found[layer.parameter] for layer in layers]) for name, found in by_layer.items()},
     }
-
-
-def _variable(dims: tuple[str, ...], long_name: str, about: str) -> Variable:
-    return Variable(dims=dims, long_name=long_name, about=about)
-
-
-BY_STEP, BY_LAYER = ("step", "layer"), ("layer",)
-SCORE = "the same, mean of the first 10 ranks"
-TICKET = (
-    Analysis(
-        name="checkpoints",
-        version=VERSION,
-        of="ticket",
-        labels={"split": SPLITS},
-        variables={
-            "agreement_dense": _variable((*BY_STEP, "rank"), "agreement with the dense run, same step", "METHOD 4.7"),
-            "agreement_dense_score": _variable(BY_STEP, SCORE, "METHOD 4.7"),
-            "agreement": _variable((*BY_STEP, "rank"), "agreement with the ticket's own end", "METHOD 4.2"),
-            "agreement_score": _variable(BY_STEP, SCORE, "METHOD 5"),
-            "effective_rank": _variable(BY_STEP, "effective rank / rank", "exp(-sum p log p) / R, p = s / sum s"),
-            "{metric}": Variable(dims=("step", "split"), long_name="{metric}"),
-        },
-        compute=_of_checkpoints,
-    ),
-    Analysis(
-        name="mask",
-        version=VERSION,
-        of="ticket",
-        variables={
-            "agreement_mask": _variable(
-                (*BY_LAYER, "rank"), "agreement of the dense end with what the mask leaves of it", "METHOD 4.7"
-            ),
-            "agreement_mask_score": _variable(BY_LAYER, SCORE, "METHOD 4.7"),
-            "agreement_null": _variable(BY_LAYER, "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
-            "kept_energy": _variable(
-                BY_LAYER, "squares of the dense end's weights that the mask keeps", "share of their sum"
-            ),
-            "layer_density": _variable(BY_LAYER, "share of the layer's weights that the mask keeps", "kept / all"),
-            "overlap": _variable(
-                BY_LAYER, "overlap with the magnitude mask of this density", "kept in both / kept in either"
-            ),
-        },
-        compute=_of_mask,
-    ),
-)
-"""What is measured of a ticket; arrays of one, without the dimension `ticket` of the cube."""
 
 
 def dataset(tickets: Sequence[RunSpec], values: Sequence[Values], steps: Sequence[int]) -> xr.Dataset:

@@ -4,9 +4,10 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.schema import SPLITS
 from specdyn.tasks.connect.matching import groups
-from specdyn.tasks.connect.meter import KEPT, has_statistics
+from specdyn.tasks.connect.meter import has_statistics
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.plan.cost import Cost
+from specdyn.tasks.spectra.labels import HALVES
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable
 
@@ -56,7 +57,7 @@ class Counter:
 
     def _points(self, count: int) -> Cost:
         return Cost(
-            evaluations=count * len(SPLITS) * (len(KEPT) + self._normalised),
+            evaluations=count * len(SPLITS) * ((1 + len(HALVES)) + self._normalised),
             decompositions=0,
-            renewals=count * len(KEPT) * self._normalised,
+            renewals=count * (1 + len(HALVES)) * self._normalised,
         )

@@ -3,6 +3,8 @@
 DRIVERS = ("missing", "svd_float32", "gram_float64", "svd_float64")
 """Meanings of `Factors.driver`, and of the stored variable `driver`."""
 SIDES = ("left", "right")
+HALVES = ("top", "bottom")
+"""Of the singular values, kept by themselves."""
 SUBSPACES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of leading singular vectors whose spans are compared."""
 NULLS = ("gaussian", "shuffled")

@@ -13,11 +13,9 @@ from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import Manifest
 from specdyn.storage.pairs import read_values, write_dataset
 from specdyn.storage.places import Store
-from specdyn.tasks.connect import cube as pairs
-from specdyn.tasks.connect import tickets
-from specdyn.tasks.connect.between import LINE
 from specdyn.tasks.connect.declared import variables_of
 from specdyn.tasks.connect.pair import Pair
+from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.plan.branching.graph import Graph, ended_runs, measured_pairs, measured_tickets
 from specdyn.tasks.plan.branching.records import record_of
 
@@ -53,7 +51,7 @@ class GraphCube:
     def contents(self) -> str:
         """The graph, what is measured of it by ids that say of what, and the labels."""
         metrics = get_experiment(self.graph.experiment).metrics(self.graph.trunks[0])
-        of = tickets.TICKET if self.graph.tickets else LINE
+        of = TICKET if self.graph.tickets else LINE
         declared = {name: dataclasses.asdict(variable) for name, variable in variables_of(of, metrics).items()}
         ids = [url.rsplit("/", 1)[-1] for url in self.values.values()]
         decides = [dataclasses.asdict(record_of(self.graph)), ids, declared]
@@ -77,6 +75,9 @@ class GraphCube:
 
     def write(self, lease: Lease | None) -> None:
         """Write the cube."""
+        from specdyn.tasks.connect import cube as pairs
+        from specdyn.tasks.connect import tickets
+
         read = [(one, values) for one, url in self.values.items() if (values := read_values(url)) is not None]
         measured = [values for _, values in read]
         if self.graph.tickets:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,8 @@ from specdyn.storage.checkpoints import Manifest, read_manifest
 from specdyn.storage.graphs import read_graph, write_graph
 from specdyn.storage.pairs import measured, values_url
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.factors import forget_factors
-from specdyn.tasks.connect.line import line_id
-from specdyn.tasks.connect.meter import data_key
+from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import Pair
-from specdyn.tasks.connect.tickets import comparison_id
 from specdyn.tasks.identity import origins_of, outdated
 from specdyn.tasks.plan.cells import require_inputs
 from specdyn.tasks.plan.plan import Item
@@ -96,6 +93,8 @@ class Graph:
 
     def clean(self, store: Store) -> None:
         """Remove the factors that units shared, also those of a call that was killed."""
+        from specdyn.tasks.connect.factors import forget_factors
+
         forget_factors(store, self.experiment, self.runs)
 
 
@@ -108,16 +107,6 @@ def name_of(spec: RunSpec) -> str:
         return f"seed={spec.seed} {start.ticket.mask} {start.ticket.density:g} order={start.order} ({spec.run_id[:6]})"
     noise = f" size={start.perturbation.size:g} {start.perturbation.direction}" if start.perturbation else ""
     return f"seed={spec.seed} split={start.step} order={start.order}{noise} ({spec.run_id[:6]})"
-
-
-def end_key(spec: RunSpec, on: RunSpec, store: Store) -> str:
-    """What an end goes by: the run, and the data that it is evaluated on."""
-    return f"{spec.run_id}-{data_key(on, store)}"
-
-
-def ends_of(pairs: Iterable[Pair], store: Store) -> dict[str, tuple[RunSpec, RunSpec]]:
-    """The ends of the pairs, each once for the data that it is evaluated on: the run, and a run on that data."""
-    return {end_key(spec, pair.a, store): (spec, pair.a) for pair in pairs for spec in (pair.a, pair.b)}
 
 
 def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:

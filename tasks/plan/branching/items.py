@@ -1,23 +1,20 @@
 """What a graph consists of and how far it is: trainings, what measurements share, ends, pairs, tickets."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access.objects import names
 from specdyn.storage.checkpoints import checkpoints_written, kept_states, read_manifest
 from specdyn.storage.pairs import measured
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.line import connect, decompose_end, end_id, measure_end
-from specdyn.tasks.connect.meter import data_key
+from specdyn.tasks.connect.ids import end_id
 from specdyn.tasks.connect.pair import Pair
-from specdyn.tasks.connect.tickets import decompose_dense, examine
+from specdyn.tasks.later import Later
 from specdyn.tasks.plan.branching.graph import (
     Graph,
-    end_key,
     ended_runs,
-    ends_of,
     measured_pairs,
     measured_tickets,
     name_of,
@@ -25,10 +22,12 @@ from specdyn.tasks.plan.branching.graph import (
     ticket_key,
 )
 from specdyn.tasks.plan.cost import Cost, schedule
-from specdyn.tasks.plan.counting import Counter
 from specdyn.tasks.plan.plan import Item, State, needing_failed
 from specdyn.tasks.plan.runs import train_whole, training_item
 from specdyn.tasks.plan.units import Unit
+
+if TYPE_CHECKING:
+    from specdyn.tasks.plan.counting import Counter
 
 
 def items_of(graph: Graph, store: Store, retry_failed: bool, whole: bool) -> list[Item]:
@@ -60,13 +59,29 @@ def _ends(pair: Pair) -> set[str]:
     return {pair.a.run_id, pair.b.run_id}
 
 
+def end_key(spec: RunSpec, on: RunSpec, store: Store) -> str:
+    """What an end goes by: the run, and the data that it is evaluated on."""
+    from specdyn.tasks.connect.meter import data_key
+
+    return f"{spec.run_id}-{data_key(on, store)}"
+
+
+def ends_of(pairs: Iterable[Pair], store: Store) -> dict[str, tuple[RunSpec, RunSpec]]:
+    """The ends of the pairs, each once for the data that it is evaluated on: the run, and a run on that data."""
+    return {end_key(spec, pair.a, store): (spec, pair.a) for pair in pairs for spec in (pair.a, pair.b)}
+
+
 def factors_key(run_id: str) -> str:
     """What the factors of a run's checkpoints go by."""
     return f"{run_id}-factors"
 
 
-def _replay(updates: int, _: Counter) -> Cost:
+def _replay(updates: int, _: "Counter") -> Cost:
     return Cost(updates=updates)
+
+
+LINE, TICKETS = "specdyn.tasks.connect.line", "specdyn.tasks.connect.tickets"
+"""Where the functions of units are."""
 
 
 class _Look:
@@ -146,9 +161,9 @@ class _Look:
                 key=factors_key(run_id),
                 label=f"factors of {name_of(spec)}",
                 needs=(run_id,),
-                function=decompose_end,
+                function=Later(LINE, "decompose_end"),
                 arguments=(spec, self.store),
-                cost=Counter.factors_of_end,
+                cost=lambda counter: counter.factors_of_end(),
             )
             for run_id, spec in runs.items()
         ]
@@ -164,13 +179,15 @@ class _Look:
             key=factors_key(spec.run_id),
             label=f"factors of {name_of(spec)}",
             needs=(spec.run_id,),
-            function=decompose_dense,
+            function=Later(TICKETS, "decompose_dense"),
             arguments=(spec, first, self.store),
             cost=lambda counter: counter.factors_of_dense(sum(step >= first for step in schedule(spec, self.store))),
         )
 
     def ends(self, pairs: Sequence[Pair]) -> list[Item]:
         """The ends of these pairs, each once for the data that it is evaluated on."""
+        from specdyn.tasks.connect.meter import data_key
+
         there = measured(self.store, self.graph.experiment, "ends") if pairs else set()
         return [
             self._item(
@@ -178,9 +195,9 @@ class _Look:
                 key=key,
                 label=f"end of {name_of(spec)}" + (f" on the data of seed={on.seed}" if on.seed != spec.seed else ""),
                 needs=(spec.run_id, factors_key(spec.run_id)),
-                function=measure_end,
+                function=Later(LINE, "measure_end"),
                 arguments=(spec, on, self.store),
-                cost=Counter.end,
+                cost=lambda counter: counter.end(),
                 done=spec.run_id in self.finished
                 and end_id(self.finished[spec.run_id], data_key(on, self.store)) in there,
             )
@@ -199,7 +216,7 @@ class _Look:
             key=pair.pair_id,
             label=f"{name_of(pair.a)} to {name_of(pair.b)}",
             needs=(*(spec.run_id for spec in runs), *ends),
-            function=connect,
+            function=Later(LINE, "connect"),
             arguments=(pair, self.store),
             cost=lambda counter: counter.pair(pair),
             done=pair in self.lines,
@@ -216,19 +233,21 @@ class _Look:
             key=ticket_key(spec),
             label=name_of(spec),
             needs=(spec.run_id, factors_key(spec.start.run_id)),
-            function=examine,
+            function=Later(TICKETS, "examine"),
             arguments=(spec, self.store),
             cost=lambda counter: counter.ticket(len(schedule(spec, self.store))),
             done=spec in self.compared,
         )
 
     @functools.cached_property
-    def counter(self) -> Counter:
+    def counter(self) -> "Counter":
         """Counts for the network of the graph, which is built for it."""
+        from specdyn.tasks.plan.counting import Counter
+
         return Counter(self.graph.trunks[0])
 
     def _item(
-        self, *, cost: Callable[[Counter], Cost], done: bool = False, needs: tuple[str, ...] = (), **unit: Any
+        self, *, cost: Callable[["Counter"], Cost], done: bool = False, needs: tuple[str, ...] = (), **unit: Any
     ) -> Item:
         made = Unit(needs=needs, **unit)
         return Item(

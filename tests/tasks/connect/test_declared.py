@@ -7,9 +7,8 @@ import pytest
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.storage.schema import Variable
-from specdyn.tasks.connect.between import LINE
 from specdyn.tasks.connect.declared import labels_of, measure, stacked, variables_of
-from specdyn.tasks.connect.tickets import TICKET
+from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.spectra.analysis import Analysis
 
 METRICS = get_experiment("modular_addition").metrics(get_experiment("modular_addition").preset("smoke").spec)

@@ -22,7 +22,8 @@ from specdyn.storage.places import Store
 from specdyn.tasks.connect.cube import dataset
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.factors import forget_factors
-from specdyn.tasks.connect.line import connect, decompose_end, end_id, finished, line_id, measure_end
+from specdyn.tasks.connect.ids import end_id, line_id
+from specdyn.tasks.connect.line import connect, decompose_end, finished, measure_end
 from specdyn.tasks.connect.matching import groups, match, permute
 from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.connect.pair import Pair

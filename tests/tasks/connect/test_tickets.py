@@ -14,8 +14,9 @@ from specdyn.storage.access.objects import exists
 from specdyn.storage.checkpoints import read_finished, read_manifest
 from specdyn.storage.pairs import Values, read_values, values_url
 from specdyn.storage.places import Store
+from specdyn.tasks.connect.ids import comparison_id
 from specdyn.tasks.connect.meter import Meter
-from specdyn.tasks.connect.tickets import comparison_id, dataset, decompose_dense, examine
+from specdyn.tasks.connect.tickets import dataset, decompose_dense, examine
 from specdyn.tasks.training import training
 from specdyn.tasks.training.branches import mask_of, maskable
 from specdyn.tasks.training.masks import mask_id

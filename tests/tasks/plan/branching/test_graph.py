@@ -12,7 +12,8 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import kept_states
 from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.line import finished, line_id
+from specdyn.tasks.connect.ids import line_id
+from specdyn.tasks.connect.line import finished
 from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import train

@@ -15,12 +15,11 @@ from specdyn.models.spec.settings import with_settings
 from specdyn.storage.checkpoints import mark_damaged, read_manifest, write_manifest
 from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
-from specdyn.tasks.connect.line import finished, line_id, measure_end
+from specdyn.tasks.connect import meter
+from specdyn.tasks.connect.ids import comparison_id, line_id
+from specdyn.tasks.connect.line import finished, measure_end
 from specdyn.tasks.connect.pair import Pair
-from specdyn.tasks.connect.tickets import comparison_id
 from specdyn.tasks.plan import measuring
-from specdyn.tasks.plan.branching import graph as graph_module
-from specdyn.tasks.plan.branching import items
 from specdyn.tasks.plan.branching.graph import connectivity_graph, ticket_graph, ticket_key, trunk_specs
 from specdyn.tasks.plan.cost import Rates, checkpoint_bytes
 from specdyn.tasks.plan.counting import Counter
@@ -251,9 +250,8 @@ def test_an_iterative_ticket_is_left_out_with_the_one_before_it(tmp_path: Path) 
 
 def test_a_status_measures_builds_and_loads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "measure", None)
-    monkeypatch.setattr(items.Counter, "__init__", None)
-    monkeypatch.setattr(items, "data_key", None)
-    monkeypatch.setattr(graph_module, "data_key", None)
+    monkeypatch.setattr(Counter, "__init__", None)
+    monkeypatch.setattr(meter, "data_key", None)
     plan = make_plan(GRAPH, Store(str(tmp_path)), estimate=False)
     assert plan.seconds == plan.bytes == 0 and costs(plan) == {}
 
