@@ -53,19 +53,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 LONGEST = (
     "five_experiments",
-    "kill",
-    "topology",
     "group",
-    "sweep",
+    "kill",
+    "browser",
+    "topology",
     "checkpoint_analysis",
     "mode_connectivity",
-    "browser",
     "power_cut",
+    "sweep",
     "at_once",
     "slurm",
+    "sweep_on_s3",
     "prefect_yaml",
     "autoscaling",
-    "sweep_on_s3",
     "beside_own_code",
 )
 """Files of integration tests by the time they take; the other ones follow, and all that starts no engine."""

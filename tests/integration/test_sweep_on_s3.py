@@ -16,7 +16,8 @@ from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
 
-SWEEP = ("run", NAME, "--preset", "smoke", "--executor", "inline")
+FEW = ("--analyses", "spectrum,effective_rank,performance")
+SWEEP = ("run", NAME, "--preset", "smoke", "--executor", "inline", *FEW)
 
 
 @pytest.fixture
