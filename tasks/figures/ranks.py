@@ -58,12 +58,9 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     for column in range(len(shown) - (lines - 1) * columns, columns):
         grid[-1, column].remove()
         grid[-2, column].set_xlabel("optimizer steps")
-    handles = [*line_handles(levels), *spread_handles(levels)]
-    if groks.notnull().any():
-        handles.append(Line2D([], [], label="a run groks", **GROK_MARK))
-    if collapsed.any():
-        handles.append(Line2D([], [], label="layer collapsed in a run", **COLLAPSE_MARK))
-    legend_below(figure, handles)
+    marks = (("a run groks", GROK_MARK, groks.notnull()), ("layer collapsed in a run", COLLAPSE_MARK, collapsed))
+    handles = [Line2D([], [], label=label, **mark) for label, mark, marked in marks if marked.any()]
+    legend_below(figure, [*line_handles(levels), *spread_handles(levels), *handles])
     left_out = of_all(names, everything, "layer") + of_all(rows, all_rows, "row")
     figure.suptitle(f"Effective rank of each layer by {axes_title(levels)}{left_out}")
     return figure

@@ -169,8 +169,10 @@ def run_facts(tree: xr.DataTree) -> xr.Dataset:
     import xarray as xr
 
     metrics = tree[METRICS_GROUP].to_dataset() if METRICS_GROUP in tree.children else xr.Dataset()
+    metrics = metrics.reset_coords(drop=True)  # a setting may have the name of a fact
     metric = next((name for name in HEADLINES if f"final_{name}" in metrics), "err")
-    unknown = xr.full_like(runs_of(tree)["run"], math.nan, dtype=float)
+    runs = runs_of(tree)["run"].reset_coords(drop=True)
+    unknown = xr.full_like(runs, math.nan, dtype=float)
     final = metrics.get(f"final_{metric}", unknown.expand_dims(split=[])).reindex(split=list(SPLITS))
     facts = {name: metrics.get(name, unknown) for name in RUN_FACTS}
     facts |= {split: final.sel(split=split, drop=True) for split in SPLITS}

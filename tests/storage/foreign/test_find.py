@@ -126,6 +126,7 @@ def test_two_names_of_one_step_are_refused_where_they_differ(tmp_path: Path) -> 
     found = find_checkpoints(str(tmp_path))
     assert [c.name for c in found.checkpoints] == ["step=1.pt"]
     assert found.skipped == (("step_1.safetensors", "the step and the content of step=1.pt"),)
+    assert found.repeated == ("step_1.safetensors",)
     save(tmp_path / "step_1.safetensors", 2.0)
     with pytest.raises(StoreError, match=r"step=1\.pt and step_1\.safetensors both have step 1 and differ"):
         find_checkpoints(str(tmp_path))

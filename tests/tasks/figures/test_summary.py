@@ -77,6 +77,17 @@ def test_facts_are_along_the_runs_of_the_cube_and_nan_where_it_says_nothing() ->
     assert facts["val"].values == pytest.approx([0.06, 0.5, 0.0])
 
 
+def test_a_setting_may_have_the_name_of_a_column() -> None:
+    tree = cube()
+    tree["metrics"] = tree["metrics"].to_dataset().assign_coords(train=("run", [7.0, 8.0, 9.0]))
+    rows = sweep_table(tree)
+    assert [(row.run_id, row.train, row.others["train"]) for row in rows] == [
+        ("b", 0.25, "8"),
+        ("a", 0.0, "7"),
+        ("c", 0.0, "9"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("missing", "field"),
     [("final_err", "val"), ("final_effective_rank", "rank_end"), ("initial_effective_rank", "rank_start")],
