@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.analysed import NAME, analyse, sweep_called
+from helpers.branched import COMMANDS, carry_out, graph_in
 from helpers.pipelines import ROOT
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
@@ -42,11 +43,15 @@ for case, arguments in json.load(sys.stdin).items():
     found[case] = [result.exit_code, result.output, sorted(sys.modules)]
 print(json.dumps(found))
 """
+GRAPHS = f"{NAME}-smoke-checkpoint_every=10-steps=20"
 LOOKING = {
     "an idle run": (("run", *SOME), 0, "2 runs already done: nothing to do"),
     "a plan of what is done": (("plan", *SOME), 0, "2 trainings, 2 analyses, all done; nothing to do"),
     "a status": (("status", "decay"), 0, "decay: "),
     "a status of what has begun": (("status", "waiting"), 0, "1/3"),
+    "idle lines": (COMMANDS["connect"], 0, "1 pair already done: nothing to do"),
+    "idle tickets": (COMMANDS["tickets"], 0, "4 tickets already done: nothing to do"),
+    "a status of lines and tickets": (("status", GRAPHS), 0, "1 trunk, 2 branches, 1 pair, all done; nothing to do."),
     "the sweeps": (("list", "sweeps"), 0, "decay"),
     "one run": (("show", SWEEP.specs[0].run_id), 0, "complete: 3 checkpoints"),
     "a sweep that is not there": (("status", "decoy"), 2, "no results called 'decoy' in"),
@@ -80,6 +85,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     weights = get_experiment(begun.experiment).net(begun).state_dict()
     write_checkpoint(store.run_of(begun), 0, weights)
     prepare(store, get_dataset("mnist", "sample"))
+    for which in COMMANDS:
+        carry_out(*graph_in(store.url, which), report=True)
     report = store.report(SWEEP.name)
     objects.write(f"{report}/index.html", b"a page")
     write_summary(f"{report}/{SUMMARY}", summary_of(open_results(results.url)))
