@@ -62,7 +62,7 @@ class Experiment:
     examples: Callable[[RunSpec, Mapping[str, np.ndarray]], dict[str, Examples]]
     """Examples of the splits `train` and `val`, made from the arrays of the prepared data set.
 
-    How many there are to train on depends on the spec's `data` alone.
+    How many there are to train on depends on the spec's `data` and `seed` alone.
     """
     loss: Callable[[RunSpec, Tensor, Examples], Tensor]
     """Scalar loss of a batch from the network's outputs. What is drawn at random comes from torch's generator."""
@@ -71,7 +71,8 @@ class Experiment:
     dataset: Callable[[RunSpec], tuple[str, str] | None] = lambda spec: None
     """Name and variant of the data set that `examples` needs; None where it is made from nothing."""
     train_examples: Callable[[RunSpec, Shapes, Read], int] | None = None
-    """How many examples there are to train on, by the shapes of the data set's arrays; None makes them and counts."""
+    """How many examples there are to train on, by the shapes of the data set's arrays, none where it has no data set;
+    None makes them and counts."""
     deviations: tuple[str, ...] = field(default=())
     """Where presets differ from the paper, in a sentence each."""
     usual: str = "sample"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from specdyn.models.datasets.decoders.examples import Examples
     from specdyn.models.nets.matrices import LayerPair
+    from specdyn.models.spec.data import Read, Shapes
 
 NAME = "modular_addition"
 
@@ -49,6 +50,13 @@ def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examp
 
     train, val = rows(spec.data, spec.seed)
     return {"train": of(train), "val": of(val)}
+
+
+def train_examples(spec: RunSpec, _shapes: Shapes, _read: Read) -> int:
+    """How many pairs are trained on."""
+    from specdyn.models.datasets.decoders.modular_addition import split
+
+    return len(split(spec.data, spec.seed)[0])
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
@@ -157,6 +165,7 @@ EXPERIMENT = Experiment(
     presets=PRESETS,
     build_net=build_net,
     examples=examples,
+    train_examples=train_examples,
     loss=loss,
     metrics=metrics,
     layer_pairs=layer_pairs,

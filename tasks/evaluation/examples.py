@@ -1,5 +1,7 @@
 """The examples a run trains on and is evaluated on, from its experiment and the prepared data of its store."""
 
+import numpy as np
+
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import get_experiment
@@ -19,7 +21,9 @@ def count_train_examples(spec: RunSpec, store: Store) -> int:
     """How many examples there are to train on, told by the shapes of the data where the experiment can; NotPrepared."""
     experiment = get_experiment(spec.experiment)
     needed = experiment.dataset(spec)
-    if needed is None or experiment.train_examples is None:
+    if experiment.train_examples is None:
         return len(load_examples(spec, store)["train"].targets)
+    if needed is None:
+        return experiment.train_examples(spec, {}, lambda name: np.empty(0))
     dataset = get_dataset(*needed)
     return experiment.train_examples(spec, shapes(store, dataset), lambda name: load(store, dataset, name)[name])

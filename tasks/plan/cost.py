@@ -59,6 +59,7 @@ class _Data:
 
     experiment: str
     data: Any
+    seed: int
     store: Store
     spec: RunSpec = field(compare=False)
 
@@ -84,7 +85,9 @@ def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
 
 def steps_of_an_epoch(spec: RunSpec, store: Store) -> int:
     """Updates in one epoch; NotPrepared where the data set is not in the store."""
-    examples = _train_examples(_Data(experiment=spec.experiment, data=spec.data, store=store, spec=spec))
+    examples = _train_examples(
+        _Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec)
+    )
     return steps_per_epoch(spec, examples)
 
 

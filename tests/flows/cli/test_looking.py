@@ -43,7 +43,7 @@ for case, arguments in json.load(sys.stdin).items():
     found[case] = [result.exit_code, result.output, sorted(sys.modules)]
 print(json.dumps(found))
 """
-GRAPHS = f"{NAME}-smoke-checkpoint_every=10-steps=20"
+GRAPHS = f"{NAME}-smoke-steps=20"
 LOOKING = {
     "an idle run": (("run", *SOME), 0, "2 runs already done: nothing to do"),
     "a plan of what is done": (("plan", *SOME), 0, "2 trainings, 2 analyses, all done; nothing to do"),

@@ -1,16 +1,12 @@
 """What a service tells its flows, and what it refuses before it starts."""
 
-import base64
 import socket
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from specdyn.flows.engine.settings import ALLOWED, REPORTS, STORE, chosen_cluster, chosen_store, report_url
-from specdyn.flows.service.reports import find, reports_server
 from specdyn.flows.service.serve import AUTH, Service, free_port, is_loopback
 from specdyn.storage.places import Store
 
@@ -101,60 +97,3 @@ def test_a_port_that_is_taken_is_refused() -> None:
     assert free_port("127.0.0.1", 0, "port") > 0
     with pytest.raises(ValueError, match="at_once"):
         Service(store="results", at_once=0)
-
-
-@pytest.fixture
-def reports(tmp_path: Path) -> str:
-    """A store with one report, and files that are none of it."""
-    for name in ("reports/demo/index.html", "reports/demo/figure.png", "reports/.hidden/index.html", "secret.html"):
-        file = tmp_path / "store" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(name)
-    return str(tmp_path / "store")
-
-
-def test_files_of_reports_are_found(reports: str) -> None:
-    assert find(Store(reports), "/demo/index.html?x=1") == (b"reports/demo/index.html", "text/html")
-    assert find(Store(reports), "/demo/figure.png") == (b"reports/demo/figure.png", "image/png")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/../secret.html",
-        "/%2e%2e/secret.html",
-        "/demo/..%2f..%2fsecret.html",
-        "/demo/../../secret.html",
-        "/.hidden/index.html",
-        "//secret.html",
-        "/",
-        "/demo",
-        "/demo/none.html",
-        "/demo\\..\\..\\secret.html",
-        "/demo/index.html%00.png",
-    ],
-)
-def test_nothing_else_is_found(reports: str, path: str) -> None:
-    assert find(Store(reports), path) is None
-
-
-def test_reports_are_served_to_those_who_sign_in(reports: str) -> None:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def status(port: int, credentials: str = "") -> int:
-        headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/demo/index.html", headers=headers)
-        try:
-            with direct.open(request) as answer:
-                assert answer.read() == b"reports/demo/index.html"
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-
-    with reports_server(Store(reports), "127.0.0.1", 0, "lab:secret") as port:
-        assert (status(port), status(port, "lab:wrong"), status(port, "lab:secret")) == (401, 401, 200)
-    with reports_server(Store(reports), "127.0.0.1", 0) as port:
-        assert status(port) == 200
-    with pytest.raises(urllib.error.URLError):
-        status(port)
