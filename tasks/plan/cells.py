@@ -18,6 +18,7 @@ from specdyn.tasks.plan.runs import analyse_run, training_item
 from specdyn.tasks.plan.units import Unit
 from specdyn.tasks.spectra.analysis import get_analysis
 
+CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
 
@@ -29,7 +30,7 @@ class Cell:
     spec: RunSpec
     label: str
     """Weight decay, seed, what else varies in the sweep, run_id."""
-    state: Literal["done", "trained", "partial", "failed", "damaged", "new"]
+    state: CellState
     reason: str
     """Why the run failed, empty otherwise."""
     computed_on: str
@@ -99,7 +100,7 @@ def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store) ->
     if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
         steps, written, results = manifest.steps, len(manifest.checkpoints), results_id(manifest)
         missing = lacking(store.commits(spec.experiment, results), steps, analyses)
-        state: Literal["done", "trained", "partial", "failed", "damaged", "new"] = "trained" if missing else "done"
+        state: CellState = "trained" if missing else "done"
     else:
         steps, written, results = schedule(spec, store), checkpoints_written(store.run_of(spec)), ""
         missing = dict.fromkeys(blocks_of(steps), tuple(analyses))

@@ -113,8 +113,8 @@ def make_sweep(
 ) -> Sweep:
     """The grid of weight decays, seeds and any other settings on a preset; what is None comes from the preset.
 
-    `axes` gives the values of a setting, `settings` the one value it has in every run: fields of the RunSpec, of its
-    net or of its data. ValueError names the field, the value and what is allowed: unknown names, empty or duplicate
+    `axes` gives the values of a setting, `settings` the one value it has in every run: settings of the run, of its net
+    or of its data. ValueError names the field, the value and what is allowed: unknown names, empty or duplicate
     grids, values that the setting may not have.
     """
     chosen = get_experiment(experiment).preset(preset)

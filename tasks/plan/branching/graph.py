@@ -230,11 +230,6 @@ def needs_of(spec: RunSpec) -> tuple[str, ...]:
     return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
 
 
-def finished_runs(graph: Graph, store: Store) -> dict[str, Manifest]:
-    """The manifests of the runs that are trained, each from the weights that those it began from have now."""
-    return ended_runs(graph, store)[0]
-
-
 def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[str, str]]:
     """The manifests of the runs that are trained, and the reasons of those that failed, by run_id.
 

@@ -16,6 +16,7 @@ from specdyn.tasks.evaluation.examples import count_train_examples, load_example
 
 SMOKE = {name: get_experiment(name).preset("smoke").spec for name in experiment_names()}
 CHANGES: dict[str, list[dict[str, Any]]] = {
+    "modular_addition": [{"mirrored_together": True}],
     "image_classification": [{"train_fraction": 1.0}, {"train_fraction": 0.5, "labels": "random"}],
     "image_generation": [{"train_fraction": 1.0}, {"train_fraction": 0.013}],
 }

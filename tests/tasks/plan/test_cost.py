@@ -13,8 +13,9 @@ from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access.objects import delete
 from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
+from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.plan import measuring, plan
-from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule
+from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule, steps_of_an_epoch
 from specdyn.tasks.plan.measuring import measure
 from specdyn.tasks.plan.plan import make_plan
 from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout
@@ -86,3 +87,14 @@ def test_the_bytes_left_are_told_by_a_checkpoint_that_is_there(
     delete(local_store.run_of(first).folder)
     train(second, local_store)
     assert make_plan(sweep, local_store).bytes == 3 * each
+
+
+def test_the_examples_of_one_seed_are_not_taken_for_those_of_another(local_store: Store) -> None:
+    """Which pairs are mirrored, and so how many there are to train on, depends on the seed."""
+    spec = dataclasses.replace(get_experiment("modular_addition").preset("demo").spec, batch_size=1)
+    counts = {}
+    for seed in range(5):
+        one = dataclasses.replace(spec, seed=seed)
+        counts[seed] = steps_of_an_epoch(one, local_store)
+        assert counts[seed] == len(load_examples(one, local_store)["train"].targets)
+    assert len(set(counts.values())) > 1
