@@ -80,26 +80,26 @@ class Manifest:
         return tuple(entry.step for entry in self.checkpoints)
 
 
-def pack(tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> bytes:
-    """Tensors as safetensors bytes; `body` (JSON) and the order of the names go into the metadata.
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Tensors as safetensors bytes; `metadata` (JSON) and the order of the names go into the metadata of the file.
 
     One metadata key only: safetensors writes several in no fixed order, and equal runs must give equal bytes.
     """
     from safetensors.torch import save
 
-    text = json.dumps({"order": list(tensors), **body}, sort_keys=True)
+    text = json.dumps({"order": list(tensors), **metadata}, sort_keys=True)
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"specdyn": text})
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors in the order they were packed, and the body."""
+    """Tensors in the order they were packed, and the metadata."""
     from safetensors.torch import load
 
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    body = json.loads(header["__metadata__"]["specdyn"])
+    metadata = json.loads(header["__metadata__"]["specdyn"])
     tensors = load(data)
-    return {name: tensors[name] for name in body.pop("order")}, body
+    return {name: tensors[name] for name in metadata.pop("order")}, metadata
 
 
 def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> CheckpointEntry:
@@ -140,9 +140,9 @@ def read_finished(store: Store, manifest: Manifest, step: int) -> dict[str, Tens
         raise
 
 
-def write_state(run: Run, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
+def write_state(run: Run, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Put the training state of a step, then remove older ones; the name carries the content's hash."""
-    data = pack(tensors, body)
+    data = pack(tensors, metadata)
     folder = run.states
     name = f"step={step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
     objects.write(f"{folder}/{name}", data)
@@ -164,9 +164,9 @@ def read_state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return None
 
 
-def keep_state(run: Run, step: int, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
+def keep_state(run: Run, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Put the training state of a step where it stays, for branches that begin there."""
-    data = pack(tensors, body)
+    data = pack(tensors, metadata)
     name = f"{KEPT}{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
     objects.write(f"{run.states}/{name}", data)
 

@@ -25,9 +25,9 @@ def marker(analysis: str, version: int, steps: tuple[int, ...]) -> str:
     return f"{analysis}-v{version}/{steps[0]:08d}-{steps[-1]:08d}.json"
 
 
-def commit(commits: str, analysis: str, version: int, steps: tuple[int, ...], body: Mapping[str, Any]) -> bool:
+def commit(commits: str, analysis: str, version: int, steps: tuple[int, ...], metadata: Mapping[str, Any]) -> bool:
     """Mark a block as written; False where another process marked it first."""
-    data = json.dumps({"analysis": analysis, "version": version, "steps": list(steps), **body}, sort_keys=True)
+    data = json.dumps({"analysis": analysis, "version": version, "steps": list(steps), **metadata}, sort_keys=True)
     return objects.create(f"{commits}/{marker(analysis, version, steps)}", data.encode())
 
 

@@ -38,12 +38,12 @@ def measured(store: Store, experiment: str, kind: Kind) -> set[str]:
     return {name.removesuffix(".safetensors") for name in found}
 
 
-def write_values(url: str, values: Mapping[str, np.ndarray], body: Mapping[str, Any]) -> bool:
+def write_values(url: str, values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bool:
     """Put arrays as one object; False where it was there before."""
     import torch
 
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
-    return objects.create(url, pack(tensors, {"schema_version": SCHEMA_VERSION, **body}))
+    return objects.create(url, pack(tensors, {"schema_version": SCHEMA_VERSION, **metadata}))
 
 
 def read_values(url: str) -> Values | None:

@@ -92,8 +92,8 @@ def share(url: str, factors: Mapping[str, F]) -> None:
             else:
                 tensors[key] = value.mT
                 columnwise.append(key)
-    body = {"numbers": numbers, "columnwise": columnwise}
-    objects.write(url, pack(tensors, {**body, "sha256": _digest(tensors, body)}))
+    metadata = {"numbers": numbers, "columnwise": columnwise}
+    objects.write(url, pack(tensors, {**metadata, "sha256": _digest(tensors, metadata)}))
 
 
 def shared(url: str, kind: Callable[..., F]) -> dict[str, F] | None:
@@ -102,23 +102,23 @@ def shared(url: str, kind: Callable[..., F]) -> dict[str, F] | None:
     They lie in memory as they did, row by row or column by column, since products differ in their last bit otherwise.
     """
     try:
-        tensors, body = unpack(objects.read(url))
+        tensors, metadata = unpack(objects.read(url))
     except (FileNotFoundError, SafetensorError, ValueError, KeyError):
         return None
-    if body.pop("sha256", None) != _digest(tensors, body):
+    if metadata.pop("sha256", None) != _digest(tensors, metadata):
         return None
-    for key in body["columnwise"]:
+    for key in metadata["columnwise"]:
         tensors[key] = tensors[key].mT
     fields: dict[str, dict[str, Any]] = {}
-    for key, value in (*tensors.items(), *body["numbers"].items()):
+    for key, value in (*tensors.items(), *metadata["numbers"].items()):
         name, _, field = key.rpartition("/")
         fields.setdefault(name, {})[field] = value
     return {name: kind(**found) for name, found in fields.items()}
 
 
-def _digest(tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> str:
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """Of names and numbers, and of every byte of the tensors."""
-    digest = hashlib.sha256(json.dumps([list(tensors), body], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([list(tensors), metadata], sort_keys=True).encode())
     for tensor in tensors.values():
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

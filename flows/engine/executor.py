@@ -108,8 +108,8 @@ class RayExecutor:
             while waiting or running:
                 self._require_ray()
                 # Twice as many as fit: what waits is what a cluster that scales grows by.
-                room = 2 * self.slots - len(running) if waiting else 0
-                for _ in range(min(room, len(waiting))):
+                more = 2 * self.slots - len(running) if waiting else 0
+                for _ in range(min(more, len(waiting))):
                     running.append(self._recorded.remote(run_unit, function, *self._given, *waiting.pop()))
                 finished, running = ray.wait(running, timeout=LOOK_SECONDS)
                 for reference in finished:

@@ -1,4 +1,4 @@
-"""One call at a time works on one set of results; a second one waits for its turn."""
+"""One call at a time works on one set of results; a second one waits until it ends."""
 
 import contextlib
 import logging

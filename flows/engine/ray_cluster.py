@@ -133,9 +133,9 @@ def nodes_after(resources: Resources, patience: float) -> list[Node]:
     cpus, gpus = resources.cpus, resources.gpus or 0.0
     if patience and not units_that_fit(nodes_now(), cpus, gpus):
         pass_on([f"no machine of the Ray cluster has cpus={cpus}, gpus={gpus:g}: {patience:g} s for one to be started"])
-        room = ray.remote(_nothing).options(name="room for a unit", num_cpus=cpus, num_gpus=gpus).remote()
-        if not ray.wait([room], timeout=patience)[0]:
-            ray.cancel(room, force=True)
+        probe = ray.remote(_nothing).options(name="probe", num_cpus=cpus, num_gpus=gpus).remote()
+        if not ray.wait([probe], timeout=patience)[0]:
+            ray.cancel(probe, force=True)
     return nodes_now()
 
 

@@ -67,8 +67,8 @@ def connect(pair: Pair, store: Store) -> Work:
     ends = [_end(store, manifest, key) for manifest in manifests]
     first, last = (meter.decomposer.shared(store, manifest, manifest.steps[-1]) for manifest in manifests)
     view = LineView(pair=pair, store=store, meter=meter, weights=(a, b), ends=(ends[0], ends[1]), factors=(first, last))
-    body = network_layout(pair.a)
-    sizes = {"alpha": pair.points, "layer": len(body.layers), "rank": body.ranks}
+    layout = network_layout(pair.a)
+    sizes = {"alpha": pair.points, "layer": len(layout.layers), "rank": layout.ranks}
     values = measure(LINE, view, get_experiment(pair.a.experiment).metrics(pair.a), sizes, view.what)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
     write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})

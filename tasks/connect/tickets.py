@@ -74,8 +74,8 @@ def examine(spec: RunSpec, store: Store) -> Work:
     sizes = {"step": len(own.steps), "layer": len(layers), "rank": ranks}
     values = measure(TICKET, view, get_experiment(spec.experiment).metrics(spec), sizes, f"ticket {spec.run_id}")
     counts = {"evaluations": view.meter.evaluations, "decompositions": view.decomposer.made}
-    body = {"run_id": spec.run_id, "mask": store_mask(store, view.mask), "steps": list(own.steps)}
-    write_values(url, values, {**body, **counts})
+    metadata = {"run_id": spec.run_id, "mask": store_mask(store, view.mask), "steps": list(own.steps)}
+    write_values(url, values, {**metadata, **counts})
     log.info("ticket %s: %d evaluations, %d decompositions", spec.run_id, *counts.values())
     return Work(evaluations=view.meter.evaluations, decompositions=view.decomposer.made)
 

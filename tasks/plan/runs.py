@@ -130,11 +130,11 @@ def analyse_blocks(
 
     results.allocate(target.url, target.layout)
     vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
+    there = set(objects.names(_kept_of(kept, vectors))) if kept else set()
     anchors = {
         step: workers.start(decompose_step, series, layout, step, vectors, _scratch(kept, step, vectors))
         for step in anchor_steps(series.steps, missing)
     }
-    there = set(objects.names(_kept_of(kept, vectors))) if kept else set()
     made = [len(layout.matrices if vectors else layout.layers) for step in anchors if _step(step) not in there]
 
     def done(block: tuple[tuple[int, ...], int]) -> None:

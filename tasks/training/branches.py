@@ -53,9 +53,9 @@ def begin_branch(spec: RunSpec, store: Store, net: nn.Module, updater: Updater) 
     start, trunk = spec.start, require_trunk(spec, store)
     assert start is not None
     weights = read_finished(store, trunk, start.step)
-    state, body = read_kept_state(kept_states(store.run(spec.experiment, start.run_id))[start.step])
+    state, metadata = read_kept_state(kept_states(store.run(spec.experiment, start.run_id))[start.step])
     net.load_state_dict(changed(spec, weights, mask_of(spec, store)))
-    load_state(updater, state, body)
+    load_state(updater, state, metadata)
     if start.order != spec.seed:
         generators.seed(noise_seed(spec), updater.device)
     if start.perturbation or start.ticket:

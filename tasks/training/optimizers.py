@@ -182,7 +182,7 @@ class Updater:
                 tensors |= {f"{start + index}/{key}": value.detach().cpu().clone() for key, value in kept.items()}
         return tensors, {"optimizer": type(self.optimizers[0]).__name__, "scaler": self._scaler.state_dict()}
 
-    def load(self, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
+    def load(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Put back what `state` gave."""
         for start, optimizer in self._numbered():
             plain = optimizer.state_dict()
@@ -194,7 +194,7 @@ class Updater:
                     state.setdefault(int(index) - start, {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
         if self._scaler.is_enabled():
-            self._scaler.load_state_dict(body["scaler"])
+            self._scaler.load_state_dict(metadata["scaler"])
 
     def _numbered(self) -> Iterator[tuple[int, torch.optim.Optimizer]]:
         """Each optimizer with the number of its first parameter, counted through all of them."""

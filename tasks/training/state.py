@@ -20,15 +20,15 @@ def noise_seed(spec: RunSpec) -> int:
 
 def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State of the updates and of torch's generators as named tensors and JSON, copied off the device."""
-    state, body = updater.state()
+    state, metadata = updater.state()
     tensors = {f"optimizer/{name}": tensor for name, tensor in state.items()}
     tensors |= {f"{GENERATOR}{kind}": state for kind, state in generators.states(updater.device).items()}
-    return tensors, body
+    return tensors, metadata
 
 
-def load_state(updater: Updater, tensors: Mapping[str, Tensor], body: Mapping[str, Any]) -> None:
+def load_state(updater: Updater, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Put back what `pack_state` took."""
     state = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
-    updater.load(state, body)
+    updater.load(state, metadata)
     drawn = {name.removeprefix(GENERATOR): t for name, t in tensors.items() if name.startswith(GENERATOR)}
     generators.put_back(drawn, updater.device)

@@ -227,16 +227,16 @@ class Recorder:
         seconds = self.progress.seconds + now - self._since
         self._since = now
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self._loop.net.state_dict().items()}
-        state, body = pack_state(self._loop.updater)
+        state, metadata = pack_state(self._loop.updater)
         self.progress.step, self.progress.seconds = step, seconds
 
         def write() -> None:
             self.progress.entries += (write_checkpoint(self._run, step, weights),)
             entries = [[e.step, e.bytes, e.sha256, e.header_bytes] for e in self.progress.entries]
             reached = {"step": step, "seconds": seconds, "entries": entries, "origins": self.progress.origins}
-            write_state(self._run, step, state, {**reached, **body})
+            write_state(self._run, step, state, {**reached, **metadata})
             if step in self._keep:
-                keep_state(self._run, step, state, body)
+                keep_state(self._run, step, state, metadata)
 
         self._writer.submit(write)
 
@@ -249,14 +249,14 @@ def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) ->
     found = read_state(store.run_of(spec))
     if found is None:
         return None
-    tensors, body = found
-    if body.get("origins", origins) != origins:
+    tensors, metadata = found
+    if metadata.get("origins", origins) != origins:
         return None
-    entries = tuple(CheckpointEntry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in body["entries"])
+    entries = tuple(CheckpointEntry(step=s, bytes=b, sha256=h, header_bytes=n) for s, b, h, n in metadata["entries"])
     try:
         weights = read_checkpoint(store.run_of(spec), entries[-1])
     except DamagedCheckpoint:
         return None
     loop.net.load_state_dict(weights)
-    load_state(loop.updater, tensors, body)
-    return Progress(step=body["step"], seconds=body["seconds"], entries=entries)
+    load_state(loop.updater, tensors, metadata)
+    return Progress(step=metadata["step"], seconds=metadata["seconds"], entries=entries)

@@ -16,7 +16,7 @@ LEFT, RIGHT = 256, 1234
 """Where the column of an artifact begins and ends in a window of 1500."""
 MINUTES = 15
 ASK_MILLISECONDS = 1_000
-STAGES = ("training-progress", "analysis-progress")
+STAGES = ("trainings-progress", "analyses-progress")
 
 
 def save(folder: Path, name: str, *pages: bytes) -> None:

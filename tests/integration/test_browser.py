@@ -126,13 +126,13 @@ def test_a_sweep_started_in_the_form_ends_with_its_artifacts(page: Page, service
 
     made = artifacts(page, service.ui, run)
     figures = {path.stem for path in (service.store / "reports" / SMOKE).glob("*.png")}
-    fixed = {"plan", "training-progress", "analysis-progress", "summary", "report"}
+    fixed = {"plan", "trainings-progress", "analyses-progress", "summary", "report"}
     assert set(made) == fixed | {name.replace("_", "-") for name in figures}
     assert figures >= {"effective_rank", "singular_values", "agreement", "performance"}
 
     page.goto(made["plan"])
-    expect(page.get_by_role("row", name="wd=1 seed=0")).to_contain_text("train, analyse")
-    for stage in ("training", "analysis"):
+    expect(page.get_by_role("row", name="wd=1 seed=0")).to_contain_text("trainings, analyses")
+    for stage in ("trainings", "analyses"):
         page.goto(made[f"{stage}-progress"])
         expect(page.get_by_text("Progress: 100%")).to_be_visible()
     page.goto(made["summary"])
