@@ -19,6 +19,8 @@ class Outcome:
     """The labels of what is left, where only a plan was asked for."""
     ran: Sequence[str] = ()
     """The labels of the units that the call has done, each once."""
+    finished: int = 0
+    """Runs, pairs, tickets or series that the call has brought to their end."""
     work: Work = field(default_factory=Work)
     """What they did."""
     cube: str = ""

@@ -46,7 +46,7 @@ def start(asked: Parameters, verbose: bool) -> bool:
         _show_sources(study)
     store = Store(objects.normalise(asked.store))
     if done := finished_results(study, store, asked.report):
-        err.print(f"{plural(done.measured, *study.noun)} already done: nothing to do", highlight=False)
+        _say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
         outcome = outcome_of(study, Outcome(name=study.name, store=store.url), done, asked.report, built=False)
         _show_outcome(study, outcome, since)
         return True
@@ -54,12 +54,20 @@ def start(asked: Parameters, verbose: bool) -> bool:
     study.checked(require_store(store.url), asks=True)
     if not verbose:
         quieten()
-    err.print(f"{study.name}: starting Prefect and the {asked.executor} executor", highlight=False)
+    _say(f"{study.name}: starting Prefect and the {asked.executor} executor")
     outcome, failure = _run(asked, study.name, verbose)
+    if outcome.finished:
+        _say(f"{plural(outcome.finished, *study.noun)} finished")
+    elif not outcome.ran and not failure:
+        _say(f"{plural(outcome.measured, *study.noun)} already done: nothing to do")
     _show_outcome(study, outcome, since)
     if failure:
         err.print(f"[bold red]failed:[/] {escape(failure)}", highlight=False, soft_wrap=True)
     return not failure
+
+
+def _say(line: str) -> None:
+    err.print(line, highlight=False, soft_wrap=True)
 
 
 def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:

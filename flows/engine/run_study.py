@@ -62,7 +62,8 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
             ran = tuple(dict.fromkeys(unit.label for unit in ended.done))
-            outcome = replace(outcome, ran=ran, work=ended.work)
+            finished = sum(unit.kind == plan.kinds[-1] for unit in ended.done)
+            outcome = replace(outcome, ran=ran, finished=finished, work=ended.work)
         else:
             study.record(store)
         outcome = finish(study, store, outcome, asked.report, lease)

@@ -55,7 +55,7 @@ def test_three_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> N
     lines = [line for text in told for line in text.splitlines() if "waiting for" in line]
     assert lines
     assert all(line.startswith(f"{SMOKE}: waiting for process ") for line in lines)
-    logs = Path(store, "logs").rglob("train-*.log")
+    logs = Path(store, "logs").rglob("trainings-*.log")
     assert len(list(logs)) == 2, "each run is trained once"
     alone = str(tmp_path / "alone")
     sweep(alone, weight_decays=[0.0, 1.0], seeds=[0], analyses=ANALYSES, executor="inline")

@@ -53,7 +53,7 @@ def test_a_sweep_runs_on_all_nodes_of_a_job_and_nothing_is_done_twice(
     layers = open_results(Store(str(store)).cube(SMOKE))["layers"]
     assert sorted(layers["weight_decay"].values.tolist()) == [0.0, 1.0]
     assert np.isfinite(layers["effective_rank"].values).all()
-    logs = [path.read_text() for path in (store / "logs").rglob("train-*.log")]
+    logs = [path.read_text() for path in (store / "logs").rglob("trainings-*.log")]
     trained = {run: int(pid) for log in logs for pid, run in TRAINED.findall(log)}
     assert len(logs) == len(trained) == 2
     assert sorted(job.nodes[pid] for pid in trained.values()) == list(NODES)
