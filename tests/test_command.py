@@ -207,7 +207,9 @@ def test_refusing_does_not_wait_for_prefect(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_plan_shows_cells_bytes_and_time_and_trains_nothing(tmp_path: Path) -> None:
     output = said("plan", "modular_addition", "--preset", "smoke", "--store", str(tmp_path))
-    assert "2 of 2 runs to do" in output and "0/7" in output and "of checkpoints to write" in output
+    assert (
+        "2 of 2 trainings, 2 of 2 analyses to do" in output and "0/7" in output and "of checkpoints to write" in output
+    )
     assert list(tmp_path.iterdir()) == []
 
 

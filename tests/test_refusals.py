@@ -116,7 +116,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one small sweep, made without Prefect and Ray."""
     store = require_store(str(tmp_path_factory.mktemp("finished") / "store"))
     analyse(SWEEP, store.url)
-    gather(SWEEP, store)
+    gather(SWEEP, store, report=False)
     return Path(store.url)
 
 
