@@ -46,7 +46,7 @@ def outcome_of(study: Study, outcome: Outcome, results: Results, report: bool, b
         from specdyn.tasks.plan.series import SeriesStudy
 
         assert isinstance(study, SeriesStudy)
-        sound = study if any(source.findings for source in study.sources) else study.sound()
+        sound = study.sound()
         outcome = replace(outcome, audit=sound.audit, not_analysed=sound.not_analysed)
     if not results.measured:
         return outcome

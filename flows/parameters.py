@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
@@ -216,6 +216,9 @@ class TicketParameters:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalyseParameters:
     """Series of checkpoints that other programs wrote, to audit and analyse."""
+
+    dry_run: ClassVar[bool] = False
+    retry_failed: ClassVar[bool] = False  # nothing is trained
 
     sources: Annotated[
         list[str],

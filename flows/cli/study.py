@@ -37,7 +37,7 @@ def start(asked: Parameters, verbose: bool) -> bool:
     require_known("executor", asked.executor, EXECUTORS)
     objects.normalise(asked.store)  # empty is the service's store in a form, and a slip in a command
     study = study_from(asked)
-    if not isinstance(asked, AnalyseParameters) and asked.dry_run:
+    if asked.dry_run:
         store = planned_store(asked.store)
         study = study.checked(store, asks=True)
         show_plan(make_plan(study, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed))

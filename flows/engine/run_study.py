@@ -14,7 +14,7 @@ from specdyn.flows.engine.lease import cube_lease
 from specdyn.flows.engine.settings import chosen_cluster, patience
 from specdyn.flows.engine.units import run_units
 from specdyn.flows.outcome import Outcome, outcome_of
-from specdyn.flows.parameters import AnalyseParameters, Parameters
+from specdyn.flows.parameters import Parameters
 from specdyn.models.wording import plural
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.access.objects import names
@@ -43,7 +43,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
 
     StudyFailed where units failed, now or before.
     """
-    if not isinstance(asked, AnalyseParameters) and asked.dry_run:
+    if asked.dry_run:
         plan, outcome = _planned(study.checked(store, asks=True), store, asked)
         return replace(outcome, todo=_labels(plan))
     if done := finished_results(study, store, asked.report):
@@ -73,8 +73,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
 
 def _planned(study: Study, store: Store, asked: Parameters) -> tuple[Plan, Outcome]:
     """The plan, in the log and as an artifact, and what is said of it."""
-    retry_failed = not isinstance(asked, AnalyseParameters) and asked.retry_failed
-    plan = make_plan(study, store, threads=asked.resources.cpus, retry_failed=retry_failed)
+    plan = make_plan(study, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed)
     text = plan_markdown(plan, asked.resources.gpus)
     create_markdown_artifact(text, key="plan", description=f"Plan of {study.name}")
     summary = plan_summary(plan)

@@ -6,8 +6,6 @@ Shapes: L layers, R the largest rank, K kept parts (all, top, bottom), S splits.
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,32 +17,21 @@ from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.connect.factors import Decomposer
 from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.evaluator import Evaluator
-from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.evaluation.examples import ExamplesKey, examples_key, load_examples
 from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Data:
-    """What decides the examples of a spec."""
-
-    experiment: str
-    data: Any
-    seed: int
-    store: Store
-    spec: RunSpec = field(compare=False)
-
-
 def data_key(spec: RunSpec, store: Store) -> str:
     """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
-    found = _data_hash(_Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec))
+    found = _data_hash(examples_key(spec, store))
     evaluated = f"{found}/{spec.record.eval_batch_size}/{spec.record.eval_examples}"
     return hashlib.sha256(evaluated.encode()).hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=64)
-def _data_hash(of: _Data) -> str:
+def _data_hash(of: ExamplesKey) -> str:
     digest = hashlib.sha256()
     for split, examples in load_examples(of.spec, of.store).items():
         digest.update(split.encode())

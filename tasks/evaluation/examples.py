@@ -1,5 +1,8 @@
 """The examples a run trains on and is evaluated on, from its experiment and the prepared data of its store."""
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 
 from specdyn.models.datasets.base import get_dataset
@@ -8,6 +11,22 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import load, shapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplesKey:
+    """What decides the examples of a spec: equal for specs that have the same ones."""
+
+    experiment: str
+    data: Any
+    seed: int
+    store: Store
+    spec: RunSpec = field(compare=False)
+
+
+def examples_key(spec: RunSpec, store: Store) -> ExamplesKey:
+    """The key of the examples of a spec."""
+    return ExamplesKey(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec)
 
 
 def load_examples(spec: RunSpec, store: Store) -> dict[str, Examples]:

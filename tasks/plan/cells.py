@@ -8,19 +8,16 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
-from specdyn.storage.commits import blocks_of, committed, marker
+from specdyn.storage.commits import blocks_of
 from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import hold_data, require_data
 from specdyn.tasks.identity import computed_on, origins_of, outdated, require_norm_run, results_id
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import analyse_run, training_item
+from specdyn.tasks.plan.runs import Block, analyse_run, lacking, training_item
 from specdyn.tasks.plan.units import Unit
-from specdyn.tasks.spectra.analysis import get_analysis
 
 CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
-Block = tuple[int, ...]
-"""Steps of the checkpoints that are analysed as one unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +119,6 @@ def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "
     if manifest is not None:
         return "failed" if manifest.status == "failed" else "damaged"
     return "partial" if written else "new"
-
-
-def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
-    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
-    versions = {name: get_analysis(name).version for name in analyses}
-    there = committed(commits, versions)
-    missing = {
-        block: tuple(name for name, version in versions.items() if marker(name, version, block) not in there)
-        for block in blocks_of(steps)
-    }
-    return {block: names for block, names in missing.items() if names}
 
 
 def require_inputs(specs: Sequence[RunSpec], store: Store, asks: bool = False) -> None:

@@ -1,14 +1,13 @@
 """What a run will cost: checkpoints and bytes counted; measuring.py tells the seconds."""
 
 import functools
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, own_settings
 from specdyn.models.spec.schedules import checkpoint_steps, steps_per_epoch
 from specdyn.storage.places import Store
-from specdyn.tasks.evaluation.examples import count_train_examples
+from specdyn.tasks.evaluation.examples import ExamplesKey, count_train_examples, examples_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +52,6 @@ class Cost:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Data:
-    """What decides how many training examples there are."""
-
-    experiment: str
-    data: Any
-    seed: int
-    store: Store
-    spec: RunSpec = field(compare=False)
-
-
 COST_NOTHING = {
     *("seed", "weight_decay", "learning_rate", "steps", "checkpoint_every", "decay_from", "decay_until", "start")
 }
@@ -85,14 +73,11 @@ def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
 
 def steps_of_an_epoch(spec: RunSpec, store: Store) -> int:
     """Updates in one epoch; NotPrepared where the data set is not in the store."""
-    examples = _train_examples(
-        _Data(experiment=spec.experiment, data=spec.data, seed=spec.seed, store=store, spec=spec)
-    )
-    return steps_per_epoch(spec, examples)
+    return steps_per_epoch(spec, _train_examples(examples_key(spec, store)))
 
 
 @functools.lru_cache(maxsize=256)
-def _train_examples(of: _Data) -> int:
+def _train_examples(of: ExamplesKey) -> int:
     """Training examples of every run on this data; counted once, as the specs of a grid share them."""
     return count_train_examples(of.spec, of.store)
 

@@ -1,7 +1,9 @@
 """From what is measured of a study to its cube and its report; done by one process."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from specdyn.storage import generations
@@ -75,12 +77,56 @@ def contents_of(results: Sequence[str], analyses: Sequence[str]) -> str:
     return json.dumps({"runs": list(results), "analyses": versions, "facts": FACTS_VERSION}, sort_keys=True)
 
 
-def write_runs(url: str, members: Sequence["Member"], attributes: Mapping[str, Any], lease: Lease | None) -> None:
-    """Write a cube of runs."""
-    from specdyn.storage.cube import write_cube
-    from specdyn.tasks.spectra.facts import facts_of
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsCube(ABC):
+    """The cube of runs of any origin, and its report, which is a page with figures."""
 
-    write_cube(url, members, attributes, declared(), facts_of, lease)
+    name: str
+    store: Store
+    complete: bool
+    """Whether all that is asked for is measured."""
+
+    @property
+    def url(self) -> str:
+        """Where the cube lies."""
+        return self.store.cube(self.name)
+
+    @property
+    def note(self) -> str:
+        """Where it is noted of which contents the report was drawn."""
+        return f"{self.store.report(self.name)}/drawn.json"
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """The page of the report."""
+        return (f"{self.store.report(self.name)}/index.html",)
+
+    @property
+    @abstractmethod
+    def contents(self) -> str:
+        """What decides all that it holds."""
+
+    @abstractmethod
+    def members(self) -> Sequence["Member"]:
+        """The runs in it."""
+
+    @abstractmethod
+    def attributes(self) -> Mapping[str, Any]:
+        """What it says of itself."""
+
+    def write(self, lease: Lease | None) -> None:
+        """Write the cube."""
+        from specdyn.storage.cube import write_cube
+        from specdyn.tasks.spectra.facts import facts_of
+
+        attributes = {**self.attributes(), "contents": self.contents}
+        write_cube(self.url, self.members(), attributes, declared(), facts_of, lease)
+
+    def draw(self) -> None:
+        """Draw the report."""
+        from specdyn.tasks.figures.report import write_report
+
+        write_report(self.url, self.store.report(self.name))
 
 
 def declared() -> dict[str, "Variable"]:

@@ -37,6 +37,11 @@ class Item:
     cost: Callable[[], Cost] = Cost
     """What is left to do, counted where an estimate is asked for, as it may build a network."""
 
+    @property
+    def stays_failed(self) -> bool:
+        """Whether it failed before and is not tried again."""
+        return self.state == "failed" and self.unit is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -168,7 +173,7 @@ class Plan:
     @property
     def failed(self) -> tuple[Item, ...]:
         """What failed before and stays so."""
-        return tuple(item for item in self.items if item.state == "failed" and item.unit is None)
+        return tuple(item for item in self.items if item.stays_failed)
 
     @property
     def units(self) -> list[Unit]:
@@ -212,7 +217,7 @@ def make_plan(
 
 def failed_before(items: Iterable[Item]) -> dict[str, str]:
     """Keys of the items that failed and stay so, each with what is said of it."""
-    return {item.key: f"{item.label} failed" for item in items if item.state == "failed" and item.unit is None}
+    return {item.key: f"{item.label} failed" for item in items if item.stays_failed}
 
 
 def needing_failed(items: Sequence[Item]) -> dict[str, str]:

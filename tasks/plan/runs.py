@@ -1,18 +1,20 @@
 """Trainings and analyses as units of work. What computes is imported where it runs, as a look does without it."""
 
 import functools
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters, to_json
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
+from specdyn.storage.commits import blocks_of, committed, marker
 from specdyn.storage.places import Store
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
+from specdyn.tasks.spectra.analysis import get_analysis
 from specdyn.tasks.work import Work
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from specdyn.tasks.spectra.network_layout import NetworkLayout
     from specdyn.tasks.spectra.one_pass import Target
     from specdyn.tasks.spectra.series import Series
+
+
+Block = tuple[int, ...]
+"""Steps of the checkpoints that are analysed as one unit."""
 
 
 def train_whole(spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False) -> Work:
@@ -80,11 +86,21 @@ def training_item(
     )
 
 
+def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
+    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
+    versions = {name: get_analysis(name).version for name in analyses}
+    there = committed(commits, versions)
+    missing = {
+        block: tuple(name for name, version in versions.items() if marker(name, version, block) not in there)
+        for block in blocks_of(steps)
+    }
+    return {block: names for block, names in missing.items() if names}
+
+
 def analyse_run(
     workers: Workers, advance: Callable[[int], None], spec: RunSpec, analyses: tuple[str, ...], store: Store
 ) -> Work:
     """Analyse the blocks of a trained run that are missing."""
-    from specdyn.tasks.plan.cells import lacking
     from specdyn.tasks.spectra.network_layout import network_layout, run_layout
     from specdyn.tasks.spectra.one_pass import Target
     from specdyn.tasks.spectra.series import RunSeries
@@ -115,7 +131,7 @@ def analyse_blocks(
     series: "Series",
     layout: "NetworkLayout",
     target: "Target",
-    missing: Mapping[tuple[int, ...], tuple[str, ...]],
+    missing: Mapping[Block, tuple[str, ...]],
     kept: str = "",
 ) -> Work:
     """Analyse blocks of checkpoints, a call each; no checkpoint is decomposed twice among them.
@@ -124,7 +140,6 @@ def analyse_blocks(
     """
     from specdyn.storage import results
     from specdyn.storage.scratch import ScratchFactors
-    from specdyn.tasks.spectra.analysis import get_analysis
     from specdyn.tasks.spectra.decomposition import Factors
     from specdyn.tasks.spectra.one_pass import anchor_steps, decompose_step, need_vectors, needed
 
@@ -137,7 +152,7 @@ def analyse_blocks(
     }
     made = [len(layout.matrices if vectors else layout.layers) for step in anchors if _step(step) not in there]
 
-    def done(block: tuple[tuple[int, ...], int]) -> None:
+    def done(block: tuple[Block, int]) -> None:
         made.append(block[1])
         advance(len(block[0]))
 
@@ -169,7 +184,7 @@ def _step(step: int) -> str:
     return f"step={step:08d}"
 
 
-def _analyse_block(scratch: "Callable[[], MutableMapping[str, Factors]]", *args: Any) -> tuple[tuple[int, ...], int]:
+def _analyse_block(scratch: "Callable[[], MutableMapping[str, Factors]]", *args: Any) -> tuple[Block, int]:
     """A block's steps and the decompositions it took."""
     from specdyn.tasks.spectra.one_pass import analyse_block
 

@@ -3,11 +3,10 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
-from specdyn.storage.access.lease import Lease
 from specdyn.storage.access.objects import StoreError, delete
 from specdyn.storage.foreign.content import refreshed
 from specdyn.storage.foreign.find import find_checkpoints
@@ -16,16 +15,18 @@ from specdyn.storage.places import Store
 from specdyn.tasks.foreign.audit import Finding, as_plain, audit
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
 from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_layout, series_id
-from specdyn.tasks.plan.cells import lacking
-from specdyn.tasks.plan.gathering import contents_of, write_runs
+from specdyn.tasks.plan.gathering import RunsCube, contents_of
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import analyse_blocks
+from specdyn.tasks.plan.runs import analyse_blocks, lacking
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 from specdyn.tasks.spectra.one_pass import Target
 from specdyn.tasks.work import Work
+
+if TYPE_CHECKING:
+    from specdyn.storage.members import Member
 
 
 class AuditFailed(ValueError):
@@ -41,8 +42,8 @@ class Source:
     pattern: str | None
     heads: int
     transposed: str
-    findings: tuple[Finding, ...] = ()
-    """What an audit found; none before it."""
+    findings: tuple[Finding, ...] | None = None
+    """What an audit found; None before it."""
 
     def looked_at_again(self) -> "Source":
         """The checkpoints that are there now."""
@@ -81,13 +82,17 @@ class SeriesStudy:
         return "series", "series"
 
     def checked(self, store: Store, asks: bool = False) -> "SeriesStudy":
-        """The study with the checkpoints that are there now, audited unless a call only `asks`; AuditFailed."""
-        again = replace(self, sources=tuple(source.looked_at_again() for source in self.sources))
-        return again if asks else again.sound()
+        """The study with the checkpoints that are there now, audited; as it is where a call only `asks`."""
+        if asks:
+            return self
+        return replace(self, sources=tuple(source.looked_at_again() for source in self.sources)).sound()
 
     def sound(self) -> "SeriesStudy":
-        """The study with what is wrong with its checkpoints; AuditFailed where one of the findings is an error."""
-        if not self.audited:
+        """The study with what is wrong with its checkpoints, audited where it is asked for and not done yet.
+
+        AuditFailed where one of the findings is an error.
+        """
+        if not self.audited or all(one.findings is not None for one in self.sources):
             return self
         sources = tuple(replace(one, findings=audit(one.series, one.layout)) for one in self.sources)
         require_sound(sources)
@@ -129,8 +134,12 @@ class SeriesStudy:
 
     def results(self, store: Store) -> "SeriesCube":
         """The cube of the series that are analysed."""
-        ids = [(source, known_id(source.series, source.layout, store)) for source in self.sources]
-        return SeriesCube(study=self, store=store, ids=tuple((source, run_id) for source, run_id in ids if run_id))
+        known = [(source, known_id(source.series, source.layout, store)) for source in self.sources]
+        ids = tuple((source, run_id) for source, run_id in known if run_id)
+        complete = len(ids) == len(known) and not any(
+            lacking(store.commits(FOREIGN, run_id), source.series.steps, self.analyses) for source, run_id in ids
+        )
+        return SeriesCube(name=self.name, store=store, complete=complete, study=self, ids=ids)
 
     def recorded(self, store: Store) -> bool:
         """Always: its cube says all that belongs to it."""
@@ -145,7 +154,7 @@ class SeriesStudy:
     @property
     def audit(self) -> dict[str, list[tuple[str, ...]]]:
         """What an audit found, for people, by the place of each series."""
-        return {one.series.name: [finding.cells for finding in one.findings] for one in self.sources}
+        return {one.series.name: [finding.cells for finding in one.findings or ()] for one in self.sources}
 
     @property
     def not_analysed(self) -> dict[str, list[tuple[str, str, str]]]:
@@ -161,53 +170,29 @@ class SeriesStudy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesCube:
-    """The cube of series, each under the identity of its content."""
+class SeriesCube(RunsCube):
+    """The cube of series, each under the identity of its content; written once all are analysed."""
 
     study: SeriesStudy
-    store: Store
     ids: tuple[tuple[Source, str], ...]
     """The identity of each series whose files the store knows."""
 
     @property
-    def url(self) -> str:
-        """Where the cube lies."""
-        return self.study.cube(self.store)
-
-    @property
     def measured(self) -> int:
-        """Series in the cube, which is written once all are analysed."""
-        return len(self.study.sources) if self.complete else 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every series is analysed."""
-        return len(self.ids) == len(self.study.sources) and not any(
-            lacking(self.store.commits(FOREIGN, run_id), source.series.steps, self.study.analyses)
-            for source, run_id in self.ids
-        )
+        """Series in the cube."""
+        return len(self.ids) if self.complete else 0
 
     @property
     def contents(self) -> str:
         """The series by their identities, and all versions."""
         return contents_of([run_id for _, run_id in self.ids], self.study.analyses)
 
-    @property
-    def note(self) -> str:
-        """Where it is noted of which contents the report was drawn."""
-        return f"{self.store.report(self.study.name)}/drawn.json"
-
-    @property
-    def report(self) -> tuple[str, ...]:
-        """The page of the report."""
-        return (f"{self.store.report(self.study.name)}/index.html",)
-
-    def write(self, lease: Lease | None) -> None:
-        """Write the cube."""
+    def members(self) -> "list[Member]":
+        """The series."""
         from specdyn.storage.members import Member
 
         names = told_apart([source.series.name for source, _ in self.ids])
-        members = [
+        return [
             Member(
                 run_id=run_id,
                 url=self.store.run_store(FOREIGN, run_id),
@@ -216,15 +201,10 @@ class SeriesCube:
             )
             for (source, run_id), name in zip(self.ids, names, strict=True)
         ]
-        name = self.study.name
-        attributes = {"title": f"Checkpoints: {name}", "sweep": name, "experiment": FOREIGN, "contents": self.contents}
-        write_runs(self.url, members, attributes, lease)
 
-    def draw(self) -> None:
-        """Draw the report."""
-        from specdyn.tasks.figures.report import write_report
-
-        write_report(self.url, self.store.report(self.study.name))
+    def attributes(self) -> dict[str, str]:
+        """Title, and that it is of checkpoints which other programs wrote."""
+        return {"title": f"Checkpoints: {self.name}", "sweep": self.name, "experiment": FOREIGN}
 
 
 def analyse_series(
@@ -248,7 +228,7 @@ def analyse_series(
                 "run_id": run_id,
                 "source": series.name,
                 "hyperparameters": {"series": series.name.rsplit("/", 1)[-1], "source": series.name},
-                "audit": as_plain(source.findings),
+                "audit": as_plain(source.findings or ()),
                 "passed_over": [list(pair) for pair in series.found.skipped],
             },
         ),
@@ -266,7 +246,7 @@ def analyse_series(
 
 def require_sound(sources: Sequence[Source]) -> None:
     """Raise AuditFailed where one of the findings is an error."""
-    errors = [(one.series.name, finding) for one in sources for finding in one.findings if finding.severity == "error"]
+    errors = [(one.series.name, f) for one in sources for f in one.findings or () if f.severity == "error"]
     if errors:
         lines = "\n".join(f"  {where} step {f.steps[0]} {f.tensor}: {f.what}; {f.advice}" for where, f in errors[:20])
         raise AuditFailed(f"{len(errors)} checkpoints or tensors cannot be analysed:\n{lines}")

@@ -2,38 +2,31 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters
-from specdyn.storage.access.lease import Lease
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.cells import Cell
-from specdyn.tasks.plan.gathering import contents_of, write_runs
+from specdyn.tasks.plan.gathering import RunsCube, contents_of
 from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.spectra.analysis import get_analysis
 
+if TYPE_CHECKING:
+    from specdyn.storage.members import Member
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepCube:
+class SweepCube(RunsCube):
     """The cube of all runs that belong to a sweep, as far as they are analysed."""
 
     sweep: Sweep
     """With all runs of the store's record."""
-    store: Store
-    cells: tuple[Cell, ...]
-    asked: frozenset[RunSpec]
-
-    @property
-    def url(self) -> str:
-        """Where the cube lies."""
-        return self.sweep.cube(self.store)
-
-    @property
-    def known(self) -> list[Cell]:
-        """The finished runs of which something is analysed; what is not is missing in the cube."""
-        return [cell for cell in self.cells if cell.trained and anything_known(cell, self.sweep.analyses)]
+    known: tuple[Cell, ...]
+    """The finished runs of which something is analysed; what is not is missing in the cube."""
 
     @property
     def measured(self) -> int:
@@ -41,32 +34,16 @@ class SweepCube:
         return len(self.known)
 
     @property
-    def complete(self) -> bool:
-        """Whether every run that is asked for is done, and no further ones are to be added; one that failed is not."""
-        done = {cell.spec for cell in self.cells if cell.state == "done"}
-        return self.asked <= done and not self.sweep.more_seeds
-
-    @property
     def contents(self) -> str:
         """The results of its runs, by ids that say what they are of, and all versions."""
         return contents_of([_identity(cell) for cell in self.known], self.sweep.analyses)
 
-    @property
-    def note(self) -> str:
-        """Where it is noted of which contents the report was drawn."""
-        return f"{self.store.report(self.sweep.name)}/drawn.json"
-
-    @property
-    def report(self) -> tuple[str, ...]:
-        """The page of the report."""
-        return (f"{self.store.report(self.sweep.name)}/index.html",)
-
-    def write(self, lease: Lease | None) -> None:
-        """Write the cube."""
+    def members(self) -> "list[Member]":
+        """The runs, each with what is not finished of it."""
         from specdyn.storage.members import Member
         from specdyn.tasks.figures.summary import COMPUTED_ON
 
-        members = [
+        return [
             Member(
                 run_id=cell.spec.run_id,
                 url=self.store.run_store(cell.spec.experiment, cell.results),
@@ -76,22 +53,29 @@ class SweepCube:
             )
             for cell in self.known
         ]
-        sweep, experiment = self.sweep, get_experiment(self.sweep.experiment)
-        attributes = {
-            "title": f"{experiment.title}: {sweep.name}",
-            "sweep": sweep.name,
-            "experiment": sweep.experiment,
-            "preset": sweep.preset,
-            "data": data_titles(sweep),
-            "contents": self.contents,
+
+    def attributes(self) -> dict[str, str]:
+        """Title, experiment, preset, and what the runs were trained on."""
+        return {
+            "title": f"{get_experiment(self.sweep.experiment).title}: {self.name}",
+            "sweep": self.name,
+            "experiment": self.sweep.experiment,
+            "preset": self.sweep.preset,
+            "data": data_titles(self.sweep),
         }
-        write_runs(self.url, members, attributes, lease)
 
-    def draw(self) -> None:
-        """Draw the report."""
-        from specdyn.tasks.figures.report import write_report
 
-        write_report(self.url, self.store.report(self.sweep.name))
+def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepCube:
+    """The cube of a sweep with all runs of its record, of which some are asked for; one that failed is never done."""
+    cells = sweep.cells(store)
+    done = {cell.spec for cell in cells if cell.state == "done"}
+    return SweepCube(
+        name=sweep.name,
+        store=store,
+        complete=set(asked) <= done and not sweep.more_seeds,
+        sweep=sweep,
+        known=tuple(cell for cell in cells if cell.trained and anything_known(cell, sweep.analyses)),
+    )
 
 
 def anything_known(cell: Cell, analyses: tuple[str, ...]) -> bool:

@@ -91,11 +91,11 @@ class Sweep:
 
     def results(self, store: Store) -> "SweepCube":
         """The cube of all runs that the store's record has."""
-        from specdyn.tasks.plan.sweep_cube import SweepCube
+        from specdyn.tasks.plan.sweep_cube import sweep_cube
 
         record = read_sweep(store, self.name)
         whole = replace(self, specs=sweep_of(record).specs) if record else self
-        return SweepCube(sweep=whole, store=store, cells=tuple(whole.cells(store)), asked=frozenset(self.specs))
+        return sweep_cube(whole, store, self.specs)
 
     def clean(self, store: Store) -> None:
         """Nothing: its units share factors in memory."""

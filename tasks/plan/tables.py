@@ -62,7 +62,7 @@ def _what_next(first: Item, kinds: Sequence[str], plan: Plan) -> str:
     if why := plan.left_out.get(first.key):
         return f"nothing, as {why}"
     reason = f" ({first.reason[:80]})" if first.reason else ""
-    if first.state == "failed" and first.unit is None:
+    if first.stays_failed:
         return f"nothing unless --retry-failed is given{reason}"
     if first.state in ("failed", "damaged"):
         return f"train again{reason}"

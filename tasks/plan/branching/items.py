@@ -22,7 +22,7 @@ from specdyn.tasks.plan.branching.graph import (
     ticket_key,
 )
 from specdyn.tasks.plan.cost import Cost, schedule
-from specdyn.tasks.plan.plan import Item, State, needing_failed
+from specdyn.tasks.plan.plan import Item, State, failed_before, needing_failed
 from specdyn.tasks.plan.runs import train_whole, training_item
 from specdyn.tasks.plan.units import Unit
 
@@ -42,7 +42,7 @@ def items_of(graph: Graph, store: Store, retry_failed: bool, whole: bool) -> lis
     trunks = [look.run("trunks", spec, keep=graph.splits) for spec in graph.trunks]
     branches = [look.run("branches", spec) for spec in graph.branches]
     runs = [*trunks, *branches]
-    hopeless = needing_failed(runs).keys() | {item.key for item in runs if item.state == "failed" and not item.unit}
+    hopeless = needing_failed(runs).keys() | failed_before(runs).keys()
     states = look.states([item.run for item in branches if item.run and item.unit and item.key not in hopeless])
     pairs, tickets = look.pairs(whole), look.tickets()
     if not whole:

@@ -13,11 +13,14 @@ from typer.testing import CliRunner
 
 from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
+from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.storage.access import objects
 from specdyn.storage.commits import marker
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.audit import Finding
 from specdyn.tasks.foreign.names import FOREIGN
+from specdyn.tasks.foreign.series import ForeignSeries
+from specdyn.tasks.plan import series
 from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.series import AuditFailed, SeriesStudy, analyse_series, look, require_sound
 
@@ -129,3 +132,19 @@ def test_an_error_among_the_findings_names_place_step_and_tensor(folder: Path) -
     require_sound([dataclasses.replace(source, findings=(dataclasses.replace(finding, severity="warning"),))])
     with pytest.raises(AuditFailed, match=f"{folder} step 10 up.weight: 3 entries are NaN; leave it out"):
         require_sound([source, dataclasses.replace(source, findings=(finding,))])
+
+
+def test_a_series_without_findings_is_audited_once(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit reads every tensor."""
+    audited: list[str] = []
+
+    def sound(found: ForeignSeries, _: object) -> tuple[Finding, ...]:
+        audited.append(found.name)
+        return ()
+
+    monkeypatch.setattr(series, "audit", sound)
+    asked = seen(folder).checked(store, asks=True)
+    assert audited == []
+    study = asked.checked(store)
+    outcome = outcome_of(study, Outcome(name=NAME, store=store.url), study.results(store), report=False, built=False)
+    assert audited == [str(folder)] and outcome.audit == {str(folder): []}

@@ -12,7 +12,7 @@ from reference.series import TOTAL, HandMade, body_of, seeded, stored, target_of
 from specdyn.models.nets.matrices import LayerPair
 from specdyn.storage.access.objects import delete
 from specdyn.storage.commits import marker
-from specdyn.tasks.plan.cells import lacking
+from specdyn.tasks.plan.runs import lacking
 from specdyn.tasks.spectra.analysis import get_analysis
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
 

@@ -24,7 +24,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.results import allocate
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.plan.cells import lacking
+from specdyn.tasks.plan.runs import lacking
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis
 from specdyn.tasks.spectra.decomposition import DRIVERS, Factors, NotFinite, decompose
