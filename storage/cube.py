@@ -1,204 +1,262 @@
-"""The sweep cube: run stores gathered into one Zarr laid out for queries; written by one process."""
+"""The cube of a study: one Zarr with a row for each run, made for all of them at the start and filled as they end.
 
+Values are put beside those that are there, runs are appended, and a reader never sees a value vanish. Where labels
+change, or a run has other results than before, a new generation is written beside the old one instead, and one PUT
+switches readers to it. One process writes, by a lease.
+"""
+
+import functools
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import Store
+import zarr.storage
 from zarr.core.metadata import ArrayV3Metadata
+from zarr.errors import BaseZarrError
 from zarr.storage import StorePath
 
 from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
-from specdyn.storage.members import READERS, Array, Facts, Member, RunGroup, Stored, read_groups
-from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
-from specdyn.storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
+from specdyn.storage.cube_tree import LIVE, Structure, Taken
+from specdyn.storage.generations import ROOT
+from specdyn.storage.query import DamagedCube, reading
+from specdyn.storage.rows import Facts, Row, placed, row_values
+from specdyn.storage.schema import RUNS_GROUP
 
-SMALL = 256 * 1024
-"""Size of a run's array below which it is one chunk, in bytes."""
+HELD_BYTES = 64 * 1024 * 1024
+"""Values that are held in memory at a time."""
+WRITERS = 8
+"""Objects of results that are read, and arrays that are written, at a time."""
 
-
-def write_cube(
-    url: str,
-    members: Sequence[Member],
-    attributes: Mapping[str, Any],
-    declared: Mapping[str, Variable] | None = None,
-    facts: Facts | None = None,
-    lease: Lease | None = None,
-) -> None:
-    """Build the cube at `url` again from the run stores of its members, beside the one that readers have open.
-
-    Labels of each dimension are the union over the runs; what a run lacks is NaN (0 for flags, -1 for counts).
-    `declared` gives the dtypes of variables that older run stores have in another one. Readers are switched at the end,
-    by one PUT of the root's metadata; LeaseLost before that where another process has taken over.
-    """
-    check = lease.check if lease else _nothing
-    groups = read_groups(members, declared or {}, facts)
-    labels = {name: _union(sources) for name, sources in groups.items()}
-    tree = ZarrTree({"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **attributes})
-    for name, sources in groups.items():
-        _add_group(tree.root.create_group(name), sources, labels[name], members)
-    tree.consolidate()
-    check()
-    files = generations.in_form(tree.objects(), generations.begin(url, bool(lease and lease.succeeded)))
-    metadata = {key: data for key, data in files.items() if generations.form_of(key) is None}
-    objects.write_all(url, {key: data for key, data in files.items() if key not in metadata})
-    with objects.explained(url):
-        for name, sources in groups.items():
-            _fill_group(url, name, metadata, sources, labels[name], check)
-    generations.switch(url, metadata, lease.verify if lease else _nothing)
+Array = zarr.Array[Any]
 
 
-def _nothing() -> None:
-    """What is checked where no other process can be at work."""
+@dataclass(slots=True, kw_only=True)
+class CubeWriter:
+    """Writes the cube at a URL: what is new of it, or all of it; used by one process, which holds the lease."""
+
+    url: str
+    facts: Facts | None = None
+    lease: Lease | None = None
+    _there: dict[str, Taken] | None = field(default=None)
+    """What the cube has of each row, once it was looked at."""
+
+    def write(self, rows: Sequence[Row], attributes: Mapping[str, Any]) -> None:
+        """Have the cube show these rows, in this order; LeaseLost where another process took over.
+
+        Only rows with new results are read. A row keeps its values while it has none, or fewer, of the same.
+        """
+        structure = Structure.of(rows, self.facts, attributes)
+        there = self._look(structure.digest)
+        taken = [_taken(there.get(row.key) if there else None, row) for row in rows]
+        appended = there is not None and list(there) == [row.key for row in rows[: len(there)]]
+        if there is None or not appended or any(_replaces(there.get(row.key), row) for row in rows):
+            taken = [_taken(None, row) for row in rows]
+            self._build(structure, rows, taken)
+        else:
+            try:
+                with reading(self.url):
+                    self._extend(structure, rows, taken, there)
+            except DamagedCube:
+                taken = [_taken(None, row) for row in rows]
+                self._build(structure, rows, taken)
+        self._there = dict(zip([row.key for row in rows], taken, strict=True))
+
+    def _look(self, structure: str) -> dict[str, Taken] | None:
+        """The rows of the cube that is there; None where there is none of that structure."""
+        if self._there is None or generations.attributes(self.url).get("structure") != structure:
+            self._there = _read_taken(self.url, structure)
+        return self._there
+
+    def _build(self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
+        """Write a new generation beside the one that readers have open, and switch them to it."""
+        self._check()
+        form = generations.begin(self.url, bool(self.lease and self.lease.succeeded))
+        files = generations.in_form(structure.files(rows, taken), form)
+        metadata = {key: data for key, data in files.items() if generations.form_of(key) is None}
+        objects.write_all(self.url, {key: data for key, data in files.items() if key not in metadata})
+        self._fill(structure, rows, metadata, [i for i, row in enumerate(rows) if row.parts], first=0)
+        generations.switch(self.url, metadata, self._verify)
+
+    def _extend(
+        self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken], there: Mapping[str, Taken]
+    ) -> None:
+        """Put what is new: values first, then what says where they are from, then the metadata."""
+        changed = [i for i, row in enumerate(rows) if there.get(row.key) != taken[i]]
+        fresh = [i for i in changed if taken[i].contents != there.get(rows[i].key, Taken(status="")).contents]
+        files, form = structure.files(rows, taken), generations.current(self.url)
+        assert form is not None
+        columns = _columns_to_put(files, len(there), changed)
+        metadata = generations.in_form({key: files[key] for key in files if generations.form_of(key) is None}, form)
+        self._check()
+        self._fill(structure, rows, metadata, fresh, first=len(there))
+        self._check()
+        for last in (False, True):  # what tells the next writer what is there comes after what readers see
+            chosen = {key: files[key] for key in columns if key.startswith(f"{RUNS_GROUP}/") is last}
+            objects.write_all(self.url, generations.in_form(chosen, form))
+        grows = len(rows) > len(there)
+        if grows or generations.attributes(self.url) != json.loads(metadata[ROOT])["attributes"]:
+            self._verify()
+            objects.write(f"{self.url}/{ROOT}", metadata[ROOT])
+        if grows:
+            objects.write_all(self.url, {key: data for key, data in metadata.items() if key != ROOT})
+
+    def _fill(
+        self, structure: Structure, rows: Sequence[Row], metadata: Mapping[str, bytes], fresh: Sequence[int], first: int
+    ) -> None:
+        """Put the values of rows, and chunks without values where rows are new and have none.
+
+        Every chunk is there then: one that is missing later is known to be lost.
+        """
+        store = objects.zarr_store(self.url)
+        arrays = {
+            name: _array(store, f"{group}/{name}", metadata)
+            for group, variables in structure.groups.items()
+            for name in variables
+        }
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for places in _batches(fresh, structure.row_bytes()):
+                found = list(pool.map(lambda i: row_values(rows[i], self.facts), places))
+                spread = [
+                    placed(values, rows[i], structure.variables, structure.labels)
+                    for i, values in zip(places, found, strict=True)
+                ]
+                self._check()
+                stacked = [np.stack([values[name] for values in spread]) for name in arrays]
+                list(pool.map(functools.partial(_put, places), arrays.values(), stacked))
+            empty = {
+                key: data
+                for name, array in arrays.items()
+                for key, data in _empty_chunks(array, first, len(rows), set(fresh)).items()
+            }
+        objects.write_all(self.url, empty)
+
+    def _check(self) -> None:
+        if self.lease:
+            self.lease.check()
+
+    def _verify(self) -> None:
+        if self.lease:
+            self.lease.verify()
 
 
-def _add_group(
-    target: zarr.Group, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]], members: Sequence[Member]
-) -> None:
-    _add_coordinates(target, sources, labels, members)
-    for name in _variable_names(sources):
-        if name in target:
-            raise ValueError(f"{name!r} is a hyper-parameter and a variable of {target.name}: rename one of them")
-        _add_variable(target, name, sources, labels)
-
-
-def _variable_names(sources: Sequence[RunGroup]) -> list[str]:
-    return list(dict.fromkeys(name for source in sources for name in source.variables))
-
-
-def _union(sources: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
-    union: dict[str, dict[Any, None]] = {}
-    for source in sources:
-        for dim, labels in source.labels.items():
-            union.setdefault(dim, {}).update(dict.fromkeys(labels))
-    return {
-        dim: sorted(labels) if all(isinstance(label, int | float) for label in labels) else list(labels)
-        for dim, labels in union.items()
-    }
-
-
-def _add_coordinates(
-    target: zarr.Group, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]], members: Sequence[Member]
-) -> None:
-    add_coordinate(target, "run", ("run",), [m.run_id for m in members], {"long_name": DIMENSIONS["run"]})
-    for dim, values in labels.items():
-        add_coordinate(target, dim, (dim,), values, {"long_name": DIMENSIONS.get(dim, dim)})
-    for name in dict.fromkeys(name for member in members for name in member.hyperparameters):
-        if name in target:
-            raise ValueError(f"{name!r} is a hyper-parameter and a dimension of {target.name}: rename one of them")
-        attributes = {"long_name": name.replace("_", " "), "units": "1"}
-        add_auxiliary(target, name, ("run",), _column(name, members), attributes)
-    for name in dict.fromkeys(name for member in members for name in member.provenance):
-        attributes = {"long_name": name.replace("_", " "), "role": PROVENANCE}
-        add_auxiliary(target, name, ("run",), [member.provenance.get(name, "") for member in members], attributes)
-    for name in sorted({name for source in sources for name in source.extras}):
-        _add_extra(target, name, sources, labels)
-
-
-def _column(name: str, members: Sequence[Member]) -> list[Any]:
-    """A hyper-parameter of every run; NaN, or an empty string among strings, where a run has none."""
-    known = [member.hyperparameters[name] for member in members if name in member.hyperparameters]
-    missing = "" if any(isinstance(value, str) for value in known) else float("nan")
-    return [member.hyperparameters.get(name, missing) for member in members]
-
-
-def _add_extra(target: zarr.Group, name: str, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]]) -> None:
-    """A further coordinate: along its dimension where the runs agree, for each run and label where they do not."""
-    having = [source.extras[name] for source in sources if name in source.extras]
-    dim, _, attributes = having[0]
-    together = {label: value for _, by_label, _ in having for label, value in by_label.items()}
-    missing = "" if any(isinstance(value, str) for value in together.values()) else NO_COUNT
-    if all(by_label.items() <= together.items() for _, by_label, _ in having):
-        add_auxiliary(target, name, (dim,), [together[label] for label in labels[dim]], attributes)
-        return
-    of_runs = [source.extras[name][1] if name in source.extras else {} for source in sources]
-    values = [[of_run.get(label, missing) for label in labels[dim]] for of_run in of_runs]
-    if missing == NO_COUNT and any(missing in row for row in values):
-        attributes = {**attributes, "_FillValue": NO_COUNT}
-    add_auxiliary(target, name, ("run", dim), values, attributes)
-
-
-def _add_variable(target: zarr.Group, name: str, sources: Sequence[RunGroup], labels: Mapping[str, list[Any]]) -> None:
-    model, *others = [source for source in sources if name in source.variables]
-    first = model.variables[name]
-    dims = first.dims
-    for other in others:
-        if (found := other.variables[name].dims) != dims:
-            raise objects.StoreError(
-                f"variable {name!r} has dimensions {dims} in run {model.run_id} and {found} in run {other.run_id}: "
-                "delete the older run store and its commits to have the run analysed again"
-            )
-    shape = tuple(len(labels[dim]) for dim in dims)
-    inner, shard = _chunking(dims, shape, first)
-    target.create_array(
-        name,
-        shape=(len(sources), *shape),
-        chunks=(1, *inner),
-        shards=(1, *shard) if shard else None,
-        dtype=first.dtype,
-        fill_value=first.fill,
-        dimension_names=("run", *dims),
-        attributes={key: value for key, value in first.attributes.items() if key != "cube_chunks"},
+def _taken(before: Taken | None, row: Row) -> Taken:
+    """What a cube that had `before` has of a row: values stay where the row has fewer of the same, or none."""
+    now = Taken(
+        status=row.status,
+        computed_on=row.provenance.get("computed_on", ""),
+        results=row.results if row.parts else "",
+        parts=len(row.parts),
+        contents=row.contents,
+    )
+    if before is None or not before.contents or now.parts > before.parts or _replaces(before, row):
+        return now
+    if now.parts == before.parts:
+        return now
+    return Taken(
+        status=row.status,
+        computed_on=now.computed_on or before.computed_on,
+        results=before.results,
+        parts=before.parts,
+        contents=before.contents,
     )
 
 
-def _fill_group(
-    url: str,
-    group: str,
-    metadata: Mapping[str, bytes],
-    sources: Sequence[RunGroup],
-    labels: Mapping[str, list[Any]],
-    check: Callable[[], None],
-) -> None:
-    """Put the values of every variable: of several runs at a time, or of one where they are large."""
-    store = objects.zarr_store(url)
-    for name in _variable_names(sources):
-        target = _array_to_be(store, f"{group}/{name}", metadata)
-        having = [index for index, source in enumerate(sources) if name in source.variables]
-
-        def put(index: int, name: str = name, target: Array = target) -> None:
-            values = _placed(sources[index], name, labels, target)
-            check()
-            target[index] = values
-
-        with ThreadPoolExecutor(1 if target.shards else READERS) as pool:
-            list(pool.map(put, having))
+def _replaces(before: Taken | None, row: Row) -> bool:
+    """Whether a row has values of other checkpoints than the cube."""
+    return bool(before and before.contents and row.parts and row.results != before.results)
 
 
-def _array_to_be(store: Store, path: str, metadata: Mapping[str, bytes]) -> Array:
-    """The array that this metadata describes, which the store does not have yet."""
-    described = ArrayV3Metadata.from_dict(json.loads(metadata[f"{path}/zarr.json"]))
-    return zarr.Array(zarr.AsyncArray(metadata=described, store_path=StorePath(store, path)))
+def _read_taken(url: str, structure: str) -> dict[str, Taken] | None:
+    """What the cube there has of each row; None where there is none of that structure, or it cannot be read."""
+    if generations.attributes(url).get("structure") != structure or generations.current(url) is None:
+        return None
+    try:
+        with objects.explained(url):
+            tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), zarr_format=3)
+            columns = {name: np.asarray(tree[f"{RUNS_GROUP}/{name}"][:]).tolist() for name in ("run", *LIVE)}  # type: ignore[index]
+    except (BaseZarrError, FileNotFoundError, KeyError, ValueError, RuntimeError):
+        return None
+    rows = zip(*(columns[name] for name in LIVE), strict=True)
+    return {key: Taken(**dict(zip(LIVE, row, strict=True))) for key, row in zip(columns["run"], rows, strict=True)}
 
 
-def _chunking(
-    dims: tuple[str, ...], shape: tuple[int, ...], array: Stored
-) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Inner chunk and shard of one run: small arrays are one chunk, large ones one shard of small chunks."""
-    if np.prod(shape) * array.dtype.itemsize <= SMALL:
-        return shape, None
-    wanted = array.attributes.get("cube_chunks", {})
-    assert isinstance(wanted, dict)
-    inner = tuple(
-        min(size, int(str(wanted.get(dim, 1 if dim in ("layer", "pair") else size))))
-        for dim, size in zip(dims, shape, strict=True)
+def _columns_to_put(files: Mapping[str, bytes], before: int, changed: Sequence[int]) -> list[str]:
+    """Keys of the chunks of columns that hold new rows, or what changed of a row."""
+    keys = []
+    for key in files:
+        path, found, chunk = key.partition("/c/")
+        if not found:
+            continue
+        described = json.loads(files[f"{path}/{ROOT}"])
+        if described["dimension_names"][0] != "run":
+            continue
+        length, rows = described["chunk_grid"]["configuration"]["chunk_shape"][0], described["shape"][0]
+        place, live = int(chunk.partition("/")[0]), path.rpartition("/")[2] in LIVE
+        span = range(place * length, min(rows, (place + 1) * length))
+        if span.stop > before or (live and any(i in span for i in changed)):
+            keys.append(key)
+    return keys
+
+
+def _array(store: Any, path: str, metadata: Mapping[str, bytes]) -> Array:
+    """The array that this metadata describes, which the store may not have yet."""
+    described = ArrayV3Metadata.from_dict(json.loads(metadata[f"{path}/{ROOT}"]))
+    array = zarr.Array(zarr.AsyncArray(metadata=described, store_path=StorePath(store, path)))
+    return array.with_config({"write_empty_chunks": True})
+
+
+def _put(places: Sequence[int], array: Array, values: np.ndarray) -> None:
+    """Put values of rows, neighbours with one write."""
+    at = 0
+    for span in _spans(places):
+        array[span.start : span.stop] = values[at : at + len(span)]
+        at += len(span)
+
+
+def _spans(places: Sequence[int]) -> Iterator[range]:
+    """Ascending places as ranges of neighbours."""
+    for _, group in itertools.groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
+        found = [place for _, place in group]
+        yield range(found[0], found[-1] + 1)
+
+
+def _batches(places: Sequence[int], row_bytes: int) -> Iterator[list[int]]:
+    """Places in batches whose values are held in memory together."""
+    size = max(1, HELD_BYTES // max(1, 2 * row_bytes))
+    for start in range(0, len(places), size):
+        yield list(places[start : start + size])
+
+
+def _empty_chunks(array: Array, first: int, rows: int, filled: set[int]) -> dict[str, bytes]:
+    """Chunks of new rows that no value was put into, by key."""
+    length = array.chunks[0]
+    spans = (range(i * length, min(rows, (i + 1) * length)) for i in range(-(-first // length), -(-rows // length)))
+    wanted = [span.start // length for span in spans if filled.isdisjoint(span)]
+    if not wanted:
+        return {}
+    data = _encoded_empty(array)
+    encoding = array.metadata.chunk_key_encoding  # type: ignore[union-attr]
+    others = itertools.product(
+        *(range(-(-size // chunk)) for size, chunk in zip(array.shape[1:], array.chunks[1:], strict=True))
     )
-    return inner, tuple(-(-size // chunk) * chunk for size, chunk in zip(shape, inner, strict=True))
+    inner = list(others)
+    return {f"{array.path}/{encoding.encode_chunk_key((place, *rest))}": data for place in wanted for rest in inner}
 
 
-def _placed(source: RunGroup, name: str, labels: Mapping[str, list[Any]], target: Array) -> np.ndarray:
-    """One run's array on the cube's labels."""
-    variable = source.variables[name]
-    values = np.full(target.shape[1:], target.fill_value, dtype=target.dtype)
-    places = []
-    for dim in variable.dims:
-        index = {label: i for i, label in enumerate(labels[dim])}
-        places.append([index[label] for label in source.labels[dim]])
-    values[np.ix_(*places)] = variable.read()
-    return values
+def _encoded_empty(array: Array) -> bytes:
+    """A chunk without any value, as it is stored; every chunk has the same shape, at the ends too."""
+    content: dict[str, Any] = {}
+    plain = {**array.metadata.to_dict(), "shape": array.chunks}
+    described = ArrayV3Metadata.from_dict(plain)
+    one = zarr.Array(zarr.AsyncArray(metadata=described, store_path=StorePath(zarr.storage.MemoryStore(content), "")))
+    one = one.with_config({"write_empty_chunks": True})
+    one[...] = array.fill_value
+    (data,) = (value.to_bytes() for key, value in content.items() if not key.endswith(ROOT))
+    return data

@@ -33,9 +33,9 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
             for path, entry in _cut_off(store, before):
                 path.unlink(missing_ok=True)
                 count, size = count + 1, size + entry.st_size
-    for name, listed in listing(store.sweeps).items():
-        cube = f"{store.sweeps}/{name}"
-        if name.endswith(".zarr") and listed.folder and not held(store.lease(cube)):
+    studies = (f"{store.studies}/{name}" for name in objects.names(store.studies))
+    for cube in (f"{study}/{name}" for study in studies for name in objects.names(study) if name.endswith(".zarr")):
+        if not held(store.lease(cube)):
             sizes = generations.superseded(cube, before)
             objects.delete_all(cube, list(sizes))
             count, size = count + len(sizes), size + sum(sizes.values())

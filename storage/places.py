@@ -48,34 +48,26 @@ class Store:
         """The bits of a mask, named by its content."""
         return f"{self.url}/masks/{mask_id}.safetensors"
 
-    def connections(self, experiment: str) -> str:
-        """Folder of what was measured between runs."""
-        return f"{self.graphs}/{experiment}"
+    def manifests(self, experiment: str) -> str:
+        """Folder of what says that runs of an experiment are trained."""
+        return f"{self.url}/runs/{experiment}"
 
     @property
-    def graphs(self) -> str:
-        """Folder of the records of graphs."""
-        return f"{self.url}/connections"
+    def results(self) -> str:
+        """Folder of all that units of work measured."""
+        return f"{self.url}/results"
 
-    def graph(self, name: str, kind: str) -> str:
-        """The record of a graph of runs: what belongs to it."""
-        return f"{self.graphs}/{name}-{kind}.json"
+    def measured(self, kind: str, experiment: str) -> str:
+        """Folder of what was measured of one kind: of `runs`, of `ends`, `pairs` or `tickets`."""
+        return f"{self.results}/{kind}/{experiment}"
 
-    def connectivity(self, name: str) -> str:
-        """The cube of the pairs of a graph of runs."""
-        return f"{self.sweeps}/{name}-connectivity.zarr"
+    def run_results(self, experiment: str, results_id: str) -> str:
+        """Folder of a run's results, whose id says what they are of: an object for a block of checkpoints."""
+        return f"{self.measured('runs', experiment)}/{results_id}"
 
-    def tickets(self, name: str) -> str:
-        """The cube of the lottery tickets of a graph of runs."""
-        return f"{self.sweeps}/{name}-tickets.zarr"
-
-    def run_store(self, experiment: str, results_id: str) -> str:
-        """The Zarr of a run's results, whose id says what they are of."""
-        return f"{self.url}/runs/{experiment}/{results_id}.zarr"
-
-    def commits(self, experiment: str, results_id: str) -> str:
-        """Folder of markers, one for each analysis and block of checkpoints."""
-        return f"{self.url}/runs/{experiment}/{results_id}.commits"
+    def result(self, kind: str, experiment: str, results_id: str) -> str:
+        """What was measured of an end, a pair or a ticket, whose id has the digest of all that decides it."""
+        return f"{self.measured(kind, experiment)}/{results_id}.safetensors"
 
     @property
     def scratch(self) -> str:
@@ -83,17 +75,25 @@ class Store:
         return f"{self.url}/scratch"
 
     @property
-    def sweeps(self) -> str:
-        """Folder of the sweeps: their records and cubes."""
-        return f"{self.url}/sweeps"
+    def studies(self) -> str:
+        """Folder of the studies: their records and cubes."""
+        return f"{self.url}/studies"
 
-    def sweep(self, name: str) -> str:
-        """The record of a sweep: which specs belong to it."""
-        return f"{self.sweeps}/{name}.json"
+    def study(self, name: str, kind: str) -> str:
+        """The record of a study: what belongs to it."""
+        return f"{self.studies}/{name}/{kind}.json"
 
     def cube(self, name: str) -> str:
-        """The sweep's results as one Zarr."""
-        return f"{self.sweeps}/{name}.zarr"
+        """The results of a sweep, or of series of checkpoints, as one Zarr."""
+        return f"{self.studies}/{name}/results.zarr"
+
+    def connectivity(self, name: str) -> str:
+        """The cube of the pairs of a graph of runs."""
+        return f"{self.studies}/{name}/connectivity.zarr"
+
+    def tickets(self, name: str) -> str:
+        """The cube of the lottery tickets of a graph of runs."""
+        return f"{self.studies}/{name}/tickets.zarr"
 
     @property
     def leases(self) -> str:
@@ -102,7 +102,7 @@ class Store:
 
     def lease(self, cube: str) -> str:
         """Folder of the lease of a cube: who holds it may write what the cube is made of, and the cube."""
-        return f"{self.leases}/{cube.rsplit('/', 1)[-1]}"
+        return f"{self.leases}/{'.'.join(cube.rsplit('/', 2)[-2:])}"
 
     def series(self, digest: str) -> str:
         """The record of what the files of a series of other programs' checkpoints hold, by a digest of its place."""
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Checkpoints, state and manifest."""
+        """Checkpoints and training state."""
         return f"{self.store.checkpoints(self.experiment)}/{self.run_id}"
 
     def checkpoint(self, step: int) -> str:
@@ -155,7 +155,7 @@ class Run:
     @property
     def manifest(self) -> str:
         """The object whose existence means that training ended."""
-        return f"{self.folder}/manifest.json"
+        return f"{self.store.manifests(self.experiment)}/{self.run_id}.json"
 
     @property
     def logs(self) -> str:

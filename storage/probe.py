@@ -41,7 +41,7 @@ class Check:
         return "warning" if self.advice else "ok"
 
 
-OURS = {"checkpoints", "connections", "runs", "sweeps"}
+OURS = {"checkpoints", "results", "runs", "studies"}
 """Folders by which a store is known that has no version, as one has where functions were called by themselves."""
 
 Trial = Callable[[str], tuple[str, str]]

@@ -14,29 +14,52 @@ from zarr.errors import GroupNotFoundError
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import require_schema
+from specdyn.storage.schema import MEASURED
 
 READERS = 16
 """Coordinates read at a time."""
 
 
-def open_results(url: str) -> xr.DataTree:
-    """The sweep cube, or run store, at a URL as an `xarray.DataTree`, read lazily.
+class DamagedCube(objects.StoreError):
+    """Results cannot be read as they were written: says which, and what to do."""
 
-    Groups: `layers` (layer, step, ...), `pairs`, `attention`, `metrics`; NaN beyond a layer's rank and where
-    nothing was computed. StoreError where there is none, naming the sweeps beside it, or a newer schema.
+
+def open_results(url: str) -> xr.DataTree:
+    """The cube of a study at a URL as an `xarray.DataTree`, read lazily.
+
+    Groups: `layers` (run, layer, step, ...), `pairs`, `attention`, `metrics`, and `runs` with all settings; NaN beyond
+    a layer's rank and where nothing was computed. The coordinate `status` says how far each run is. StoreError where
+    there is none, naming the studies beside it, or a newer schema; DamagedCube where it is not as it was written.
     """
     url = objects.normalise(url)
     try:
         with objects.explained(url):
             tree = _open(url)
     except (GroupNotFoundError, FileNotFoundError):
-        folder = url.rsplit("/", 1)[0]
-        beside = [name for name in objects.names(folder) if name.endswith(".zarr")]
-        raise objects.StoreError(f"{url}: no results there; the folder has: {', '.join(beside) or 'none'}") from None
+        folder = url.rsplit("/", 2)[0]
+        raise objects.StoreError(
+            f"{url}: no results there; beside it: {', '.join(objects.names(folder)) or 'none'}"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise objects.StoreError(damaged(url, error)) from None
+        raise DamagedCube(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
+
+
+def open_measured(url: str) -> xr.DataTree:
+    """The same without the runs that have no values yet, or failed."""
+    return measured_runs(open_results(url))
+
+
+def measured_runs(tree: xr.DataTree) -> xr.DataTree:
+    """The runs of a cube that have values, in every group."""
+
+    def chosen(data: xr.Dataset) -> xr.Dataset:
+        if "status" not in data.coords:
+            return data
+        return data.isel(run=[status in MEASURED for status in data["status"].values.tolist()])
+
+    return xr.DataTree.from_dict({node.path: chosen(node.to_dataset(inherit=False)) for node in tree.subtree})
 
 
 @contextlib.contextmanager
@@ -48,7 +71,7 @@ def reading(url: str) -> Iterator[None]:
         # Codecs raise what they like, as callers do: where it was raised tells them apart.
         frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
         if frames[-1].startswith(("zarr.", "numcodecs.")):
-            raise objects.StoreError(damaged(url, error)) from None
+            raise DamagedCube(damaged(url, error)) from None
         raise
 
 

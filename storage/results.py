@@ -1,23 +1,43 @@
-"""Run stores: one Zarr a run, allocated once, written block by block."""
+"""What units of work measured: immutable objects, each put once, that carry what decides them and their own digest.
 
-from collections.abc import Mapping, Sequence
+The object is its own marker: its name says which checkpoints and which analyses it is of, so that what is missing is
+seen by listing names.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.errors import GroupNotFoundError
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import require_schema
-from specdyn.storage.commits import block_length, blocks_of
-from specdyn.storage.schema import DIMENSIONS, SCHEMA_VERSION, Variable
-from specdyn.storage.zarr_tree import ZarrTree, add_auxiliary, add_coordinate
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.identity import short_digest
+from specdyn.storage.schema import SCHEMA_VERSION, Variable
+
+Values = dict[str, np.ndarray]
+SUFFIX = ".safetensors"
+LARGEST_BLOCK = 16
+PART = re.compile(r"(\d{8,})-(\d{8,})-([0-9a-f]{12})" + re.escape(SUFFIX))
+HEADER = 8
+"""Bytes at the start of a safetensors file that hold the length of its header."""
+
+
+class DamagedResult(StoreError):
+    """What was measured cannot be read as it was written: says which object, and what to do."""
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url = url
+        super().__init__(f"{url}: {' '.join(why.split())[:200]}; it was damaged after it was written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLayout:
-    """What allocates a run store: the labels of every dimension and the variables."""
+    """The labels of every dimension of a run's results, and their variables."""
 
     labels: Mapping[str, Sequence[Any]]
     variables: Mapping[str, Variable]
@@ -36,110 +56,183 @@ class RunLayout:
         return tuple(self.labels["step"])
 
     def blocks(self) -> list[tuple[int, ...]]:
-        """The steps in blocks: a unit of work, and one chunk of every array."""
+        """The steps in blocks, each a unit of work and one object."""
         return blocks_of(self.steps)
 
 
-def allocate(url: str, layout: RunLayout) -> None:
-    """Make groups, coordinates and empty arrays where they are missing; call from one process.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A block of a run's checkpoints with some analyses, as the name of its object says."""
 
-    Arrays that exist are left alone, so that blocks already written stay. The root comes after the coordinates
-    and the arrays last: what exists is whole, whenever an earlier process died. StoreError where a shape changed.
-    """
-    present, sizes = _shapes(url), layout.sizes
-    for name, variable in layout.variables.items():
-        expected = tuple(sizes[dim] for dim in variable.dims)
-        if present.get(name, expected) != expected:
-            raise objects.StoreError(
-                f"{url}: variable {name!r} has shape {present[name]}, expected {expected}; "
-                "delete this run store and its commits to have the run analysed again"
-            )
-    if missing := layout.variables.keys() - present.keys():
-        files = _tree(layout).objects()
-        root = files.pop("zarr.json")
-        arrays = {name: files.pop(f"{v.group}/{name}/zarr.json") for name, v in layout.variables.items()}
-        objects.write_all(url, files)
-        objects.write(f"{url}/zarr.json", root)
-        objects.write_all(url, {f"{layout.variables[name].group}/{name}/zarr.json": arrays[name] for name in missing})
+    name: str
+    first: int
+    last: int
+    analyses: str
+    """Digest of the analyses and their versions."""
 
 
-def _shapes(url: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays of a run store by name; none where there is no store."""
-    if not objects.exists(f"{url}/zarr.json"):
-        return {}
-    return {name: array.shape for group in read_run(url).values() for name, array in group.arrays()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The content of an object: arrays, and what decides them."""
+
+    values: Values
+    metadata: Mapping[str, Any]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of the checkpoints in a block."""
+        return tuple(self.metadata["steps"])
 
 
-def _tree(layout: RunLayout) -> ZarrTree:
-    """The whole run store without any values."""
-    tree = ZarrTree({"schema_version": SCHEMA_VERSION, **layout.attributes})
-    sizes, length = layout.sizes, block_length(len(layout.steps))
-    for name, variable in layout.variables.items():
-        group = tree.root.require_group(variable.group)
-        for dim in variable.dims:
-            if dim not in group:
-                _add_coordinates(group, layout, dim)
-        group.create_array(
-            name,
-            shape=tuple(sizes[dim] for dim in variable.dims),
-            chunks=tuple(length if dim == "step" else sizes[dim] for dim in variable.dims),
-            dtype=variable.dtype,
-            fill_value=variable.fill,
-            dimension_names=variable.dims,
-            attributes=dict(variable.attributes, cube_chunks=dict(variable.chunks)),  # type: ignore[arg-type]
-        )
-    return tree
+def block_length(checkpoints: int) -> int:
+    """Checkpoints in a block: about an eighth of the run, 1 to 16."""
+    return max(1, min(LARGEST_BLOCK, -(-checkpoints // 8)))
 
 
-def _add_coordinates(group: zarr.Group, layout: RunLayout, dim: str) -> None:
-    add_coordinate(group, dim, (dim,), layout.labels[dim], {"long_name": DIMENSIONS[dim]})
-    for name, (of_dim, values, long_name) in layout.extras.items():
-        if of_dim == dim:
-            add_auxiliary(group, name, (dim,), values, {"long_name": long_name})
+def blocks_of(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The steps of a run's checkpoints cut into blocks."""
+    length = block_length(len(steps))
+    return [steps[i : i + length] for i in range(0, len(steps), length)]
 
 
-def write_block(url: str, layout: RunLayout, steps: tuple[int, ...], values: Mapping[str, np.ndarray]) -> None:
-    """Write the values of one block, each array shaped as declared with `step` cut to the block.
+def part_name(steps: Sequence[int], analyses: Mapping[str, int]) -> str:
+    """The name of the object of a block with these analyses (name -> version)."""
+    return f"{steps[0]:08d}-{steps[-1]:08d}-{short_digest(dict(analyses))}{SUFFIX}"
 
-    One block is whole chunks, so workers that write different blocks never share a chunk; ValueError for
-    anything else, and for a wrong shape.
+
+def write_block(
+    folder: str,
+    layout: RunLayout,
+    steps: tuple[int, ...],
+    analyses: Mapping[str, int],
+    values: Mapping[str, np.ndarray],
+    of_run: Mapping[str, np.ndarray] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> bool:
+    """Put what some analyses measured of a block as one object; False where it was there before.
+
+    `values` are shaped as declared with `step` cut to the block, those `of_run` as declared. ValueError for steps that
+    are no block of the run, and for a wrong shape.
     """
     if steps not in layout.blocks():
-        raise ValueError(f"steps={steps} of {url} are not one of the run's blocks: {layout.blocks()}")
-    start = layout.steps.index(steps[0])
-    sizes = {**layout.sizes, "step": len(steps)}
-    for name, array in values.items():
-        dims = layout.variables[name].dims
+        raise ValueError(f"steps={steps} of {folder} are not one of the run's blocks: {layout.blocks()}")
+    stored: Values = {}
+    of_run = of_run or {}
+    for name, array in {**values, **of_run}.items():
+        dims, sizes = layout.variables[name].dims, layout.sizes
+        if name not in of_run:
+            sizes["step"] = len(steps)
         if array.shape != (expected := tuple(sizes[dim] for dim in dims)):
-            raise ValueError(f"variable {name!r} of {url}: expected {dims} = {expected}, got {array.shape}")
-    with objects.explained(url):
-        root = zarr.open_group(objects.zarr_store(url), mode="r+", zarr_format=3)
-        for name, array in values.items():
-            variable = layout.variables[name]
-            place = tuple(slice(start, start + len(steps)) if dim == "step" else slice(None) for dim in variable.dims)
-            target = root[f"{variable.group}/{name}"]
-            assert isinstance(target, zarr.Array)
-            target[place] = variable.stored(array, target.dtype)  # counts were floats in run stores made before
+            raise ValueError(f"variable {name!r} of {folder}: expected {dims} = {expected}, got {array.shape}")
+        stored[name] = layout.variables[name].stored(array)
+    used = {"step", *(dim for name in stored for dim in layout.variables[name].dims)}
+    decides = {
+        **(metadata or {}),
+        "steps": list(steps),
+        "analyses": dict(analyses),
+        "labels": {dim: list(labels) for dim, labels in layout.labels.items() if dim in used},
+        "dims": {name: list(layout.variables[name].dims) for name in stored},
+        "of_run": sorted(of_run),
+    }
+    return write_values(f"{folder}/{part_name(steps, analyses)}", stored, decides)
 
 
-def write_whole(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -> None:
-    """Write variables over all steps, or without steps; one process may write each of them."""
-    with objects.explained(url):
-        root = zarr.open_group(objects.zarr_store(url), mode="r+", zarr_format=3)
-        for name, array in values.items():
-            variable = layout.variables[name]
-            target = root[f"{variable.group}/{name}"]
-            assert isinstance(target, zarr.Array)
-            target[...] = variable.stored(array, target.dtype)
+def parts_in(names: Iterable[str]) -> list[Part]:
+    """The blocks among the names of objects."""
+    matches = (PART.fullmatch(name) for name in names)
+    return [Part(name=m[0], first=int(m[1]), last=int(m[2]), analyses=m[3]) for m in matches if m]
 
 
-def read_run(url: str) -> dict[str, zarr.Group]:
-    """The groups of a run store by name; StoreError where there is no store."""
+def analyses_of(folder: str, part: Part) -> Mapping[str, int]:
+    """Which analyses a block has, with their versions; none where its header cannot be read.
+
+    Headers are read once a process for all blocks that have the same analyses.
+    """
+    if part.analyses not in _KNOWN:
+        try:
+            remember(read_metadata(f"{folder}/{part.name}")["analyses"])
+        except (FileNotFoundError, KeyError, DamagedResult):
+            return {}
+    return _KNOWN.get(part.analyses, {})
+
+
+_KNOWN: dict[str, Mapping[str, int]] = {}
+"""Analyses with their versions by the digest that stands in names."""
+
+
+def remember(analyses: Mapping[str, int]) -> None:
+    """Have blocks with these analyses known by their names."""
+    _KNOWN[short_digest(dict(analyses))] = dict(analyses)
+
+
+def write_values(url: str, values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bool:
+    """Put arrays as one object that carries its own digest; False where it was there before."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(value) for name, value in values.items()}
+    # One key, as safetensors writes several in no fixed order, and equal results must have equal bytes.
+    plain = {"schema_version": SCHEMA_VERSION, "order": list(arrays), **metadata}
+    text = json.dumps({**plain, "sha256": _digest(arrays, plain)}, sort_keys=True)
+    return objects.create(url, save(arrays, metadata={"specdyn": text}))
+
+
+def read_values(url: str) -> Measured | None:
+    """The arrays of an object and what decides them, or None where there is none.
+
+    DamagedResult where the bytes are not those that were written, StoreError where a newer specdyn wrote them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
-        with objects.explained(url):
-            root = zarr.open_group(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
-    except (GroupNotFoundError, FileNotFoundError):
-        raise objects.StoreError(f"{url}: no results there; run the sweep first") from None
-    require_schema(url, int(str(root.attrs.get("schema_version", 0))))
-    with objects.explained(url):
-        return dict(root.groups())
+        data = objects.read(url)
+    except FileNotFoundError:
+        return None
+    try:
+        metadata = json.loads(_header(data[HEADER : HEADER + int.from_bytes(data[:HEADER], "little")]))
+        arrays = load(data)
+        values = {name: arrays[name] for name in metadata["order"]}
+        expected = metadata.pop("sha256")
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DamagedResult(url, f"{type(error).__name__}: {error}") from None
+    require_schema(url, metadata["schema_version"])
+    if len(values) != len(arrays) or expected != _digest(values, metadata):
+        raise DamagedResult(url, "its digest does not match")
+    return Measured(values=values, metadata=metadata)
+
+
+def read_metadata(url: str) -> dict[str, Any]:
+    """What decides an object, without its arrays: two ranged requests. DamagedResult where there is no such header."""
+    length = int.from_bytes(objects.read_range(url, 0, HEADER), "little")
+    try:
+        found: dict[str, Any] = json.loads(_header(objects.read_range(url, HEADER, HEADER + length)))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DamagedResult(url, f"{type(error).__name__}: {error}") from None
+    return found
+
+
+def _header(data: bytes) -> str:
+    return str(json.loads(data)["__metadata__"]["specdyn"])
+
+
+def _digest(values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    """Of what decides the values, and of every byte of them."""
+    described = [[name, array.dtype.str, list(array.shape)] for name, array in values.items()]
+    digest = hashlib.sha256(json.dumps([described, metadata], sort_keys=True).encode())
+    for array in values.values():
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def present(url: str) -> bool:
+    """Whether an object is there and whole; one that is damaged is removed, so that it is measured again."""
+    try:
+        return read_values(url) is not None
+    except DamagedResult:
+        objects.delete(url)
+        return False
+
+
+def ids_in(folder: str) -> set[str]:
+    """Ids of all that was measured of a kind, ends, pairs or tickets; one listing."""
+    return {name.removesuffix(SUFFIX) for name in objects.names(folder)}

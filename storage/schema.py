@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SPLITS = ("train", "val")
 COUNT = "int32"
@@ -20,6 +20,13 @@ SCORE_RANKS = 10
 GROUPS = {"layer": "layers", "pair": "pairs", "attention": "attention"}
 """The first dimension of a variable decides its group; all others lie in `metrics`."""
 METRICS_GROUP = "metrics"
+RUNS_GROUP = "runs"
+"""The group of a cube with all settings of every run, and what its values were taken from."""
+
+STATUSES = ("planned", "partial", "done", "failed", "damaged")
+"""Of a run in a cube: nothing, some or all of it is measured, it diverged, or a checkpoint has to be made again."""
+MEASURED = frozenset({"partial", "done", "damaged"})
+"""Statuses of runs that may have values."""
 
 PROVENANCE = "provenance"
 """The attribute `role` of a coordinate that says something of a run and decides nothing in it, as its processor."""

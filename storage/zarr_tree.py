@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import zarr
 import zarr.storage
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
+
+CHECKED = (ZstdCodec(), Crc32cCodec())
+"""Compressed, with a checksum: a chunk that is not as it was written raises when it is read."""
 
 
 class ZarrTree:
@@ -32,27 +36,38 @@ class ZarrTree:
 
 
 def add_coordinate(
-    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    values: Sequence[Any],
+    attributes: Mapping[str, Any],
+    rows: int | None = None,
 ) -> None:
-    """Put a coordinate, whole in one chunk; strings become variable-length strings."""
+    """Put a coordinate, whole in one chunk or in chunks of `rows`; strings become variable-length strings."""
     data = np.asarray(values)
     if data.dtype.kind == "U":
         data = data.astype(np.dtypes.StringDType())
     group.create_array(
         name,
         data=data,
-        chunks=data.shape,
+        chunks=(rows or data.shape[0], *data.shape[1:]),
         dimension_names=dims,
         attributes=dict(attributes),
+        compressors=CHECKED,
         config={"write_empty_chunks": True},
     )
 
 
 def add_auxiliary(
-    group: zarr.Group, name: str, dims: tuple[str, ...], values: Sequence[Any], attributes: Mapping[str, Any]
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    values: Sequence[Any],
+    attributes: Mapping[str, Any],
+    rows: int | None = None,
 ) -> None:
     """Put a coordinate that is not the index of its dimension; the group's attribute says so, as CF has it."""
-    add_coordinate(group, name, dims, values, attributes)
+    add_coordinate(group, name, dims, values, attributes, rows)
     group.attrs["coordinates"] = " ".join(dict.fromkeys([*auxiliary_coordinates(group), name]))
 
 

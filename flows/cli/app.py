@@ -141,7 +141,7 @@ def compare(
     from specdyn.flows.cli.listings import require_cube
     from specdyn.models.spec.checks import require
     from specdyn.storage.access.objects import normalise, require_writable, write
-    from specdyn.storage.query import open_results, reading
+    from specdyn.storage.query import open_measured, reading
     from specdyn.tasks.figures.overview import overview
     from specdyn.tasks.figures.style import to_png
 
@@ -151,7 +151,7 @@ def compare(
     require_writable(written.rsplit("/", 1)[0])
     cubes = [url.cube(name) for name, url in zip(sweeps, found, strict=True)]
     with reading(", ".join(cubes)):
-        figure = overview([open_results(cube) for cube in cubes])
+        figure = overview([open_measured(cube) for cube in cubes])
     write(written, to_png(figure))
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
 

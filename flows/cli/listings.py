@@ -10,11 +10,9 @@ from specdyn.models.wording import plural
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.datasets import DataManifest, read_data_manifest
-from specdyn.storage.graphs import graph_names, read_graph
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
-from specdyn.storage.sweeps import cubes_of, read_sweep, sweep_names
-from specdyn.tasks.foreign.names import FOREIGN
+from specdyn.storage.studies import read_study, study_names
 from specdyn.tasks.identity import computed_on, results_id
 from specdyn.tasks.plan.tables import duration, size
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
@@ -49,23 +47,27 @@ def list_analyses() -> None:
 def list_sweeps(store: str) -> None:
     """Print the sweeps and the graphs of a store, and the series of other programs' checkpoints that were analysed."""
     url = existing_store(store)
-    records = [record for name in sweep_names(url) if (record := read_sweep(url, name))]
-    rows = [(r.name, "sweep", r.experiment, r.preset, str(len(r.specs)), url.cube(r.name)) for r in records]
-    cubes = {"connectivity": url.connectivity, "tickets": url.tickets}
-    graphs = [graph for name, kind in graph_names(url) if (graph := read_graph(url, name, kind))]
-    rows += [(g.name, g.kind, g.experiment, "-", str(len(g.runs)), cubes[g.kind](g.name)) for g in graphs]
-    rows += [(name, "series", "-", "-", "-", url.cube(name)) for name in cubes_of(url, FOREIGN)]
+    cubes = {"sweep": url.cube, "connectivity": url.connectivity, "tickets": url.tickets, "series": url.cube}
+    records = [record for name, kind in study_names(url) if (record := read_study(url, name, kind))]
+    rows = [
+        (
+            r.name,
+            r.kind,
+            r.experiment if r.specs else "-",
+            r.preset or "-",
+            str(len(r.specs) or len(r.sources)),
+            cubes[r.kind](r.name),
+        )
+        for r in records
+    ]
     table(f"Sweeps in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
 
 
 def require_cube(name: str, store: str) -> Store:
     """The store with the sweep, or the analysed checkpoints, of that name; ValueError lists the names that it has."""
     url = existing_store(store)
-    if read_sweep(url, name):
-        return url
-    series = cubes_of(url, FOREIGN)
-    if name not in series:
-        known = [*sweep_names(url), *series]
+    known = list(dict.fromkeys(known for known, _ in study_names(url, ("sweep", "series"))))
+    if name not in known:
         raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     return url
 
@@ -87,8 +89,8 @@ def show_run(prefix: str, store: str) -> None:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
     out.print(f"trained in {duration(manifest.seconds)} on {computed_on(manifest)}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {url.run(experiment, run_id).folder}", highlight=False, soft_wrap=True)
-    results = url.run_store(experiment, results_id(manifest))
-    if objects.exists(results):
+    results = url.run_results(experiment, results_id(manifest))
+    if objects.names(results):
         out.print(f"results      {results}", highlight=False, soft_wrap=True)
 
 

@@ -56,9 +56,9 @@ def show_summary(cube: str, report: str) -> None:
 
     summary = read_summary(f"{report}/{SUMMARY}")
     if summary is None or summary.contents != stored_contents(cube):
-        from specdyn.storage.query import open_results
+        from specdyn.storage.query import open_measured
 
-        summary = summary_of(open_results(cube))
+        summary = summary_of(open_measured(cube))
     table("Results", headings(summary.rows), [row.cells for row in summary.rows])
     if summary.computed_on:
         out.print(f"computed on  {summary.computed_on}", highlight=False, soft_wrap=True)

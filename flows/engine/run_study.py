@@ -110,10 +110,10 @@ def _shown(study: Study, results: Results, outcome: Outcome, report: bool, built
 def _table(study: Study, results: Results) -> str:
     """What the artifact of the results begins with."""
     if study.kind == "sweep":
-        from specdyn.storage.query import open_results
+        from specdyn.storage.query import open_measured
         from specdyn.tasks.figures.summary import summary_markdown
 
-        return summary_markdown(open_results(results.url))
+        return summary_markdown(open_measured(results.url))
     return f"{plural(results.measured, *study.noun)}."
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
-from specdyn.storage.pairs import Values
 from specdyn.storage.places import Store
+from specdyn.storage.results import Values
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.matching import groups, match, permute, places
 from specdyn.tasks.connect.meter import Meter, padded

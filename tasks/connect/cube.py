@@ -8,7 +8,7 @@ import xarray as xr
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
-from specdyn.storage.pairs import Values
+from specdyn.storage.results import Values
 from specdyn.tasks.connect.declared import labels_of, stacked, variables_of
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import barrier, instability

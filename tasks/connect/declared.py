@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from specdyn.models.experiments.base import Metric
-from specdyn.storage.pairs import Values
+from specdyn.storage.results import Values
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis
 

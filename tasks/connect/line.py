@@ -5,8 +5,8 @@ import logging
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
-from specdyn.storage.pairs import Values, read_values, values_url, write_values
 from specdyn.storage.places import Store
+from specdyn.storage.results import Values, present, read_values, write_values
 from specdyn.tasks.connect.between import LineView
 from specdyn.tasks.connect.declared import measure
 from specdyn.tasks.connect.factors import Decomposer, finished_run
@@ -42,8 +42,8 @@ def measure_end(spec: RunSpec, on: RunSpec, store: Store) -> Work:
     Gives the evaluations of a split and the decompositions that it took; none where it was measured before.
     """
     manifest = finished(spec, store)
-    url = values_url(store, spec.experiment, "ends", end_id(manifest, data_key(on, store)))
-    if read_values(url) is not None:
+    url = store.result("ends", spec.experiment, end_id(manifest, data_key(on, store)))
+    if present(url):
         return Work()
     meter = Meter(on, store)
     weights = read_finished(store, manifest, manifest.steps[-1])
@@ -59,8 +59,8 @@ def connect(pair: Pair, store: Store) -> Work:
     Gives the evaluations of a split and the decompositions that it took. ValueError where the networks differ.
     """
     manifests = finished(pair.a, store), finished(pair.b, store)
-    url = values_url(store, pair.a.experiment, "pairs", line_id(pair, *manifests))
-    if read_values(url) is not None:
+    url = store.result("pairs", pair.a.experiment, line_id(pair, *manifests))
+    if present(url):
         return Work()
     meter, key = Meter(pair.a, store), data_key(pair.a, store)
     a, b = (read_finished(store, manifest, manifest.steps[-1]) for manifest in manifests)
@@ -77,8 +77,8 @@ def connect(pair: Pair, store: Store) -> Work:
 
 
 def _end(store: Store, manifest: Manifest, key: str) -> Values:
-    found = read_values(values_url(store, manifest.experiment, "ends", end_id(manifest, key)))
+    found = read_values(store.result("ends", manifest.experiment, end_id(manifest, key)))
     if found is None:
         end = f"the end {manifest.run_id} of {manifest.experiment}"
         raise ValueError(f"{end} is not measured yet: measure ends before pairs")
-    return found
+    return found.values

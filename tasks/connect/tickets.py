@@ -15,8 +15,8 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.nets.matrices import Matrix, shapes_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
-from specdyn.storage.pairs import Values, read_values, values_url, write_values
 from specdyn.storage.places import Store
+from specdyn.storage.results import Values, present, write_values
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.connect.declared import labels_of, measure, stacked, variables_of
 from specdyn.tasks.connect.factors import Decomposer, finished_run
@@ -56,8 +56,8 @@ def examine(spec: RunSpec, store: Store) -> Work:
     """
     assert spec.start is not None and spec.start.ticket is not None
     own, dense = (finished_run(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
-    url = values_url(store, spec.experiment, "tickets", comparison_id(spec, own, dense))
-    if read_values(url) is not None:
+    url = store.result("tickets", spec.experiment, comparison_id(spec, own, dense))
+    if present(url):
         return Work()
     layers = maskable(spec)
     view = TicketView(

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from specdyn.storage.access import objects
-from specdyn.storage.query import open_results
+from specdyn.storage.query import open_measured
 from specdyn.tasks.figures.heatmaps import agreement, agreement_scores, alignment, alignment_scores
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, seeds_text
 from specdyn.tasks.figures.page import PageFigure, page
@@ -130,7 +130,7 @@ def write_report(cube_url: str, folder_url: str) -> list[str]:
 
     A figure whose data the cube lacks is skipped, and the page says so.
     """
-    tree = open_results(cube_url)
+    tree = open_measured(cube_url)
     axis = axis_of(tree)
     levels = levels_of(tree, axis)
     note = f"Trained on {data}." if (data := tree.attrs.get("data")) else ""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.access import objects
-from specdyn.storage.schema import METRICS_GROUP, SPLITS
+from specdyn.storage.schema import METRICS_GROUP, RUNS_GROUP, SPLITS
 from specdyn.tasks.figures.configurations import configurations_of, runs_of, settings_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
 COMPUTED_ON = "computed_on"
-"""Coordinate along `run` that says what a run was trained on."""
+"""Variable of the group of runs that says what each was trained on."""
 
 SUMMARY = "summary.json"
 """The file beside a report that holds its summary."""
@@ -191,8 +191,8 @@ def summary_markdown(tree: xr.DataTree) -> str:
 
 def computed_on(tree: xr.DataTree) -> str:
     """The processors that the runs were trained on, each with its share of the runs; empty where the cube is silent."""
-    runs = runs_of(tree)
-    counts = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs.coords else Counter()
+    runs = tree[RUNS_GROUP].to_dataset() if RUNS_GROUP in tree.children else {}
+    counts = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs else Counter()
     if len(counts) < 2:
         return next(iter(counts), "")
     return "; ".join(f"{where} ({plural(count, 'run')})" for where, count in sorted(counts.items()))

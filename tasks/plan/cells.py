@@ -1,21 +1,28 @@
 """What the store has of a run that is trained and analysed, and what is missing; read from the store alone."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
-from specdyn.storage.commits import blocks_of
 from specdyn.storage.places import Store
+from specdyn.storage.results import blocks_of
 from specdyn.tasks.data.prepare import hold_data, require_data
 from specdyn.tasks.identity import computed_on, origins_of, outdated, require_norm_run, results_id
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import Block, analyse_run, lacking, training_item
+from specdyn.tasks.plan.runs import Block, analyse_run, analysed, training_item
 from specdyn.tasks.plan.units import Unit
+
+LISTED_ALONE = 16
+"""Runs up to which the results of each are listed by themselves, as a store may have those of many others."""
+READERS = 16
+"""Runs that are looked at at a time."""
 
 CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 
@@ -40,11 +47,8 @@ class Cell:
     """Blocks of steps, each with the analyses it lacks."""
     results: str
     """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
-
-    @property
-    def blocks(self) -> list[Block]:
-        """All blocks of its steps; in the last what is said of the run as a whole is made."""
-        return blocks_of(self.steps)
+    parts: Mapping[str, frozenset[str]]
+    """URLs of the objects that hold its results, each with the analyses in it that count."""
 
     @property
     def trained(self) -> bool:
@@ -74,6 +78,7 @@ class Cell:
             function=analyse_run,
             arguments=(self.spec, tuple(analyses), store),
             log=self.spec.run_id,
+            row=self.spec.run_id,
             spreads=True,
             parts=left,
         )
@@ -90,17 +95,21 @@ class Cell:
         )
 
 
-def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store) -> Cell:
-    """The state of one run of which these analyses are asked."""
+def look_at(
+    spec: RunSpec, label: str, analyses: Sequence[str], store: Store, there: Mapping[str, Sequence[str]] | None = None
+) -> Cell:
+    """The state of one run of which these analyses are asked; `there` has the names of results by id, if listed."""
     manifest = read_manifest(store.run_of(spec))
     reason = manifest.reason if manifest else ""
     if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
         steps, written, results = manifest.steps, len(manifest.checkpoints), results_id(manifest)
-        missing = lacking(store.commits(spec.experiment, results), steps, analyses)
+        names = None if there is None else there.get(results, ())
+        found = analysed(store.run_results(spec.experiment, results), steps, analyses, names)
+        missing, parts = found.missing, found.parts
         state: CellState = "trained" if missing else "done"
     else:
         steps, written, results = schedule(spec, store), checkpoints_written(store.run_of(spec)), ""
-        missing = dict.fromkeys(blocks_of(steps), tuple(analyses))
+        missing, parts = dict.fromkeys(blocks_of(steps), tuple(analyses)), {}
         state = _unfinished(manifest, written)
     return Cell(
         spec=spec,
@@ -112,7 +121,24 @@ def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store) ->
         written=written,
         missing=missing,
         results=results,
+        parts=parts,
     )
+
+
+def look_at_all(specs: Sequence[RunSpec], labels: Sequence[str], analyses: Sequence[str], store: Store) -> list[Cell]:
+    """The state of many runs, several at a time; what is measured of them is listed once."""
+    there = listed_results(store, specs[0].experiment) if len(specs) > LISTED_ALONE else None
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store, there), specs, labels))
+
+
+def listed_results(store: Store, experiment: str) -> dict[str, list[str]]:
+    """Names of the objects of every run's results, by their id; one request for 1,000 on object storage."""
+    there: dict[str, list[str]] = {}
+    for path in objects.names_below(store.measured("runs", experiment)):
+        results, _, name = path.rpartition("/")
+        there.setdefault(results, []).append(name)
+    return there
 
 
 def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "failed", "damaged", "new"]:

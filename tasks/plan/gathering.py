@@ -1,23 +1,27 @@
 """From what is measured of a study to its cube and its report; done by one process."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from specdyn.models.wording import plural
 from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
+from specdyn.storage.results import DamagedResult
+from specdyn.storage.rows import Row
 from specdyn.tasks.plan.plan import Results, Study
-from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
+from specdyn.tasks.spectra.analysis import get_analysis
 from specdyn.tasks.spectra.labels import FACTS_VERSION
 
 if TYPE_CHECKING:
-    from specdyn.storage.members import Member
-    from specdyn.storage.schema import Variable
+    from specdyn.models.experiments.base import Metric
+    from specdyn.storage.cube import CubeWriter
 
 
 def finished_results(study: Study, store: Store, report: bool) -> Results | None:
@@ -71,10 +75,21 @@ def stored_contents(url: str) -> str | None:
     return None if contents is None else str(contents)
 
 
-def contents_of(results: Sequence[str], analyses: Sequence[str]) -> str:
-    """What decides a cube's values: the results of its runs, by ids that say what they are of, and all versions."""
-    versions = {name: get_analysis(name).version for name in analyses}
-    return json.dumps({"runs": list(results), "analyses": versions, "facts": FACTS_VERSION}, sort_keys=True)
+def counting_variables(
+    parts: Mapping[str, frozenset[str]], metrics: "Mapping[str, Metric]"
+) -> dict[str, frozenset[str]]:
+    """The variables that count in objects of results, by the analyses that do."""
+    return {
+        url: frozenset(name for analysis in counting for name in get_analysis(analysis).variables_for(metrics))
+        for url, counting in parts.items()
+    }
+
+
+def measured_again(errors: Sequence[DamagedResult]) -> StoreError:
+    """What to say where results were damaged and are removed."""
+    first, more = errors[0], len(errors) - 1
+    others = f" ({plural(more, 'other object')} too)" if more else ""
+    return StoreError(f"{first}{others}; it is removed: call again to have it measured again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,34 +117,70 @@ class RunsCube(ABC):
         return (f"{self.store.report(self.name)}/index.html",)
 
     @property
-    @abstractmethod
+    def measured(self) -> int:
+        """Runs of which something is measured."""
+        return sum(bool(row.parts) for row in self.rows())
+
+    @property
     def contents(self) -> str:
-        """What decides all that it holds."""
+        """Its runs, the results of each by ids that say what they are of, and all versions."""
+        rows = [
+            [row.key, row.status, row.results, sorted(url.rsplit("/", 1)[-1] for url in row.parts)]
+            for row in self.rows()
+        ]
+        versions = {name: get_analysis(name).version for name in self.analyses}
+        decides = [rows, versions, FACTS_VERSION, dict(self.attributes())]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    @property
+    @abstractmethod
+    def analyses(self) -> Sequence[str]:
+        """The analyses whose variables it has."""
 
     @abstractmethod
-    def members(self) -> Sequence["Member"]:
+    def rows(self) -> Sequence[Row]:
         """The runs in it."""
+
+    @abstractmethod
+    def again(self, keys: Collection[str] | None = None) -> Self:
+        """The cube with rows looked at again: those with these keys, or all."""
 
     @abstractmethod
     def attributes(self) -> Mapping[str, Any]:
         """What it says of itself."""
 
     def write(self, lease: Lease | None) -> None:
-        """Write the cube."""
-        from specdyn.storage.cube import write_cube
-        from specdyn.tasks.spectra.facts import facts_of
+        """Write what the cube lacks.
 
-        attributes = {**self.attributes(), "contents": self.contents}
-        write_cube(self.url, self.members(), attributes, declared(), facts_of, lease)
+        StoreError where results were damaged, after they are removed and the cube has all others.
+        """
+        writer, cube = self.writer(lease), self
+        errors: list[DamagedResult] = []
+        while True:
+            try:
+                writer.write(cube.rows(), {**cube.described(), "contents": "" if errors else cube.contents})
+                break
+            except DamagedResult as error:
+                objects.delete(error.url)
+                errors.append(error)
+                cube = cube.again()
+        if errors:
+            raise measured_again(errors)
+
+    def writer(self, lease: Lease | None) -> "CubeWriter":
+        """What writes it."""
+        from specdyn.storage.cube import CubeWriter
+        from specdyn.tasks.spectra.facts import RUN_FACTS
+
+        return CubeWriter(url=self.url, facts=RUN_FACTS, lease=lease)
+
+    def described(self) -> dict[str, Any]:
+        """Its attributes, with the versions of what computed its values."""
+        versions = {name: get_analysis(name).version for name in self.analyses}
+        return {**self.attributes(), "analyses": versions, "facts_version": FACTS_VERSION}
 
     def draw(self) -> None:
         """Draw the report."""
         from specdyn.tasks.figures.report import write_report
 
         write_report(self.url, self.store.report(self.name))
-
-
-def declared() -> dict[str, "Variable"]:
-    """Every variable that has one name, by it."""
-    every = (get_analysis(name).variables for name in analysis_names())
-    return {name: variable for variables in every for name, variable in variables.items() if "{" not in name}

@@ -2,19 +2,20 @@
 
 import functools
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.spec.run_spec import RunSpec, hyperparameters, to_json
+from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
-from specdyn.storage.commits import blocks_of, committed, marker
 from specdyn.storage.places import Store
+from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
-from specdyn.tasks.spectra.analysis import get_analysis
+from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
 from specdyn.tasks.work import Work
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def training_item(
         function=train_whole,
         arguments=(spec, store, keep, state == "failed"),
         parts=parts,
+        row=spec.run_id,
         made=functools.partial(checkpoints_written, store.run_of(spec)),
     )
     return Item(
@@ -86,15 +88,38 @@ def training_item(
     )
 
 
-def lacking(commits: str, steps: Block, analyses: Sequence[str]) -> dict[Block, tuple[str, ...]]:
-    """Blocks of a run's steps that have no marker of some analyses, and these; one listing."""
-    versions = {name: get_analysis(name).version for name in analyses}
-    there = committed(commits, versions)
-    missing = {
-        block: tuple(name for name, version in versions.items() if marker(name, version, block) not in there)
-        for block in blocks_of(steps)
-    }
-    return {block: names for block, names in missing.items() if names}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """What the store has of a run's results."""
+
+    missing: Mapping[Block, tuple[str, ...]]
+    """Blocks of its steps, each with the analyses that it lacks of those asked for."""
+    parts: Mapping[str, frozenset[str]]
+    """URLs of the objects that are there, each with the analyses that count: those in their present version."""
+
+
+def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence[str] | None = None) -> Analysed:
+    """What there is of a run's results and what is missing; one listing, unless its `names` are known."""
+    asked = {name: get_analysis(name).version for name in analyses}
+    remember(asked)
+    every, blocks = _versions(), {(block[0], block[-1]): block for block in blocks_of(steps)}
+    there: dict[Block, set[str]] = {block: set() for block in blocks.values()}
+    parts: dict[str, frozenset[str]] = {}
+    for part in parts_in(objects.names(folder) if names is None else names):
+        if block := blocks.get((part.first, part.last)):
+            counting = {n for n, version in analyses_of(folder, part).items() if every.get(n) == version}
+            there[block] |= counting
+            parts[f"{folder}/{part.name}"] = frozenset(counting)
+    missing = {block: tuple(name for name in asked if name not in found) for block, found in there.items()}
+    return Analysed(
+        missing={block: lacks for block, lacks in missing.items() if lacks},
+        parts={url: counting for url, counting in parts.items() if counting},
+    )
+
+
+def _versions() -> dict[str, int]:
+    """The present version of every analysis."""
+    return {name: get_analysis(name).version for name in analysis_names()}
 
 
 def analyse_run(
@@ -107,17 +132,12 @@ def analyse_run(
 
     manifest = read_manifest(store.run_of(spec))
     assert manifest is not None
-    results_of = results_id(manifest)
-    commits = store.commits(spec.experiment, results_of)
-    if not (missing := lacking(commits, manifest.steps, analyses)):
+    folder = store.run_results(spec.experiment, results_id(manifest))
+    if not (missing := analysed(folder, manifest.steps, analyses).missing):
         return Work()
-    attributes = {"run_id": spec.run_id, "spec": to_json(spec), "hyperparameters": hyperparameters(spec)}
+    attributes = {"run_id": spec.run_id, "spec": to_json(spec), "checkpoints": manifest.digest}
     layout, metrics = network_layout(spec), get_experiment(spec.experiment).metrics(spec)
-    target = Target(
-        url=store.run_store(spec.experiment, results_of),
-        commits=commits,
-        layout=run_layout(layout, manifest.steps, analyses, metrics, attributes),
-    )
+    target = Target(folder=folder, layout=run_layout(layout, manifest.steps, analyses, metrics, attributes))
     try:
         return analyse_blocks(workers, advance, RunSeries(store=store, manifest=manifest), layout, target, missing)
     except DamagedCheckpoint as error:
@@ -138,12 +158,10 @@ def analyse_blocks(
 
     Factors that blocks share pass through memory, or lie in the folder `kept` where one is given.
     """
-    from specdyn.storage import results
     from specdyn.storage.scratch import ScratchFactors
     from specdyn.tasks.spectra.decomposition import Factors
     from specdyn.tasks.spectra.one_pass import anchor_steps, decompose_step, need_vectors, needed
 
-    results.allocate(target.url, target.layout)
     vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
     there = set(objects.names(_kept_of(kept, vectors))) if kept else set()
     anchors = {

@@ -1,9 +1,10 @@
 """Series of checkpoints that other programs wrote, as a study: audited, analysed, gathered in one cube."""
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
@@ -12,21 +13,21 @@ from specdyn.storage.foreign.content import refreshed
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
+from specdyn.storage.results import RunLayout
+from specdyn.storage.rows import Row
+from specdyn.storage.studies import StudyRecord, read_study, record_study
 from specdyn.tasks.foreign.audit import Finding, as_plain, audit
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
 from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_layout, series_id
-from specdyn.tasks.plan.gathering import RunsCube, contents_of
+from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import analyse_blocks, lacking
+from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 from specdyn.tasks.spectra.one_pass import Target
 from specdyn.tasks.work import Work
-
-if TYPE_CHECKING:
-    from specdyn.storage.members import Member
 
 
 class AuditFailed(ValueError):
@@ -103,10 +104,7 @@ class SeriesStudy:
         return [self._item(source, store) for source in self.sources]
 
     def _item(self, source: Source, store: Store) -> Item:
-        steps, run_id = source.series.steps, known_id(source.series, source.layout, store)
-        left = len(steps)
-        if run_id:
-            left = sum(map(len, lacking(store.commits(FOREIGN, run_id), steps, self.analyses)))
+        steps, left = source.series.steps, sum(map(len, self._found(source, store)[1].missing))
         unit = Unit(
             kind="analyses",
             key=source.series.name,
@@ -115,6 +113,7 @@ class SeriesStudy:
             function=analyse_series,
             arguments=(source, self.analyses, store),
             log=short_digest(source.series.name),
+            row=source.series.name,
             spreads=True,
             parts=left,
         )
@@ -128,25 +127,34 @@ class SeriesStudy:
             unit=unit if left else None,
         )
 
+    def _found(self, source: Source, store: Store) -> tuple[str, Analysed]:
+        """The identity of a series and what is analysed of it; an empty one where the store does not know its files."""
+        run_id, steps = known_id(source.series, source.layout, store) or "", source.series.steps
+        folder = store.run_results(FOREIGN, run_id)
+        return run_id, analysed(folder, steps, self.analyses, names=None if run_id else ())
+
     def cube(self, store: Store) -> str:
         """Where its cube lies."""
         return store.cube(self.name)
 
     def results(self, store: Store) -> "SeriesCube":
-        """The cube of the series that are analysed."""
-        known = [(source, known_id(source.series, source.layout, store)) for source in self.sources]
-        ids = tuple((source, run_id) for source, run_id in known if run_id)
-        complete = len(ids) == len(known) and not any(
-            lacking(store.commits(FOREIGN, run_id), source.series.steps, self.analyses) for source, run_id in ids
-        )
-        return SeriesCube(name=self.name, store=store, complete=complete, study=self, ids=ids)
+        """The cube of the series, with what is analysed of each."""
+        found = tuple(self._found(source, store) for source in self.sources)
+        complete = all(run_id and not there.missing for run_id, there in found)
+        return SeriesCube(name=self.name, store=store, complete=complete, study=self, found=found)
 
     def recorded(self, store: Store) -> bool:
-        """Always: its cube says all that belongs to it."""
-        return True
+        """Whether the store's record is of the same series."""
+        return read_study(store, self.name, "series") == self._record
 
     def record(self, store: Store) -> None:
-        """Nothing: its cube says all that belongs to it."""
+        """Put its record as the newest."""
+        record_study(store, self._record)
+
+    @property
+    def _record(self) -> StudyRecord:
+        sources = tuple(source.series.name for source in self.sources)
+        return StudyRecord(name=self.name, kind="series", experiment=FOREIGN, sources=sources)
 
     def clean(self, store: Store) -> None:
         """Nothing: each unit removes what its calls share."""
@@ -171,40 +179,51 @@ class SeriesStudy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesCube(RunsCube):
-    """The cube of series, each under the identity of its content; written once all are analysed."""
+    """The cube of series, each under the identity of its content."""
 
     study: SeriesStudy
-    ids: tuple[tuple[Source, str], ...]
-    """The identity of each series whose files the store knows."""
+    found: tuple[tuple[str, Analysed], ...]
+    """The identity of each series, and what is analysed of it."""
 
     @property
-    def measured(self) -> int:
-        """Series in the cube."""
-        return len(self.ids) if self.complete else 0
+    def analyses(self) -> tuple[str, ...]:
+        """Those asked for, and others that are there."""
+        there = {name for _, one in self.found for counting in one.parts.values() for name in counting}
+        return tuple(dict.fromkeys([*self.study.analyses, *sorted(there)]))
 
-    @property
-    def contents(self) -> str:
-        """The series by their identities, and all versions."""
-        return contents_of([run_id for _, run_id in self.ids], self.study.analyses)
-
-    def members(self) -> "list[Member]":
-        """The series."""
-        from specdyn.storage.members import Member
-
-        names = told_apart([source.series.name for source, _ in self.ids])
+    def rows(self) -> list[Row]:
+        """The series whose files the store knows."""
+        names, analyses = told_apart([source.series.name for source in self.study.sources]), self.analyses
         return [
-            Member(
-                run_id=run_id,
-                url=self.store.run_store(FOREIGN, run_id),
-                hyperparameters={"series": name},
+            Row(
+                key=run_id,
+                status="partial" if one.parts and one.missing else "planned" if one.missing else "done",
+                layout_of=functools.partial(_layout, source, analyses),
+                coordinates={"series": name},
+                settings={"series": name},
                 provenance={"source": source.series.name},
+                results=run_id,
+                parts=counting_variables(one.parts, {}),
             )
-            for (source, run_id), name in zip(self.ids, names, strict=True)
+            for source, name, (run_id, one) in zip(self.study.sources, names, self.found, strict=True)
+            if run_id
         ]
+
+    def again(self, keys: Collection[str] | None = None) -> "SeriesCube":
+        """The cube with series looked at again: those of these names, or all."""
+        found = tuple(
+            self.study._found(source, self.store) if keys is None or source.series.name in keys else before
+            for source, before in zip(self.study.sources, self.found, strict=True)
+        )
+        return replace(self, found=found)
 
     def attributes(self) -> dict[str, str]:
         """Title, and that it is of checkpoints which other programs wrote."""
         return {"title": f"Checkpoints: {self.name}", "sweep": self.name, "experiment": FOREIGN}
+
+
+def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:
+    return run_layout(source.layout, source.series.steps, analyses, {}, {})
 
 
 def analyse_series(
@@ -216,30 +235,23 @@ def analyse_series(
     """
     series, layout = source.series, source.layout
     run_id = series_id(series, layout, store)
+    attributes = {
+        "run_id": run_id,
+        "source": series.name,
+        "audit": as_plain(source.findings or ()),
+        "passed_over": [list(pair) for pair in series.found.skipped],
+    }
     target = Target(
-        url=store.run_store(FOREIGN, run_id),
-        commits=store.commits(FOREIGN, run_id),
-        layout=run_layout(
-            layout,
-            series.steps,
-            analyses,
-            {},
-            {
-                "run_id": run_id,
-                "source": series.name,
-                "hyperparameters": {"series": series.name.rsplit("/", 1)[-1], "source": series.name},
-                "audit": as_plain(source.findings or ()),
-                "passed_over": [list(pair) for pair in series.found.skipped],
-            },
-        ),
+        folder=store.run_results(FOREIGN, run_id),
+        layout=run_layout(layout, series.steps, analyses, {}, attributes),
     )
-    if not (missing := lacking(target.commits, series.steps, analyses)):
+    if not (missing := analysed(target.folder, series.steps, analyses).missing):
         return Work()
-    kept = f"{target.commits.removesuffix('.commits')}.factors"
+    kept = f"{store.scratch}/{run_id}"
     work = analyse_blocks(workers, advance, series, layout, target, missing, kept)
     delete(kept)
     if series_id(ForeignSeries(refreshed(series.found)), layout, store) != run_id:
-        delete(target.commits)
+        delete(target.folder)
         raise StoreError(f"{series.name} changed during the analysis; run the command again once nothing writes there")
     return work
 

@@ -1,58 +1,64 @@
-"""The cube of a sweep: what decides what it holds, its runs, its report."""
+"""The cube of a sweep: its runs, what is measured of each, its report."""
 
-import hashlib
-import json
+import functools
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters
 from specdyn.storage.places import Store
-from specdyn.tasks.plan.cells import Cell
-from specdyn.tasks.plan.gathering import RunsCube, contents_of
+from specdyn.storage.results import RunLayout
+from specdyn.storage.rows import Row
+from specdyn.tasks.plan.cells import Cell, look_at
+from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.sweeps import Sweep
-from specdyn.tasks.spectra.analysis import get_analysis
 
-if TYPE_CHECKING:
-    from specdyn.storage.members import Member
+STATUS = {"done": "done", "failed": "failed", "damaged": "damaged"}
+"""Of a row by the state of its cell; others have all, some or none of what is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepCube(RunsCube):
-    """The cube of all runs that belong to a sweep, as far as they are analysed."""
+    """The cube of all runs that belong to a sweep, with what is measured of each."""
 
     sweep: Sweep
     """With all runs of the store's record."""
-    known: tuple[Cell, ...]
-    """The finished runs of which something is analysed; what is not is missing in the cube."""
+    cells: tuple[Cell, ...]
 
     @property
-    def measured(self) -> int:
-        """Runs in the cube."""
-        return len(self.known)
+    def analyses(self) -> tuple[str, ...]:
+        """Those asked for, and others that are there."""
+        there = {name for cell in self.cells for counting in cell.parts.values() for name in counting}
+        return tuple(dict.fromkeys([*self.sweep.analyses, *sorted(there)]))
 
-    @property
-    def contents(self) -> str:
-        """The results of its runs, by ids that say what they are of, and all versions."""
-        return contents_of([_identity(cell) for cell in self.known], self.sweep.analyses)
-
-    def members(self) -> "list[Member]":
-        """The runs, each with what is not finished of it."""
-        from specdyn.storage.members import Member
-        from specdyn.tasks.figures.summary import COMPUTED_ON
-
+    def rows(self) -> list[Row]:
+        """All runs, trained or not."""
+        analyses, settings = self.analyses, [hyperparameters(cell.spec) for cell in self.cells]
+        varied = ("weight_decay", "seed", *self.sweep.varied)
         return [
-            Member(
-                run_id=cell.spec.run_id,
-                url=self.store.run_store(cell.spec.experiment, cell.results),
-                hyperparameters=hyperparameters(cell.spec),
-                provenance={COMPUTED_ON: cell.computed_on},
-                unknown=_unknown(cell),
+            Row(
+                key=cell.spec.run_id,
+                status=STATUS.get(cell.state, "partial" if cell.parts else "planned"),
+                layout_of=functools.partial(_layout, replace(cell.spec, seed=0), cell.steps, analyses),
+                coordinates={name: every[name] for name in varied if name in every},
+                settings=every,
+                provenance={"computed_on": cell.computed_on},
+                results=cell.results,
+                parts=counting_variables(cell.parts, get_experiment(cell.spec.experiment).metrics(cell.spec)),
             )
-            for cell in self.known
+            for cell, every in zip(self.cells, settings, strict=True)
         ]
+
+    def again(self, keys: Collection[str] | None = None) -> "SweepCube":
+        """The cube with runs looked at again: those with these ids, or all."""
+        cells = [
+            look_at(cell.spec, cell.label, self.sweep.analyses, self.store)
+            if keys is None or cell.spec.run_id in keys
+            else cell
+            for cell in self.cells
+        ]
+        return replace(self, cells=tuple(cells))
 
     def attributes(self) -> dict[str, str]:
         """Title, experiment, preset, and what the runs were trained on."""
@@ -65,6 +71,15 @@ class SweepCube(RunsCube):
         }
 
 
+@functools.lru_cache(maxsize=256)
+def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...]) -> RunLayout:
+    """Labels and variables of a run; its network is built without weights, once for runs that differ in their seed."""
+    from specdyn.tasks.spectra.network_layout import network_layout, run_layout
+
+    metrics = get_experiment(spec.experiment).metrics(spec)
+    return run_layout(network_layout(spec), steps, analyses, metrics, {})
+
+
 def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepCube:
     """The cube of a sweep with all runs of its record, of which some are asked for; one that failed is never done."""
     cells = sweep.cells(store)
@@ -74,35 +89,8 @@ def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepC
         store=store,
         complete=set(asked) <= done and not sweep.more_seeds,
         sweep=sweep,
-        known=tuple(cell for cell in cells if cell.trained and anything_known(cell, sweep.analyses)),
+        cells=tuple(cells),
     )
-
-
-def anything_known(cell: Cell, analyses: tuple[str, ...]) -> bool:
-    """Whether some analysis of some block is there."""
-    return len(cell.missing) < len(cell.blocks) or any(set(names) < set(analyses) for names in cell.missing.values())
-
-
-def _identity(cell: Cell) -> str:
-    """What tells a run as far as it is analysed from the same run further on."""
-    if not cell.missing:
-        return cell.results
-    lacks = sorted((block[0], block[-1], *names) for block, names in cell.missing.items())
-    return f"{cell.results} without {hashlib.sha256(json.dumps(lacks).encode()).hexdigest()[:12]}"
-
-
-def _unknown(cell: Cell) -> dict[str, frozenset[int] | None]:
-    """The variables that are not finished, with the steps that they lack; None for one of the run as a whole."""
-    metrics = get_experiment(cell.spec.experiment).metrics(cell.spec)
-    unknown: dict[str, frozenset[int] | None] = {}
-    for block, names in cell.missing.items():
-        for analysis in map(get_analysis, names):
-            for name in analysis.variables_for(metrics):
-                if analysis.of != "run":
-                    unknown[name] = frozenset({*(unknown.get(name) or ()), *block})
-                elif block == cell.blocks[-1]:
-                    unknown[name] = None
-    return unknown
 
 
 def data_titles(sweep: Sweep) -> str:

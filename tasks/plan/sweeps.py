@@ -10,8 +10,8 @@ from specdyn.models.spec.checks import require, require_distinct
 from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters, to_json
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
-from specdyn.storage.sweeps import SweepRecord, extend_sweep, read_sweep
-from specdyn.tasks.plan.cells import Cell, look_at, require_inputs
+from specdyn.storage.studies import StudyRecord, read_study, record_study
+from specdyn.tasks.plan.cells import Cell, look_at_all, require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
@@ -58,7 +58,7 @@ class Sweep:
     def cells(self, store: Store) -> list[Cell]:
         """What the store has of each run, and what is missing."""
         varied = self.varied
-        return [look_at(spec, label(spec, varied), self.analyses, store) for spec in self.specs]
+        return look_at_all(self.specs, [label(spec, varied) for spec in self.specs], self.analyses, store)
 
     def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
         """The training and the analysis of every run."""
@@ -73,17 +73,17 @@ class Sweep:
 
     def recorded(self, store: Store) -> bool:
         """Whether all its runs are in the store's record."""
-        record = read_sweep(store, self.name)
+        record = read_study(store, self.name, "sweep")
         return record is not None and set(self._record.specs) <= set(record.specs)
 
     def record(self, store: Store) -> None:
         """Add its runs to the store's record."""
-        extend_sweep(store, self._record)
+        record_study(store, self._record)
 
     @property
-    def _record(self) -> SweepRecord:
+    def _record(self) -> StudyRecord:
         specs = tuple(to_json(spec) for spec in self.specs)
-        return SweepRecord(name=self.name, experiment=self.experiment, preset=self.preset, specs=specs)
+        return StudyRecord(name=self.name, kind="sweep", experiment=self.experiment, preset=self.preset, specs=specs)
 
     def cube(self, store: Store) -> str:
         """Where its cube lies."""
@@ -93,7 +93,7 @@ class Sweep:
         """The cube of all runs that the store's record has."""
         from specdyn.tasks.plan.sweep_cube import sweep_cube
 
-        record = read_sweep(store, self.name)
+        record = read_study(store, self.name, "sweep")
         whole = replace(self, specs=sweep_of(record).specs) if record else self
         return sweep_cube(whole, store, self.specs)
 
@@ -156,7 +156,7 @@ def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
-def sweep_of(record: SweepRecord) -> Sweep:
+def sweep_of(record: StudyRecord) -> Sweep:
     """The sweep that a store's record describes, with the analyses that are made by default."""
     return Sweep(
         name=record.name,
@@ -172,7 +172,7 @@ def _with_more_seeds(sweep: Sweep, store: Store) -> tuple[RunSpec, ...]:
 
     New seeds follow the largest there is. A run that failed for good does not hold the others up.
     """
-    record = read_sweep(store, sweep.name) if sweep.more_seeds else None
+    record = read_study(store, sweep.name, "sweep") if sweep.more_seeds else None
     if record is None or record.experiment != sweep.experiment:
         return sweep.specs
     specs = tuple(dict.fromkeys([*sweep_of(record).specs, *sweep.specs]))

@@ -42,6 +42,8 @@ class Unit:
     many more parts are made."""
     parts: int = 1
     """What progress counts of it, as the checkpoints that a training is to write."""
+    row: str = ""
+    """The row of the study's cube that it fills; empty where it fills none before the study is gathered."""
     made: Callable[[], int] | None = None
     """How many of these parts there are by now, where that can be seen from outside; None where not."""
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from specdyn.storage.members import RunGroup
-from specdyn.storage.schema import COUNT, METRICS_GROUP, Variable
+from specdyn.storage.rows import Facts
+from specdyn.storage.schema import COUNT, Variable
 
 GROKKED_BELOW = 0.05
 """Validation error below which a run counts as having generalised (CLAIMS G1)."""
@@ -63,31 +63,47 @@ FACTS: dict[str, Variable] = {
 """By name; one with `{metric}` stands for one variable for each metric of the network as it was saved."""
 
 
-def facts_of(run: Mapping[str, RunGroup]) -> dict[str, tuple[Variable, Any]]:
-    """What follows from the variables that a run has, by their group; NaN where these were not measured."""
-    facts: dict[str, tuple[Variable, Any]] = {}
-    if metrics := run.get(METRICS_GROUP):
-        for name, variable in metrics.variables.items():
-            # Metrics of the network as it was saved: those of changed weights have further dimensions.
-            if set(variable.dims) != {"split", "step"}:
-                continue
-            values, form = metrics.labelled(name), FACTS["final_{metric}"]
-            long_name = form.long_name.format(metric=variable.attributes["long_name"])
-            declared = replace(form, long_name=long_name, units=variable.attributes["units"])
-            facts[f"final_{name}"] = declared, values.isel(step=-1).transpose("split").values
-            if name == "err" and "val" in values["split"].values:
-                when = grokking(values.sel(split="val"))
-                facts |= {fact: (FACTS[fact], value) for fact, value in when.items()}
-    if layers := run.get("layers"):
-        if "effective_rank" in layers.variables:
-            ranks = layers.labelled("effective_rank").mean("layer")
-            for name, step in (("initial_effective_rank", 0), ("final_effective_rank", -1)):
-                facts[name] = FACTS[name], ranks.isel(step=step)
-        if "collapse" in layers.variables:
-            last = layers.labelled("collapse").isel(step=-1).values
-            collapsed = float((last == COLLAPSED).sum()) if last.any() else np.nan
-            facts["final_collapsed_layers"] = FACTS["final_collapsed_layers"], collapsed
+def facts_declared(variables: Mapping[str, Variable]) -> dict[str, Variable]:
+    """The facts of a run that has these variables."""
+    found: dict[str, Variable] = {}
+    form = FACTS["final_{metric}"]
+    for name in _metrics(variables):
+        long_name = form.long_name.format(metric=variables[name].long_name)
+        found[f"final_{name}"] = replace(form, long_name=long_name, units=variables[name].units)
+        if name == "err":
+            found |= {fact: FACTS[fact] for fact in ("grok_step", "grok_censored")}
+    if "effective_rank" in variables:
+        found |= {fact: FACTS[fact] for fact in ("initial_effective_rank", "final_effective_rank")}
+    if "collapse" in variables:
+        found["final_collapsed_layers"] = FACTS["final_collapsed_layers"]
+    return found
+
+
+def facts_of(run: Mapping[str, xr.DataArray]) -> dict[str, Any]:
+    """What follows from the variables that a run has; NaN where these were not measured."""
+    facts: dict[str, Any] = {}
+    for name in _metrics(run):
+        values = run[name]
+        facts[f"final_{name}"] = values.isel(step=-1).transpose("split").values
+        if name == "err":
+            facts |= grokking(values.sel(split="val"))
+    if "effective_rank" in run:
+        ranks = run["effective_rank"].mean("layer")
+        for name, step in (("initial_effective_rank", 0), ("final_effective_rank", -1)):
+            facts[name] = ranks.isel(step=step)
+    if "collapse" in run:
+        last = run["collapse"].isel(step=-1).values
+        facts["final_collapsed_layers"] = float((last == COLLAPSED).sum()) if last.any() else np.nan
     return facts
+
+
+RUN_FACTS = Facts(declare=facts_declared, compute=facts_of)
+"""How a cube gets the facts of its runs."""
+
+
+def _metrics(variables: Mapping[str, Variable] | Mapping[str, xr.DataArray]) -> list[str]:
+    """Metrics of the network as it was saved: those of changed weights have further dimensions."""
+    return [name for name, variable in variables.items() if set(variable.dims) == {"split", "step"}]
 
 
 def grokking(error: xr.DataArray) -> dict[str, float]:

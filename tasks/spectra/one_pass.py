@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
-from specdyn.storage import results
-from specdyn.storage.commits import commit
-from specdyn.storage.results import RunLayout
+from specdyn.storage.results import RunLayout, write_block
 from specdyn.storage.schema import OutOfRange, Variable
 from specdyn.tasks.evaluation.environment import pick_device, versions
 from specdyn.tasks.spectra.analysis import (
@@ -43,10 +41,8 @@ Anchor = tuple[int, Mapping[str, Factors]]
 class Target:
     """Where the results of a run go."""
 
-    url: str
-    """The run store."""
-    commits: str
-    """Folder of the markers."""
+    folder: str
+    """An object for each block."""
     layout: RunLayout
 
 
@@ -176,7 +172,7 @@ def analyse_block(
     *anchors: Anchor,
     scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> int:
-    """Analyse the checkpoints of a block, write their values, then mark the block; returns the decompositions made.
+    """Analyse the checkpoints of a block and put their values as one object; returns the decompositions made.
 
     `anchors` has the factors of the run's first and last checkpoint and of the one before the block; no checkpoint
     among them is decomposed again. Weights of two checkpoints, and factors of four, are held at a time.
@@ -201,14 +197,15 @@ def analyse_block(
             _fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
-    results.write_block(target.url, target.layout, steps, stack(rows, target.layout, work.variables))
-    if steps[-1] == series.steps[-1]:
-        results.write_whole(target.url, target.layout, analyse_run(work))
-    marker = {"versions": versions(), "threads": torch.get_num_threads()}
-    # A block cut off between two markers is analysed again for those without one. Were they all of a kind that needs no
-    # vectors, its values would come from another driver than before, so such analyses are marked first.
-    for analysis in sorted(work.analyses, key=lambda analysis: analysis.needs_vectors):
-        commit(target.commits, analysis.name, analysis.version, steps, marker)
+    write_block(
+        target.folder,
+        target.layout,
+        steps,
+        {analysis.name: analysis.version for analysis in work.analyses},
+        stack(rows, target.layout, work.variables),
+        analyse_run(work) if steps[-1] == series.steps[-1] else {},
+        {**target.layout.attributes, "versions": versions(), "threads": torch.get_num_threads()},
+    )
     log.info(
         "%s: steps %d to %d analysed, %d SVDs (shared ones not counted)",
         series.name,

@@ -11,13 +11,15 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import Manifest
-from specdyn.storage.pairs import read_values, write_dataset
 from specdyn.storage.places import Store
+from specdyn.storage.results import DamagedResult, Measured, read_values
+from specdyn.storage.xarray_cube import write_dataset
 from specdyn.tasks.connect.declared import variables_of
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.plan.branching.graph import Graph, ended_runs, measured_pairs, measured_tickets
 from specdyn.tasks.plan.branching.records import record_of
+from specdyn.tasks.plan.gathering import measured_again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,8 @@ class GraphCube:
         from specdyn.tasks.connect import cube as pairs
         from specdyn.tasks.connect import tickets
 
-        read = [(one, values) for one, url in self.values.items() if (values := read_values(url)) is not None]
+        found = {one: _sound(url) for one, url in self.values.items()}
+        read = [(one, values.values) for one, values in found.items() if values is not None]
         measured = [values for _, values in read]
         if self.graph.tickets:
             specs = [spec for spec, _ in read if isinstance(spec, RunSpec)]
@@ -105,6 +108,15 @@ class GraphCube:
         metric = next(iter(get_experiment(self.graph.experiment).metrics(self.graph.trunks[0])))
         for url in self.report:
             objects.write(url, to_png(by[url.rsplit("/", 1)[-1]](data, metric)))
+
+
+def _sound(url: str) -> Measured | None:
+    """What was measured; StoreError where it was damaged, after it is removed so that the next call measures it."""
+    try:
+        return read_values(url)
+    except DamagedResult as error:
+        objects.delete(url)
+        raise measured_again([error]) from None
 
 
 def graph_cube(graph: Graph, store: Store) -> GraphCube:

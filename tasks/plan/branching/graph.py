@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require, require_distinct
@@ -12,9 +12,9 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 from specdyn.storage.checkpoints import Manifest, read_manifest
-from specdyn.storage.graphs import read_graph, write_graph
-from specdyn.storage.pairs import measured, values_url
 from specdyn.storage.places import Store
+from specdyn.storage.results import ids_in
+from specdyn.storage.studies import read_study, record_study
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.identity import origins_of, outdated
@@ -44,7 +44,7 @@ class Graph:
     """Whether finished trunks may be trained again for states that they did not keep."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["connectivity", "tickets"]:
         """What is measured of it, `connectivity` or `tickets`: its record and its cube are named so."""
         return "tickets" if self.tickets else "connectivity"
 
@@ -83,13 +83,13 @@ class Graph:
         """Whether the store's record is of the same runs, pairs and tickets."""
         from specdyn.tasks.plan.branching.records import record_of
 
-        return read_graph(store, self.name, self.kind) == record_of(self)
+        return read_study(store, self.name, self.kind) == record_of(self)
 
     def record(self, store: Store) -> None:
         """Put its record as the newest."""
         from specdyn.tasks.plan.branching.records import record_of
 
-        write_graph(store, record_of(self))
+        record_study(store, record_of(self))
 
     def clean(self, store: Store) -> None:
         """Remove the factors that units shared, also those of a call that was killed."""
@@ -253,21 +253,21 @@ def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[st
 
 def measured_pairs(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[Pair, str]:
     """The pairs that are measured, with where; one listing."""
-    there = measured(store, graph.experiment, "pairs") if graph.pairs else set()
+    there = ids_in(store.measured("pairs", graph.experiment)) if graph.pairs else set()
     ids = {
         pair: line_id(pair, runs[pair.a.run_id], runs[pair.b.run_id])
         for pair in graph.pairs
         if pair.a.run_id in runs and pair.b.run_id in runs
     }
-    return {pair: values_url(store, graph.experiment, "pairs", found) for pair, found in ids.items() if found in there}
+    return {pair: store.result("pairs", graph.experiment, found) for pair, found in ids.items() if found in there}
 
 
 def measured_tickets(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[RunSpec, str]:
     """The tickets that are compared with their dense run, with where; one listing."""
-    there = measured(store, graph.experiment, "tickets") if graph.tickets else set()
+    there = ids_in(store.measured("tickets", graph.experiment)) if graph.tickets else set()
     ids = {
         spec: comparison_id(spec, runs[spec.run_id], runs[spec.start.run_id])
         for spec in graph.tickets
         if spec.start and spec.run_id in runs
     }
-    return {spec: values_url(store, graph.experiment, "tickets", name) for spec, name in ids.items() if name in there}
+    return {spec: store.result("tickets", graph.experiment, name) for spec, name in ids.items() if name in there}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access.objects import names
 from specdyn.storage.checkpoints import checkpoints_written, kept_states, read_manifest
-from specdyn.storage.pairs import measured
 from specdyn.storage.places import Store
+from specdyn.storage.results import ids_in
 from specdyn.tasks.connect.ids import end_id
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.later import Later
@@ -188,7 +188,7 @@ class _Look:
         """The ends of these pairs, each once for the data that it is evaluated on."""
         from specdyn.tasks.connect.meter import data_key
 
-        there = measured(self.store, self.graph.experiment, "ends") if pairs else set()
+        there = ids_in(self.store.measured("ends", self.graph.experiment)) if pairs else set()
         return [
             self._item(
                 kind="ends",

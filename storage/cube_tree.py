@@ -1,0 +1,270 @@
+"""The groups, coordinates and arrays of a cube, put together in memory before any value is there."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from specdyn.storage.rows import Facts, Row, declared
+from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, RUNS_GROUP, SCHEMA_VERSION, Variable
+from specdyn.storage.zarr_tree import CHECKED, ZarrTree, add_auxiliary, add_coordinate
+
+CHUNK_BYTES = 512 * 1024
+"""What a chunk of values should hold, uncompressed."""
+LARGEST_CHUNK = 1024 * 1024
+"""Values of one run that are not cut; larger ones are, along the dimensions that their variable names."""
+MOST_ROWS = 1024
+"""Runs in a chunk of values."""
+COLUMN_BYTES = 64 * 1024
+"""What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
+LIVE = ("status", "computed_on", "results", "parts", "contents")
+"""Columns that change after their row was made."""
+
+Labels = Mapping[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """How far a row is, and what its values were taken from."""
+
+    status: str
+    computed_on: str = ""
+    results: str = ""
+    parts: int = 0
+    contents: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A setting along the runs."""
+
+    missing: Any
+    """What stands where a run has none: NaN, or an empty string among strings."""
+    kind: str
+    """Of its dtype, as numpy has it: a column of whole numbers becomes another one with the first that is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """What decides the arrays of a cube, apart from how many rows it has."""
+
+    labels: Labels
+    """Of every dimension, the union over the runs."""
+    variables: Mapping[str, Variable]
+    """With facts."""
+    coordinates: Mapping[str, "Column"]
+    """Coordinates along the runs."""
+    settings: Mapping[str, "Column"]
+    """All settings of the runs."""
+    extras: Mapping[str, tuple[str, str, list[Any] | None]]
+    """Further coordinates: dimension, long name, values; None where runs differ in them."""
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
+        """The structure of a cube with these rows; ValueError where a setting has the name of something else."""
+        layouts = list({id(row.layout): row.layout for row in rows}.values())
+        variables = {name: variable for layout in layouts for name, variable in declared(layout, facts).items()}
+        used = {dim for variable in variables.values() for dim in variable.dims}
+        labels = {dim: of for dim, of in _union([layout.labels for layout in layouts]).items() if dim in used}
+        coordinates, settings = (_columns(of) for of in ([r.coordinates for r in rows], [r.settings for r in rows]))
+        for name in (*coordinates, *settings):
+            if name in (*LIVE, "run") or (name in coordinates and (name in variables or name in labels)):
+                raise ValueError(f"{name!r} is a setting of the runs and a name in their results: rename one of them")
+        extras = {
+            name: _extra(name, labels, layouts)
+            for name in dict.fromkeys(name for layout in layouts for name in layout.extras)
+        }
+        return cls(
+            labels=labels,
+            variables=variables,
+            coordinates=coordinates,
+            settings=settings,
+            extras={name: extra for name, extra in extras.items() if extra[0] in labels},
+            attributes=attributes,
+        )
+
+    @functools.cached_property
+    def groups(self) -> dict[str, dict[str, Variable]]:
+        """The variables of each group."""
+        groups: dict[str, dict[str, Variable]] = {}
+        for name, variable in self.variables.items():
+            groups.setdefault(variable.group, {})[name] = variable
+        return groups
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Equal for cubes that differ in their rows alone."""
+        plain = [
+            {dim: list(map(str, labels)) for dim, labels in self.labels.items()},
+            {name: [variable.dims, variable.dtype, variable.attributes] for name, variable in self.variables.items()},
+            [
+                [[name, column.kind, str(column.missing)] for name, column in columns.items()]
+                for columns in (self.coordinates, self.settings)
+            ],
+            {
+                name: [dim, long_name, values and list(map(str, values))]
+                for name, (dim, long_name, values) in self.extras.items()
+            },
+            {name: value for name, value in self.attributes.items() if name != "contents"},
+            [SCHEMA_VERSION, CHUNK_BYTES, LARGEST_CHUNK, MOST_ROWS, COLUMN_BYTES],
+        ]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def row_bytes(self) -> int:
+        """Bytes of all values of one row."""
+        shapes = ([len(self.labels[dim]) for dim in variable.dims] for variable in self.variables.values())
+        sizes = (int(np.prod(shape)) for shape in shapes)
+        items = (np.dtype(variable.dtype).itemsize for variable in self.variables.values())
+        return sum(size * item for size, item in zip(sizes, items, strict=True))
+
+    def files(self, rows: Sequence[Row], taken: Sequence[Taken]) -> dict[str, bytes]:
+        """Every object of the cube but the chunks of its values, by key."""
+        attributes = {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **self.attributes}
+        tree = ZarrTree({**attributes, "structure": self.digest})
+        for name, variables in self.groups.items():
+            group = tree.root.create_group(name)
+            self._add_coordinates(group, variables, rows, taken)
+            for variable, of in variables.items():
+                self._add_variable(group, variable, of, len(rows))
+        self._add_runs(tree.root.create_group(RUNS_GROUP), rows, taken)
+        tree.consolidate()
+        return tree.objects()
+
+    def _add_coordinates(
+        self, group: zarr.Group, variables: Mapping[str, Variable], rows: Sequence[Row], taken: Sequence[Taken]
+    ) -> None:
+        _add_keys(group, rows, taken)
+        for name, column in self.coordinates.items():
+            values = [row.coordinates.get(name, column.missing) for row in rows]
+            add_auxiliary(group, name, ("run",), values, _described(name), rows_of_chunk(values))
+        used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
+        for dim in used:
+            add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": DIMENSIONS.get(dim, dim)})
+        for name, (dim, long_name, along) in self.extras.items():
+            if dim not in used:
+                continue
+            if along is not None:
+                add_auxiliary(group, name, (dim,), along, {"long_name": long_name})
+            else:
+                self._add_differing(group, name, dim, long_name, rows)
+
+    def _add_differing(self, group: zarr.Group, name: str, dim: str, long_name: str, rows: Sequence[Row]) -> None:
+        """A coordinate of a dimension in which the runs differ: along the runs as well."""
+        of_layout: dict[int, list[Any]] = {}
+        for row in rows:
+            if id(row.layout) not in of_layout:
+                _, values, _ = row.layout.extras.get(name, (dim, [], ""))
+                known = dict(zip(row.layout.labels[dim], values, strict=False))
+                missing = "" if any(isinstance(value, str) for value in values) else NO_COUNT
+                of_layout[id(row.layout)] = [known.get(label, missing) for label in self.labels[dim]]
+        table = [of_layout[id(row.layout)] for row in rows]
+        attributes: dict[str, Any] = {"long_name": long_name}
+        if not any(isinstance(value, str) for values in of_layout.values() for value in values):
+            attributes["_FillValue"] = NO_COUNT
+        add_auxiliary(group, name, ("run", dim), table, attributes, rows_of_chunk(table))
+
+    def _add_variable(self, group: zarr.Group, name: str, variable: Variable, rows: int) -> None:
+        shape = tuple(len(self.labels[dim]) for dim in variable.dims)
+        group.create_array(
+            name,
+            shape=(rows, *shape),
+            chunks=chunk_shape(variable, shape),
+            dtype=variable.dtype,
+            fill_value=variable.fill,
+            dimension_names=("run", *variable.dims),
+            attributes=dict(variable.attributes),  # type: ignore[arg-type]
+            compressors=CHECKED,
+        )
+
+    def _add_runs(self, group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
+        """All settings of every run, and what its values were taken from."""
+        _add_keys(group, rows, taken)
+        for name, column in self.settings.items():
+            values = [row.settings.get(name, column.missing) for row in rows]
+            add_coordinate(group, name, ("run",), values, _described(name), rows_of_chunk(values))
+        for name in LIVE[1:]:
+            values = [getattr(one, name) for one in taken]
+            add_coordinate(group, name, ("run",), values, {"long_name": _LONG_NAMES[name]}, rows_of_chunk(values))
+        for name in dict.fromkeys(name for row in rows for name in row.provenance if name not in LIVE):
+            values = [row.provenance.get(name, "") for row in rows]
+            add_coordinate(group, name, ("run",), values, {"long_name": name.replace("_", " ")}, rows_of_chunk(values))
+
+
+_LONG_NAMES = {
+    "computed_on": "what the run was trained on",
+    "results": "what the values are of: other checkpoints have another id",
+    "parts": "objects that the values were taken from",
+    "contents": "digest of these objects",
+}
+
+
+def _add_keys(group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
+    keys = [row.key for row in rows]
+    add_coordinate(group, "run", ("run",), keys, {"long_name": DIMENSIONS["run"]}, rows_of_chunk(keys))
+    statuses = [one.status for one in taken]
+    attributes = {"long_name": "how far the run is", "role": PROVENANCE}
+    add_auxiliary(group, "status", ("run",), statuses, attributes, rows_of_chunk(statuses))
+
+
+def _described(name: str) -> dict[str, str]:
+    return {"long_name": name.replace("_", " "), "units": "1"}
+
+
+def _union(every: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
+    union: dict[str, dict[Any, None]] = {}
+    for labels_of in every:
+        for dim, labels in labels_of.items():
+            union.setdefault(dim, {}).update(dict.fromkeys(labels))
+    return {
+        dim: sorted(labels) if all(isinstance(label, int | float) for label in labels) else list(labels)
+        for dim, labels in union.items()
+    }
+
+
+def _columns(every: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for name in dict.fromkeys(name for settings in every for name in settings):
+        known = [settings[name] for settings in every if name in settings]
+        missing = "" if any(isinstance(value, str) for value in known) else float("nan")
+        whole = known if len(known) == len(every) else [*known, missing]
+        columns[name] = Column(missing=missing, kind=np.asarray(whole).dtype.kind)
+    return columns
+
+
+def _extra(name: str, labels: Labels, layouts: Sequence[Any]) -> tuple[str, str, list[Any] | None]:
+    """A further coordinate: its values along its dimension, or None where the runs differ in them."""
+    having = [layout for layout in layouts if name in layout.extras]
+    dim, _, long_name = having[0].extras[name]
+    each = [dict(zip(layout.labels[dim], layout.extras[name][1], strict=True)) for layout in having]
+    together = {label: value for one in each for label, value in one.items()}
+    agree = dim in labels and all(one.items() <= together.items() for one in each)
+    return dim, long_name, [together[label] for label in labels[dim]] if agree else None
+
+
+def rows_of_chunk(values: Sequence[Any]) -> int:
+    """Rows in a chunk of a column: fixed by what one of its rows holds, whatever their number."""
+    first = values[0] if len(values) else 0
+    width = len(first) if isinstance(first, list) else 1
+    return max(1, COLUMN_BYTES // (8 * width))
+
+
+def chunk_shape(variable: Variable, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The chunks of a variable that has this shape in one run.
+
+    Whole runs, as many as make CHUNK_BYTES; what is larger than LARGEST_CHUNK in one run is cut along its layers or
+    pairs and along the dimensions that it names, as far as needed.
+    """
+    inner, item = list(shape), np.dtype(variable.dtype).itemsize
+    cuts = dict.fromkeys(("layer", "pair", "attention"), 1) | dict(variable.chunks)
+    for place, dim in enumerate(variable.dims):
+        if np.prod(inner) * item > LARGEST_CHUNK and dim in cuts:
+            inner[place] = min(inner[place], cuts[dim])
+    size = max(1, int(np.prod(inner)) * item)
+    return (min(MOST_ROWS, max(1, CHUNK_BYTES // size)), *inner)

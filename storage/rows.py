@@ -1,0 +1,132 @@
+"""What a cube is made of: a row for each run, with its labels, its settings, and where what is measured of it lies."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from specdyn.storage.identity import short_digest
+from specdyn.storage.results import DamagedResult, RunLayout, read_values
+from specdyn.storage.schema import Variable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One run, trained or not."""
+
+    key: str
+    status: str
+    """One of STATUSES."""
+    layout_of: Callable[[], RunLayout]
+    """Gives its labels and variables, which may build a network: the same object for rows that agree in them."""
+    coordinates: Mapping[str, Any]
+    """The settings that tell it from others."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All of its settings."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Where it comes from, which decides nothing in it, as what it was computed on."""
+    results: str = ""
+    """What its values are of: other checkpoints have another id; empty where nothing is measured."""
+    parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """URLs of the objects that hold its values, each with the variables that count."""
+
+    @functools.cached_property
+    def layout(self) -> RunLayout:
+        """Its labels and variables."""
+        return self.layout_of()
+
+    @property
+    def contents(self) -> str:
+        """What decides its values; empty where there are none."""
+        return contents_of(self.parts) if self.parts else ""
+
+
+def contents_of(parts: Mapping[str, frozenset[str]]) -> str:
+    """Digest of the objects that hold the values of a row."""
+    return short_digest(sorted(url.rsplit("/", 2)[-2:] for url in parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What follows from the values of one run."""
+
+    declare: Callable[[Mapping[str, Variable]], Mapping[str, Variable]]
+    """The facts of a run that has these variables."""
+    compute: Callable[[Mapping[str, xr.DataArray]], Mapping[str, Any]]
+    """Their values, from the arrays of a run; what is missing of a count is NaN there."""
+
+
+def declared(layout: RunLayout, facts: Facts | None) -> dict[str, Variable]:
+    """Variables and facts of a run."""
+    return {**layout.variables, **(facts.declare(layout.variables) if facts else {})}
+
+
+def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
+    """Every variable of a run on its own labels, and the facts that follow; filled where nothing is measured.
+
+    DamagedResult where an object is not as it was written, or is gone.
+    """
+    sizes, places = row.layout.sizes, _Places(row.layout.labels)
+    arrays = {
+        name: np.full([sizes[dim] for dim in variable.dims], variable.fill, variable.dtype)
+        for name, variable in row.layout.variables.items()
+    }
+    for url, counting in row.parts.items():
+        found = read_values(url)
+        if found is None:
+            raise DamagedResult(url, "it is gone")
+        of_run = found.metadata["labels"]
+        of_block = {**of_run, "step": found.metadata["steps"]}
+        for name in counting & found.values.keys() & arrays.keys():
+            dims, labels = row.layout.variables[name].dims, of_run if name in found.metadata["of_run"] else of_block
+            try:
+                where = [places.of(dim, labels[dim]) for dim in dims]
+            except KeyError as error:
+                raise DamagedResult(url, f"{name!r} has the label {error}, which its run lacks") from None
+            arrays[name][np.ix_(*where)] = found.values[name]
+    if facts is None:
+        return arrays
+    form = facts.declare(row.layout.variables)
+    values = facts.compute({name: _labelled(row.layout, name, array) for name, array in arrays.items()})
+    return {**arrays, **{name: form[name].stored(np.asarray(value)) for name, value in values.items()}}
+
+
+class _Places:
+    """Where labels stand along their dimensions."""
+
+    def __init__(self, labels: Mapping[str, Sequence[Any]]) -> None:
+        self._labels = labels
+        self._of = functools.cache(self._index)
+
+    def _index(self, dim: str) -> dict[Any, int]:
+        return {label: place for place, label in enumerate(self._labels[dim])}
+
+    def of(self, dim: str, labels: Sequence[Any]) -> list[int]:
+        """Their places; KeyError for one that is not there."""
+        index = self._of(dim)
+        return [index[label] for label in labels]
+
+
+def placed(
+    values: Mapping[str, np.ndarray], row: Row, variables: Mapping[str, Variable], labels: Mapping[str, Sequence[Any]]
+) -> dict[str, np.ndarray]:
+    """The values of one row on the labels of a cube, for every variable of it."""
+    places = _Places(labels)
+    spread = {}
+    for name, variable in variables.items():
+        array = np.full([len(labels[dim]) for dim in variable.dims], variable.fill, variable.dtype)
+        if name in values:
+            array[np.ix_(*(places.of(dim, row.layout.labels[dim]) for dim in variable.dims))] = values[name]
+        spread[name] = array
+    return spread
+
+
+def _labelled(layout: RunLayout, name: str, array: np.ndarray) -> xr.DataArray:
+    """An array with its labels; NaN for what is missing of a count."""
+    variable = layout.variables[name]
+    values = np.where(array == variable.fill, np.nan, array) if "_FillValue" in variable.attributes else array
+    coordinates = {dim: list(layout.labels[dim]) for dim in variable.dims}
+    return xr.DataArray(values, coordinates, variable.dims, name, attrs=variable.attributes)

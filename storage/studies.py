@@ -1,0 +1,115 @@
+"""Records of studies: what belongs to each, over all calls that asked for it."""
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from specdyn.storage.access import objects
+from specdyn.storage.access.codec import decode, encode
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.access.records import change_record, newest_place, read_record
+from specdyn.storage.places import Store
+
+StudyKind = Literal["sweep", "connectivity", "tickets", "series"]
+KINDS: tuple[StudyKind, ...] = get_args(StudyKind)
+COMMANDS = {"sweep": "run", "connectivity": "connect", "tickets": "tickets", "series": "analyse"}
+"""What people call to have a study of a kind."""
+READERS = 16
+"""Studies that are looked at at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRecord:
+    """Two runs by their ids, and how the line between them is measured."""
+
+    a: str
+    b: str
+    kind: str
+    layerwise: bool
+    curve_steps: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRecord:
+    """What a study consists of; a kind leaves empty what it does not have."""
+
+    name: str
+    kind: StudyKind
+    experiment: str
+    preset: str = ""
+    specs: tuple[str, ...] = ()
+    """Canonical JSON of every run, in the order they were asked for."""
+    splits: tuple[int, ...] = ()
+    """Steps at which trunks keep their state."""
+    trunks: tuple[str, ...] = ()
+    """Run ids, as those of branches and tickets."""
+    branches: tuple[str, ...] = ()
+    tickets: tuple[str, ...] = ()
+    pairs: tuple[PairRecord, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Places of the checkpoints of a series."""
+
+
+def read_study(store: Store, name: str, kind: StudyKind) -> StudyRecord | None:
+    """The record of that name and kind, or None; StoreError where something else lies in its place."""
+    url = store.study(name, kind)
+    text = read_record(url)
+    return None if text is None else _parsed(store, text, name, kind)
+
+
+def record_study(store: Store, record: StudyRecord) -> StudyRecord:
+    """Add the record's runs to what the store has of a sweep; any other study becomes what the record says.
+
+    The cube of a sweep grows with its runs. Lines of other lengths or networks of other shapes do not fit in one cube,
+    so that a call for other lines or tickets under a name replaces what it asked for before; what was measured stays.
+    ValueError where a sweep of that name is of another experiment. Calls at the same time lose nothing of one another.
+    """
+    url = store.study(record.name, record.kind)
+
+    def changed(text: bytes | None) -> bytes:
+        if record.kind != "sweep" or text is None:
+            return encode(record)
+        before = _parsed(store, text, record.name, record.kind)
+        if before.experiment != record.experiment:
+            raise ValueError(
+                f"sweep={record.name!r} is a sweep of {before.experiment!r} in {store}, "
+                f"not of {record.experiment!r}: choose another name"
+            )
+        specs = dict.fromkeys([*before.specs, *record.specs])
+        return encode(dataclasses.replace(record, specs=tuple(specs)))
+
+    stands = change_record(url, changed)
+    assert stands is not None
+    return _parsed(store, stands, record.name, record.kind)
+
+
+def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[str, StudyKind]]:
+    """Name and kind of every study of these kinds: a listing, and one for each name."""
+    found = objects.names(store.studies)
+    with ThreadPoolExecutor(READERS) as pool:
+        inside = pool.map(lambda name: objects.names(f"{store.studies}/{name}"), found)
+        return [
+            (name, kind) for name, there in zip(found, inside, strict=True) for kind in kinds if f"{kind}.json" in there
+        ]
+
+
+def not_a_record(store: Store, name: str, kind: StudyKind, error: Exception) -> StoreError:
+    """What to say and to do where a record cannot be read."""
+    place = newest_place(store.study(name, kind))
+    return StoreError(
+        f"{place} is not the record of a study ({error}); delete it, and call `specdyn {COMMANDS[kind]}` as before to "
+        "have it written again"
+    )
+
+
+def _parsed(store: Store, text: bytes, name: str, kind: StudyKind) -> StudyRecord:
+    try:
+        record = decode(StudyRecord, store.study(name, kind), text)
+        if (record.name, record.kind) != (name, kind):
+            raise ValueError(f"it says {record.name!r}, {record.kind!r}")
+    except ValueError as error:
+        raise not_a_record(store, name, kind, error) from None
+    return record
