@@ -8,7 +8,7 @@ switches readers to it. One process writes, by a lease.
 import functools
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import zarr
 import zarr.storage
 from zarr.core.metadata import ArrayV3Metadata
-from zarr.errors import BaseZarrError
 from zarr.storage import StorePath
 
 from specdyn.storage import generations
@@ -46,17 +45,21 @@ class CubeWriter:
     lease: Lease | None = None
     _there: dict[str, Taken] | None = field(default=None)
     """What the cube has of each row, once it was looked at."""
+    _built: bool = False
+    """Whether the generation that readers find is this writer's own."""
 
     def write(self, rows: Sequence[Row], attributes: Mapping[str, Any]) -> None:
         """Have the cube show these rows, in this order; LeaseLost where another process took over.
 
-        Only rows with new results are read. A row keeps its values while it has none, or fewer, of the same.
+        Only rows with new results are read. A row keeps the values that it has where there are none now.
         """
         structure = Structure.of(rows, self.facts, attributes)
         there = self._look(structure.digest)
         taken = [_taken(there.get(row.key) if there else None, row) for row in rows]
         appended = there is not None and list(there) == [row.key for row in rows[: len(there)]]
-        if there is None or not appended or any(_replaces(there.get(row.key), row) for row in rows):
+        # Who was given up may still put values into the generation that it worked on: nothing is added to that one.
+        avoided = bool(self.lease and self.lease.succeeded) and not self._built
+        if there is None or avoided or not appended or any(_replaces(there.get(row.key), row) for row in rows):
             taken = [_taken(None, row) for row in rows]
             self._build(structure, rows, taken)
         else:
@@ -83,6 +86,7 @@ class CubeWriter:
         objects.write_all(self.url, {key: data for key, data in files.items() if key not in metadata})
         self._fill(structure, rows, metadata, [i for i, row in enumerate(rows) if row.parts], first=0)
         generations.switch(self.url, metadata, self._verify)
+        self._built = True
 
     def _extend(
         self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken], there: Mapping[str, Taken]
@@ -95,7 +99,8 @@ class CubeWriter:
         columns = _columns_to_put(files, len(there), changed)
         metadata = generations.in_form({key: files[key] for key in files if generations.form_of(key) is None}, form)
         self._check()
-        self._fill(structure, rows, metadata, fresh, first=len(there))
+        begun = {i for i in fresh if there.get(rows[i].key, Taken(status="")).contents}
+        self._fill(structure, rows, metadata, fresh, first=len(there), begun=begun)
         self._check()
         for last in (False, True):  # what tells the next writer what is there comes after what readers see
             chosen = {key: files[key] for key in columns if key.startswith(f"{RUNS_GROUP}/") is last}
@@ -108,11 +113,17 @@ class CubeWriter:
             objects.write_all(self.url, {key: data for key, data in metadata.items() if key != ROOT})
 
     def _fill(
-        self, structure: Structure, rows: Sequence[Row], metadata: Mapping[str, bytes], fresh: Sequence[int], first: int
+        self,
+        structure: Structure,
+        rows: Sequence[Row],
+        metadata: Mapping[str, bytes],
+        fresh: Sequence[int],
+        first: int,
+        begun: Collection[int] = (),
     ) -> None:
         """Put the values of rows, and chunks without values where rows are new and have none.
 
-        Every chunk is there then: one that is missing later is known to be lost.
+        Every chunk is there then: one that is missing later is known to be lost. Rows that are `begun` have values.
         """
         store = objects.zarr_store(self.url)
         arrays = {
@@ -129,13 +140,17 @@ class CubeWriter:
                 ]
                 self._check()
                 stacked = [np.stack([values[name] for values in spread]) for name in arrays]
-                list(pool.map(functools.partial(_put, places), arrays.values(), stacked))
+                list(pool.map(functools.partial(self._put, places, begun), arrays.values(), stacked))
             empty = {
                 key: data
                 for name, array in arrays.items()
                 for key, data in _empty_chunks(array, first, len(rows), set(fresh)).items()
             }
         objects.write_all(self.url, empty)
+
+    def _put(self, places: Sequence[int], begun: Collection[int], array: Array, values: np.ndarray) -> None:
+        self._check()
+        _put(places, begun, array, values)
 
     def _check(self) -> None:
         if self.lease:
@@ -147,7 +162,7 @@ class CubeWriter:
 
 
 def _taken(before: Taken | None, row: Row) -> Taken:
-    """What a cube that had `before` has of a row: values stay where the row has fewer of the same, or none."""
+    """What a cube that had `before` has of a row; values stay where there are none now."""
     now = Taken(
         status=row.status,
         computed_on=row.provenance.get("computed_on", ""),
@@ -155,9 +170,7 @@ def _taken(before: Taken | None, row: Row) -> Taken:
         parts=len(row.parts),
         contents=row.contents,
     )
-    if before is None or not before.contents or now.parts > before.parts or _replaces(before, row):
-        return now
-    if now.parts == before.parts:
+    if row.parts or before is None or not before.contents:
         return now
     return Taken(
         status=row.status,
@@ -178,10 +191,10 @@ def _read_taken(url: str, structure: str) -> dict[str, Taken] | None:
     if generations.attributes(url).get("structure") != structure or generations.current(url) is None:
         return None
     try:
-        with objects.explained(url):
-            tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), zarr_format=3)
+        with objects.explained(url), reading(url):
+            tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
             columns = {name: np.asarray(tree[f"{RUNS_GROUP}/{name}"][:]).tolist() for name in ("run", *LIVE)}  # type: ignore[index]
-    except (BaseZarrError, FileNotFoundError, KeyError, ValueError, RuntimeError):
+    except (DamagedCube, FileNotFoundError, KeyError):
         return None
     rows = zip(*(columns[name] for name in LIVE), strict=True)
     return {key: Taken(**dict(zip(LIVE, row, strict=True))) for key, row in zip(columns["run"], rows, strict=True)}
@@ -212,12 +225,19 @@ def _array(store: Any, path: str, metadata: Mapping[str, bytes]) -> Array:
     return array.with_config({"write_empty_chunks": True})
 
 
-def _put(places: Sequence[int], array: Array, values: np.ndarray) -> None:
-    """Put values of rows, neighbours with one write."""
+def _put(places: Sequence[int], begun: Collection[int], array: Array, values: np.ndarray) -> None:
+    """Put values of rows, neighbours with one write; rows that are begun keep what they have where nothing is new."""
     at = 0
     for span in _spans(places):
-        array[span.start : span.stop] = values[at : at + len(span)]
+        new = values[at : at + len(span)]
+        if any(place in begun for place in span):
+            new = np.where(_missing(new, array.fill_value), np.asarray(array[span.start : span.stop]), new)
+        array[span.start : span.stop] = new
         at += len(span)
+
+
+def _missing(values: np.ndarray, fill: Any) -> np.ndarray:
+    return np.isnan(values) if values.dtype.kind == "f" else values == fill
 
 
 def _spans(places: Sequence[int]) -> Iterator[range]:

@@ -192,10 +192,10 @@ def read_values(url: str) -> Measured | None:
         metadata = json.loads(_header(data[HEADER : HEADER + int.from_bytes(data[:HEADER], "little")]))
         arrays = load(data)
         values = {name: arrays[name] for name in metadata["order"]}
-        expected = metadata.pop("sha256")
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        expected, version = metadata.pop("sha256"), int(metadata["schema_version"])
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DamagedResult(url, f"{type(error).__name__}: {error}") from None
-    require_schema(url, metadata["schema_version"])
+    require_schema(url, version)
     if len(values) != len(arrays) or expected != _digest(values, metadata):
         raise DamagedResult(url, "its digest does not match")
     return Measured(values=values, metadata=metadata)

@@ -220,7 +220,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 RECORD = f"sweeps/{SWEEP.name}.json"
-MANIFEST = f"checkpoints/{NAME}/{SPEC.run_id}/manifest.json"
+MANIFEST = f"runs/{NAME}/{SPEC.run_id}.json"
 CUBE = f"sweeps/{SWEEP.name}.zarr"
 USES: dict[str, list[tuple[str, ...]]] = {
     "specdyn.json": [("run",), ("plan",), ("connect",), ("tickets",), ("status",), ("show",), ("report",), ("serve",)],

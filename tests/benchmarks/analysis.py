@@ -18,7 +18,6 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
-from specdyn.storage import results
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import use_threads
@@ -73,14 +72,13 @@ def _cells(plain: float, ours: float) -> tuple[str, str, str]:
 def our_pass(
     spec: RunSpec, store: Store, manifest: Manifest, names: tuple[str, ...], enough: Callable[[], bool] = lambda: False
 ) -> int:
-    """The pipeline's own units, writing into a fresh run store; returns how many checkpoints were analysed."""
+    """The pipeline's own units, putting results into a fresh folder; returns how many checkpoints were analysed."""
     analysed = 0
     series, body = RunSeries(store=store, manifest=manifest), network_layout(spec)
     metrics = get_experiment(spec.experiment).metrics(spec)
     with tempfile.TemporaryDirectory() as folder:
         layout = run_layout(body, series.steps, names, metrics, {})
-        target = Target(url=f"{folder}/run.zarr", commits=f"{folder}/commits", layout=layout)
-        results.allocate(target.url, layout)
+        target = Target(folder=folder, layout=layout)
         # One block, so that data and network are made once, as the plain pass does.
         anchors = [decompose_step(series, body, step) for step in (series.steps[0], series.steps[-1])]
         for block in layout.blocks():

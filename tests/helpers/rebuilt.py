@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from helpers.run_stores import layout_of, values_of, write_member
+from helpers.cubes import layout_of, values_of, write_cube, write_row
 from specdyn.storage.access.lease import Lease
-from specdyn.storage.cube import write_cube
-from specdyn.storage.members import Member
+from specdyn.storage.places import Store
+from specdyn.storage.rows import Row
 
 LAYOUTS = {
     layout.attributes["run_id"]: layout
@@ -34,17 +34,17 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
 """Growth along runs, steps in between, new layers and another order, fewer runs, growth again."""
 
 
-def members_of(store: str) -> dict[str, Member]:
-    """Run stores of all runs."""
+def rows_of(store: Store) -> dict[str, Row]:
+    """All runs with their results."""
     return {
-        run: write_member(store, layout, VALUES[run], weight_decay=i / 10, seed=i)
+        run: write_row(store, layout, VALUES[run], weight_decay=i / 10, seed=i)
         for i, (run, layout) in enumerate(LAYOUTS.items())
     }
 
 
-def build(url: str, members: Mapping[str, Member], version: int, lease: Lease | None = None) -> None:
+def build(url: str, rows: Mapping[str, Row], version: int, lease: Lease | None = None) -> None:
     """Make the cube that version."""
-    write_cube(url, [members[run] for run in VERSIONS[version]], {"title": str(version)}, lease=lease)
+    write_cube(url, [rows[run] for run in VERSIONS[version]], {"title": str(version)}, lease=lease)
 
 
 def check(tree: xr.DataTree) -> int:

@@ -1,4 +1,4 @@
-"""What is written into run stores is read from them and from the cube, however it was cut."""
+"""What is measured of runs is read from their objects and from the cube, however it was cut."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.run_stores import VARIABLES, layout_of, part, values_of, write_member
-from specdyn.storage import cube
+from helpers.cubes import VARIABLES, layout_of, part, values_of, write_cube, write_row
+from specdyn.storage import cube_tree
 from specdyn.storage.checkpoints import pack, unpack
-from specdyn.storage.commits import blocks_of
-from specdyn.storage.cube import write_cube
+from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.storage.results import RunLayout, allocate, write_block
+from specdyn.storage.results import RunLayout, blocks_of, part_name, write_block
+from specdyn.storage.rows import Row, row_values
 from specdyn.storage.schema import Variable
 
 STEPS = st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True).map(sorted)
@@ -47,32 +47,32 @@ def test_blocks_cut_the_steps_without_loss(steps: list[int]) -> None:
 
 
 @given(layout=layouts(), draw=st.data())
-def test_a_run_store_holds_what_was_written_in_any_order(
+def test_the_objects_of_a_run_hold_what_was_written_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, layout: RunLayout, draw: st.DataObject
 ) -> None:
-    url = str(tmp_path_factory.mktemp("run") / "run.zarr")
-    values = values_of(layout)
+    folder, values, parts = str(tmp_path_factory.mktemp("run")), values_of(layout), {}
     for steps in draw.draw(st.permutations(layout.blocks())):
-        allocate(url, layout)
-        write_block(url, layout, steps, part(layout, values, steps))
-    tree = open_results(url)
-    for name, variable in layout.variables.items():
-        found = tree[f"{variable.group}/{name}"]
-        assert found.dims == variable.dims
-        np.testing.assert_array_equal(found, values[name])
+        write_block(folder, layout, steps, {"all": 1}, part(layout, values, steps))
+        parts[f"{folder}/{part_name(steps, {'all': 1})}"] = frozenset(layout.variables)
+    row = Row(key="aaa", status="done", layout_of=lambda: layout, coordinates={}, parts=parts)
+    found = row_values(row, None)
+    assert found.keys() == layout.variables.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, values[name])
 
 
-@given(first=layouts("first"), second=layouts("second"), small=st.sampled_from([0, 200, 10**9]))
+@given(first=layouts("first"), second=layouts("second"), size=st.sampled_from([1, 200, 10**9]))
 def test_the_cube_holds_every_run_at_its_labels_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory, first: RunLayout, second: RunLayout, small: int
+    tmp_path_factory: pytest.TempPathFactory, first: RunLayout, second: RunLayout, size: int
 ) -> None:
-    store = str(tmp_path_factory.mktemp("store"))
+    store = Store(str(tmp_path_factory.mktemp("store")))
     written = {layout.attributes["run_id"]: (layout, values_of(layout, i)) for i, layout in enumerate((first, second))}
-    members = [write_member(store, layout, values, seed=i) for i, (layout, values) in enumerate(written.values())]
+    rows = [write_row(store, layout, values, seed=i) for i, (layout, values) in enumerate(written.values())]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cube, "SMALL", small)
-        write_cube(f"{store}/sweeps/both.zarr", members, {})
-    tree = open_results(f"{store}/sweeps/both.zarr")
+        patch.setattr(cube_tree, "CHUNK_BYTES", size)
+        patch.setattr(cube_tree, "LARGEST_CHUNK", size)
+        write_cube(store.cube("both"), rows)
+    tree = open_results(store.cube("both"))
     for run, (layout, values) in written.items():
         for name, variable in layout.variables.items():
             whole = tree[f"{variable.group}/{name}"].sel(run=run)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import zarr
 from torch import Tensor
 
 from specdyn.models.experiments.base import Metric
 from specdyn.models.nets.matrices import LayerPair, entry
-from specdyn.storage import results
+from specdyn.storage.access.objects import names
+from specdyn.storage.results import parts_in
+from specdyn.storage.rows import Row, row_values
 from specdyn.tasks.spectra.analysis import Evaluate
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
@@ -65,18 +66,21 @@ def analysed(
 def target_of(
     folder: str, series: Any, body: NetworkLayout, analyses: Sequence[str], metrics: Mapping[str, Metric] = TOTAL
 ) -> Target:
-    """An allocated run store in a folder."""
-    layout = run_layout(body, series.steps, analyses, metrics, {"run_id": "test"})
-    target = Target(url=f"{folder}/run.zarr", commits=f"{folder}/commits", layout=layout)
-    results.allocate(target.url, layout)
-    return target
+    """Where results go in a folder."""
+    return Target(folder=folder, layout=run_layout(body, series.steps, analyses, metrics, {"run_id": "test"}))
 
 
 def stored(target: Target) -> dict[str, np.ndarray]:
-    """What a run store has of every variable; NaN for a count that is missing, as xarray has it."""
-    root = zarr.open_group(target.url, mode="r")
-    found = {name: root[f"{v.group}/{name}"] for name, v in target.layout.variables.items()}
-    return {name: masked(np.asarray(array), array.attrs.get("_FillValue")) for name, array in found.items()}
+    """What is stored of every variable; NaN for a count that is missing, as xarray has it."""
+    parts = {
+        f"{target.folder}/{part.name}": frozenset(target.layout.variables) for part in parts_in(names(target.folder))
+    }
+    row = Row(key="test", status="done", layout_of=lambda: target.layout, coordinates={}, parts=parts)
+    declared = target.layout.variables
+    return {
+        name: masked(array, declared[name].attributes.get("_FillValue"))
+        for name, array in row_values(row, None).items()
+    }
 
 
 def masked(values: np.ndarray, fill: Any) -> np.ndarray:

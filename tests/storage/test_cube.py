@@ -1,8 +1,10 @@
 """The sweep cube, from run stores made by hand."""
 
+import contextlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,16 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+import zarr.storage
 
-from helpers.run_stores import VARIABLES, layout_of, values_of, write_member
+from helpers.cubes import VARIABLES, layout_of, values_of, write_cube, write_row
 from specdyn.storage import cube
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.cube import write_cube
-from specdyn.storage.members import Member, RunGroup
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.storage.results import write_block
+from specdyn.storage.results import DamagedResult
+from specdyn.storage.rows import Facts, Row
 from specdyn.storage.schema import SCHEMA_VERSION, Variable
 
 LONG = layout_of(run_id="long", steps=(0, 10, 20, 30))
@@ -35,19 +37,19 @@ HYPERPARAMETERS = {
 }
 
 
-def members_of(store: Store) -> list[Member]:
-    return [write_member(store.url, LAYOUTS[run], VALUES[run], **HYPERPARAMETERS[run]) for run in LAYOUTS]
+def rows_of(store: Store) -> list[Row]:
+    return [write_row(store, LAYOUTS[run], VALUES[run], **HYPERPARAMETERS[run]) for run in LAYOUTS]
 
 
 @pytest.fixture
-def members(local_store: Store) -> list[Member]:
-    return members_of(local_store)
+def rows(local_store: Store) -> list[Row]:
+    return rows_of(local_store)
 
 
 @pytest.fixture
-def url(local_store: Store, members: list[Member]) -> str:
-    where = f"{local_store}/sweeps/hand.zarr"
-    write_cube(where, members, {"title": "made by hand"})
+def url(local_store: Store, rows: list[Row]) -> str:
+    where = local_store.cube("hand")
+    write_cube(where, rows, {"title": "made by hand"})
     return where
 
 
@@ -95,7 +97,7 @@ def test_shapes_of_layers_depend_on_the_run_only_where_they_differ(local_store: 
     assert agreeing["rows"].dims == ("layer",)
     assert agreeing["rows"].values.tolist() == [4, 2, 4]
     wide = layout_of(run_id="wide", shapes={"in.weight": (8, 3), "out.weight": (2, 8)})
-    differing = [*members_of(local_store), write_member(local_store.url, wide, values_of(wide), width=8)]
+    differing = [*rows_of(local_store), write_row(local_store, wide, values_of(wide), width=8)]
     write_cube(url, differing, {})
     rows = open_results(url)["layers"]["rows"]
     assert rows.dims == ("run", "layer")
@@ -106,12 +108,13 @@ def test_shapes_of_layers_depend_on_the_run_only_where_they_differ(local_store: 
 
 def test_names_units_and_flags_are_kept(url: str) -> None:
     tree = open_results(url)
-    assert tree.attrs == {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", "title": "made by hand"}
+    attributes = {name: value for name, value in tree.attrs.items() if name != "structure"}
+    assert attributes == {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", "title": "made by hand"}
     assert tree["metrics/loss"].attrs == {"long_name": "loss", "units": "nat"}
     assert tree["layers/effective_rank"].attrs["comment"] == "METHOD 4.3"
     assert tree["layers/collapse"].attrs["flag_meanings"] == "missing alive collapsed"
     assert tree["layers/collapse"].attrs["flag_values"] == [0, 1, 2]
-    assert "cube_chunks" not in tree["layers/singular_value"].attrs
+    assert "chunks" not in tree["layers/singular_value"].attrs
     for node in tree.leaves:
         for name, coordinate in node.coords.items():
             assert coordinate.attrs["long_name"], name
@@ -124,31 +127,41 @@ def test_plain_xarray_opens_it_without_a_word(url: str) -> None:
         warnings.simplefilter("error")
         tree = xr.open_datatree(url, engine="zarr")
         layers = xr.open_zarr(url, group="layers")
-    assert set(tree.children) == {"layers", "pairs", "metrics"}
+    assert set(tree.children) == {"layers", "pairs", "metrics", "runs"}
     xr.testing.assert_identical(tree["layers"].to_dataset().load(), layers.load())
     xr.testing.assert_identical(layers, open_results(url)["layers"].to_dataset().load())
     assert layers["singular_value"].dims == ("run", "layer", "step", "rank")
 
 
-def test_large_arrays_are_one_shard_a_run_small_ones_one_chunk(local_store: Store) -> None:
+def test_chunks_span_runs_and_large_arrays_are_cut_along_layers(local_store: Store) -> None:
     shapes = {f"layer{i}": (300, 100) for i in range(4)}
-    layout = layout_of(run_id="large", steps=range(180), shapes=shapes)
-    assert 4 * 180 * 100 * 4 > cube.SMALL > 3 * 180 * 4 * 8
+    layout = layout_of(run_id="large", steps=range(900), shapes=shapes)
     values = values_of(layout)
-    two = [write_member(local_store.url, layout, values), write_member(local_store.url, LONG, VALUES["long"])]
-    write_cube(f"{local_store}/sweeps/large.zarr", two, {})
-    root = zarr.open_group(f"{local_store}/sweeps/large.zarr", mode="r")
-    large, small = root["layers/singular_value"], root["layers/effective_rank"]
-    assert isinstance(large, zarr.Array)
-    assert isinstance(small, zarr.Array)
-    assert large.shape == (2, 6, 180, 100)
-    assert large.chunks == (1, 1, 180, 16)
-    assert large.shards == (1, 6, 180, 112)
-    assert small.chunks == (1, 6, 180)
-    assert small.shards is None
-    found = open_results(f"{local_store}/sweeps/large.zarr")["layers/singular_value"]
+    two = [write_row(local_store, layout, values), write_row(local_store, LONG, VALUES["long"])]
+    where = local_store.cube("large")
+    write_cube(where, two)
+    root = zarr.open_group(where, mode="r")
+    chunks = {name: root[name].chunks for name in ("layers/singular_value", "layers/effective_rank", "metrics/loss")}  # type: ignore[union-attr]
+    # (runs, layers, steps, ranks): 4 x 900 x 100 floats of one run are more than 1 MiB, those of one layer are not.
+    assert chunks["layers/singular_value"] == (1, 1, 900, 100)
+    # 512 KiB of 6 x 900 and of 2 x 900 floats.
+    assert chunks["layers/effective_rank"] == (24, 6, 900)
+    assert chunks["metrics/loss"] == (72, 2, 900)
+    found = open_results(where)["layers/singular_value"]
     np.testing.assert_array_equal(found.sel(run="large", layer=list(shapes)), values["singular_value"])
     assert np.isnan(found.sel(run="large", layer="in.weight")).all()
+
+
+def test_every_chunk_is_there_and_has_a_checksum(local_store: Store, rows: list[Row]) -> None:
+    where = local_store.cube("hand")
+    planned = replace(rows[0], key="planned", parts={}, results="", status="planned")
+    write_cube(where, [*rows, planned])
+    root = zarr.open_group(where, mode="r")
+    for group in root.groups():
+        for name, array in group[1].arrays():
+            codecs = [codec["name"] for codec in array.metadata.to_dict()["codecs"]]  # type: ignore[union-attr,index,call-overload]
+            assert codecs[-1] == "crc32c", name
+            assert array.nchunks_initialized == array.nchunks, name
 
 
 @pytest.mark.parametrize("survives", [0.3, 0.9])
@@ -165,61 +178,64 @@ def test_a_cube_that_was_not_finished_does_not_open(url: str, survives: float) -
 
 
 def test_a_first_build_that_dies_leaves_nothing_that_opens(
-    local_store: Store, members: list[Member], monkeypatch: pytest.MonkeyPatch
+    local_store: Store, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = f"{local_store}/sweeps/hand.zarr"
+    where = local_store.cube("hand")
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cube, "_placed", die)
+        patch.setattr(cube, "placed", die)
         with pytest.raises(KeyboardInterrupt):
-            write_cube(where, members, {})
+            write_cube(where, rows, {})
     with pytest.raises(StoreError, match="no results there"):
         open_results(where)
-    write_cube(where, members, {})
-    afresh = f"{local_store}/sweeps/afresh.zarr"
-    write_cube(afresh, members, {})
+    write_cube(where, rows, {})
+    afresh = local_store.cube("afresh")
+    write_cube(afresh, rows, {})
     assert snapshot(where) == snapshot(afresh)
 
 
-def test_rebuilding_leaves_nothing_of_what_is_no_more(local_store: Store, url: str, members: list[Member]) -> None:
-    write_cube(url, members[2:], {"title": "less"})
-    afresh = f"{local_store}/sweeps/afresh.zarr"
-    write_cube(afresh, members[2:], {"title": "less"})
+def test_rebuilding_leaves_nothing_of_what_is_no_more(local_store: Store, url: str, rows: list[Row]) -> None:
+    write_cube(url, rows[2:], {"title": "less"})
+    afresh = local_store.cube("afresh")
+    write_cube(afresh, rows[2:], {"title": "less"})
     for consolidated in (True, False):
         with warnings.catch_warnings():
             # Chunks of arrays that are no more stay for readers who have them open.
             warnings.filterwarnings("ignore", message="Object at .* is not recognized")
             found = xr.open_datatree(url, engine="zarr", consolidated=consolidated).load()
         assert found.identical(xr.open_datatree(afresh, engine="zarr", consolidated=consolidated).load())
-    assert set(found.children) == {"layers"}
+    assert set(found.children) == {"layers", "runs"}
     assert json.loads(Path(url, "zarr.json").read_text())["attributes"]["title"] == "less"
 
 
-def test_a_missing_run_store_is_named_and_the_old_cube_stays(url: str, members: list[Member]) -> None:
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_result_is_named_and_the_old_cube_stays(
+    local_store: Store, url: str, rows: list[Row], damage: str
+) -> None:
     before = snapshot(url)
-    gone = Member(run_id="gone", url=f"{members[0].url}.gone", hyperparameters={})
-    with pytest.raises(StoreError, match="gone: no results there; run the sweep first"):
-        write_cube(url, [*members, gone], {})
-    assert snapshot(url) == before
-
-
-def test_runs_that_do_not_fit_together_are_named(local_store: Store) -> None:
-    changed = Variable(dims=("layer", "step", "rank"), long_name="effective rank / rank")
-    other = layout_of(run_id="other", variables={"effective_rank": changed})
-    two = [write_member(local_store.url, FEW, VALUES["few"]), write_member(local_store.url, other, values_of(other))]
-    with pytest.raises(StoreError, match=r"'effective_rank' has dimensions .* in run few and .* in run other"):
-        write_cube(f"{local_store}/sweeps/hand.zarr", two, {})
+    wide = layout_of(run_id="wide", shapes={"in.weight": (8, 3), "out.weight": (2, 8)})
+    row = write_row(local_store, wide, values_of(wide))
+    lost = next(iter(row.parts))
+    if damage == "gone":
+        objects.delete(lost)
+    else:
+        objects.write(lost, objects.read(lost)[:-1])
+    with pytest.raises(DamagedResult, match=lost):
+        write_cube(url, [*rows, row])
+    kept = {key: data for key, data in snapshot(url).items() if key in before}
+    assert kept == before
+    assert open_results(url)["layers"]["run"].values.tolist() == ["long", "deep", "few"]
 
 
 @pytest.mark.parametrize("name", ["effective_rank", "step", "run"])
 def test_a_hyperparameter_may_not_hide_results(local_store: Store, name: str) -> None:
-    member = write_member(local_store.url, FEW, VALUES["few"], **{name: 1})
-    with pytest.raises(ValueError, match=f"'{name}' is a hyper-parameter and a"):
-        write_cube(f"{local_store}/sweeps/hand.zarr", [member], {})
-    assert not objects.exists(f"{local_store}/sweeps/hand.zarr")
+    row = write_row(local_store, FEW, VALUES["few"], **{name: 1})
+    with pytest.raises(ValueError, match=f"'{name}' is a setting of the runs"):
+        write_cube(local_store.cube("hand"), [row])
+    assert not objects.exists(local_store.cube("hand"))
 
 
 COUNTS = Variable(dims=("layer", "step"), long_name="how many", dtype="int32")
@@ -230,70 +246,45 @@ def test_counts_are_integers_and_show_nan_where_there_is_none(local_store: Store
     layouts = [layout_of(run_id=run, steps=steps, variables=variables) for run, steps in (("a", (0, 1)), ("b", (0,)))]
     counted = {"how_many": np.array([[3, -1], [0, 7]], np.int32), "collapse": np.ones((2, 2), np.int8)}
     values = [counted, {name: array[:, :1] for name, array in counted.items()}]
-    members = [write_member(local_store.url, layout, of) for layout, of in zip(layouts, values, strict=True)]
-    where = f"{local_store}/sweeps/counts.zarr"
-    write_cube(where, members, {})
+    rows = [write_row(local_store, layout, of) for layout, of in zip(layouts, values, strict=True)]
+    where = local_store.cube("counts")
+    write_cube(where, rows, {})
     stored = zarr.open_array(f"{where}/layers/how_many", mode="r")
     assert (stored.dtype, stored.fill_value, stored.attrs["_FillValue"]) == (np.int32, -1, -1)
     expected = [[[3, np.nan], [0, 7]], [[3, np.nan], [0, np.nan]]]
     for tree in (xr.open_datatree(where, engine="zarr"), open_results(where)):
         np.testing.assert_array_equal(tree["layers/how_many"], expected)
         assert tree["layers/collapse"].sel(run="b", step=1).values.tolist() == [0, 0]
-    assert float(open_results(members[0].url)["layers/how_many"].isnull().sum()) == 1
 
 
-def test_counts_of_older_run_stores_were_floats_and_are_integers_in_the_cube(local_store: Store) -> None:
-    older = Variable(dims=("layer", "step"), long_name="how many")
-    layout = layout_of(run_id="old", steps=(0, 1), variables={"how_many": older})
-    old = write_member(local_store.url, layout, {"how_many": np.array([[3, np.nan], [0, 7]], np.float32)})
-    new = layout_of(run_id="new", steps=(0, 1), variables={"how_many": COUNTS})
-    both = [old, write_member(local_store.url, new, {"how_many": np.array([[4, 5], [-1, 6]], np.int32)})]
-    where = f"{local_store}/sweeps/counts.zarr"
-    for members in (both, both[::-1]):
-        write_cube(where, members, {}, declared={"how_many": COUNTS})
-        counts = xr.open_datatree(where, engine="zarr")["layers/how_many"]
-        assert counts.encoding["dtype"] == np.int32
-        np.testing.assert_array_equal(counts.sel(run="old"), [[3, np.nan], [0, 7]])
-        np.testing.assert_array_equal(counts.sel(run="new"), [[4, 5], [np.nan, 6]])
-    # A block that is analysed now goes into the older store as it is.
-    write_block(
-        old.url,
-        layout_of(run_id="old", steps=(0, 1), variables={"how_many": COUNTS}),
-        (0,),
-        {"how_many": np.array([[-1], [8]], np.int32)},
-    )
-    np.testing.assert_array_equal(open_results(old.url)["layers/how_many"], [[np.nan, np.nan], [8, 7]])
-
-
-def test_what_is_not_finished_of_a_run_is_missing_and_the_rest_stays(local_store: Store) -> None:
-    member = write_member(local_store.url, LONG, VALUES["long"])
-    where = f"{local_store}/sweeps/part.zarr"
-    unknown = {"singular_value": frozenset({10, 30}), "collapse": frozenset({0}), "loss": None}
-    write_cube(where, [replace(member, unknown=unknown)], {})
-    tree = open_results(where)
-    whole = VALUES["long"]
-    found = tree["layers/singular_value"].isel(run=0)
-    assert found.sel(step=[10, 30]).isnull().all()
-    np.testing.assert_array_equal(found.sel(step=[0, 20]), whole["singular_value"][:, [0, 2]])
-    assert tree["layers/collapse"].isel(run=0).sel(step=0).values.tolist() == [0, 0]
-    np.testing.assert_array_equal(tree["layers/collapse"].isel(run=0, step=[1, 2, 3]), whole["collapse"][:, 1:])
-    assert tree["metrics/loss"].isnull().all()
-    np.testing.assert_array_equal(tree["layers/effective_rank"].isel(run=0), whole["effective_rank"])
+def test_what_is_not_measured_of_a_run_is_missing_and_is_filled_later(local_store: Store) -> None:
+    where, whole = local_store.cube("part"), VALUES["long"]
+    for blocks in (0, 2, 3, 4):
+        row = write_row(local_store, LONG, whole, blocks=blocks)
+        write_cube(where, [row])
+        tree = open_results(where)
+        assert tree["layers"]["status"].values.tolist() == [row.status]
+        found = tree["layers/singular_value"].isel(run=0)
+        np.testing.assert_array_equal(found[:, :blocks], whole["singular_value"][:, :blocks])
+        assert found[:, blocks:].isnull().all()
+        assert (tree["layers/collapse"].isel(run=0)[:, blocks:] == 0).all()
+        np.testing.assert_array_equal(tree["metrics/loss"].isel(run=0)[:, :blocks], whole["loss"][:, :blocks])
 
 
 def test_facts_of_runs_lie_among_the_metrics(local_store: Store) -> None:
     largest = Variable(dims=(), long_name="largest loss", constants={"threshold": 2.0})
     steps = Variable(dims=("split",), long_name="how many", dtype="int32")
 
-    def facts(run: Mapping[str, RunGroup]) -> dict[str, tuple[Variable, Any]]:
-        if "loss" not in run["metrics"].variables:
-            return {}
-        loss = run["metrics"].labelled("loss")
-        return {"largest": (largest, float(loss.max())), "many": (steps, np.array([loss.sizes["step"], np.nan]))}
+    def declare(variables: Mapping[str, Variable]) -> dict[str, Variable]:
+        return {"largest": largest, "many": steps} if "loss" in variables else {}
 
-    members = members_of(local_store)
-    where = f"{local_store}/sweeps/facts.zarr"
-    write_cube(where, members, {}, facts=facts)
+    def compute(run: Mapping[str, xr.DataArray]) -> dict[str, Any]:
+        loss = run.get("loss")
+        return {} if loss is None else {"largest": float(loss.max()), "many": np.array([loss.sizes["step"], np.nan])}
+
+    rows = rows_of(local_store)
+    where = local_store.cube("facts")
+    write_cube(where, rows, facts=Facts(declare=declare, compute=compute))
     metrics = xr.open_datatree(where, engine="zarr")["metrics"]
     assert metrics["largest"].dims == ("run",)
     assert metrics["largest"].attrs["threshold"] == 2.0
@@ -302,3 +293,120 @@ def test_facts_of_runs_lie_among_the_metrics(local_store: Store) -> None:
     )
     np.testing.assert_array_equal(metrics["many"], [[4, np.nan], [3, np.nan], [np.nan, np.nan]])
     np.testing.assert_array_equal(metrics["loss"].sel(run="deep", step=[0, 5, 10]), VALUES["deep"]["loss"])
+
+
+def puts_of(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> list[str]:
+    """Keys of the objects that a call puts, by zarr or by itself, within the cube."""
+    put: list[str] = []
+    write, write_all, store_set = objects.write, objects.write_all, zarr.storage.LocalStore.set
+
+    async def counted(self: Any, key: str, value: Any) -> None:
+        put.append(key)
+        await store_set(self, key, value)
+
+    def one(url: str, data: bytes) -> None:
+        put.append(url.partition(".zarr/")[2])
+        write(url, data)
+
+    def many(url: str, files: Mapping[str, bytes]) -> None:
+        put.extend(files)
+        for key, data in files.items():
+            write(f"{url}/{key}", data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "write", one)
+        patch.setattr(objects, "write_all", many)
+        patch.setattr(zarr.storage.LocalStore, "set", counted)
+        call()
+    assert write_all is objects.write_all
+    return put
+
+
+def run_rows(store: Store, count: int, blocks: int | None = None) -> list[Row]:
+    layout = layout_of(steps=(0, 10), run_id="same")
+    model = write_row(store, layout, values_of(layout), blocks=blocks, seed=0)
+    return [replace(model, key=f"run{i}", coordinates={"seed": i}, settings={"seed": i}) for i in range(count)]
+
+
+def test_adding_a_run_costs_the_same_whatever_is_there(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = []
+    for count in (3, 700):
+        where, rows = local_store.cube(f"of{count}"), run_rows(local_store, count + 1)
+        write_cube(where, rows[:-1])
+        put = puts_of(monkeypatch, lambda where=where, rows=rows: write_cube(where, rows))  # type: ignore[misc]
+        assert len(put) == len(set(put)), "nothing is put twice"
+        costs.append(Counter(key.rpartition("/c/")[0] or key for key in put))
+        assert open_results(where)["layers"].sizes["run"] == count + 1
+    assert costs[0] == costs[1]
+
+
+def test_a_block_that_lands_rewrites_its_values_and_what_says_so_and_nothing_else(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = local_store.cube("hand")
+    few, more = run_rows(local_store, 2, blocks=1), run_rows(local_store, 2)
+    write_cube(where, few)
+    put = puts_of(monkeypatch, lambda: write_cube(where, [few[0], more[1]]))
+    values = {f"{variable.group}/{name}" for name, variable in VARIABLES.items()}
+    says = {f"{group}/status" for group in ("layers", "pairs", "metrics", "runs")} | {"runs/parts", "runs/contents"}
+    assert {key.partition("/c/")[0] for key in put} == values | says | {"runs/results", "runs/computed_on"}
+    assert puts_of(monkeypatch, lambda: write_cube(where, [few[0], more[1]])) == []
+
+
+def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was put by then: readers see the old values or the new ones, and the next call puts the rest."""
+    small = run_rows(local_store, 2, blocks=1)
+    grown = [*run_rows(local_store, 2), *run_rows(local_store, 3)[2:]]
+    whole = local_store.cube("whole")
+    write_cube(whole, grown)
+    total = count_of_puts(monkeypatch, local_store.cube("counted"), small, grown)
+    for survivors in range(0, total, 3):
+        where = local_store.cube(f"cut{survivors}")
+        write_cube(where, small)
+        with dying_after(monkeypatch, survivors), contextlib.suppress(DiedError):
+            write_cube(where, grown)
+        tree = open_results(where)
+        assert tree["layers"].sizes["run"] in (2, 3)
+        assert tree["layers/effective_rank"].isel(run=slice(2), step=0).notnull().all(), "what was there stays"
+        write_cube(where, grown)
+        for name, group in open_results(whole).children.items():
+            xr.testing.assert_identical(open_results(where)[name].to_dataset().load(), group.to_dataset().load())
+
+
+def count_of_puts(monkeypatch: pytest.MonkeyPatch, where: str, small: list[Row], grown: list[Row]) -> int:
+    write_cube(where, small)
+    return len(puts_of(monkeypatch, lambda: write_cube(where, grown)))
+
+
+class DiedError(Exception):
+    """A process ends here."""
+
+
+@contextlib.contextmanager
+def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[None]:
+    """Let so many objects be put, and then no more."""
+    left, write, store_set = survivors, objects.write, zarr.storage.LocalStore.set
+
+    def spend() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise DiedError
+
+    async def put(self: Any, key: str, value: Any) -> None:
+        spend()
+        await store_set(self, key, value)
+
+    def one(url: str, data: bytes) -> None:
+        spend()
+        write(url, data)
+
+    def many(url: str, files: Mapping[str, bytes]) -> None:
+        for key, data in files.items():
+            one(f"{url}/{key}", data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "write", one)
+        patch.setattr(objects, "write_all", many)
+        patch.setattr(zarr.storage.LocalStore, "set", put)
+        yield

@@ -1,6 +1,5 @@
 """A cube is rebuilt beside the one that readers have open: they never miss a value, and never see a wrong one."""
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +9,14 @@ import pytest
 import xarray as xr
 import zarr
 
-from helpers.rebuilt import VERSIONS, build, check, members_of, reading
+from helpers.rebuilt import VERSIONS, build, check, reading, rows_of
 from specdyn.storage import cube, generations
 from specdyn.storage.access import objects
 from specdyn.storage.leftovers import remove_leftovers
-from specdyn.storage.members import Member
-from specdyn.storage.pairs import write_dataset
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
+from specdyn.storage.rows import Row
+from specdyn.storage.xarray_cube import write_dataset
 
 OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
     "plain xarray": lambda url: xr.open_datatree(url, engine="zarr"),
@@ -26,39 +25,39 @@ OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
 
 
 @pytest.fixture
-def members(local_store: Store) -> dict[str, Member]:
-    return members_of(local_store.url)
+def rows(local_store: Store) -> dict[str, Row]:
+    return rows_of(local_store)
 
 
 @pytest.fixture
-def url(local_store: Store, members: dict[str, Member]) -> str:
+def url(local_store: Store, rows: dict[str, Row]) -> str:
     """The first version of the cube."""
-    where = f"{local_store}/sweeps/hand.zarr"
-    build(where, members, 0)
+    where = local_store.cube("hand")
+    build(where, rows, 0)
     return where
 
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_a_reader_in_a_loop_sees_whole_versions_while_others_are_built(
-    url: str, members: dict[str, Member], opener: str
+    url: str, rows: dict[str, Row], opener: str
 ) -> None:
     for version in range(1, len(VERSIONS)):
         with reading(lambda: OPENERS[opener](url)) as seen:
-            build(url, members, version)
+            build(url, rows, version)
         assert set(seen) <= {version - 1, version}
         assert check(OPENERS[opener](url)) == version
 
 
-def test_what_was_opened_survives_two_builds(url: str, members: dict[str, Member]) -> None:
+def test_what_was_opened_survives_two_builds(url: str, rows: dict[str, Row]) -> None:
     opened = [xr.open_datatree(url, engine="zarr")]
     for version in range(1, len(VERSIONS)):
-        build(url, members, version)
+        build(url, rows, version)
         opened.append(xr.open_datatree(url, engine="zarr"))
         assert [check(tree.copy()) for tree in opened[-3:]] == list(range(len(opened)))[-3:]
 
 
 def test_the_cube_is_never_missing_and_switched_by_one_write(
-    url: str, members: dict[str, Member], monkeypatch: pytest.MonkeyPatch
+    url: str, rows: dict[str, Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[int] = []
     write = objects.write
@@ -69,16 +68,14 @@ def test_the_cube_is_never_missing_and_switched_by_one_write(
         found.append(check(xr.open_datatree(url, engine="zarr")))
 
     monkeypatch.setattr(objects, "write", watched)
-    build(url, members, 3)
+    build(url, rows, 3)
     assert set(found) == {0, 3}
     assert found == sorted(found)
 
 
-def test_a_group_by_itself_and_an_array_by_itself_are_those_of_the_new_cube(
-    url: str, members: dict[str, Member]
-) -> None:
+def test_a_group_by_itself_and_an_array_by_itself_are_those_of_the_new_cube(url: str, rows: dict[str, Row]) -> None:
     for version in (2, 3):
-        build(url, members, version)
+        build(url, rows, version)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             layers = xr.open_zarr(url, group="layers").load()
@@ -90,54 +87,43 @@ def test_a_group_by_itself_and_an_array_by_itself_are_those_of_the_new_cube(
 
 
 def test_a_build_that_dies_leaves_the_cube_as_it_was_and_is_made_good_by_the_next(
-    url: str, members: dict[str, Member], monkeypatch: pytest.MonkeyPatch
+    url: str, rows: dict[str, Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, left = cube._placed, 9
+    put, left = cube._put, 3
 
-    def die(*arguments: object) -> np.ndarray:
+    def die(*arguments: object) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        return place(*arguments)  # type: ignore[arg-type]
+        put(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(cube, "_placed", die)
+        patch.setattr(cube, "_put", die)
         with pytest.raises(KeyboardInterrupt):
-            build(url, members, 3)
+            build(url, rows, 3)
     assert check(open_results(url)) == 0
     held = open_results(url)
-    build(url, members, 2)
+    build(url, rows, 2)
     assert check(open_results(url)) == 2
     assert check(held) == 0
 
 
-def test_old_chunks_go_at_the_third_build_or_when_the_store_is_cleaned(url: str, members: dict[str, Member]) -> None:
+def test_old_chunks_go_at_the_third_build_or_when_the_store_is_cleaned(url: str, rows: dict[str, Row]) -> None:
     for version in (1, 2, 3, 4):
-        build(url, members, version)
+        build(url, rows, version)
         forms = {form for key in objects.find(url) if (form := generations.form_of(key)) is not None}
         assert len(forms) == min(version + 1, 3)
-    store = str(Path(url).parents[1])
+    store = str(Path(url).parents[2])
     assert remove_leftovers(Store(store)) == (0, 0)
     count, size = remove_leftovers(Store(store), older_than=0.0)
     assert count > 0
     assert size > 0
     assert {generations.form_of(key) for key in objects.find(url)} == {None, generations.current(url)}
     assert check(open_results(url)) == 4
-    afresh = f"{store}/sweeps/afresh.zarr"
-    build(afresh, members, 4)
+    afresh = Store(store).cube("afresh")
+    build(afresh, rows, 4)
     assert len(objects.find(url)) == len(objects.find(afresh))
-
-
-def test_a_cube_from_before_generations_is_rebuilt_beside_its_readers(url: str, members: dict[str, Member]) -> None:
-    for group in ("layers", "metrics", "pairs"):
-        plain = json.loads(Path(url, group, "zarr.json").read_text())
-        del plain["consolidated_metadata"]
-        Path(url, group, "zarr.json").write_text(json.dumps(plain))
-    held = xr.open_datatree(url, engine="zarr")
-    build(url, members, 3)
-    assert check(held) == 0
-    assert check(xr.open_datatree(url, engine="zarr")) == 3
 
 
 @pytest.mark.parametrize(
@@ -157,7 +143,7 @@ def test_the_form_of_a_chunk_is_told_by_its_key(key: str, form: int | None) -> N
 
 
 def test_a_dead_builder_that_may_still_write_is_kept_out_of_the_next_ones_chunks(
-    url: str, members: dict[str, Member]
+    url: str, rows: dict[str, Row]
 ) -> None:
     usual = generations.begin(url)
     assert generations.begin(url, avoided=True) != usual
@@ -166,7 +152,7 @@ def test_a_dead_builder_that_may_still_write_is_kept_out_of_the_next_ones_chunks
 
 
 def test_a_data_set_is_replaced_beside_its_readers_and_only_where_it_changed(local_store: Store) -> None:
-    url = f"{local_store}/sweeps/hand-connectivity.zarr"
+    url = local_store.connectivity("hand")
 
     def data(scale: float, pairs: int) -> xr.Dataset:
         values = scale * np.arange(1.0, 1 + pairs * 4).reshape(pairs, 4)

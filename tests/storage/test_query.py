@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from helpers.run_stores import layout_of, values_of, write_member
+from helpers.cubes import layout_of, values_of, write_cube, write_row
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.cube import write_cube
 from specdyn.storage.places import Store
 from specdyn.storage.query import grid, open_results
-from specdyn.storage.sweeps import sweep_names
+from specdyn.storage.studies import study_names
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 
 NAN = float("nan")
@@ -24,26 +23,28 @@ NAN = float("nan")
 def store(local_store: Store) -> Store:
     """A store with a sweep of weight decay 0, 1 and seed 0, 1 that lacks one cell."""
     cells = [(0.0, 0), (0.0, 1), (1.0, 0)]
-    members = []
+    rows = []
     for i, (decay, seed) in enumerate(cells):
         layout = layout_of(run_id=f"run{i}")
-        members.append(write_member(local_store.url, layout, values_of(layout, i), weight_decay=decay, seed=seed))
-    write_cube(local_store.cube("decay"), members, {})
+        rows.append(write_row(local_store, layout, values_of(layout, i), weight_decay=decay, seed=seed))
+    write_cube(local_store.cube("decay"), rows)
     for name in ("decay", "waiting"):
-        objects.write(local_store.sweep(name), b"{}")
+        objects.write(local_store.study(name, "sweep"), b"{}")
     return local_store
 
 
 def test_sweeps_are_listed_by_their_records(store: Store) -> None:
-    assert sweep_names(store) == ["decay", "waiting"]
-    assert sweep_names(Store(f"{store}/nothing")) == []
+    objects.write(store.study("decay", "tickets"), b"{}")
+    assert study_names(store) == [("decay", "sweep"), ("decay", "tickets"), ("waiting", "sweep")]
+    assert study_names(store, ("tickets",)) == [("decay", "tickets")]
+    assert study_names(Store(f"{store}/nothing")) == []
 
 
 def test_what_is_not_there_is_answered_with_what_is(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"waiting.zarr: no results there; the folder has: decay.zarr$"):
+    with pytest.raises(StoreError, match=r"waiting/results.zarr: no results there; beside it: decay, waiting$"):
         open_results(store.cube("waiting"))
-    with pytest.raises(StoreError, match="the folder has: none"):
-        open_results(f"{store}/elsewhere/decay.zarr")
+    with pytest.raises(StoreError, match="beside it: none"):
+        open_results(f"{store}/elsewhere/decay/results.zarr")
 
 
 def test_results_are_read_lazily_and_their_coordinates_at_once(store: Store) -> None:
@@ -92,14 +93,14 @@ def test_axes_that_do_not_tell_runs_apart_are_refused(store: Store) -> None:
         grid(layers, "weight_decay")
 
 
-def test_where_a_run_comes_from_is_a_coordinate_that_says_so(local_store: Store) -> None:
+def test_where_a_run_comes_from_decides_nothing(local_store: Store) -> None:
     layout = layout_of(run_id="run0")
-    member = write_member(local_store.url, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
+    row = write_row(local_store, layout, values_of(layout, 0), weight_decay=0.0, seed=0)
     url = local_store.cube("whence")
-    write_cube(url, [dataclasses.replace(member, provenance={"computed_on": "a machine"})], {})
-    runs = runs_of(open_results(url))
-    assert runs["computed_on"].values.tolist() == ["a machine"]
-    assert set(settings_of(runs)) == {"weight_decay", "seed"}
+    write_cube(url, [dataclasses.replace(row, provenance={"computed_on": "a machine"})], {})
+    tree = open_results(url)
+    assert tree["runs/computed_on"].values.tolist() == ["a machine"]
+    assert set(settings_of(runs_of(tree))) == {"weight_decay", "seed"}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])

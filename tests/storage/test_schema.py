@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.run_stores import VARIABLES
+from helpers.cubes import VARIABLES
 from specdyn.storage import schema
 from specdyn.storage.schema import DIMENSIONS, Variable
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
@@ -182,7 +182,7 @@ def test_coordinates_are_the_listed_ones_and_used() -> None:
 
 
 def test_numbers_that_stored_values_depend_on() -> None:
-    assert (schema.SCHEMA_VERSION, schema.TOP_RANKS, schema.SCORE_RANKS, schema.SPLITS) == (1, 64, 10, ("train", "val"))
+    assert (schema.SCHEMA_VERSION, schema.TOP_RANKS, schema.SCORE_RANKS, schema.SPLITS) == (2, 64, 10, ("train", "val"))
 
 
 def test_a_variable_states_its_fill_and_attributes() -> None:

@@ -12,7 +12,7 @@ from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import CheckpointEntry, Manifest
 from specdyn.storage.schema import SCHEMA_VERSION
-from specdyn.storage.sweeps import SweepRecord
+from specdyn.storage.studies import StudyRecord
 
 TEXT = st.text(max_size=20)
 ENTRIES = st.builds(
@@ -30,7 +30,7 @@ MANIFESTS = st.builds(
     seconds=st.floats(0, 1e9),
     versions=st.dictionaries(TEXT, TEXT, max_size=3),
 )
-SWEEP = SweepRecord(name="decay", experiment="e", preset="p", specs=("{}",))
+SWEEP = StudyRecord(name="decay", kind="sweep", experiment="e", preset="p", specs=("{}",))
 
 
 @given(MANIFESTS)
@@ -53,15 +53,15 @@ def changed(**fields: Any) -> bytes:
         (changed(specs=[1]), "specs.0: Input should be a valid string"),
         (changed(specs="{}"), "specs: Input should be a valid tuple"),
         (changed(more=1), "unknown fields: more"),
-        (json.dumps({"schema_version": 1, "name": "decay"}).encode(), "preset"),
+        (json.dumps({"schema_version": 1, "name": "decay"}).encode(), "experiment"),
     ],
 )
 def test_what_is_no_such_record_is_refused_by_field(data: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        decode(SweepRecord, "url", data)
+        decode(StudyRecord, "url", data)
 
 
 def test_a_record_of_a_newer_schema_is_refused_as_such() -> None:
     with pytest.raises(StoreError, match=rf"here has schema version {SCHEMA_VERSION + 1}.*install a newer"):
-        decode(SweepRecord, "here", changed(schema_version=SCHEMA_VERSION + 1, more=1))
-    assert decode(SweepRecord, "here", encode(dataclasses.replace(SWEEP, specs=()))).specs == ()
+        decode(StudyRecord, "here", changed(schema_version=SCHEMA_VERSION + 1, more=1))
+    assert decode(StudyRecord, "here", encode(dataclasses.replace(SWEEP, specs=()))).specs == ()

@@ -58,12 +58,11 @@ def test_a_presigned_address_is_refused_and_not_repeated() -> None:
 def test_everything_of_a_store_lies_below_it() -> None:
     layout = Store("s3://b/p")
     assert layout.run("e", "r").checkpoint(200) == "s3://b/p/checkpoints/e/r/step=00000200.safetensors"
-    assert layout.run("e", "r").manifest == "s3://b/p/checkpoints/e/r/manifest.json"
+    assert layout.run("e", "r").manifest == "s3://b/p/runs/e/r.json"
     assert layout.run("e", "r").states == "s3://b/p/checkpoints/e/r/state"
-    assert layout.run_store("e", "r") == "s3://b/p/runs/e/r.zarr"
-    assert layout.commits("e", "r") == "s3://b/p/runs/e/r.commits"
-    assert layout.cube("s") == "s3://b/p/sweeps/s.zarr"
-    assert layout.sweep("s") == "s3://b/p/sweeps/s.json"
+    assert layout.run_results("e", "r") == "s3://b/p/results/runs/e/r"
+    assert layout.cube("n") == "s3://b/p/studies/n/results.zarr"
+    assert layout.study("s", "sweep") == "s3://b/p/studies/s/sweep.json"
     assert layout.schema == "s3://b/p/specdyn.json"
     assert layout.report("s") == "s3://b/p/reports/s"
 

@@ -15,9 +15,8 @@ from specdyn.storage import checkpoints
 from specdyn.storage.access import objects
 from specdyn.storage.access.records import KEPT, change_record, newest_place, read_record
 from specdyn.storage.checkpoints import CheckpointEntry, Manifest
-from specdyn.storage.graphs import GraphRecord, read_graph, write_graph
 from specdyn.storage.places import Store
-from specdyn.storage.sweeps import SweepRecord, extend_sweep, read_sweep, sweep_names
+from specdyn.storage.studies import StudyRecord, read_study, record_study, study_names
 
 CALLS = 6
 EACH = 3
@@ -32,8 +31,8 @@ for i in range(count):
 """
 
 
-def sweep(*specs: str) -> SweepRecord:
-    return SweepRecord(name="decay", experiment="e", preset="p", specs=specs)
+def sweep(*specs: str) -> StudyRecord:
+    return StudyRecord(name="decay", kind="sweep", experiment="e", preset="p", specs=specs)
 
 
 def at_once(calls: int, call: Callable[[int], None]) -> None:
@@ -58,15 +57,15 @@ def store(request: pytest.FixtureRequest) -> Store:
 def test_threads_that_extend_one_sweep_lose_nothing_of_one_another(store: Store) -> None:
     def extend(caller: int) -> None:
         for i in range(EACH):
-            extend_sweep(store, sweep(f"{caller}/{i}", "shared"))
+            record_study(store, sweep(f"{caller}/{i}", "shared"))
 
     at_once(CALLS, extend)
-    found = read_sweep(store, "decay")
+    found = read_study(store, "decay", "sweep")
     assert found is not None
     assert sorted(found.specs) == sorted([f"{c}/{i}" for c in range(CALLS) for i in range(EACH)] + ["shared"])
     of_one = [spec for spec in found.specs if spec.startswith("0/")]
     assert of_one == [f"0/{i}" for i in range(EACH)], "the order in which one caller asked for them"
-    assert sweep_names(store) == ["decay"]
+    assert study_names(store) == [("decay", "sweep")]
 
 
 def test_processes_that_change_one_record_lose_nothing_of_one_another(local_store: Store) -> None:
@@ -148,36 +147,31 @@ def test_an_emptied_newest_version_is_damage_and_ends_at_once(local_store: Store
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"name": "decay"'])
 def test_what_is_no_record_of_a_sweep_is_named_and_not_replaced(text: bytes, local_store: Store) -> None:
-    extend_sweep(local_store, sweep("a"))
-    extend_sweep(local_store, sweep("b"))
-    newest = newest_place(local_store.sweep("decay"))
+    record_study(local_store, sweep("a"))
+    record_study(local_store, sweep("b"))
+    newest = newest_place(local_store.study("decay", "sweep"))
     assert newest.endswith("decay.versions/00000002.json")
     Path(newest).write_bytes(text)
-    for call in (lambda: read_sweep(local_store, "decay"), lambda: extend_sweep(local_store, sweep("c"))):
+    for call in (lambda: read_study(local_store, "decay", "sweep"), lambda: record_study(local_store, sweep("c"))):
         with pytest.raises(objects.StoreError, match=f"{newest} is not the record of a sweep.*delete it"):
             call()
     Path(newest).unlink()
-    assert extend_sweep(local_store, sweep("c")).specs == ("a", "c")
+    assert record_study(local_store, sweep("c")).specs == ("a", "c")
 
 
 def test_the_last_of_several_calls_of_a_graph_counts(local_store: Store) -> None:
-    def record(*splits: int) -> GraphRecord:
-        return GraphRecord(
+    def record(*splits: int) -> StudyRecord:
+        return StudyRecord(
             name="g",
             kind="tickets",
             experiment="e",
             splits=splits,
-            runs={},
-            trunks=(),
-            branches=(),
-            tickets=(),
-            pairs=(),
         )
 
-    at_once(CALLS, lambda caller: write_graph(local_store, record(caller)))
-    assert read_graph(local_store, "g", "tickets") in [record(caller) for caller in range(CALLS)]
-    write_graph(local_store, record(99))
-    assert read_graph(local_store, "g", "tickets") == record(99)
+    at_once(CALLS, lambda caller: record_study(local_store, record(caller)))
+    assert read_study(local_store, "g", "tickets") in [record(caller) for caller in range(CALLS)]
+    record_study(local_store, record(99))
+    assert read_study(local_store, "g", "tickets") == record(99)
 
 
 def test_a_run_that_was_trained_again_meanwhile_is_not_marked_as_damaged(local_store: Store) -> None:

@@ -1,16 +1,13 @@
 """Parity with the paper's own analysis code on checkpoints of a transformer and a ConvNet (tolerances: METHOD 8.4)."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import zarr
 
 from reference.golden import GOLDEN, SPLITS, Golden, separated
+from reference.series import stored as values_stored
 from specdyn.models.datasets.decoders.modular_addition import rows
 from specdyn.models.nets.matrices import LayerPair
-from specdyn.storage import results
 from specdyn.storage.schema import SCORE_RANKS, TOP_RANKS
 from specdyn.tasks.analyses.alignment import alignment
 from specdyn.tasks.analyses.effective_rank import effective_ranks
@@ -123,23 +120,23 @@ def test_alignment_of_layers(golden: Golden, pair: LayerPair) -> None:
 
 
 @pytest.fixture(scope="module", params=list(GOLDEN))
-def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Golden, zarr.Group]:
+def stored(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Golden, dict[str, np.ndarray]]:
     """All default analyses of the golden checkpoints, written by the pipeline's own pass and read back."""
     golden = GOLDEN[request.param]
     folder = tmp_path_factory.mktemp(golden.name)
     metrics = golden.experiment.metrics(golden.spec())
     layout = run_layout(golden.body, golden.steps, default_analyses(), metrics, {"run_id": "golden"})
-    target = Target(url=str(folder / "run.zarr"), commits=str(folder / "commits"), layout=layout)
-    results.allocate(target.url, layout)
+    target = Target(folder=str(folder), layout=layout)
     anchors = [(step, golden.factors(step)) for step in golden.steps]
     for steps in layout.blocks():
         assert analyse_block(golden, golden.body, target, steps, default_analyses(), *anchors) == 0
-    return golden, zarr.open_group(Path(target.url), mode="r")
+    return golden, values_stored(target)
 
 
-def test_one_pass_stores_the_golden_layers(stored: tuple[Golden, zarr.Group]) -> None:
-    golden, group = stored
-    found = {name: np.asarray(array[:]) for name, array in group["layers"].arrays()}
+def test_one_pass_stores_the_golden_layers(stored: tuple[Golden, dict[str, np.ndarray]]) -> None:
+    golden, found = stored
     for i, layer in enumerate(golden.layers):
         for t, step in enumerate(golden.steps):
             sva, sv = golden.expected(f"{layer}_sva", step), golden.expected(f"{layer}_sv", step)
@@ -159,10 +156,9 @@ def test_one_pass_stores_the_golden_layers(stored: tuple[Golden, zarr.Group]) ->
     assert set(found["collapse"].flat) == {1}
 
 
-def test_one_pass_stores_the_golden_pairs_and_metrics(stored: tuple[Golden, zarr.Group]) -> None:
-    golden, group = stored
-    scores = np.asarray(group["pairs/alignment_score"][:])
-    metrics = {name: np.asarray(array[:]) for name, array in group["metrics"].arrays()}
+def test_one_pass_stores_the_golden_pairs_and_metrics(stored: tuple[Golden, dict[str, np.ndarray]]) -> None:
+    golden, metrics = stored
+    scores = metrics["alignment_score"]
     for t, step in enumerate(golden.steps):
         for i, pair in enumerate(golden.body.pairs):
             if BY_HEAD in pair.name:

@@ -17,8 +17,9 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import StartFrom
 from specdyn.storage.checkpoints import read_finished, read_manifest, write_checkpoint, write_manifest
-from specdyn.storage.pairs import read_values, values_url, write_dataset
 from specdyn.storage.places import Store
+from specdyn.storage.results import read_values
+from specdyn.storage.xarray_cube import write_dataset
 from specdyn.tasks.connect.cube import dataset
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.factors import forget_factors
@@ -59,7 +60,8 @@ PAIR = Pair(a=branch(5), b=branch(6), kind="within")
 def measured(pair: Pair, store: Store) -> dict[str, np.ndarray] | None:
     """What is kept of the line between the weights that the runs have now."""
     name = line_id(pair, finished(pair.a, store), finished(pair.b, store))
-    return read_values(values_url(store, TRUNK.experiment, "pairs", name))
+    found = read_values(store.result("pairs", TRUNK.experiment, name))
+    return found and found.values
 
 
 def final_weights(spec: RunSpec, store: Store) -> dict[str, Tensor]:
@@ -109,7 +111,7 @@ def test_factors_that_are_not_kept_are_made_again_and_give_the_same_values(
 ) -> None:
     other = str(tmp_path / "other")
     shutil.copytree(store.url, other)
-    shutil.rmtree(Store(other).connections(TRUNK.experiment))
+    shutil.rmtree(Store(other).results)
     forget_factors(Store(other), TRUNK.experiment, [PAIR.a.run_id, PAIR.b.run_id])
     assert not Path(Store(other).scratch).exists()
     decompose_end(PAIR.a, Store(other))
@@ -147,9 +149,9 @@ def test_a_line_is_measured_anew_where_an_end_has_other_weights_and_stays_where_
 def test_the_ends_of_the_line_are_the_ends(store: Store, values: dict[str, np.ndarray]) -> None:
     for spec, place in ((PAIR.a, 0), (PAIR.b, -1)):
         name = end_id(finished(spec, store), data_key(PAIR.a, store))
-        end = read_values(values_url(store, TRUNK.experiment, "ends", name))
+        end = read_values(store.result("ends", TRUNK.experiment, name))
         assert end is not None
-        assert all(np.array_equal(values[name][place], end[name], equal_nan=True) for name in end)
+        assert all(np.array_equal(values[name][place], of, equal_nan=True) for name, of in end.values.items())
 
 
 @pytest.mark.parametrize("place", [1, 5, 9])

@@ -12,8 +12,8 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import StartFrom, Ticket
 from specdyn.storage.access.objects import exists
 from specdyn.storage.checkpoints import read_finished, read_manifest
-from specdyn.storage.pairs import Values, read_values, values_url
 from specdyn.storage.places import Store
+from specdyn.storage.results import Values, read_values
 from specdyn.tasks.connect.ids import comparison_id
 from specdyn.tasks.connect.meter import Meter
 from specdyn.tasks.connect.tickets import dataset, decompose_dense, examine
@@ -52,9 +52,9 @@ def name_of(spec: RunSpec, store: Store) -> str:
 
 def measured(store: Store, spec: RunSpec) -> Values:
     examine(spec, store)
-    found = read_values(values_url(store, spec.experiment, "tickets", name_of(spec, store)))
+    found = read_values(store.result("tickets", spec.experiment, name_of(spec, store)))
     assert found is not None
-    return found
+    return found.values
 
 
 def weights(store: Store, run_id: str, step: int) -> dict[str, torch.Tensor]:

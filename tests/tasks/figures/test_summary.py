@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from specdyn.storage.schema import PROVENANCE
+from specdyn.storage.schema import RUNS_GROUP
 from specdyn.tasks.figures.summary import (
     SUMMARY,
     Row,
@@ -142,9 +142,8 @@ def test_a_sweep_without_an_error_rate_shows_what_it_has(metric: str, shown: str
 def test_the_summary_says_what_the_runs_were_computed_on(machines: list[str] | None, said: str) -> None:
     tree = cube()
     if machines:
-        for group in tuple(tree.children):
-            data = tree[group].to_dataset()
-            tree[group] = data.assign_coords(computed_on=("run", np.array(machines, STRING), {"role": PROVENANCE}))
+        runs = next(iter(tree.children.values())).to_dataset()[["run"]]
+        tree[RUNS_GROUP] = runs.assign(computed_on=("run", np.array(machines, STRING)))
     assert computed_on(tree) == said
     table = markdown_table(sweep_table(tree))
     assert summary_markdown(tree) == (f"{table}\n\nComputed on {said}." if said else table)

@@ -15,8 +15,8 @@ from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.storage.access import objects
-from specdyn.storage.commits import marker
 from specdyn.storage.places import Store
+from specdyn.storage.results import part_name
 from specdyn.tasks.foreign.audit import Finding
 from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.foreign.series import ForeignSeries
@@ -60,6 +60,7 @@ def store(tmp_path: Path, folder: Path) -> Store:
     """A store that has the series: analysed and gathered, without a report."""
     store, study = Store(str(tmp_path / "store")), seen(folder)
     analyse_series(InThisProcess(), lambda _: None, study.sources[0], ANALYSES, store)
+    study.record(store)
     assert gather(study, store, report=False)[1]
     return store
 
@@ -87,13 +88,13 @@ def test_what_lacks_something_is_not_finished_and_nothing_is_written(folder: Pat
 
 
 def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, store: Store) -> None:
-    ((_, run_id),) = seen(folder).results(store).ids
-    cube, commits = store.cube(NAME), store.commits(FOREIGN, run_id)
+    ((run_id, _),) = seen(folder).results(store).found
+    cube, results = store.cube(NAME), store.run_results(FOREIGN, run_id)
     shutil.move(cube, f"{cube}.away")
     assert not finished(folder, store)
     shutil.move(f"{cube}.away", cube)
     assert finished(folder, store)
-    objects.delete(f"{commits}/{marker('spectrum', 1, (10,))}")
+    objects.delete(f"{results}/{part_name((10,), {'spectrum': 1})}")
     assert not finished(folder, store)
 
 
@@ -115,7 +116,7 @@ def test_other_commands_know_the_series_by_its_name(store: Store, tmp_path: Path
         assert result.exit_code == code, result.output
         return " ".join(result.output.split())
 
-    assert f"{NAME} series - - - {store.cube(NAME)}" in said("list", "sweeps")
+    assert f"{NAME} series - - 1 {store.cube(NAME)}" in said("list", "sweeps")
     assert "1 series analysed at 2 steps" in said("status", NAME)
     assert "figures and a page" in said("report", NAME, "--out", str(tmp_path / "report"))
     assert (tmp_path / "report" / "singular_values.png").is_file()

@@ -9,7 +9,7 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import read_axes, read_settings, settings_of, with_settings
 from specdyn.storage.places import Store
-from specdyn.storage.sweeps import read_sweep
+from specdyn.storage.studies import read_study
 from specdyn.tasks.plan.sweeps import label, make_sweep, sweep_of
 from specdyn.tasks.spectra.analysis import default_analyses
 
@@ -79,7 +79,7 @@ def test_a_recorded_sweep_comes_back(local_store: Store) -> None:
     made = make_sweep("modular_addition", "smoke", sweep="wide", axes={"width": [16, 32]})
     assert not made.recorded(local_store)
     made.record(local_store)
-    record = read_sweep(local_store, "wide")
+    record = read_study(local_store, "wide", "sweep")
     assert record and sweep_of(record) == made and made.recorded(local_store)
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from helpers.run_stores import layout_of, write_member
-from specdyn.storage.cube import write_cube
+from helpers.cubes import layout_of, write_cube, write_row
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.schema import Variable
-from specdyn.tasks.spectra.facts import FACTS, GROKKED_BELOW, facts_of, grokking
+from specdyn.tasks.spectra.facts import FACTS, GROKKED_BELOW, RUN_FACTS, grokking
 
 NAN = float("nan")
 MEASURED = {
@@ -54,7 +53,7 @@ def member(store: Store, run: str, steps: Sequence[int], decay: float, **values:
     variables = {name: MEASURED[name] for name in values}
     layout = layout_of(run_id=run, steps=steps, variables=variables)
     arrays = {name: np.array(value, MEASURED[name].dtype) for name, value in values.items()}
-    return write_member(store.url, layout, arrays, weight_decay=decay)
+    return write_row(store, layout, arrays, weight_decay=decay)
 
 
 @pytest.fixture
@@ -84,8 +83,8 @@ def metrics(local_store: Store) -> xr.Dataset:
         ),
         member(local_store, "ranks", (0, 10), 0.0, effective_rank=[[0.5, 0.5], [0.7, 0.7]]),
     ]
-    url = f"{local_store}/sweeps/facts.zarr"
-    write_cube(url, members, {}, facts=facts_of)
+    url = local_store.cube("facts")
+    write_cube(url, members, {}, facts=RUN_FACTS)
     plain = xr.open_datatree(url, engine="zarr")["metrics"].to_dataset().load()
     xr.testing.assert_identical(plain, open_results(url)["metrics"].to_dataset().load())
     return plain
@@ -126,8 +125,8 @@ def test_the_threshold_and_the_meaning_of_the_flag_are_attributes(metrics: xr.Da
 
 def test_a_sweep_without_an_error_rate_has_no_step(local_store: Store) -> None:
     only_loss = member(local_store, "a", (0, 10), 0.0, loss=[[3, 2], [4, 3]])
-    write_cube(f"{local_store}/sweeps/loss.zarr", [only_loss], {}, facts=facts_of)
-    found = open_results(f"{local_store}/sweeps/loss.zarr")["metrics"].to_dataset()
+    write_cube(local_store.cube("loss"), [only_loss], {}, facts=RUN_FACTS)
+    found = open_results(local_store.cube("loss"))["metrics"].to_dataset()
     assert set(found.data_vars) == {"loss", "final_loss"}
 
 

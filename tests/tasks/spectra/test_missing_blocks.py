@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 
 from reference.series import TOTAL, HandMade, body_of, seeded, stored, target_of
 from specdyn.models.nets.matrices import LayerPair
 from specdyn.storage.access.objects import delete
-from specdyn.storage.commits import marker
-from specdyn.tasks.plan.runs import lacking
+from specdyn.storage.results import part_name
+from specdyn.tasks.plan.runs import analysed
 from specdyn.tasks.spectra.analysis import get_analysis
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
 
@@ -30,9 +29,9 @@ def series_of(steps: Sequence[int]) -> HandMade:
 
 
 def analyse(series: HandMade, target: Target, backwards: bool = False) -> list[tuple[int, ...]]:
-    """Plan from the markers alone and do what is planned, as the flow does; returns the blocks."""
+    """Plan from the names of objects alone and do what is planned, as the flow does; returns the blocks."""
     body = body_of(series.weights(0), pairs_of(series))
-    missing = lacking(target.commits, series.steps, ANALYSES)
+    missing = analysed(target.folder, series.steps, ANALYSES).missing
     anchors = {step: decompose_step(series, body, step) for step in anchor_steps(series.steps, missing)}
     for block, names in sorted(missing.items(), reverse=backwards):
         mine = [anchors[step] for step in needed(series.steps, block) if step in anchors]
@@ -47,20 +46,9 @@ def pairs_of(series: HandMade) -> list[LayerPair]:
 
 
 def lose(target: Target, blocks: Sequence[tuple[int, ...]]) -> None:
-    """Take away the markers of blocks and put nonsense where the values are that these blocks write."""
-    root = zarr.open_group(target.url, mode="r+")
+    """Take away the objects of blocks."""
     for block in blocks:
-        for name in ANALYSES:
-            delete(f"{target.commits}/{marker(name, get_analysis(name).version, block)}")
-        places = [target.layout.steps.index(step) for step in block]
-        of_run = get_analysis("trajectory").variables
-        for name, variable in target.layout.variables.items():
-            array = root[f"{variable.group}/{name}"]
-            assert isinstance(array, zarr.Array)
-            if name not in of_run:
-                array[:, places[0] : places[-1] + 1] = 77  # (layer or pair, step, ...)
-            elif block[-1] == target.layout.steps[-1]:
-                array[...] = 77
+        delete(f"{target.folder}/{part_name(block, {name: get_analysis(name).version for name in ANALYSES})}")
 
 
 def subsets(blocks: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> list[tuple[tuple[int, ...], ...]]:
@@ -84,6 +72,6 @@ def test_any_blocks_that_are_missing_are_analysed_as_in_the_undisturbed_run(
     for i, lost in enumerate(subsets(blocks, sizes)):
         lose(target, lost)
         assert analyse(series, target, backwards=bool(i % 2)) == list(lost)
-        assert lacking(target.commits, series.steps, ANALYSES) == {}
+        assert analysed(target.folder, series.steps, ANALYSES).missing == {}
         for name, values in stored(target).items():
             np.testing.assert_array_equal(values, undisturbed[name], err_msg=f"{name} after losing {lost}")

@@ -1,6 +1,5 @@
 """One pass over the checkpoints of a run: what is decomposed, evaluated and written, and how often."""
 
-import contextlib
 import dataclasses
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import zarr
 from torch import Tensor, nn
 
 from reference.series import HandMade, body_of, one, stored, target_of
@@ -18,16 +16,16 @@ from specdyn.models.nets.mlp import Mlp
 from specdyn.models.nets.transformer import Transformer
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
+from specdyn.storage.access.objects import names
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
-from specdyn.storage.commits import committed
 from specdyn.storage.places import Store
-from specdyn.storage.results import allocate
+from specdyn.storage.results import blocks_of, part_name
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.plan.runs import lacking
+from specdyn.tasks.plan.runs import analysed
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis
-from specdyn.tasks.spectra.decomposition import DRIVERS, Factors, NotFinite, decompose
+from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
 from specdyn.tasks.spectra.network_layout import NetworkLayout, foreign_layout, network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_into, decompose_step, needed
 from specdyn.tasks.spectra.series import RunSeries, ahead
@@ -58,16 +56,15 @@ class Counts:
     reported: list[int]
 
 
+def target_in(store: Store, spec: RunSpec, steps: tuple[int, ...]) -> Target:
+    """Where the results of a run go."""
+    return Target(folder=store.run_results(spec.experiment, spec.run_id), layout=layout_of(spec, steps))
+
+
 def analyse(spec: RunSpec, store: Store) -> Counts:
     """Train and analyse a run, counting."""
     manifest = train(spec, store, device=torch.device("cpu"))
-    where, body = store, network_layout(spec)
-    target = Target(
-        url=where.run_store(spec.experiment, spec.run_id),
-        commits=where.commits(spec.experiment, spec.run_id),
-        layout=layout_of(spec, manifest.steps),
-    )
-    allocate(target.url, target.layout)
+    body, target = network_layout(spec), target_in(store, spec, manifest.steps)
     decomposed: Counter[str] = Counter()
     calls, reads = Counter[str](), Counter[int]()
 
@@ -171,8 +168,7 @@ def test_a_transformer_needs_the_published_number_of_decompositions(
 
 def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> None:
     found = counts["transformer"]
-    where = found.store.run_store(SHORT.experiment, SHORT.run_id)
-    stored = zarr.open_group(where, mode="r")
+    values = stored(target_in(found.store, SHORT, found.manifest.steps))
     experiment = get_experiment(SHORT.experiment)
     body = network_layout(SHORT)
     data = load_examples(SHORT, found.store)
@@ -181,26 +177,27 @@ def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> 
         weights = read_checkpoint(found.store.run_of(SHORT), entry)
         for i, layer in enumerate(body.layers):
             s = np.linalg.svd(weights[layer.parameter].double().numpy(), compute_uv=False)
-            row = stored["layers/singular_value"][i, at]
+            row = values["singular_value"][i, at]
             np.testing.assert_allclose(row[: len(s)], s, rtol=0, atol=1.1e-6 * s[0])  # 1e-6 and rounding
             assert np.isnan(row[len(s) :]).all()
             p = s / s.sum()
             entropy_rank = np.exp(-(p * np.log(p)).sum()) / len(s)
-            assert stored["layers/effective_rank"][i, at] == pytest.approx(entropy_rank, rel=1e-5)
+            assert values["effective_rank"][i, at] == pytest.approx(entropy_rank, rel=1e-5)
         net.load_state_dict(weights)
         with torch.no_grad():
             loss = [float(nn.functional.cross_entropy(net(part.inputs), part.targets)) for part in data.values()]
-        np.testing.assert_allclose(stored["metrics/loss"][:, at], loss, rtol=1e-5)
+        np.testing.assert_allclose(values["loss"][:, at], loss, rtol=1e-5)
     # The last checkpoint agrees with itself.
-    np.testing.assert_allclose(stored["layers/agreement_score"][:, -1], 1, atol=1e-5)
-    assert (stored["layers/agreement_score"][:, 0] < 0.999).all()
+    np.testing.assert_allclose(values["agreement_score"][:, -1], 1, atol=1e-5)
+    assert (values["agreement_score"][:, 0] < 0.999).all()
 
 
-def test_every_block_of_every_analysis_is_marked(counts: dict[str, Counts]) -> None:
+def test_every_block_is_one_object_with_every_analysis(counts: dict[str, Counts]) -> None:
     found = counts["mlp"]
-    commits = found.store.commits(MLP.experiment, MLP.run_id)
-    markers = committed(commits, {name: get_analysis(name).version for name in ALL})
-    assert len(markers) == len(ALL) * 6
+    folder = found.store.run_results(MLP.experiment, MLP.run_id)
+    versions = {name: get_analysis(name).version for name in ALL}
+    assert names(folder) == [part_name(block, versions) for block in blocks_of(found.manifest.steps)]
+    assert analysed(folder, found.manifest.steps, ALL).missing == {}
 
 
 def test_a_network_without_attention_has_no_variables_of_it() -> None:
@@ -339,47 +336,9 @@ def test_an_analysis_that_is_added_to_a_block_leaves_the_others_values_alone(tmp
     body = body_of(series.weights(0))
     target = target_of(str(tmp_path), series, body, ["spectrum", "effective_rank"])
     anchors = [decompose_step(series, body, step) for step in series.steps]
-    for names in (["spectrum"], ["effective_rank"]):
+    for chosen in (["spectrum"], ["effective_rank"]):
         for block in target.layout.blocks():
-            analyse_block(series, body, target, block, names, *anchors)
+            analyse_block(series, body, target, block, chosen, *anchors)
     found = stored(target)
     assert np.isfinite(found["singular_value"]).all()
     assert np.isfinite(found["effective_rank"]).all()
-
-
-def test_a_block_cut_off_between_two_markers_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    series = HandMade({step: {"w": torch.eye(3) + 0.1 * step * torch.ones(3, 3)} for step in (0, 1)})
-    body, names = body_of(series.weights(0)), ["agreement", "effective_rank", "shape", "spectrum", "updates"]
-    assert len({get_analysis(name).needs_vectors for name in names}) == 2
-    commit = one_pass.commit
-
-    def analysed(folder: str, markers: int) -> dict[str, np.ndarray]:
-        """What is stored where the first call ends before it has put more than so many markers."""
-        target, left = target_of(folder, series, body, names), markers
-
-        def cut_off(*arguments: Any) -> bool:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return commit(*arguments)
-
-        for patched in (cut_off, commit):
-            monkeypatch.setattr(one_pass, "commit", patched)
-            for block, missing in lacking(target.commits, series.steps, names).items():
-                vectors = one_pass.need_vectors(map(get_analysis, missing))
-                anchors = [decompose_step(series, body, step, vectors) for step in series.steps]
-                with contextlib.suppress(KeyboardInterrupt):
-                    analyse_block(series, body, target, block, missing, *anchors)
-        assert not lacking(target.commits, series.steps, names)
-        return stored(target)
-
-    whole = analysed(str(tmp_path / "whole"), 100)
-    assert set(whole["driver"].flat) == {DRIVERS.index("svd_float32")}
-    for markers in range(2 * len(names)):
-        again = analysed(str(tmp_path / f"{markers}"), markers)
-        assert again.keys() == whole.keys()
-        for name, values in whole.items():
-            np.testing.assert_array_equal(again[name], values, err_msg=f"{name} after {markers} markers")

@@ -152,7 +152,7 @@ def test_the_manifest_says_what_was_trained_and_is_written_last(kind: str, tmp_p
         path = folder(tmp_path, spec) / name
         assert name == f"step={entry.step:08d}.safetensors"
         assert (entry.bytes, entry.sha256) == (path.stat().st_size, digest)
-        assert path.stat().st_mtime_ns <= (folder(tmp_path, spec) / "manifest.json").stat().st_mtime_ns
+        assert path.stat().st_mtime_ns <= Path(Store(str(tmp_path)).run_of(spec).manifest).stat().st_mtime_ns
     assert [path.name.split("-")[0] for path in states(tmp_path, spec)] == ["step=00000060"]
 
 

@@ -10,8 +10,8 @@ from helpers.branched import left
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import kept_states
-from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
+from specdyn.storage.results import write_values
 from specdyn.tasks.connect.ids import line_id
 from specdyn.tasks.connect.line import finished
 from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
@@ -78,7 +78,7 @@ def test_what_is_left_is_read_from_the_store(tmp_path: Path) -> None:
     assert remaining(graph, store) == shared
     for pair in graph.pairs:
         name = line_id(pair, finished(pair.a, Store(store)), finished(pair.b, Store(store)))
-        write_values(values_url(Store(store), NAME, "pairs", name), {}, {})
+        write_values(Store(store).result("pairs", NAME, name), {}, {})
     assert remaining(graph, store) == {}
 
 

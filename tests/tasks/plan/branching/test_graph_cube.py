@@ -11,8 +11,8 @@ import xarray as xr
 
 from helpers.branched import NAME, carry_out, graph_in
 from specdyn.storage.checkpoints import mark_damaged, read_manifest
-from specdyn.storage.graphs import write_graph
 from specdyn.storage.places import Store
+from specdyn.storage.studies import record_study
 from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.gathering import finished_results, gather
@@ -90,7 +90,7 @@ def _cube(graph: Graph, store: Path) -> None:
 
 
 def _measurement(graph: Graph, store: Path) -> None:
-    next(path for path in (store / "connections" / NAME).rglob("*.safetensors") if "ends" not in str(path)).unlink()
+    next(path for path in (store / "results" / "pairs" / NAME).glob("*.safetensors")).unlink()
 
 
 def _run(graph: Graph, store: Path) -> None:
@@ -101,11 +101,11 @@ def _run(graph: Graph, store: Path) -> None:
 
 def _record(graph: Graph, store: Path) -> None:
     fewer = dataclasses.replace(graph, pairs=graph.pairs[1:], tickets=graph.tickets[1:])
-    write_graph(Store(str(store)), dataclasses.replace(record_of(fewer), kind=graph.kind))
+    record_study(Store(str(store)), dataclasses.replace(record_of(fewer), kind=graph.kind))
 
 
 def _unreadable_record(graph: Graph, store: Path) -> None:
-    Path(Store(str(store)).graph(graph.name, graph.kind)).write_text("{")
+    Path(Store(str(store)).study(graph.name, graph.kind)).write_text("{")
 
 
 OF_THE_REPORT = (_figure, _older_figures)

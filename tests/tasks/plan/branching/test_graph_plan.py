@@ -13,8 +13,8 @@ from specdyn.flows.cli.app import app
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.checkpoints import mark_damaged, read_manifest, write_manifest
-from specdyn.storage.pairs import values_url, write_values
 from specdyn.storage.places import Store
+from specdyn.storage.results import write_values
 from specdyn.tasks.connect import meter
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.line import finished, measure_end
@@ -86,7 +86,7 @@ def written(spec: RunSpec, store: Store) -> int:
 def put_line(pair: Pair, store: Store) -> None:
     """Have a line between the weights that two runs have now."""
     name = line_id(pair, finished(pair.a, store), finished(pair.b, store))
-    write_values(values_url(store, NAME, "pairs", name), {}, {})
+    write_values(store.result("pairs", NAME, name), {}, {})
 
 
 def test_a_new_graph_costs_all_its_steps_and_a_branch_those_after_its_split(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_tickets_cost_their_checkpoints(tmp_path: Path) -> None:
     assert costs(plan)["tickets"].seconds == 2 * (3 * 2 * 1e3 + 5 * 4 * 1e6)
     trunk = train(TRUNKS[0], Store(store), (20,))
     own = train(graph.tickets[0], Store(store))
-    write_values(values_url(Store(store), NAME, "tickets", comparison_id(graph.tickets[0], own, trunk)), {}, {})
+    write_values(Store(store).result("tickets", NAME, comparison_id(graph.tickets[0], own, trunk)), {}, {})
     assert counts(make_plan(graph, Store(store)))["tickets"] == (2, 1)
 
 
@@ -317,7 +317,7 @@ def test_list_has_graphs_beside_sweeps(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_ends_with_what_to_do(tmp_path: Path) -> None:
-    url = Path(Store(str(tmp_path)).graph("g", "connectivity"))
+    url = Path(Store(str(tmp_path)).study("g", "connectivity"))
     url.parent.mkdir(parents=True)
     url.write_text("{")
     assert "is not the record of a graph" in said("status", "g", "--store", str(tmp_path), code=2)

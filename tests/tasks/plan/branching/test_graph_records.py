@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.graphs import graph_names, read_graph, write_graph
 from specdyn.storage.places import Store
+from specdyn.storage.studies import read_study, record_study, study_names
 from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
 from specdyn.tasks.plan.branching.records import read_graphs, record_of
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
     """A store with a graph of pairs and one of tickets under one name."""
     store = Store(str(tmp_path))
     for graph in (PAIRS, TICKETS):
-        write_graph(store, record_of(graph))
+        record_study(store, record_of(graph))
     return store
 
 
@@ -35,7 +35,7 @@ def test_graphs_come_back_as_they_were(store: Store) -> None:
     back = read_graphs(store, "g")[0]
     assert {pair.pair_id: pair.kind for pair in back.pairs} == {pair.pair_id: pair.kind for pair in PAIRS.pairs}
     assert read_graphs(store, "other") == []
-    assert graph_names(store) == [("g", "connectivity"), ("g", "tickets")]
+    assert study_names(store) == [("g", "connectivity"), ("g", "tickets")]
 
 
 @pytest.mark.parametrize("name", ["paper", "smoke"])
@@ -43,20 +43,20 @@ def test_settings_of_every_kind_come_back(name: str, tmp_path: Path) -> None:
     # Milestones are a tuple, the network and the data are classes of their own.
     trunks = trunk_specs("image_classification", name, (0,), {})
     graph = connectivity_graph("images", trunks, (0,), (3, 4))
-    write_graph(Store(str(tmp_path)), record_of(graph))
+    record_study(Store(str(tmp_path)), record_of(graph))
     assert read_graphs(Store(str(tmp_path)), "images") == [graph]
 
 
 def test_a_call_of_another_grid_replaces_the_record(store: Store) -> None:
     smaller = connectivity_graph("g", TRUNKS[:1], (20,), (3, 4))
-    write_graph(store, record_of(smaller))
+    record_study(store, record_of(smaller))
     assert read_graphs(store, "g") == [smaller, TICKETS]
 
 
 def test_names_that_look_like_another_kind_stay_apart(tmp_path: Path) -> None:
     graph = dataclasses.replace(PAIRS, name="a-tickets")
-    write_graph(Store(str(tmp_path)), record_of(graph))
-    assert graph_names(Store(str(tmp_path))) == [("a-tickets", "connectivity")]
+    record_study(Store(str(tmp_path)), record_of(graph))
+    assert study_names(Store(str(tmp_path))) == [("a-tickets", "connectivity")]
     assert read_graphs(Store(str(tmp_path)), "a") == []
     assert read_graphs(Store(str(tmp_path)), "a-tickets") == [graph]
 
@@ -74,8 +74,8 @@ DAMAGED = {
     "bytes": b"\x93NUMPY\xff\x00",
     "other name": changed("name", "h"),
     "other kind": changed("kind", "tickets"),
-    "run missing": changed("runs", {}),
-    "spec of another run": changed("runs", {**record_of(PAIRS).runs, RUN: record_of(PAIRS).runs[TRUNKS[1].run_id]}),
+    "run missing": changed("specs", []),
+    "spec of another run": changed("specs", [*record_of(PAIRS).specs[1:], record_of(PAIRS).specs[1]]),
     "unknown experiment": changed("experiment", "knitting"),
     "pair without points": changed("pairs", [{"a": RUN, "b": RUN, "kind": "within"}]),
 }
@@ -83,19 +83,19 @@ DAMAGED = {
 
 @pytest.mark.parametrize("case", DAMAGED)
 def test_what_is_not_a_record_is_refused(case: str, store: Store) -> None:
-    url = store.graph("g", "connectivity")
+    url = store.study("g", "connectivity")
     Path(url).write_bytes(DAMAGED[case])
-    with pytest.raises(StoreError, match=r"g-connectivity\.json is not the record of a graph .*delete it, and call"):
+    with pytest.raises(StoreError, match=r"g/connectivity\.json is not the record of a study .*delete it, and call"):
         read_graphs(store, "g")
 
 
 def test_a_record_of_a_newer_layout_is_refused_as_such(store: Store) -> None:
-    Path(store.graph("g", "connectivity")).write_bytes(changed("schema_version", 99))
+    Path(store.study("g", "connectivity")).write_bytes(changed("schema_version", 99))
     with pytest.raises(StoreError, match="schema version 99"):
-        read_graph(store, "g", "connectivity")
+        read_study(store, "g", "connectivity")
 
 
 def test_the_undamaged_record_of_these_cases_is_read(store: Store) -> None:
-    Path(store.graph("g", "connectivity")).write_bytes(changed("name", "g"))
+    Path(store.study("g", "connectivity")).write_bytes(changed("name", "g"))
     graphs: list[Graph] = read_graphs(store, "g")
     assert graphs[0] == PAIRS

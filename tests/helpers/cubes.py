@@ -1,4 +1,4 @@
-"""Run stores made by hand: small, labelled as real ones are, every value known."""
+"""Results and cubes made by hand: small, labelled as real ones are, every value known."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from specdyn.storage.members import Member
-from specdyn.storage.results import RunLayout, allocate, write_block
+from specdyn.storage.access.lease import Lease
+from specdyn.storage.cube import CubeWriter
+from specdyn.storage.places import Store
+from specdyn.storage.results import RunLayout, part_name, write_block
+from specdyn.storage.rows import Facts, Row
 from specdyn.storage.schema import Variable
 
 VARIABLES = {
@@ -69,16 +72,37 @@ def part(layout: RunLayout, values: Mapping[str, np.ndarray], steps: tuple[int, 
     return {name: array.take(places, axis=layout.variables[name].dims.index("step")) for name, array in values.items()}
 
 
-def write_run(url: str, layout: RunLayout, values: Mapping[str, np.ndarray]) -> None:
-    """Allocate a run store and write all of its blocks."""
-    allocate(url, layout)
-    for steps in layout.blocks():
-        write_block(url, layout, steps, part(layout, values, steps))
+def write_run(folder: str, layout: RunLayout, values: Mapping[str, np.ndarray], blocks: int | None = None) -> list[str]:
+    """Put the first blocks of a run's values, or all; returns their URLs."""
+    analyses = dict.fromkeys(layout.variables, 1)
+    for steps in layout.blocks()[:blocks]:
+        write_block(folder, layout, steps, analyses, part(layout, values, steps))
+    return [f"{folder}/{part_name(steps, analyses)}" for steps in layout.blocks()[:blocks]]
 
 
-def write_member(store: str, layout: RunLayout, values: Mapping[str, np.ndarray], **hyperparameters: Any) -> Member:
-    """Write a run store below a store and give it as a member of a sweep."""
+def write_row(
+    store: Store, layout: RunLayout, values: Mapping[str, np.ndarray], blocks: int | None = None, **settings: Any
+) -> Row:
+    """Put the values of a run, or of its first blocks, and return it as a row of a cube."""
     run_id = str(layout.attributes["run_id"])
-    url = f"{store}/runs/hand/{run_id}.zarr"
-    write_run(url, layout, values)
-    return Member(run_id=run_id, url=url, hyperparameters=hyperparameters)
+    urls = write_run(store.run_results("hand", f"{run_id}-results"), layout, values, blocks)
+    return Row(
+        key=run_id,
+        status="done" if len(urls) == len(layout.blocks()) else "partial" if urls else "planned",
+        layout_of=lambda: layout,
+        coordinates=settings,
+        settings=settings,
+        results=f"{run_id}-results",
+        parts={url: frozenset(layout.variables) for url in urls},
+    )
+
+
+def write_cube(
+    url: str,
+    rows: Sequence[Row],
+    attributes: Mapping[str, Any] | None = None,
+    facts: Facts | None = None,
+    lease: Lease | None = None,
+) -> None:
+    """Have the cube at a URL show these rows, as a process does that has not written it before."""
+    CubeWriter(url=url, facts=facts, lease=lease).write(rows, attributes or {})
