@@ -360,7 +360,7 @@ def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, mo
     whole = local_store.cube("whole")
     write_cube(whole, grown)
     total = count_of_puts(monkeypatch, local_store.cube("counted"), small, grown)
-    for survivors in range(0, total, 3):
+    for survivors in range(0, total, 5):
         where = local_store.cube(f"cut{survivors}")
         write_cube(where, small)
         with dying_after(monkeypatch, survivors), contextlib.suppress(DiedError):
