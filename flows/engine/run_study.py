@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_page, show_result
 from specdyn.flows.engine.executor import open_executor
 from specdyn.flows.engine.lease import cube_lease
+from specdyn.flows.engine.live_cube import LiveCube
 from specdyn.flows.engine.settings import chosen_cluster, patience
 from specdyn.flows.engine.units import run_units
 from specdyn.flows.outcome import Outcome, outcome_of
@@ -58,7 +59,8 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
             cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
             with open_executor(asked.executor, asked.resources, cluster, patience()) as workers:
                 study.record(store)
-                ended = run_units(study.name, plan.units, logs, workers, failed_before(plan.items))
+                with LiveCube(study.results(store).following(lease)) as live:
+                    ended = run_units(study.name, plan.units, logs, workers, failed_before(plan.items), live.landed)
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
             ran = tuple(dict.fromkeys(unit.label for unit in ended.done))

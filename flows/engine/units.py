@@ -60,11 +60,11 @@ def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=2,
     retry_condition_fn=_worth_retrying,
 )
-def run_unit_task(unit: Unit, log: str, executor: Executor, progress: UnitProgress) -> Work:
+def run_unit_task(unit: Unit, log: str, executor: Executor, advanced: Callable[[int], None]) -> Work:
     """Run one unit on the executor, its log kept in the folder; returns what it did."""
     with kept_log(log, unit.kind):
         if unit.spreads:
-            did: Work = unit.function(executor, partial(progress.advance, unit.key), *unit.arguments)
+            did: Work = unit.function(executor, advanced, *unit.arguments)
         else:
             did = executor.run(unit.function, *unit.arguments)
         return did
@@ -76,10 +76,12 @@ def run_units(
     logs: Callable[[str], str],
     executor: Executor,
     failed_before: Mapping[str, str],
+    landed: Callable[[Unit], None] = lambda _: None,
 ) -> Ended:
     """Run every unit as soon as those it needs are done; what needs one that failed, now or before, is left out.
 
-    `logs` gives the folder for a unit's log, by the name that the unit says.
+    `logs` gives the folder for a unit's log, by the name that the unit says; `landed` is told of a unit that made
+    something, or ended.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
@@ -93,13 +95,18 @@ def run_units(
         # All of these are done, as nothing may wait for others in a place that they could run in; Prefect shows them.
         needs = [begun[key] for key in unit.needs if key in begun]
         future = run_unit_task.submit(
-            unit, logs(unit.log or unit.key), executor, progress, wait_for=needs, return_state=False
+            unit, logs(unit.log or unit.key), executor, partial(advanced, unit), wait_for=needs, return_state=False
         )
         begun[unit.key] = future
         progress.begun(unit)
         future.add_done_callback(lambda _: ended.put(unit))
 
+    def advanced(unit: Unit, parts: int) -> None:
+        progress.advance(unit.key, parts)
+        landed(unit)
+
     def take(unit: Unit) -> None:
+        landed(unit)
         if why := failure_of(begun[unit.key]):
             reasons[f"{unit.kind}: {unit.label}"] = why
             schedule.failed(unit.key)

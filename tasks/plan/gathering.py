@@ -167,6 +167,10 @@ class RunsCube(ABC):
         if errors:
             raise measured_again(errors)
 
+    def following(self, lease: Lease | None) -> "Following":
+        """The cube, to be written while its units run."""
+        return Following(self, self.writer(lease))
+
     def writer(self, lease: Lease | None) -> "CubeWriter":
         """What writes it."""
         from specdyn.storage.cube import CubeWriter
@@ -184,3 +188,16 @@ class RunsCube(ABC):
         from specdyn.tasks.figures.report import write_report
 
         write_report(self.url, self.store.report(self.name))
+
+
+class Following:
+    """A cube that is written while units of its study run."""
+
+    def __init__(self, cube: RunsCube, writer: "CubeWriter") -> None:
+        self._cube, self._writer = cube, writer
+
+    def update(self, keys: Collection[str]) -> None:
+        """Look at rows again, by their keys, and write what is new; what it holds is not said to be whole."""
+        self._cube = self._cube.again(keys)
+        if rows := self._cube.rows():
+            self._writer.write(rows, {**self._cube.described(), "contents": ""})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access.lease import Lease
@@ -10,6 +10,9 @@ from specdyn.storage.checkpoints import read_manifest, tensor_bytes
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.cost import Cost, Rates, alike, checkpoint_bytes
 from specdyn.tasks.plan.units import Schedule, Unit
+
+if TYPE_CHECKING:
+    from specdyn.tasks.plan.gathering import Following
 
 State = Literal["done", "partial", "failed", "damaged", "new"]
 
@@ -92,6 +95,10 @@ class Results(Protocol):
 
     def draw(self) -> None:
         """Draw the report of the cube that is there."""
+        ...
+
+    def following(self, lease: Lease | None) -> "Following | None":
+        """The cube, to be written while units run; None where it is written at the end alone."""
         ...
 
 

@@ -92,6 +92,9 @@ class GraphCube:
         data = data.assign_attrs(title=self.graph.name, experiment=self.graph.experiment)
         write_dataset(self.url, data, lease, contents=self.contents)
 
+    def following(self, lease: Lease | None) -> None:
+        """Nothing: the cube is written at the end."""
+
     def draw(self) -> None:
         """Draw the figures of the cube that is there."""
         from specdyn.storage.query import open_results
