@@ -1,8 +1,6 @@
 """Opening results in xarray, wherever they lie."""
 
 import contextlib
-import functools
-import json
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +8,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from zarr.abc.store import ByteRequest
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import GroupNotFoundError
+from zarr.storage import WrapperStore
 
+from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import require_schema
 from specdyn.storage.schema import MEASURED
@@ -78,20 +81,27 @@ def reading(url: str) -> Iterator[None]:
 def damaged(url: str, error: Exception) -> str:
     """What to say and to do where results cannot be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return f"{url}: these results are damaged ({reason}); delete them, and the command that made them makes them again"
+    return f"{url}: these results are damaged ({reason}); `specdyn repair` and the command that made them mend them"
+
+
+class _WholeStore(WrapperStore[ZarrStore]):
+    """The store of a cube, all chunks of which are there: a missing one is an error, not a chunk without values."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """The content of a key; DamagedCube for a chunk that is missing."""
+        found = await self._store.get(key, prototype, byte_range)
+        if found is None and generations.form_of(key) is not None:
+            raise DamagedCube(
+                f"{self._store}/{key} is missing: these results were replaced after they were opened, or damaged; open "
+                "them again, and where that does not help run `specdyn repair`"
+            )
+        return found
 
 
 def _open(url: str) -> xr.DataTree:
-    """A cube by its consolidated metadata; a run store, which is still written to, has none."""
-    store: Any = objects.zarr_store(url, read_only=True)
-    open_tree = functools.partial(xr.open_datatree, store, engine="zarr", zarr_format=3, create_default_indexes=False)
-    try:
-        tree = open_tree(consolidated=True)
-    except ValueError:
-        # The metadata of the whole says which form of a cube's chunks is current: where there is one, no other serves.
-        if json.loads(objects.read(f"{url}/zarr.json")).get("consolidated_metadata"):
-            raise
-        tree = open_tree(consolidated=False)
+    """A cube by its consolidated metadata, which says which form of its chunks is current."""
+    store: Any = _WholeStore(objects.zarr_store(url, read_only=True))
+    tree = xr.open_datatree(store, engine="zarr", zarr_format=3, create_default_indexes=False, consolidated=True)
     return _with_coordinates(tree)
 
 

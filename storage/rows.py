@@ -3,14 +3,16 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from specdyn.storage.identity import short_digest
 from specdyn.storage.results import DamagedResult, RunLayout, read_values
 from specdyn.storage.schema import Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Facts:
 
     declare: Callable[[Mapping[str, Variable]], Mapping[str, Variable]]
     """The facts of a run that has these variables."""
-    compute: Callable[[Mapping[str, xr.DataArray]], Mapping[str, Any]]
+    compute: "Callable[[Mapping[str, xr.DataArray]], Mapping[str, Any]]"
     """Their values, from the arrays of a run; what is missing of a count is NaN there."""
 
 
@@ -124,8 +126,10 @@ def placed(
     return spread
 
 
-def _labelled(layout: RunLayout, name: str, array: np.ndarray) -> xr.DataArray:
+def _labelled(layout: RunLayout, name: str, array: np.ndarray) -> "xr.DataArray":
     """An array with its labels; NaN for what is missing of a count."""
+    import xarray as xr
+
     variable = layout.variables[name]
     values = np.where(array == variable.fill, np.nan, array) if "_FillValue" in variable.attributes else array
     coordinates = {dim: list(layout.labels[dim]) for dim in variable.dims}

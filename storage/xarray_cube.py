@@ -32,6 +32,7 @@ def write_dataset(url: str, data: "xr.Dataset", lease: Lease | None = None, cont
             mode="w",
             zarr_format=3,
             consolidated=True,
+            write_empty_chunks=True,
             encoding={name: {"compressors": CHECKED} for name in plain.variables},
         )
     found = {key: value.to_bytes() for key, value in content.items()}

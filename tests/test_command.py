@@ -196,7 +196,7 @@ def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_store_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
     write(str(tmp_path / "specdyn.json"), b'{"schema_version": 99}')
     output = said("run", "modular_addition", "--store", str(tmp_path), code=2)
-    assert "schema version 99, this specdyn reads up to 1: install a newer specdyn" in output
+    assert "schema version 99, this specdyn reads up to 2: install a newer specdyn" in output
 
 
 def test_refusing_does_not_wait_for_prefect(monkeypatch: pytest.MonkeyPatch) -> None:

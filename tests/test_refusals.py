@@ -219,9 +219,9 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
         assert str(tmp_path / "file") in said("data", verb, "cifar10", *own)
 
 
-RECORD = f"sweeps/{SWEEP.name}.json"
+RECORD = f"studies/{SWEEP.name}/sweep.json"
 MANIFEST = f"runs/{NAME}/{SPEC.run_id}.json"
-CUBE = f"sweeps/{SWEEP.name}.zarr"
+CUBE = f"studies/{SWEEP.name}/results.zarr"
 USES: dict[str, list[tuple[str, ...]]] = {
     "specdyn.json": [("run",), ("plan",), ("connect",), ("tickets",), ("status",), ("show",), ("report",), ("serve",)],
     RECORD: [("list",), ("status",), ("report",), ("compare",)],
@@ -238,8 +238,8 @@ CONTENTS = [b"", b"{", b"[]", b'"text"', b"\0\xff", b"{}", b'{"schema_version": 
 def test_a_damaged_object_is_named(damaged: str, finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store)
-    # The groups of a cube are found without the root's attributes, and a store's version is all that it has to say.
-    contents = {"specdyn.json": CONTENTS[:-1], f"{CUBE}/zarr.json": CONTENTS[:-2]}.get(damaged, CONTENTS)
+    # The groups of a cube are found without the root's attributes.
+    contents = {f"{CUBE}/zarr.json": CONTENTS[:-2]}.get(damaged, CONTENTS)
     for content, path in itertools.product(contents, USES[damaged]):
         (store / damaged).write_bytes(content)
         output = said(*arguments(path, "store", str(store), str(store)))

@@ -66,8 +66,10 @@ def list_sweeps(store: str) -> None:
 def require_cube(name: str, store: str) -> Store:
     """The store with the sweep, or the analysed checkpoints, of that name; ValueError lists the names that it has."""
     url = existing_store(store)
-    known = list(dict.fromkeys(known for known, _ in study_names(url, ("sweep", "series"))))
-    if name not in known:
+    names = study_names(url, ("sweep", "series"))
+    records = [read_study(url, name, kind) for known, kind in names if known == name]
+    if not any(records):
+        known = list(dict.fromkeys(known for known, _ in names))
         raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     return url
 

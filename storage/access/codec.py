@@ -12,6 +12,9 @@ from specdyn.storage.schema import SCHEMA_VERSION
 
 T = TypeVar("T")
 
+RELEASES = {1: "0.1"}
+"""The release that reads each older version of the schema."""
+
 
 def encode(record: Any) -> bytes:
     """A dataclass as JSON, which `decode` reads; equal records have equal bytes."""
@@ -46,7 +49,12 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def require_schema(url: str, version: int) -> None:
-    """Raise StoreError where an object was written by a newer specdyn."""
+    """Raise StoreError where an object was written by a specdyn that had another layout of stores."""
+    if version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{url} has schema version {version}, this specdyn reads {SCHEMA_VERSION}: open it with specdyn "
+            f"{RELEASES.get(version, 'of its time')}, or choose another store and run again"
+        )
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{url} has schema version {version}, this specdyn reads up to {SCHEMA_VERSION}: install a newer specdyn"

@@ -9,10 +9,11 @@ import pytest
 import xarray as xr
 
 from helpers.cubes import layout_of, values_of, write_cube, write_row
+from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
-from specdyn.storage.query import grid, open_results
+from specdyn.storage.query import DamagedCube, grid, open_results, reading
 from specdyn.storage.studies import study_names
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 
@@ -64,7 +65,24 @@ def test_metadata_of_the_whole_that_is_damaged_is_not_passed_over_for_that_of_th
         open_results(store.cube("decay"))
     del plain["consolidated_metadata"]
     root.write_text(json.dumps(plain))
-    assert "effective_rank" in open_results(store.cube("decay"))["layers"]
+    with pytest.raises(DamagedCube, match="these results are damaged"):
+        open_results(store.cube("decay"))
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut", "gone"])
+def test_a_damaged_chunk_is_named_and_is_never_a_value(store: Store, change: str) -> None:
+    url = store.cube("decay")
+    for key in (key for key in objects.find(url) if generations.form_of(key) is not None):
+        whole = objects.read(f"{url}/{key}")
+        if change == "gone":
+            objects.delete(f"{url}/{key}")
+        else:
+            data = whole[:-1] if change == "cut" else whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:]
+            objects.write(f"{url}/{key}", data)
+        with pytest.raises(StoreError, match=r"decay/results\.zarr"), reading(url):
+            open_results(url).load()
+        objects.write(f"{url}/{key}", whole)
+    open_results(url).load()
 
 
 def test_a_grid_has_hyperparameters_for_dimensions(store: Store) -> None:

@@ -53,7 +53,7 @@ def test_arrays_come_back_with_their_dtypes_order_and_what_decides_them(local_st
     assert found is not None
     assert list(found.values) == list(VALUES)
     for name, array in VALUES.items():
-        assert found.values[name].dtype == array.dtype
+        assert (found.values[name].dtype, found.values[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(found.values[name], array)
     assert found.metadata["of"] == "somebody"
     assert read_metadata(url)["of"] == "somebody"

@@ -13,7 +13,6 @@ from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import Manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import DamagedResult, Measured, read_values
-from specdyn.storage.xarray_cube import write_dataset
 from specdyn.tasks.connect.declared import variables_of
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.variables import LINE, TICKET
@@ -77,6 +76,7 @@ class GraphCube:
 
     def write(self, lease: Lease | None) -> None:
         """Write the cube."""
+        from specdyn.storage.xarray_cube import write_dataset
         from specdyn.tasks.connect import cube as pairs
         from specdyn.tasks.connect import tickets
 

@@ -150,10 +150,10 @@ def test_what_is_no_record_of_a_sweep_is_named_and_not_replaced(text: bytes, loc
     record_study(local_store, sweep("a"))
     record_study(local_store, sweep("b"))
     newest = newest_place(local_store.study("decay", "sweep"))
-    assert newest.endswith("decay.versions/00000002.json")
+    assert newest.endswith("decay/sweep.versions/00000002.json")
     Path(newest).write_bytes(text)
     for call in (lambda: read_study(local_store, "decay", "sweep"), lambda: record_study(local_store, sweep("c"))):
-        with pytest.raises(objects.StoreError, match=f"{newest} is not the record of a sweep.*delete it"):
+        with pytest.raises(objects.StoreError, match=f"{newest} is not the record of a study.*delete it"):
             call()
     Path(newest).unlink()
     assert record_study(local_store, sweep("c")).specs == ("a", "c")

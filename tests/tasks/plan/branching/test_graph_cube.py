@@ -90,7 +90,7 @@ def _cube(graph: Graph, store: Path) -> None:
 
 
 def _measurement(graph: Graph, store: Path) -> None:
-    next(path for path in (store / "results" / "pairs" / NAME).glob("*.safetensors")).unlink()
+    next((store / "results" / ("tickets" if graph.tickets else "pairs") / NAME).glob("*.safetensors")).unlink()
 
 
 def _run(graph: Graph, store: Path) -> None:

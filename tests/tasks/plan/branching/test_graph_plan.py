@@ -320,4 +320,4 @@ def test_a_damaged_record_ends_with_what_to_do(tmp_path: Path) -> None:
     url = Path(Store(str(tmp_path)).study("g", "connectivity"))
     url.parent.mkdir(parents=True)
     url.write_text("{")
-    assert "is not the record of a graph" in said("status", "g", "--store", str(tmp_path), code=2)
+    assert "is not the record of a study" in said("status", "g", "--store", str(tmp_path), code=2)

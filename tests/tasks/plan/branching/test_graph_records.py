@@ -9,6 +9,7 @@ import pytest
 
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
+from specdyn.storage.schema import SCHEMA_VERSION
 from specdyn.storage.studies import read_study, record_study, study_names
 from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
 from specdyn.tasks.plan.branching.records import read_graphs, record_of
@@ -62,14 +63,14 @@ def test_names_that_look_like_another_kind_stay_apart(tmp_path: Path) -> None:
 
 
 def changed(field: str, value: Any) -> bytes:
-    plain = {"schema_version": 1, **dataclasses.asdict(record_of(PAIRS))}
+    plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record_of(PAIRS))}
     return json.dumps({**plain, field: value}).encode()
 
 
 RUN = PAIRS.trunks[0].run_id
 DAMAGED = {
     "cut": changed("name", "g")[:-100],
-    "foreign": b'{"schema_version": 1, "name": "g", "experiment": "modular_addition", "preset": "demo", "specs": []}',
+    "foreign": b'{"schema_version": 2, "name": "g", "experiment": "modular_addition", "preset": "demo", "specs": []}',
     "list": b"[1, 2]",
     "bytes": b"\x93NUMPY\xff\x00",
     "other name": changed("name", "h"),
