@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from helpers.pipelines import NAME, ROOT, SMOKE, at_server, command, files, sweep
+from helpers.pipelines import NAME, ROOT, SMOKE, at_server, command, sweep
 from helpers.servers import S3Server
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
@@ -59,8 +60,10 @@ def test_three_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> N
     assert len(list(logs)) == 2, "each run is trained once"
     alone = str(tmp_path / "alone")
     sweep(alone, weight_decays=[0.0, 1.0], seeds=[0], analyses=ANALYSES, executor="inline")
-    chunks = [{p: d for p, d in files(Path(s, "sweeps")).items() if "/c/" in p} for s in (store, alone)]
-    assert chunks[0] == chunks[1] != {}
+    together, one = (open_results(Store(where).cube(SMOKE)) for where in (store, alone))
+    assert together.children.keys() == one.children.keys()
+    for name, group in one.children.items():
+        xr.testing.assert_identical(together[name].to_dataset().load(), group.to_dataset().load())
 
 
 def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tm
         assert f"waiting for process {killed.pid} on ".encode() in said(tmp_path, waits[0]).read_bytes()
         killed.send_signal(signal.SIGKILL)
         assert left.wait(timeout=SECONDS) == 0, said(tmp_path, waits[0]).read_text()
-    (cube,) = Path(store, "sweeps").glob("*.zarr")
+    (cube,) = Path(store, "studies").glob("*/results.zarr")
     assert open_results(str(cube))["layers"].sizes["run"] == 2
 
 

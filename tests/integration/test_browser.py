@@ -137,7 +137,7 @@ def test_a_sweep_started_in_the_form_ends_with_its_artifacts(page: Page, service
         expect(page.get_by_text("Progress: 100%")).to_be_visible()
     page.goto(made["summary"])
     expect(page.get_by_role("columnheader", name="weight decay")).to_be_visible()
-    expect(page.get_by_text(f'xarray.open_datatree("{service.store}/sweeps/{SMOKE}.zarr"')).to_be_visible()
+    expect(page.get_by_text(f'xarray.open_datatree("{service.store}/studies/{SMOKE}/results.zarr"')).to_be_visible()
     for name in sorted(made.keys() - fixed):
         page.goto(made[name])
         page.wait_for_function(DRAWN)

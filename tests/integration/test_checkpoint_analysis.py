@@ -61,7 +61,7 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
     assert f"Audit of {trained}: nothing unusual" in done.stdout.replace("\n", "")
     title = cube_name(None, [str(trained)], heads=4)
     assert title.startswith("run-a-heads=4-")
-    tree = xr.open_datatree(tmp_path / f"store/sweeps/{title}.zarr", engine="zarr")
+    tree = xr.open_datatree(tmp_path / f"store/studies/{title}/results.zarr", engine="zarr")
     layers = tree["layers"].to_dataset().isel(run=0)
     for step in STEPS:
         weights, final = weights_of(trained, step), weights_of(trained, 50)
@@ -74,12 +74,12 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
             uf, _, vf = np.linalg.svd(final[name].double().numpy(), full_matrices=False)
             agreement = np.abs((u.T @ uf) * (vh @ vf.T)).diagonal()[:10].mean()
             assert float(layers.agreement_score.sel(layer=name, step=step)) == pytest.approx(agreement, abs=2e-3)
-    assert str(layers.source.values) == str(trained)
+    assert tree["runs"].source.values.tolist() == [str(trained)]
     heads = tree["attention"].to_dataset()
     assert heads.head_alignment.sizes["head"] == 4
     assert {p.name for p in (tmp_path / f"store/reports/{title}").iterdir()} >= {"index.html", "effective_rank.png"}
     # Nothing is left of what blocks shared, and a second call does nothing.
-    assert not list((tmp_path / "store/runs/foreign").glob("*.factors"))
+    assert not list((tmp_path / "store").glob("scratch/*"))
     before = files(tmp_path / "store")
     again = call(*given, env=at_server())
     assert again.returncode == 0, again.stderr
@@ -88,15 +88,13 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
 
 def test_only_missing_blocks_are_analysed_again_with_the_same_numbers(trained: Path, tmp_path: Path) -> None:
     first = analyse(trained, store=tmp_path, analyses=["spectrum", "agreement_previous"])
-    before = files(tmp_path / "runs")
-    (marker,) = (tmp_path / "runs/foreign").glob("*.commits/agreement_previous-v1/00000020-00000020.json")
-    (chunk,) = (tmp_path / "runs/foreign").glob("*.zarr/layers/agreement_previous_score/c/0/2")
-    marker.unlink()
-    chunk.unlink()
+    before = files(tmp_path / "results")
+    (block,) = (tmp_path / "results/runs/foreign").glob("*/00000020-00000020-*.safetensors")
+    block.unlink()
     again = analyse(trained, store=tmp_path, analyses=["spectrum", "agreement_previous"])
     assert (first.rebuilt, again.rebuilt, again.cube, again.audit) == (True, False, first.cube, first.audit)
     assert 0 < again.work.decompositions < first.work.decompositions
-    assert files(tmp_path / "runs") == before
+    assert files(tmp_path / "results") == before
 
 
 def test_several_series_share_a_cube(trained: Path, tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def test_a_schedule_fires_what_was_asked_for_whoever_pauses_and_resumes_it(servi
     command("remove", "kept")
     layers = open_results(Store(str(service.store)).cube("kept"))["layers"]
     assert sorted(layers["weight_decay"].values.tolist()) == [0.0, 0.5]
-    assert {path.name for path in (service.store / "sweeps").glob("*.json")} <= {"often.json", "kept.json"}
+    assert {path.parent.name for path in (service.store / "studies").glob("*/sweep.json")} <= {"often", "kept"}
     assert not [one for one in ask_with_token(service, "variables") if one["name"].startswith("specdyn-schedule-")]
 
 

@@ -19,6 +19,7 @@ from helpers.topology import command_line
 from specdyn.flows.engine.watchdog import marked
 from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.places import Store
+from specdyn.storage.query import open_results
 
 pytestmark = pytest.mark.integration
 
@@ -54,14 +55,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, environment_of_users: 
 
 
 def products(store: Path) -> dict[str, bytes]:
-    """Checkpoints and the chunks of all results: what must be equal; times, logs and unfinished writes apart."""
+    """Checkpoints, the names of all results, and every array of the cube: what must be equal."""
     remove_leftovers(Store(str(store)), older_than=0.0)
     kept = files(store)
-    return {
-        path: data
-        for path, data in kept.items()
-        if "/c/" in path or (path.endswith(".safetensors") and "/state/" not in path)
+    weights = {path: data for path, data in kept.items() if path.startswith("checkpoints/") and "/state/" not in path}
+    results = {path: b"" for path in kept if path.startswith("results/")}
+    (cube,) = store.glob("studies/*/results.zarr")
+    arrays = {
+        f"{group}/{name}": array.values.tobytes() if array.dtype.kind in "if" else str(array.values.tolist()).encode()
+        for group, of in open_results(str(cube)).children.items()
+        for name, array in of.to_dataset().variables.items()
     }
+    return {**weights, **results, **arrays}
 
 
 def differing(store: Path, undisturbed: dict[str, bytes]) -> list[str]:
@@ -181,7 +186,7 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     assert [folder.stat().st_mode & 0o077 for folder in folders[1:]] == [0], "others of this machine have no way in"
     assert started.end(signal.SIGKILL) == -signal.SIGKILL
     assert len(set(folders)) == 2 and not [folder for folder in folders if folder.exists()]
-    assert not list(store.rglob("manifest.json")), "the program was to be killed in training"
+    assert not list((store / "runs").rglob("*.json")), "the program was to be killed in training"
     (line,) = started.lines()
     assert line.startswith(lost(f"{NAME}-long", "Ray's raylet")), "one sentence, and no C++ state"
     result = call(*ARGUMENTS, str(store), "--executor", "inline", driver=True, env=environment_of_users)
@@ -195,21 +200,21 @@ def test_lost_gcs_lost_prefect_and_ctrl_c_between_blocks_lose_nothing_and_nothin
     started = program()
     store = Path(started.store)
 
-    def markers() -> list[Path]:
-        return list(store.rglob("*.commits/*/*.json"))
+    def measured() -> list[Path]:
+        return list((store / "results").rglob("*.safetensors"))
 
     started.wait_for(lambda: checkpoints(started.store) >= 2)
     started.lose("GCS")
     started.lose("Prefect")
-    assert not list(store.rglob("manifest.json")), "both were to be lost in training"
-    started.wait_for(lambda: len(markers()) >= 6)
+    assert not list((store / "runs").rglob("*.json")), "both were to be lost in training"
+    started.wait_for(lambda: len(measured()) >= 2)
     assert started.end(signal.SIGINT) == 128 + signal.SIGINT
     gcs, prefect, stopped = started.lines()
     assert gcs.startswith(lost(f"{NAME}-long", "Ray's GCS"))
     assert prefect.startswith(lost(f"{NAME}-long", "Prefect's temporary server"))
     assert started.said().endswith(f"{stopped}\n")
     assert stopped == f"{NAME}-long was stopped by Ctrl-C: {KEPT}, {ON}"
-    there = {path: path.stat().st_mtime_ns for path in markers()}
+    there = {path: path.stat().st_mtime_ns for path in measured()}
     result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
     assert result.returncode == 0, result.stderr
     assert {path: path.stat().st_mtime_ns for path in there} == there

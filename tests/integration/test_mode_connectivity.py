@@ -180,7 +180,7 @@ def test_a_damaged_end_is_named_and_the_next_call_trains_it_again(tmp_path: Path
     connect(str(store), **small)
     expected = cube(store)
     branch = expected.run_a.values[0]
-    shutil.rmtree(store / "connections")
+    shutil.rmtree(store / "results")
     (store / "checkpoints" / NAME / branch / "step=00000040.safetensors").unlink()
     with pytest.raises(StudyFailed, match=r"^1 failed.*\n  factors: factors of seed=0 split=20 order=3 .*is missing"):
         connect(str(store), **small)
@@ -196,7 +196,7 @@ def test_a_graph_that_was_killed_goes_on_and_trains_nothing_twice(done: Path, tm
     line = command("connect", NAME, "--preset", "smoke", *words, *settings, "--store", str(store))
     environment = {**os.environ, **at_server()}
     process = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
-    manifests = f"checkpoints/{NAME}/*/manifest.json"
+    manifests = f"runs/{NAME}/*.json"
     deadline = time.monotonic() + 200
     while len(list(store.glob(manifests))) < 6 and time.monotonic() < deadline:
         time.sleep(0.02)

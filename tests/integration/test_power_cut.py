@@ -97,4 +97,4 @@ def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tm
     final = checkpoints(service.store)
     assert len(final) == CHECKPOINTS
     assert {path: final[path] for path in there} == there
-    assert open_results(str(service.store / "sweeps" / "cut.zarr"))["layers"].sizes["step"] == CHECKPOINTS
+    assert open_results(Store(str(service.store)).cube("cut"))["layers"].sizes["step"] == CHECKPOINTS

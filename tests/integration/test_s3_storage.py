@@ -15,23 +15,22 @@ import pytest
 import torch
 import xarray as xr
 
-from helpers.rebuilt import build, check, members_of, reading
-from helpers.run_stores import VARIABLES, layout_of, part, values_of, write_member, write_run
+from helpers.cubes import layout_of, part, values_of, write_cube, write_row
+from helpers.rebuilt import build, check, reading, rows_of
 from helpers.servers import BUCKET, S3Server, forget_clients
-from specdyn.storage import checkpoints, probe, results
+from specdyn.storage import checkpoints, probe
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import hold
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint, Manifest
-from specdyn.storage.commits import commit, committed
-from specdyn.storage.cube import write_cube
 from specdyn.storage.generations import current, form_of
 from specdyn.storage.leftovers import remove_leftovers
-from specdyn.storage.members import Member
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.storage.query import grid, open_results
-from specdyn.storage.sweeps import sweep_names
+from specdyn.storage.results import part_name, parts_in, read_values, write_block
+from specdyn.storage.rows import Row
+from specdyn.storage.studies import study_names
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +39,7 @@ WEIGHTS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2])}
 STEPS = range(40)
 SHAPES = {f"layer{i}": (300, 256) for i in range(7)}
 DECAYS, SEEDS = (0.0, 0.5, 1.0), (0, 1)
-"""Six runs; a run's singular values are 280 KiB, more than one small chunk."""
+"""Six runs; a run's singular values are 280 KiB."""
 
 
 def kinds(requests: Sequence[str]) -> dict[str, int]:
@@ -56,20 +55,20 @@ def objects_below(url: str) -> dict[str, bytes]:
     return {name.removeprefix(f"{prefix}/"): client.cat_file(name) for name in client.find(prefix)}
 
 
-def sweep_on(store: str) -> tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]:
+def sweep_on(store: str) -> tuple[str, list[Row], dict[str, dict[str, np.ndarray]]]:
     """A sweep of six runs and its cube."""
-    members, values = [], {}
+    rows, values = [], {}
     for i, (decay, seed) in enumerate((decay, seed) for decay in DECAYS for seed in SEEDS):
         layout = layout_of(run_id=f"run{i}", steps=STEPS, shapes=SHAPES)
         values[f"run{i}"] = values_of(layout, i)
-        members.append(write_member(store, layout, values[f"run{i}"], weight_decay=decay, seed=seed))
+        rows.append(write_row(Store(store), layout, values[f"run{i}"], weight_decay=decay, seed=seed))
     url = Store(store).cube("decay")
-    write_cube(url, members, {"title": "decay"})
-    return url, members, values
+    write_cube(url, rows, {"title": "decay"})
+    return url, rows, values
 
 
 @pytest.fixture(scope="module")
-def shared_sweep(s3_server: S3Server) -> tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]:
+def shared_sweep(s3_server: S3Server) -> tuple[str, list[Row], dict[str, dict[str, np.ndarray]]]:
     """The sweep, written once for the tests that only read it."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
@@ -174,7 +173,7 @@ def test_every_way_in_explains_missing_credentials(s3_store: Store, monkeypatch:
         "create": lambda: objects.create(f"{s3_store}/x", b""),
         "delete": lambda: objects.delete(f"{s3_store}/x"),
         "exists": lambda: objects.exists(f"{s3_store}/x"),
-        "read_run": lambda: results.read_run(f"{s3_store}/x.zarr"),
+        "read_values": lambda: read_values(f"{s3_store}/x.safetensors"),
         "open_results": lambda: open_results(f"{s3_store}/x.zarr"),
     }
     with pytest.raises(StoreError, match="no credentials; set AWS_ACCESS_KEY_ID"):
@@ -282,54 +281,42 @@ def test_a_damaged_checkpoint_is_named(s3_store: Store) -> None:
         checkpoints.read_checkpoint(s3_store.run(*RUN), entry)
 
 
-# --- Run stores and cubes ---
+# --- Results and cubes ---
 
 
-def test_a_run_store_written_by_threads_comes_back(s3_store: Store) -> None:
-    layout = layout_of(steps=range(0, 200, 10))
-    values, url = values_of(layout), s3_store.run_store(*RUN)
-    results.allocate(url, layout)
+def test_a_run_is_an_object_for_each_block_put_by_one_request_and_listed_at_once(
+    s3_store: Store, s3_server: S3Server
+) -> None:
+    layout, folder = layout_of(steps=range(0, 200, 10)), s3_store.run_results(*RUN)
+    values = values_of(layout)
     threads = [
-        threading.Thread(target=results.write_block, args=(url, layout, steps, part(layout, values, steps)))
+        threading.Thread(target=write_block, args=(folder, layout, steps, {"spectrum": 1}, part(layout, values, steps)))
         for steps in layout.blocks()
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    results.allocate(url, layout)
-    tree = open_results(url)
-    for name, variable in VARIABLES.items():
-        np.testing.assert_array_equal(tree[f"{variable.group}/{name}"], values[name])
-
-
-def test_allocating_and_writing_a_block_read_next_to_nothing(s3_store: Store, s3_server: S3Server) -> None:
-    layout, url = layout_of(steps=STEPS), s3_store.run_store(*RUN)
     with s3_server.counted() as requests:
-        results.allocate(url, layout)
-    assert kinds(requests) == {"HEAD": 1, "LIST": 1, "PUT": len(objects_below(url))}
-    block = layout.blocks()[0]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert kinds(requests) == {"PUT": len(layout.blocks())}
     with s3_server.counted() as requests:
-        results.write_block(url, layout, block, part(layout, values_of(layout), block))
-    assert kinds(requests) == {"GET": 1 + len(VARIABLES), "PUT": len(VARIABLES)}
-
-
-def test_markers_go_to_the_first_and_are_listed_at_once(s3_store: Store, s3_server: S3Server) -> None:
-    commits = s3_store.commits(*RUN)
-    assert [commit(commits, "spectrum", 1, (0, 10), {}) for _ in range(2)] == [True, False]
-    assert commit(commits, "pruning", 1, (0, 10), {})
-    with s3_server.counted() as requests:
-        found = committed(commits, {"spectrum": 1, "pruning": 1})
-    assert found == {"spectrum-v1/00000000-00000010.json", "pruning-v1/00000000-00000010.json"}
+        found = parts_in(objects.names(folder))
     assert kinds(requests) == {"LIST": 1}
+    assert [one.name for one in found] == [part_name(steps, {"spectrum": 1}) for steps in layout.blocks()]
+    with s3_server.counted() as requests:
+        measured = read_values(f"{folder}/{found[0].name}")
+    assert kinds(requests) == {"GET": 1}
+    assert measured is not None
+    np.testing.assert_array_equal(measured.values["loss"], part(layout, values, layout.blocks()[0])["loss"])
+    assert not write_block(folder, layout, layout.blocks()[0], {"spectrum": 1}, {})
 
 
 def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: Store, local_store: Store) -> None:
     layouts = [layout_of(run_id="a"), layout_of(run_id="b", steps=(0, 5), shapes={"x": (2, 9), "in.weight": (4, 4)})]
     for store in (s3_store, local_store):
-        members = [write_member(store.url, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
+        rows = [write_row(store, layout, values_of(layout), seed=i) for i, layout in enumerate(layouts)]
         objects.write(f"{store.cube('both')}/layers/stale/zarr.json", b"stale")
-        for chosen in (members[:1], members):
+        for chosen in (rows[:1], rows):
             write_cube(store.cube("both"), chosen, {"title": "both"})
     folder = Path(local_store.cube("both"))
     local = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -338,32 +325,32 @@ def test_the_cube_is_the_same_objects_as_on_a_local_folder(s3_store: Store, loca
 
 def test_gathering_puts_each_object_once(s3_store: Store, s3_server: S3Server) -> None:
     layout = layout_of(run_id="a")
-    member = write_member(s3_store.url, layout, values_of(layout), seed=0)
+    row = write_row(s3_store, layout, values_of(layout), seed=0)
     url = s3_store.cube("one")
     with s3_server.counted() as requests:
-        write_cube(url, [member], {})
+        write_cube(url, [row], {})
     assert kinds(requests)["PUT"] == len(objects_below(url))
-    assert [request for request in requests if request.startswith("PUT")][-1].endswith("one.zarr/zarr.json")
+    assert [request for request in requests if request.startswith("PUT")][-1].endswith("one/results.zarr/zarr.json")
 
 
 def test_a_reader_in_a_loop_sees_whole_versions_while_another_is_built(s3_store: Store) -> None:
-    members, url = members_of(s3_store.url), s3_store.cube("hand")
-    build(url, members, 2)
+    rows, url = rows_of(s3_store), s3_store.cube("hand")
+    build(url, rows, 2)
     for version in (3, 4):
         with reading(lambda: xr.open_datatree(url, engine="zarr", storage_options=objects.S3_OPTIONS)) as seen:
-            build(url, members, version)
+            build(url, rows, version)
         assert set(seen) <= {version - 1, version}
         assert check(open_results(url)) == version
 
 
 def test_readers_are_switched_by_one_request_after_all_chunks(s3_store: Store, s3_server: S3Server) -> None:
-    members, url = members_of(s3_store.url), s3_store.cube("hand")
+    rows, url = rows_of(s3_store), s3_store.cube("hand")
     for version in (0, 1):
-        build(url, members, version)
+        build(url, rows, version)
     before = objects_below(url)
     with s3_server.counted() as requests:
-        build(url, members, 3)
-    puts = [request.rpartition("hand.zarr/")[2] for request in requests if request.startswith("PUT")]
+        build(url, rows, 3)
+    puts = [request.rpartition("results.zarr/")[2] for request in requests if request.startswith("PUT")]
     root = puts.index("zarr.json")
     assert puts.count("zarr.json") == 1
     assert {key for key in puts[:root] if key.endswith("zarr.json")} == set()
@@ -376,9 +363,9 @@ def test_readers_are_switched_by_one_request_after_all_chunks(s3_store: Store, s
 
 
 def test_cleaning_removes_what_was_replaced_long_ago(s3_store: Store) -> None:
-    members, url = members_of(s3_store.url), s3_store.cube("hand")
+    rows, url = rows_of(s3_store), s3_store.cube("hand")
     for version in (0, 1, 3):
-        build(url, members, version)
+        build(url, rows, version)
     assert remove_leftovers(s3_store) == (0, 0)
     with hold(s3_store.lease(url), "hand"):
         assert remove_leftovers(s3_store, older_than=-1.0) == (0, 0)
@@ -389,69 +376,55 @@ def test_cleaning_removes_what_was_replaced_long_ago(s3_store: Store) -> None:
 
 
 def test_opening_a_cube_reads_its_metadata_and_each_coordinate_once(
-    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Row], object]
 ) -> None:
     url = shared_sweep[0]
     with s3_server.counted() as requests:
         tree = open_results(url)
-    coordinates = {"layers": 4 + 2, "pairs": 4, "metrics": 3}
-    hyperparameters = 2
-    assert {node.name: len(node.coords) - hyperparameters for node in tree.leaves} == coordinates
-    assert kinds(requests) == {"GET": 1 + sum(coordinates.values()) + hyperparameters * len(coordinates)}
+    of_runs = 4  # run, status, weight_decay, seed
+    coordinates = {"layers": of_runs + 3 + 2, "pairs": of_runs + 3, "metrics": of_runs + 2, "runs": 2}
+    assert {node.name: len(node.coords) for node in tree.leaves} == coordinates
+    assert kinds(requests) == {"GET": 1 + sum(coordinates.values())}
 
 
 def test_plain_xarray_opens_a_cube_by_its_consolidated_metadata(
-    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], object]
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Row], object]
 ) -> None:
     with s3_server.counted() as requests:
         plain = xr.open_datatree(shared_sweep[0], engine="zarr", storage_options=objects.S3_OPTIONS)
-    indexes, guesses_of_zarr_2 = 4 + 4 + 3, 3
+    indexes, guesses_of_zarr_2 = 4 + 4 + 3 + 1, 3
     assert kinds(requests) == {"GET": 1 + indexes + guesses_of_zarr_2}
     xr.testing.assert_identical(plain.load(), open_results(shared_sweep[0]).load())
 
 
-def test_effective_rank_of_one_weight_decay_is_a_request_a_run(
-    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
+def test_a_question_over_all_runs_is_a_request_for_the_runs_of_a_chunk(
+    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Row], dict[str, dict[str, np.ndarray]]]
 ) -> None:
     url, _, values = shared_sweep
     layers = open_results(url)["layers"].to_dataset()
     with s3_server.counted() as requests:
         found = layers["effective_rank"].sel(run=layers["weight_decay"] == 0.5).load()
-    assert kinds(requests) == {"GET": len(SEEDS)}
+    assert kinds(requests) == {"GET": 1}
     np.testing.assert_array_equal(found, [values["run2"]["effective_rank"], values["run3"]["effective_rank"]])
-
-
-def test_the_mean_over_seeds_is_a_request_a_run(
-    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
-) -> None:
-    url, _, values = shared_sweep
-    layers = open_results(url)["layers"].to_dataset()
     with s3_server.counted() as requests:
-        found = grid(layers["effective_rank"].load(), "weight_decay", "seed").mean("seed")
-    assert kinds(requests) == {"GET": len(DECAYS) * len(SEEDS)}
+        mean = grid(layers["effective_rank"].load(), "weight_decay", "seed").mean("seed")
+    assert kinds(requests) == {"GET": 1}
     expected = (values["run0"]["effective_rank"] + values["run1"]["effective_rank"]) / 2
-    np.testing.assert_allclose(found.sel(weight_decay=0.0).transpose("layer", "step"), expected, rtol=1e-6)
-
-
-def test_top_singular_values_of_a_layer_are_two_requests_a_run(
-    s3_store: Store, s3_server: S3Server, shared_sweep: tuple[str, list[Member], dict[str, dict[str, np.ndarray]]]
-) -> None:
-    url, _, values = shared_sweep
-    layers = open_results(url)["layers"].to_dataset()
+    np.testing.assert_allclose(mean.sel(weight_decay=0.0).transpose("layer", "step"), expected, rtol=1e-6)
+    # 7 x 40 x 256 floats are 280 KiB: one run fills a chunk of 512 KiB.
     with s3_server.counted() as requests:
-        found = layers["singular_value"].sel(layer="layer3", rank=slice(1, 10)).load()
-    index_and_chunk = 2
-    assert kinds(requests) == {"GET": index_and_chunk * len(values)}
-    np.testing.assert_array_equal(found, [of_run["singular_value"][3, :, :10] for of_run in values.values()])
+        top = layers["singular_value"].sel(layer="layer3", rank=slice(1, 10)).load()
+    assert kinds(requests) == {"GET": len(values)}
+    np.testing.assert_array_equal(top, [of_run["singular_value"][3, :, :10] for of_run in values.values()])
 
 
 def test_what_is_not_there_is_answered_with_what_is(s3_store: Store) -> None:
     layout = layout_of()
-    member = write_member(s3_store.url, layout, values_of(layout), seed=0)
-    write_cube(s3_store.cube("decay"), [member], {})
-    objects.write(s3_store.sweep("decay"), b"{}")
-    assert sweep_names(s3_store) == ["decay"]
-    with pytest.raises(StoreError, match=r"no results there; the folder has: decay.zarr$"):
+    row = write_row(s3_store, layout, values_of(layout), seed=0)
+    write_cube(s3_store.cube("decay"), [row], {})
+    objects.write(s3_store.study("decay", "sweep"), b"{}")
+    assert study_names(s3_store) == [("decay", "sweep")]
+    with pytest.raises(StoreError, match=r"no results there; beside it: decay$"):
         open_results(s3_store.cube("dekay"))
 
 
@@ -463,22 +436,22 @@ def test_no_object_and_no_pickle_holds_a_secret(s3_store: Store, s3_server: S3Se
     require_store(s3_store.url)
     entry = checkpoints.write_checkpoint(s3_store.run(*RUN), 100, WEIGHTS)
     layout = layout_of(run_id=RUN[1])
-    member = write_member(s3_store.url, layout, values_of(layout), seed=0)
-    write_cube(s3_store.cube("decay"), [member], {})
+    row = write_row(s3_store, layout, values_of(layout), seed=0)
+    write_cube(s3_store.cube("decay"), [row], {})
     for name, data in objects_below(s3_store.url).items():
         assert not any(secret in data for secret in secrets), name
-    sent = pickle.dumps((s3_store, s3_store, entry, layout, member))
+    sent = pickle.dumps((s3_store, s3_store, entry, layout, row.parts))
     assert not any(secret in sent for secret in secrets)
 
 
 def first_effective_rank(url: str) -> float:
-    return float(open_results(url)["layers/effective_rank"][0, 0])
+    return float(open_results(url)["layers/effective_rank"][0, 0, 0])
 
 
 def test_another_process_needs_the_url_and_the_environment(s3_store: Store) -> None:
-    layout, url = layout_of(), s3_store.run_store(*RUN)
+    layout, url = layout_of(), s3_store.cube("hand")
     values = values_of(layout)
-    write_run(url, layout, values)
+    write_cube(url, [write_row(s3_store, layout, values)])
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(first_effective_rank, url).result(timeout=60)
     assert found == pytest.approx(float(values["effective_rank"][0, 0]))

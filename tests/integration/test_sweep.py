@@ -85,8 +85,8 @@ def test_one_more_weight_decay_runs_only_its_own_cell(done: Path) -> None:
     outcome = sweep(str(done), weight_decays=[0.0, 0.5, 1.0])
     assert [cell.split()[0] for cell in outcome.ran] == ["wd=0.5"]
     after = files(done)
-    assert {path: after[path] for path in before if "/sweeps/" not in f"/{path}"} == {
-        path: data for path, data in before.items() if "/sweeps/" not in f"/{path}"
+    assert {path: after[path] for path in before if "/studies/" not in f"/{path}"} == {
+        path: data for path, data in before.items() if "/studies/" not in f"/{path}"
     }
     layers = xr.open_datatree(Store(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()
     assert sorted(layers.weight_decay.values) == [0.0, 0.5, 1.0]
@@ -114,7 +114,8 @@ def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_aga
     assert found("flow_runs")[0]["state_name"] == "Failed"
     rows = [line for line in artifacts("failures")[0]["data"].splitlines() if line.startswith("| trainings: wd=")]
     assert [row.split()[2] for row in rows] == ["wd=1e+30"]
-    assert len(xr.open_datatree(Store(store).cube(SMOKE), engine="zarr")["layers"].run) == 1
+    statuses = xr.open_datatree(Store(store).cube(SMOKE), engine="zarr")["layers"].status
+    assert statuses.values.tolist() == ["done", "failed"]
     before = files(store)
     with pytest.raises(StudyFailed, match=r"(?s)^1 failed; the others stand\. Runs that diverged stay.*Div"):
         sweep(store, **grid)
@@ -140,14 +141,14 @@ def test_a_damaged_checkpoint_is_named_and_the_next_call_repairs_it(tmp_path: Pa
     data = bytearray(hurt.read_bytes())
     data[-5] ^= 1
     hurt.write_bytes(data)
-    for results in (tmp_path / "store" / "runs" / NAME).glob(f"{run_id}-*"):
+    for results in (tmp_path / "store" / "results" / "runs" / NAME).glob(f"{run_id}-*"):
         shutil.rmtree(results)
     with pytest.raises(StudyFailed, match=rf"(?s)1 failed.*DamagedCheckpoint: run {run_id} step 30"):
         sweep(store, **few)
     sweep(store, **few)
     healed = files(store)
     weights = [path for path in whole if path.endswith(".safetensors") and "/state/" not in path]
-    results = [path for path in whole if "/c/" in path]
+    results = [path for path in whole if path.startswith("results/")]
     assert weights and results
     assert [path for path in weights + results if whole[path] != healed.get(path)] == []
 
@@ -166,7 +167,7 @@ def test_units_share_the_gpus_that_ray_has(tmp_path: Path) -> None:
     from specdyn.flows.resources import Resources
 
     outcome = sweep(str(tmp_path / "store"), weight_decays=[1.0], analyses=["norms"], resources=Resources(gpus=0.5))
-    manifest = next((tmp_path / "store").rglob("manifest.json")).read_text()
+    manifest = next((tmp_path / "store" / "runs").rglob("*.json")).read_text()
     assert len(outcome.ran) == 1
     assert json.loads(manifest)["device"] in ("cpu", "cuda")
 
