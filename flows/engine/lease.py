@@ -17,8 +17,7 @@ def cube_lease(cube: str, store: Store) -> Iterator[Lease]:
 
     One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.
     """
-    name = cube.rsplit("/", 1)[-1].removesuffix(".zarr")
-    with hold(store.lease(cube), name, _say) as lease:
+    with hold(store.lease(cube), cube.rsplit("/", 2)[-2], _say) as lease:
         yield lease
 
 

@@ -163,7 +163,7 @@ def test_a_missing_bucket_is_said(s3_store: Store, bucket: str) -> None:
             attempt()
 
 
-@pytest.mark.parametrize("act", ["names", "read", "write", "create", "delete", "exists", "read_run", "open_results"])
+@pytest.mark.parametrize("act", ["names", "read", "write", "create", "delete", "exists", "read_values", "open_results"])
 def test_every_way_in_explains_missing_credentials(s3_store: Store, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     ways = {

@@ -57,7 +57,8 @@ def test_the_cube_answers_in_plain_xarray(done: Path) -> None:
     assert top.sizes == {"run": 2, "step": 7, "rank": 10}
     assert (top.diff("rank") <= 0).all()
     assert layers.effective_rank.attrs["units"] == "1" and layers.effective_rank.attrs["long_name"]
-    assert {"learning_rate", "prime", "seed", "batch_size"} <= set(layers.coords)
+    assert {"weight_decay", "seed", "status"} <= set(layers.coords)
+    assert {"learning_rate", "prime", "seed", "batch_size", "computed_on"} <= set(tree["runs"].data_vars)
 
 
 def test_spectra_in_the_cube_are_those_of_the_checkpoints(done: Path) -> None:
