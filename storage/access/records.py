@@ -65,7 +65,7 @@ def _last_number(url: str) -> int:
 def _forget(url: str, number: int) -> None:
     """Empty an old version; the first stays, as listings of records go by its name."""
     if number > 1:
-        objects.write(_place(url, number), b"")
+        objects.empty(_place(url, number))
 
 
 def _later(url: str) -> str:
