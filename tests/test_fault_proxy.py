@@ -154,10 +154,28 @@ def test_the_seed_says_which_requests_fail(proxy: FaultProxy, server: S3Server, 
 
 def test_faults_come_as_often_as_asked() -> None:
     faults, generator = Faults(slow_down=0.1, cut_before=0.1, cut_after=0.1, truncated=0.1), random.Random(SEED)
-    drawn = [faults.draw(generator, "GET") for _ in range(20_000)]
+    drawn = [faults.draw(generator, "GET", "get") for _ in range(20_000)]
     for fault in ("slow down", "cut before", "cut after", "truncated"):
         assert 0.09 < drawn.count(fault) / len(drawn) < 0.11
-    assert "truncated" not in [faults.draw(generator, "PUT") for _ in range(1000)]
+    assert "truncated" not in [faults.draw(generator, "PUT", "put") for _ in range(1000)]
+
+
+def test_only_the_kinds_that_are_named_fail(proxy: FaultProxy, key: str) -> None:
+    with proxy.failing(slow_down=1.0, kinds=frozenset({"create", "list"})):
+        assert ask(proxy, "GET", key)[0] == ask(proxy, "PUT", key, b"x")[0] == 200
+        assert ask(proxy, "PUT", f"{key}2", b"x", {"If-None-Match": "*"})[0] == 503
+        assert ask(proxy, "GET", "?list-type=2&prefix=x")[0] == 503
+
+
+def test_keys_that_are_not_deleted_are_named_in_the_answer(proxy: FaultProxy, key: str) -> None:
+    name = f"test_{key.split('test_')[1].replace('%20', ' ').replace('%2B', '+')}"
+    keys = f"<Delete><Object><Key>{name}</Key></Object><Quiet>true</Quiet></Delete>".encode()
+    with proxy.failing(busy_keys=1.0):
+        status, body, _ = ask(proxy, "POST", "?delete", keys)
+    assert status == 200 and f"<Error><Key>{name}</Key><Code>InternalError</Code>".encode() in body
+    assert ask(proxy, "GET", key)[0] == 200
+    assert b"<Error>" not in ask(proxy, "POST", "?delete", keys)[1]
+    assert ask(proxy, "GET", key)[0] == 404
 
 
 def test_faults_last_until_the_proxy_is_quiet(proxy: FaultProxy, key: str) -> None:

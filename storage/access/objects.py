@@ -34,8 +34,8 @@ DELETED_AT_ONCE = 1000
 PARTIAL = ".partial"
 """How the name of a local file ends that is being written."""
 
-UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnsweredError"}
-"""Errors, by name, of a request that got no answer: their modules are imported where object storage is used."""
+UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnsweredError", "ClientPayloadError"}
+"""Errors of a request that got no answer, or half of one, by name: they are imported only with object storage."""
 
 
 class StoreError(Exception):

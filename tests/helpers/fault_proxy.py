@@ -5,7 +5,9 @@ requests fail is drawn from a seeded generator.
 """
 
 import asyncio
+import io
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from aiohttp import web
 from yarl import URL
 
 SLOW_DOWN, CUT_BEFORE, CUT_AFTER, TRUNCATED = "slow down", "cut before", "cut after", "truncated"
+BUSY_KEYS = "busy keys"
 REFUSAL = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
     "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message>"
@@ -41,20 +44,26 @@ class Faults:
     """The server acts, and the connection is closed before its answer."""
     truncated: float = 0.0
     """Half the body of a GET, then the connection is closed."""
+    busy_keys: float = 0.0
+    """A request to delete many keys is answered with an error for each of them, before the server acts."""
     latency: float = 0.0
     """Seconds that each request waits before anything happens to it."""
     most: int | None = None
     """Faults of one method and key, at most."""
+    kinds: frozenset[str] | None = None
+    """Kinds of operation that fail; all of them by default."""
 
-    def draw(self, generator: random.Random, method: str) -> str | None:
+    def draw(self, generator: random.Random, method: str, kind: str) -> str | None:
         """What happens to the next request."""
         drawn, limit = generator.random(), 0.0
-        truncated = self.truncated if method == "GET" else 0.0
+        if self.kinds is not None and kind not in self.kinds:
+            return None
         for fault, share in (
             (SLOW_DOWN, self.slow_down),
             (CUT_BEFORE, self.cut_before),
             (CUT_AFTER, self.cut_after),
-            (TRUNCATED, truncated),
+            (TRUNCATED, self.truncated if method == "GET" else 0.0),
+            (BUSY_KEYS, self.busy_keys if kind == "delete many" else 0.0),
         ):
             limit += share
             if drawn < limit:
@@ -122,13 +131,16 @@ class FaultProxy:
             return self._refusal(request)
         if fault == CUT_BEFORE:
             return _cut(request)
+        if fault == BUSY_KEYS:
+            return _busy_keys(body)
         status, headers, data = await self._passed_on(request, body)
         if fault == CUT_AFTER:
             return _cut(request)
         return await self._given(request, status, headers, data, truncated=fault == TRUNCATED)
 
     def _drawn(self, request: web.Request) -> str | None:
-        fault, key = self._faults.draw(self._generator, request.method), (request.method, request.path)
+        fault = self._faults.draw(self._generator, request.method, kind_of(request))
+        key = (request.method, request.path)
         if fault is None or (self._faults.most is not None and self._of_key[key] >= self._faults.most):
             return None
         self._of_key[key] += 1
@@ -146,7 +158,7 @@ class FaultProxy:
             request.method,
             URL(f"{self._server}{request.raw_path}", encoded=True),
             headers=[(name, value) for name, value in request.headers.items() if name.lower() != "connection"],
-            data=body or None,
+            data=io.BytesIO(body) if body else None,
             allow_redirects=False,
         ) as got:
             data = await got.read()
@@ -179,14 +191,21 @@ def _cut(request: web.Request) -> web.StreamResponse:
     return web.Response()  # goes nowhere
 
 
+def _busy_keys(body: bytes) -> web.Response:
+    keys = re.findall(r"<Key>(.*?)</Key>", body.decode())
+    errors = "".join(f"<Error><Key>{key}</Key><Code>InternalError</Code><Message>x</Message></Error>" for key in keys)
+    return web.Response(text=f"<DeleteResult>{errors}</DeleteResult>", content_type="application/xml")
+
+
 def kind_of(request: web.Request) -> str:
-    """What a request is for: `get`, `put`, `create`, `list`, `delete many`, a part of an upload, ..."""
+    """What a request is for: `get`, `put`, `create`, `list`, `delete many`, `part`, `complete upload`, ..."""
     query, of_bucket = request.query, request.path.strip("/").count("/") == 0
     if of_bucket:
         kinds = {"GET": "list", "POST": "delete many" if "delete" in query else "other"}
         return kinds.get(request.method, "bucket")
     if "uploads" in query or "uploadId" in query:
-        return "upload"
+        kinds = {"PUT": "part", "POST": "start upload" if "uploads" in query else "complete upload"}
+        return kinds.get(request.method, "abort upload")
     if request.method == "PUT":
         return "create" if "If-None-Match" in request.headers else "put"
     return request.method.lower()
