@@ -1,8 +1,9 @@
-"""The S3 client: s3fs, with one loop that sends a failed request again, and creates that know their own object.
+"""The S3 client: s3fs with one loop that sends a failed request again, and creates that know their own object.
 
-Four layers could send a request again: aiohttp, botocore, s3fs' calls and s3fs' reads. Their attempts multiply, their
-pauses add up, and none can tell an object that it put itself from that of another process. Here one loop does it: it
-asks again for PATIENCE, with short pauses of random length. Only a body that breaks off is left to s3fs' reads.
+Four layers can send a request again: aiohttp, botocore, s3fs' calls and s3fs' reads. Their attempts multiply, their
+pauses add up, and none can tell an object that it put itself from another process's. Here one loop does it: until
+`patience` is over, with short pauses of random length. Only bodies that break off are left to s3fs, which counts them
+by themselves.
 """
 
 import asyncio
@@ -30,6 +31,14 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
+# Why not botocore's own loop: its pauses begin at up to 1 s and double to 20 s, and cannot be set; its `adaptive` mode
+# also sends slower after each refusal, though most refusals do not depend on one client's rate; and its budget of
+# retries runs out where a third of all requests fails. Ten objects put at once, 50 ms away, took (10 % and 30 % of
+# requests refused as 503 SlowDown, 6 % cut; 104 ms where none is):
+#   3 attempts of botocore times 5 of s3fs   0.79 s   2.3 s
+#   botocore `standard`, 10 attempts         0.83 s   3.2 s
+#   botocore `adaptive`, 10 attempts         3.0 s    15 s
+#   this loop                                0.20 s   0.53 s
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds: a pause is of any length up to a limit, which begins with the first and doubles to the longest."""

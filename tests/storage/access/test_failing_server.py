@@ -20,7 +20,7 @@ from specdyn.storage.access.lease import LeaseLost, hold
 from specdyn.storage.access.listing import listing
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import KEPT, change_record, read_record
-from specdyn.storage.access.s3 import LEAST_ATTEMPTS, HastyS3, PatientS3, PutTwiceError
+from specdyn.storage.access.s3 import LEAST_ATTEMPTS, HastyS3, PatientS3
 from specdyn.storage.places import Store
 
 CUTS = {"cut_before": 0.03, "cut_after": 0.05, "truncated": 0.05, "busy_keys": 0.3, "latency": 0.05}
@@ -241,17 +241,17 @@ def test_an_upload_that_is_gone_may_have_been_completed(
     store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, ours: bool
 ) -> None:
     """Servers differ in what they say to a second completion: some that there is no such upload."""
-    size, client, call = 5 * 2**20, objects.filesystem(store.url), PatientS3._call_s3
+    size, client, answer, codes = 5 * 2**20, objects.filesystem(store.url), s3._answer, ["SlowDown", "NoSuchUpload"]
     objects.write(f"{store}/large", b"before")
 
-    async def gone(self: PatientS3, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method != "complete_multipart_upload":
-            return await call(self, method, *args, **kwargs)
-        await call(self, method if ours else "abort_multipart_upload", *args, **kwargs)
-        refusal = ClientError({"Error": {"Code": "NoSuchUpload", "Message": "no such upload"}}, method)
-        raise PutTwiceError("no such upload") from refusal
+    async def gone(call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        if call.__name__ != "complete_multipart_upload":
+            return await answer(call, arguments)
+        if ours and len(codes) == 2:
+            await answer(call, arguments)
+        raise ClientError({"Error": {"Code": codes.pop(0), "Message": "no such upload"}}, "CompleteMultipartUpload")
 
-    monkeypatch.setattr(PatientS3, "_call_s3", gone)
+    monkeypatch.setattr(s3, "_answer", gone)
     if ours:
         client.pipe_file(f"{store}/large", b"two" * size, chunksize=size)
     else:
@@ -352,6 +352,13 @@ def test_a_lost_lease_is_said_in_spite_of_faults(store: Store, proxy: FaultProxy
 
 
 # --- Probing ---
+
+
+@pytest.mark.parametrize("fault", ["slow_down", "cut_before", "cut_after"])
+def test_a_busy_server_is_reached(store: Store, proxy: FaultProxy, fault: str) -> None:
+    proxy.faults(**{fault: 1.0}, most=3)
+    assert objects.reach(store.url)
+    assert proxy.requests == {("GET", "list"): 4}
 
 
 def test_the_probe_finds_a_good_server_that_is_busy_good(store: Store, proxy: FaultProxy) -> None:
