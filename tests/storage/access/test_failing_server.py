@@ -309,7 +309,7 @@ def test_a_change_is_not_made_twice_where_its_version_is_emptied_before_it_is_kn
 
 
 def test_a_holder_keeps_its_lease_for_as_long_as_it_lives(store: Store, proxy: FaultProxy) -> None:
-    folder, lifetime, got, said = f"{store}/leases/x", 5.0, threading.Event(), []
+    folder, lifetime, got, said = f"{store}/leases/x", 4.0, threading.Event(), []
     proxy.faults(**RATES["30 %"])
 
     def wait_for_it() -> None:
@@ -327,6 +327,29 @@ def test_a_holder_keeps_its_lease_for_as_long_as_it_lives(store: Store, proxy: F
     assert got.wait(lifetime)
     rival.join()
     assert len(said) == 1 and said[0].startswith("a test: waiting for process ")
+
+
+def test_a_holder_keeps_its_lease_while_the_store_answers_nobody(
+    store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, lifetime, got = f"{store}/leases/x", 4.0, threading.Event()
+    monkeypatch.setattr(s3, "LONGEST_PAUSE", 0.3)
+
+    def wait_for_it() -> None:
+        with hold(folder, "a test", lifetime=lifetime):
+            got.set()
+
+    with hold(folder, "a test", lifetime=lifetime) as lease:
+        rival = threading.Thread(target=wait_for_it)
+        rival.start()
+        time.sleep(1)
+        with proxy.failing(slow_down=1.0):
+            time.sleep(1.5 * lifetime)
+        time.sleep(1)
+        lease.verify()
+        assert not got.is_set() and not lease.succeeded
+    assert got.wait(lifetime)
+    rival.join()
 
 
 @pytest.mark.parametrize("kind", ["create", "put"])
