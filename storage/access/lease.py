@@ -2,7 +2,8 @@
 
 A lease is a row of numbered objects below a prefix, each put only where there is none: the highest number holds. Its
 holder replaces its own object every few seconds as a sign of life, and marks it at the end; a lease whose object has
-not changed for LIFETIME, by the clock of who waits, has no living holder.
+not changed for LIFETIME, by the clock of who waits, has no living holder. Time in which the store does not answer does
+not count.
 """
 
 import contextlib
@@ -108,16 +109,20 @@ class Lease:
 
     def _acquire(self) -> None:
         """Wait until nobody holds the lease, or who does is dead, and take it."""
-        told, watched, since = "", ("", 0), 0.0
+        told, watched, silent, looked = "", ("", 0), 0.0, _clock()
         while True:
             holder = _newest(self.folder)
             if holder is None or holder.released or holder.dead:
                 if self._take(holder, succeeded=False):
                     return
                 continue
+            # A look that takes long tells that the store is slow to answer, also to the holder's signs of life.
+            before, looked = looked, _clock()
             if (holder.token, holder.beat) != watched:
-                watched, since = (holder.token, holder.beat), _clock()
-            elif _clock() - since > self.lifetime:
+                watched, silent = (holder.token, holder.beat), 0.0
+            else:
+                silent += min(looked - before, 2 * self._pause)
+            if silent > self.lifetime:
                 if self._take(holder, succeeded=True):
                     return
                 continue

@@ -22,24 +22,20 @@ S3_OPTIONS: dict[str, Any] = {
     # More than one connection a file makes s3fs ask for the size before every read.
     "max_concurrency": 1,
     "use_listings_cache": False,
-    "config_kwargs": {
-        "connect_timeout": 5,
-        "read_timeout": 60,
-        "retries": {"max_attempts": 3, "mode": "standard"},
-    },
+    "config_kwargs": {"connect_timeout": 5, "read_timeout": 60},
 }
 
-
-IMPATIENT: dict[str, Any] = {
-    "config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}},
-}
-"""Instead of the above where the first refusal is the answer."""
+IMPATIENT: dict[str, Any] = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10}}
+"""Instead of the above where a server that does not answer is given up at once."""
 
 DELETED_AT_ONCE = 1000
 """The most that a server takes in one request."""
 
 PARTIAL = ".partial"
 """How the name of a local file ends that is being written."""
+
+UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnsweredError", "ClientPayloadError"}
+"""Errors of a request that got no answer, or half of one, by name: they are imported only with object storage."""
 
 
 class StoreError(Exception):
@@ -70,9 +66,13 @@ def is_local(url: str) -> bool:
     return "://" not in url
 
 
-def filesystem(url: str) -> Any:
+def filesystem(url: str, **options: Any) -> Any:
     """The file system of fsspec for a URL, made in every process from its own environment."""
-    return fsspec.filesystem("file") if is_local(url) else fsspec.filesystem("s3", **S3_OPTIONS)
+    if is_local(url):
+        return fsspec.filesystem("file", **options)
+    from specdyn.storage.access.s3 import PatientS3
+
+    return PatientS3(**S3_OPTIONS, **options)
 
 
 def reach(url: str, make: bool = True) -> bool:
@@ -96,8 +96,9 @@ def reach(url: str, make: bool = True) -> bool:
 
 
 def _list_once(url: str) -> None:
-    client = fsspec.filesystem("s3", **{**S3_OPTIONS, **IMPATIENT})
-    client.retries = 1
+    from specdyn.storage.access.s3 import HastyS3
+
+    client = HastyS3(**{**S3_OPTIONS, **IMPATIENT})
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     client.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
@@ -108,7 +109,8 @@ def zarr_store(url: str, read_only: bool = False) -> ZarrStore:
 
     if is_local(url):
         return zarr.storage.LocalStore(url, read_only=read_only)
-    return zarr.storage.FsspecStore.from_url(url, storage_options=S3_OPTIONS, read_only=read_only)
+    client = filesystem(url, asynchronous=True)
+    return zarr.storage.FsspecStore(client, path=url.removeprefix("s3://"), read_only=read_only)
 
 
 def read(url: str) -> bytes:
@@ -141,8 +143,11 @@ def write_all(url: str, objects: Mapping[str, bytes]) -> None:
         for name, data in objects.items():
             write(f"{url}/{name}", data)
         return
-    with explained(url):
-        filesystem(url).pipe({f"{url}/{name}": data for name, data in objects.items()})
+    try:
+        with explained(url):
+            filesystem(url).pipe({f"{url}/{name}": data for name, data in objects.items()})
+    except StoreError as error:
+        raise StoreError(f"{error}; some of the {len(objects)} objects may have been written, others not") from None
 
 
 def require_writable(url: str) -> None:
@@ -161,9 +166,12 @@ def require_writable(url: str) -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Put an object unless there is one already; says whether it was put.
+    """Put an object unless there is one already; says whether it was put, which only one of many callers is told.
 
-    Uses `If-None-Match: *` on object storage; a server that ignores it replaces the object.
+    Uses `If-None-Match: *` on object storage; a server that ignores it replaces the object. Where the answer of a put
+    was lost, the next attempt is refused because of the object that the first one put. A token of the call, in the
+    object's metadata, tells that one from another caller's, even of equal bytes; it takes a request more, and only
+    then. False is also the answer where our object was replaced or deleted by then.
     """
     with explained(url):
         if not is_local(url):
@@ -188,6 +196,15 @@ def _create_object(url: str, data: bytes) -> bool:
             return False
         raise
     return True
+
+
+def empty(url: str) -> None:
+    """Make an object empty that others may try to create; a `create` whose answer was lost still knows its own."""
+    with explained(url):
+        if is_local(url):
+            write(url, b"")
+        else:
+            filesystem(url).empty(url)
 
 
 def delete(url: str) -> None:
@@ -314,7 +331,7 @@ def _remote_reason(error: Exception) -> str | None:
     kinds = {base.__name__ for base in type(error).__mro__}
     if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile)"
-    if kinds & {"ConnectionError", "HTTPClientError", "FSTimeoutError"} or "Invalid endpoint" in str(error):
+    if kinds & UNANSWERED or "Invalid endpoint" in str(error):
         return f"not reachable ({_short(error)}); check AWS_ENDPOINT_URL_S3 and the network"
     if isinstance(error, OSError) or type(error).__module__.startswith("botocore"):
         return f"{type(error).__name__}: {_short(error)}"

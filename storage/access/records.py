@@ -1,7 +1,8 @@
 """Records that several processes read, change and write: a row of numbered versions, each put once and never replaced.
 
 The first version is the object at the record's URL, `x.json`; the next ones are `x.versions/00000002.json` and so on.
-Who loses a number reads again, changes what is there by then, and takes the next number: nothing is lost. On a store
+Who loses a number reads again, changes what is there by then, and takes the next number: nothing is lost. Who put a
+version and lost the answer knows it again (`objects.create`), so that no change is made twice. On a store
 that ignores If-None-Match, as `specdyn storage check` tells, the last writer of a number wins.
 """
 
@@ -65,7 +66,7 @@ def _last_number(url: str) -> int:
 def _forget(url: str, number: int) -> None:
     """Empty an old version; the first stays, as listings of records go by its name."""
     if number > 1:
-        objects.write(_place(url, number), b"")
+        objects.empty(_place(url, number))
 
 
 def _later(url: str) -> str:

@@ -122,10 +122,13 @@ def forget_clients() -> None:
     from fsspec.asyn import sync
     from zarr.core.sync import _get_loop
 
-    for client in list(s3fs.S3FileSystem._cache.values()):
-        if client._s3 is not None:
-            sync(_get_loop() if client.asynchronous else client.loop, client._s3.close)
-    s3fs.S3FileSystem.clear_instance_cache()
+    from specdyn.storage.access.s3 import HastyS3, PatientS3
+
+    for kind in (s3fs.S3FileSystem, PatientS3, HastyS3):
+        for client in list(kind._cache.values()):
+            if client._s3 is not None:
+                sync(_get_loop() if client.asynchronous else client.loop, client._s3.close)
+        kind.clear_instance_cache()
 
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
