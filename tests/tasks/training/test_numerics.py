@@ -65,10 +65,12 @@ import torch
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
+from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.optimizers import Updater
 from specdyn.tasks.training.training import train
 
 spec = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=2, checkpoint_every=1)
+network_layout(spec)
 train(spec, Store(sys.argv[1]), device=torch.device("cpu"))
 updater = Updater(spec, get_experiment("modular_addition").net(spec))
 updater.load(*updater.state())
