@@ -9,7 +9,8 @@ from collections.abc import Iterator
 def importing() -> Iterator[None]:
     """Import in this block what is large: nothing of it is garbage, and to look for some takes a third of the time.
 
-    What is there afterwards is not looked through again, which shortens the end of the process as well.
+    What is there afterwards, garbage of before included, is not looked through again, which shortens the end of the
+    process as well.
     """
     collecting = gc.isenabled()
     gc.disable()
