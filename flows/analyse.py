@@ -2,12 +2,15 @@
 
 from prefect import flow
 
-from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.run_study import run_study
-from specdyn.flows.engine.settings import chosen_store
-from specdyn.flows.outcome import Outcome
-from specdyn.flows.parameters import AnalyseParameters
-from specdyn.flows.studies import series_from
+from specdyn.flows.engine.imports import importing
+
+with importing():
+    from specdyn.flows.engine.form import takes
+    from specdyn.flows.engine.run_study import run_study
+    from specdyn.flows.engine.settings import chosen_store
+    from specdyn.flows.outcome import Outcome
+    from specdyn.flows.parameters import AnalyseParameters
+    from specdyn.flows.studies import series_from
 
 
 @flow(name="checkpoint-analysis", persist_result=False)

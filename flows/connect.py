@@ -3,12 +3,15 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.run_study import run_study
-from specdyn.flows.engine.settings import chosen_store
-from specdyn.flows.outcome import Outcome
-from specdyn.flows.parameters import ConnectParameters
-from specdyn.flows.studies import connectivity_from
+from specdyn.flows.engine.imports import importing
+
+with importing():
+    from specdyn.flows.engine.form import takes
+    from specdyn.flows.engine.run_study import run_study
+    from specdyn.flows.engine.settings import chosen_store
+    from specdyn.flows.outcome import Outcome
+    from specdyn.flows.parameters import ConnectParameters
+    from specdyn.flows.studies import connectivity_from
 
 
 def _name() -> str:

@@ -3,13 +3,16 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from specdyn.flows.engine.firing import lost_parameters
-from specdyn.flows.engine.form import takes
-from specdyn.flows.engine.run_study import run_study
-from specdyn.flows.engine.settings import chosen_store
-from specdyn.flows.outcome import Outcome
-from specdyn.flows.parameters import SweepParameters
-from specdyn.flows.studies import sweep_from
+from specdyn.flows.engine.imports import importing
+
+with importing():
+    from specdyn.flows.engine.firing import lost_parameters
+    from specdyn.flows.engine.form import takes
+    from specdyn.flows.engine.run_study import run_study
+    from specdyn.flows.engine.settings import chosen_store
+    from specdyn.flows.outcome import Outcome
+    from specdyn.flows.parameters import SweepParameters
+    from specdyn.flows.studies import sweep_from
 
 
 def _flow_run_name() -> str:

@@ -53,19 +53,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 LONGEST = (
     "five_experiments",
+    "power_cut",
+    "topology",
     "group",
     "kill",
     "browser",
-    "topology",
-    "checkpoint_analysis",
-    "mode_connectivity",
-    "power_cut",
-    "sweep",
-    "at_once",
     "slurm",
-    "sweep_on_s3",
+    "mode_connectivity",
     "prefect_yaml",
+    "sweep_on_s3",
+    "at_once",
+    "checkpoint_analysis",
+    "s3_storage",
     "autoscaling",
+    "sweep",
     "beside_own_code",
 )
 """Files of integration tests by the time they take; the other ones follow, and all that starts no engine."""

@@ -9,6 +9,7 @@ import typer
 from specdyn.flows.cli.command import options, read, with_options
 from specdyn.flows.cli.options import StoreOption, friendly, out
 from specdyn.flows.cli.start import GRID
+from specdyn.flows.engine.imports import importing
 from specdyn.flows.parameters import SweepParameters
 
 schedule_app = typer.Typer(no_args_is_help=True, help="Manage scheduled sweeps.")
@@ -159,7 +160,7 @@ def remove(name: ScheduleName, api: Api = LOCAL_API) -> None:
 
 
 def _use(api: str) -> None:
-    """Have Prefect, which reads it at its import, talk to that server."""
+    """Have Prefect, which reads it at its import, talk to that server, and import what talks to it."""
     from urllib.parse import urlsplit
 
     from specdyn.models.spec.checks import require
@@ -168,6 +169,8 @@ def _use(api: str) -> None:
     named = place.scheme in ("http", "https") and bool(place.hostname)
     require(named, "api", api, "the address of a service's API, such as http://127.0.0.1:4200/api")
     os.environ["PREFECT_API_URL"] = api
+    with importing():
+        import specdyn.flows.service.schedules  # noqa: F401 - of which the commands use what they need
 
 
 def _ui(api: str) -> str:

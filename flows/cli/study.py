@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from specdyn.flows.cli.terminal import err, out, quieten, show_plan, show_summary, span_of, table
 from specdyn.flows.engine.engines import at_work, require_engines
+from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.settings import EXECUTORS
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import (
@@ -74,11 +75,12 @@ def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:
     """Run the flow; returns what it returned, and what failed."""
     with at_work(name, verbose) as begin:
         # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
-        from specdyn.flows.analyse import analyse_checkpoints
-        from specdyn.flows.connect import mode_connectivity
-        from specdyn.flows.engine.run_study import StudyFailed
-        from specdyn.flows.sweep import weight_decay_sweep
-        from specdyn.flows.tickets import lottery_tickets
+        with importing():
+            from specdyn.flows.analyse import analyse_checkpoints
+            from specdyn.flows.connect import mode_connectivity
+            from specdyn.flows.engine.run_study import StudyFailed
+            from specdyn.flows.sweep import weight_decay_sweep
+            from specdyn.flows.tickets import lottery_tickets
 
         flows: dict[type[Parameters], Any] = {
             SweepParameters: weight_decay_sweep,

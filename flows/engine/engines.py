@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.processes import Part, PartLost, Supervisor, started
 from specdyn.flows.engine.reachable import accepts, require_cluster, require_prefect, silence
 from specdyn.flows.engine.ready_database import copy_ready, keep_ready
@@ -24,6 +25,11 @@ PATIENCE_SECONDS = 15.0
 """That the user's server may be away, as while it is started again."""
 BUSY_SECONDS = 300.0
 """That it may take connections and not answer, as while many flows start at once."""
+SERVE = (
+    "import gc; gc.disable(); import prefect.server.api.server, uvicorn; gc.freeze(); gc.enable(); "  # see `importing`
+    "uvicorn.main()"
+)
+"""The program of a server of our own."""
 
 
 def require_engines(executor: str, ray_address: str) -> None:
@@ -44,7 +50,8 @@ def at_work(title: str, verbose: bool) -> Iterator[Callable[[Any], Any]]:
     """
     supervisor = Supervisor(title)
     with supervisor.at_work(native_log=not verbose), contextlib.ExitStack() as stack:
-        from prefect.settings import get_current_settings
+        with importing():
+            from prefect.settings import get_current_settings
 
         if url := get_current_settings().api.url:
             server: _Server = _UsersServer(url, supervisor)
@@ -123,11 +130,11 @@ class _TemporaryServer:
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
         }
-        program = ["uvicorn", "--app-dir", self._application, "--factory", "prefect.server.api.server:create_app"]
+        program = ["--app-dir", self._application, "--factory", "prefect.server.api.server:create_app"]
         place = ["--host", "127.0.0.1", "--port", self._url.rsplit(":", 1)[1], "--log-level", "error"]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *program, *place, "--lifespan", "on"],
+                [sys.executable, "-c", SERVE, *program, *place, "--lifespan", "on"],
                 env={**os.environ, **self._given, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -8,22 +8,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
-import ray
-import torch
-from ray.exceptions import RayError, RayTaskError
+from specdyn.flows.engine.imports import importing
 
-from specdyn.flows.engine.processes import Part, PartLost, started
-from specdyn.flows.engine.ray_cluster import connect, let_go, nodes_after, nodes_now, parts_of_ray
-from specdyn.flows.engine.resources import (
-    NotEnoughResources,
-    gpus_of_a_unit,
-    units_that_fit,
-)
-from specdyn.flows.engine.settings import EXECUTORS
-from specdyn.flows.engine.unit_log import opened, recorded
-from specdyn.flows.resources import Resources
-from specdyn.models.spec.checks import require, require_known
-from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
+with importing():
+    import ray
+    import torch
+    from ray.exceptions import RayError, RayTaskError
+
+    from specdyn.flows.engine.processes import Part, PartLost, started
+    from specdyn.flows.engine.ray_cluster import connect, let_go, nodes_after, nodes_now, parts_of_ray
+    from specdyn.flows.engine.resources import (
+        NotEnoughResources,
+        gpus_of_a_unit,
+        units_that_fit,
+    )
+    from specdyn.flows.engine.settings import EXECUTORS
+    from specdyn.flows.engine.unit_log import opened, recorded
+    from specdyn.flows.resources import Resources
+    from specdyn.models.spec.checks import require, require_known
+    from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
 
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0

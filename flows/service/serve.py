@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.processes import Part, Supervisor, started
 from specdyn.flows.engine.settings import ALLOWED, HEARTBEAT_SECONDS, REPORTS, STORE
 from specdyn.models.spec.checks import require
@@ -109,11 +110,12 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
     """Register the deployments and run what is started of them, until a signal."""
     import asyncio
 
-    from prefect.runner import Runner
+    with importing():
+        from prefect.runner import Runner
 
-    from specdyn.flows.service.automations import set_up
-    from specdyn.flows.service.deployments import deployments
-    from specdyn.flows.service.silent_runs import silent_runs_marked
+        from specdyn.flows.service.automations import set_up
+        from specdyn.flows.service.deployments import deployments
+        from specdyn.flows.service.silent_runs import silent_runs_marked
 
     class Served(Runner):
         def handle_sigterm(self, *args: object, **kwargs: object) -> None:

@@ -16,9 +16,11 @@ from specdyn.models.spec.architectures import Transformer
 
 def positional_table(length: int, width: int) -> Tensor:
     """Sinusoidal positions (T, D): sine in even, cosine in odd columns, base 10000."""
+    table_TD = torch.zeros(length, width)
+    if table_TD.is_meta:  # a network without its weights: to compute with it, torch would import its compiler
+        return table_TD
     position_T1 = torch.arange(length).unsqueeze(1)
     frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    table_TD = torch.zeros(length, width)
     table_TD[:, 0::2] = torch.sin(position_T1 * frequency)
     table_TD[:, 1::2] = torch.cos(position_T1 * frequency)[:, : width // 2]
     return table_TD
@@ -37,6 +39,15 @@ class PositionalEncoder(nn.Module):
         return x_BTD + self.pe[: x_BTD.shape[1]]
 
 
+class Embedding(nn.Embedding):
+    """torch's, without the import of torch's compiler where a network is built without its weights."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights where there is memory for them: without any, torch draws by code of its compiler."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class TransformerNet(nn.Module):
     """Tokens (B, T) to logits of the last position (B, V), or of all positions (B, T, V).
 
@@ -47,7 +58,7 @@ class TransformerNet(nn.Module):
     def __init__(self, config: Transformer, vocabulary: int, length: int) -> None:
         super().__init__()
         self.config = config
-        self.encoder = nn.Embedding(vocabulary, config.width)
+        self.encoder = Embedding(vocabulary, config.width)
         self.pos_encoder = PositionalEncoder(length, config.width)
         layer = nn.TransformerEncoderLayer(
             config.width, config.heads, config.feedforward, dropout=0.0, norm_first=True, batch_first=True

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from specdyn.models.nets.convnet import ConvNormBlock, LeNetNet, ResidualBlock, ResNetNet, VggNet
@@ -19,6 +18,7 @@ from specdyn.models.nets.mlp import MlpNet
 from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.checks import require, require_known
 from specdyn.tasks.connect.paths import require_alike
+from specdyn.tasks.spectra.assignment import one_to_one
 
 Tensors = Mapping[str, Tensor]
 ROUNDING = 1e-12
@@ -143,7 +143,7 @@ def _improve(group: Group, target: Tensors, moved: dict[str, Tensor], permutatio
     similarity_NN = torch.zeros(group.size, group.size, dtype=torch.float64)
     for axis in axes:
         similarity_NN += _units(target, axis, group.size) @ _units(moved, axis, group.size).mT
-    best = torch.from_numpy(linear_sum_assignment(similarity_NN.numpy(), maximize=True)[1])
+    best = torch.from_numpy(one_to_one(similarity_NN.numpy())[1])
     before, after = similarity_NN.diagonal(), similarity_NN.gather(1, best[:, None])[:, 0]
     changing = (after.abs() + before.abs())[best != torch.arange(group.size)]
     gain = float((after - before).sum())

@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from specdyn.storage.schema import SCORE_RANKS
 from specdyn.tasks.spectra.analysis import Values
+from specdyn.tasks.spectra.assignment import one_to_one
 from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.spectra.labels import SUBSPACES
 
@@ -36,7 +36,7 @@ def compare(current: Factors, other: Factors, suffix: str) -> tuple[Values, np.n
     diagonal = np.diagonal(a_RR)
     values: Values = {
         f"agreement{suffix}": diagonal,
-        f"agreement{suffix}_best_match": a_RR[linear_sum_assignment(a_RR, maximize=True)],
+        f"agreement{suffix}_best_match": a_RR[one_to_one(a_RR)],
         f"agreement{suffix}_score": float(diagonal[:SCORE_RANKS].mean()),
         f"subspace_overlap{suffix}": np.stack([overlaps(left), overlaps(right)]),
     }

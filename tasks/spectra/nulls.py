@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from specdyn.tasks.spectra.assignment import one_to_one
 
 DENSITY = 0.05
 """Share of the entries that a lottery ticket keeps."""
@@ -55,7 +56,7 @@ def best_match(rows: int, columns: int, name: str) -> float:
     random = generator(f"frames {name}")
     left, right = (torch.linalg.qr(torch.randn(size, rank, generator=random))[0][:rank] for size in (rows, columns))
     a_RR = np.asarray((left * right).abs())
-    return float(a_RR[linear_sum_assignment(a_RR, maximize=True)].mean())
+    return float(a_RR[one_to_one(a_RR)].mean())
 
 
 def kept_energy(w_MN: Tensor) -> float:

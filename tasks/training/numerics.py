@@ -14,6 +14,8 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.tasks.evaluation.environment import fix_cublas_workspace
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+OFF, WARN, ERROR = 0, 1, 2
+"""What torch does about operations that are not deterministic, by its own numbers."""
 
 
 @contextmanager
@@ -23,20 +25,28 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
     What is drawn at random inside leaves no trace outside.
     """
     fix_cublas_workspace()
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    mode, compiles = torch.get_deterministic_debug_mode(), spec.numerics.compile
     products: Any = torch.backends.cuda.matmul
     convolutions: Any = torch.backends.cudnn
     memory: Any = torch.utils.deterministic
     before = products.allow_tf32, convolutions.allow_tf32, memory.fill_uninitialized_memory
     try:
-        torch.use_deterministic_algorithms(spec.numerics.deterministic)
+        _set_deterministic(ERROR if spec.numerics.deterministic else OFF, compiles)
         products.allow_tf32 = convolutions.allow_tf32 = spec.numerics.tf32
         memory.fill_uninitialized_memory = False  # costs time, and no bit depends on it
         with generators.kept(device):
             yield
     finally:
-        torch.use_deterministic_algorithms(strict, warn_only=warn)
+        _set_deterministic(mode, compiles)
         products.allow_tf32, convolutions.allow_tf32, memory.fill_uninitialized_memory = before
+
+
+def _set_deterministic(mode: int, compiles: bool) -> None:
+    """Set torch's mode, and that of its compiler where one is used: its import takes longer than torch's own."""
+    if compiles:
+        torch.use_deterministic_algorithms(mode != OFF, warn_only=mode == WARN)
+    else:
+        torch.set_deterministic_debug_mode(mode)
 
 
 def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:

@@ -1,5 +1,6 @@
 """One update of the weights: who moves which parameter, what decays, and what goes around the optimizer's step."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,19 @@ Losses = Callable[[], Iterable[Tensor]]
 """Gives the losses of the batches of one update, each made as it is asked for."""
 Norms = Callable[[int], Iterable[Tensor]]
 """Norms of the matrices after so many updates."""
+
+
+def _bare(kind: type[torch.optim.Optimizer]) -> Any:
+    """The optimizer without what torch wraps its methods in for its compiler, which takes longer to import than torch.
+
+    The wrappers do nothing else, but for `step`, which they run without gradients.
+    """
+    names = ("add_param_group", "state_dict", "load_state_dict", "step")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(methods["step"])})
+
+
+AdamW, SGD, Muon = map(_bare, (torch.optim.AdamW, torch.optim.SGD, torch.optim.Muon))
 
 
 def attention_matrices(net: nn.Module) -> set[str]:
@@ -59,13 +73,13 @@ def make_optimizers(spec: RunSpec, net: nn.Module) -> list[torch.optim.Optimizer
         if chosen.name == "adamw":
             return [_adamw(chosen, groups)]
         rate, momentum = chosen.learning_rate, chosen.momentum
-        return [torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=chosen.nesterov)]
+        return [SGD(groups, lr=rate, momentum=momentum, nesterov=chosen.nesterov)]
     own = {name for name in hidden_matrices(net) if net.get_parameter(name).ndim == 2}
     if not own:
         raise ValueError(f"optimizer='muon' is not allowed: {type(net).__name__} has no hidden matrices of two axes")
     others = {name for name, _ in net.named_parameters()} - own
     return [
-        torch.optim.Muon(
+        Muon(
             _groups(spec, net, own),
             lr=chosen.learning_rate,
             momentum=chosen.beta1,
@@ -88,7 +102,7 @@ def _groups(spec: RunSpec, net: nn.Module, chosen: set[str]) -> list[dict[str, A
 
 def _adamw(chosen: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     betas = (chosen.beta1, chosen.beta2)
-    return torch.optim.AdamW(groups, lr=chosen.learning_rate, betas=betas, eps=chosen.epsilon, fused=True)
+    return AdamW(groups, lr=chosen.learning_rate, betas=betas, eps=chosen.epsilon, fused=True)
 
 
 class Updater:

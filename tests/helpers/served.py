@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
 STOP_SECONDS = 90.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-IMPATIENT = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3"}
+IMPATIENT = {
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
+}
 USERS_OWN = ("PREFECT_", "RAY_", "SPECDYN_")
 
 
@@ -61,10 +65,8 @@ class Served:
 def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
     """Serve a store of its own on free ports of this machine; at the end all of it has stopped, or it is an error.
 
-    `variables` are added to its environment. Its database has all tables already, where one of those is kept.
+    `variables` are added to its environment.
     """
-    (folder / "prefect").mkdir()
-    copy_ready(folder / "prefect" / "prefect.db")
     with started_service(folder, *options, **variables) as (process, running):
         try:
             yield running
@@ -77,11 +79,17 @@ def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
 def started_service(
     folder: Path, *options: str, program: Sequence[str] = ("-m", "specdyn"), **variables: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Served]]:
-    """A service that may be ended in any way; a second one in the same folder goes on where it left off."""
-    log, store = folder / "serve.log", folder / "store"
+    """A service that may be ended in any way; a second one in the same folder goes on where it left off.
+
+    Its database has all tables already, where one of those is kept.
+    """
+    log, store, home = folder / "serve.log", folder / "store", folder / "prefect"
+    if not home.exists():
+        home.mkdir()
+        copy_ready(home / "prefect.db")
     arguments = ("serve", "--store", str(store), "--port", "0", "--reports-port", "0", *options)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(USERS_OWN)}
-    environment = {**kept, **ONE_THREAD, **IMPATIENT, "PREFECT_HOME": str(folder / "prefect"), **variables}
+    environment = {**kept, **ONE_THREAD, **IMPATIENT, "PREFECT_HOME": str(home), **variables}
     with log.open("wb") as output:
         command = [sys.executable, *program, *arguments]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)

@@ -68,7 +68,7 @@ def test_three_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> N
 
 def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
-    longer = ("--set", "steps=3000", "--set", "checkpoint_every=100")
+    longer = ("--set", "steps=1500", "--set", "checkpoint_every=100")
     with started(tmp_path, 2, *SWEEP, store, *longer) as processes:
         while not (waits := [i for i in range(2) if b"waiting for" in said(tmp_path, i).read_bytes()]):
             assert all(process.poll() is None for process in processes)

@@ -13,10 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helpers.pipelines import NAME, ROOT, call, command, files
+from helpers.long_preset import long_preset
+from helpers.pipelines import NAME, ROOT, call, command, files, sweep
 from helpers.servers import S3Server
 from helpers.topology import command_line
 from specdyn.flows.engine.watchdog import marked
+from specdyn.models.experiments.modular_addition import PRESETS
 from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
@@ -46,12 +48,18 @@ def environment_of_users(tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, environment_of_users: dict[str, str]) -> dict[str, bytes]:
-    """What the sweep leaves when nobody kills anything, by a process that works alone."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> dict[str, bytes]:
+    """What the sweep leaves when nobody kills anything, by the process of the tests alone."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
-    result = call(*ARGUMENTS, str(store), "--executor", "inline", driver=True, env=environment_of_users)
-    assert result.returncode == 0, result.stderr
+    sweep_here(store)
     return products(store)
+
+
+def sweep_here(store: Path) -> None:
+    """The sweep in the process of the tests, which saves the start of a command and its server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "long", long_preset())
+        sweep(str(store), preset="long", weight_decays=[1.0], executor="inline")
 
 
 def products(store: Path) -> dict[str, bytes]:
@@ -168,7 +176,7 @@ def lost(title: str, part: str) -> str:
 
 
 def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
-    undisturbed: dict[str, bytes], program: Callable[..., Program], environment_of_users: dict[str, str]
+    undisturbed: dict[str, bytes], program: Callable[..., Program]
 ) -> None:
     started = program()
     store = Path(started.store)
@@ -189,8 +197,7 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     assert not list((store / "runs").rglob("*.json")), "the program was to be killed in training"
     (line,) = started.lines()
     assert line.startswith(lost(f"{NAME}-long", "Ray's raylet")), "one sentence, and no C++ state"
-    result = call(*ARGUMENTS, str(store), "--executor", "inline", driver=True, env=environment_of_users)
-    assert result.returncode == 0, result.stderr
+    sweep_here(store)
     assert differing(store, undisturbed) == []
 
 
@@ -233,7 +240,8 @@ def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server
     assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert started.lines() == [f"{NAME}-long was stopped by SIGTERM: {KEPT}, {ON}"]
     runs = httpx.post(f"{url}/flow_runs/filter", json={"flow_runs": {"name": {"any_": [f"{NAME} long"]}}}).json()
-    assert [run["state"]["name"] for run in runs] == ["Cancelled"]
+    states = [run["state"]["name"] for run in runs if run["parameters"]["store"] == s3_store.url]
+    assert states == ["Cancelled"]
 
 
 def test_runs_leave_one_small_file_in_the_cache_and_none_with_prefect_and_temporary_files(

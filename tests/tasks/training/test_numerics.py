@@ -1,5 +1,9 @@
 """How a run computes: set as the spec says, and put back."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -53,3 +57,27 @@ def test_a_network_is_compiled_in_place_for_each_shape_and_only_where_asked(monk
     assert calls == []
     assert compiled(with_settings(SMOKE, compile=True), net) is net
     assert calls == [{"dynamic": False}]
+
+
+TRAIN = """
+import sys
+import torch
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.settings import with_settings
+from specdyn.storage.places import Store
+from specdyn.tasks.spectra.network_layout import network_layout
+from specdyn.tasks.training.optimizers import Updater
+from specdyn.tasks.training.training import train
+
+spec = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=2, checkpoint_every=1)
+network_layout(spec)
+train(spec, Store(sys.argv[1]), device=torch.device("cpu"))
+updater = Updater(spec, get_experiment("modular_addition").net(spec))
+updater.load(*updater.state())
+print([name for name in ("torch._dynamo", "torch._inductor", "scipy.optimize") if name in sys.modules])
+"""
+
+
+def test_training_imports_neither_torchs_compiler_nor_scipys_optimizers(tmp_path: Path) -> None:
+    given = [sys.executable, "-c", TRAIN, str(tmp_path / "store")]
+    assert subprocess.run(given, capture_output=True, text=True, check=True).stdout == "[]\n"
