@@ -157,15 +157,17 @@ class Structure:
     def _add_differing(self, group: zarr.Group, name: str, dim: str, long_name: str, rows: Sequence[Row]) -> None:
         """A coordinate of a dimension in which the runs differ: along the runs as well."""
         of_layout: dict[int, list[Any]] = {}
+        having = [row.layout.extras[name][1] for row in rows if name in row.layout.extras]
+        every = [value for values in having for value in values]
         for row in rows:
             if id(row.layout) not in of_layout:
                 _, values, _ = row.layout.extras.get(name, (dim, [], ""))
                 known = dict(zip(row.layout.labels[dim], values, strict=False))
-                missing = "" if any(isinstance(value, str) for value in values) else NO_COUNT
+                missing = _missing_of(every)
                 of_layout[id(row.layout)] = [known.get(label, missing) for label in self.labels[dim]]
         table = [of_layout[id(row.layout)] for row in rows]
         attributes: dict[str, Any] = {"long_name": long_name}
-        if not any(isinstance(value, str) for values in of_layout.values() for value in values):
+        if _missing_of(every) == NO_COUNT:
             attributes["_FillValue"] = NO_COUNT
         add_auxiliary(group, name, ("run", dim), table, attributes, rows_of_chunk(table))
 
@@ -202,6 +204,13 @@ _LONG_NAMES = {
     "parts": "objects that the values were taken from",
     "contents": "digest of these objects",
 }
+
+
+def _missing_of(values: Sequence[Any]) -> Any:
+    """What stands where a run has no such label: an empty string, NaN or, among whole numbers, -1."""
+    if any(isinstance(value, str) for value in values):
+        return ""
+    return float("nan") if any(isinstance(value, float) for value in values) else NO_COUNT
 
 
 def _add_keys(group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters
+from specdyn.models.spec.schedules import learning_rate_factor
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Row
 from specdyn.tasks.plan.cells import Cell, look_at
+from specdyn.tasks.plan.cost import steps_of_an_epoch
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.sweeps import Sweep
 
@@ -40,7 +42,7 @@ class SweepCube(RunsCube):
             Row(
                 key=cell.spec.run_id,
                 status=STATUS.get(cell.state, "partial" if cell.parts else "planned"),
-                layout_of=functools.partial(_layout, replace(cell.spec, seed=0), cell.steps, analyses),
+                layout_of=functools.partial(_layout_of, cell.spec, cell.steps, analyses, self.store),
                 coordinates={name: every[name] for name in varied if name in every},
                 settings=every,
                 provenance={"computed_on": cell.computed_on},
@@ -71,13 +73,24 @@ class SweepCube(RunsCube):
         }
 
 
+def _layout_of(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], store: Store) -> RunLayout:
+    """Labels and variables of a run; may count the examples of its data set, whose number may depend on the seed."""
+    return _layout(replace(spec, seed=0), steps, analyses, steps_of_an_epoch(spec, store))
+
+
 @functools.lru_cache(maxsize=256)
-def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...]) -> RunLayout:
-    """Labels and variables of a run; its network is built without weights, once for runs that differ in their seed."""
+def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], per_epoch: int) -> RunLayout:
+    """The same for all seeds; the network is built without its weights."""
     from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 
     metrics = get_experiment(spec.experiment).metrics(spec)
-    return run_layout(network_layout(spec), steps, analyses, metrics, {})
+    layout = run_layout(network_layout(spec), steps, analyses, metrics, {})
+    rates = [spec.optimizer.learning_rate * learning_rate_factor(spec, step, per_epoch) for step in steps]
+    of_steps: dict[str, tuple[str, list[float], str]] = {
+        "epoch": ("step", [step / per_epoch for step in steps], "passes over the training examples"),
+        "learning_rate_at": ("step", rates, "learning rate of the update that follows"),
+    }
+    return replace(layout, extras={**layout.extras, **of_steps})
 
 
 def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepCube:

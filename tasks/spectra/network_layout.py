@@ -105,6 +105,8 @@ def run_layout(
             "rows": ("layer", [m for m, _ in layout.shapes], "output directions"),
             "columns": ("layer", [n for _, n in layout.shapes], "input directions"),
             "made": ("layer", [e.way for e in kept], "how the parameter is made a matrix"),
+            "writer": ("pair", [pair.writer.name for pair in layout.pairs], "layer that writes"),
+            "reader": ("pair", [pair.reader.name for pair in layout.pairs], "layer that reads"),
         },
     )
 
