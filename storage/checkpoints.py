@@ -226,10 +226,13 @@ def write_manifest(store: Store, manifest: Manifest) -> None:
     change_record(store.run_of(manifest).manifest, lambda _: encode(manifest))
 
 
-def read_manifest(run: Run) -> Manifest | None:
-    """The manifest, or None where training has not ended; a newer schema is refused."""
+def read_manifest(run: Run, newest: Mapping[str, int] | None = None) -> Manifest | None:
+    """The manifest, or None where training has not ended; a newer schema is refused.
+
+    `newest` is what `versions_below` found of the experiment's manifests, so that no listing is needed.
+    """
     url = run.manifest
-    text = read_record(url)
+    text = read_record(url, newest)
     if text is None:
         return None
     try:

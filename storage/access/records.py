@@ -6,23 +6,47 @@ version and lost the answer knows it again (`objects.create`), so that no change
 that ignores If-None-Match, as `specdyn storage check` tells, the last writer of a number wins.
 """
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from specdyn.storage.access import objects
 
 KEPT = 8
 """Newest versions whose content stays; of older ones the number stays, empty, so that no slow writer takes it again."""
 
+LATER = ".versions"
+"""How the name of the folder of later versions ends."""
 NUMBERED = re.compile(r"(\d{8})\.json")
 
 Change = Callable[[bytes | None], bytes | None]
 """Gives the next content from the newest, or None to leave it; called again where another process was faster."""
 
 
-def read_record(url: str) -> bytes | None:
-    """The newest version; None where there is no record. A listing and a request."""
-    return _newest(url)[1]
+def read_record(url: str, newest: Mapping[str, int] | None = None) -> bytes | None:
+    """The newest version; None where there is no record. A listing and a request.
+
+    No listing where `newest` has what `versions_below` found, and no request where the record is not among it.
+    """
+    if newest is None:
+        return _newest(url)[1]
+    if url not in newest:
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        if content := objects.read(_place(url, newest[url])):
+            return content
+    return _newest(url)[1]  # it was replaced since
+
+
+def versions_below(folder: str) -> dict[str, int]:
+    """The newest version of every record in a folder, by the record's URL; one request for 1,000 on object storage."""
+    newest: dict[str, int] = {}
+    for path in objects.names_below(folder):
+        name, _, version = path.partition(LATER + "/")
+        match = NUMBERED.fullmatch(version)
+        url, number = (f"{folder}/{name}.json", int(match[1])) if match else (f"{folder}/{path}", 1)
+        newest[url] = max(number, newest.get(url, 0))
+    return newest
 
 
 def change_record(url: str, change: Change) -> bytes | None:
@@ -70,7 +94,7 @@ def _forget(url: str, number: int) -> None:
 
 
 def _later(url: str) -> str:
-    return f"{url.removesuffix('.json')}.versions"
+    return f"{url.removesuffix('.json')}{LATER}"
 
 
 def _place(url: str, number: int) -> str:

@@ -9,6 +9,7 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
+from specdyn.storage.access.records import versions_below
 from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import blocks_of
@@ -20,7 +21,7 @@ from specdyn.tasks.plan.runs import Block, analyse_run, analysed, training_item
 from specdyn.tasks.plan.units import Unit
 
 LISTED_ALONE = 16
-"""Runs up to which the results of each are listed by themselves, as a store may have those of many others."""
+"""Runs up to which what there is of each is listed by itself, as a store may have many others."""
 READERS = 16
 """Runs that are looked at at a time."""
 
@@ -95,20 +96,45 @@ class Cell:
         )
 
 
-def look_at(
-    spec: RunSpec, label: str, analyses: Sequence[str], store: Store, there: Mapping[str, Sequence[str]] | None = None
-) -> Cell:
-    """The state of one run of which these analyses are asked; `there` has the names of results by id, if listed."""
-    manifest = read_manifest(store.run_of(spec))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What a store has of all runs of an experiment, by listing names: a few requests, however many runs there are."""
+
+    manifests: Mapping[str, int]
+    """The newest version of each, by URL."""
+    results: Mapping[str, Sequence[str]]
+    """Names of the objects of each run's results, by their id."""
+    begun: frozenset[str]
+    """Ids of the runs that have checkpoints."""
+
+
+def listed(store: Store, experiment: str) -> Listed:
+    """Look at what there is of an experiment; one request for 1,000 names on object storage."""
+    results: dict[str, list[str]] = {}
+    for path in objects.names_below(store.measured("runs", experiment)):
+        results_of, _, name = path.rpartition("/")
+        results.setdefault(results_of, []).append(name)
+    return Listed(
+        manifests=versions_below(store.manifests(experiment)),
+        results=results,
+        begun=frozenset(objects.names(store.checkpoints(experiment))),
+    )
+
+
+def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store, there: Listed | None = None) -> Cell:
+    """The state of one run of which these analyses are asked; asks less where it is listed what is `there`."""
+    manifest = read_manifest(store.run_of(spec), there.manifests if there else None)
     reason = manifest.reason if manifest else ""
     if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
         steps, written, results = manifest.steps, len(manifest.checkpoints), results_id(manifest)
-        names = None if there is None else there.get(results, ())
+        names = there.results.get(results, ()) if there else None
         found = analysed(store.run_results(spec.experiment, results), steps, analyses, names)
         missing, parts = found.missing, found.parts
         state: CellState = "trained" if missing else "done"
     else:
-        steps, written, results = schedule(spec, store), checkpoints_written(store.run_of(spec)), ""
+        begun = there is None or spec.run_id in there.begun
+        steps, results = schedule(spec, store), ""
+        written = checkpoints_written(store.run_of(spec)) if begun else 0
         missing, parts = dict.fromkeys(blocks_of(steps), tuple(analyses)), {}
         state = _unfinished(manifest, written)
     return Cell(
@@ -126,19 +152,10 @@ def look_at(
 
 
 def look_at_all(specs: Sequence[RunSpec], labels: Sequence[str], analyses: Sequence[str], store: Store) -> list[Cell]:
-    """The state of many runs, several at a time; what is measured of them is listed once."""
-    there = listed_results(store, specs[0].experiment) if len(specs) > LISTED_ALONE else None
+    """The state of many runs, several at a time; what there is of them is listed once."""
+    there = listed(store, specs[0].experiment) if len(specs) > LISTED_ALONE else None
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store, there), specs, labels))
-
-
-def listed_results(store: Store, experiment: str) -> dict[str, list[str]]:
-    """Names of the objects of every run's results, by their id; one request for 1,000 on object storage."""
-    there: dict[str, list[str]] = {}
-    for path in objects.names_below(store.measured("runs", experiment)):
-        results, _, name = path.rpartition("/")
-        there.setdefault(results, []).append(name)
-    return there
 
 
 def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "failed", "damaged", "new"]:

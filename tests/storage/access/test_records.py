@@ -13,7 +13,7 @@ import pytest
 
 from specdyn.storage import checkpoints
 from specdyn.storage.access import objects
-from specdyn.storage.access.records import KEPT, change_record, newest_place, read_record
+from specdyn.storage.access.records import KEPT, change_record, newest_place, read_record, versions_below
 from specdyn.storage.checkpoints import CheckpointEntry, Manifest
 from specdyn.storage.places import Store
 from specdyn.storage.studies import StudyRecord, read_study, record_study, study_names
@@ -191,3 +191,21 @@ def test_a_run_that_was_trained_again_meanwhile_is_not_marked_as_damaged(local_s
     assert checkpoints.read_manifest(local_store.run("e", "r")) == marked
     newest = newest_place(local_store.run("e", "r").manifest)
     assert json.loads(Path(newest).read_text())["status"] == "damaged"
+
+
+def test_the_newest_versions_of_many_records_are_listed_at_once(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = f"{local_store}/runs/e"
+    for name, changes in (("a", 1), ("b", 3), ("c", 12)):
+        for i in range(changes):
+            change_record(f"{folder}/{name}.json", lambda _, i=i: b"%d" % i)  # type: ignore[misc]
+    newest = versions_below(folder)
+    assert newest == {f"{folder}/a.json": 1, f"{folder}/b.json": 3, f"{folder}/c.json": 12}
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "names", None)
+        assert [read_record(f"{folder}/{name}.json", newest) for name in "abcd"] == [b"0", b"2", b"11", None]
+    for i in range(12, 24):
+        change_record(f"{folder}/c.json", lambda _, i=i: b"%d" % i)  # type: ignore[misc]
+    assert read_record(f"{folder}/c.json", newest) == b"23", "what was listed is emptied by now"
+    assert versions_below(f"{local_store}/nothing") == {}
