@@ -1,11 +1,15 @@
 """Results and cubes made by hand: small, labelled as real ones are, every value known."""
 
+import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
+import zarr.storage
 
+from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.cube import CubeWriter
 from specdyn.storage.places import Store
@@ -106,3 +110,37 @@ def write_cube(
 ) -> None:
     """Have the cube at a URL show these rows, as a process does that has not written it before."""
     CubeWriter(url=url, facts=facts, lease=lease).write(rows, attributes or {})
+
+
+class DiedError(Exception):
+    """A process ends here."""
+
+
+@contextlib.contextmanager
+def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[None]:
+    """Let so many objects be put, and then no more."""
+    left, write, store_set = survivors, objects.write, zarr.storage.LocalStore.set
+
+    def spend() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise DiedError
+
+    async def put(self: Any, key: str, value: Any) -> None:
+        spend()
+        await store_set(self, key, value)
+
+    def one(url: str, data: bytes) -> None:
+        spend()
+        write(url, data)
+
+    def many(url: str, files: Mapping[str, bytes]) -> None:
+        for key, data in files.items():
+            one(f"{url}/{key}", data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "write", one)
+        patch.setattr(objects, "write_all", many)
+        patch.setattr(zarr.storage.LocalStore, "set", put)
+        yield

@@ -4,7 +4,7 @@ import contextlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 import zarr.storage
 
-from helpers.cubes import VARIABLES, layout_of, values_of, write_cube, write_row
+from helpers.cubes import VARIABLES, DiedError, dying_after, layout_of, values_of, write_cube, write_row
 from specdyn.storage import cube
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
@@ -376,37 +376,3 @@ def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, mo
 def count_of_puts(monkeypatch: pytest.MonkeyPatch, where: str, small: list[Row], grown: list[Row]) -> int:
     write_cube(where, small)
     return len(puts_of(monkeypatch, lambda: write_cube(where, grown)))
-
-
-class DiedError(Exception):
-    """A process ends here."""
-
-
-@contextlib.contextmanager
-def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[None]:
-    """Let so many objects be put, and then no more."""
-    left, write, store_set = survivors, objects.write, zarr.storage.LocalStore.set
-
-    def spend() -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise DiedError
-
-    async def put(self: Any, key: str, value: Any) -> None:
-        spend()
-        await store_set(self, key, value)
-
-    def one(url: str, data: bytes) -> None:
-        spend()
-        write(url, data)
-
-    def many(url: str, files: Mapping[str, bytes]) -> None:
-        for key, data in files.items():
-            one(f"{url}/{key}", data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(objects, "write", one)
-        patch.setattr(objects, "write_all", many)
-        patch.setattr(zarr.storage.LocalStore, "set", put)
-        yield
