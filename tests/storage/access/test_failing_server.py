@@ -332,20 +332,21 @@ def test_a_holder_keeps_its_lease_for_as_long_as_it_lives(store: Store, proxy: F
 def test_a_holder_keeps_its_lease_while_the_store_answers_nobody(
     store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, lifetime, got = f"{store}/leases/x", 4.0, threading.Event()
+    folder, lifetime, looked, got = f"{store}/leases/x", 4.0, threading.Event(), threading.Event()
     monkeypatch.setattr(s3, "LONGEST_PAUSE", 0.3)
 
     def wait_for_it() -> None:
-        with hold(folder, "a test", lifetime=lifetime):
+        with hold(folder, "a test", lambda _: looked.set(), lifetime):
             got.set()
 
     with hold(folder, "a test", lifetime=lifetime) as lease:
         rival = threading.Thread(target=wait_for_it)
         rival.start()
-        time.sleep(1)
+        assert looked.wait(10)
         with proxy.failing(slow_down=1.0):
             time.sleep(1.5 * lifetime)
-        time.sleep(1)
+        with proxy.failing(slow_down=1.0, kinds=frozenset({"put"})):  # who waits is answered first
+            time.sleep(1.5)
         lease.verify()
         assert not got.is_set() and not lease.succeeded
     assert got.wait(lifetime)
