@@ -192,4 +192,4 @@ def test_checkpoints_on_s3_are_read_by_ranges_and_give_the_same_numbers(
             far[name].sel(layer=near.layer).drop_vars(["run", "series"]),
             near[name].drop_vars(["run", "series"]),
         )
-    assert objects.names(f"{s3_store}/results/runs/foreign") != []
+    assert objects.names(f"{s3_store}/results/results/runs/foreign") != []

@@ -41,7 +41,7 @@ def test_what_is_not_done_comes_first(prefect_server: None, local_store: Store) 
     adding = replace(chosen, more_seeds=2)
     assert sorted({spec.seed for spec in adding.checked(local_store, asks=True).specs}) == [3, 4, 5]
     run = chosen.specs[1].run_id
-    delete(local_store.run(NAME, run).folder)
+    delete(local_store.run(NAME, run).manifest)
     assert [spec.seed for spec in adding.checked(local_store, asks=True).specs] == [3, 3]
     assert chosen.checked(local_store, asks=True) == chosen
 
