@@ -42,8 +42,6 @@ class Check:
 
 
 OURS = {"checkpoints", "results", "runs", "studies"}
-OLDER = {"sweeps", "connections"}
-"""Folders that only stores of schema version 1 have."""
 """Folders by which a store is known that has no version, as one has where functions were called by themselves."""
 
 Trial = Callable[[str], tuple[str, str]]

@@ -9,7 +9,7 @@ from specdyn.storage import probe
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
-from specdyn.storage.probe import Check, require_store
+from specdyn.storage.probe import Check, existing_store, planned_store, require_store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 
@@ -33,6 +33,16 @@ def test_a_newer_store_is_refused_and_left_alone(local_store: Store) -> None:
     with pytest.raises(StoreError, match="install a newer specdyn"):
         require_store(local_store.url)
     assert objects.names(local_store.url) == ["specdyn.json"]
+    assert objects.read(local_store.schema) == text
+
+
+def test_an_older_store_is_refused_with_the_release_that_reads_it_and_left_alone(local_store: Store) -> None:
+    text = json.dumps({"schema_version": 1}).encode()
+    objects.write(local_store.schema, text)
+    for use in (require_store, existing_store, planned_store):
+        with pytest.raises(StoreError, match=r"has schema version 1, this specdyn reads 2: open it with specdyn 0\.1,"):
+            use(local_store.url)
+    assert objects.find(local_store.url) == ["specdyn.json"]
     assert objects.read(local_store.schema) == text
 
 
