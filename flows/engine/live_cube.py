@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-from specdyn.storage.access.objects import StoreError
 from specdyn.tasks.plan.gathering import Following
 from specdyn.tasks.plan.units import Unit
 
@@ -60,6 +59,6 @@ class LiveCube:
         began = time.monotonic()
         try:
             self._following.update(changed)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - the end of the call writes it all, and raises what is wrong
             log.warning("the results are not up to date before the end of this call: %s", error)
         return max(EVERY_SECONDS, (time.monotonic() - began) / SHARE)
