@@ -169,7 +169,7 @@ def write_values(url: str, values: Mapping[str, np.ndarray], metadata: Mapping[s
     """Put arrays as one object that carries its own digest; False where it was there before."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(value) for name, value in values.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in values.items()}  # 0-d ones stay so
     # One key, as safetensors writes several in no fixed order, and equal results must have equal bytes.
     plain = {"schema_version": SCHEMA_VERSION, "order": list(arrays), **metadata}
     text = json.dumps({**plain, "sha256": _digest(arrays, plain)}, sort_keys=True)
