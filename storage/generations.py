@@ -4,6 +4,7 @@ Chunks have keys in one of three forms, each generation in the next, so that tho
 keeps the metadata that it opened with, and finds its chunks until the third build after them begins.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.listing import listing
 
 ROOT = "zarr.json"
+SEAL = "metadata_sha256"
+"""The attribute of the root with the digest of all metadata."""
 
 
 class ChunkKeys(TypedDict):
@@ -105,10 +108,24 @@ def superseded(url: str, before: float) -> dict[str, int]:
 
 
 def in_form(files: Mapping[str, bytes], form: int) -> dict[str, bytes]:
-    """The objects of a Zarr that was put together in the first form, in another one."""
-    if form == 0:
-        return dict(files)
-    return {_renamed(key, form): _restated(key, data, form) for key, data in files.items()}
+    """The objects of a Zarr that was put together in the first form, in another one; the root says its own digest."""
+    stated = {_renamed(key, form): _restated(key, data, form) for key, data in files.items()} if form else dict(files)
+    return {key: _sealed(data) if key == ROOT else data for key, data in stated.items()}
+
+
+def _sealed(data: bytes) -> bytes:
+    plain = json.loads(data)
+    plain["attributes"][SEAL] = metadata_digest(plain)
+    return json.dumps(plain, indent=2).encode()
+
+
+def metadata_digest(root: Mapping[str, Any]) -> str:
+    """Of all metadata that the root repeats, whatever form its chunks have: equal cubes have equal ones."""
+    plain = json.loads(json.dumps(root))
+    plain["attributes"].pop(SEAL, None)
+    for node in plain["consolidated_metadata"]["metadata"].values():
+        node.pop("chunk_key_encoding", None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _renamed(key: str, form: int) -> str:

@@ -1,10 +1,8 @@
 """What processes that were killed in the middle of a write leave in a local store; readers pass over it."""
 
 import contextlib
-import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from specdyn.storage import generations
@@ -29,10 +27,11 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
     """
     count, size, before = 0, 0, time.time() - older_than
     if is_local(store.url):
-        with explained(store.url):
-            for path, entry in _cut_off(store, before):
-                path.unlink(missing_ok=True)
-                count, size = count + 1, size + entry.st_size
+        for path, length, written in unfinished_writes(store):
+            if written <= before:
+                with explained(store.url):
+                    Path(store.url, path).unlink(missing_ok=True)
+                count, size = count + 1, size + length
     studies = (f"{store.studies}/{name}" for name in objects.names(store.studies))
     for cube in (f"{study}/{name}" for study in studies for name in objects.names(study) if name.endswith(".zarr")):
         if not held(store.lease(cube)):
@@ -47,9 +46,13 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
     return count, size
 
 
-def _cut_off(store: Store, before: float) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in Path(store.url).rglob(f"*{PARTIAL}"):
-        with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
-            entry = path.stat()
-            if CUT_OFF.fullmatch(path.name) and path.is_file() and entry.st_mtime <= before:
-                yield path, entry
+def unfinished_writes(store: Store) -> list[tuple[str, int, float]]:
+    """Files of a local store that writes were cut off in: path below it, bytes, time of writing."""
+    found = []
+    with explained(store.url):
+        for path in Path(store.url).rglob(f"*{PARTIAL}") if is_local(store.url) else ():
+            with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
+                entry = path.stat()
+                if CUT_OFF.fullmatch(path.name) and path.is_file():
+                    found.append((str(path.relative_to(store.url)), entry.st_size, entry.st_mtime))
+    return found

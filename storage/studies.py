@@ -92,7 +92,10 @@ def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[
     with ThreadPoolExecutor(READERS) as pool:
         inside = pool.map(lambda name: objects.names(f"{store.studies}/{name}"), found)
         return [
-            (name, kind) for name, there in zip(found, inside, strict=True) for kind in kinds if f"{kind}.json" in there
+            (name, kind)
+            for name, there in zip(found, inside, strict=True)
+            for kind in kinds
+            if {f"{kind}.json", f"{kind}.versions"} & set(there)
         ]
 
 

@@ -32,8 +32,8 @@ def write_dataset(url: str, data: "xr.Dataset", lease: Lease | None = None, cont
             mode="w",
             zarr_format=3,
             consolidated=True,
-            write_empty_chunks=True,
             encoding={name: {"compressors": CHECKED} for name in plain.variables},
+            write_empty_chunks=True,  # one that is missing later is known to be lost
         )
     found = {key: value.to_bytes() for key, value in content.items()}
     contents = contents or hashlib.sha256(b"".join(key.encode() + found[key] for key in sorted(found))).hexdigest()

@@ -30,8 +30,9 @@ FLOORS = {
         {"shown"},
     ],
     "models": [{"experiments"}, {"nets"}, {"datasets"}, {"spec"}],
-    "storage": [{"probe"}, {"foreign"}, {"access"}],
+    "storage": [{"probe", "care"}, {"foreign"}, {"access"}],
     "tasks": [
+        {"care"},
         {"plan"},
         {"connect"},
         {"figures", "analyses", "foreign"},

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from specdyn.flows.cli import start
+from specdyn.flows.cli import care, start
 from specdyn.flows.cli.command import command
 from specdyn.flows.cli.data import data_app
 from specdyn.flows.cli.options import StoreOption, friendly, out
@@ -33,6 +33,8 @@ app.command()(command(TicketParameters, start.tickets))
 app.command()(command(AnalyseParameters, start.analyse))
 app.command("plan")(start.plan)
 app.command()(serve)
+for look_after in (care.verify, care.repair, care.gc, care.remove):
+    app.command()(look_after)
 
 
 def _show_version(asked: bool) -> None:

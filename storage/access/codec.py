@@ -1,8 +1,10 @@
-"""Records as JSON: the fields of a dataclass, and the version of the schema beside them."""
+"""Records as JSON: the fields of a dataclass, and beside them the version of the schema and a digest of it all."""
 
 import dataclasses
 import functools
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,6 +13,8 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.schema import SCHEMA_VERSION
 
 T = TypeVar("T")
+DIGEST = "digest"
+"""The key of a record's own digest."""
 
 RELEASES = {1: "0.1"}
 """The release that reads each older version of the schema."""
@@ -19,7 +23,27 @@ RELEASES = {1: "0.1"}
 def encode(record: Any) -> bytes:
     """A dataclass as JSON, which `decode` reads; equal records have equal bytes."""
     plain = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)}
-    return json.dumps(plain, indent=1, sort_keys=True).encode()
+    return seal(plain)
+
+
+def seal(plain: Mapping[str, Any]) -> bytes:
+    """An object as JSON with its own digest, so that `unseal` sees any change of it."""
+    return json.dumps({**plain, DIGEST: _digest(plain)}, indent=1, sort_keys=True).encode()
+
+
+def unseal(data: bytes) -> Any:
+    """What was sealed, without the digest; ValueError where it is not as it was written.
+
+    What has no digest was written before there was one, and is taken as it is.
+    """
+    plain = json.loads(data)
+    if isinstance(plain, dict) and DIGEST in plain and plain.pop(DIGEST) != _digest(plain):
+        raise ValueError("its digest does not match")
+    return plain
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def decode(kind: type[T], url: str, data: bytes) -> T:
@@ -30,7 +54,8 @@ def decode(kind: type[T], url: str, data: bytes) -> T:
     plain = json.loads(data)
     if not isinstance(plain, dict) or not isinstance(plain.get("schema_version"), int):
         raise ValueError("expected an object with a schema_version")
-    require_schema(url, plain["schema_version"])
+    require_schema(url, plain["schema_version"])  # first, as a newer one may have another digest
+    plain = unseal(data)
     known = {field.name for field in dataclasses.fields(kind)} | {"schema_version"}  # type: ignore[arg-type]
     if unknown := sorted(plain.keys() - known):
         raise ValueError(f"unknown fields: {', '.join(unknown)}")

@@ -211,8 +211,13 @@ def hold(
 
 def held(folder: str) -> bool:
     """Whether somebody holds the lease, or was given up by nobody yet."""
+    return holder_of(folder) is not None
+
+
+def holder_of(folder: str) -> Holder | None:
+    """Who holds the lease, or was given up by nobody yet; None where it is free."""
     holder = _newest(folder)
-    return holder is not None and not holder.released and not holder.dead
+    return None if holder is None or holder.released or holder.dead else holder
 
 
 def _newest(folder: str) -> Holder | None:

@@ -43,6 +43,14 @@ def listing(url: str) -> dict[str, Listed]:
     return dict(sorted(entries.items()))
 
 
+def listing_below(url: str) -> dict[str, Listed]:
+    """Every object below a prefix by its key, sorted; one request for 1,000 on object storage."""
+    with explained(url):
+        found = filesystem(url).find(url, detail=True)
+    own = f"{url.removeprefix('s3://').rstrip('/')}/"
+    return {path.removeprefix(own): _listed(found[path]) for path in sorted(found) if not path.endswith(PARTIAL)}
+
+
 def _listed(entry: Mapping[str, Any]) -> Listed:
     modified = entry.get("mtime", entry.get("LastModified"))
     written = modified.timestamp() if isinstance(modified, datetime) else float(modified or "nan")

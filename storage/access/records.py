@@ -14,6 +14,8 @@ from specdyn.storage.access import objects
 
 KEPT = 8
 """Newest versions whose content stays; of older ones the number stays, empty, so that no slow writer takes it again."""
+ENDED = b"null"
+"""The content of the newest version of a record that is being removed: as good as none."""
 
 LATER = ".versions"
 """How the name of the folder of later versions ends."""
@@ -61,6 +63,35 @@ def change_record(url: str, change: Change) -> bytes | None:
             return after
 
 
+def end_record(url: str) -> bool:
+    """Have everybody find no record from now on, with one PUT; False where there was none.
+
+    `delete_record` then removes its versions.
+    """
+    while True:
+        number, content = _newest(url)
+        if content is None:
+            return False
+        if objects.create(_place(url, number + 1), ENDED):
+            return True
+
+
+def is_ended(url: str) -> bool:
+    """Whether a record was ended, and not all of its versions are removed."""
+    try:
+        return objects.read(newest_place(url)) == ENDED
+    except FileNotFoundError:
+        return False
+
+
+def delete_record(url: str) -> None:
+    """Remove every version of a record, the newest one last: one that was ended stays so to the end."""
+    last = _last_number(url)
+    for number in (*range(1, last), last):
+        objects.delete(_place(url, number))
+    objects.delete(_later(url))
+
+
 def newest_place(url: str) -> str:
     """Where the newest version lies: the object to look at, or to delete, where it is damaged."""
     return _place(url, _last_number(url))
@@ -78,7 +109,7 @@ def _newest(url: str) -> tuple[int, bytes | None]:
             content = b""  # somebody deletes the record
         newer = number if content else _last_number(url)
         if newer == number:
-            return number, content
+            return number, None if content == ENDED else content
         number = newer  # so many versions came since the listing that this one was emptied
 
 

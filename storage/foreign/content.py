@@ -1,11 +1,11 @@
 """What other programs' checkpoints hold, told by digests; a file is read for its digest once, until it changes."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.codec import seal, unseal
 from specdyn.storage.access.listing import listing
 from specdyn.storage.access.records import change_record, read_record
 from specdyn.storage.foreign.find import ForeignCheckpoint, Found
@@ -35,7 +35,7 @@ def content_digests(series: Found, store: Store) -> tuple[str, ...]:
         # Reading is what costs: a checkpoint of gigabytes is read again only where its listing changed.
         now[checkpoint.name] = before if before[0] == tag else [tag, " ".join(map(_sha256, checkpoint.urls))]
     if now != known:
-        text = json.dumps({"url": series.url, "checkpoints": now}, indent=1).encode()
+        text = seal({"url": series.url, "checkpoints": now})
         change_record(url, lambda _: text)
     return tuple(digest for _, digest in now.values())
 
@@ -67,7 +67,7 @@ def refreshed(series: Found) -> Found:
 def _read(text: bytes | None) -> Known:
     """What the store knows of the series; nothing where the record is damaged, as all can be read again."""
     try:
-        plain = json.loads(text or b"{}")
+        plain = unseal(text or b"{}")
         return {name: [str(tag), str(digest)] for name, (tag, digest) in plain.get("checkpoints", {}).items()}
     except (ValueError, TypeError, AttributeError):
         return {}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdyn.storage.access.codec import decode, encode
+from specdyn.storage.access.codec import DIGEST, decode, encode, unseal
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import CheckpointEntry, Manifest
 from specdyn.storage.schema import SCHEMA_VERSION
@@ -40,7 +40,8 @@ def test_a_manifest_comes_back_as_it_was(manifest: Manifest) -> None:
 
 
 def changed(**fields: Any) -> bytes:
-    return json.dumps({**json.loads(encode(SWEEP)), **fields}).encode()
+    """The record with other fields, as one that was written before records had a digest."""
+    return json.dumps({**unseal(encode(SWEEP)), **fields}).encode()
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,17 @@ def test_a_record_of_a_newer_schema_is_refused_as_such() -> None:
     with pytest.raises(StoreError, match=rf"here has schema version {SCHEMA_VERSION + 1}.*install a newer"):
         decode(StudyRecord, "here", changed(schema_version=SCHEMA_VERSION + 1, more=1))
     assert decode(StudyRecord, "here", encode(dataclasses.replace(SWEEP, specs=()))).specs == ()
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_any_bit_of_a_record_that_changes_is_seen(bit: int) -> None:
+    data = encode(SWEEP)
+    for place in range(len(data)):
+        flipped = data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+        with pytest.raises((ValueError, StoreError)):
+            decode(StudyRecord, "url", flipped)
+
+
+def test_a_record_without_a_digest_is_read() -> None:
+    assert DIGEST in json.loads(encode(SWEEP))
+    assert decode(StudyRecord, "url", changed()) == SWEEP

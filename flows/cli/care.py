@@ -1,0 +1,178 @@
+"""The commands that look after a store: `verify`, `repair`, `gc` and `remove`."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from specdyn.flows.cli.options import StoreOption, err, friendly, out
+
+if TYPE_CHECKING:
+    from specdyn.storage.care.verify import Verified
+    from specdyn.tasks.care.garbage import Thing
+
+StudyArgument = Annotated[
+    str, typer.Argument(help="Name of a study (see `specdyn list sweeps`). Default: everything in the store.")
+]
+SHARED = 20
+"""The most runs that are listed as staying."""
+
+
+@friendly
+def verify(study: StudyArgument = "", store: StoreOption = "results") -> None:
+    """Read everything in a store, or all that belongs to one study, and check that it is as it was written.
+
+    Writes nothing. Exits with 1 if anything is damaged; `specdyn repair` then has it made again.
+    """
+    from specdyn.storage.places import Store
+    from specdyn.tasks.care.repair import verify_study
+
+    url = Store(_reached(store))
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        found = verify_study(url, study, lambda done, of: bar.update(task, completed=done, total=of))
+    if found.damage:
+        from specdyn.flows.cli.terminal import table
+
+        rows = [(one.kind, _short(one.url, url.url), one.what, one.repair) for one in found.damage]
+        table(f"Damaged in {url}", ("kind", "where", "what is wrong", "what repairs it"), rows)
+    out.print(_summary(found), highlight=False, soft_wrap=True)
+    if found.damage:
+        raise typer.Exit(1)
+
+
+def _reached(store: str) -> str:
+    """The URL of a store that can be listed. Unlike for other commands its version may be damaged."""
+    from specdyn.storage.access.objects import StoreError, names, normalise, reach
+
+    url = normalise(store)
+    if not reach(url, make=False) or not {"specdyn.json", "studies", "runs", "checkpoints"} & set(names(url)):
+        raise StoreError(f"No store at {url}. Check --store (or SPECDYN_STORE); `specdyn run` creates a store")
+    return url
+
+
+def _summary(found: "Verified") -> str:
+    from specdyn.models.wording import plural
+    from specdyn.tasks.plan.tables import size
+
+    looked_at = f"{plural(found.objects, 'object')}, {size(found.bytes)}"
+    lines = [f"not checked: {why}" for why in found.skipped]
+    wrong = f"{len(found.damage)} damaged" if found.damage else "all as written"
+    return "\n".join([*lines, f"{looked_at}, {wrong}"])
+
+
+@friendly
+def repair(study: StudyArgument = "", store: StoreOption = "results") -> None:
+    """Verify a store or a study, and delete or mark what is damaged, so that the next call makes it again.
+
+    Damaged results, cubes and states are deleted; a run with a damaged checkpoint is marked, to be trained again.
+    """
+    from specdyn.flows.cli.terminal import table
+    from specdyn.storage.places import Store
+    from specdyn.tasks.care.repair import next_calls, repair
+
+    url = Store(_reached(store))
+    made = repair(url, study)
+    if not made:
+        out.print("nothing is damaged", highlight=False)
+        return
+    rows = [
+        (one.damage.kind, _short(one.damage.url, url.url), one.damage.what, one.done or "nothing", one.then)
+        for one in made
+    ]
+    table(f"Repaired in {url}", ("kind", "where", "what was wrong", "what was done", "what comes next"), rows)
+    if calls := next_calls(url, made):
+        out.print("To have everything made again, call with the options you gave before:", highlight=False)
+        for call in calls:
+            out.print(f"  {call}", highlight=False, markup=False, soft_wrap=True)
+
+
+@friendly
+def gc(
+    store: StoreOption = "results",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it. Without this nothing is written.")] = False,
+) -> None:
+    """List, and with --delete remove, what no study needs: runs, results, logs, replaced chunks, scratch.
+
+    Refuses while any call works on the store. Nothing that was written within the last hour is deleted.
+    """
+    from specdyn.models.wording import plural
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.care.garbage import delete_garbage, find_garbage
+    from specdyn.tasks.plan.tables import size
+
+    url = existing_store(store)
+    found = find_garbage(url)
+    if found.things:
+        _show_things(f"In {url}, and needed by no study", found.things)
+    if found.young:
+        count = sum(len(thing.keys) for thing in found.young)
+        young = f"{plural(count, 'more object')} that no study needs {'was' if count == 1 else 'were'} written"
+        out.print(f"{young} within the last hour: kept, as a call may be about to use them", highlight=False)
+    if not found.things:
+        out.print("nothing to delete", highlight=False)
+        return
+    count, total = _totals(found.things)
+    if not delete:
+        out.print(f"{plural(count, 'object')}, {size(total)}; --delete deletes them", highlight=False)
+        return
+    delete_garbage(url, found)
+    out.print(f"deleted      {plural(count, 'object')}, {size(total)}", highlight=False)
+
+
+@friendly
+def remove(
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list sweeps`).")],
+    store: StoreOption = "results",
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this nothing is written.")] = False,
+) -> None:
+    """Show, and with --yes remove, a study: its record, cubes, report, and the runs that no other study needs.
+
+    Refuses while a call works on the study.
+    """
+    from specdyn.flows.cli.terminal import table
+    from specdyn.models.wording import plural
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.care import remove as removal
+    from specdyn.tasks.plan.tables import size
+
+    url = existing_store(store)
+    plan = removal.plan_removal(url, study)
+    _show_things(f"Goes with {study} in {url}", plan.things)
+    if plan.shared:
+        rows = [(*run, ", ".join(studies)) for run, studies in list(plan.shared.items())[:SHARED]]
+        table("Stays, as other studies need it", ("experiment", "run", "needed by"), rows)
+        if (more := len(plan.shared) - SHARED) > 0:
+            out.print(f"and {plural(more, 'more run')}", highlight=False)
+    count, total = _totals(plan.things)
+    if not yes:
+        out.print(f"{plural(count, 'object')}, {size(total)}; --yes removes them", highlight=False)
+        return
+    count, total = _totals(removal.remove(url, study).things)
+    out.print(f"removed      {plural(count, 'object')}, {size(total)}", highlight=False)
+
+
+def _show_things(title: str, things: "Sequence[Thing]") -> None:
+    """Print how much there is of each kind."""
+    from specdyn.flows.cli.terminal import table
+    from specdyn.tasks.plan.tables import size
+
+    rows = []
+    for kind in dict.fromkeys(thing.kind for thing in things):
+        alike = [thing for thing in things if thing.kind == kind]
+        count, total = _totals(alike)
+        names = ", ".join(thing.name for thing in alike[:3]) + (", ..." if len(alike) > 3 else "")
+        rows.append((kind, str(len(alike)), str(count), size(total), names))
+    table(title, ("kind", "number", "objects", "size", "which"), rows)
+
+
+def _totals(things: "Iterable[Thing]") -> tuple[int, int]:
+    every = list(things)
+    return sum(len(thing.keys) for thing in every), sum(thing.bytes for thing in every)
+
+
+def _short(url: str, store: str) -> str:
+    """Where something lies in the store."""
+    return url.removeprefix(f"{store}/")

@@ -1,0 +1,211 @@
+"""Checks of cubes: every chunk is there and has its checksum, all metadata agree, no result of theirs is gone."""
+
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from specdyn.storage import generations
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import holder_of
+from specdyn.storage.access.listing import listing_below
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.care.damage import Check, Checked, Damage, Look
+from specdyn.storage.generations import ROOT, SEAL
+from specdyn.storage.places import Store
+from specdyn.storage.results import SUFFIX, blocks_of, parts_in, read_metadata
+from specdyn.storage.rows import contents_of
+from specdyn.storage.schema import RUNS_GROUP, SCHEMA_VERSION
+
+REPAIR = "`specdyn repair` deletes the cube where its results are there; the next call gathers it again"
+MEASURED_AGAIN = "the next call measures it again"
+ALONG = {"connectivity.zarr": ("pair", "pairs"), "tickets.zarr": ("ticket", "tickets")}
+"""The coordinate of a cube that names what it is of, and the kind of results that it is made of."""
+
+
+def cubes_in(look: Look) -> list[str]:
+    """The keys of the cubes that are asked for."""
+    found = {
+        "/".join(key.split("/")[:2])
+        for key in look.below("studies")
+        if key.count("/") > 1 and key.split("/")[1].endswith(".zarr")
+    }
+    return [f"studies/{key}" for key in sorted(found) if look.has_study(key.split("/")[0])]
+
+
+def checks_of_cube(look: Look, key: str) -> Iterator[Check]:
+    """Its metadata, each of its arrays, and the results of what it holds."""
+    url = look.url(key)
+    if holder := holder_of(look.store.lease(url)):
+        said = f"{url}: {holder} works on it"
+        yield lambda: Checked(objects=0, skipped=said)
+        return
+    cube = _Cube(look=look, url=url, there={k: item.bytes for k, item in look.below(key).items()})
+    try:
+        root = _parsed_root(objects.read(f"{url}/{ROOT}"))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        yield lambda: cube.bad(ROOT, what)
+        return
+    nodes: dict[str, Any] = root["consolidated_metadata"]["metadata"]
+    yield lambda: Checked(bytes=cube.there[ROOT])
+    for path, node in nodes.items():
+        yield functools.partial(_check_node, cube, path, node, nodes)
+        if node["node_type"] == "array":
+            yield functools.partial(_check_array, cube, path, node)
+    yield functools.partial(_check_results, cube, root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cube:
+    look: Look
+    url: str
+    there: Mapping[str, int]
+    """Bytes of its objects by their key."""
+
+    def damage(self, key: str, what: str) -> Damage:
+        said = " ".join(what.split())[:300]
+        return Damage(kind="cube", url=f"{self.url}/{key}", what=said, repair=REPAIR, owner=self.url)
+
+    def bad(self, key: str, what: str) -> Checked:
+        return Checked(bytes=self.there.get(key, 0), damage=(self.damage(key, what),))
+
+
+def _parsed_root(data: bytes) -> dict[str, Any]:
+    """The metadata of the whole; ValueError and the like where they are not as they were written."""
+    root: dict[str, Any] = json.loads(data)
+    attributes = root["attributes"]
+    if not 1 <= int(attributes["schema_version"]) <= SCHEMA_VERSION:
+        raise ValueError(f"schema version {attributes['schema_version']}")
+    if attributes.get(SEAL) != generations.metadata_digest(root):
+        raise ValueError("the digest of its metadata does not match")
+    nodes = root["consolidated_metadata"]["metadata"].values()
+    forms = {json.dumps(node["chunk_key_encoding"], sort_keys=True) for node in nodes if node["node_type"] == "array"}
+    if len(forms) != 1:
+        raise ValueError("its arrays have chunks in several forms")
+    return root
+
+
+def _check_node(cube: _Cube, path: str, node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Checked:
+    """The metadata of one group or array: the same as what the root repeats."""
+    key = f"{path}/{ROOT}"
+    try:
+        own = json.loads(objects.read(f"{cube.url}/{key}"))
+        repeated = (own.get("consolidated_metadata") or {}).get("metadata", {})
+        differs = [name for name, copy in repeated.items() if _bare(copy) != _bare(nodes[f"{path}/{name}"])]
+        if _bare(own) != _bare(node) or differs:
+            return cube.bad(key, "differs from what the metadata of the whole cube say")
+    except FileNotFoundError:
+        return cube.bad(key, "is missing")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return cube.bad(key, f"{type(error).__name__}: {error}")
+    return Checked(bytes=cube.there.get(key, 0))
+
+
+def _bare(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in node.items() if name != "consolidated_metadata"}
+
+
+def _check_array(cube: _Cube, path: str, node: Mapping[str, Any]) -> Checked:
+    """Every chunk of an array: there, and as its checksum says."""
+    import zarr
+    from zarr.core.metadata import ArrayV3Metadata
+    from zarr.storage import StorePath
+
+    described = ArrayV3Metadata.from_dict(dict(node))
+    place = StorePath(objects.zarr_store(cube.url, read_only=True), path)
+    array: Any = zarr.Array(zarr.AsyncArray(metadata=described, store_path=place))
+    found: list[Damage] = []
+    count = size = 0
+    grid = [range(-(-length // chunk)) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+    for index in itertools.product(*grid):
+        key = f"{path}/{described.chunk_key_encoding.encode_chunk_key(index)}"
+        count, size = count + 1, size + cube.there.get(key, 0)
+        if key not in cube.there:
+            found.append(cube.damage(key, "is missing"))
+            continue
+        try:
+            array.blocks[index] if index else array[...]
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - codecs raise what they like
+            found.append(cube.damage(key, f"{type(error).__name__}: {error}"))
+    return Checked(objects=count, bytes=size, damage=tuple(found))
+
+
+def results_are_there(store: Store, url: str) -> bool:
+    """Whether all that a cube holds can be gathered again.
+
+    True too where it cannot be told what it holds: the next call would begin with an empty cube in any case.
+    """
+    look = Look(store=store, keys=listing_below(store.url))
+    cube = _Cube(look=look, url=url, there={})
+    try:
+        return not list(_lost_results(cube, str(generations.attributes(url)["experiment"])))
+    except StoreError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever damaged metadata and chunks make a parser raise
+        return True
+
+
+def _lost_results(cube: _Cube, experiment: str) -> Iterator[str]:
+    name = cube.url.rsplit("/", 1)[-1]
+    return _lost(cube, experiment, *ALONG[name]) if name in ALONG else _lost_blocks(cube, experiment)
+
+
+def _check_results(cube: _Cube, root: Mapping[str, Any]) -> Checked:
+    """The results that the values were taken from: none of them is gone."""
+    try:
+        lost = list(_lost_results(cube, str(root["attributes"].get("experiment", ""))))
+    except StoreError:
+        raise
+    except Exception:  # noqa: BLE001 - a column that cannot be read is found as an array
+        return Checked(objects=0)
+    what = "is missing, though the cube has its values"
+    damage = (Damage(kind="result", url=url, what=what, repair=MEASURED_AGAIN, owner=cube.url) for url in lost)
+    return Checked(objects=0, damage=tuple(damage))
+
+
+def _columns(cube: _Cube, *names: str) -> list[list[Any]]:
+    import zarr
+
+    tree: Any = zarr.open_consolidated(objects.zarr_store(cube.url, read_only=True), mode="r", zarr_format=3)
+    return [tree[name][:].tolist() for name in names]
+
+
+def _lost(cube: _Cube, experiment: str, coordinate: str, kind: str) -> Iterator[str]:
+    """Results of pairs or tickets that are in a cube."""
+    there = {name.partition("-")[0] for name in cube.look.below(f"results/{kind}/{experiment}")}
+    for owner in _columns(cube, coordinate)[0]:
+        if owner not in there:
+            known = next((name for name in cube.look.measured if name.startswith(f"{owner}-")), f"{owner}-*")
+            yield f"{cube.look.store.measured(kind, experiment)}/{known}{SUFFIX}"
+
+
+def _lost_blocks(cube: _Cube, experiment: str) -> Iterator[str]:
+    """Blocks of runs that are in a cube: by their number, and by the digest of their names."""
+    columns = _columns(cube, *(f"{RUNS_GROUP}/{name}" for name in ("results", "parts", "contents")))
+    for results, parts, contents in zip(*columns, strict=True):
+        if not results:
+            continue
+        folder = cube.look.store.run_results(experiment, results)
+        names = list(cube.look.below(folder.removeprefix(f"{cube.look.store}/")))
+        if len(names) >= parts:
+            continue
+        yield _named(folder, names, contents) or f"{folder}/*{SUFFIX}"
+
+
+def _named(folder: str, names: list[str], contents: str) -> str:
+    """The one object without which the digest of the names does not match; empty where it cannot be told."""
+    found = parts_in(names)
+    if not found:
+        return ""
+    steps = tuple(read_metadata(f"{folder}/{found[0].name}")["labels"]["step"])
+    for block, analyses in itertools.product(blocks_of(steps), {part.analyses for part in found}):
+        name = f"{block[0]:08d}-{block[-1]:08d}-{analyses}{SUFFIX}"
+        whole = {f"{folder}/{one}": frozenset[str]() for one in (*names, name)}
+        if name not in names and contents_of(whole) == contents:
+            return f"{folder}/{name}"
+    return ""
