@@ -87,10 +87,13 @@ def damaged(url: str, error: Exception) -> str:
 class _WholeStore(WrapperStore[ZarrStore]):
     """The store of a cube, all chunks of which are there: a missing one is an error, not a chunk without values."""
 
+    whole = False
+    """Whether it is a cube that was written here; others may leave out chunks without values."""
+
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The content of a key; DamagedCube for a chunk that is missing."""
         found = await self._store.get(key, prototype, byte_range)
-        if found is None and generations.form_of(key) is not None:
+        if found is None and self.whole and generations.form_of(key) is not None:
             raise DamagedCube(
                 f"{self._store}/{key} is missing: these results were replaced after they were opened, or damaged; open "
                 "them again, and where that does not help run `specdyn repair`"
@@ -102,6 +105,7 @@ def _open(url: str) -> xr.DataTree:
     """A cube by its consolidated metadata, which says which form of its chunks is current."""
     store: Any = _WholeStore(objects.zarr_store(url, read_only=True))
     tree = xr.open_datatree(store, engine="zarr", zarr_format=3, create_default_indexes=False, consolidated=True)
+    store.whole = generations.SEAL in tree.attrs
     return _with_coordinates(tree)
 
 

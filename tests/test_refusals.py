@@ -58,6 +58,10 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("show",): [SPEC.run_id],
     ("report",): ["small"],
     ("compare",): ["small"],
+    ("verify",): [],
+    ("repair",): [],
+    ("gc",): [],
+    ("remove",): ["small"],
     ("storage", "check"): [],
     ("storage", "clean"): [],
     ("data", "list"): [],
@@ -78,7 +82,7 @@ OTHERS = {
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
-    *("transposed", "variant", "verbose", "weight_decays", "what"),
+    *("delete", "study", "transposed", "variant", "verbose", "weight_decays", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""

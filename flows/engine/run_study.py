@@ -9,9 +9,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_page, show_result
+from specdyn.flows.engine.cube import LiveCube, cube_lease
 from specdyn.flows.engine.executor import open_executor
-from specdyn.flows.engine.lease import cube_lease
-from specdyn.flows.engine.live_cube import LiveCube
 from specdyn.flows.engine.settings import chosen_cluster, patience
 from specdyn.flows.engine.units import run_units
 from specdyn.flows.outcome import Outcome, outcome_of

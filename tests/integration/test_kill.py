@@ -214,7 +214,7 @@ def test_lost_gcs_lost_prefect_and_ctrl_c_between_blocks_lose_nothing_and_nothin
     started.lose("GCS")
     started.lose("Prefect")
     assert not list((store / "runs").rglob("*.json")), "both were to be lost in training"
-    started.wait_for(lambda: len(measured()) >= 2)
+    started.wait_for(lambda: bool(measured()))
     assert started.end(signal.SIGINT) == 128 + signal.SIGINT
     gcs, prefect, stopped = started.lines()
     assert gcs.startswith(lost(f"{NAME}-long", "Ray's GCS"))

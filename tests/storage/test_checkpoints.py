@@ -173,7 +173,7 @@ def test_a_newer_manifest_is_refused(local_store: Store) -> None:
         checkpoints.read_manifest(local_store.run(*RUN))
 
 
-@pytest.mark.parametrize("text", ["", '{"run_id": "01', "[]", "{}", '{"schema_version": 1, "checkpoints": []}'])
+@pytest.mark.parametrize("text", ["", '{"run_id": "01', "[]", "{}", '{"schema_version": 2, "checkpoints": []}'])
 def test_what_is_no_manifest_is_named(local_store: Store, text: str) -> None:
     url = local_store.run(*RUN).manifest
     objects.write(url, text.encode())

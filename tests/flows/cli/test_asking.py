@@ -29,6 +29,10 @@ OF_A_STORE = {
     "show": ("show", SWEEP.specs[0].run_id[:6]),
     "report": ("report", "decay"),
     "compare": ("compare", "decay"),
+    "verify": ("verify",),
+    "verify a study": ("verify", "decay"),
+    "gc": ("gc",),
+    "remove": ("remove", "decay"),
 }
 """What answers only where there is a store."""
 OF_ANY_PLACE = {
@@ -53,7 +57,7 @@ def ask(*arguments: str, store: Store, code: int = 0) -> str:
 
 def test_every_command_is_in_one_of_these_lists() -> None:
     """A new command is to be said here to ask or to write."""
-    writing = {"run", "analyse", "connect", "tickets", "serve"}
+    writing = {"run", "analyse", "connect", "tickets", "serve", "repair"}
     found = {command.name or command.callback.__name__.strip("_") for command in app.registered_commands}  # type: ignore[union-attr]
     asking = {arguments[0] for arguments in (*OF_A_STORE.values(), *OF_ANY_PLACE.values())} - {"data"}
     assert found == writing | asking
@@ -188,4 +192,4 @@ def test_questions_to_s3_write_and_delete_nothing_and_a_key_that_may_read_suffic
         open_results(s3_store.cube("decay")).load()
         assert "No store at" in ask("status", "decay", store=Store(f"{s3_store}/typo"), code=2)
         assert "2 of 2 trainings" in ask(*OF_ANY_PLACE["plan"], store=Store(f"{s3_store}/new"))
-    assert {request.split()[0] for request in requests} == {"GET"}
+    assert {request.split()[0] for request in requests} == {"GET", "HEAD"}

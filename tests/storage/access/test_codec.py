@@ -54,7 +54,7 @@ def changed(**fields: Any) -> bytes:
         (changed(specs=[1]), "specs.0: Input should be a valid string"),
         (changed(specs="{}"), "specs: Input should be a valid tuple"),
         (changed(more=1), "unknown fields: more"),
-        (json.dumps({"schema_version": 1, "name": "decay"}).encode(), "experiment"),
+        (json.dumps({"schema_version": SCHEMA_VERSION, "name": "decay"}).encode(), "experiment"),
     ],
 )
 def test_what_is_no_such_record_is_refused_by_field(data: bytes, said: str) -> None:

@@ -12,6 +12,7 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 
 from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.schema import SCHEMA_VERSION
 from specdyn.tasks.figures.heatmaps import (
     agreement,
     agreement_scores,
@@ -92,7 +93,9 @@ def cube(decays: tuple[float, ...] = (0.0, 0.5, 2.0), seeds: int = 2) -> xr.Data
     )
     metrics["loss"].attrs = {"long_name": "loss", "units": "nat"}
     tree = {"/layers": layers, "/pairs": pairs, "/metrics": metrics}
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"schema_version": 1, "title": "A <sweep>"}), **tree})
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs={"schema_version": SCHEMA_VERSION, "title": "A <sweep>"}), **tree}
+    )
 
 
 def titles(figure: Figure) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Collection
 
 import pytest
 
-from specdyn.flows.engine import live_cube
-from specdyn.flows.engine.live_cube import LiveCube
+from specdyn.flows.engine import cube as live_cube
+from specdyn.flows.engine.cube import LiveCube
 from specdyn.storage.access.objects import StoreError
 from specdyn.tasks.plan.units import Unit
 

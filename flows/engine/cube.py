@@ -1,11 +1,18 @@
-"""The cube of a study while its units run: written by a thread of the call that holds its lease."""
+"""The cube of a study in the hands of one call: its lease, and the thread that writes it while units run."""
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from prefect import get_run_logger
+from rich.console import Console
+
+from specdyn.storage.access.lease import Lease, hold
+from specdyn.storage.places import Store
 from specdyn.tasks.plan.gathering import Following
 from specdyn.tasks.plan.units import Unit
 
@@ -62,3 +69,26 @@ class LiveCube:
         except Exception as error:  # noqa: BLE001 - the end of the call writes it all, and raises what is wrong
             log.warning("the results are not up to date before the end of this call: %s", error)
         return max(EVERY_SECONDS, (time.monotonic() - began) / SHARE)
+
+
+@contextlib.contextmanager
+def cube_lease(cube: str, store: Store) -> Iterator[Lease]:
+    """Hold the lease of a cube, by its URL, and of all that it is made of; waits while another call holds it.
+
+    One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.
+    """
+    with hold(store.lease(cube), cube.rsplit("/", 2)[-2], _say) as lease:
+        yield lease
+
+
+def _say(line: str) -> None:
+    logger = get_run_logger()
+    logger.info(line)
+    if not _on_terminal(logging.getLogger("prefect.flow_runs")):
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+def _on_terminal(logger: logging.Logger) -> bool:
+    """Whether the terminal shows what this logger says at the level of information."""
+    here = any(isinstance(each, logging.StreamHandler) and each.level <= logging.INFO for each in logger.handlers)
+    return here or bool(logger.propagate and logger.parent and _on_terminal(logger.parent))
