@@ -150,7 +150,8 @@ class CubeWriter:
 
     def _put(self, places: Sequence[int], begun: Collection[int], array: Array, values: np.ndarray) -> None:
         self._check()
-        _put(places, begun, array, values)
+        with objects.explained(self.url):
+            _put(places, begun, array, values)
 
     def _check(self) -> None:
         if self.lease:

@@ -1,6 +1,7 @@
 """The sweep cube, from run stores made by hand."""
 
 import contextlib
+import errno
 import json
 import warnings
 from collections import Counter
@@ -377,3 +378,32 @@ def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, mo
 def count_of_puts(monkeypatch: pytest.MonkeyPatch, where: str, small: list[Row], grown: list[Row]) -> int:
     write_cube(where, small)
     return len(puts_of(monkeypatch, lambda: write_cube(where, grown)))
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_a_full_disk_is_said_and_what_was_there_stays_and_is_completed(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    where, puts, store_set = local_store.cube("hand"), left, zarr.storage.LocalStore.set
+    few, more = run_rows(local_store, 2, blocks=1), run_rows(local_store, 2)
+    write_cube(where, few)
+    before = open_results(where).load()
+
+    async def full(self: Any, key: str, value: Any) -> None:
+        nonlocal puts
+        puts -= 1
+        if puts < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await store_set(self, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.storage.LocalStore, "set", full)
+        with pytest.raises(StoreError, match=r"hand/results\.zarr: .*No space left on device"):
+            write_cube(where, more)
+    for name in ("layers", "metrics"):
+        there = open_results(where)[name].to_dataset().isel(step=[0]).load()
+        xr.testing.assert_identical(there, before[name].to_dataset().isel(step=[0]))
+    write_cube(where, more)
+    write_cube(local_store.cube("whole"), more)
+    for name, group in open_results(local_store.cube("whole")).children.items():
+        xr.testing.assert_identical(open_results(where)[name].to_dataset().load(), group.to_dataset().load())

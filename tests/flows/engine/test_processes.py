@@ -14,7 +14,7 @@ import pytest
 from specdyn.flows.engine.processes import MOST_RESTARTS, Part, Started, started
 
 ROOT = Path(__file__).resolve().parents[3]
-SECONDS = 5.0
+SECONDS = 20.0
 """In which everything has to be over."""
 PROGRAM = """
 import hashlib, os, subprocess, sys, time
