@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -31,6 +32,8 @@ def _separate() -> None:
         del os.environ[name]
     os.environ.update(ENVIRONMENT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of processes would each compile all modules
+    # A shell has what it starts in the background ignore Ctrl-C, and that is inherited by every program of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 _separate()  # before numpy, torch, prefect or ray are imported, as they read it then
