@@ -26,6 +26,10 @@ KEPT = "kept="
 """How names of states begin that are not replaced by newer ones."""
 
 
+class NotAsWritten(Exception):
+    """Bytes differ from those that were recorded: says in which way."""
+
+
 class DamagedCheckpoint(Exception):
     """An object is missing, truncated or altered: says which run, which step and what to do."""
 
@@ -116,18 +120,25 @@ def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> Chec
 
 def read_checkpoint(run: Run, entry: CheckpointEntry) -> dict[str, Tensor]:
     """Weights and buffers in registration order; DamagedCheckpoint unless size and sha256 are the recorded ones."""
-    url = run.checkpoint(entry.step)
-    what = f"run {run.run_id} step {entry.step}: {url}"
-    repair = "the next call of the sweep trains the run again"
     try:
-        data = objects.read(url)
-    except FileNotFoundError:
-        raise DamagedCheckpoint(f"{what} is missing; {repair}") from None
-    if len(data) != entry.bytes:
-        raise DamagedCheckpoint(f"{what} has {len(data)} bytes, expected {entry.bytes}; {repair}")
-    if (digest := hashlib.sha256(data).hexdigest()) != entry.sha256:
-        raise DamagedCheckpoint(f"{what} has sha256 {digest[:12]}…, expected {entry.sha256[:12]}…; {repair}")
+        data = sound_bytes(run, entry)
+    except NotAsWritten as error:
+        what = f"run {run.run_id} step {entry.step}: {run.checkpoint(entry.step)}"
+        raise DamagedCheckpoint(f"{what} {error}; the next call of the sweep trains the run again") from None
     return unpack(data)[0]
+
+
+def sound_bytes(run: Run, entry: CheckpointEntry) -> bytes:
+    """The bytes of a checkpoint; NotAsWritten unless size and sha256 are the recorded ones."""
+    try:
+        data = objects.read(run.checkpoint(entry.step))
+    except FileNotFoundError:
+        raise NotAsWritten("is missing") from None
+    if len(data) != entry.bytes:
+        raise NotAsWritten(f"has {len(data)} bytes, expected {entry.bytes}")
+    if (digest := hashlib.sha256(data).hexdigest()) != entry.sha256:
+        raise NotAsWritten(f"has sha256 {digest[:12]}…, expected {entry.sha256[:12]}…")
+    return data
 
 
 def read_finished(store: Store, manifest: Manifest, step: int) -> dict[str, Tensor]:

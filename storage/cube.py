@@ -73,8 +73,10 @@ class CubeWriter:
 
     def _look(self, structure: str) -> dict[str, Taken] | None:
         """The rows of the cube that is there; None where there is none of that structure."""
-        if self._there is None or generations.attributes(self.url).get("structure") != structure:
-            self._there = _read_taken(self.url, structure)
+        if generations.attributes(self.url).get("structure") != structure:
+            return None
+        if self._there is None:
+            self._there = _read_taken(self.url)
         return self._there
 
     def _build(self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
@@ -187,9 +189,9 @@ def _replaces(before: Taken | None, row: Row) -> bool:
     return bool(before and before.contents and row.parts and row.results != before.results)
 
 
-def _read_taken(url: str, structure: str) -> dict[str, Taken] | None:
-    """What the cube there has of each row; None where there is none of that structure, or it cannot be read."""
-    if generations.attributes(url).get("structure") != structure or generations.current(url) is None:
+def _read_taken(url: str) -> dict[str, Taken] | None:
+    """What the cube there has of each row; None where it cannot be read."""
+    if generations.current(url) is None:
         return None
     try:
         with objects.explained(url), reading(url):

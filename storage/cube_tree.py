@@ -156,18 +156,16 @@ class Structure:
 
     def _add_differing(self, group: zarr.Group, name: str, dim: str, long_name: str, rows: Sequence[Row]) -> None:
         """A coordinate of a dimension in which the runs differ: along the runs as well."""
+        layouts = {id(row.layout): row.layout for row in rows}
+        values_of = {key: layout.extras[name][1] if name in layout.extras else () for key, layout in layouts.items()}
+        missing = _missing_of([value for values in values_of.values() for value in values])
         of_layout: dict[int, list[Any]] = {}
-        having = [row.layout.extras[name][1] for row in rows if name in row.layout.extras]
-        every = [value for values in having for value in values]
-        for row in rows:
-            if id(row.layout) not in of_layout:
-                _, values, _ = row.layout.extras.get(name, (dim, [], ""))
-                known = dict(zip(row.layout.labels[dim], values, strict=False))
-                missing = _missing_of(every)
-                of_layout[id(row.layout)] = [known.get(label, missing) for label in self.labels[dim]]
+        for key, values in values_of.items():
+            known = dict(zip(layouts[key].labels[dim], values, strict=False))
+            of_layout[key] = [known.get(label, missing) for label in self.labels[dim]]
         table = [of_layout[id(row.layout)] for row in rows]
         attributes: dict[str, Any] = {"long_name": long_name}
-        if _missing_of(every) == NO_COUNT:
+        if missing == NO_COUNT:
             attributes["_FillValue"] = NO_COUNT
         add_auxiliary(group, name, ("run", dim), table, attributes, rows_of_chunk(table))
 

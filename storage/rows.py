@@ -81,7 +81,7 @@ def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
         if found is None:
             raise DamagedResult(url, "it is gone")
         of_run = found.metadata["labels"]
-        of_block = {**of_run, "step": found.metadata["steps"]}
+        of_block = {**of_run, "step": found.steps}
         for name in counting & found.values.keys() & arrays.keys():
             dims, labels = row.layout.variables[name].dims, of_run if name in found.metadata["of_run"] else of_block
             try:

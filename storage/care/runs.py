@@ -9,7 +9,14 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import newest_place
 from specdyn.storage.care.damage import Check, Checked, Look, bad, clean
-from specdyn.storage.checkpoints import CheckpointEntry, DamagedCheckpoint, Manifest, read_manifest
+from specdyn.storage.checkpoints import (
+    CheckpointEntry,
+    DamagedCheckpoint,
+    Manifest,
+    NotAsWritten,
+    read_manifest,
+    sound_bytes,
+)
 from specdyn.storage.places import Run
 
 TRAINED_AGAIN = "`specdyn repair` marks the run as damaged; the next call trains it again"
@@ -79,15 +86,9 @@ def check_states(look: Look) -> Iterator[Check]:
 def _check_checkpoint(look: Look, run: Run, entry: CheckpointEntry) -> Checked:
     url = run.checkpoint(entry.step)
     try:
-        data = objects.read(url)
-    except FileNotFoundError:
-        return bad(look, "checkpoint", url, "is missing", TRAINED_AGAIN, run.manifest)
-    if len(data) != entry.bytes:
-        what = f"has {len(data)} bytes, expected {entry.bytes}"
-        return bad(look, "checkpoint", url, what, TRAINED_AGAIN, run.manifest)
-    if (digest := hashlib.sha256(data).hexdigest()) != entry.sha256:
-        what = f"has sha256 {digest[:12]}…, expected {entry.sha256[:12]}…"
-        return bad(look, "checkpoint", url, what, TRAINED_AGAIN, run.manifest)
+        sound_bytes(run, entry)
+    except NotAsWritten as error:
+        return bad(look, "checkpoint", url, str(error), TRAINED_AGAIN, run.manifest)
     return clean(look, url)
 
 

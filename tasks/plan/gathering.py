@@ -16,7 +16,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.results import DamagedResult
 from specdyn.storage.rows import Row
 from specdyn.tasks.plan.plan import Results, Study
-from specdyn.tasks.spectra.analysis import get_analysis
+from specdyn.tasks.spectra.analysis import get_analysis, versions_of
 from specdyn.tasks.spectra.labels import FACTS_VERSION
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def measured_again(errors: Sequence[DamagedResult]) -> StoreError:
     return StoreError(f"{first}{others}; it is removed: call again to have it measured again")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunsCube(ABC):
     """The cube of runs of any origin, and its report, which is a page with figures."""
 
@@ -119,17 +119,15 @@ class RunsCube(ABC):
     @property
     def measured(self) -> int:
         """Runs of which something is measured."""
-        return sum(bool(row.parts) for row in self.rows())
+        return sum(bool(row.parts) for row in self.rows)
 
     @property
     def contents(self) -> str:
         """Its runs, the results of each by ids that say what they are of, and all versions."""
         rows = [
-            [row.key, row.status, row.results, sorted(url.rsplit("/", 1)[-1] for url in row.parts)]
-            for row in self.rows()
+            [row.key, row.status, row.results, sorted(url.rsplit("/", 1)[-1] for url in row.parts)] for row in self.rows
         ]
-        versions = {name: get_analysis(name).version for name in self.analyses}
-        decides = [rows, versions, FACTS_VERSION, dict(self.attributes())]
+        decides = [rows, versions_of(self.analyses), FACTS_VERSION, dict(self.attributes())]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -137,6 +135,7 @@ class RunsCube(ABC):
     def analyses(self) -> Sequence[str]:
         """The analyses whose variables it has."""
 
+    @property
     @abstractmethod
     def rows(self) -> Sequence[Row]:
         """The runs in it."""
@@ -158,7 +157,7 @@ class RunsCube(ABC):
         errors: list[DamagedResult] = []
         while True:
             try:
-                writer.write(cube.rows(), {**cube.described(), "contents": "" if errors else cube.contents})
+                writer.write(cube.rows, {**cube.described(), "contents": "" if errors else cube.contents})
                 break
             except DamagedResult as error:
                 objects.delete(error.url)
@@ -180,8 +179,7 @@ class RunsCube(ABC):
 
     def described(self) -> dict[str, Any]:
         """Its attributes, with the versions of what computed its values."""
-        versions = {name: get_analysis(name).version for name in self.analyses}
-        return {**self.attributes(), "analyses": versions, "facts_version": FACTS_VERSION}
+        return {**self.attributes(), "analyses": versions_of(self.analyses), "facts_version": FACTS_VERSION}
 
     def draw(self) -> None:
         """Draw the report."""
@@ -199,5 +197,5 @@ class Following:
     def update(self, keys: Collection[str]) -> None:
         """Look at rows again, by their keys, and write what is new; what it holds is not said to be whole."""
         self._cube = self._cube.again(keys)
-        if rows := self._cube.rows():
+        if rows := self._cube.rows:
             self._writer.write(rows, {**self._cube.described(), "contents": ""})

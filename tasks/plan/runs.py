@@ -15,7 +15,7 @@ from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
-from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
+from specdyn.tasks.spectra.analysis import analysis_names, get_analysis, versions_of
 from specdyn.tasks.work import Work
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ class Analysed:
 
 def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence[str] | None = None) -> Analysed:
     """What there is of a run's results and what is missing; one listing, unless its `names` are known."""
-    asked = {name: get_analysis(name).version for name in analyses}
+    asked = versions_of(analyses)
     remember(asked)
-    every, blocks = _versions(), {(block[0], block[-1]): block for block in blocks_of(steps)}
+    every, blocks = versions_of(analysis_names()), {(block[0], block[-1]): block for block in blocks_of(steps)}
     there: dict[Block, set[str]] = {block: set() for block in blocks.values()}
     parts: dict[str, frozenset[str]] = {}
     for part in parts_in(objects.names(folder) if names is None else names):
@@ -115,11 +115,6 @@ def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence
         missing={block: lacks for block, lacks in missing.items() if lacks},
         parts={url: counting for url, counting in parts.items() if counting},
     )
-
-
-def _versions() -> dict[str, int]:
-    """The present version of every analysis."""
-    return {name: get_analysis(name).version for name in analysis_names()}
 
 
 def analyse_run(

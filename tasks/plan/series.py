@@ -177,7 +177,7 @@ class SeriesStudy:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SeriesCube(RunsCube):
     """The cube of series, each under the identity of its content."""
 
@@ -191,6 +191,7 @@ class SeriesCube(RunsCube):
         there = {name for _, one in self.found for counting in one.parts.values() for name in counting}
         return tuple(dict.fromkeys([*self.study.analyses, *sorted(there)]))
 
+    @functools.cached_property
     def rows(self) -> list[Row]:
         """The series whose files the store knows."""
         names, analyses = told_apart([source.series.name for source in self.study.sources]), self.analyses

@@ -20,7 +20,7 @@ STATUS = {"done": "done", "failed": "failed", "damaged": "damaged"}
 """Of a row by the state of its cell; others have all, some or none of what is measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepCube(RunsCube):
     """The cube of all runs that belong to a sweep, with what is measured of each."""
 
@@ -34,6 +34,7 @@ class SweepCube(RunsCube):
         there = {name for cell in self.cells for counting in cell.parts.values() for name in counting}
         return tuple(dict.fromkeys([*self.sweep.analyses, *sorted(there)]))
 
+    @functools.cached_property
     def rows(self) -> list[Row]:
         """All runs, trained or not."""
         analyses, settings = self.analyses, [hyperparameters(cell.spec) for cell in self.cells]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -156,6 +156,11 @@ def analysis_names() -> list[str]:
 def default_analyses() -> list[str]:
     """Names of the analyses that run unless asked otherwise."""
     return [name for name in analysis_names() if get_analysis(name).default]
+
+
+def versions_of(names: Iterable[str]) -> dict[str, int]:
+    """The present version of each of these analyses."""
+    return {name: get_analysis(name).version for name in names}
 
 
 def get_analysis(name: str) -> Analysis:

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,22 +117,16 @@ class DiedError(Exception):
 
 
 @contextlib.contextmanager
-def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[None]:
-    """Let so many objects be put, and then no more."""
-    left, write, store_set = survivors, objects.write, zarr.storage.LocalStore.set
-
-    def spend() -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise DiedError
+def each_put(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], None]) -> Iterator[None]:
+    """Have `told` get the key of each object, within its cube, before zarr or this package puts it."""
+    write, store_set = objects.write, zarr.storage.LocalStore.set
 
     async def put(self: Any, key: str, value: Any) -> None:
-        spend()
+        told(key)
         await store_set(self, key, value)
 
     def one(url: str, data: bytes) -> None:
-        spend()
+        told(url.partition(".zarr/")[2])
         write(url, data)
 
     def many(url: str, files: Mapping[str, bytes]) -> None:
@@ -143,4 +137,19 @@ def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[Non
         patch.setattr(objects, "write", one)
         patch.setattr(objects, "write_all", many)
         patch.setattr(zarr.storage.LocalStore, "set", put)
+        yield
+
+
+@contextlib.contextmanager
+def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[None]:
+    """Let so many objects be put, and then no more."""
+    left = survivors
+
+    def spend(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise DiedError
+
+    with each_put(monkeypatch, spend):
         yield

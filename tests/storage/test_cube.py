@@ -16,7 +16,7 @@ import xarray as xr
 import zarr
 import zarr.storage
 
-from helpers.cubes import VARIABLES, DiedError, dying_after, layout_of, values_of, write_cube, write_row
+from helpers.cubes import VARIABLES, DiedError, dying_after, each_put, layout_of, values_of, write_cube, write_row
 from specdyn.storage import cube
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
@@ -300,27 +300,8 @@ def test_facts_of_runs_lie_among_the_metrics(local_store: Store) -> None:
 def puts_of(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> list[str]:
     """Keys of the objects that a call puts, by zarr or by itself, within the cube."""
     put: list[str] = []
-    write, write_all, store_set = objects.write, objects.write_all, zarr.storage.LocalStore.set
-
-    async def counted(self: Any, key: str, value: Any) -> None:
-        put.append(key)
-        await store_set(self, key, value)
-
-    def one(url: str, data: bytes) -> None:
-        put.append(url.partition(".zarr/")[2])
-        write(url, data)
-
-    def many(url: str, files: Mapping[str, bytes]) -> None:
-        put.extend(files)
-        for key, data in files.items():
-            write(f"{url}/{key}", data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(objects, "write", one)
-        patch.setattr(objects, "write_all", many)
-        patch.setattr(zarr.storage.LocalStore, "set", counted)
+    with each_put(monkeypatch, put.append):
         call()
-    assert write_all is objects.write_all
     return put
 
 

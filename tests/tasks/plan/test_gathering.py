@@ -21,7 +21,7 @@ from specdyn.storage.rows import Row
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan import gathering
 from specdyn.tasks.plan.sweeps import Sweep
-from specdyn.tasks.spectra.analysis import get_analysis
+from specdyn.tasks.spectra.analysis import versions_of
 
 ANALYSES = ("spectrum", "effective_rank", "performance", "trajectory", "shape")
 SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=30, checkpoint_every=10)
@@ -40,7 +40,7 @@ def gather(sweep: Sweep, store: Store) -> tuple[str, bool]:
 
 def lose(store: Store, spec: RunSpec, block: tuple[int, ...]) -> None:
     """Take the object of a block away."""
-    delete(f"{folder_of(store, spec)}/{part_name(block, {name: get_analysis(name).version for name in ANALYSES})}")
+    delete(f"{folder_of(store, spec)}/{part_name(block, versions_of(ANALYSES))}")
 
 
 def folder_of(store: Store, spec: RunSpec) -> str:
@@ -149,7 +149,7 @@ def test_a_run_with_other_checkpoints_replaces_its_values_at_once(local_store: S
     """Not one after another, as values of both would stand side by side meanwhile."""
     url, _ = gather(sweep, local_store)
     held, results = open_results(url), sweep.results(local_store)
-    other = results_of(results.rows(), seed=1)
+    other = results_of(results.rows, seed=1)
     before = held["layers/effective_rank"].isel(run=0).values
     held = open_results(url)
     results.writer(None).write(other, results.described())

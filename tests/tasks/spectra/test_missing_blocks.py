@@ -12,7 +12,7 @@ from specdyn.models.nets.matrices import LayerPair
 from specdyn.storage.access.objects import delete
 from specdyn.storage.results import part_name
 from specdyn.tasks.plan.runs import analysed
-from specdyn.tasks.spectra.analysis import get_analysis
+from specdyn.tasks.spectra.analysis import versions_of
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
 
 ANALYSES = ("spectrum", "agreement_initial", "agreement_previous", "trajectory")
@@ -48,7 +48,7 @@ def pairs_of(series: HandMade) -> list[LayerPair]:
 def lose(target: Target, blocks: Sequence[tuple[int, ...]]) -> None:
     """Take away the objects of blocks."""
     for block in blocks:
-        delete(f"{target.folder}/{part_name(block, {name: get_analysis(name).version for name in ANALYSES})}")
+        delete(f"{target.folder}/{part_name(block, versions_of(ANALYSES))}")
 
 
 def subsets(blocks: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> list[tuple[tuple[int, ...], ...]]:

@@ -24,7 +24,7 @@ from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.plan.runs import analysed
 from specdyn.tasks.spectra import decomposition, one_pass
-from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis
+from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis, versions_of
 from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
 from specdyn.tasks.spectra.network_layout import NetworkLayout, foreign_layout, network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_into, decompose_step, needed
@@ -195,7 +195,7 @@ def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> 
 def test_every_block_is_one_object_with_every_analysis(counts: dict[str, Counts]) -> None:
     found = counts["mlp"]
     folder = found.store.run_results(MLP.experiment, MLP.run_id)
-    versions = {name: get_analysis(name).version for name in ALL}
+    versions = versions_of(ALL)
     assert names(folder) == [part_name(block, versions) for block in blocks_of(found.manifest.steps)]
     assert analysed(folder, found.manifest.steps, ALL).missing == {}
 
