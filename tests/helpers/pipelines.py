@@ -57,3 +57,8 @@ def files(folder: str | Path) -> dict[str, bytes]:
     """Every file below a folder by its path; leases apart, which every call leaves one of."""
     found = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found if "leases" not in path.parts}
+
+
+def weights_files(store: Path) -> list[Path]:
+    """The weights of all checkpoints so far, also while others write: nothing ever vanishes from this folder."""
+    return [path for path in (store / "checkpoints").rglob("step=*.safetensors") if path.parent.name != "state"]

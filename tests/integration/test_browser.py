@@ -17,6 +17,7 @@ from helpers.browsing import (
     open_run,
     wait_for_state,
 )
+from helpers.pipelines import weights_files
 from helpers.served import Served, served
 from specdyn.flows.fields import preset_names
 from specdyn.models.experiments.base import experiment_names, get_experiment
@@ -54,7 +55,7 @@ def deployment(page: Page, service: Served) -> str:
 
 
 def checkpoints(store: Path) -> set[Path]:
-    return set(store.rglob("*.safetensors"))
+    return set(weights_files(store))
 
 
 def test_the_form_says_what_each_field_is_and_what_it_may_be(page: Page, deployment: str) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from helpers.long_preset import long_preset
-from helpers.pipelines import NAME, ROOT, call, command, files, sweep
+from helpers.pipelines import NAME, ROOT, call, command, files, sweep, weights_files
 from helpers.servers import S3Server
 from helpers.topology import command_line
 from specdyn.flows.engine.watchdog import marked
@@ -167,7 +167,7 @@ def program(tmp_path: Path, environment_of_users: dict[str, str]) -> Iterator[Ca
 
 def checkpoints(store: str) -> int:
     """How many checkpoints lie in the store."""
-    return sum(path.parent.name != "state" for path in Path(store).rglob("step=*.safetensors"))
+    return len(weights_files(Path(store)))
 
 
 def lost(title: str, part: str) -> str:

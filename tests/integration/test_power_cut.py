@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.pipelines import NAME, call
+from helpers.pipelines import NAME, call, weights_files
 from helpers.served import Served, started_service
 from specdyn.flows.engine.watchdog import marked
 from specdyn.storage.leftovers import remove_leftovers
@@ -59,8 +59,7 @@ def state(service: Served, flow_run: str) -> str:
 
 
 def checkpoints(store: Path) -> dict[Path, int]:
-    found = [path for path in store.rglob("step=*.safetensors") if path.parent.name != "state"]
-    return {path: path.stat().st_mtime_ns for path in found}
+    return {path: path.stat().st_mtime_ns for path in weights_files(store)}
 
 
 def test_a_run_that_died_with_its_machine_is_marked_and_another_ends_its_work(tmp_path: Path) -> None:
