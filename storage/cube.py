@@ -25,8 +25,7 @@ from specdyn.storage.access.lease import Lease
 from specdyn.storage.cube_tree import LIVE, Structure, Taken
 from specdyn.storage.generations import ROOT
 from specdyn.storage.query import DamagedCube, reading
-from specdyn.storage.rows import Facts, Row, placed, row_values
-from specdyn.storage.schema import RUNS_GROUP
+from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, row_values
 
 HELD_BYTES = 64 * 1024 * 1024
 """Values that are held in memory at a time."""
@@ -41,6 +40,7 @@ class CubeWriter:
     """Writes the cube at a URL: what is new of it, or all of it; used by one process, which holds the lease."""
 
     url: str
+    kind: RowKind = RUNS
     facts: Facts | None = None
     lease: Lease | None = None
     _there: dict[str, Taken] | None = field(default=None)
@@ -53,7 +53,7 @@ class CubeWriter:
 
         Only rows with new results are read. A row keeps the values that it has where there are none now.
         """
-        structure = Structure.of(rows, self.facts, attributes)
+        structure = Structure.of(self.kind, rows, self.facts, attributes)
         there = self._look(structure.digest)
         taken = [_taken(there.get(row.key) if there else None, row) for row in rows]
         appended = there is not None and list(there) == [row.key for row in rows[: len(there)]]
@@ -76,7 +76,7 @@ class CubeWriter:
         if generations.attributes(self.url).get("structure") != structure:
             return None
         if self._there is None:
-            self._there = _read_taken(self.url)
+            self._there = _read_taken(self.url, self.kind)
         return self._there
 
     def _build(self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
@@ -98,14 +98,14 @@ class CubeWriter:
         fresh = [i for i in changed if taken[i].contents != there.get(rows[i].key, Taken(status="")).contents]
         files, form = structure.files(rows, taken), generations.current(self.url)
         assert form is not None
-        columns = _columns_to_put(files, len(there), changed)
+        columns = _columns_to_put(files, self.kind.dim, len(there), changed)
         metadata = generations.in_form({key: files[key] for key in files if generations.form_of(key) is None}, form)
         self._check()
         begun = {i for i in fresh if there.get(rows[i].key, Taken(status="")).contents}
         self._fill(structure, rows, metadata, fresh, first=len(there), begun=begun)
         self._check()
         for last in (False, True):  # what tells the next writer what is there comes after what readers see
-            chosen = {key: files[key] for key in columns if key.startswith(f"{RUNS_GROUP}/") is last}
+            chosen = {key: files[key] for key in columns if key.startswith(f"{self.kind.sources}/") is last}
             objects.write_all(self.url, generations.in_form(chosen, form))
         grows = len(rows) > len(there)
         if grows or generations.attributes(self.url) != json.loads(metadata[ROOT])["attributes"]:
@@ -129,7 +129,7 @@ class CubeWriter:
         """
         store = objects.zarr_store(self.url)
         arrays = {
-            name: _array(store, f"{group}/{name}", metadata)
+            name: _array(store, structure.path(group, name), metadata)
             for group, variables in structure.groups.items()
             for name in variables
         }
@@ -189,21 +189,22 @@ def _replaces(before: Taken | None, row: Row) -> bool:
     return bool(before and before.contents and row.parts and row.results != before.results)
 
 
-def _read_taken(url: str) -> dict[str, Taken] | None:
+def _read_taken(url: str, kind: RowKind) -> dict[str, Taken] | None:
     """What the cube there has of each row; None where it cannot be read."""
     if generations.current(url) is None:
         return None
     try:
         with objects.explained(url), reading(url):
             tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
-            columns = {name: np.asarray(tree[f"{RUNS_GROUP}/{name}"][:]).tolist() for name in ("run", *LIVE)}  # type: ignore[index]
+            group: Any = tree[kind.sources]
+            columns = {name: np.asarray(group[name][:]).tolist() for name in (kind.dim, *LIVE)}
     except (DamagedCube, FileNotFoundError, KeyError):
         return None
     rows = zip(*(columns[name] for name in LIVE), strict=True)
-    return {key: Taken(**dict(zip(LIVE, row, strict=True))) for key, row in zip(columns["run"], rows, strict=True)}
+    return {key: Taken(**dict(zip(LIVE, row, strict=True))) for key, row in zip(columns[kind.dim], rows, strict=True)}
 
 
-def _columns_to_put(files: Mapping[str, bytes], before: int, changed: Sequence[int]) -> list[str]:
+def _columns_to_put(files: Mapping[str, bytes], dim: str, before: int, changed: Sequence[int]) -> list[str]:
     """Keys of the chunks of columns that hold new rows, or what changed of a row."""
     keys = []
     for key in files:
@@ -211,7 +212,7 @@ def _columns_to_put(files: Mapping[str, bytes], before: int, changed: Sequence[i
         if not found:
             continue
         described = json.loads(files[f"{path}/{ROOT}"])
-        if described["dimension_names"][0] != "run":
+        if described["dimension_names"][0] != dim:
             continue
         length, rows = described["chunk_grid"]["configuration"]["chunk_shape"][0], described["shape"][0]
         place, live = int(chunk.partition("/")[0]), path.rpartition("/")[2] in LIVE

@@ -1,5 +1,6 @@
 """The groups, coordinates and arrays of a cube, put together in memory before any value is there."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from specdyn.storage.rows import Facts, Row, declared
-from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, RUNS_GROUP, SCHEMA_VERSION, Variable
+from specdyn.storage.rows import Facts, Row, RowKind, declared
+from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
 from specdyn.storage.zarr_tree import CHECKED, ZarrTree, add_auxiliary, add_coordinate
 
 CHUNK_BYTES = 512 * 1024
@@ -53,8 +54,9 @@ class Column:
 class Structure:
     """What decides the arrays of a cube, apart from how many rows it has."""
 
+    kind: RowKind
     labels: Labels
-    """Of every dimension, the union over the runs."""
+    """Of every dimension but that of the rows, the union over these."""
     variables: Mapping[str, Variable]
     """With facts."""
     coordinates: Mapping[str, "Column"]
@@ -66,7 +68,7 @@ class Structure:
     attributes: Mapping[str, Any]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
+    def of(cls, kind: RowKind, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
         """The structure of a cube with these rows; ValueError where a setting has the name of something else."""
         layouts = list({id(row.layout): row.layout for row in rows}.values())
         variables = {name: variable for layout in layouts for name, variable in declared(layout, facts).items()}
@@ -74,13 +76,16 @@ class Structure:
         labels = {dim: of for dim, of in _union([layout.labels for layout in layouts]).items() if dim in used}
         coordinates, settings = (_columns(of) for of in ([r.coordinates for r in rows], [r.settings for r in rows]))
         for name in (*coordinates, *settings):
-            if name in (*LIVE, "run") or (name in coordinates and (name in variables or name in labels)):
-                raise ValueError(f"{name!r} is a setting of the runs and a name in their results: rename one of them")
+            if name in (*LIVE, kind.dim) or (name in coordinates and (name in variables or name in labels)):
+                raise ValueError(
+                    f"{name!r} is a setting of the {kind.dim}s and a name in their results: rename one of them"
+                )
         extras = {
             name: _extra(name, labels, layouts)
             for name in dict.fromkeys(name for layout in layouts for name in layout.extras)
         }
         return cls(
+            kind=kind,
             labels=labels,
             variables=variables,
             coordinates=coordinates,
@@ -94,13 +99,19 @@ class Structure:
         """The variables of each group."""
         groups: dict[str, dict[str, Variable]] = {}
         for name, variable in self.variables.items():
-            groups.setdefault(variable.group, {})[name] = variable
+            group = variable.group if self.kind.group is None else self.kind.group
+            groups.setdefault(group, {})[name] = variable
         return groups
+
+    def path(self, group: str, name: str) -> str:
+        """The path of an array."""
+        return f"{group}/{name}" if group else name
 
     @functools.cached_property
     def digest(self) -> str:
         """Equal for cubes that differ in their rows alone."""
         plain = [
+            dataclasses.asdict(self.kind),
             {dim: list(map(str, labels)) for dim, labels in self.labels.items()},
             {name: [variable.dims, variable.dtype, variable.attributes] for name, variable in self.variables.items()},
             [
@@ -128,21 +139,21 @@ class Structure:
         attributes = {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **self.attributes}
         tree = ZarrTree({**attributes, "structure": self.digest})
         for name, variables in self.groups.items():
-            group = tree.root.create_group(name)
+            group = tree.root.create_group(name) if name else tree.root
             self._add_coordinates(group, variables, rows, taken)
             for variable, of in variables.items():
                 self._add_variable(group, variable, of, len(rows))
-        self._add_runs(tree.root.create_group(RUNS_GROUP), rows, taken)
+        self._add_sources(tree.root.create_group(self.kind.sources), rows, taken)
         tree.consolidate()
         return tree.objects()
 
     def _add_coordinates(
         self, group: zarr.Group, variables: Mapping[str, Variable], rows: Sequence[Row], taken: Sequence[Taken]
     ) -> None:
-        _add_keys(group, rows, taken)
+        _add_keys(group, self.kind, rows, taken)
         for name, column in self.coordinates.items():
             values = [row.coordinates.get(name, column.missing) for row in rows]
-            add_auxiliary(group, name, ("run",), values, _described(name), rows_of_chunk(values))
+            add_auxiliary(group, name, (self.kind.dim,), values, _described(name), rows_of_chunk(values))
         used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
         for dim in used:
             add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": DIMENSIONS.get(dim, dim)})
@@ -167,7 +178,7 @@ class Structure:
         attributes: dict[str, Any] = {"long_name": long_name}
         if missing == NO_COUNT:
             attributes["_FillValue"] = NO_COUNT
-        add_auxiliary(group, name, ("run", dim), table, attributes, rows_of_chunk(table))
+        add_auxiliary(group, name, (self.kind.dim, dim), table, attributes, rows_of_chunk(table))
 
     def _add_variable(self, group: zarr.Group, name: str, variable: Variable, rows: int) -> None:
         shape = tuple(len(self.labels[dim]) for dim in variable.dims)
@@ -177,27 +188,28 @@ class Structure:
             chunks=chunk_shape(variable, shape),
             dtype=variable.dtype,
             fill_value=variable.fill,
-            dimension_names=("run", *variable.dims),
+            dimension_names=(self.kind.dim, *variable.dims),
             attributes=dict(variable.attributes),  # type: ignore[arg-type]
             compressors=CHECKED,
         )
 
-    def _add_runs(self, group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
-        """All settings of every run, and what its values were taken from."""
-        _add_keys(group, rows, taken)
+    def _add_sources(self, group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
+        """All settings of every row, and what its values were taken from."""
+        _add_keys(group, self.kind, rows, taken)
+        along = (self.kind.dim,)
         for name, column in self.settings.items():
             values = [row.settings.get(name, column.missing) for row in rows]
-            add_coordinate(group, name, ("run",), values, _described(name), rows_of_chunk(values))
+            add_coordinate(group, name, along, values, _described(name), rows_of_chunk(values))
         for name in LIVE[1:]:
             values = [getattr(one, name) for one in taken]
-            add_coordinate(group, name, ("run",), values, {"long_name": _LONG_NAMES[name]}, rows_of_chunk(values))
+            add_coordinate(group, name, along, values, {"long_name": _LONG_NAMES[name]}, rows_of_chunk(values))
         for name in dict.fromkeys(name for row in rows for name in row.provenance if name not in LIVE):
             values = [row.provenance.get(name, "") for row in rows]
-            add_coordinate(group, name, ("run",), values, {"long_name": name.replace("_", " ")}, rows_of_chunk(values))
+            add_coordinate(group, name, along, values, {"long_name": name.replace("_", " ")}, rows_of_chunk(values))
 
 
 _LONG_NAMES = {
-    "computed_on": "what the run was trained on",
+    "computed_on": "what it was trained on",
     "results": "what the values are of: other checkpoints have another id",
     "parts": "objects that the values were taken from",
     "contents": "digest of these objects",
@@ -211,12 +223,12 @@ def _missing_of(values: Sequence[Any]) -> Any:
     return float("nan") if any(isinstance(value, float) for value in values) else NO_COUNT
 
 
-def _add_keys(group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
+def _add_keys(group: zarr.Group, kind: RowKind, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
     keys = [row.key for row in rows]
-    add_coordinate(group, "run", ("run",), keys, {"long_name": DIMENSIONS["run"]}, rows_of_chunk(keys))
+    add_coordinate(group, kind.dim, (kind.dim,), keys, {"long_name": kind.long_name}, rows_of_chunk(keys))
     statuses = [one.status for one in taken]
-    attributes = {"long_name": "how far the run is", "role": PROVENANCE}
-    add_auxiliary(group, "status", ("run",), statuses, attributes, rows_of_chunk(statuses))
+    attributes = {"long_name": f"how far the {kind.dim} is", "role": PROVENANCE}
+    add_auxiliary(group, "status", (kind.dim,), statuses, attributes, rows_of_chunk(statuses))
 
 
 def _described(name: str) -> dict[str, str]:

@@ -55,12 +55,13 @@ def open_measured(url: str) -> xr.DataTree:
 
 
 def measured_runs(tree: xr.DataTree) -> xr.DataTree:
-    """The runs of a cube that have values, in every group."""
+    """The runs of a cube that have values, in every group; so too its pairs or tickets."""
 
     def chosen(data: xr.Dataset) -> xr.Dataset:
         if "status" not in data.coords:
             return data
-        return data.isel(run=[status in MEASURED for status in data["status"].values.tolist()])
+        status = data["status"]
+        return data.isel({status.dims[0]: [one in MEASURED for one in status.values.tolist()]})
 
     return xr.DataTree.from_dict({node.path: chosen(node.to_dataset(inherit=False)) for node in tree.subtree})
 

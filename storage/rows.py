@@ -9,15 +9,32 @@ import numpy as np
 
 from specdyn.storage.identity import short_digest
 from specdyn.storage.results import DamagedResult, RunLayout, read_values
-from specdyn.storage.schema import Variable
+from specdyn.storage.schema import RUNS_GROUP, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowKind:
+    """What each row of a cube is of, and in which groups its values and what they were taken from lie."""
+
+    dim: str
+    long_name: str
+    group: str | None = None
+    """The group of all values, empty for the root; None where the first dimension of a variable decides."""
+    sources: str
+    """The group of all settings, and of what the values were taken from."""
+
+
+RUNS = RowKind(dim="run", long_name="training run", sources=RUNS_GROUP)
+PAIRS = RowKind(dim="pair", long_name="two runs that are connected", group="", sources="sources")
+TICKETS = RowKind(dim="ticket", long_name="run from a mask of a dense run", group="", sources="sources")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run, trained or not."""
+    """One run, trained or not; or what is measured between two runs, or of a ticket."""
 
     key: str
     status: str
@@ -53,7 +70,7 @@ def contents_of(parts: Mapping[str, frozenset[str]]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What follows from the values of one run."""
+    """What follows from the values of one row."""
 
     declare: Callable[[Mapping[str, Variable]], Mapping[str, Variable]]
     """The facts of a run that has these variables."""
@@ -80,12 +97,14 @@ def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
         found = read_values(url)
         if found is None:
             raise DamagedResult(url, "it is gone")
-        of_run = found.metadata["labels"]
-        of_block = {**of_run, "step": found.steps}
         for name in counting & found.values.keys() & arrays.keys():
-            dims, labels = row.layout.variables[name].dims, of_run if name in found.metadata["of_run"] else of_block
+            if "labels" not in found.metadata:
+                arrays[name] = _whole(url, name, found.values[name], arrays[name].shape)
+                continue
+            of_run = found.metadata["labels"]
+            labels = of_run if name in found.metadata["of_run"] else {**of_run, "step": found.steps}
             try:
-                where = [places.of(dim, labels[dim]) for dim in dims]
+                where = [places.of(dim, labels[dim]) for dim in row.layout.variables[name].dims]
             except KeyError as error:
                 raise DamagedResult(url, f"{name!r} has the label {error}, which its run lacks") from None
             arrays[name][np.ix_(*where)] = found.values[name]
@@ -94,6 +113,13 @@ def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
     form = facts.declare(row.layout.variables)
     values = facts.compute({name: _labelled(row.layout, name, array) for name, array in arrays.items()})
     return {**arrays, **{name: form[name].stored(np.asarray(value)) for name, value in values.items()}}
+
+
+def _whole(url: str, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of an object that has no labels, as it holds all there is of its variables."""
+    if values.shape != shape:
+        raise DamagedResult(url, f"{name!r} has the shape {values.shape}, expected {shape}")
+    return values
 
 
 class _Places:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
@@ -52,6 +52,17 @@ class StudyRecord:
     sources: tuple[str, ...] = ()
     """Places of the checkpoints of a series."""
 
+    def extended(self, other: "StudyRecord") -> "StudyRecord":
+        """The record with all that another one of the same study has, which comes after what is there."""
+        joined: dict[str, Any] = {
+            name: tuple(dict.fromkeys([*getattr(self, name), *getattr(other, name)])) for name in GROWING
+        }
+        return dataclasses.replace(other, **joined)
+
+
+GROWING = ("specs", "splits", "trunks", "branches", "tickets", "pairs")
+"""What calls for the same study add to."""
+
 
 def read_study(store: Store, name: str, kind: StudyKind) -> StudyRecord | None:
     """The record of that name and kind, or None; StoreError where something else lies in its place."""
@@ -61,25 +72,22 @@ def read_study(store: Store, name: str, kind: StudyKind) -> StudyRecord | None:
 
 
 def record_study(store: Store, record: StudyRecord) -> StudyRecord:
-    """Add the record's runs to what the store has of a sweep; any other study becomes what the record says.
+    """Add the record's runs, pairs and tickets to what the store has of the study; a series becomes what it says.
 
-    The cube of a sweep grows with its runs. Lines of other lengths or networks of other shapes do not fit in one cube,
-    so that a call for other lines or tickets under a name replaces what it asked for before; what was measured stays.
-    ValueError where a sweep of that name is of another experiment. Calls at the same time lose nothing of one another.
+    ValueError where a study of that name is of another experiment. Calls at the same time lose nothing of one another.
     """
     url = store.study(record.name, record.kind)
 
     def changed(text: bytes | None) -> bytes:
-        if record.kind != "sweep" or text is None:
+        if record.kind == "series" or text is None:
             return encode(record)
         before = _parsed(store, text, record.name, record.kind)
         if before.experiment != record.experiment:
             raise ValueError(
-                f"sweep={record.name!r} is a sweep of {before.experiment!r} in {store}, "
+                f"{record.kind}={record.name!r} is of {before.experiment!r} in {store}, "
                 f"not of {record.experiment!r}: choose another name"
             )
-        specs = dict.fromkeys([*before.specs, *record.specs])
-        return encode(dataclasses.replace(record, specs=tuple(specs)))
+        return encode(before.extended(record))
 
     stands = change_record(url, changed)
     assert stands is not None

@@ -16,13 +16,13 @@ from specdyn.storage.care.damage import Check, Checked, Damage, Look
 from specdyn.storage.generations import ROOT, SEAL
 from specdyn.storage.places import Store
 from specdyn.storage.results import SUFFIX, blocks_of, parts_in, read_metadata
-from specdyn.storage.rows import contents_of
+from specdyn.storage.rows import PAIRS, TICKETS, RowKind, contents_of
 from specdyn.storage.schema import RUNS_GROUP, SCHEMA_VERSION
 
 REPAIR = "`specdyn repair` deletes the cube where its results are there; the next call gathers it again"
 MEASURED_AGAIN = "the next call measures it again"
-ALONG = {"connectivity.zarr": ("pair", "pairs"), "tickets.zarr": ("ticket", "tickets")}
-"""The coordinate of a cube that names what it is of, and the kind of results that it is made of."""
+KINDS = {"connectivity.zarr": (PAIRS, "pairs"), "tickets.zarr": (TICKETS, "tickets")}
+"""What a cube is of that is not of runs, and the kind of results that it is made of."""
 
 
 def cubes_in(look: Look) -> list[str]:
@@ -152,7 +152,7 @@ def results_are_there(store: Store, url: str) -> bool:
 
 def _lost_results(cube: _Cube, experiment: str) -> Iterator[str]:
     name = cube.url.rsplit("/", 1)[-1]
-    return _lost(cube, experiment, *ALONG[name]) if name in ALONG else _lost_blocks(cube, experiment)
+    return _lost(cube, experiment, *KINDS[name]) if name in KINDS else _lost_blocks(cube, experiment)
 
 
 def _check_results(cube: _Cube, root: Mapping[str, Any]) -> Checked:
@@ -175,13 +175,12 @@ def _columns(cube: _Cube, *names: str) -> list[list[Any]]:
     return [tree[name][:].tolist() for name in names]
 
 
-def _lost(cube: _Cube, experiment: str, coordinate: str, kind: str) -> Iterator[str]:
+def _lost(cube: _Cube, experiment: str, rows: RowKind, kind: str) -> Iterator[str]:
     """Results of pairs or tickets that are in a cube."""
-    there = {name.partition("-")[0] for name in cube.look.below(f"results/{kind}/{experiment}")}
-    for owner in _columns(cube, coordinate)[0]:
-        if owner not in there:
-            known = next((name for name in cube.look.measured if name.startswith(f"{owner}-")), f"{owner}-*")
-            yield f"{cube.look.store.measured(kind, experiment)}/{known}{SUFFIX}"
+    there = cube.look.below(f"results/{kind}/{experiment}")
+    for results in _columns(cube, f"{rows.sources}/results")[0]:
+        if results and f"{results}{SUFFIX}" not in there:
+            yield cube.look.store.result(kind, experiment, results)
 
 
 def _lost_blocks(cube: _Cube, experiment: str) -> Iterator[str]:

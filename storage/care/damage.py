@@ -1,7 +1,7 @@
 """What a check of a store finds, and what it looks at."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from specdyn.storage.access.listing import Listed
@@ -80,8 +80,6 @@ class Look:
     """Every object, by its key below the store."""
     scope: Scope | None = None
     """All of the store where it is None."""
-    measured: Collection[str] = field(default=())
-    """Names of results of pairs and tickets as they should be, where that is known."""
 
     def below(self, folder: str) -> dict[str, Listed]:
         """The objects of a folder of the store, by their keys below it."""

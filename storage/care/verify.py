@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -53,14 +53,9 @@ class Verified:
     """Why some objects were not looked at."""
 
 
-def verify(
-    store: Store, scope: Scope | None = None, measured: Collection[str] = (), advance: Advance = lambda *_: None
-) -> Verified:
-    """Read every object of a store that says what it should hold, or all that belongs to a scope, several at a time.
-
-    `measured` has the names of results of pairs and tickets as they should be, by which lost ones are named.
-    """
-    look = Look(store=store, keys=listing_below(store.url), scope=scope, measured=measured)
+def verify(store: Store, scope: Scope | None = None, advance: Advance = lambda *_: None) -> Verified:
+    """Read every object of a store that says what it should hold, or all that belongs to a scope, several at a time."""
+    look = Look(store=store, keys=listing_below(store.url), scope=scope)
     manifests: dict[str, Manifest] = {}
     first = _run(_first(look, manifests), advance)
     return _sum([*first, *_run(_second(look, manifests), advance)])

@@ -15,7 +15,7 @@ from specdyn.storage.care.verify import CUBES, Advance, Verified, verify, verify
 from specdyn.storage.checkpoints import mark_damaged, read_manifest
 from specdyn.storage.places import Run, Store
 from specdyn.storage.results import SUFFIX, DamagedResult, read_metadata
-from specdyn.storage.studies import COMMANDS, StudyRecord, read_study, study_names
+from specdyn.storage.studies import COMMANDS, KINDS, StudyRecord, read_study, study_names
 from specdyn.tasks.care.references import References, all_records, references
 
 
@@ -35,17 +35,14 @@ def verify_study(store: Store, name: str = "", advance: Advance = lambda *_: Non
     names = objects.names(store.studies)
     if name and name not in names:
         raise ValueError(f"no study called {name!r} in {store}; it has: {', '.join(names) or 'none'}")
+    if not name:
+        return verify(store, None, advance)
     try:
-        records = [
-            record
-            for found, kind in study_names(store)
-            if name in ("", found) and (record := read_study(store, found, kind))
-        ]
-        needed = references(store, records)
+        records = [record for kind in KINDS if (record := read_study(store, name, kind))]
+        scope = dataclasses.replace(references(store, records).scope, studies=frozenset({name}))
     except StoreError:  # a record that cannot be read is found as one
-        return verify(store, _only_study(name) if name else None, (), advance)
-    scope = dataclasses.replace(needed.scope, studies=frozenset({name})) if name else None
-    return verify(store, scope, needed.names, advance)
+        scope = _only_study(name)
+    return verify(store, scope, advance)
 
 
 def _only_study(name: str) -> Scope:

@@ -86,12 +86,9 @@ def of_ends(view: LineView) -> Values:
 
 
 def matched(view: LineView) -> Values:
-    """The line to B with its hidden units in the order that fits A best; nothing for networks without known units."""
+    """The line to B with its hidden units in the order that fits A best."""
     meter, (a, b) = view.meter, view.weights
-    try:
-        units = groups(meter.net)
-    except ValueError:
-        return {}
+    units = groups(meter.net)
     order = match(a, b, units, seed=0).permutations
     moved = permute(b, units, order)
     # B computes the same in any order of its units, so that its end is measured already; and its rows and columns are
@@ -111,10 +108,8 @@ def matched(view: LineView) -> Values:
 
 
 def on_curve(view: LineView) -> Values:
-    """Metrics (P, S) along the curve that is trained between the ends; nothing for pairs that ask for none."""
+    """Metrics (P, S) along the curve that is trained between the ends."""
     meter, (a, b) = view.meter, view.weights
-    if not view.pair.curve_steps:
-        return {}
     control = train_control(view.pair.a, view.store, a, b, view.pair.curve_steps)
     inner = [meter.metrics(bezier(a, control, b, t)) for t in view.pair.alphas[1:-1]]
     first, last = ({name: end[name][0] for name in meter.names} for end in view.ends)
@@ -122,9 +117,7 @@ def on_curve(view: LineView) -> Values:
 
 
 def layer_by_layer(view: LineView) -> Values:
-    """Metrics (P, L, S) where one layer goes from A to B and all else stays at A; nothing unless the pair asks."""
-    if not view.pair.layerwise:
-        return {}
+    """Metrics (P, L, S) where one layer goes from A to B and all else stays at A."""
     meter, end = view.meter, view.ends[0]
     rows: list[dict[str, np.ndarray]] = []
     for parameter in view.parameters:

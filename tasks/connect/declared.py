@@ -1,4 +1,4 @@
-"""What is measured of a line or a ticket, by its declaration: computed, checked, and labelled in a cube."""
+"""What is measured of a line or a ticket, by its declaration: computed and checked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,20 +45,3 @@ def _allocated(variable: Variable, array: np.ndarray, lengths: Mapping[str, int]
         raise ValueError(f"{what}: expected ({', '.join(variable.dims)}) up to {whole.shape}, got {array.shape}")
     whole[tuple(slice(size) for size in array.shape)] = variable.stored(array)
     return whole
-
-
-def stacked(
-    variables: Mapping[str, Variable], along: str, values: Sequence[Values]
-) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]]:
-    """What xarray makes variables of: each that anything has values of, along a first dimension, NaN without them."""
-    found = {}
-    for name, variable in variables.items():
-        shapes = {one[name].shape for one in values if name in one}
-        if shapes:
-            none = np.full(shapes.pop(), variable.fill, variable.dtype)
-            found[name] = (
-                (along, *variable.dims),
-                np.stack([one.get(name, none) for one in values]),
-                variable.attributes,
-            )
-    return found

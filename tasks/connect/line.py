@@ -13,7 +13,7 @@ from specdyn.tasks.connect.factors import Decomposer, finished_run
 from specdyn.tasks.connect.ids import end_id, line_id
 from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.connect.pair import Pair
-from specdyn.tasks.connect.variables import LINE
+from specdyn.tasks.connect.rows import line_analyses
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.work import Work
 
@@ -69,7 +69,8 @@ def connect(pair: Pair, store: Store) -> Work:
     view = LineView(pair=pair, store=store, meter=meter, weights=(a, b), ends=(ends[0], ends[1]), factors=(first, last))
     layout = network_layout(pair.a)
     sizes = {"alpha": pair.points, "layer": len(layout.layers), "rank": layout.ranks}
-    values = measure(LINE, view, get_experiment(pair.a.experiment).metrics(pair.a), sizes, view.what)
+    metrics = get_experiment(pair.a.experiment).metrics(pair.a)
+    values = measure(line_analyses(pair, meter.net), view, metrics, sizes, view.what)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
     write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})
     log.info("line between %s: %d evaluations, %d decompositions", view.what, meter.evaluations, meter.decompositions)

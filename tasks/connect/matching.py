@@ -21,6 +21,8 @@ from specdyn.tasks.connect.paths import require_alike
 from specdyn.tasks.spectra.assignment import one_to_one
 
 Tensors = Mapping[str, Tensor]
+KNOWN = (MlpNet, VggNet, ResNetNet, LeNetNet, TransformerNet)
+"""Networks whose exchangeable units are known."""
 ROUNDING = 1e-12
 """Share of the similarities that change below which a gain is taken for a rounding error."""
 
@@ -60,6 +62,11 @@ class Match(NamedTuple):
     objectives: tuple[float, ...]
 
 
+def has_groups(net: nn.Module) -> bool:
+    """Whether the exchangeable units of such a network are known."""
+    return isinstance(net, KNOWN)
+
+
 def groups(net: nn.Module) -> tuple[Group, ...]:
     """Every group of exchangeable units; ValueError where the network is none of those that are known here."""
     weights = net.state_dict()
@@ -75,7 +82,7 @@ def groups(net: nn.Module) -> tuple[Group, ...]:
         return _chain([(name, "") for name in (*names, "fc")], weights)
     if isinstance(net, TransformerNet):
         return tuple(group for i in range(net.config.depth) for group in _of_block(i, net.config.heads, weights))
-    supported = ", ".join(known.__name__ for known in (MlpNet, VggNet, ResNetNet, LeNetNet, TransformerNet))
+    supported = ", ".join(known.__name__ for known in KNOWN)
     raise ValueError(f"no groups of units are known for {type(net).__name__}: supported are {supported}")
 
 

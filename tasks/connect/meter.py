@@ -40,6 +40,10 @@ def _data_hash(of: ExamplesKey) -> str:
     return digest.hexdigest()
 
 
+STORED = "stored_"
+"""How names of metrics begin where statistics of BatchNorm are those that are stored."""
+
+
 class Meter:
     """Measures any weights of one network on one set of data; counts its evaluations of a split and decompositions."""
 
@@ -69,7 +73,7 @@ class Meter:
         measured = [self.metrics(kept) for kept in (weights, *halves)]
         values = {name: np.stack([one[name] for one in measured]) for name in measured[0]}
         if self.normalised:
-            values |= {f"stored_{name}": value for name, value in self.metrics(weights, renewed=False).items()}
+            values |= {f"{STORED}{name}": value for name, value in self.metrics(weights, renewed=False).items()}
         spectra = [factors[layer.name].s.numpy() for layer in self.layers]
         return {
             **values,

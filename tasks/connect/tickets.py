@@ -6,22 +6,21 @@ Shapes: T checkpoints of the ticket, L masked layers, R the largest rank, S spli
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.nets.matrices import Matrix, shapes_of
+from specdyn.models.nets.matrices import Matrix
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
 from specdyn.storage.places import Store
 from specdyn.storage.results import Values, present, write_values
 from specdyn.tasks.analyses.effective_rank import effective_ranks
-from specdyn.tasks.connect.declared import labels_of, measure, stacked, variables_of
+from specdyn.tasks.connect.declared import measure
 from specdyn.tasks.connect.factors import Decomposer, finished_run
 from specdyn.tasks.connect.ids import comparison_id
 from specdyn.tasks.connect.meter import Meter, padded
+from specdyn.tasks.connect.rows import masked_layers
 from specdyn.tasks.connect.variables import TICKET
 from specdyn.tasks.spectra import nulls
 from specdyn.tasks.spectra.agreement import compare
@@ -31,8 +30,6 @@ from specdyn.tasks.training.branches import mask_of, maskable, store_mask
 from specdyn.tasks.work import Work
 
 log = logging.getLogger("specdyn.tickets")
-
-STRING = np.dtypes.StringDType()
 
 
 def decompose_dense(trunk: RunSpec, first: int, store: Store) -> Work:
@@ -59,7 +56,7 @@ def examine(spec: RunSpec, store: Store) -> Work:
     url = store.result("tickets", spec.experiment, comparison_id(spec, own, dense))
     if present(url):
         return Work()
-    layers = maskable(spec)
+    layers, ranks = masked_layers(spec)
     view = TicketView(
         spec=spec,
         store=store,
@@ -69,8 +66,6 @@ def examine(spec: RunSpec, store: Store) -> Work:
         decomposer=Decomposer(layers),
         mask=mask_of(spec, store),
     )
-    of_parameters = shapes_of(view.meter.net)
-    ranks = max(min(layer.shape(of_parameters[layer.parameter])) for layer in layers)
     sizes = {"step": len(own.steps), "layer": len(layers), "rank": ranks}
     values = measure(TICKET, view, get_experiment(spec.experiment).metrics(spec), sizes, f"ticket {spec.run_id}")
     counts = {"evaluations": view.meter.evaluations, "decompositions": view.decomposer.made}
@@ -145,29 +140,3 @@ def of_mask(view: TicketView) -> Values:
         "agreement_null": np.array([nulls.agreement(m, n) for m, n in shapes]),
         **{name: np.array([found[layer.parameter] for layer in layers]) for name, found in by_layer.items()},
     }
-
-
-def dataset(tickets: Sequence[RunSpec], values: Sequence[Values], steps: Sequence[int]) -> xr.Dataset:
-    """All tickets as (ticket, ...) with density, kind of mask and seeds as coordinates."""
-    spec = tickets[0]
-    metrics = get_experiment(spec.experiment).metrics(spec)
-    variables = stacked(variables_of(TICKET, metrics), "ticket", values)
-    starts = [ticket.start for ticket in tickets]
-    per_ticket: dict[str, list[Any]] = {
-        "trunk": [ticket.seed for ticket in tickets],
-        "order": [start.order for start in starts if start],
-        "rewind_step": [start.step for start in starts if start],
-        "density": [start.ticket.density for start in starts if start and start.ticket],
-        "mask": [start.ticket.mask for start in starts if start and start.ticket],
-    }
-    data = xr.Dataset(
-        variables,
-        {
-            "ticket": np.array([ticket.run_id for ticket in tickets], STRING),
-            "step": list(steps),
-            **{dim: np.array(labels, STRING) for dim, labels in labels_of(TICKET).items()},
-            "layer": np.array([layer.name for layer in maskable(spec)], STRING),
-            **{n: ("ticket", np.array(v, STRING) if isinstance(v[0], str) else v) for n, v in per_ticket.items()},
-        },
-    )
-    return data.assign_coords(rank=np.arange(1, data.sizes["rank"] + 1))

@@ -14,7 +14,7 @@ from specdyn.storage.access.lease import Lease
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.results import DamagedResult
-from specdyn.storage.rows import Row
+from specdyn.storage.rows import RUNS, Facts, Row, RowKind
 from specdyn.tasks.plan.plan import Results, Study
 from specdyn.tasks.spectra.analysis import get_analysis, versions_of
 from specdyn.tasks.spectra.labels import FACTS_VERSION
@@ -93,8 +93,8 @@ def measured_again(errors: Sequence[DamagedResult]) -> StoreError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunsCube(ABC):
-    """The cube of runs of any origin, and its report, which is a page with figures."""
+class StudyCube(ABC):
+    """The cube of what a study consists of, and its report."""
 
     name: str
     store: Store
@@ -118,27 +118,37 @@ class RunsCube(ABC):
 
     @property
     def measured(self) -> int:
-        """Runs of which something is measured."""
+        """Rows of which something is measured."""
         return sum(bool(row.parts) for row in self.rows)
 
     @property
     def contents(self) -> str:
-        """Its runs, the results of each by ids that say what they are of, and all versions."""
+        """Its rows, the results of each by ids that say what they are of, and all versions."""
         rows = [
             [row.key, row.status, row.results, sorted(url.rsplit("/", 1)[-1] for url in row.parts)] for row in self.rows
         ]
-        decides = [rows, versions_of(self.analyses), FACTS_VERSION, dict(self.attributes())]
+        decides = [rows, *self.versions.values(), dict(self.attributes())]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     @property
     @abstractmethod
-    def analyses(self) -> Sequence[str]:
-        """The analyses whose variables it has."""
+    def kind(self) -> RowKind:
+        """What its rows are of."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> Facts | None:
+        """What follows from the values of a row."""
+
+    @property
+    @abstractmethod
+    def versions(self) -> Mapping[str, Any]:
+        """Of what computes its values, or digests of it."""
 
     @property
     @abstractmethod
     def rows(self) -> Sequence[Row]:
-        """The runs in it."""
+        """All that belongs to the study, measured or not."""
 
     @abstractmethod
     def again(self, keys: Collection[str] | None = None) -> Self:
@@ -173,13 +183,43 @@ class RunsCube(ABC):
     def writer(self, lease: Lease | None) -> "CubeWriter":
         """What writes it."""
         from specdyn.storage.cube import CubeWriter
-        from specdyn.tasks.spectra.facts import RUN_FACTS
 
-        return CubeWriter(url=self.url, facts=RUN_FACTS, lease=lease)
+        return CubeWriter(url=self.url, kind=self.kind, facts=self.facts, lease=lease)
 
     def described(self) -> dict[str, Any]:
         """Its attributes, with the versions of what computed its values."""
-        return {**self.attributes(), "analyses": versions_of(self.analyses), "facts_version": FACTS_VERSION}
+        return {**self.attributes(), **self.versions}
+
+    @abstractmethod
+    def draw(self) -> None:
+        """Draw the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsCube(StudyCube):
+    """The cube of runs of any origin; its report is a page with figures."""
+
+    @property
+    def kind(self) -> RowKind:
+        """Runs."""
+        return RUNS
+
+    @property
+    def facts(self) -> Facts:
+        """Those that a table of the runs shows."""
+        from specdyn.tasks.spectra.facts import RUN_FACTS
+
+        return RUN_FACTS
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """Of the analyses and the facts."""
+        return {"analyses": versions_of(self.analyses), "facts_version": FACTS_VERSION}
+
+    @property
+    @abstractmethod
+    def analyses(self) -> Sequence[str]:
+        """The analyses whose variables it has."""
 
     def draw(self) -> None:
         """Draw the report."""
@@ -191,7 +231,7 @@ class RunsCube(ABC):
 class Following:
     """A cube that is written while units of its study run."""
 
-    def __init__(self, cube: RunsCube, writer: "CubeWriter") -> None:
+    def __init__(self, cube: StudyCube, writer: "CubeWriter") -> None:
         self._cube, self._writer = cube, writer
 
     def update(self, keys: Collection[str]) -> None:

@@ -97,8 +97,8 @@ class Results(Protocol):
         """Draw the report of the cube that is there."""
         ...
 
-    def following(self, lease: Lease | None) -> "Following | None":
-        """The cube, to be written while units run; None where it is written at the end alone."""
+    def following(self, lease: Lease | None) -> "Following":
+        """The cube, to be written while units run."""
         ...
 
 

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import xarray as xr
 import zarr
@@ -16,7 +15,6 @@ from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.rows import Row
-from specdyn.storage.xarray_cube import write_dataset
 
 OPENERS: dict[str, Callable[[str], xr.DataTree]] = {
     "plain xarray": lambda url: xr.open_datatree(url, engine="zarr"),
@@ -149,24 +147,3 @@ def test_a_dead_builder_that_may_still_write_is_kept_out_of_the_next_ones_chunks
     assert generations.begin(url, avoided=True) != usual
     assert generations.current(url) not in (usual, generations.begin(url, avoided=True))
     assert check(open_results(url)) == 0
-
-
-def test_a_data_set_is_replaced_beside_its_readers_and_only_where_it_changed(local_store: Store) -> None:
-    url = local_store.connectivity("hand")
-
-    def data(scale: float, pairs: int) -> xr.Dataset:
-        values = scale * np.arange(1.0, 1 + pairs * 4).reshape(pairs, 4)
-        labels = {"pair": np.array([f"p{i}" for i in range(pairs)], np.dtypes.StringDType()), "alpha": [0, 1, 2, 3]}
-        return xr.Dataset({"loss": (("pair", "alpha"), values)}, labels, {"title": "by hand"})
-
-    sizes = [(1.0, 2), (3.0, 5), (2.0, 1), (5.0, 1)]
-    opened: list[xr.Dataset] = []
-    for made, (scale, pairs) in enumerate(sizes):
-        write_dataset(url, data(scale, pairs))
-        before = objects.find(url)
-        write_dataset(url, data(scale, pairs))
-        assert objects.find(url) == before, "the same data are not written again"
-        opened.append(xr.open_zarr(url))
-        for tree, (of, count) in list(zip(opened, sizes[: made + 1], strict=True))[-3:]:
-            np.testing.assert_array_equal(tree["loss"].copy().load(), data(of, count)["loss"])
-            assert tree["pair"].values.tolist() == [f"p{i}" for i in range(count)]

@@ -1,36 +1,45 @@
-"""The cube of a graph: what decides what it holds, its lines or tickets, its figures."""
+"""The cube of a graph: its lines or tickets as rows, what decides what it holds, its figures."""
 
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
-from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import Manifest
 from specdyn.storage.places import Store
-from specdyn.storage.results import DamagedResult, Measured, read_values
+from specdyn.storage.results import SUFFIX, RunLayout
+from specdyn.storage.rows import PAIRS, TICKETS, Facts, Row, RowKind
 from specdyn.tasks.connect.declared import variables_of
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.variables import LINE, TICKET
-from specdyn.tasks.plan.branching.graph import Graph, ended_runs, measured_pairs, measured_tickets
-from specdyn.tasks.plan.branching.records import record_of
-from specdyn.tasks.plan.gathering import measured_again
+from specdyn.tasks.identity import computed_on
+from specdyn.tasks.later import Later
+from specdyn.tasks.plan.branching.graph import Graph, ended_runs, measured_pairs, measured_tickets, needs_of
+from specdyn.tasks.plan.cost import schedule
+from specdyn.tasks.plan.gathering import StudyCube
+
+ROWS = "specdyn.tasks.connect.rows"
+"""Where the labels of rows are made, which takes the network."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphCube:
-    """The cube of all that is measured of a graph."""
+@dataclass(frozen=True, kw_only=True)
+class GraphCube(StudyCube):
+    """The cube of all lines or tickets that belong to a graph, with what is measured of each."""
 
     graph: Graph
-    store: Store
+    """With all that the store's record has."""
     finished: Mapping[str, Manifest]
     """The runs that are trained, by run_id."""
-    values: Mapping[Pair, str] | Mapping[RunSpec, str]
-    """Where what is measured of each pair or ticket lies."""
+    failed: frozenset[str]
+    """Ids of the runs that diverged."""
+    values: Mapping[str, str]
+    """Where what is measured of each pair or ticket lies, by pair_id or run_id."""
 
     @property
     def url(self) -> str:
@@ -38,25 +47,101 @@ class GraphCube:
         return self.graph.cube(self.store)
 
     @property
-    def measured(self) -> int:
-        """Pairs or tickets in the cube."""
-        return len(self.values)
+    def kind(self) -> RowKind:
+        """Pairs or tickets."""
+        return TICKETS if self.graph.tickets else PAIRS
 
     @property
-    def complete(self) -> bool:
-        """Whether every run is trained, and every pair and ticket measured; never where a run failed."""
-        graph = self.graph
-        return len(self.finished) == len(graph.runs) and len(self.values) == len(graph.pairs) + len(graph.tickets)
+    def facts(self) -> Facts | None:
+        """Barriers, of lines."""
+        from specdyn.tasks.connect.rows import BARRIERS
+
+        return None if self.graph.tickets else BARRIERS
 
     @property
-    def contents(self) -> str:
-        """The graph, what is measured of it by ids that say of what, and the labels."""
+    def versions(self) -> dict[str, Any]:
+        """Digest of all that is declared."""
+        declared = {name: dataclasses.asdict(variable) for name, variable in self._variables.items()}
+        return {"declared": hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()}
+
+    @functools.cached_property
+    def _variables(self) -> Mapping[str, Any]:
         metrics = get_experiment(self.graph.experiment).metrics(self.graph.trunks[0])
-        of = TICKET if self.graph.tickets else LINE
-        declared = {name: dataclasses.asdict(variable) for name, variable in variables_of(of, metrics).items()}
-        ids = [url.rsplit("/", 1)[-1] for url in self.values.values()]
-        decides = [dataclasses.asdict(record_of(self.graph)), ids, declared]
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+        return variables_of(TICKET if self.graph.tickets else LINE, metrics)
+
+    @functools.cached_property
+    def rows(self) -> list[Row]:
+        """All pairs or tickets, measured or not."""
+        graph = self.graph
+        return [*map(self._row_of_pair, graph.pairs), *map(self._row_of_ticket, graph.tickets)]
+
+    def _row_of_pair(self, pair: Pair) -> Row:
+        assert pair.a.start is not None and pair.b.start is not None
+        noise, seeds = pair.a.start.perturbation, {trunk.run_id: trunk.seed for trunk in self.graph.trunks}
+        coordinates = {
+            "kind": pair.kind,
+            "run_a": pair.a.run_id,
+            "run_b": pair.b.run_id,
+            "trunk_a": seeds[pair.a.start.run_id],
+            "trunk_b": seeds[pair.b.start.run_id],
+            "split_step": pair.a.start.step,
+            "order_a": pair.a.start.order,
+            "order_b": pair.b.start.order,
+            "weight_decay": pair.a.decay.weight_decay,
+            "size": noise.size if noise else 0.0,
+            "direction": noise.direction if noise else "none",
+        }
+        layout = functools.partial(Later(ROWS, "line_layout"), pair)
+        return self._row(pair.pair_id, (pair.a.run_id, pair.b.run_id), layout, coordinates)
+
+    def _row_of_ticket(self, spec: RunSpec) -> Row:
+        assert spec.start is not None and spec.start.ticket is not None
+        coordinates = {
+            "trunk": spec.seed,
+            "order": spec.start.order,
+            "rewind_step": spec.start.step,
+            "density": spec.start.ticket.density,
+            "mask": spec.start.ticket.mask,
+        }
+        own = self.finished.get(spec.run_id)
+        steps = own.steps if own else tuple(s for s in schedule(spec, self.store) if s >= spec.first_step)
+        layout = functools.partial(Later(ROWS, "ticket_layout"), replace(spec, seed=0, start=None), steps)
+        return self._row(spec.run_id, (spec.run_id,), layout, coordinates)
+
+    def _row(
+        self,
+        key: str,
+        runs: Sequence[str],
+        layout: Callable[[], RunLayout],
+        coordinates: Mapping[str, Any],
+    ) -> Row:
+        url = self.values.get(key)
+        there = [self.finished[run] for run in runs if run in self.finished]
+        return Row(
+            key=key,
+            status="done" if url else "failed" if self.failed & set(runs) else "planned",
+            layout_of=layout,
+            coordinates=coordinates,
+            provenance={"computed_on": "; ".join(dict.fromkeys(map(computed_on, there)))},
+            results=url.rsplit("/", 1)[-1].removesuffix(SUFFIX) if url else "",
+            parts={url: frozenset(self._variables)} if url else {},
+        )
+
+    def again(self, keys: Collection[str] | None = None) -> "GraphCube":
+        """The cube with pairs or tickets looked at again: those with these keys, or all."""
+        if keys is None:
+            return _looked_at(self, self.graph)
+        found = _looked_at(self, _part(self.graph, keys))
+        return replace(
+            self,
+            finished={**self.finished, **found.finished},
+            failed=self.failed | found.failed,
+            values={**self.values, **found.values},
+        )
+
+    def attributes(self) -> dict[str, str]:
+        """Title and experiment."""
+        return {"title": self.graph.name, "experiment": self.graph.experiment}
 
     @property
     def note(self) -> str:
@@ -64,40 +149,19 @@ class GraphCube:
         return f"{self.store.report(self.graph.name)}/{self.graph.kind}-drawn.json"
 
     @property
-    def report(self) -> list[str]:
+    def report(self) -> tuple[str, ...]:
         """The URLs of its figures."""
-        kinds = {pair.kind for pair in self.values if isinstance(pair, Pair)}
+        kinds = {pair.kind for pair in self.graph.pairs if pair.pair_id in self.values}
         drawn = {
             "tickets": bool(self.graph.tickets),
             "connectivity": bool(kinds - {"perturbed"}),
             "perturbation": "perturbed" in kinds,
         }
-        return [f"{self.store.report(self.graph.name)}/{name}.png" for name, there in drawn.items() if there]
-
-    def write(self, lease: Lease | None) -> None:
-        """Write the cube."""
-        from specdyn.storage.xarray_cube import write_dataset
-        from specdyn.tasks.connect import cube as pairs
-        from specdyn.tasks.connect import tickets
-
-        found = {one: _sound(url) for one, url in self.values.items()}
-        read = [(one, values.values) for one, values in found.items() if values is not None]
-        measured = [values for _, values in read]
-        if self.graph.tickets:
-            specs = [spec for spec, _ in read if isinstance(spec, RunSpec)]
-            data = tickets.dataset(specs, measured, self.finished[specs[0].run_id].steps)
-        else:
-            lines = [pair for pair, _ in read if isinstance(pair, Pair)]
-            data = pairs.dataset(lines, measured, self.graph.trunks)
-        data = data.assign_attrs(title=self.graph.name, experiment=self.graph.experiment)
-        write_dataset(self.url, data, lease, contents=self.contents)
-
-    def following(self, lease: Lease | None) -> None:
-        """Nothing: the cube is written at the end."""
+        return tuple(f"{self.store.report(self.graph.name)}/{name}.png" for name, there in drawn.items() if there)
 
     def draw(self) -> None:
-        """Draw the figures of the cube that is there."""
-        from specdyn.storage.query import open_results
+        """Draw the figures of what is measured in the cube that is there."""
+        from specdyn.storage.query import open_measured
         from specdyn.tasks.figures import connectivity
         from specdyn.tasks.figures import tickets as ticket_figures
         from specdyn.tasks.figures.style import to_png
@@ -107,23 +171,40 @@ class GraphCube:
             "perturbation.png": connectivity.by_size,
             "tickets.png": ticket_figures.by_density,
         }
-        data = open_results(self.url).to_dataset()
+        data = open_measured(self.url).to_dataset()
         metric = next(iter(get_experiment(self.graph.experiment).metrics(self.graph.trunks[0])))
         for url in self.report:
             objects.write(url, to_png(by[url.rsplit("/", 1)[-1]](data, metric)))
 
 
-def _sound(url: str) -> Measured | None:
-    """What was measured; StoreError where it was damaged, after it is removed so that the next call measures it."""
-    try:
-        return read_values(url)
-    except DamagedResult as error:
-        objects.delete(url)
-        raise measured_again([error]) from None
+def graph_cube(graph: Graph, store: Store, asked: Graph) -> GraphCube:
+    """The cube of a graph with all that its record has, of which some is asked for."""
+    cube = GraphCube(
+        name=graph.name, store=store, complete=False, graph=graph, finished={}, failed=frozenset(), values={}
+    )
+    cube = _looked_at(cube, graph)
+    keys = {*(pair.pair_id for pair in asked.pairs), *(spec.run_id for spec in asked.tickets)}
+    trained, measured = asked.runs.keys() <= cube.finished.keys(), keys <= cube.values.keys()
+    return replace(cube, complete=trained and measured)
 
 
-def graph_cube(graph: Graph, store: Store) -> GraphCube:
-    """The cube of a graph as it would be gathered now."""
-    finished, _ = ended_runs(graph, store)
-    look = measured_tickets if graph.tickets else measured_pairs
-    return GraphCube(graph=graph, store=store, finished=finished, values=look(graph, store, finished))
+def _looked_at(cube: GraphCube, graph: Graph) -> GraphCube:
+    """The cube with what the store has of a graph."""
+    finished, failed = ended_runs(graph, cube.store)
+    pairs, tickets = measured_pairs(graph, cube.store, finished), measured_tickets(graph, cube.store, finished)
+    values = {
+        **{pair.pair_id: url for pair, url in pairs.items()},
+        **{spec.run_id: url for spec, url in tickets.items()},
+    }
+    return replace(cube, finished=finished, failed=frozenset(failed), values=values)
+
+
+def _part(graph: Graph, keys: Collection[str]) -> Graph:
+    """The pairs or tickets of a graph with these keys, and the runs that they need."""
+    pairs = tuple(pair for pair in graph.pairs if pair.pair_id in keys)
+    tickets = tuple(spec for spec in graph.tickets if spec.run_id in keys)
+    needed = {spec.run_id for spec in (*tickets, *(end for pair in pairs for end in (pair.a, pair.b)))}
+    for spec in reversed(graph.branches):  # each comes after those that it begins from
+        needed |= set(needs_of(spec)) if spec.run_id in needed else set()
+    trunks, branches = (tuple(s for s in specs if s.run_id in needed) for specs in (graph.trunks, graph.branches))
+    return replace(graph, trunks=trunks, branches=branches, pairs=pairs, tickets=tickets)

@@ -74,19 +74,22 @@ class Graph:
         return store.tickets(self.name) if self.tickets else store.connectivity(self.name)
 
     def results(self, store: Store) -> "GraphCube":
-        """The cube of all that is measured by now."""
+        """The cube of all pairs or tickets that the store's record has."""
         from specdyn.tasks.plan.branching.cube import graph_cube
+        from specdyn.tasks.plan.branching.records import graph_of
 
-        return graph_cube(self, store)
+        record = read_study(store, self.name, self.kind)
+        return graph_cube(graph_of(record) if record else self, store, self)
 
     def recorded(self, store: Store) -> bool:
-        """Whether the store's record is of the same runs, pairs and tickets."""
+        """Whether all its runs, pairs and tickets are in the store's record."""
         from specdyn.tasks.plan.branching.records import record_of
 
-        return read_study(store, self.name, self.kind) == record_of(self)
+        record = read_study(store, self.name, self.kind)
+        return record is not None and record.extended(record_of(self)) == record
 
     def record(self, store: Store) -> None:
-        """Put its record as the newest."""
+        """Add its runs, pairs and tickets to the store's record."""
         from specdyn.tasks.plan.branching.records import record_of
 
         record_study(store, record_of(self))

@@ -218,6 +218,7 @@ class _Look:
             needs=(*(spec.run_id for spec in runs), *ends),
             function=Later(LINE, "connect"),
             arguments=(pair, self.store),
+            row=pair.pair_id,
             cost=lambda counter: counter.pair(pair),
             done=pair in self.lines,
         )
@@ -235,6 +236,7 @@ class _Look:
             needs=(spec.run_id, factors_key(spec.start.run_id)),
             function=Later(TICKETS, "examine"),
             arguments=(spec, self.store),
+            row=spec.run_id,
             cost=lambda counter: counter.ticket(len(schedule(spec, self.store))),
             done=spec in self.compared,
         )

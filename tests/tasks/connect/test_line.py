@@ -19,8 +19,6 @@ from specdyn.models.spec.start import StartFrom
 from specdyn.storage.checkpoints import read_finished, read_manifest, write_checkpoint, write_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import read_values
-from specdyn.storage.xarray_cube import write_dataset
-from specdyn.tasks.connect.cube import dataset
 from specdyn.tasks.connect.curves import train_control
 from specdyn.tasks.connect.factors import forget_factors
 from specdyn.tasks.connect.ids import end_id, line_id
@@ -29,6 +27,7 @@ from specdyn.tasks.connect.matching import groups, match, permute
 from specdyn.tasks.connect.meter import Meter, data_key
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import ALPHAS, barrier, bezier, blend
+from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training import training
 from specdyn.tasks.work import Work
@@ -180,10 +179,9 @@ def test_a_network_and_its_permutation_have_a_barrier_that_matching_removes(stor
     connect(PAIR, Store(other))
     found = measured(PAIR, Store(other))
     assert found is not None
-    data = dataset([PAIR], [found], [TRUNK])
     np.testing.assert_allclose(found["loss"][0], found["loss"][-1], rtol=1e-5)
-    assert abs(data.barrier_loss.sel(kept="all")).max() > 1e-3
-    np.testing.assert_allclose(data.barrier_matched_loss, 0, atol=1e-6)
+    assert abs(barrier(np.moveaxis(found["loss"][:, 0], 0, -1))).max() > 1e-3
+    np.testing.assert_allclose(barrier(np.moveaxis(found["matched_loss"], 0, -1)), 0, atol=1e-6)
     assert found["matched_distance"] == 0 < found["distance"]
     np.testing.assert_allclose(found["matched_agreement_score"], 1, atol=1e-4)
     assert found["agreement_score"].min() < 0.9
@@ -241,14 +239,26 @@ def test_layers_on_the_line_by_themselves(store: Store) -> None:
         np.testing.assert_array_equal(found["layer_loss"][0, i], found["loss"][0, 0])
 
 
-def test_the_cube_has_labels_barriers_and_opens_in_plain_xarray(
-    store: Store, values: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    data = dataset([PAIR], [values], [TRUNK])
-    write_dataset(str(tmp_path / "cube.zarr"), data)
-    opened = xr.open_zarr(tmp_path / "cube.zarr")
+def test_the_cube_has_labels_barriers_and_opens_in_plain_xarray(store: Store, values: dict[str, np.ndarray]) -> None:
+    curved = dataclasses.replace(PAIR, curve_steps=3)
+    graph = Graph(
+        name="hand",
+        experiment=TRUNK.experiment,
+        trunks=(TRUNK,),
+        splits=(10,),
+        branches=(PAIR.a, PAIR.b),
+        pairs=(PAIR, curved),
+    )
+    graph.results(store).write(None)
+    opened = xr.open_zarr(store.connectivity("hand"))
     assert opened.sizes["alpha"] == 11
-    pair = opened.isel(pair=0)
+    assert opened["status"].values.tolist() == ["done", "planned"], "the other one is to be measured"
+    assert np.isnan(opened["curve_loss"]).all() and np.isnan(opened["loss"].isel(pair=1)).all()
+    assert "stored_loss" not in opened, "this network keeps no statistics"
+    assert "layer_loss" not in opened, "no pair asks for it"
+    pair, opened = opened.isel(pair=0), opened.isel(pair=[0])
+    for name, expected in values.items():
+        np.testing.assert_array_equal(pair[name], expected)
     assert (str(pair.kind.values), int(pair.split_step), int(pair.order_a), int(pair.order_b)) == ("within", 10, 5, 6)
     curve = pair.loss.sel(kept="all", split="val").values
     straight = curve[0] + np.linspace(0, 1, 11) * (curve[-1] - curve[0])

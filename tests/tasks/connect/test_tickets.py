@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
@@ -16,7 +17,8 @@ from specdyn.storage.places import Store
 from specdyn.storage.results import Values, read_values
 from specdyn.tasks.connect.ids import comparison_id
 from specdyn.tasks.connect.meter import Meter
-from specdyn.tasks.connect.tickets import dataset, decompose_dense, examine
+from specdyn.tasks.connect.tickets import decompose_dense, examine
+from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.training import training
 from specdyn.tasks.training.branches import mask_of, maskable
 from specdyn.tasks.training.masks import mask_id
@@ -115,7 +117,20 @@ def test_what_a_mask_keeps_of_the_dense_end(kind: str, store: Store) -> None:
 
 def test_the_cube_names_every_ticket(store: Store) -> None:
     tickets = [ticket(kind) for kind in ("magnitude", "random")]
-    data = dataset(tickets, [measured(store, spec) for spec in tickets], (20, 30, 40))
+    values = [measured(store, spec) for spec in tickets]
+    graph = Graph(
+        name="hand",
+        experiment=TRUNK.experiment,
+        trunks=(TRUNK,),
+        splits=(20,),
+        branches=tuple(tickets),
+        tickets=tuple(tickets),
+    )
+    graph.results(store).write(None)
+    data = xr.open_zarr(store.tickets("hand"))
+    for place, of_ticket in enumerate(values):
+        for name, expected in of_ticket.items():
+            np.testing.assert_array_equal(data[name].isel(ticket=place), expected)
     assert data["mask"].values.tolist() == ["magnitude", "random"]
     assert data["step"].values.tolist() == [20, 30, 40]
     assert data["agreement_dense"].dims == ("ticket", "step", "layer", "rank")

@@ -10,8 +10,10 @@ import pytest
 import xarray as xr
 
 from helpers.branched import NAME, carry_out, graph_in
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import mark_damaged, read_manifest
 from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
 from specdyn.storage.studies import record_study
 from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.plan.branching.records import record_of
@@ -100,19 +102,16 @@ def _run(graph: Graph, store: Path) -> None:
 
 
 def _record(graph: Graph, store: Path) -> None:
-    fewer = dataclasses.replace(graph, pairs=graph.pairs[1:], tickets=graph.tickets[1:])
+    Path(Store(str(store)).study(graph.name, graph.kind)).unlink()
+    fewer = dataclasses.replace(graph, pairs=graph.pairs[:-1], tickets=graph.tickets[:-1])
     record_study(Store(str(store)), dataclasses.replace(record_of(fewer), kind=graph.kind))
-
-
-def _unreadable_record(graph: Graph, store: Path) -> None:
-    Path(Store(str(store)).study(graph.name, graph.kind)).write_text("{")
 
 
 OF_THE_REPORT = (_figure, _older_figures)
 
 
 @KINDS
-@pytest.mark.parametrize("lose", [*OF_THE_REPORT, _cube, _measurement, _run, _record, _unreadable_record])
+@pytest.mark.parametrize("lose", [*OF_THE_REPORT, _cube, _measurement, _run, _record])
 def test_a_graph_that_lacks_anything_is_not_done_and_the_next_call_makes_it_whole(
     which: str, lose: Callable[[Graph, Path], None], copied: Callable[[str], tuple[Graph, Path]]
 ) -> None:
@@ -132,3 +131,72 @@ def test_a_graph_with_a_run_that_failed_is_never_done(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="NaN or infinite"):
         carry_out(graph, Store(store.url))
     assert not make_plan(graph, store, estimate=False).todo and not finished_results(graph, store, report=False)
+
+
+@KINDS
+def test_a_record_that_cannot_be_read_is_named_and_not_replaced(
+    which: str, copied: Callable[[str], tuple[Graph, Path]]
+) -> None:
+    graph, folder = copied(which)
+    store = Store(str(folder))
+    place = Path(store.study(graph.name, graph.kind))
+    place.write_text("{")
+    assert not finished_results(graph, store, report=False)
+    with pytest.raises(StoreError, match=f"{place} is not the record of a study .* delete it"):
+        carry_out(graph, store)
+    place.unlink()
+    carry_out(graph, store)
+    assert finished_results(graph, store, report=False)
+
+
+def test_a_call_for_other_lines_adds_rows_and_whoever_has_the_cube_open_keeps_its_own(
+    copied: Callable[[str], tuple[Graph, Path]],
+) -> None:
+    graph, folder = copied("connect")
+    store = Store(str(folder))
+    before = xr.open_zarr(graph.cube(store))
+    values = before.copy().load()
+    # The same branches, five points, and a curve: other places on the line, and variables that there were none of.
+    other = dataclasses.replace(
+        graph, pairs=tuple(dataclasses.replace(pair, points=5, curve_steps=2) for pair in graph.pairs)
+    )
+    assert not finished_results(other, store, report=False)
+    carry_out(other, store)
+    assert finished_results(other, store, report=False) and finished_results(graph, store, report=False)
+    xr.testing.assert_identical(before.load(), values)
+    after = xr.open_zarr(graph.cube(store)).load()
+    assert after["pair"].values.tolist() == [pair.pair_id for pair in (*graph.pairs, *other.pairs)]
+    assert after["alpha"].values.tolist() == sorted({*graph.pairs[0].alphas, *other.pairs[0].alphas})
+    first = after.isel(pair=slice(len(graph.pairs))).sel(alpha=values["alpha"])
+    for name, variable in values.data_vars.items():
+        xr.testing.assert_equal(first[name], variable)
+    assert first["curve_loss"].isnull().all()
+    second = after.isel(pair=slice(len(graph.pairs), None)).sel(alpha=list(other.pairs[0].alphas))
+    assert second["curve_loss"].notnull().all()
+    # Of the places on both lines the metrics are those of the same weights.
+    xr.testing.assert_equal(
+        second["loss"].sel(alpha=[0.0, 0.5, 1.0]).drop_vars("pair"),
+        first["loss"].sel(alpha=[0.0, 0.5, 1.0]).drop_vars("pair"),
+    )
+
+
+def test_the_cube_follows_its_units(tmp_path: Path) -> None:
+    graph, store = graph_in(str(tmp_path), "connect", orders=[3, 4, 5])
+    require_store(store.url)
+    graph.record(store)
+    following = graph.results(store).following(None)
+    following.update(set())
+    statuses = []
+    for item in graph.items(store):
+        assert item.unit
+        item.unit.function(*item.unit.arguments)
+        if item.kind == "pairs":
+            following.update({item.unit.row})
+            statuses.append(xr.open_zarr(graph.cube(store))["status"].values.tolist())
+    assert statuses == [["done"] * i + ["planned"] * (3 - i) for i in (1, 2, 3)]
+    assert xr.open_zarr(graph.cube(store))["barrier_loss"].notnull().all()
+    assert not finished_results(graph, store, report=False), "it is not said to be whole before the end of the call"
+    before = Path(graph.cube(store), "loss").stat().st_mtime_ns
+    gather(graph, store, report=False)
+    assert finished_results(graph, store, report=False)
+    assert Path(graph.cube(store), "loss").stat().st_mtime_ns == before, "nothing is written again"

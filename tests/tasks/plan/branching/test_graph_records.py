@@ -48,10 +48,15 @@ def test_settings_of_every_kind_come_back(name: str, tmp_path: Path) -> None:
     assert read_graphs(Store(str(tmp_path)), "images") == [graph]
 
 
-def test_a_call_of_another_grid_replaces_the_record(store: Store) -> None:
-    smaller = connectivity_graph("g", TRUNKS[:1], (20,), (3, 4))
-    record_study(store, record_of(smaller))
-    assert read_graphs(store, "g") == [smaller, TICKETS]
+def test_a_call_of_another_grid_adds_to_the_record(store: Store) -> None:
+    other = connectivity_graph("g", TRUNKS[:1], (30,), (3, 5))
+    record_study(store, record_of(other))
+    record_study(store, record_of(other))
+    pairs, tickets = read_graphs(store, "g")
+    assert tickets == TICKETS
+    assert (pairs.trunks, pairs.splits) == (PAIRS.trunks, (0, 20, 30))
+    assert pairs.branches == (*PAIRS.branches, *other.branches)
+    assert pairs.pairs == (*PAIRS.pairs, *other.pairs)
 
 
 def test_names_that_look_like_another_kind_stay_apart(tmp_path: Path) -> None:
