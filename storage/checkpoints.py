@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.listing import listing
-from specdyn.storage.access.records import change_record, newest_place, read_record
+from specdyn.storage.access.records import Version, change_record, newest_place, read_record
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Run, Store
 from specdyn.storage.schema import SCHEMA_VERSION
@@ -237,7 +237,7 @@ def write_manifest(store: Store, manifest: Manifest) -> None:
     change_record(store.run_of(manifest).manifest, lambda _: encode(manifest))
 
 
-def read_manifest(run: Run, newest: Mapping[str, int] | None = None) -> Manifest | None:
+def read_manifest(run: Run, newest: Mapping[str, Version] | None = None) -> Manifest | None:
     """The manifest, or None where training has not ended; a newer schema is refused.
 
     `newest` is what `versions_below` found of the experiment's manifests, so that no listing is needed.

@@ -172,6 +172,7 @@ def _taken(before: Taken | None, row: Row) -> Taken:
         results=row.results if row.parts else "",
         parts=len(row.parts),
         contents=row.contents,
+        trained=row.trained,
     )
     if row.parts or before is None or not before.contents:
         return now
@@ -181,6 +182,7 @@ def _taken(before: Taken | None, row: Row) -> Taken:
         results=before.results,
         parts=before.parts,
         contents=before.contents,
+        trained=row.trained,
     )
 
 
@@ -191,17 +193,25 @@ def _replaces(before: Taken | None, row: Row) -> bool:
 
 def _read_taken(url: str, kind: RowKind) -> dict[str, Taken] | None:
     """What the cube there has of each row; None where it cannot be read."""
-    if generations.current(url) is None:
-        return None
+    found = _columns(url, kind, LIVE) if generations.current(url) is not None else None
+    return None if found is None else {key: Taken(**row) for key, row in found.items()}
+
+
+def trained_runs(url: str) -> dict[str, str]:
+    """What a cube remembers of the manifest of each of its runs; nothing where it cannot be read."""
+    return {key: str(row["trained"]) for key, row in (_columns(url, RUNS, ("trained",)) or {}).items()}
+
+
+def _columns(url: str, kind: RowKind, names: Sequence[str]) -> dict[str, dict[str, Any]] | None:
+    """Columns of the cube there, row by row; None where they cannot be read."""
     try:
         with objects.explained(url), reading(url):
             tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
             group: Any = tree[kind.sources]
-            columns = {name: np.asarray(group[name][:]).tolist() for name in (kind.dim, *LIVE)}
-    except (DamagedCube, FileNotFoundError, KeyError):
+            keys, *columns = (np.asarray(group[name][:]).tolist() for name in (kind.dim, *names))
+    except (DamagedCube, FileNotFoundError, KeyError, ValueError):
         return None
-    rows = zip(*(columns[name] for name in LIVE), strict=True)
-    return {key: Taken(**dict(zip(LIVE, row, strict=True))) for key, row in zip(columns[kind.dim], rows, strict=True)}
+    return {key: dict(zip(names, row, strict=True)) for key, row in zip(keys, zip(*columns, strict=True), strict=True)}
 
 
 def _columns_to_put(files: Mapping[str, bytes], dim: str, before: int, changed: Sequence[int]) -> list[str]:

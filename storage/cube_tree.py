@@ -23,7 +23,9 @@ MOST_ROWS = 1024
 """Runs in a chunk of values."""
 COLUMN_BYTES = 64 * 1024
 """What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
-LIVE = ("status", "computed_on", "results", "parts", "contents")
+TRAINED_ROWS = 512
+"""Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
+LIVE = ("status", "computed_on", "results", "parts", "contents", "trained")
 """Columns that change after their row was made."""
 
 Labels = Mapping[str, list[Any]]
@@ -38,6 +40,7 @@ class Taken:
     results: str = ""
     parts: int = 0
     contents: str = ""
+    trained: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +205,8 @@ class Structure:
             add_coordinate(group, name, along, values, _described(name), rows_of_chunk(values))
         for name in LIVE[1:]:
             values = [getattr(one, name) for one in taken]
-            add_coordinate(group, name, along, values, {"long_name": _LONG_NAMES[name]}, rows_of_chunk(values))
+            rows_in_chunk = TRAINED_ROWS if name == "trained" else rows_of_chunk(values)
+            add_coordinate(group, name, along, values, {"long_name": _LONG_NAMES[name]}, rows_in_chunk)
         for name in dict.fromkeys(name for row in rows for name in row.provenance if name not in LIVE):
             values = [row.provenance.get(name, "") for row in rows]
             add_coordinate(group, name, along, values, {"long_name": name.replace("_", " ")}, rows_of_chunk(values))
@@ -213,6 +217,7 @@ _LONG_NAMES = {
     "results": "what the values are of: other checkpoints have another id",
     "parts": "objects that the values were taken from",
     "contents": "digest of these objects",
+    "trained": "what its manifest says, and by which tag that one is known again",
 }
 
 

@@ -49,6 +49,8 @@ class Row:
     """Where it comes from, which decides nothing in it, as what it was computed on."""
     results: str = ""
     """What its values are of: other checkpoints have another id; empty where nothing is measured."""
+    trained: str = ""
+    """What its manifest says, so that a later look at many runs need not read it; empty where that is not known."""
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """URLs of the objects that hold its values, each with the variables that count."""
 

@@ -9,8 +9,10 @@ that ignores If-None-Match, as `specdyn storage check` tells, the last writer of
 import contextlib
 import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.listing import listing_below
 
 KEPT = 8
 """Newest versions whose content stays; of older ones the number stays, empty, so that no slow writer takes it again."""
@@ -25,7 +27,15 @@ Change = Callable[[bytes | None], bytes | None]
 """Gives the next content from the newest, or None to leave it; called again where another process was faster."""
 
 
-def read_record(url: str, newest: Mapping[str, int] | None = None) -> bytes | None:
+class Version(NamedTuple):
+    """The newest version of a record, as a listing tells it."""
+
+    number: int
+    tag: str
+    """Of its content: another one where this may have changed."""
+
+
+def read_record(url: str, newest: Mapping[str, Version] | None = None) -> bytes | None:
     """The newest version; None where there is no record. A listing and a request.
 
     No listing where `newest` has what `versions_below` found, and no request where the record is not among it.
@@ -35,19 +45,19 @@ def read_record(url: str, newest: Mapping[str, int] | None = None) -> bytes | No
     if url not in newest:
         return None
     with contextlib.suppress(FileNotFoundError):
-        if content := objects.read(_place(url, newest[url])):
+        if content := objects.read(_place(url, newest[url].number)):
             return content
     return _newest(url)[1]  # it was replaced since
 
 
-def versions_below(folder: str) -> dict[str, int]:
+def versions_below(folder: str) -> dict[str, Version]:
     """The newest version of every record in a folder, by the record's URL; one request for 1,000 on object storage."""
-    newest: dict[str, int] = {}
-    for path in objects.names_below(folder):
+    newest: dict[str, Version] = {}
+    for path, found in listing_below(folder).items():
         name, _, version = path.partition(LATER + "/")
         match = NUMBERED.fullmatch(version)
         url, number = (f"{folder}/{name}.json", int(match[1])) if match else (f"{folder}/{path}", 1)
-        newest[url] = max(number, newest.get(url, 0))
+        newest[url] = max(Version(number, found.tag), newest.get(url, Version(0, "")))
     return newest
 
 

@@ -1,5 +1,6 @@
 """What the store has of a run that is trained and analysed, and what is missing; read from the store alone."""
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
-from specdyn.storage.access.records import versions_below
+from specdyn.storage.access.records import Version, versions_below
 from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import blocks_of
@@ -29,6 +30,23 @@ CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a look at results needs of the manifest of a run that is trained."""
+
+    tag: str
+    """Of the manifest in a listing; empty where it was not listed."""
+    results: str
+    """The id of its results, by which they are kept."""
+    computed_on: str
+    steps: tuple[int, ...]
+
+    @property
+    def remembered(self) -> str:
+        """The same for a cube to remember; empty where it could not be told whether it still holds."""
+        return json.dumps([self.tag, self.results, self.computed_on, self.steps]) if self.tag else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One run of a grid: what there is and what is missing."""
 
@@ -40,6 +58,8 @@ class Cell:
     """Why the run failed, empty otherwise."""
     computed_on: str
     """What the run was trained on, empty until it is."""
+    remembered: str
+    """What its manifest says, for a later look at many runs."""
     steps: tuple[int, ...]
     """Of the checkpoints that the finished run has."""
     written: int
@@ -100,7 +120,7 @@ class Cell:
 class Listed:
     """What a store has of all runs of an experiment, by listing names: a few requests, however many runs there are."""
 
-    manifests: Mapping[str, int]
+    manifests: Mapping[str, Version]
     """The newest version of each, by URL."""
     results: Mapping[str, Sequence[str]]
     """Names of the objects of each run's results, by their id."""
@@ -121,12 +141,33 @@ def listed(store: Store, experiment: str) -> Listed:
     )
 
 
-def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store, there: Listed | None = None) -> Cell:
-    """The state of one run of which these analyses are asked; asks less where it is listed what is `there`."""
-    manifest = read_manifest(store.run_of(spec), there.manifests if there else None)
-    reason = manifest.reason if manifest else ""
-    if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
-        steps, written, results = manifest.steps, len(manifest.checkpoints), results_id(manifest)
+def look_at(
+    spec: RunSpec,
+    label: str,
+    analyses: Sequence[str],
+    store: Store,
+    there: Listed | None = None,
+    remembered: str = "",
+) -> Cell:
+    """The state of one run of which these analyses are asked.
+
+    Asks less where it is listed what is `there`, and what its manifest says is `remembered`.
+    """
+    tag = there.manifests[url].tag if there and (url := store.run_of(spec).manifest) in there.manifests else ""
+    trained, manifest, reason = _known(remembered, tag), None, ""
+    if trained is None:
+        manifest = read_manifest(store.run_of(spec), there.manifests if there else None)
+        reason = manifest.reason if manifest else ""
+        if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
+            alone = not spec.start and not spec.norms.run  # others have to be trained again where those before them are
+            trained = Trained(
+                tag=tag if alone else "",
+                results=results_id(manifest),
+                computed_on=computed_on(manifest),
+                steps=manifest.steps,
+            )
+    if trained:
+        steps, written, results = trained.steps, len(trained.steps), trained.results
         names = there.results.get(results, ()) if there else None
         found = analysed(store.run_results(spec.experiment, results), steps, analyses, names)
         missing, parts = found.missing, found.parts
@@ -142,7 +183,8 @@ def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store, th
         label=label,
         state=state,
         reason=reason,
-        computed_on=computed_on(manifest) if manifest else "",
+        computed_on=trained.computed_on if trained else computed_on(manifest) if manifest else "",
+        remembered=trained.remembered if trained else "",
         steps=steps,
         written=written,
         missing=missing,
@@ -151,11 +193,34 @@ def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store, th
     )
 
 
-def look_at_all(specs: Sequence[RunSpec], labels: Sequence[str], analyses: Sequence[str], store: Store) -> list[Cell]:
-    """The state of many runs, several at a time; what there is of them is listed once."""
-    there = listed(store, specs[0].experiment) if len(specs) > LISTED_ALONE else None
+def _known(remembered: str, tag: str) -> Trained | None:
+    """What is remembered of a manifest that still has that tag."""
+    try:
+        known, results, computed, steps = json.loads(remembered)
+    except ValueError:
+        return None
+    return Trained(tag=tag, results=results, computed_on=computed, steps=tuple(steps)) if tag and known == tag else None
+
+
+def look_at_all(
+    specs: Sequence[RunSpec], labels: Sequence[str], analyses: Sequence[str], store: Store, cube: str
+) -> list[Cell]:
+    """The state of many runs, several at a time.
+
+    What there is of them is listed once, and manifests that the cube at a URL remembers are not read.
+    """
+    there, remembered = None, dict[str, str]()
+    if len(specs) > LISTED_ALONE:
+        from specdyn.storage.cube import trained_runs
+
+        # In this order: what is remembered is of a manifest that was there before the listing, or has another tag.
+        remembered, there = trained_runs(cube), listed(store, specs[0].experiment)
+
+    def look(spec: RunSpec, label: str) -> Cell:
+        return look_at(spec, label, analyses, store, there, remembered.get(spec.run_id, ""))
+
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store, there), specs, labels))
+        return list(pool.map(look, specs, labels))
 
 
 def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "failed", "damaged", "new"]:

@@ -48,6 +48,7 @@ class SweepCube(RunsCube):
                 settings=every,
                 provenance={"computed_on": cell.computed_on},
                 results=cell.results,
+                trained=cell.remembered,
                 parts=counting_variables(cell.parts, get_experiment(cell.spec.experiment).metrics(cell.spec)),
             )
             for cell, every in zip(self.cells, settings, strict=True)

@@ -58,7 +58,9 @@ class Sweep:
     def cells(self, store: Store) -> list[Cell]:
         """What the store has of each run, and what is missing."""
         varied = self.varied
-        return look_at_all(self.specs, [label(spec, varied) for spec in self.specs], self.analyses, store)
+        return look_at_all(
+            self.specs, [label(spec, varied) for spec in self.specs], self.analyses, store, self.cube(store)
+        )
 
     def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
         """The training and the analysis of every run."""

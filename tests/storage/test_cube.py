@@ -332,7 +332,11 @@ def test_a_block_that_lands_rewrites_its_values_and_what_says_so_and_nothing_els
     put = puts_of(monkeypatch, lambda: write_cube(where, [few[0], more[1]]))
     values = {f"{variable.group}/{name}" for name, variable in VARIABLES.items()}
     says = {f"{group}/status" for group in ("layers", "pairs", "metrics", "runs")} | {"runs/parts", "runs/contents"}
-    assert {key.partition("/c/")[0] for key in put} == values | says | {"runs/results", "runs/computed_on"}
+    assert {key.partition("/c/")[0] for key in put} == values | says | {
+        "runs/results",
+        "runs/computed_on",
+        "runs/trained",
+    }
     assert puts_of(monkeypatch, lambda: write_cube(where, [few[0], more[1]])) == []
 
 

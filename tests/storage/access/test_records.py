@@ -204,11 +204,20 @@ def test_the_newest_versions_of_many_records_are_listed_at_once(
         for i in range(changes):
             change_record(f"{folder}/{name}.json", lambda _, i=i: b"%d" % i)  # type: ignore[misc]
     newest = versions_below(folder)
-    assert newest == {f"{folder}/a.json": 1, f"{folder}/b.json": 3, f"{folder}/c.json": 12}
+    assert {url: version.number for url, version in newest.items()} == {
+        f"{folder}/a.json": 1,
+        f"{folder}/b.json": 3,
+        f"{folder}/c.json": 12,
+    }
+    again = versions_below(folder)
+    assert again == newest
     with monkeypatch.context() as patch:
         patch.setattr(objects, "names", None)
         assert [read_record(f"{folder}/{name}.json", newest) for name in "abcd"] == [b"0", b"2", b"11", None]
     for i in range(12, 24):
         change_record(f"{folder}/c.json", lambda _, i=i: b"%d" % i)  # type: ignore[misc]
     assert read_record(f"{folder}/c.json", newest) == b"23", "what was listed is emptied by now"
+    Path(folder, "a.json").write_bytes(b"9")  # as long, and put by other means
+    changed = {url for url, version in versions_below(folder).items() if version.tag != newest[url].tag}
+    assert changed == {f"{folder}/a.json", f"{folder}/c.json"}
     assert versions_below(f"{local_store}/nothing") == {}

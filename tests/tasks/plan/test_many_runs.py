@@ -1,7 +1,9 @@
 """What looking at many runs asks of a store."""
 
 import dataclasses
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,12 @@ import pytest
 from helpers.analysed import analyse
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
-from specdyn.storage.access import objects
+from specdyn.storage.access import objects, records
+from specdyn.storage.access.codec import decode
+from specdyn.storage.checkpoints import Manifest, mark_damaged, read_manifest, write_manifest
 from specdyn.storage.places import Store
-from specdyn.tasks.plan.cells import LISTED_ALONE, look_at, look_at_all
+from specdyn.tasks.identity import results_id
+from specdyn.tasks.plan.cells import LISTED_ALONE, Cell, listed, look_at
 from specdyn.tasks.plan.sweeps import Sweep, label
 
 SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=20, checkpoint_every=10)
@@ -19,12 +24,26 @@ SPECS = [dataclasses.replace(SPEC, seed=seed) for seed in range(LISTED_ALONE + 4
 ANALYSES = ("spectrum",)
 
 
+SWEEP = Sweep(name="x", experiment=SPEC.experiment, preset="smoke", specs=tuple(SPECS), analyses=ANALYSES)
+
+
 @pytest.fixture
 def store(local_store: Store) -> Store:
     """A store in which two of many runs are done."""
-    done = tuple(SPECS[:2])
-    analyse(Sweep(name="x", experiment=SPEC.experiment, preset="smoke", specs=done, analyses=ANALYSES), local_store.url)
+    analyse(dataclasses.replace(SWEEP, specs=SWEEP.specs[:2]), local_store.url)
     return local_store
+
+
+def read_manifest_of(text: str, sha256: str) -> Manifest:
+    """The manifest with another digest of its first checkpoint."""
+    manifest = decode(Manifest, "", text.encode())
+    first = dataclasses.replace(manifest.checkpoints[0], sha256=sha256)
+    return dataclasses.replace(manifest, checkpoints=(first, *manifest.checkpoints[1:]))
+
+
+def looked_at(store: Store) -> list[Cell]:
+    """All runs, as a sweep looks at them."""
+    return SWEEP.cells(store)
 
 
 @pytest.fixture
@@ -32,26 +51,62 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Requests by kind, as object storage would be sent them."""
     counts: Counter[str] = Counter()
 
-    def count(name: str) -> None:
-        usual = getattr(objects, name)
+    def count(module: Any, name: str) -> None:
+        usual = getattr(module, name)
 
         def counted(*arguments: Any) -> Any:
             counts[name] += 1
             return usual(*arguments)
 
-        monkeypatch.setattr(objects, name, counted)
+        monkeypatch.setattr(module, name, counted)
 
     for name in ("read", "read_range", "names", "names_below", "find", "exists"):
-        count(name)
+        count(objects, name)
+    count(records, "listing_below")
     return counts
 
 
 def test_many_runs_take_three_listings_and_a_read_for_each_that_is_trained(store: Store, asked: Counter[str]) -> None:
-    cells = look_at_all(SPECS, list(map(label, SPECS)), ANALYSES, store)
+    cells = looked_at(store)
     assert [cell.state for cell in cells] == ["done"] * 2 + ["new"] * (len(SPECS) - 2)
-    assert asked == {"names_below": 2, "names": 1, "read": 2}
+    assert asked == {"listing_below": 1, "names_below": 1, "names": 1, "read": 2}
+
+
+def test_manifests_that_the_cube_remembers_are_not_read(store: Store, asked: Counter[str]) -> None:
+    SWEEP.record(store)
+    SWEEP.results(store).write(None)
+    before = looked_at(store)
+    asked.clear()
+    assert looked_at(store) == before
+    assert asked == {"listing_below": 1, "names_below": 1, "names": 1}
+
+
+def test_a_manifest_that_changed_since_is_read_whatever_the_cube_remembers(store: Store) -> None:
+    SWEEP.record(store)
+    SWEEP.results(store).write(None)
+    run, other = (store.run_of(spec) for spec in SPECS[:2])
+    manifest = read_manifest(run)
+    assert manifest
+    mark_damaged(store, manifest, "a checkpoint does not verify")
+    # The other one is written anew by hand, of the same length, as another machine would train it.
+    text = Path(other.manifest).read_text()
+    entry = json.loads(text)["checkpoints"][0]["sha256"]
+    Path(other.manifest).unlink()
+    changed = read_manifest_of(text, entry[::-1])
+    write_manifest(store, changed)
+    cells = looked_at(store)
+    assert [cell.state for cell in cells[:2]] == ["damaged", "trained"]
+    assert cells[1].results == results_id(changed)
+
+
+def test_a_cube_that_remembers_nonsense_is_not_believed(store: Store) -> None:
+    cell = looked_at(store)[0]
+    there = listed(store, SPEC.experiment)
+    tag = there.manifests[store.run_of(SPECS[0]).manifest].tag
+    for remembered in ("", "[]", "{", "[1, 2", json.dumps(["other", "x", "y", [0]]), json.dumps([tag, "x", "y"])):
+        assert look_at(SPECS[0], cell.label, ANALYSES, store, there, remembered) == cell
 
 
 def test_a_run_looked_at_by_itself_is_seen_alike(store: Store) -> None:
-    together = look_at_all(SPECS, list(map(label, SPECS)), ANALYSES, store)
-    assert together == [look_at(spec, label(spec), ANALYSES, store) for spec in SPECS]
+    alone = [look_at(spec, label(spec, SWEEP.varied), ANALYSES, store) for spec in SPECS]
+    assert alone == [dataclasses.replace(cell, remembered="") for cell in looked_at(store)]
