@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,8 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     """The runs that it began from or follows, by id, with the digest of their checkpoints then."""
+    thinned: tuple[int, ...] = ()
+    """Steps whose checkpoints were removed after they were measured."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -214,6 +216,19 @@ def mark_damaged(store: Store, manifest: Manifest, reason: str) -> None:
         return encode(dataclasses.replace(manifest, status="damaged", reason=reason)) if now == manifest else None
 
     change_record(url, marked)
+
+
+def mark_thinned(run: Run, steps: Sequence[int]) -> None:
+    """Say in the manifest of a finished run that its checkpoints at these steps are removed; ValueError for others."""
+
+    def marked(text: bytes | None) -> bytes | None:
+        now = None if text is None else decode(Manifest, run.manifest, text)
+        if now is None or now.status != "complete" or not set(steps) < set(now.steps):
+            raise ValueError(f"{run.manifest}: the run is not trained, or has no checkpoint at some of these steps")
+        thinned = tuple(step for step in now.steps if step in {*steps, *now.thinned})
+        return None if thinned == now.thinned else encode(dataclasses.replace(now, thinned=thinned))
+
+    change_record(run.manifest, marked)
 
 
 def checkpoints_written(run: Run) -> int:

@@ -33,7 +33,7 @@ app.command()(command(TicketParameters, start.tickets))
 app.command()(command(AnalyseParameters, start.analyse))
 app.command("plan")(start.plan)
 app.command()(serve)
-for look_after in (care.verify, care.repair, care.gc, care.remove):
+for look_after in (care.verify, care.repair, care.gc, care.thin, care.remove):
     app.command()(look_after)
 
 

@@ -1,4 +1,4 @@
-"""The commands that look after a store: `verify`, `repair`, `gc` and `remove`."""
+"""The commands that look after a store: `verify`, `repair`, `gc`, `thin` and `remove`."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -152,6 +152,43 @@ def remove(
         return
     count, total = _totals(removal.remove(url, study).things)
     out.print(f"removed      {plural(count, 'object')}, {size(total)}", highlight=False)
+
+
+@friendly
+def thin(
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list sweeps`).")],
+    keep_every: Annotated[int, typer.Option("--keep-every", help="Keep every so many checkpoints of a run, e.g. 10.")],
+    store: StoreOption = "results",
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without this nothing is written.")] = False,
+) -> None:
+    """Show, and with --yes remove, checkpoints of a study's runs that are analysed already.
+
+    The first, the last and those that forks start from always stay. Results stay too; an analysis that is added later
+    trains the run again.
+    """
+    from specdyn.flows.cli.terminal import table
+    from specdyn.models.wording import plural
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.care import thin as thinning
+    from specdyn.tasks.plan.tables import size
+
+    url = existing_store(store)
+    plan = thinning.plan_thinning(url, study, keep_every)
+    if plan.things:
+        _show_things(f"Can be removed of {study} in {url}", plan.things)
+    if plan.whole:
+        rows = [(*run, why) for run, why in list(plan.whole.items())[:SHARED]]
+        table("Keep all of their checkpoints", ("experiment", "run", "why"), rows)
+        if (more := len(plan.whole) - SHARED) > 0:
+            out.print(f"and {plural(more, 'more run')}", highlight=False)
+    if not plan.things:
+        out.print("nothing to remove", highlight=False)
+        return
+    if yes:
+        plan = thinning.thin(url, study, keep_every)
+    count, total = _totals(plan.things)
+    said = f"removed      {plural(count, 'checkpoint')}, {size(total)}" if yes else ""
+    out.print(said or f"{plural(count, 'checkpoint')}, {size(total)}; --yes removes them", highlight=False)
 
 
 def _show_things(title: str, things: "Sequence[Thing]") -> None:

@@ -70,7 +70,8 @@ def checks_of_run(look: Look, run: Run, manifest: Manifest | None) -> Iterator[C
     """Its checkpoints where a manifest says what they hold, and its states."""
     if manifest is not None and manifest.status != "damaged":
         for entry in manifest.checkpoints:
-            yield functools.partial(_check_checkpoint, look, run, entry)
+            if entry.step not in manifest.thinned:
+                yield functools.partial(_check_checkpoint, look, run, entry)
 
 
 def check_states(look: Look) -> Iterator[Check]:

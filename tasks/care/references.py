@@ -34,8 +34,10 @@ class References:
 
     studies: frozenset[str]
     """Names."""
+    specs: Mapping[RunKey, RunSpec]
+    """The runs that records have."""
     runs: Mapping[RunKey, Manifest | None]
-    """With the manifest where it can be read."""
+    """These, and those that they began from, with the manifest where it can be read."""
     pairs: frozenset[str]
     """Ids of pairs of runs."""
     sources: frozenset[str]
@@ -98,6 +100,7 @@ def references(store: Store, records: Iterable[StudyRecord]) -> References:
     pairs, names = _measured(store, every, runs)
     return References(
         studies=frozenset(record.name for record in every),
+        specs=specs,
         runs=runs,
         pairs=pairs,
         sources=sources,

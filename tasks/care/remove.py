@@ -35,7 +35,7 @@ def plan_removal(store: Store, name: str) -> Removal:
 
     ValueError where there is no such study, StoreError where a call works on it.
     """
-    for cube in _cubes(store, name):
+    for cube in cubes_of_study(store, name):
         if holder := holder_of(store.lease(cube)):
             raise StoreError(f"{name}: {holder} works on {cube.rsplit('/', 1)[-1]}; call again once it has ended")
     return _plan(store, name)
@@ -49,7 +49,7 @@ def remove(store: Store, name: str) -> Removal:
     """
     plan_removal(store, name)
     with contextlib.ExitStack() as stack:
-        for cube in _cubes(store, name):
+        for cube in cubes_of_study(store, name):
             stack.enter_context(hold(store.lease(cube), f"removal of {name}"))
         removal = _plan(store, name)  # again, as another call may have begun to need some of it
         records = [store.study(found, kind) for found, kind in study_names(store) if found == name]
@@ -79,7 +79,7 @@ def _plan(store: Store, name: str) -> Removal:
     return Removal(study=name, things=tuple(things), shared=_shared(store, name, records))
 
 
-def _cubes(store: Store, name: str) -> list[str]:
+def cubes_of_study(store: Store, name: str) -> list[str]:
     """The cubes that the study has, or will have."""
     kinds = {kind for found, kind in study_names(store) if found == name}
     there = set(objects.names(f"{store.studies}/{name}"))

@@ -23,6 +23,7 @@ from specdyn.tasks.plan.units import Unit
 
 LISTED_ALONE = 16
 """Runs up to which what there is of each is listed by itself, as a store may have many others."""
+THINNED = "checkpoints of it were removed, and {} needs them"
 READERS = 16
 """Runs that are looked at at a time."""
 
@@ -39,11 +40,14 @@ class Trained:
     """The id of its results, by which they are kept."""
     computed_on: str
     steps: tuple[int, ...]
+    thinned: bool
+    """Whether some of its checkpoints were removed."""
 
     @property
     def remembered(self) -> str:
         """The same for a cube to remember; empty where it could not be told whether it still holds."""
-        return json.dumps([self.tag, self.results, self.computed_on, self.steps]) if self.tag else ""
+        said = [self.tag, self.results, self.computed_on, self.steps, self.thinned]
+        return json.dumps(said) if self.tag else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,7 @@ def look_at(
                 results=results_id(manifest),
                 computed_on=computed_on(manifest),
                 steps=manifest.steps,
+                thinned=bool(manifest.thinned),
             )
     if trained:
         steps, written, results = trained.steps, len(trained.steps), trained.results
@@ -172,6 +177,9 @@ def look_at(
         found = analysed(store.run_results(spec.experiment, results), steps, analyses, names)
         missing, parts = found.missing, found.parts
         state: CellState = "trained" if missing else "done"
+        if missing and trained.thinned:
+            lacking = sorted({name for names in missing.values() for name in names})
+            state, reason = "damaged", THINNED.format(", ".join(lacking))
     else:
         begun = there is None or spec.run_id in there.begun
         steps, results = schedule(spec, store), ""
@@ -196,10 +204,12 @@ def look_at(
 def _known(remembered: str, tag: str) -> Trained | None:
     """What is remembered of a manifest that still has that tag."""
     try:
-        known, results, computed, steps = json.loads(remembered)
+        known, results, computed, steps, thinned = json.loads(remembered)
     except ValueError:
         return None
-    return Trained(tag=tag, results=results, computed_on=computed, steps=tuple(steps)) if tag and known == tag else None
+    if not tag or known != tag:
+        return None
+    return Trained(tag=tag, results=results, computed_on=computed, steps=tuple(steps), thinned=thinned)
 
 
 def look_at_all(

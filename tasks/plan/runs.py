@@ -29,15 +29,20 @@ Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
 
 
-def train_whole(spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False) -> Work:
+def train_whole(
+    spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False, again: str = ""
+) -> Work:
     """Train a run to its end and have it keep states; Diverged where its loss stopped being finite.
 
-    A run that is trained already is left alone.
+    A run that is trained already is left alone, unless checkpoints of it were removed and it is to be trained `again`
+    for the reason given.
     """
     from specdyn.tasks.training.replay import keep_states
     from specdyn.tasks.training.training import Diverged, train
 
     before = read_manifest(store.run_of(spec))
+    if before and before.thinned and again:
+        mark_damaged(store, before, again)
     manifest = train(spec, store, keep, retry_failed=retry_failed)
     if manifest.status != "complete":
         raise Diverged(manifest.reason)
@@ -68,7 +73,7 @@ def training_item(
         label=label,
         needs=needs,
         function=train_whole,
-        arguments=(spec, store, keep, state == "failed"),
+        arguments=(spec, store, keep, state == "failed", reason if state == "damaged" else ""),
         parts=parts,
         row=spec.run_id,
         made=functools.partial(checkpoints_written, store.run_of(spec)),

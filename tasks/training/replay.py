@@ -9,7 +9,7 @@ from specdyn.storage.checkpoints import (
     DamagedCheckpoint,
     keep_state,
     kept_states,
-    read_checkpoint,
+    read_finished,
     read_kept_state,
     read_manifest,
 )
@@ -27,14 +27,13 @@ def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
     DamagedCheckpoint where the weights do not come out as they were, as on another kind of machine.
     """
     manifest = read_manifest(store.run_of(spec))
-    entries = {entry.step: entry for entry in manifest.checkpoints} if manifest else {}
     for step in steps:
-        if step not in entries:
-            listed = ", ".join(map(str, entries)) or "none"
+        if manifest is None or step not in manifest.steps:
+            listed = ", ".join(map(str, manifest.steps if manifest else ())) or "none"
             raise ValueError(f"step {step} of run {spec.run_id} has no checkpoint; those it has: {listed}")
     there = kept_states(store.run_of(spec))
     missing = sorted(set(steps) - there.keys())
-    if not missing:
+    if manifest is None or not missing:
         return 0
     device, before = pick_device(), [step for step in there if step <= missing[0]]
     with numerics(spec, device):
@@ -42,13 +41,13 @@ def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
         if before:
             here = max(before)
             load_state(loop.updater, *read_kept_state(there[here]))
-            loop.net.load_state_dict(read_checkpoint(store.run_of(spec), entries[here]))
+            loop.net.load_state_dict(read_finished(store, manifest, here))
         else:
             here = begin(spec, store, loop).step
         start = here
         for step in missing:
             loop.run(here, step)
-            expected = read_checkpoint(store.run_of(spec), entries[step])
+            expected = read_finished(store, manifest, step)
             if any(not torch.equal(now.cpu(), expected[name]) for name, now in loop.net.state_dict().items()):
                 raise DamagedCheckpoint(
                     f"run {spec.run_id} trained again to step {step} has other weights than its checkpoint of that "

@@ -1,0 +1,109 @@
+"""Removing checkpoints of measured runs: the first, the last, every so many and those that others need are kept."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from specdyn.models.spec.checks import require
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import hold
+from specdyn.storage.access.listing import listing_below
+from specdyn.storage.checkpoints import Manifest, kept_states, mark_thinned
+from specdyn.storage.places import Store
+from specdyn.storage.results import blocks_of, parts_in
+from specdyn.tasks.care.garbage import Keys, Thing, require_nobody_at_work, thing_of
+from specdyn.tasks.care.references import RunKey, all_records, references
+from specdyn.tasks.care.remove import cubes_of_study
+from specdyn.tasks.identity import results_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinning:
+    """The checkpoints that go, run by run, and the runs that keep all of theirs."""
+
+    study: str
+    steps: Mapping[RunKey, tuple[int, ...]]
+    things: tuple[Thing, ...]
+    whole: Mapping[RunKey, str]
+    """Why a run keeps all of its checkpoints."""
+
+
+def plan_thinning(store: Store, name: str, keep_every: int) -> Thinning:
+    """What goes of a study's runs where every so many checkpoints are kept; nothing is written.
+
+    Kept in any case: the first and the last checkpoint, steps at which branches begin or can begin, and all of runs
+    that are not trained and analysed, or whose norms another run follows. ValueError where there is no such study,
+    StoreError where a call is at work.
+    """
+    require(keep_every > 1, "keep_every", keep_every, "2 or more: every so many checkpoints are kept")
+    require_nobody_at_work(store)
+    return _plan(store, name, keep_every)
+
+
+def thin(store: Store, name: str, keep_every: int) -> Thinning:
+    """Remove these checkpoints; returns what went.
+
+    A manifest says which of its checkpoints are gone before they are: where this is killed, another call goes on.
+    """
+    plan_thinning(store, name, keep_every)
+    with contextlib.ExitStack() as stack:
+        for cube in cubes_of_study(store, name):
+            stack.enter_context(hold(store.lease(cube), f"thinning of {name}"))
+        plan = _plan(store, name, keep_every)
+        for (experiment, run_id), steps in plan.steps.items():
+            mark_thinned(store.run(experiment, run_id), steps)
+        for thing in plan.things:
+            objects.delete_all(store.url, thing.keys)
+    return plan
+
+
+def _plan(store: Store, name: str, keep_every: int) -> Thinning:
+    records = all_records(store)
+    own = [record for record in records if record.name == name]
+    known = ", ".join(dict.fromkeys(record.name for record in records)) or "none"
+    require(bool(own), "study", name, f"one of {known}")
+    every, keys = references(store, records), listing_below(store.url)
+    followed = {spec.norms.run for spec in every.specs.values() if spec.norms.run}
+    starts = {(spec.start.run_id, spec.start.step) for spec in every.specs.values() if spec.start}
+    steps: dict[RunKey, tuple[int, ...]] = {}
+    whole: dict[RunKey, str] = {}
+    for key, manifest in references(store, own).runs.items():
+        if why := _kept_whole(store, manifest, keys, followed):
+            whole[key] = why
+            continue
+        assert manifest is not None
+        needed = {step for run_id, step in starts if run_id == manifest.run_id} | kept_states(store.run(*key)).keys()
+        going = _going(manifest, keep_every, needed)
+        if going:
+            steps[key] = going
+    things = [_thing(store, key, going, keys) for key, going in steps.items()]
+    return Thinning(study=name, steps=steps, things=tuple(filter(None, things)), whole=whole)
+
+
+def _kept_whole(store: Store, manifest: Manifest | None, keys: Keys, followed: set[str]) -> str:
+    """Why a run keeps all of its checkpoints; empty where it need not."""
+    if manifest is None or manifest.status != "complete":
+        return "not trained to its end"
+    if manifest.run_id in followed:
+        return "another run follows its norms"
+    folder = store.run_results(manifest.experiment, results_id(manifest)).removeprefix(f"{store}/")
+    measured = {
+        (part.first, part.last)
+        for part in parts_in(key.rpartition("/")[2] for key in keys if key.startswith(f"{folder}/"))
+    }
+    if not {(block[0], block[-1]) for block in blocks_of(manifest.steps)} <= measured:
+        return "not analysed to its end"
+    return ""
+
+
+def _going(manifest: Manifest, keep_every: int, needed: set[int]) -> tuple[int, ...]:
+    """The steps of a run whose checkpoints go, those that went before among them."""
+    steps = manifest.steps
+    kept = {*steps[::keep_every], steps[-1], *needed}
+    return tuple(step for step in steps if step not in kept or step in manifest.thinned)
+
+
+def _thing(store: Store, run: RunKey, steps: tuple[int, ...], keys: Keys) -> Thing | None:
+    places = (store.run(*run).checkpoint(step).removeprefix(f"{store}/") for step in steps)
+    there = [place for place in places if place in keys]
+    return thing_of("checkpoints", "/".join(run), there, keys) if there else None
