@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from specdyn.models.spec.checks import require, require_distinct
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
+from specdyn.storage.access.records import versions_below
 from specdyn.storage.checkpoints import Manifest, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import ids_in
@@ -18,7 +20,7 @@ from specdyn.storage.studies import read_study, record_study
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.identity import origins_of, outdated
-from specdyn.tasks.plan.cells import require_inputs
+from specdyn.tasks.plan.cells import LISTED_ALONE, READERS, require_inputs
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.sweeps import label
 
@@ -236,12 +238,17 @@ def needs_of(spec: RunSpec) -> tuple[str, ...]:
 def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[str, str]]:
     """The manifests of the runs that are trained, and the reasons of those that failed, by run_id.
 
-    A run counts where those it began from are trained, and have the weights that it began from.
+    A run counts where those it began from are trained, and have the weights that it began from. Several are read at a
+    time; which ones there are of many is listed once.
     """
+    specs = (*graph.trunks, *graph.branches)
+    newest = versions_below(store.manifests(graph.experiment)) if len(specs) > LISTED_ALONE else None
+    with ThreadPoolExecutor(READERS) as pool:
+        manifests = list(pool.map(lambda spec: read_manifest(store.run_of(spec), newest), specs))
     finished: dict[str, Manifest] = {}
     failed: dict[str, str] = {}
-    for spec in (*graph.trunks, *graph.branches):
-        manifest, needed = read_manifest(store.run_of(spec)), needs_of(spec)
+    for spec, manifest in zip(specs, manifests, strict=True):
+        needed = needs_of(spec)
         if manifest is None or manifest.status == "damaged" or not all(run_id in finished for run_id in needed):
             continue
         origins = origins_of(spec, store) if spec.norms.run else {run_id: finished[run_id].digest for run_id in needed}
