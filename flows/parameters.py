@@ -244,10 +244,29 @@ class AnalyseParameters:
         Ge(0),
         Shown(
             title="Attention heads",
-            about="Number of attention heads, to compare queries and keys of each head in fused projections; "
-            "0 compares whole matrices.",
+            about="Number of attention heads, to compare queries with keys and values with outputs head by head; "
+            "0 takes it from config.json.",
         ),
     ] = 0
+    pairs: Annotated[
+        str,
+        Shown(
+            title="Pairs of layers",
+            about="File with the pairs to compare, for networks of no known family: two names a line, what writes and "
+            "what reads. {n} stands for a number, {n+1} for the one after it, * for any text.",
+            default="those of the family",
+            examples=["pairs.txt"],
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        Shown(
+            title="Set of weights",
+            about="Which weights to analyse where a checkpoint has several sets: `raw`, `ema`, or how names begin.",
+            default="those that are no running mean",
+            examples=["ema"],
+        ),
+    ] = ""
     transposed: Annotated[
         str,
         Shown(

@@ -93,13 +93,17 @@ def tickets_from(asked: TicketParameters) -> "Graph":
 
 def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
+    from specdyn.tasks.foreign.layout import Look
+    from specdyn.tasks.foreign.tables import PairTable, read_pairs
     from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look
 
+    table = read_pairs(normalise(asked.pairs)) if asked.pairs else PairTable()
+    how = Look(heads=asked.heads, transposed=asked.transposed, pairs=table)
     analyses = choose(asked.analyses or None)
     urls = dict.fromkeys(map(normalise, asked.sources))
     return SeriesStudy(
-        name=cube_name(asked.name or None, asked.sources, asked.pattern, asked.heads, asked.transposed),
-        sources=tuple(look(url, asked.pattern or None, asked.heads, asked.transposed) for url in urls),
+        name=cube_name(asked.name or None, asked.sources, asked.pattern, how, asked.weights),
+        sources=tuple(look(url, asked.pattern or None, how, asked.weights) for url in urls),
         analyses=analyses,
         audited=asked.audited,
     )

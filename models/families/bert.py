@@ -51,7 +51,8 @@ FAMILY = Family(
         Rule(
             pattern="predictions.decoder.weight|lm_head.decoder.weight|classifier.out_proj.weight",
             role=HEAD,
-            slot="after transform", ties=True,
+            slot="after transform",
+            ties=True,
         ),
         Rule(pattern="seq_relationship.weight|classifier.weight", role=HEAD, slot="after pooler"),
         Rule(pattern="qa_outputs.weight", role=HEAD),

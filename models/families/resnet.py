@@ -17,7 +17,12 @@ FAMILY = Family(
     ),
     rules=(
         Rule(pattern=f"layer#.#.conv1.weight|{HF}layer.0.convolution.weight", role=CONVOLUTION, slot="first"),
-        Rule(pattern=f"layer#.#.conv2.weight|{HF}layer.1.convolution.weight", role=CONVOLUTION, slot="second", after="first"),
+        Rule(
+            pattern=f"layer#.#.conv2.weight|{HF}layer.1.convolution.weight",
+            role=CONVOLUTION,
+            slot="second",
+            after="first",
+        ),
         Rule(pattern=f"layer#.#.conv3.weight|{HF}layer.2.convolution.weight", role=CONVOLUTION, slot="third"),
         Rule(
             pattern=f"layer#.#.downsample.0.weight|layer#.#.downsample.1.weight|layer#.#.shortcut.0.weight|{HF}shortcut.convolution.weight",

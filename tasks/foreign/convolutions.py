@@ -32,7 +32,9 @@ def convolution(name: str, shapes: Shapes, named_transposed: re.Pattern[str], wr
         return Convolution(matrices=(Matrix(parameter=name, transposed=True),), way=f"{SWAPPED}: transposed{told}")
     written = written or _written_before(name, shapes)
     if shape[1] == 1 and shape[0] > 1 and (written == shape[0] or (not written and not _first(name, shapes))):
-        return Convolution(matrices=(), way="", skipped="a kernel a channel (depthwise): vectors, which mix no channels")
+        return Convolution(
+            matrices=(), way="", skipped="a kernel a channel (depthwise): vectors, which mix no channels"
+        )
     groups = written // shape[1] if written and written % shape[1] == 0 and shape[0] % (written // shape[1]) == 0 else 1
     if groups > 1:
         size = shape[0] // groups

@@ -201,7 +201,9 @@ def _left_out(tensors: Tensors) -> list[Entry]:
     """What the files have beside the network's tensors, and the second names of tensors that are there once."""
     others = [Entry(parameter=name, shape=shape, skipped=why) for name, (shape, why) in tensors.left_out.items()]
     again = [
-        Entry(parameter=name, shape=tensors.shapes[kept], skipped=f"shares its numbers with {kept}: one layer, two names")
+        Entry(
+            parameter=name, shape=tensors.shapes[kept], skipped=f"shares its numbers with {kept}: one layer, two names"
+        )
         for name, kept in tensors.tied.items()
     ]
     return [*others, *again]

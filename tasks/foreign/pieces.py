@@ -127,7 +127,7 @@ def _stacked_heads(one: Named, shape: tuple[int, ...]) -> list[Piece]:
     # Where heads read the stream their outputs follow one another; an output projection's inputs do.
     outputs = ((0, 2) if turned else (0, 1)) if rule.role != OUTPUT else ((2,) if turned else (1,))
     whole = Piece(
-        matrix=Matrix(parameter=one.tensor, outputs=outputs, part="all heads"),
+        matrix=Matrix(parameter=one.tensor, outputs=outputs),
         role=rule.role,
         slots=(rule.name,),
         place=one.place,

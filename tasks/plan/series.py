@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +18,10 @@ from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Row
 from specdyn.storage.studies import StudyRecord, read_study, record_study
 from specdyn.tasks.foreign.audit import Finding, as_plain, audit
+from specdyn.tasks.foreign.layout import Look
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
-from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_layout, series_id
+from specdyn.tasks.foreign.resolved import ReadSeries
+from specdyn.tasks.foreign.series import known_id, series_id
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
@@ -38,23 +41,26 @@ class AuditFailed(ValueError):
 class Source:
     """A series and how its layers are looked at."""
 
-    series: ForeignSeries
+    series: ReadSeries
     layout: NetworkLayout
     pattern: str | None
-    heads: int
-    transposed: str
+    how: Look
     findings: tuple[Finding, ...] | None = None
     """What an audit found; None before it."""
 
+    def identity(self, digest: str) -> str:
+        """The identity of what is measured, from that of files and layers: which weights, and how they are made."""
+        return short_digest(digest, self.series.chosen, [entry.way for entry in self.layout.entries])
+
     def looked_at_again(self) -> "Source":
         """The checkpoints that are there now."""
-        return look(self.series.name, self.pattern, self.heads, self.transposed)
+        return look(self.series.name, self.pattern, self.how, self.series.chosen)
 
 
-def look(source: str, pattern: str | None = None, heads: int = 0, transposed: str = TRANSPOSED) -> Source:
-    """Find the checkpoints of a source and its layers."""
-    series = ForeignSeries(find_checkpoints(source, pattern))
-    return Source(series, read_layout(series, heads, transposed), pattern, heads, transposed)
+def look(source: str, pattern: str | None = None, how: Look | None = None, weights: str = "") -> Source:
+    """Find the checkpoints of a source and its layers; `weights` says which of several sets."""
+    series, how = ReadSeries(find_checkpoints(source, pattern), weights), how or Look()
+    return Source(series, series.layout(how), pattern, how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +135,8 @@ class SeriesStudy:
 
     def _found(self, source: Source, store: Store) -> tuple[str, Analysed]:
         """The identity of a series and what is analysed of it; an empty one where the store does not know its files."""
-        run_id, steps = known_id(source.series, source.layout, store) or "", source.series.steps
+        digest, steps = known_id(source.series, source.layout, store), source.series.steps
+        run_id = source.identity(digest) if digest else ""
         folder = store.run_results(FOREIGN, run_id)
         return run_id, analysed(folder, steps, self.analyses, names=None if run_id else ())
 
@@ -219,8 +226,16 @@ class SeriesCube(RunsCube):
         return replace(self, found=found)
 
     def attributes(self) -> dict[str, str]:
-        """Title, and that it is of checkpoints which other programs wrote."""
-        return {"title": f"Checkpoints: {self.name}", "sweep": self.name, "experiment": FOREIGN}
+        """Title, that it is of checkpoints which other programs wrote, and the family of each series."""
+        layouts = [source.layout for source in self.study.sources]
+        names = told_apart([source.series.name for source in self.study.sources])
+        families = {name: [of.family, of.because, *of.told] for name, of in zip(names, layouts, strict=True)}
+        return {
+            "title": f"Checkpoints: {self.name}",
+            "sweep": self.name,
+            "experiment": FOREIGN,
+            "families": json.dumps(families),
+        }
 
 
 def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:
@@ -235,7 +250,7 @@ def analyse_series(
     StoreError where its files change meanwhile.
     """
     series, layout = source.series, source.layout
-    run_id = series_id(series, layout, store)
+    run_id = source.identity(series_id(series, layout, store))
     attributes = {
         "run_id": run_id,
         "source": series.name,
@@ -251,7 +266,8 @@ def analyse_series(
     kept = f"{store.scratch}/{run_id}"
     work = analyse_blocks(workers, advance, series, layout, target, missing, kept)
     delete(kept)
-    if series_id(ForeignSeries(refreshed(series.found)), layout, store) != run_id:
+    now = series_id(replace(series, found=refreshed(series.found)), layout, store)
+    if source.identity(now) != run_id:
         delete(target.folder)
         raise StoreError(f"{series.name} changed during the analysis; run the command again once nothing writes there")
     return work
@@ -282,14 +298,17 @@ def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def cube_name(
-    name: str | None, sources: Sequence[str], pattern: str = "", heads: int = 0, transposed: str = TRANSPOSED
+    name: str | None, sources: Sequence[str], pattern: str = "", how: Look | None = None, weights: str = ""
 ) -> str:
     """The name of the cube: the one given, or one for these sources and options alone."""
+    how = how or Look()
     require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
     options: dict[str, tuple[Any, Any]] = {
-        "heads": (heads, 0),
+        "heads": (how.heads, 0),
+        "pairs": (how.pairs.lines, ()),
         "pattern": (pattern, ""),
-        "transposed": (transposed, TRANSPOSED),
+        "transposed": (how.transposed, TRANSPOSED),
+        "weights": (weights, ""),
     }
     changed = {option: value for option, (value, usual) in options.items() if value != usual}
     chosen = name or name_of_series([objects.normalise(source) for source in sources], changed)

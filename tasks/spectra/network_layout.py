@@ -10,6 +10,7 @@ import torch
 from specdyn.models.experiments.base import Metric, get_experiment
 from specdyn.models.nets.matrices import Entry, LayerPair, Matrix, analysed, inventory
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.wording import plural
 from specdyn.storage.results import RunLayout
 from specdyn.storage.schema import SPLITS, TOP_RANKS
 from specdyn.tasks.spectra.analysis import get_analysis
@@ -26,6 +27,8 @@ class NetworkLayout:
     """Of a network that another program trained: the family that it belongs to, or `unknown`."""
     because: str = ""
     """By what the family is known, or why it is not."""
+    told: tuple[str, ...] = ()
+    """What was chosen among several things in its files."""
 
     @property
     def layers(self) -> tuple[Matrix, ...]:
@@ -47,6 +50,12 @@ class NetworkLayout:
     def roles(self) -> tuple[str, ...]:
         """What each layer does, where that is known; else empty."""
         return tuple(role for e in self.entries for role in e.roles or [""] * len(e.matrices))
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """For people, what is known of a network that another program trained."""
+        counts = f"{plural(len(self.layers), 'layer')}, {plural(len(self.pairs), 'pair')}"
+        return (f"family: {self.family} ({self.because}); {counts}", *self.told)
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -92,7 +101,11 @@ def run_layout(
         extras={
             "rows": ("layer", [m for m, _ in layout.shapes], "output directions"),
             "columns": ("layer", [n for _, n in layout.shapes], "input directions"),
-            "made": ("layer", [e.way for e in layout.entries for _ in e.matrices], "how the parameter is made a matrix"),
+            "made": (
+                "layer",
+                [e.way for e in layout.entries for _ in e.matrices],
+                "how the parameter is made a matrix",
+            ),
             **({"role": ("layer", list(layout.roles), "what the layer does")} if any(layout.roles) else {}),
             "writer": ("pair", [pair.writer.name for pair in layout.pairs], "layer that writes"),
             "reader": ("pair", [pair.reader.name for pair in layout.pairs], "layer that reads"),
@@ -102,7 +115,9 @@ def run_layout(
 
 def _origin(layout: NetworkLayout) -> dict[str, str]:
     """The family of a network that another program trained, and by what it is known."""
-    return {"family": layout.family, "family_because": layout.because} if layout.family else {}
+    if not layout.family:
+        return {}
+    return {"family": layout.family, "family_because": layout.because, "told": json.dumps(layout.told)}
 
 
 def _labels(layout: NetworkLayout, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
