@@ -13,7 +13,7 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
-from specdyn.storage.access.objects import normalise
+from specdyn.storage.access.objects import normalise_source
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.cells import require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
@@ -96,7 +96,7 @@ def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look
 
     analyses = choose(asked.analyses or None)
-    urls = dict.fromkeys(map(normalise, asked.sources))
+    urls = dict.fromkeys(map(normalise_source, asked.sources))
     return SeriesStudy(
         name=cube_name(asked.name or None, asked.sources, asked.pattern, asked.heads, asked.transposed),
         sources=tuple(look(url, asked.pattern or None, asked.heads, asked.transposed) for url in urls),

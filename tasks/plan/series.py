@@ -292,6 +292,6 @@ def cube_name(
         "transposed": (transposed, TRANSPOSED),
     }
     changed = {option: value for option, (value, usual) in options.items() if value != usual}
-    chosen = name or name_of_series([objects.normalise(source) for source in sources], changed)
+    chosen = name or name_of_series([objects.normalise_source(source) for source in sources], changed)
     require_name("name", chosen)
     return chosen

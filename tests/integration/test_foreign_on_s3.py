@@ -14,7 +14,7 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.content import content_digests, refreshed
 from specdyn.storage.foreign.find import find_checkpoints
-from specdyn.storage.foreign.weights import FIRST_READ
+from specdyn.storage.foreign.safe import FIRST_READ
 from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration
