@@ -8,7 +8,7 @@ names of RULES, those of tensors, arrays and containers, does our own code build
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -116,10 +116,11 @@ class InertUnpickler(pickle._Unpickler):
         """The name alone."""
         return Named(f"{module}.{name}")
 
-    def persistent_load(self, pid: Any) -> Bytes:
-        """A storage, by `("storage", class, key, device, elements)` and in old files a view of another one."""
+    def persistent_load(self, pid: Any) -> Any:
+        """A storage, by `("storage", class, key, device, elements)`; in old files a view of one, or a class."""
+        if pid[0] == "module":
+            return pid[1]
         kind, cls, key, _, count, *view = pid
-        kind = kind.decode() if isinstance(kind, bytes) else kind
         dtype = STORAGES.get(cls.name.rpartition(".")[2]) if isinstance(cls, Named) else None
         if kind != "storage" or dtype is None:
             raise pickle.UnpicklingError(f"a storage of an unknown kind: {pid!r:.80}")
@@ -160,7 +161,8 @@ class InertUnpickler(pickle._Unpickler):
 
     def _instance(self) -> None:
         module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))
-        self.append(self.made(self.find_class(module, name), tuple(self.pop_mark())))
+        args = self.pop_mark()
+        self.append(self.made(self.find_class(module, name), tuple(args)))
 
     def _build(self) -> None:
         state = self.stack.pop()
@@ -170,7 +172,7 @@ class InertUnpickler(pickle._Unpickler):
         elif isinstance(built, NumpyType) and isinstance(state, tuple) and state[1:2] and state[1] in ("<", ">", "|"):
             built.order = state[1]
         elif isinstance(built, Array) and isinstance(state, tuple):
-            self.stack[-1] = _filled(built, state)
+            self.stack[-1] = _filled(state)
 
     def _extension(self) -> None:
         raise pickle.UnpicklingError("an extension code, whose meaning is not in the file")
@@ -189,17 +191,21 @@ class InertUnpickler(pickle._Unpickler):
     }
 
 
-def _filled(array: Array, state: tuple[Any, ...]) -> Array | StandIn:
+def _filled(state: tuple[Any, ...]) -> Array | StandIn:
     """A numpy array with its content, or a stand-in where it holds no numbers."""
-    shape, kind, fortran, data = state[1:5] if len(state) == 5 else state[:4]
-    if not isinstance(kind, NumpyType) or not isinstance(data, bytes | str) or kind.code[:1] not in "biufc":
-        return StandIn("numpy.ndarray", state)
-    plain = data.encode("latin1") if isinstance(data, str) else data
     try:
-        values = np.frombuffer(plain, kind.dtype).reshape(shape, order="F" if fortran else "C")
-        return Array(torch.from_numpy(values.astype(kind.dtype.newbyteorder("="), order="C")))
-    except (ValueError, TypeError):
+        shape, kind, fortran, data = state[1:5] if len(state) == 5 else state[:4]
+        return _array(None, data, kind, shape, "F" if fortran else "C")
+    except (ValueError, TypeError, AttributeError):
         return StandIn("numpy.ndarray", state)
+
+
+def _array(_: Any, data: Any, kind: NumpyType, shape: Any, order: Literal["F", "C"] = "C") -> Array:
+    plain = data.encode("latin1") if isinstance(data, str) else data
+    if kind.code[:1] not in "biufc":
+        raise ValueError(f"numpy type {kind.code!r}")
+    values = np.frombuffer(plain, kind.dtype).reshape(shape, order=order)
+    return Array(torch.from_numpy(values.astype(kind.dtype.newbyteorder("="), order="C")))
 
 
 def _strided(_: InertUnpickler, storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> Stored:
@@ -255,6 +261,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "torch.nn.parameter.Buffer": _first,
     "numpy.dtype": lambda _, code, *rest: NumpyType(code),
     **{f"numpy.{core}.multiarray.scalar": _number for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray._reconstruct": lambda _, *a: Array(torch.empty(0)) for core in ("core", "_core")},
 }
 """The names that our own code stands for; nothing else that a pickle names has any effect."""

@@ -111,6 +111,8 @@ def contents(value: Any) -> Mapping[Any, Any] | None:
         return None
     if isinstance(value.field("_parameters"), Mapping):
         return _of_module(value)
+    if value.name.startswith("__torch__."):
+        return _of_script(value)
     attributes = value.state if isinstance(value.state, Mapping) else {}
     return {**attributes, **value.entries}
 
@@ -125,6 +127,17 @@ def _of_module(module: StandIn, depth: int = 0) -> dict[str, Any]:
         for name, child in children.items():
             if isinstance(child, StandIn):
                 found |= {f"{name}.{inner}": value for inner, value in _of_module(child, depth + 1).items()}
+    return found
+
+
+def _of_script(module: StandIn, depth: int = 0) -> dict[str, Any]:
+    """The tensors of a module that was traced or scripted, which are its attributes and theirs."""
+    found: dict[str, Any] = {}
+    for name, value in (module.state if isinstance(module.state, Mapping) else {}).items():
+        if isinstance(value, Stored):
+            found[str(name)] = value
+        elif isinstance(value, StandIn) and depth < 100:
+            found |= {f"{name}.{inner}": tensor for inner, tensor in _of_script(value, depth + 1).items()}
     return found
 
 
@@ -190,8 +203,8 @@ def _usual(names: Sequence[str], states: States) -> str | None:
 def _rank(name: str, state: State) -> tuple[int, ...]:
     matrices = any(len(tensor.shape) > 1 and tensor.dtype.is_floating_point for tensor in state.tensors.values())
     parts = name.split(".") if name else []
-    if matrices and not parts:
-        return (1,)
+    if not parts:
+        return (1,) if matrices else (2, True)
     if not all(part in STATE_KEYS for part in parts):
         return (2, not matrices)
     return (0, not matrices, *(STATE_KEYS.index(part) for part in parts))
