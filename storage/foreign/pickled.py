@@ -59,6 +59,11 @@ class PickledWeights(ForeignWeights):
         return dict(self._found[1].passed_over)
 
     @property
+    def files(self) -> dict[str, str]:
+        """The file that holds each tensor."""
+        return {name: url.rpartition("/")[2] for name, url in self._found[2].items()}
+
+    @property
     def shared(self) -> dict[str, str]:
         """Names whose elements are those of a name before them, in the same shape."""
         first: dict[Stored, str] = {}

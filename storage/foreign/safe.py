@@ -81,6 +81,11 @@ class SafeWeights(ForeignWeights):
     def dtypes(self) -> dict[str, torch.dtype]:
         return {name: place.dtype for name, place in self._places.items()}
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The file that holds each tensor."""
+        return {name: place.url.rpartition("/")[2] for name, place in self._places.items()}
+
     def read(self, name: str) -> Tensor:
         """The tensor, by one ranged request; DamagedCheckpoint where the file ends before it."""
         place = self._places[name]

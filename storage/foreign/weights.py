@@ -53,6 +53,11 @@ class ForeignWeights(Mapping[str, Tensor]):
         return {}
 
     @property
+    def files(self) -> dict[str, str]:
+        """The file that holds each tensor, by the tensor's name."""
+        return {}
+
+    @property
     def shared(self) -> dict[str, str]:
         """Names of tensors that are another one in the file, as tied weights are, each with the name of that one."""
         return {}

@@ -44,7 +44,7 @@ class ForeignSeries:
 
 
 def read_layout(series: ForeignSeries, heads: int = 0, transposed: str = TRANSPOSED) -> NetworkLayout:
-    """The layers of a series by the tensors of its first checkpoint: consecutive ones that fit are paired.
+    """The layers of a series by all the tensors that it has: consecutive ones that fit are paired.
 
     With `heads` the queries and keys of fused projections, and what each head writes, are compared head by head.
     `transposed` is a regular expression that finds transposed convolutions by name.
@@ -54,11 +54,13 @@ def read_layout(series: ForeignSeries, heads: int = 0, transposed: str = TRANSPO
         pattern = re.compile(transposed)
     except re.error as error:
         raise ValueError(f"transposed={transposed!r} is not a regular expression: {error}") from None
-    weights = series.weights(series.steps[0])
+    from specdyn.tasks.foreign.union import all_tensors
+
+    shapes, dtypes = all_tensors(series)
     layout = foreign_layout(
-        weights.shapes,
-        skipped_tensors(weights.dtypes),
-        [name for name, shape in weights.shapes.items() if len(shape) > 2 and pattern.search(name.lower())],
+        shapes,
+        skipped_tensors(dtypes),
+        [name for name, shape in shapes.items() if len(shape) > 2 and pattern.search(name.lower())],
     )
     return replace(layout, pairs=(*layout.pairs, *attention_pairs(layout, heads)))
 
