@@ -7,7 +7,8 @@ URL, and are looked up in every process.
 import os
 from typing import Any
 
-from huggingface_hub import HfApi, HfFileSystem, constants, hf_hub_url
+from httpx2 import TransportError
+from huggingface_hub import HfApi, HfFileSystem, constants, get_token, hf_hub_url
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from huggingface_hub.hf_file_system import HfFileSystemFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
@@ -28,12 +29,12 @@ def endpoint() -> str:
 
 def api() -> HfApi:
     """What asks the Hub for other things than files."""
-    return HfApi(endpoint=endpoint())
+    return HfApi(endpoint=endpoint(), token=get_token())
 
 
 def hub(**options: Any) -> "Hub":
     """The file system of the Hub."""
-    return Hub(endpoint=endpoint(), **options)
+    return Hub(endpoint=endpoint(), token=get_token(), **options)
 
 
 class Hub(HfFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -43,22 +44,31 @@ class Hub(HfFileSystem):  # type: ignore[misc]  # fsspec has no types
         """What is in a folder; StoreError where the repository, the revision or the folder is not there."""
         try:
             return super().ls(path, detail=detail, refresh=refresh, **options)
-        except (FileNotFoundError, HfHubHTTPError) as error:
+        except (FileNotFoundError, HfHubHTTPError, TransportError) as error:
+            self.invalidate_cache()  # which remembers that something is not there
             raise self.refusal(path, error) from None
+
+    def revisions(self, repository: str) -> list[str]:
+        """The names of a repository's branches and tags."""
+        try:
+            refs = api().list_repo_refs(repository)
+        except (HfHubHTTPError, TransportError) as error:
+            raise self.refusal(repository, error) from None
+        return sorted({ref.name for ref in (*refs.branches, *refs.tags)})
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """The bytes [start, end) of a file; a request that is cut off or refused for a while is sent again."""
-        place = self.resolve_path(path)
-        url = hf_hub_url(place.repo_id, place.path_in_repo, revision=place.revision, endpoint=self.endpoint)
-        ranged = {} if start is None else {"range": f"bytes={start}-{'' if end is None else end - 1}"}
-        answer = http_backoff("GET", url, headers={**build_hf_headers(token=self.token), **ranged}, timeout=TIMEOUT)
-        if answer.status_code == BEYOND:
-            return b""
-        if answer.status_code == 404:
-            raise FileNotFoundError(path)
         try:
+            place = self.resolve_path(path)
+            url = hf_hub_url(place.repo_id, place.path_in_repo, revision=place.revision, endpoint=self.endpoint)
+            ranged = {} if start is None else {"range": f"bytes={start}-{'' if end is None else end - 1}"}
+            answer = http_backoff("GET", url, headers={**build_hf_headers(token=self.token), **ranged}, timeout=TIMEOUT)
+            if answer.status_code == BEYOND:
+                return b""
+            if answer.status_code == 404:
+                raise FileNotFoundError(path)
             hf_raise_for_status(answer)
-        except HfHubHTTPError as error:
+        except (HfHubHTTPError, TransportError) as error:
             raise self.refusal(path, error) from None
         data: bytes = answer.content
         return data if answer.status_code == PARTIAL or start is None else data[start:end]
@@ -76,6 +86,8 @@ class Hub(HfFileSystem):  # type: ignore[misc]  # fsspec has no types
                 f"{place}: no such repository, revision or folder on {self.endpoint}; "
                 "check the name, and set HF_TOKEN if it is private"
             )
+        if isinstance(error, TransportError):
+            return StoreError(f"{place}: {self.endpoint} is not reachable ({type(error).__name__}); check HF_ENDPOINT")
         return StoreError(f"{place}: {self.endpoint} answers {status or type(error).__name__}; try again later")
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> "HubFile":

@@ -17,20 +17,11 @@ def find_revisions(url: str, pattern: str) -> dict[str, tuple[str, dict[str, Lis
 
     ValueError for a place that is no repository of the Hub; StoreError where none match, naming some that there are.
     """
-    from huggingface_hub.errors import HfHubHTTPError
-
-    from specdyn.storage.access.hub import api, hub
-
     if not url.startswith(objects.HUB) or "@" in url:
         raise ValueError(f"revisions={pattern!r} belongs to hf://organisation/name without a revision, not to {url}")
     organisation, name, *inside = url.removeprefix(objects.HUB).split("/")
     repository = f"{organisation}/{name}"
-    try:
-        with objects.explained(url):
-            refs = api().list_repo_refs(repository)
-    except (HfHubHTTPError, StoreError) as error:
-        raise hub().refusal(repository, error) from None
-    names = sorted({ref.name for ref in (*refs.branches, *refs.tags)})
+    names: list[str] = objects.filesystem(url).revisions(repository)
     matching = [ref for ref in names if fnmatchcase(ref, pattern)]
     if not matching:
         seen = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
