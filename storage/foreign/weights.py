@@ -1,9 +1,8 @@
 """Tensors of a checkpoint that another program wrote, by name, each read when it is asked for."""
 
-import re
 import threading
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,12 +113,3 @@ def same_content(a: ForeignWeights, b: ForeignWeights) -> bool:
 def as_bytes(w: Tensor) -> memoryview:
     """The elements in order as they are stored, without a copy where they lie in order."""
     return w.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-PREFIXES = re.compile(r"^((?:module|_orig_mod)\.)+")
-
-
-def stripped(names: Collection[str]) -> dict[str, str]:
-    """Each name without the prefixes of wrappers (`module.`, `_orig_mod.`); as it is where two would become one."""
-    short = {name: PREFIXES.sub("", name) for name in names}
-    return short if len(set(short.values())) == len(short) else {name: name for name in names}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from specdyn.storage.foreign.weights import ForeignWeights, stripped
+from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.tasks.foreign.findings import Finding, finding, some
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
@@ -27,27 +27,11 @@ class Shapes:
         """What differs from the layout, or from the first checkpoint; each layer is told once."""
         if not self.of:
             return []
-        prefixed = self._prefixed()
-        steps = [step for step in self.of if step not in prefixed]
-        found = list(prefixed.values())
+        steps, found = list(self.of), list[Finding]()
         layers = {entry.parameter: entry.shape for entry in self.layout.entries if not entry.skipped}
         for name, shape in layers.items():
             found += self._of_layer(name, shape, steps)
         return found + self._of_others(steps, layers)
-
-    def _prefixed(self) -> dict[int, Finding]:
-        """Checkpoints whose names differ from those of the first by a prefix alone."""
-        start, (first, _) = next(iter(self.of.items()))
-        was = stripped(first)
-        found: dict[int, Finding] = {}
-        for step, (shapes, _) in self.of.items():
-            now = stripped(shapes)
-            if set(was) != set(now) and set(was.values()) == set(now.values()):
-                example = min(set(now) - set(was))
-                what = f"names differ from those of step {start} by a prefix alone, as in {example}"
-                advice = "save the weights of the module without its wrapper, or split the series"
-                found[step] = finding("error", (step,), what, advice)
-        return found
 
     def _of_layer(self, name: str, shape: Shape, steps: Sequence[int]) -> list[Finding]:
         there = {step: self.of[step][0][name] for step in steps if name in self.of[step][0]}

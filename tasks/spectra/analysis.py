@@ -73,12 +73,21 @@ class PairView:
     @property
     def writer(self) -> Factors:
         """Factors of the layer that writes; stacked by head where the pair has heads."""
-        return self.now.factors[self.pair.writer.name]
+        return self._by_head(self.pair.writer)
 
     @property
     def reader(self) -> Factors:
         """Factors of the layer that reads; stacked by head where the pair has heads."""
-        return self.now.factors[self.pair.reader.name]
+        return self._by_head(self.pair.reader)
+
+    def _by_head(self, matrix: Matrix) -> Factors:
+        """The factors of a matrix, those of a head as often as heads of the other layer share it."""
+        factors = self.now.factors[matrix.name]
+        if not 0 < matrix.heads < self.pair.heads:
+            return factors
+        times = self.pair.heads // matrix.heads
+        left, s, right = (part.repeat_interleave(times, 0) for part in (factors.left, factors.s, factors.right))
+        return factors._replace(left=left, s=s, right=right)
 
 
 class Evaluate(Protocol):

@@ -20,7 +20,7 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.pickled import PickledWeights
 from specdyn.storage.foreign.safe import FIRST_READ, SafeWeights
-from specdyn.storage.foreign.weights import same_content, stripped
+from specdyn.storage.foreign.weights import same_content
 from specdyn.storage.schema import OutOfRange
 
 
@@ -235,8 +235,3 @@ def test_content_is_compared_to_the_bit(tmp_path: Path) -> None:
     assert same_content(a, SafeWeights((str(tmp_path / "b"),)))
     for i, other in enumerate((w + 1, w.abs(), w.half(), w.view(4))):
         assert not same_content(a, pickled(tmp_path / f"{i}.pt", {"w": other}))
-
-
-def test_prefixes_of_wrappers_are_stripped_unless_names_would_clash() -> None:
-    assert stripped(["module._orig_mod.a.module.w", "b"]) == {"module._orig_mod.a.module.w": "a.module.w", "b": "b"}
-    assert stripped(["module.a", "a"]) == {"module.a": "module.a", "a": "a"}

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.tasks.foreign.audit import Finding, audit
-from specdyn.tasks.foreign.series import ForeignSeries, read_layout
+from specdyn.tasks.foreign.layout import Look
+from specdyn.tasks.foreign.resolved import ReadSeries
 
 STEPS = tuple(range(0, 100, 10))
 SHAPES = {"a.weight": (32, 20), "b.weight": (24, 32), "c.weight": (10, 24)}
@@ -35,8 +36,8 @@ def audited(folder: Path, series: dict[int, dict[str, Tensor]]) -> list[Finding]
 
 
 def look(folder: Path) -> list[Finding]:
-    series = ForeignSeries(find_checkpoints(str(folder)))
-    return list(audit(series, read_layout(series)))
+    series = ReadSeries(find_checkpoints(str(folder)))
+    return list(audit(series, series.layout(Look())))
 
 
 def test_a_way_without_jumps_has_no_findings(tmp_path: Path) -> None:
