@@ -52,6 +52,16 @@ class Tensors:
     tied: Mapping[str, str] = field(default_factory=dict)
     """Other names of tensors that are there once -> the name that is kept."""
 
+    def with_new_of(self, other: "Tensors") -> "Tensors":
+        """These, and what the tensors of another checkpoint have under names that these lack."""
+        return Tensors(
+            shapes={**self.shapes, **{n: shape for n, shape in other.shapes.items() if n not in self.shapes}},
+            dtypes={**other.dtypes, **self.dtypes},
+            made={**other.made, **self.made},
+            left_out={**other.left_out, **self.left_out},
+            tied={**other.tied, **self.tied},
+        )
+
 
 def foreign_layout(tensors: Tensors, config: Config | None = None, look: Look | None = None) -> NetworkLayout:
     """The layout of a network known by its tensors and by config.json, if there is one.

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.find import ForeignCheckpoint
 from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.tasks.foreign import parametrised, quantised
@@ -37,8 +39,8 @@ class ResolvedWeights(ForeignWeights):
     def _set(self) -> NamedSet:
         shapes = self._raw.shapes
         matrices = {name for name, shape in shapes.items() if len(shape) > 1}
-        sets = getattr(self._raw, "sets", {})  # those that a file has under several keys
-        return chosen_set(list(shapes), matrices, self._weights, chosen_before=len(sets) > 1)
+        # A file may have several under keys, of which one is chosen.
+        return chosen_set(list(shapes), matrices, self._weights, chosen_before=len(self._raw.sets) > 1)
 
     @cached_property
     def _parametrised(self) -> tuple[dict[str, Recipe], dict[str, str]]:
@@ -89,8 +91,23 @@ class ResolvedWeights(ForeignWeights):
     def tied(self) -> dict[str, str]:
         """Second names of tensors that the file holds once, with the names that are kept."""
         short = {of: name for name, of in self._set.names.items()}
-        shared: Mapping[str, str] = getattr(self._raw, "shared", {})
-        return {short[of]: short[kept] for of, kept in shared.items() if of in short and kept in short}
+        return {short[of]: short[kept] for of, kept in self._raw.shared.items() if of in short and kept in short}
+
+    @property
+    def passed_over(self) -> dict[str, str]:
+        """What lies among the tensors and is not read."""
+        return self._raw.passed_over
+
+    @property
+    def sets(self) -> dict[str, bool]:
+        """The sets of weights under keys of the file."""
+        return self._raw.sets
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The file that holds each weight, or the first of its parts."""
+        of = {name: recipe.sources[0] for name, recipe in self.recipes.items()}
+        return {name: self._raw.files.get(self._set.names[of.get(name, name)], "") for name in self.shapes}
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -128,18 +145,33 @@ class ReadSeries(ForeignSeries):
         return ResolvedWeights(checkpoint.weights(), config_of(checkpoint), self.chosen)
 
     def layout(self, look: Look) -> NetworkLayout:
-        """The layers and pairs, by the tensors of the first checkpoint and the config.json beside it."""
-        weights = self.weights(self.steps[0])
-        layout = foreign_layout(weights.tensors(), config_of(self.found.checkpoints[0]), look)
-        return replace(layout, told=weights.told)
+        """The layers and pairs by all the tensors that the series has, and by the config.json beside them.
+
+        A tensor counts as it is in the first checkpoint that has it. Checkpoints that cannot be read are left to the
+        audit; where none can, the first error is raised.
+        """
+        tensors, config, told = Tensors(shapes={}, dtypes={}), dict[str, Any](), tuple[str, ...]()
+        failed: Exception | None = None
+        for step, checkpoint in zip(self.steps, self.found.checkpoints, strict=True):
+            try:
+                weights = self.weights(step)
+                new = weights.shapes.keys() - tensors.shapes.keys()
+            except (DamagedCheckpoint, StoreError) as error:
+                failed = failed or error
+                continue
+            if new:
+                config, told = config or config_of(checkpoint), told or weights.told
+                tensors = tensors.with_new_of(weights.tensors())
+        if failed is not None and not tensors.shapes:
+            raise failed
+        return replace(foreign_layout(tensors, config, look), told=told)
 
 
 def config_of(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
     """What the config.json beside a checkpoint says, or Meta's params.json; empty where there is none."""
-    folder = checkpoint.urls[0].rpartition("/")[0]
     for name in ("config.json", "params.json"):
         try:
-            found = json.loads(objects.read(f"{folder}/{name}"))
+            found = json.loads(objects.read(f"{checkpoint.folder}/{name}"))
         except (FileNotFoundError, ValueError):
             continue
         if isinstance(found, dict):

@@ -11,7 +11,7 @@ from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError, delete
 from specdyn.storage.foreign.content import refreshed
-from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.find import Search, find_checkpoints
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
@@ -43,7 +43,7 @@ class Source:
 
     series: ReadSeries
     layout: NetworkLayout
-    pattern: str | None
+    search: Search
     how: Look
     findings: tuple[Finding, ...] | None = None
     """What an audit found; None before it."""
@@ -52,15 +52,36 @@ class Source:
         """The identity of what is measured, from that of files and layers: which weights, and how they are made."""
         return short_digest(digest, self.series.chosen, [entry.way for entry in self.layout.entries])
 
+    def without_errors(self) -> "Source":
+        """The series without the checkpoints that an audit found an error in; AuditFailed where none is left."""
+        errors = {step: one for one in self.findings or () if one.severity == "error" for step in one.steps}
+        if not errors:
+            return self
+        found, names = self.series.found, {one.step: one.name for one in self.series.found.checkpoints}
+        kept = tuple(one for one in found.checkpoints if one.step not in errors)
+        if not kept:
+            raise AuditFailed(f"{found.url}: no checkpoint is left without an error, such as: {self._first_error()}")
+        skipped = tuple((names[step], f"damaged: {one.what}") for step, one in errors.items() if step in names)
+        series = replace(self.series, found=replace(found, checkpoints=kept, skipped=(*found.skipped, *skipped)))
+        findings = tuple(
+            replace(one, severity="warning", advice="left out") if one.severity == "error" else one
+            for one in self.findings or ()
+        )
+        return replace(self, series=series, layout=series.layout(self.how), findings=findings)
+
+    def _first_error(self) -> str:
+        return next(one.what for one in self.findings or () if one.severity == "error")
+
     def looked_at_again(self) -> "Source":
         """The checkpoints that are there now."""
-        return look(self.series.name, self.pattern, self.how, self.series.chosen)
+        return look(self.series.name, self.search, self.how)
 
 
-def look(source: str, pattern: str | None = None, how: Look | None = None, weights: str = "") -> Source:
-    """Find the checkpoints of a source and its layers; `weights` says which of several sets."""
-    series, how = ReadSeries(find_checkpoints(source, pattern), weights), how or Look()
-    return Source(series, series.layout(how), pattern, how)
+def look(source: str, search: Search | None = None, how: Look | None = None) -> Source:
+    """Find the checkpoints of a source and its layers."""
+    search, how = search or Search(), how or Look()
+    series = ReadSeries(find_checkpoints(source, search=search), search.choice.weights)
+    return Source(series, series.layout(how), search, how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +93,8 @@ class SeriesStudy:
     analyses: tuple[str, ...]
     audited: bool
     """Whether every tensor is read once before anything is analysed."""
+    skip_damaged: bool = False
+    """Whether checkpoints in which an audit finds an error are left out."""
 
     @property
     def kind(self) -> str:
@@ -97,11 +120,13 @@ class SeriesStudy:
     def sound(self) -> "SeriesStudy":
         """The study with what is wrong with its checkpoints, audited where it is asked for and not done yet.
 
-        AuditFailed where one of the findings is an error.
+        AuditFailed where one of the findings is an error, unless those checkpoints are to be left out.
         """
         if not self.audited or all(one.findings is not None for one in self.sources):
             return self
         sources = tuple(replace(one, findings=audit(one.series, one.layout)) for one in self.sources)
+        if self.skip_damaged:
+            sources = tuple(one.without_errors() for one in sources)
         require_sound(sources)
         return replace(self, sources=sources)
 
@@ -297,20 +322,22 @@ def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def cube_name(
-    name: str | None, sources: Sequence[str], pattern: str = "", how: Look | None = None, weights: str = ""
-) -> str:
+def cube_name(name: str | None, sources: Sequence[str], search: Search | None = None, how: Look | None = None) -> str:
     """The name of the cube: the one given, or one for these sources and options alone."""
-    how = how or Look()
+    how, search = how or Look(), search or Search()
     require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
     options: dict[str, tuple[Any, Any]] = {
         "heads": (how.heads, 0),
         "pairs": (how.pairs.lines, ()),
-        "pattern": (pattern, ""),
+        "pattern": (search.pattern, ""),
+        "steps_per_epoch": (search.per_epoch, 0),
+        "revisions": (search.revisions, ""),
+        "key": (search.choice.key, ""),
+        "part": (search.choice.part, ""),
         "transposed": (how.transposed, TRANSPOSED),
-        "weights": (weights, ""),
+        "weights": (search.choice.weights, ""),
     }
     changed = {option: value for option, (value, usual) in options.items() if value != usual}
-    chosen = name or name_of_series([objects.normalise(source) for source in sources], changed)
+    chosen = name or name_of_series([objects.normalise_source(source) for source in sources], changed)
     require_name("name", chosen)
     return chosen
