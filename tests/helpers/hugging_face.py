@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from specdyn.models.nets.matrices import LayerPair, Matrix
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "vocab_size": 30}
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 20, "vocab_size": 30}
 GROUPED = {**SMALL, "num_key_value_heads": 2, "pad_token_id": 0}
 WIDE = {**GROUPED, "head_dim": 8}
 PICTURES = {**SMALL, "image_size": 8, "patch_size": 4}
@@ -124,9 +124,9 @@ class Network:
             return self.net.get_output_embeddings()  # type: ignore[operator, no-any-return]
         return module if self.held[name].ndim != 3 else None
 
-    def changed(self, *changes: Change) -> Tensor:
-        """The output where entries of matrices (rows, columns) are moved, by a new number each."""
-        weights = {name: w.clone() for name, w in self.weights.items()}
+    def changed(self, *changes: Change, instead: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The output where entries of matrices are moved, by a new number each, some tensors being others."""
+        weights = {name: w.clone() for name, w in {**self.weights, **(instead or {})}.items()}
         for matrix, rows, columns, size in changes:
             place = torch.arange(weights[matrix.parameter].numel()).view(weights[matrix.parameter].shape)
             entries = matrix.of({matrix.parameter: place})[..., rows, columns].flatten()
@@ -143,11 +143,15 @@ def received(net: Network, pair: LayerPair, written: int) -> Tensor:
     change = (pair.writer, *writes, 1e-3)
     module = net.module_of(pair.reader)
 
-    def mixed() -> Tensor:
-        return torch.tensor([_mixed(net, pair, change, read) for read in range(width(net, pair))])
+    def through() -> Tensor:
+        shared = width(net, pair)
+        times = torch.ones(shared)
+        for read in {written, (written + 1) % shared, (written + shared // 2) % shared}:
+            times[read] = _through(net, pair, change, read)
+        return times
 
     if module is None:
-        return mixed()
+        return through()
     seen: list[Tensor] = []
     handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
@@ -155,15 +159,18 @@ def received(net: Network, pair: LayerPair, written: int) -> Tensor:
     finally:
         handle.remove()
     if not seen:  # its weights are used without it
-        return mixed()
+        return through()
     before, after = (x.flatten(2).mT if x.ndim == 4 else x for x in seen)
     return (after - before).flatten(0, -2).norm(dim=0)
 
 
-def _mixed(net: Network, pair: LayerPair, change: Change, read: int) -> float:
-    """How far the effect of a change depends on the columns that read a coordinate."""
-    other = (pair.reader, slice(None), slice(read, read + 1), 1e-3)
-    return float((net.changed(change, other) - net.changed(change) - net.changed(other) + net.changed()).norm())
+def _through(net: Network, pair: LayerPair, change: Change, read: int) -> float:
+    """How many times as small the effect of a change is where the reader does not read a coordinate."""
+    w = net.weights[pair.reader.parameter]
+    column = pair.reader.of({pair.reader.parameter: torch.arange(w.numel()).view(w.shape)})[:, read]
+    blind = {pair.reader.parameter: w.flatten().index_fill(0, column.flatten(), 0.0).view(w.shape)}
+    usual, left = (float((net.changed(change, **of) - net.changed(**of)).norm()) for of in ({}, {"instead": blind}))
+    return usual / (left + 1e-9 * usual)
 
 
 def width(net: Network, pair: LayerPair) -> int:
