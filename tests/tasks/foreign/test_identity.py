@@ -12,10 +12,10 @@ from specdyn.storage.foreign import content
 from specdyn.storage.foreign.content import GONE, content_digests, refreshed
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.places import Store
-from specdyn.tasks.foreign.layout import Look
 from specdyn.tasks.foreign.names import TRANSPOSED
-from specdyn.tasks.foreign.resolved import ReadSeries
+from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.series import series_id
+from specdyn.tasks.foreign.weights.resolved import ReadSeries
 
 
 def save(folder: Path, step: int, factor: float = 1.0) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specdyn.tasks.foreign.parametrised import Recipe, Shapes
+from specdyn.tasks.foreign.weights.parametrised import Recipe, Shapes
 
 Dtypes = Mapping[str, torch.dtype]
 Read = Callable[[str], Tensor]

@@ -14,7 +14,7 @@ from specdyn.models.families.base import (
     Stored,
 )
 from specdyn.models.nets.matrices import Matrix
-from specdyn.tasks.foreign.anatomy import GROUPS, HEADS, Config, Named, Shapes, kept, named, setting, width_of
+from specdyn.tasks.foreign.network.anatomy import GROUPS, HEADS, Config, Named, Shapes, kept, named, setting, width_of
 
 GATES = {4: ("input gate", "forget gate", "cell gate", "output gate"), 3: ("reset gate", "update gate", "new gate")}
 """Of LSTM and GRU, in the order of torch."""

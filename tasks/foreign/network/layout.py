@@ -9,12 +9,12 @@ import torch
 from specdyn.models.families.base import CONVOLUTION, EMBEDDING, QUERY, RECURRENT, Family, Place, Rule
 from specdyn.models.nets.matrices import PLAIN, Entry, LayerPair, Matrix
 from specdyn.models.spec.checks import require
-from specdyn.tasks.foreign.anatomy import UNKNOWN, Config, Shapes, fragments, recognise
-from specdyn.tasks.foreign.convolutions import convolution
 from specdyn.tasks.foreign.names import BUFFERS, NO_WEIGHTS, TRANSPOSED
-from specdyn.tasks.foreign.pairs import pairs_of
-from specdyn.tasks.foreign.pieces import Cutting, Piece, cutting, pieces_of
-from specdyn.tasks.foreign.tables import PairTable
+from specdyn.tasks.foreign.network.anatomy import UNKNOWN, Config, Shapes, fragments, recognise
+from specdyn.tasks.foreign.network.convolutions import convolution
+from specdyn.tasks.foreign.network.pairs import pairs_of
+from specdyn.tasks.foreign.network.pieces import Cutting, Piece, cutting, pieces_of
+from specdyn.tasks.foreign.network.tables import PairTable
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 NOWHERE = Place("")
