@@ -174,9 +174,11 @@ def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[st
         return Entry(parameter=name, shape=shape, skipped=reasons[name]) if len(shape) > 1 or made else None
     if len(shape) < 2:
         return None
-    pieces = pieces or _of_no_rule(name, tensors.shapes, look)
-    if isinstance(pieces, str):
-        return Entry(parameter=name, shape=shape, skipped=pieces)
+    if not pieces:
+        found = _of_no_rule(name, tensors.shapes, look)
+        if isinstance(found, str):
+            return Entry(parameter=name, shape=shape, skipped=found)
+        pieces = found
     layers = [piece for piece in pieces if piece.layer and min(piece.matrix.shape(shape)) > 1]
     if not layers:
         return Entry(parameter=name, shape=shape, skipped="a vector: one row or one column")

@@ -13,6 +13,9 @@ from specdyn.tasks.foreign.parametrised import Recipe, Shapes
 
 Dtypes = Mapping[str, torch.dtype]
 Read = Callable[[str], Tensor]
+Config = Mapping[str, Any]
+Made = tuple[str, Recipe] | None
+"""A weight by its name in the network, where a tensor is the first of a format's."""
 
 EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.int8}
 FLOATS8 = EIGHT_BITS - {torch.int8}
@@ -31,7 +34,7 @@ class Quantised(ValueError):
     """A weight is stored in a way that is not known: says which, and how it looks."""
 
 
-def recipes(shapes: Shapes, dtypes: Dtypes, config: Mapping[str, Any], read: Read) -> dict[str, Recipe]:
+def recipes(shapes: Shapes, dtypes: Dtypes, config: Config, read: Read) -> dict[str, Recipe]:
     """The weights that are stored in few bits, by their names in the network; Quantised names one of unknown format."""
     given = config.get("quantization_config")
     how = given if isinstance(given, Mapping) else {}
@@ -52,7 +55,7 @@ def recipes(shapes: Shapes, dtypes: Dtypes, config: Mapping[str, Any], read: Rea
     return made
 
 
-def _unknown(name: str, shapes: Shapes, dtypes: Dtypes, how: Mapping[str, Any]) -> str:
+def _unknown(name: str, shapes: Shapes, dtypes: Dtypes, how: Config) -> str:
     """Why a tensor must be part of a format that is not known; empty where it is as it seems."""
     stem, last = name.rpartition(".")[0], name.rpartition(".")[2]
     beside = [other for other in shapes if other.startswith(f"{stem}.") and "scale" in other and "input" not in other]
@@ -63,7 +66,7 @@ def _unknown(name: str, shapes: Shapes, dtypes: Dtypes, how: Mapping[str, Any]) 
     return ""
 
 
-def _scaled(name: str, shapes: Shapes, dtypes: Dtypes, how: Mapping[str, Any], _: Read) -> tuple[str, Recipe] | None:
+def _scaled(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
     """fp8 and int8 with a factor for all, for rows, or for blocks."""
     weight = name.removesuffix("._data")
     if dtypes[name] not in EIGHT_BITS or len(shapes[name]) < 2:
@@ -84,7 +87,7 @@ def _scaled(name: str, shapes: Shapes, dtypes: Dtypes, how: Mapping[str, Any], _
     return weight, _recipe((name, scale), make, shapes[name], of, (scale,))
 
 
-def _steps(shape: tuple[int, ...], scale: tuple[int, ...], how: Mapping[str, Any]) -> tuple[int, int] | None:
+def _steps(shape: tuple[int, ...], scale: tuple[int, ...], how: Config) -> tuple[int, int] | None:
     """Rows and columns that share a factor; None where shapes do not tell."""
     if math.prod(scale) == 1:
         return shape[-2], shape[-1]
@@ -110,7 +113,7 @@ def _times_scale(w: Tensor, scale: Tensor, steps: tuple[int, int]) -> Tensor:
     return w.float() * scale.float()
 
 
-def _by_rows(name: str, shapes: Shapes, dtypes: Dtypes, _: Mapping[str, Any], __: Read) -> tuple[str, Recipe] | None:
+def _by_rows(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
     """LLM.int8 of bitsandbytes: rows times their largest entry / 127."""
     stem, _, last = name.rpartition(".")
     largest = f"{stem}.SCB"
@@ -121,9 +124,7 @@ def _by_rows(name: str, shapes: Shapes, dtypes: Dtypes, _: Mapping[str, Any], __
     return name, _recipe((name, largest), make, shapes[name], "int8 times SCB / 127", others)
 
 
-def _bitsandbytes(
-    name: str, shapes: Shapes, dtypes: Dtypes, _: Mapping[str, Any], read: Read
-) -> tuple[str, Recipe] | None:
+def _bitsandbytes(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
     """Four bits of bitsandbytes: an entry of a table times the largest of its block."""
     weight, _, kind = name.partition(".quant_state.bitsandbytes__")
     if kind not in ("nf4", "fp4"):
@@ -146,9 +147,7 @@ def _from_table(packed: Tensor, largest: Tensor, table: Tensor, *nested: Tensor,
     return (entries * largest.repeat_interleave(int(state["blocksize"]))[: len(entries)]).view(*state["shape"])
 
 
-def _packed_words(
-    name: str, shapes: Shapes, dtypes: Dtypes, how: Mapping[str, Any], _: Read
-) -> tuple[str, Recipe] | None:
+def _packed_words(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
     """GPTQ and AWQ: words of 32 bits with scales and zeros of groups of inputs."""
     stem, _, last = name.rpartition(".")
     method = str(how.get("quant_method", "")).lower()
@@ -185,9 +184,7 @@ def _unpacked(words: Tensor, bits: int, awq: bool = False) -> Tensor:
     return ((words[..., None].long() >> shifts) & (2**bits - 1)).flatten(-2).float()
 
 
-def _compressed(
-    name: str, shapes: Shapes, dtypes: Dtypes, how: Mapping[str, Any], read: Read
-) -> tuple[str, Recipe] | None:
+def _compressed(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
     """Packed integers of compressed-tensors, around zero."""
     stem, _, last = name.rpartition(".")
     scale, shape = f"{stem}.weight_scale", f"{stem}.weight_shape"
@@ -207,7 +204,7 @@ def _compressed(
     )
 
 
-def _mxfp4(name: str, shapes: Shapes, dtypes: Dtypes, _: Mapping[str, Any], __: Read) -> tuple[str, Recipe] | None:
+def _mxfp4(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
     """MXFP4 of gpt-oss: blocks of 32 numbers of 4 bits with a power of two; inputs and outputs change places."""
     weight, scales = name.removesuffix("_blocks"), name.removesuffix("_blocks") + "_scales"
     if weight == name or scales not in shapes or dtypes[name] != torch.uint8:

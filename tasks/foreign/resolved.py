@@ -121,9 +121,10 @@ class ResolvedWeights(ForeignWeights):
         for recipe in self.recipes.values():
             for part, what in recipe.parts.items():
                 shape = self._shape(part)
+                keeps = ""
                 if what.startswith("the mask") and (budget := budget - torch.Size(shape).numel()) > 0:
-                    what += f", which keeps {density(self._raw.read(self._set.names[part])):.4g} of it"
-                left_out[part] = shape, what
+                    keeps = f", which keeps {density(self._raw.read(self._set.names[part])):.4g} of it"
+                left_out[part] = shape, what + keeps
         made = {name: recipe.how for name, recipe in self.recipes.items()}
         return Tensors(shapes=self.shapes, dtypes=self.dtypes, made=made, left_out=left_out, tied=self.tied)
 
