@@ -62,7 +62,7 @@ def find_garbage(store: Store, older_than: float = HOUR) -> Garbage:
             "which writes the record again, or remove the study; then call again"
         )
     needed = references(store, all_records(store))
-    found = [*unreferenced(store, needed, keys), *_left_over(store, needed, keys)]
+    found = [*unreferenced(store, needed, keys), *_left_over(store, keys)]
     before = time.time() - older_than
     old = [thing for thing in found if thing.newest <= before]
     young = tuple(thing for thing in found if thing not in old)
@@ -127,6 +127,8 @@ def _belongs_to_nobody(
             known, owner = needed.needs_log(experiment, name), f"{experiment}/{begins[0] if begins else name}"
         case "masks", [name]:
             known, owner = name.removesuffix(SUFFIX) in masks, name
+        case "scratch", [name, _, *_]:  # factors that a series keeps for its next checkpoint
+            known, owner = name in needed.series, name
         case "series", [name, *_]:
             owner = name.partition(".")[0]
             known, kind = owner in map(short_digest, needed.sources), "series records"
@@ -199,11 +201,8 @@ def _records(store: Store, name: str, cube: str, keys: Keys) -> list[bool]:
     return [is_ended(store.study(name, kind)) for kind in there]
 
 
-def _left_over(store: Store, needed: References, keys: Keys) -> list[Thing]:
-    """What killed and ended calls left: removed studies, scratch, leases, replaced chunks, unfinished writes.
-
-    The factors in scratch that a series keeps for its next checkpoint are none of it.
-    """
+def _left_over(store: Store, keys: Keys) -> list[Thing]:
+    """What killed and ended calls left: removed studies, scratch, leases, replaced chunks, unfinished writes."""
     found: dict[tuple[str, str], list[str]] = {}
     for name, kind in itertools.product(_studies(keys), KINDS):
         start = f"studies/{name}/{kind}."
@@ -218,7 +217,7 @@ def _left_over(store: Store, needed: References, keys: Keys) -> list[Thing]:
     for key in keys:
         folder, _, inside = key.partition("/")
         name = inside.partition("/")[0]
-        if (folder == "scratch" and name not in needed.series) or (folder == "leases" and name in ended):
+        if (folder == "scratch" and name == inside) or (folder == "leases" and name in ended):
             found.setdefault((folder, name), []).append(key)
     things = [thing_of(kind, name, of, keys) for (kind, name), of in found.items() if of]
     return [*things, *_replaced(store, keys), *_unfinished(store)]
