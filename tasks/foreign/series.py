@@ -1,7 +1,7 @@
 """Checkpoints that other programs wrote, as a series that is analysed like our own runs."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from specdyn.storage.foreign.content import content_digests, known_digests
 from specdyn.storage.foreign.find import Found
@@ -32,27 +32,53 @@ class ForeignSeries:
         """The tensors of a step, each read when it is asked for."""
         return self.found.checkpoints[self.steps.index(step)].weights()
 
+    def absent(self, step: int, layout: NetworkLayout) -> frozenset[str]:
+        """Parameters of the layout that a checkpoint does not have, or in another shape."""
+        shapes = self.weights(step).shapes
+        return frozenset(entry.parameter for entry in layout.entries if shapes.get(entry.parameter) != entry.shape)
+
     def evaluator(self) -> Evaluate | None:
         """None: there is no data to evaluate the network on."""
         return None
 
 
-def series_id(series: ForeignSeries, layout: NetworkLayout, store: Store) -> str:
-    """The identity of what is measured of a series: its place, steps and content, and how its layers are looked at.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What decides the results of a series: those of a checkpoint by its own content, and by that of others."""
 
-    So other options, as far as they make other matrices or pairs of the tensors, are other results. Files that the
-    store does not know yet are read.
-    """
-    return _identity(series, layout, content_digests(series.found, store))
+    place: str
+    """Digest of where the checkpoints are and of how their layers are looked at, which names the folder of results."""
+    of: Mapping[int, Mapping[str, str]]
+    """By step, and by what an analysis depends on (`Analysis.depends`)."""
+
+    @property
+    def results(self) -> str:
+        """The identity of all results together; the name of their folder comes before the slash."""
+        return f"{self.place}/{short_digest([[step, dict(of)] for step, of in self.of.items()])}"
 
 
-def known_id(series: ForeignSeries, layout: NetworkLayout, store: Store) -> str | None:
-    """The same identity, or None where the store does not know all of the series' files; nothing is written."""
+def contents_of(series: ForeignSeries, place: Sequence[object], digests: Sequence[str]) -> Contents:
+    """The identities of what is measured, by digests of the checkpoints and by what else decides their matrices."""
+    keys = [short_digest(d, c.choice.key) for d, c in zip(digests, series.found.checkpoints, strict=True)]
+    of = {
+        step: {
+            "own": short_digest(key),
+            "initial": short_digest(key, keys[0]),
+            "previous": short_digest(key, keys[max(0, i - 1)], i == 0),
+            "final": short_digest(key, keys[-1]),
+            "series": short_digest(keys, series.steps),
+        }
+        for i, (step, key) in enumerate(zip(series.steps, keys, strict=True))
+    }
+    return Contents(place=short_digest(series.name, *place), of=of)
+
+
+def series_contents(series: ForeignSeries, place: Sequence[object], store: Store) -> Contents:
+    """The identities of a series' results; files that the store does not know yet are read."""
+    return contents_of(series, place, content_digests(series.found, store))
+
+
+def known_contents(series: ForeignSeries, place: Sequence[object], store: Store) -> Contents | None:
+    """The same, or None where the store does not know all of the series' files; nothing is written."""
     digests = known_digests(series.found, store)
-    return None if digests is None else _identity(series, layout, digests)
-
-
-def _identity(series: ForeignSeries, layout: NetworkLayout, digests: Sequence[str]) -> str:
-    content = list(zip(series.steps, digests, strict=True))
-    layers, pairs = [asdict(layer) for layer in layout.layers], [asdict(pair) for pair in layout.pairs]
-    return short_digest(series.name, content, layout.shapes, layers, pairs)
+    return None if digests is None else contents_of(series, place, digests)

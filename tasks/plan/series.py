@@ -4,7 +4,7 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from specdyn.models.spec.checks import require
@@ -20,12 +20,13 @@ from specdyn.storage.studies import StudyRecord, read_study, record_study
 from specdyn.tasks.foreign.audit import Finding, as_plain, audit
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
 from specdyn.tasks.foreign.network.layout import Look
-from specdyn.tasks.foreign.series import known_id, series_id
+from specdyn.tasks.foreign.series import known_contents, series_contents
 from specdyn.tasks.foreign.weights.resolved import ReadSeries
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
+from specdyn.tasks.plan.kept import Kept, fits
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed
+from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed_checkpoints
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
@@ -48,9 +49,13 @@ class Source:
     findings: tuple[Finding, ...] | None = None
     """What an audit found; None before it."""
 
-    def identity(self, digest: str) -> str:
-        """The identity of what is measured, from that of files and layers: which weights, and how they are made."""
-        return short_digest(digest, self.series.chosen, [entry.way for entry in self.layout.entries])
+    @property
+    def place(self) -> list[Any]:
+        """What decides the matrices beside the files: which weights, how they are made, and what pairs there are."""
+        layout, choice = self.layout, self.search.choice
+        layers, pairs = [asdict(layer) for layer in layout.layers], [asdict(pair) for pair in layout.pairs]
+        ways = [entry.way for entry in layout.entries]
+        return [layout.shapes, layers, pairs, ways, choice.weights, choice.part, self.series.found.unit]
 
     def without_errors(self) -> "Source":
         """The series without the checkpoints that an audit found an error in; AuditFailed where none is left."""
@@ -160,10 +165,11 @@ class SeriesStudy:
 
     def _found(self, source: Source, store: Store) -> tuple[str, Analysed]:
         """The identity of a series and what is analysed of it; an empty one where the store does not know its files."""
-        digest, steps = known_id(source.series, source.layout, store), source.series.steps
-        run_id = source.identity(digest) if digest else ""
-        folder = store.run_results(FOREIGN, run_id)
-        return run_id, analysed(folder, steps, self.analyses, names=None if run_id else ())
+        contents = known_contents(source.series, source.place, store)
+        if contents is None:
+            return "", Analysed(missing={(step,): self.analyses for step in source.series.steps}, parts={})
+        folder = store.run_results(FOREIGN, contents.place)
+        return contents.results, analysed_checkpoints(folder, contents.of, self.analyses)
 
     def cube(self, store: Store) -> str:
         """Where its cube lies."""
@@ -229,7 +235,7 @@ class SeriesCube(RunsCube):
         names, analyses = told_apart([source.series.name for source in self.study.sources]), self.analyses
         return [
             Row(
-                key=run_id,
+                key=run_id.partition("/")[0],
                 status="partial" if one.parts and one.missing else "planned" if one.missing else "done",
                 layout_of=functools.partial(_layout, source, analyses),
                 coordinates={"series": name},
@@ -275,7 +281,8 @@ def analyse_series(
     StoreError where its files change meanwhile.
     """
     series, layout = source.series, source.layout
-    run_id = source.identity(series_id(series, layout, store))
+    contents = series_contents(series, source.place, store)
+    run_id = contents.place
     attributes = {
         "run_id": run_id,
         "source": series.name,
@@ -285,16 +292,23 @@ def analyse_series(
     target = Target(
         folder=store.run_results(FOREIGN, run_id),
         layout=run_layout(layout, series.steps, analyses, {}, attributes),
+        contents=contents.of,
     )
-    if not (missing := analysed(target.folder, series.steps, analyses).missing):
+    before = analysed_checkpoints(target.folder, contents.of, analyses)
+    if not before.missing:
         return Work()
-    kept = f"{store.scratch}/{run_id}"
-    work = analyse_blocks(workers, advance, series, layout, target, missing, kept)
-    delete(kept)
-    now = series_id(replace(series, found=refreshed(series.found)), layout, store)
-    if source.identity(now) != run_id:
-        delete(target.folder)
+    kept = Kept(
+        url=f"{store.scratch}/{run_id}",
+        contents={step: of["own"] for step, of in contents.of.items()},
+        everything=fits(layout, len(series.steps)),
+    )
+    work = analyse_blocks(workers, advance, series, layout, target, before.missing, kept)
+    if series_contents(replace(series, found=refreshed(series.found)), source.place, store) != contents:
+        written = analysed_checkpoints(target.folder, contents.of, analyses).parts.keys() - before.parts.keys()
+        for url in (*written, kept.url):
+            delete(url)
         raise StoreError(f"{series.name} changed during the analysis; run the command again once nothing writes there")
+    kept.prune()
     return work
 
 

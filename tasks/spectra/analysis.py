@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from specdyn.models.nets.matrices import LayerPair, Matrix
     from specdyn.tasks.spectra.decomposition import Factors
 
+Compared = Literal["", "initial", "previous", "final"]
+"""Which other checkpoint of a run: the first, the one before, or the last."""
 Values = Mapping[str, np.ndarray | float]
 """By variable: a number, or an array that fills the leading corner of the variable's dimensions; NaN beyond."""
 
@@ -51,6 +53,12 @@ class LayerView:
     """The checkpoint before this one; None at the first."""
     final: Decomposed
     """The run's last checkpoint."""
+
+    def is_in(self, other: Decomposed) -> bool:
+        """Whether another checkpoint has the layer, in the same shape."""
+        if self.layer.parameter not in other.weights:
+            return False
+        return other.weights[self.layer.parameter].shape == self.now.weights[self.layer.parameter].shape
 
     @property
     def factors(self) -> Factors:
@@ -118,6 +126,8 @@ class RunView:
     final: Decomposed
     read: Callable[[int], Mapping[str, Tensor]]
     """Weights at a step."""
+    absent: frozenset[str] = frozenset()
+    """Parameters that some checkpoints do not have, or not in this shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +151,18 @@ class Analysis:
     """Whether singular values alone would not do."""
     needs_data: bool = False
     """Whether it evaluates the network, which needs an experiment's data."""
+    compares: Compared = ""
+    """The checkpoint that it compares another one with, if any."""
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Labels of dimensions that this analysis brings."""
+
+    of_both: bool = True
+    """Whether all of its values need the checkpoint that it compares with."""
+
+    @property
+    def depends(self) -> str:
+        """What decides its values: the checkpoint (`own`), that and the one it compares with, or all (`series`)."""
+        return "series" if self.of == "run" else self.compares or "own"
 
     def variables_for(self, metrics: Mapping[str, Metric]) -> dict[str, Variable]:
         """The variables of an experiment with these metrics."""

@@ -1,8 +1,8 @@
 """What of a network is analysed: its layers, its pairs, what is skipped and why, and the run store made of them."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,18 @@ class NetworkLayout:
         """For people, what is known of a network that another program trained."""
         counts = f"{plural(len(self.layers), 'layer')}, {plural(len(self.pairs), 'pair')}"
         return (f"family: {self.family} ({self.because}); {counts}", *self.told)
+
+    def without(self, absent: Collection[str]) -> "NetworkLayout":
+        """The layout of a checkpoint that does not have these parameters, or not in their shape."""
+        if not absent:
+            return self
+        return replace(
+            self,
+            entries=tuple(entry for entry in self.entries if entry.parameter not in absent),
+            pairs=tuple(
+                pair for pair in self.pairs if not {pair.writer.parameter, pair.reader.parameter} & set(absent)
+            ),
+        )
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
