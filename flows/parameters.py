@@ -224,9 +224,8 @@ class AnalyseParameters:
         list[str],
         Shown(
             title="Series of checkpoints",
-            about="Folders or s3:// URLs, each with the checkpoints of one training run: .safetensors, .pt, .pth, "
-            ".ckpt.",
-            examples=[["s3://lab/runs/gpt-small"]],
+            about="Folders, files, s3:// URLs or hf://organisation/name, each with the checkpoints of one run.",
+            examples=[["s3://lab/runs/gpt-small"], ["hf://EleutherAI/pythia-70m"]],
         ),
     ]
     name: fields.StudyName = ""
@@ -234,9 +233,45 @@ class AnalyseParameters:
         str,
         Shown(
             title="Pattern of steps",
-            about="Regular expression whose group is the step in a file name.",
+            about="Regular expression whose group is the step in a file name, or with groups `epoch` and `iteration`.",
             default="the usual patterns",
-            examples=[r"run-(\d+)"],
+            examples=[r"run-(\d+)", r"ep(?P<epoch>\d+)_it(?P<iteration>\d+)"],
+        ),
+    ] = ""
+    steps_per_epoch: Annotated[
+        int,
+        Ge(0),
+        Shown(
+            title="Steps of an epoch",
+            about="Optimizer steps per epoch, to turn epochs in names into steps; 0 keeps epochs.",
+            examples=[782],
+        ),
+    ] = 0
+    revisions: Annotated[
+        str,
+        Shown(
+            title="Revisions",
+            about="Pattern of the revisions of a Hub repository, each of which is a checkpoint.",
+            default="only the main revision, or the one in the URL",
+            examples=["step*"],
+        ),
+    ] = ""
+    key: Annotated[
+        str,
+        Shown(
+            title="Key of the weights",
+            about="Key of the state dict in files of torch.save; join the keys of nested dicts by dots.",
+            default="the usual keys, or the only state dict",
+            examples=["generator"],
+        ),
+    ] = ""
+    part: Annotated[
+        str,
+        Shown(
+            title="Part of the model",
+            about="Folder in each checkpoint that holds the weights to analyse, if there are several.",
+            default="the usual one",
+            examples=["unet"],
         ),
     ] = ""
     heads: Annotated[
@@ -244,10 +279,29 @@ class AnalyseParameters:
         Ge(0),
         Shown(
             title="Attention heads",
-            about="Number of attention heads, to compare queries and keys of each head in fused projections; "
-            "0 compares whole matrices.",
+            about="Number of attention heads, to compare queries with keys and values with outputs head by head; "
+            "0 takes it from config.json.",
         ),
     ] = 0
+    pairs: Annotated[
+        str,
+        Shown(
+            title="Pairs of layers",
+            about="File with the pairs to compare, for networks of no known family: two names a line, what writes and "
+            "what reads. {n} stands for a number, {n+1} for the one after it, * for any text.",
+            default="those of the family",
+            examples=["pairs.txt"],
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        Shown(
+            title="Set of weights",
+            about="Which weights to analyse where a checkpoint has several sets: `raw`, `ema`, or how names begin.",
+            default="those that are no running mean",
+            examples=["ema"],
+        ),
+    ] = ""
     transposed: Annotated[
         str,
         Shown(
@@ -264,6 +318,14 @@ class AnalyseParameters:
             flags=("--audit/--no-audit",),
         ),
     ] = True
+    skip_damaged: Annotated[
+        bool,
+        Shown(
+            title="Skip damaged checkpoints",
+            about="Leave out checkpoints in which the audit finds an error, and analyse the others.",
+            flags=("--skip-damaged",),
+        ),
+    ] = False
     store: fields.StoreUrl = ""
     report: fields.Report = True
     executor: fields.ExecutorKind = "ray"

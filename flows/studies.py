@@ -13,7 +13,7 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
-from specdyn.storage.access.objects import normalise
+from specdyn.storage.access.objects import normalise, normalise_source
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.cells import require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
@@ -93,15 +93,29 @@ def tickets_from(asked: TicketParameters) -> "Graph":
 
 def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
+    from specdyn.storage.foreign.find import Search
+    from specdyn.storage.foreign.weights import Choice
+    from specdyn.tasks.foreign.network.layout import Look
+    from specdyn.tasks.foreign.network.tables import PairTable, read_pairs
     from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look
 
+    require(asked.audited or not asked.skip_damaged, "skip_damaged", True, "an audit, so not --no-audit")
+    table = read_pairs(normalise(asked.pairs)) if asked.pairs else PairTable()
+    how = Look(heads=asked.heads, transposed=asked.transposed, pairs=table)
+    search = Search(
+        pattern=asked.pattern,
+        per_epoch=asked.steps_per_epoch,
+        revisions=asked.revisions,
+        choice=Choice(key=asked.key, weights=asked.weights, part=asked.part),
+    )
     analyses = choose(asked.analyses or None)
-    urls = dict.fromkeys(map(normalise, asked.sources))
+    urls = dict.fromkeys(map(normalise_source, asked.sources))
     return SeriesStudy(
-        name=cube_name(asked.name or None, asked.sources, asked.pattern, asked.heads, asked.transposed),
-        sources=tuple(look(url, asked.pattern or None, asked.heads, asked.transposed) for url in urls),
+        name=cube_name(asked.name or None, asked.sources, search, how),
+        sources=tuple(look(url, search, how) for url in urls),
         analyses=analyses,
         audited=asked.audited,
+        skip_damaged=asked.skip_damaged,
     )
 
 

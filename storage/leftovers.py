@@ -40,7 +40,9 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
             count, size = count + len(sizes), size + sum(sizes.values())
     if not any(held(f"{store.leases}/{name}") for name in objects.names(store.leases)):
         folder = store.scratch
-        old = {name: listed.bytes for name, listed in listing(folder).items() if listed.written <= before}
+        # Folders hold the factors that a series keeps for its next checkpoint.
+        files = {name: one for name, one in listing(folder).items() if not one.folder}
+        old = {name: one.bytes for name, one in files.items() if one.written <= before}
         objects.delete_all(folder, list(old))
         count, size = count + len(old), size + sum(old.values())
     return count, size

@@ -22,7 +22,7 @@ from specdyn.storage.schema import SCHEMA_VERSION, Variable
 Values = dict[str, np.ndarray]
 SUFFIX = ".safetensors"
 LARGEST_BLOCK = 16
-PART = re.compile(r"(\d{8,})-(\d{8,})-([0-9a-f]{12})" + re.escape(SUFFIX))
+PART = re.compile(r"(\d{8,})-(\d{8,})-([0-9a-f]{12})(?:-([0-9a-f]{12}))?" + re.escape(SUFFIX))
 HEADER = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
 
@@ -69,6 +69,8 @@ class Part:
     last: int
     analyses: str
     """Digest of the analyses and their versions."""
+    content: str = ""
+    """Digest of the checkpoints that it is of, where the folder does not say that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +97,10 @@ def blocks_of(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [steps[i : i + length] for i in range(0, len(steps), length)]
 
 
-def part_name(steps: Sequence[int], analyses: Mapping[str, int]) -> str:
+def part_name(steps: Sequence[int], analyses: Mapping[str, int], content: str = "") -> str:
     """The name of the object of a block with these analyses (name -> version)."""
-    return f"{steps[0]:08d}-{steps[-1]:08d}-{short_digest(dict(analyses))}{SUFFIX}"
+    ends = "-".join([f"{steps[0]:08d}", f"{steps[-1]:08d}", short_digest(dict(analyses)), *filter(None, [content])])
+    return f"{ends}{SUFFIX}"
 
 
 def write_block(
@@ -108,13 +111,16 @@ def write_block(
     values: Mapping[str, np.ndarray],
     of_run: Mapping[str, np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    content: str = "",
 ) -> bool:
     """Put what some analyses measured of a block as one object; False where it was there before.
+
+    With `content`, a digest of the checkpoints that decide it, any steps are a block.
 
     `values` are shaped as declared with `step` cut to the block, those `of_run` as declared. ValueError for steps that
     are no block of the run, and for a wrong shape.
     """
-    if steps not in layout.blocks():
+    if not content and steps not in layout.blocks():
         raise ValueError(f"steps={steps} of {folder} are not one of the run's blocks: {layout.blocks()}")
     stored: Values = {}
     of_run = of_run or {}
@@ -130,17 +136,18 @@ def write_block(
         **(metadata or {}),
         "steps": list(steps),
         "analyses": dict(analyses),
-        "labels": {dim: list(labels) for dim, labels in layout.labels.items() if dim in used},
+        "labels": {dim: list(labels) for dim, labels in layout.labels.items() if dim in used}
+        | ({"step": list(steps)} if content and not of_run else {}),
         "dims": {name: list(layout.variables[name].dims) for name in stored},
         "of_run": sorted(of_run),
     }
-    return write_values(f"{folder}/{part_name(steps, analyses)}", stored, decides)
+    return write_values(f"{folder}/{part_name(steps, analyses, content)}", stored, decides)
 
 
 def parts_in(names: Iterable[str]) -> list[Part]:
     """The blocks among the names of objects."""
     matches = (PART.fullmatch(name) for name in names)
-    return [Part(name=m[0], first=int(m[1]), last=int(m[2]), analyses=m[3]) for m in matches if m]
+    return [Part(name=m[0], first=int(m[1]), last=int(m[2]), analyses=m[3], content=m[4] or "") for m in matches if m]
 
 
 def analyses_of(folder: str, part: Part) -> Mapping[str, int]:

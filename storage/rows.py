@@ -48,7 +48,10 @@ class Row:
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where it comes from, which decides nothing in it, as what it was computed on."""
     results: str = ""
-    """What its values are of: other checkpoints have another id; empty where nothing is measured."""
+    """What its values are of: other checkpoints have another id; empty where nothing is measured.
+
+    It is the name of the folder of its objects, or begins with that, before a slash.
+    """
     trained: str = ""
     """What its manifest says, so that a later look at many runs need not read it; empty where that is not known."""
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -104,6 +104,8 @@ def _show_sources(study: Study) -> None:
         found = source.series.found
         steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps)
         err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
+        for line in source.layout.described:
+            err.print(line, highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
             err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)

@@ -23,11 +23,17 @@ class Matrix:
 
     parameter: str
     transposed: bool = False
-    """Swap the first two axes before flattening: transposed convolutions."""
+    """Swap the first two axes before flattening: transposed convolutions, and weights kept as (in, out)."""
     part: str = ""
     """Name of the block of rows or columns taken, empty for the whole parameter."""
     rows: tuple[int, int] | None = None
     columns: tuple[int, int] | None = None
+    every: int = 0
+    """Rows after which the block of rows comes again, as where queries, keys and values alternate; 0 is once."""
+    index: tuple[int, ...] = ()
+    """Which entry is taken of each leading axis: one of several experts, or one head."""
+    outputs: tuple[int, ...] = ()
+    """The axes that are output directions, in order, where these are not the first alone; without those of `index`."""
     heads: int = 0
     """Split into that many blocks, decomposed as a stack; 0 is no split."""
     split: Literal["rows", "columns"] = "rows"
@@ -40,10 +46,13 @@ class Matrix:
 
     def of(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The matrix (M, N), or the stack (H, M/H, N) or (H, M, N/H), as a view of the weights where possible."""
-        w = weights[self.parameter]
-        w_MN = (w.transpose(0, 1) if self.transposed else w).flatten(1)
+        w = weights[self.parameter][self.index]
+        outputs, inputs = self._axes(w.ndim)
+        w_MN = w.permute(*outputs, *inputs).flatten(0, len(outputs) - 1).flatten(1)
         if self.rows is not None:
-            w_MN = w_MN[self.rows[0] : self.rows[1]]
+            start, stop = self.rows
+            alike = w_MN.unflatten(0, (-1, self.every or len(w_MN)))
+            w_MN = alike[:, start:stop].flatten(0, 1)
         if self.columns is not None:
             w_MN = w_MN[:, self.columns[0] : self.columns[1]]
         if not self.heads:
@@ -54,14 +63,20 @@ class Matrix:
 
     def shape(self, of_parameter: tuple[int, ...]) -> tuple[int, int]:
         """(M, N) of the matrix, one head's where it is split, without the weights."""
-        first, second, *rest = of_parameter
-        m, n = (second, first) if self.transposed else (first, second)
-        n *= math.prod(rest)
-        m = self.rows[1] - self.rows[0] if self.rows else m
+        sizes = of_parameter[len(self.index) :]
+        m, n = (math.prod(sizes[axis] for axis in axes) for axes in self._axes(len(sizes)))
+        if self.rows is not None:
+            blocks = m // self.every if self.every else 1
+            m = blocks * (self.rows[1] - self.rows[0])
         n = self.columns[1] - self.columns[0] if self.columns else n
         if not self.heads:
             return m, n
         return (m // self.heads, n) if self.split == "rows" else (m, n // self.heads)
+
+    def _axes(self, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Axes of the outputs and of the inputs, of a tensor that has so many."""
+        outputs = (1,) if self.transposed else self.outputs or (0,)
+        return outputs, tuple(axis for axis in range(count) if axis not in outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +104,11 @@ class LayerPair:
         return f"{self.writer.name} -> {self.reader.name}"
 
     @property
+    def heads(self) -> int:
+        """Heads that are compared one by one, 0 where whole matrices are; several may read one head of the other."""
+        return max(self.writer.heads, self.reader.heads)
+
+    @property
     def parts(self) -> int:
         """Kernel positions or gates, 1 where vectors are compared whole."""
         return max(self.positions, self.gates)
@@ -104,11 +124,17 @@ class Entry:
     """How it is made a matrix; empty where it is skipped."""
     skipped: str = ""
     """Why it is not analysed; empty where it is."""
+    cut: tuple[Matrix, ...] = ()
+    """The matrices that it is cut into; empty where it is taken whole, and where it is skipped."""
+    roles: tuple[str, ...] = ()
+    """What each of its matrices does in the network, where that is known."""
 
     @property
-    def matrix(self) -> Matrix:
-        """The whole parameter as a matrix."""
-        return Matrix(parameter=self.parameter, transposed=self.way == SWAPPED)
+    def matrices(self) -> tuple[Matrix, ...]:
+        """What is analysed of it: its parts, or the whole parameter as a matrix."""
+        if self.skipped:
+            return ()
+        return self.cut or (Matrix(parameter=self.parameter, transposed=self.way == SWAPPED),)
 
 
 PLAIN = "as it is"
@@ -150,7 +176,7 @@ def layers(net: nn.Module) -> tuple[Matrix, ...]:
 
 def analysed(entries: Collection[Entry]) -> tuple[Matrix, ...]:
     """The matrices of the entries that are not skipped."""
-    return tuple(entry.matrix for entry in entries if not entry.skipped)
+    return tuple(matrix for entry in entries for matrix in entry.matrices)
 
 
 def feed(
@@ -175,7 +201,7 @@ def feed(
 
 
 def consecutive_pairs(matrices: tuple[Matrix, ...], shapes: Mapping[str, tuple[int, ...]]) -> tuple[LayerPair, ...]:
-    """Each layer paired with the next where the shapes fit: the pairs of a plain chain, or of an unknown network."""
+    """Each layer paired with the next where the shapes fit: the pairs of a plain chain."""
     found = (feed(a, b, shapes) for a, b in itertools.pairwise(matrices))
     return tuple(pair for pair in found if pair is not None)
 

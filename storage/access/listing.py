@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from specdyn.storage.access.objects import PARTIAL, explained, filesystem
+from specdyn.storage.access.objects import HUB, PARTIAL, explained, filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def listing(url: str) -> dict[str, Listed]:
             if "bucket does not exist" in str(error).lower():
                 raise
             return {}
-    own = url.removeprefix("s3://").rstrip("/")
+    own = url.removeprefix("s3://").removeprefix(HUB).rstrip("/")
     entries = {
         entry["name"].rstrip("/").rsplit("/", 1)[-1]: _listed(entry)
         for entry in found
@@ -54,5 +54,9 @@ def listing_below(url: str) -> dict[str, Listed]:
 def _listed(entry: Mapping[str, Any]) -> Listed:
     modified = entry.get("mtime", entry.get("LastModified"))
     written = modified.timestamp() if isinstance(modified, datetime) else float(modified or "nan")
-    tag = str(entry.get("ETag", "")).strip('"') or f"{written!r}/{entry.get('created')!r}/{entry.get('ino')}"
+    tag = (
+        str(entry.get("ETag", "")).strip('"')
+        or str(entry.get("blob_id") or "")
+        or f"{written!r}/{entry.get('created')!r}/{entry.get('ino')}"
+    )
     return Listed(folder=entry["type"] == "directory", bytes=int(entry["size"] or 0), written=written, tag=tag)

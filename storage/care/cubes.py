@@ -189,7 +189,7 @@ def _lost_blocks(cube: _Cube, experiment: str) -> Iterator[str]:
     for results, parts, contents in zip(*columns, strict=True):
         if not results:
             continue
-        folder = cube.look.store.run_results(experiment, results)
+        folder = cube.look.store.run_results(experiment, results.partition("/")[0])
         names = list(cube.look.below(folder.removeprefix(f"{cube.look.store}/")))
         if len(names) >= parts:
             continue

@@ -1,32 +1,28 @@
 """A series of checkpoints that other programs wrote: which files they are, and of which step."""
 
-import json
-import re
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.listing import Listed, listing
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
-from specdyn.storage.foreign.weights import ForeignWeights, PickledWeights, SafeWeights, same_content
+from specdyn.storage.foreign.adapters import AdapterWeights
+from specdyn.storage.foreign.archives import read_archive
+from specdyn.storage.foreign.distributed import DistributedWeights
+from specdyn.storage.foreign.folders import SHARD, Kind, Nothing, Taken, is_of_training, kind_of, weights_in
+from specdyn.storage.foreign.pickled import PickledWeights, as_object
+from specdyn.storage.foreign.safe import SafeWeights
+from specdyn.storage.foreign.states import AVERAGED, number_in, series_in
+from specdyn.storage.foreign.steps import PICKLED, SAFE, Numbered, Unit, checked, in_order, missing_kind, numbered
+from specdyn.storage.foreign.weights import Choice, ForeignWeights, same_content
 
-SAFE = (".safetensors",)
-PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-INDEX = ".safetensors.index.json"
-
-WHOLE = r"(\d+)(?![\da-z]|\.\d)"
-"""Digits that are the whole number: those of 10k, 7b and 0.25 are not."""
-STEP_PATTERNS = (
-    rf"(?i)step[=_-]?{WHOLE}",
-    rf"(?i)(?:checkpoint|ckpt|iter|iteration|model|weights)[=_-]{WHOLE}",
-    r"^(\d+)$",
-)
-"""Where a step stands in a name, tried in this order."""
-EPOCH_PATTERNS = (rf"(?i)epoch[=_-]?{WHOLE}",)
-"""Epochs serve where no name has a step."""
-Unit = Literal["steps", "epochs"]
-SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+TRAINER_STATE = "trainer_state.json"
+"""Where the Trainer of Hugging Face writes the step."""
+COPIES = ("last", "latest", "final", "best", "checkpoint_last", "checkpoint_best")
+"""Names that programs give to copies of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +37,35 @@ class ForeignCheckpoint:
     """When it was written, in seconds since 1970; NaN where the store does not tell."""
     tag: str
     """What a listing says of the content without reading it: of each file an ETag, or its times and its place."""
+    folder: str
+    """The folder that holds the files."""
+    kind: Kind = "safetensors"
+    choice: Choice = Choice()  # noqa: RUF009 - frozen
+    """What is taken where a file holds several things."""
+    fault: str = ""
+    """Why it cannot be read, as far as the names of its files tell."""
 
     def weights(self) -> ForeignWeights:
-        """The tensors by name, each read when it is asked for."""
-        if self.urls[0].endswith(SAFE):
-            return SafeWeights(self.urls)
-        return PickledWeights(self.urls)
+        """The tensors by name, each read when it is asked for; DamagedCheckpoint where it is known not to be whole."""
+        if self.fault:
+            raise DamagedCheckpoint(self.fault)
+        if self.kind == "distributed":
+            return DistributedWeights(self.folder)
+        if self.kind == "adapter":
+            *files, config = self.urls
+            return AdapterWeights(self._files(tuple(files)), as_object(config, objects.read(config)), files[0])
+        return self._files(self.urls)
+
+    def _files(self, urls: tuple[str, ...]) -> ForeignWeights:
+        return SafeWeights(urls) if urls[0].endswith(SAFE) else PickledWeights(urls, self.choice)
+
+    def config(self) -> Mapping[str, Any] | None:
+        """The `config.json` beside the weights; None where there is none."""
+        url = f"{self.folder}/config.json"
+        try:
+            return as_object(url, objects.read(url))
+        except FileNotFoundError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +76,59 @@ class Found:
     checkpoints: tuple[ForeignCheckpoint, ...]
     skipped: tuple[tuple[str, str], ...]
     unit: Unit = "steps"
-    """What the numbers in the names count."""
+    """What the numbers count."""
     repeated: tuple[str, ...] = ()
     """The names among them that were passed over as another has the same step and content."""
+    told: tuple[str, ...] = ()
+    """What was chosen, and how steps were found, where it is not plain."""
 
 
-def find_checkpoints(url: str, pattern: str | None = None) -> Found:
-    """The series in a folder, or the one checkpoint of a file, or of a folder of weights where nothing has a step.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How checkpoints are looked for; empty values leave it to the usual rules."""
 
-    `pattern` is a regular expression whose first group, or whose group `step`, is the step. Where names have epochs
-    alone, these are the steps. Of two names with one step and equal content the second is passed over. StoreError
-    where nothing is found, naming what is there, and where two names with one step differ in content.
+    pattern: str = ""
+    """A regular expression whose first group, or whose groups step, epoch, iteration, have the numbers."""
+    per_epoch: int = 0
+    """Optimizer steps of an epoch, with which epochs become steps."""
+    revisions: str = ""
+    """A pattern of revisions of a Hub repository, such as step*."""
+    choice: Choice = Choice()  # noqa: RUF009 - frozen
+
+
+@dataclass(slots=True)
+class _Finding:
+    """What is found while a folder is looked through."""
+
+    bases: dict[str, str] = field(default_factory=dict)
+    """The folder below which the files of a name lie."""
+    numbers: dict[str, Numbered] = field(default_factory=dict)
+    taken: dict[str, Taken] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+
+def find_checkpoints(url: str, pattern: str | None = None, search: Search = Search()) -> Found:
+    """The series in a folder or a Hub repository, or the one checkpoint of a file or of a folder.
+
+    Steps are those that the Trainer noted, else those of names: steps before tokens before epochs, of one kind only.
+    Of several names with one step the newest version counts, and of equal ones the first. StoreError where nothing is
+    found, naming what is there, and where two names with one step differ in content.
     """
-    url = objects.normalise(url)
-    attempts: list[tuple[tuple[str, ...], Unit]] = [(STEP_PATTERNS, "steps"), (EPOCH_PATTERNS, "epochs")]
-    if pattern is not None:
-        attempts = [((_checked(pattern),), "steps")]
-    for patterns, unit in attempts:
-        series = _find(url, patterns, unit)
-        if series.checkpoints:
-            return series
+    search = replace(search, pattern=pattern) if pattern else search
+    if search.pattern:
+        checked(search.pattern)
+    url = objects.normalise_source(url)
+    if search.revisions:
+        from specdyn.storage.foreign.hub import find_revisions
+
+        found = _Finding()
+        for name, (folder, listed) in find_revisions(url, search.revisions).items():
+            _look_into(found, folder, name, listed, search)
+        return _arranged(url, found, search)
+    series = _single(url, search) if url.endswith((*SAFE, *PICKLED)) else _folder(url, search)
+    if series.checkpoints:
+        return series
     seen = "; ".join(f"{name}: {why}" for name, why in series.skipped[:8]) or "nothing"
     raise StoreError(
         f"{url}: no checkpoints there, found {seen}; "
@@ -85,113 +137,201 @@ def find_checkpoints(url: str, pattern: str | None = None) -> Found:
     )
 
 
-def _find(url: str, patterns: tuple[str, ...], unit: Unit) -> Found:
+def _single(url: str, search: Search) -> Found:
     folder, _, own = url.rpartition("/")
-    whole_step = _step(own, patterns)
-    if own.endswith((*SAFE, *PICKLED)):
-        listed = listing(folder)
-        checkpoints = [_checkpoint(folder, own, whole_step or 0, [listed[own]], (own,))] if own in listed else []
-        return _series(url, checkpoints, [], unit)
+    item = listing(folder).get(own)
+    if item is None:
+        return Found(url, (), ())
+    taken = Taken(kind=kind_of(own) or "torch", files=(own,), items=(item,))
+    return _whole(url, folder, own, own, taken, search)
+
+
+def _folder(url: str, search: Search) -> Found:
     listed = listing(url)
-    checkpoints, skipped = [], []
-    for name in listed:
-        one = _named(url, name, listed[name], patterns)
-        if isinstance(one, str):
-            skipped.append((name, one))
+    found = _Finding()
+    for name, item in listed.items():
+        if item.folder:
+            if (one := numbered(name, search.pattern)) is None:
+                found.skipped.append((name, "no step in its name"))
+                continue
+            _look_into(found, f"{url}/{name}", name, listing(f"{url}/{name}"), search, one)
+        elif kind_of(name) is None:
+            found.skipped.append((name, "not a file of weights"))
+        elif SHARD.search(name):
+            found.skipped.append((name, "a shard, which is read by its index"))
+        elif (one := numbered(name, search.pattern)) is None:
+            found.skipped.append((name, "no step in its name"))
+        elif is_of_training(name):
+            found.skipped.append((name, "of an optimizer or the like, by its name"))
         else:
-            checkpoints.append(one)
-    # Trainers put the final weights beside the folders of a series.
-    if not checkpoints and (whole := _folder(url, listed)) is not None:
-        return _series(url, [_checkpoint(url, own, whole_step or 0, *whole)], [], unit)
-    return _series(url, checkpoints, skipped, unit)
+            found.bases[name], found.numbers[name] = url, one
+            found.taken[name] = Taken(kind=kind_of(name) or "torch", files=(name,), items=(item,))
+    # Trainers put the final weights beside the folders of a series; DeepSpeed puts its own into a checkpoint's folder.
+    if all(name.startswith("global_step") for name in found.taken):
+        whole = weights_in(url, listed, search.choice)
+        if isinstance(whole, Taken) and not (found.taken and whole.folder):
+            own = url.rpartition("/")[2]
+            return _whole(url, url, own, own, whole, search, TRAINER_STATE in listed)
+        if isinstance(whole, Nothing) and not found.taken and whole != Nothing():
+            found.skipped.append(("the folder itself", whole.why))
+    return _arranged(url, found, search)
 
 
-def _named(url: str, name: str, item: Listed, patterns: tuple[str, ...]) -> ForeignCheckpoint | str:
-    """The checkpoint of a name, or why it is passed over."""
-    step = _step(name, patterns)
-    if not item.folder and not name.endswith((*SAFE, *PICKLED)):
-        return "not a file of weights"
-    if not item.folder and SHARD.search(name):
-        return "a shard, which is read by its index"
-    if step is None:
-        other = patterns == STEP_PATTERNS and _step(name, EPOCH_PATTERNS) is not None
-        return "an epoch in its name, not a step" if other else "no step in its name"
-    if not item.folder:
-        return _checkpoint(url, name, step, [item], (name,))
-    if (inside := _folder(f"{url}/{name}", listing(f"{url}/{name}"))) is None:
-        return "a folder without weights"
-    items, files = inside
-    return _checkpoint(url, name, step, items, tuple(f"{name}/{file}" for file in files))
+def _look_into(
+    found: _Finding,
+    folder: str,
+    name: str,
+    listed: Mapping[str, Listed],
+    search: Search,
+    one: Numbered | None = None,
+) -> None:
+    """Add the checkpoint that a folder is, with the step that the Trainer noted in it."""
+    one = one or numbered(name, search.pattern)
+    inside = weights_in(folder, listed, search.choice)
+    if isinstance(inside, Nothing) or one is None:
+        found.skipped.append((name, inside.why if isinstance(inside, Nothing) else "no step in its name"))
+        return
+    if TRAINER_STATE in listed and (noted := _noted_step(f"{folder}/{TRAINER_STATE}")) is not None:
+        if one.step is not None and noted != one.step:
+            found.told.append(f"{name}: step {noted} by its {TRAINER_STATE}, not {one.step} as in its name")
+        one = replace(one, step=noted)
+    found.told += [f"{name}: {what}" for what in inside.told]
+    found.bases[name], found.numbers[name], found.taken[name] = folder, one, inside
 
 
-def _series(url: str, checkpoints: list[ForeignCheckpoint], skipped: list[tuple[str, str]], unit: Unit) -> Found:
-    by_step: dict[int, ForeignCheckpoint] = {}
-    repeated: list[tuple[str, str]] = []
-    for checkpoint in checkpoints:
-        step, first = checkpoint.step, by_step.setdefault(checkpoint.step, checkpoint)
-        if first is checkpoint:
-            continue
-        if not same_content(first.weights(), checkpoint.weights()):
-            raise StoreError(
-                f"{url}: {first.name} and {checkpoint.name} both have step {step} and differ in content: "
-                "give a pattern that tells them apart"
+def _noted_step(url: str) -> int | None:
+    try:
+        step = as_object(url, objects.read(url)).get("global_step")
+    except DamagedCheckpoint:
+        return None
+    return step if isinstance(step, int) and step >= 0 else None
+
+
+def _whole(url: str, folder: str, own: str, name: str, taken: Taken, search: Search, noted: bool = False) -> Found:
+    """The one checkpoint of a place, or the series that its one file holds."""
+    one = numbered(own, search.pattern)
+    step = _noted_step(f"{folder}/{TRAINER_STATE}") if noted else None
+    checkpoint = _checkpoint(folder, name, 0, taken, search.choice)
+    if taken.kind == "torch" and len(taken.files) == 1 and not taken.fault and not search.choice.key:
+        loaded = _try_archive(checkpoint.urls[0])
+        if (inside := series_in(loaded)) is not None:
+            members, counted = inside
+            checkpoints = tuple(
+                replace(checkpoint, step=at, name=f"{taken.files[0]}[{key}]", choice=replace(search.choice, key=key))
+                for key, at in members.items()
             )
-        repeated.append((checkpoint.name, f"the step and the content of {first.name}"))
-    ascending = tuple(by_step[step] for step in sorted(by_step))
-    return Found(url, ascending, (*skipped, *repeated), unit, tuple(name for name, _ in repeated))
+            note = f"{taken.files[0]} holds {len(members)} state dicts: a series"
+            return Found(url, tuple(sorted(checkpoints, key=lambda c: c.step)), (), counted, told=(note, *taken.told))
+        step = number_in(loaded) if step is None and one is None else step
+    if step is not None or one is None:
+        return Found(url, (replace(checkpoint, step=step or 0),), (), told=taken.told)
+    steps, unit, told = in_order({name: one}, search.per_epoch)
+    return Found(url, (replace(checkpoint, step=steps[name]),), (), unit, told=(*taken.told, *told))
 
 
-def _checkpoint(url: str, name: str, step: int, items: list[Listed], files: tuple[str, ...]) -> ForeignCheckpoint:
+def _try_archive(url: str) -> Any:
+    """What a file holds; None where it cannot be read, which is told when its weights are asked for."""
+    try:
+        return read_archive(url)
+    except (DamagedCheckpoint, StoreError):
+        return None
+
+
+def _arranged(url: str, found: _Finding, search: Search) -> Found:
+    """The checkpoints in order of their steps, one for each."""
+    steps, unit, told = in_order(found.numbers, search.per_epoch)
+    skipped = found.skipped
+    skipped += [(name, missing_kind(one, unit)) for name, one in found.numbers.items() if name not in steps]
+    checkpoints = {
+        name: _checkpoint(found.bases[name], name, step, found.taken[name], search.choice)
+        for name, step in steps.items()
+    }
+    older: list[ForeignCheckpoint] = []
+    by_step: dict[int, list[ForeignCheckpoint]] = {}
+    for checkpoint in checkpoints.values():
+        by_step.setdefault(checkpoint.step, []).append(checkpoint)
+    repeated: list[tuple[str, str]] = []
+    chosen = []
+    for same in by_step.values():
+        kept = _of_one_set(same, found.numbers, search.choice.weights, skipped)
+        kept = _newest(kept, found.numbers, skipped, older)
+        chosen.append(kept[0])
+        repeated += [(other.name, _require_same(url, kept[0], other)) for other in kept[1:]]
+    chosen.sort(key=lambda checkpoint: checkpoint.step)
+    skipped = [(name, _copied(url, name, [*older, *chosen[-1:]]) or why) for name, why in skipped]
+    notes = (*found.told, *told)
+    return Found(url, tuple(chosen), (*skipped, *repeated), unit, tuple(name for name, _ in repeated), notes)
+
+
+def _of_one_set(
+    same: Sequence[ForeignCheckpoint], numbers: Mapping[str, Numbered], weights: str, skipped: list[tuple[str, str]]
+) -> list[ForeignCheckpoint]:
+    """Of the files of one step those of the set that is asked for; without one raw weights before running means."""
+    averaged = [c for c in same if AVERAGED.search(numbers[c.name].kind)]
+    raw = [c for c in same if c not in averaged]
+    if weights and weights != "raw":
+        named = [c for c in same if weights.lower() in c.name.lower()]
+        kept, why = named or (averaged if weights == "ema" else []) or list(same), f"not of weights={weights}"
+    else:
+        kept, why = raw or averaged, "running means of the weights (--weights ema takes them)"
+    skipped += [(c.name, why) for c in same if c not in kept]
+    return kept
+
+
+def _newest(
+    same: Sequence[ForeignCheckpoint],
+    numbers: Mapping[str, Numbered],
+    skipped: list[tuple[str, str]],
+    older: list[ForeignCheckpoint],
+) -> list[ForeignCheckpoint]:
+    """Those of the newest version, as Lightning's -v1; one that is equal in content stays as a repetition."""
+    newest = max(numbers[c.name].version for c in same)
+    kept = [c for c in same if numbers[c.name].version == newest]
+    for other in (c for c in same if c not in kept):
+        older.append(other)
+        if other.bytes == kept[0].bytes and _is_same(kept[0], other):
+            kept.append(other)
+        else:
+            skipped.append((other.name, f"an older version of {kept[0].name}"))
+    return kept
+
+
+def _require_same(url: str, first: ForeignCheckpoint, other: ForeignCheckpoint) -> str:
+    if not _is_same(first, other):
+        raise StoreError(
+            f"{url}: {first.name} and {other.name} both have step {first.step} and differ in content: "
+            "give a pattern that tells them apart, or --weights"
+        )
+    return f"the step and the content of {first.name}"
+
+
+def _is_same(a: ForeignCheckpoint, b: ForeignCheckpoint) -> bool:
+    try:
+        return same_content(a.weights(), b.weights())
+    except (DamagedCheckpoint, StoreError):
+        return False
+
+
+def _copied(url: str, name: str, last: Sequence[ForeignCheckpoint]) -> str:
+    """That a name without a step, such as last.ckpt, is a copy of one of the last checkpoints; else empty."""
+    stem = name.partition(".")[0].rpartition("-v")[0] or name.partition(".")[0]
+    if stem not in COPIES or kind_of(name) is None:
+        return ""
+    copy = replace(last[-1], urls=(f"{url}/{name}",), kind=kind_of(name) or "torch", fault="") if last else None
+    of = next((one for one in last if copy and _is_same(one, copy)), None)
+    return f"a copy of {of.name}" if of else ""
+
+
+def _checkpoint(base: str, name: str, step: int, taken: Taken, choice: Choice) -> ForeignCheckpoint:
     return ForeignCheckpoint(
         step=step,
         name=name,
-        urls=tuple(f"{url}/{file}" for file in files),
-        bytes=sum(item.bytes for item in items),
-        written=max(item.written for item in items),
-        tag=" ".join(item.tag for item in items),
+        urls=tuple(f"{base}/{file}" for file in taken.files),
+        bytes=sum(item.bytes for item in taken.items),
+        written=max((item.written for item in taken.items), default=math.nan),
+        tag=" ".join(item.tag for item in taken.items),
+        folder=f"{base}/{taken.folder}".rstrip("/"),
+        kind=taken.kind,
+        choice=choice,
+        fault=taken.fault,
     )
-
-
-def _checked(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(f"pattern={pattern!r} is not a regular expression: {error}") from None
-    if not groups:
-        raise ValueError(f"pattern={pattern!r} has no group: expected one around the step, such as 'run-(\\d+)'")
-    return pattern
-
-
-def _step(name: str, patterns: tuple[str, ...]) -> int | None:
-    stem = name
-    for suffix in (*SAFE, *PICKLED):
-        stem = stem.removesuffix(suffix)
-    for pattern in patterns:
-        if match := re.search(pattern, stem):
-            text = match.groupdict().get("step") or match.group(1)
-            if text is None or not text.isdecimal():
-                raise ValueError(f"pattern={pattern!r} finds {text!r} in {name!r}: expected digits")
-            return int(text)
-    return None
-
-
-def _folder(url: str, listed: dict[str, Listed]) -> tuple[list[Listed], tuple[str, ...]] | None:
-    """The files of a folder that is one checkpoint: shards by their index, or a single file of weights."""
-    if indices := [name for name in listed if name.endswith(INDEX)]:
-        shards = _shards(f"{url}/{indices[0]}")
-        if missing := [shard for shard in shards if shard not in listed]:
-            raise StoreError(f"{url}: the index {indices[0]} names {missing[0]}, which is not there")
-        return [listed[shard] for shard in shards], tuple(shards)
-    for suffixes in (SAFE, PICKLED):
-        files = [name for name in listed if name.endswith(suffixes)]
-        common = [name for name in files if name.startswith(("model.", "pytorch_model.", "diffusion_pytorch_model."))]
-        if len(common) == 1:
-            return [listed[common[0]]], (common[0],)
-    return None
-
-
-def _shards(index: str) -> list[str]:
-    try:
-        return sorted(set(json.loads(objects.read(index))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DamagedCheckpoint(f"{index}: not an index of shards: expected JSON with a weight_map") from None

@@ -18,6 +18,7 @@ ANALYSIS = Analysis(
     name="agreement",
     version=1,
     of="layer",
+    compares="final",
     variables={
         **variables("", "final checkpoint"),
         "agreement_block": Variable(

@@ -15,6 +15,7 @@ ANALYSIS = Analysis(
     name="agreement_full",
     version=1,
     of="layer",
+    compares="final",
     variables={
         "agreement_full": Variable(
             dims=("layer", "step", "rank", "final_rank"),

@@ -16,6 +16,7 @@ ANALYSIS = Analysis(
     name="agreement_initial",
     version=1,
     of="layer",
+    compares="initial",
     variables=variables("_initial", "first checkpoint"),
     compute=compute,
     labels={"side": SIDES, "subspace": SUBSPACES},

@@ -18,6 +18,7 @@ ANALYSIS = Analysis(
     name="agreement_previous",
     version=1,
     of="layer",
+    compares="previous",
     variables=variables("_previous", "checkpoint before"),
     compute=compute,
     labels={"side": SIDES, "subspace": SUBSPACES},

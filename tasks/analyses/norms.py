@@ -29,8 +29,10 @@ def compute(view: LayerView) -> Values:
     import torch
 
     s_R = view.factors.s.double().numpy()
-    initial = view.layer.of(view.initial.weights)
-    moved, began = distance(view.w_MN, initial), float(torch.linalg.vector_norm(initial, dtype=torch.float64))
+    moved = began = math.nan
+    if view.is_in(view.initial):
+        initial = view.layer.of(view.initial.weights)
+        moved, began = distance(view.w_MN, initial), float(torch.linalg.vector_norm(initial, dtype=torch.float64))
     return {
         "spectral_norm": float(s_R[0]),
         "frobenius_norm": float(np.sqrt((s_R**2).sum())),
@@ -46,6 +48,8 @@ ANALYSIS = Analysis(
     name="norms",
     version=1,
     of="layer",
+    compares="initial",
+    of_both=False,
     needs_vectors=False,
     variables={
         "spectral_norm": Variable(dims=("layer", "step"), long_name="largest singular value", about="s_1; CLAIMS 5.2"),

@@ -75,12 +75,24 @@ def of_pair(pair: LayerPair, weights: Mapping[str, Tensor]) -> dict[str, float]:
 
 def compute(view: RunView) -> Values:
     """The levels of all layers and pairs; NaN beyond a layer's rank."""
-    layers = [of_layer(layer.of(view.final.weights).float(), layer.name) for layer in view.layers]
-    pairs = [of_pair(pair, view.final.weights) for pair in view.pairs]
-    return {
-        **{name: _stack([of[name] for of in layers]) for name in layers[0]},
-        **({name: np.array([of[name] for of in pairs]) for name in pairs[0]} if pairs else {}),
+    weights, absent = view.final.weights, view.absent
+    layers = {i: layer for i, layer in enumerate(view.layers) if layer.parameter not in absent}
+    pairs = {
+        i: pair for i, pair in enumerate(view.pairs) if not {pair.writer.parameter, pair.reader.parameter} & absent
     }
+    of_layers = {i: of_layer(layer.of(weights).float(), layer.name) for i, layer in layers.items()}
+    of_pairs = {i: of_pair(pair, weights) for i, pair in pairs.items()}
+    return {
+        **_stacked(of_layers, len(view.layers)),
+        **_stacked({i: {n: np.asarray(v) for n, v in of.items()} for i, of in of_pairs.items()}, len(view.pairs)),
+    }
+
+
+def _stacked(found: Mapping[int, Mapping[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
+    """The arrays of each name as one; NaN for those of the `count` that are not among them."""
+    names = next(iter(found.values()), {})
+    empty = {name: np.full(array.shape, np.nan) for name, array in names.items()}
+    return {name: _stack([found.get(i, empty)[name] for i in range(count)]) for name in names}
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:

@@ -16,13 +16,15 @@ def compute(view: RunView) -> Values:
     """Explained variance, coordinates and participation ratio by layer, the first two of all layers together."""
     from specdyn.tasks.spectra.trajectories import centred_gram, kept_width, principal, sketch
 
-    width = kept_width(len(view.layers), len(view.steps))
+    width, steps = kept_width(len(view.layers), len(view.steps)), len(view.steps)
+    # Layers that some checkpoints lack do not move, and have no part in the network's way.
     points: list[list[np.ndarray]] = [[] for _ in view.layers]
     for step in view.steps:
         weights = view.read(step)
         for kept, layer in zip(points, view.layers, strict=True):
-            kept.append(sketch(layer.of(weights), width, layer.name))
-    grams = [centred_gram(np.stack(kept)) for kept in points]
+            if layer.parameter not in view.absent:
+                kept.append(sketch(layer.of(weights), width, layer.name))
+    grams = [centred_gram(np.stack(kept)) if kept else np.zeros((steps, steps)) for kept in points]
     paths, network = [principal(gram) for gram in grams], principal(np.sum(grams, axis=0))
     return {
         "trajectory_explained_variance": np.stack([path.explained for path in paths]),

@@ -34,6 +34,7 @@ ANALYSIS = Analysis(
     name="updates",
     version=1,
     of="layer",
+    compares="previous",
     needs_vectors=False,
     variables={
         "update_singular_value": Variable(

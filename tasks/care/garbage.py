@@ -127,6 +127,8 @@ def _belongs_to_nobody(
             known, owner = needed.needs_log(experiment, name), f"{experiment}/{begins[0] if begins else name}"
         case "masks", [name]:
             known, owner = name.removesuffix(SUFFIX) in masks, name
+        case "scratch", [name, _, *_]:  # factors that a series keeps for its next checkpoint
+            known, owner = name in needed.series, name
         case "series", [name, *_]:
             owner = name.partition(".")[0]
             known, kind = owner in map(short_digest, needed.sources), "series records"
@@ -215,7 +217,7 @@ def _left_over(store: Store, keys: Keys) -> list[Thing]:
     for key in keys:
         folder, _, inside = key.partition("/")
         name = inside.partition("/")[0]
-        if folder == "scratch" or (folder == "leases" and name in ended):
+        if (folder == "scratch" and name == inside) or (folder == "leases" and name in ended):
             found.setdefault((folder, name), []).append(key)
     things = [thing_of(kind, name, of, keys) for (kind, name), of in found.items() if of]
     return [*things, *_replaced(store, keys), *_unfinished(store)]

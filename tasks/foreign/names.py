@@ -6,13 +6,22 @@ FOREIGN = "foreign"
 """What stands for the experiment in the places and the cubes of other programs' checkpoints."""
 
 BUFFERS = re.compile(
-    r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|causal_mask|mask|relative_position_index"
-    r"|running_mean|running_var|num_batches_tracked)$"
+    r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|(causal_|attn_|attention_|tri)?mask|IGNORE|tril"
+    r"|relative_position_index|relative_coords_table|running_mean|running_var|num_batches_tracked)$"
 )
 """Names that libraries give to tensors which are not trained."""
 
 TRANSPOSED = r"tconv|deconv|up_?conv|conv_?transpose"
 """Names that transposed convolutions have; nothing in a file tells them from others."""
 
-FUSED = re.compile(r"in_proj_weight$")
-"""The fused projection of `nn.MultiheadAttention`: queries, keys, values, each a third of the rows."""
+NO_WEIGHTS = {
+    "position or token embeddings": re.compile(
+        r"(^|\.)(pos(ition)?(al)?_?emb(ed(ding)?s?)?(_?table)?(\.weight)?|(wpe|embed_positions|position_encoding)\.weight"
+        r"|token_type_embeddings\.weight|segment_embeddings\.weight|relative_attention_bias\.weight"
+        r"|relative_position_bias_table|rel_pos_[hw]|w_pos"
+        r"|(cls|class|dist|distillation|reg|register|mask|query|latent)_(token|embedding)s?)$"
+    ),
+    "scales of a normalisation": re.compile(r"(^|\.)((layer|group|batch|rms|q_|k_)?norm\d*|ln_?\w{1,3})\.weight$"),
+    "biases": re.compile(r"(^|[._])bias(es)?(_[ih]h_l\d+(_reverse)?)?$"),
+}
+"""Tensors that are no layers however many dimensions they have: the reason, and their names in lower case."""

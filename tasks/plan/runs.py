@@ -1,6 +1,7 @@
 """Trainings and analyses as units of work. What computes is imported where it runs, as a look does without it."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
+from specdyn.tasks.plan.kept import Kept
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis, versions_of
@@ -122,6 +124,37 @@ def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence
     )
 
 
+def analysed_checkpoints(folder: str, contents: Mapping[int, Mapping[str, str]], analyses: Sequence[str]) -> Analysed:
+    """The same of a series whose checkpoints have results of their own, by step and what decides them; one listing.
+
+    Missing are blocks of checkpoints that lack the same.
+    """
+    asked = versions_of(analyses)
+    every = versions_of(analysis_names())
+    for depends in {get_analysis(name).depends for name in asked}:
+        remember({name: version for name, version in asked.items() if get_analysis(name).depends == depends})
+    there: dict[int, set[str]] = {step: set() for step in contents}
+    parts: dict[str, frozenset[str]] = {}
+    for part in parts_in(objects.names(folder)):
+        of = contents.get(part.first, {})
+        if part.first == part.last and part.content in of.values():
+            found = {n for n, version in analyses_of(folder, part).items() if every.get(n) == version}
+            counting = frozenset(n for n in found if of[get_analysis(n).depends] == part.content)
+            there[part.first] |= counting
+            if counting:
+                parts[f"{folder}/{part.name}"] = counting
+    last = max(contents)
+    lacking = [
+        (step, tuple(n for n in asked if n not in found and (step == last or get_analysis(n).depends != "series")))
+        for step, found in there.items()
+    ]
+    missing: dict[Block, tuple[str, ...]] = {}
+    for names, group in itertools.groupby(lacking, key=lambda one: one[1]):
+        if names:
+            missing |= dict.fromkeys(blocks_of(tuple(step for step, _ in group)), names)
+    return Analysed(missing=missing, parts=parts)
+
+
 def analyse_run(
     workers: Workers, advance: Callable[[int], None], spec: RunSpec, analyses: tuple[str, ...], store: Store
 ) -> Work:
@@ -152,23 +185,27 @@ def analyse_blocks(
     layout: "NetworkLayout",
     target: "Target",
     missing: Mapping[Block, tuple[str, ...]],
-    kept: str = "",
+    kept: Kept | None = None,
 ) -> Work:
     """Analyse blocks of checkpoints, a call each; no checkpoint is decomposed twice among them.
 
-    Factors that blocks share pass through memory, or lie in the folder `kept` where one is given.
+    Factors that blocks share pass through memory, or lie in the store where they are `kept`; those that lie there
+    already are not made again.
     """
     from specdyn.storage.scratch import ScratchFactors
     from specdyn.tasks.spectra.decomposition import Factors
-    from specdyn.tasks.spectra.one_pass import anchor_steps, decompose_step, need_vectors, needed
+    from specdyn.tasks.spectra.one_pass import EVERY, anchor_steps, decompose_step, need_vectors, needed
 
-    vectors = need_vectors(get_analysis(name) for names in missing.values() for name in names)
-    there = set(objects.names(_kept_of(kept, vectors))) if kept else set()
+    asked = [get_analysis(name) for names in missing.values() for name in names]
+    vectors = need_vectors(asked)
+    compared = tuple({one.compares for one in asked if one.compares and one.needs_vectors}) if kept else EVERY
+    shared = set(anchor_steps(series.steps, missing, compared)) | (kept.whole(missing) if kept else set())
+    there = kept.there(series, layout, shared, vectors) if kept else set()
     anchors = {
         step: workers.start(decompose_step, series, layout, step, vectors, _scratch(kept, step, vectors))
-        for step in anchor_steps(series.steps, missing)
+        for step in sorted(shared)
     }
-    made = [len(layout.matrices if vectors else layout.layers) for step in anchors if _step(step) not in there]
+    made = [_count(series, layout, step, vectors) for step in sorted(shared - there)]
 
     def done(block: tuple[Block, int]) -> None:
         made.append(block[1])
@@ -178,7 +215,7 @@ def analyse_blocks(
     calls = [
         (
             *(scratch, series, layout, target, block, names),
-            *(anchors[step] for step in needed(series.steps, block) if step in anchors),
+            *(anchors[step] for step in sorted({*needed(series.steps, block, compared), *block}) if step in anchors),
         )
         for block, names in missing.items()
     ]
@@ -186,20 +223,18 @@ def analyse_blocks(
     return Work(decompositions=sum(made))
 
 
-def _scratch(kept: str, step: int, vectors: bool) -> "Callable[[], MutableMapping[str, Factors]]":
+def _count(series: "Series", layout: "NetworkLayout", step: int, vectors: bool) -> int:
+    """The decompositions that a checkpoint takes."""
+    there = layout.without(series.absent(step, layout))
+    return len(there.matrices if vectors else there.layers)
+
+
+def _scratch(kept: Kept | None, step: int, vectors: bool) -> "Callable[[], MutableMapping[str, Factors]]":
     """Where the factors of a step are put."""
     from specdyn.storage.scratch import StoredFactors
     from specdyn.tasks.spectra.decomposition import Factors
 
-    return functools.partial(StoredFactors, f"{_kept_of(kept, vectors)}/{_step(step)}", Factors) if kept else dict
-
-
-def _kept_of(kept: str, vectors: bool) -> str:
-    return f"{kept}/{'factors' if vectors else 'values'}"
-
-
-def _step(step: int) -> str:
-    return f"step={step:08d}"
+    return functools.partial(StoredFactors, kept.place(step, vectors), Factors) if kept else dict
 
 
 def _analyse_block(scratch: "Callable[[], MutableMapping[str, Factors]]", *args: Any) -> tuple[Block, int]:

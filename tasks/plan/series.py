@@ -2,15 +2,16 @@
 
 import functools
 import itertools
+import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError, delete
 from specdyn.storage.foreign.content import refreshed
-from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.find import Search, find_checkpoints
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
@@ -18,11 +19,14 @@ from specdyn.storage.rows import Row
 from specdyn.storage.studies import StudyRecord, read_study, record_study
 from specdyn.tasks.foreign.audit import Finding, as_plain, audit
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
-from specdyn.tasks.foreign.series import ForeignSeries, known_id, read_layout, series_id
+from specdyn.tasks.foreign.network.layout import Look
+from specdyn.tasks.foreign.series import known_contents, series_contents
+from specdyn.tasks.foreign.weights.resolved import ReadSeries
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
+from specdyn.tasks.plan.kept import Kept, fits
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed
+from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed_checkpoints
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
@@ -38,23 +42,51 @@ class AuditFailed(ValueError):
 class Source:
     """A series and how its layers are looked at."""
 
-    series: ForeignSeries
+    series: ReadSeries
     layout: NetworkLayout
-    pattern: str | None
-    heads: int
-    transposed: str
+    search: Search
+    how: Look
     findings: tuple[Finding, ...] | None = None
     """What an audit found; None before it."""
 
+    @property
+    def place(self) -> list[Any]:
+        """What decides the matrices beside the files: which weights, how they are made, and what pairs there are."""
+        layout, choice = self.layout, self.search.choice
+        layers, pairs = [asdict(layer) for layer in layout.layers], [asdict(pair) for pair in layout.pairs]
+        ways = [entry.way for entry in layout.entries]
+        return [layout.shapes, layers, pairs, ways, choice.weights, choice.part, self.series.found.unit]
+
+    def without_errors(self) -> "Source":
+        """The series without the checkpoints that an audit found an error in; AuditFailed where none is left."""
+        errors = {step: one for one in self.findings or () if one.severity == "error" for step in one.steps}
+        if not errors:
+            return self
+        found, names = self.series.found, {one.step: one.name for one in self.series.found.checkpoints}
+        kept = tuple(one for one in found.checkpoints if one.step not in errors)
+        if not kept:
+            raise AuditFailed(f"{found.url}: no checkpoint is left without an error, such as: {self._first_error()}")
+        skipped = tuple((names[step], f"damaged: {one.what}") for step, one in errors.items() if step in names)
+        series = replace(self.series, found=replace(found, checkpoints=kept, skipped=(*found.skipped, *skipped)))
+        findings = tuple(
+            replace(one, severity="warning", advice="left out") if one.severity == "error" else one
+            for one in self.findings or ()
+        )
+        return replace(self, series=series, layout=series.layout(self.how), findings=findings)
+
+    def _first_error(self) -> str:
+        return next(one.what for one in self.findings or () if one.severity == "error")
+
     def looked_at_again(self) -> "Source":
         """The checkpoints that are there now."""
-        return look(self.series.name, self.pattern, self.heads, self.transposed)
+        return look(self.series.name, self.search, self.how)
 
 
-def look(source: str, pattern: str | None = None, heads: int = 0, transposed: str = TRANSPOSED) -> Source:
+def look(source: str, search: Search | None = None, how: Look | None = None) -> Source:
     """Find the checkpoints of a source and its layers."""
-    series = ForeignSeries(find_checkpoints(source, pattern))
-    return Source(series, read_layout(series, heads, transposed), pattern, heads, transposed)
+    search, how = search or Search(), how or Look()
+    series = ReadSeries(find_checkpoints(source, search=search), search.choice.weights)
+    return Source(series, series.layout(how), search, how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +98,8 @@ class SeriesStudy:
     analyses: tuple[str, ...]
     audited: bool
     """Whether every tensor is read once before anything is analysed."""
+    skip_damaged: bool = False
+    """Whether checkpoints in which an audit finds an error are left out."""
 
     @property
     def kind(self) -> str:
@@ -91,11 +125,13 @@ class SeriesStudy:
     def sound(self) -> "SeriesStudy":
         """The study with what is wrong with its checkpoints, audited where it is asked for and not done yet.
 
-        AuditFailed where one of the findings is an error.
+        AuditFailed where one of the findings is an error, unless those checkpoints are to be left out.
         """
         if not self.audited or all(one.findings is not None for one in self.sources):
             return self
         sources = tuple(replace(one, findings=audit(one.series, one.layout)) for one in self.sources)
+        if self.skip_damaged:
+            sources = tuple(one.without_errors() for one in sources)
         require_sound(sources)
         return replace(self, sources=sources)
 
@@ -129,9 +165,11 @@ class SeriesStudy:
 
     def _found(self, source: Source, store: Store) -> tuple[str, Analysed]:
         """The identity of a series and what is analysed of it; an empty one where the store does not know its files."""
-        run_id, steps = known_id(source.series, source.layout, store) or "", source.series.steps
-        folder = store.run_results(FOREIGN, run_id)
-        return run_id, analysed(folder, steps, self.analyses, names=None if run_id else ())
+        contents = known_contents(source.series, source.place, store)
+        if contents is None:
+            return "", Analysed(missing={(step,): self.analyses for step in source.series.steps}, parts={})
+        folder = store.run_results(FOREIGN, contents.place)
+        return contents.results, analysed_checkpoints(folder, contents.of, self.analyses)
 
     def cube(self, store: Store) -> str:
         """Where its cube lies."""
@@ -197,7 +235,7 @@ class SeriesCube(RunsCube):
         names, analyses = told_apart([source.series.name for source in self.study.sources]), self.analyses
         return [
             Row(
-                key=run_id,
+                key=run_id.partition("/")[0],
                 status="partial" if one.parts and one.missing else "planned" if one.missing else "done",
                 layout_of=functools.partial(_layout, source, analyses),
                 coordinates={"series": name},
@@ -219,8 +257,16 @@ class SeriesCube(RunsCube):
         return replace(self, found=found)
 
     def attributes(self) -> dict[str, str]:
-        """Title, and that it is of checkpoints which other programs wrote."""
-        return {"title": f"Checkpoints: {self.name}", "sweep": self.name, "experiment": FOREIGN}
+        """Title, that it is of checkpoints which other programs wrote, and the family of each series."""
+        layouts = [source.layout for source in self.study.sources]
+        names = told_apart([source.series.name for source in self.study.sources])
+        families = {name: [of.family, of.because, *of.told] for name, of in zip(names, layouts, strict=True)}
+        return {
+            "title": f"Checkpoints: {self.name}",
+            "sweep": self.name,
+            "experiment": FOREIGN,
+            "families": json.dumps(families),
+        }
 
 
 def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:
@@ -235,7 +281,8 @@ def analyse_series(
     StoreError where its files change meanwhile.
     """
     series, layout = source.series, source.layout
-    run_id = series_id(series, layout, store)
+    contents = series_contents(series, source.place, store)
+    run_id = contents.place
     attributes = {
         "run_id": run_id,
         "source": series.name,
@@ -245,15 +292,23 @@ def analyse_series(
     target = Target(
         folder=store.run_results(FOREIGN, run_id),
         layout=run_layout(layout, series.steps, analyses, {}, attributes),
+        contents=contents.of,
     )
-    if not (missing := analysed(target.folder, series.steps, analyses).missing):
+    before = analysed_checkpoints(target.folder, contents.of, analyses)
+    if not before.missing:
         return Work()
-    kept = f"{store.scratch}/{run_id}"
-    work = analyse_blocks(workers, advance, series, layout, target, missing, kept)
-    delete(kept)
-    if series_id(ForeignSeries(refreshed(series.found)), layout, store) != run_id:
-        delete(target.folder)
+    kept = Kept(
+        url=f"{store.scratch}/{run_id}",
+        contents={step: of["own"] for step, of in contents.of.items()},
+        everything=fits(layout, len(series.steps)),
+    )
+    work = analyse_blocks(workers, advance, series, layout, target, before.missing, kept)
+    if series_contents(replace(series, found=refreshed(series.found)), source.place, store) != contents:
+        written = analysed_checkpoints(target.folder, contents.of, analyses).parts.keys() - before.parts.keys()
+        for url in (*written, kept.url):
+            delete(url)
         raise StoreError(f"{series.name} changed during the analysis; run the command again once nothing writes there")
+    kept.prune()
     return work
 
 
@@ -281,17 +336,22 @@ def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def cube_name(
-    name: str | None, sources: Sequence[str], pattern: str = "", heads: int = 0, transposed: str = TRANSPOSED
-) -> str:
+def cube_name(name: str | None, sources: Sequence[str], search: Search | None = None, how: Look | None = None) -> str:
     """The name of the cube: the one given, or one for these sources and options alone."""
+    how, search = how or Look(), search or Search()
     require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
     options: dict[str, tuple[Any, Any]] = {
-        "heads": (heads, 0),
-        "pattern": (pattern, ""),
-        "transposed": (transposed, TRANSPOSED),
+        "heads": (how.heads, 0),
+        "pairs": (how.pairs.lines, ()),
+        "pattern": (search.pattern, ""),
+        "steps_per_epoch": (search.per_epoch, 0),
+        "revisions": (search.revisions, ""),
+        "key": (search.choice.key, ""),
+        "part": (search.choice.part, ""),
+        "transposed": (how.transposed, TRANSPOSED),
+        "weights": (search.choice.weights, ""),
     }
     changed = {option: value for option, (value, usual) in options.items() if value != usual}
-    chosen = name or name_of_series([objects.normalise(source) for source in sources], changed)
+    chosen = name or name_of_series([objects.normalise_source(source) for source in sources], changed)
     require_name("name", chosen)
     return chosen

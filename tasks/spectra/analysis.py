@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from specdyn.models.nets.matrices import LayerPair, Matrix
     from specdyn.tasks.spectra.decomposition import Factors
 
+Compared = Literal["", "initial", "previous", "final"]
+"""Which other checkpoint of a run: the first, the one before, or the last."""
 Values = Mapping[str, np.ndarray | float]
 """By variable: a number, or an array that fills the leading corner of the variable's dimensions; NaN beyond."""
 
@@ -52,6 +54,12 @@ class LayerView:
     final: Decomposed
     """The run's last checkpoint."""
 
+    def is_in(self, other: Decomposed) -> bool:
+        """Whether another checkpoint has the layer, in the same shape."""
+        if self.layer.parameter not in other.weights:
+            return False
+        return other.weights[self.layer.parameter].shape == self.now.weights[self.layer.parameter].shape
+
     @property
     def factors(self) -> Factors:
         """Factors of the layer as it is now."""
@@ -73,12 +81,21 @@ class PairView:
     @property
     def writer(self) -> Factors:
         """Factors of the layer that writes; stacked by head where the pair has heads."""
-        return self.now.factors[self.pair.writer.name]
+        return self._by_head(self.pair.writer)
 
     @property
     def reader(self) -> Factors:
         """Factors of the layer that reads; stacked by head where the pair has heads."""
-        return self.now.factors[self.pair.reader.name]
+        return self._by_head(self.pair.reader)
+
+    def _by_head(self, matrix: Matrix) -> Factors:
+        """The factors of a matrix, those of a head as often as heads of the other layer share it."""
+        factors = self.now.factors[matrix.name]
+        if not 0 < matrix.heads < self.pair.heads:
+            return factors
+        times = self.pair.heads // matrix.heads
+        left, s, right = (part.repeat_interleave(times, 0) for part in (factors.left, factors.s, factors.right))
+        return factors._replace(left=left, s=s, right=right)
 
 
 class Evaluate(Protocol):
@@ -109,6 +126,8 @@ class RunView:
     final: Decomposed
     read: Callable[[int], Mapping[str, Tensor]]
     """Weights at a step."""
+    absent: frozenset[str] = frozenset()
+    """Parameters that some checkpoints do not have, or not in this shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +151,18 @@ class Analysis:
     """Whether singular values alone would not do."""
     needs_data: bool = False
     """Whether it evaluates the network, which needs an experiment's data."""
+    compares: Compared = ""
+    """The checkpoint that it compares another one with, if any."""
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Labels of dimensions that this analysis brings."""
+
+    of_both: bool = True
+    """Whether all of its values need the checkpoint that it compares with."""
+
+    @property
+    def depends(self) -> str:
+        """What decides its values: the checkpoint (`own`), that and the one it compares with, or all (`series`)."""
+        return "series" if self.of == "run" else self.compares or "own"
 
     def variables_for(self, metrics: Mapping[str, Metric]) -> dict[str, Variable]:
         """The variables of an experiment with these metrics."""

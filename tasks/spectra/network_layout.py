@@ -1,15 +1,16 @@
 """What of a network is analysed: its layers, its pairs, what is skipped and why, and the run store made of them."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from specdyn.models.experiments.base import Metric, get_experiment
-from specdyn.models.nets.matrices import Entry, LayerPair, Matrix, analysed, consecutive_pairs, entry, inventory
+from specdyn.models.nets.matrices import Entry, LayerPair, Matrix, analysed, inventory
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.wording import plural
 from specdyn.storage.results import RunLayout
 from specdyn.storage.schema import SPLITS, TOP_RANKS
 from specdyn.tasks.spectra.analysis import get_analysis
@@ -22,10 +23,16 @@ class NetworkLayout:
     entries: tuple[Entry, ...]
     """Every tensor of two or more dimensions: analysed in a named way, or skipped for a reason."""
     pairs: tuple[LayerPair, ...]
+    family: str = ""
+    """Of a network that another program trained: the family that it belongs to, or `unknown`."""
+    because: str = ""
+    """By what the family is known, or why it is not."""
+    told: tuple[str, ...] = ()
+    """What was chosen among several things in its files."""
 
     @property
     def layers(self) -> tuple[Matrix, ...]:
-        """The analysed parameters as matrices, in registration order."""
+        """The analysed parameters, or the parts that they are cut into, as matrices, in registration order."""
         return analysed(self.entries)
 
     @property
@@ -37,7 +44,30 @@ class NetworkLayout:
     @property
     def attention(self) -> tuple[LayerPair, ...]:
         """The pairs that are compared head by head."""
-        return tuple(pair for pair in self.pairs if pair.reader.heads)
+        return tuple(pair for pair in self.pairs if pair.heads)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What each layer does, where that is known; else empty."""
+        return tuple(role for e in self.entries for role in e.roles or [""] * len(e.matrices))
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """For people, what is known of a network that another program trained."""
+        counts = f"{plural(len(self.layers), 'layer')}, {plural(len(self.pairs), 'pair')}"
+        return (f"family: {self.family} ({self.because}); {counts}", *self.told)
+
+    def without(self, absent: Collection[str]) -> "NetworkLayout":
+        """The layout of a checkpoint that does not have these parameters, or not in their shape."""
+        if not absent:
+            return self
+        return replace(
+            self,
+            entries=tuple(entry for entry in self.entries if entry.parameter not in absent),
+            pairs=tuple(
+                pair for pair in self.pairs if not {pair.writer.parameter, pair.reader.parameter} & set(absent)
+            ),
+        )
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -59,26 +89,6 @@ def network_layout(spec: RunSpec) -> NetworkLayout:
     return NetworkLayout(entries=inventory(net), pairs=experiment.layer_pairs(spec, net))
 
 
-def foreign_layout(
-    shapes: Mapping[str, tuple[int, ...]], skipped: Mapping[str, str], transposed: Sequence[str] = ()
-) -> NetworkLayout:
-    """The layout of a network known by its tensors alone: consecutive layers whose shapes fit are paired.
-
-    `skipped` gives the reason for tensors that are not weights; `transposed` names transposed convolutions.
-    """
-    entries = tuple(
-        Entry(parameter=name, shape=shape, skipped=skipped[name])
-        if name in skipped
-        else entry(name, shape, transposed=name in transposed)
-        for name, shape in shapes.items()
-        if len(shape) >= 2
-    )
-    matrices = analysed(entries)
-    if not matrices:
-        raise ValueError(f"no tensor of two or more dimensions to analyse among {len(shapes)} tensors")
-    return NetworkLayout(entries=entries, pairs=consecutive_pairs(matrices, shapes))
-
-
 def run_layout(
     layout: NetworkLayout,
     steps: Sequence[int],
@@ -95,26 +105,37 @@ def run_layout(
         for name, variable in analysis.variables_for(metrics).items()
         if all(labels[dim] for dim in variable.dims)
     }
-    kept = [entry for entry in layout.entries if not entry.skipped]
     left_out = [[e.parameter, list(e.shape), e.skipped] for e in layout.entries if e.skipped]
     return RunLayout(
         labels=labels,
         variables=variables,
-        attributes={**attributes, "skipped": json.dumps(left_out)},
+        attributes={**attributes, "skipped": json.dumps(left_out), **_origin(layout)},
         extras={
             "rows": ("layer", [m for m, _ in layout.shapes], "output directions"),
             "columns": ("layer", [n for _, n in layout.shapes], "input directions"),
-            "made": ("layer", [e.way for e in kept], "how the parameter is made a matrix"),
+            "made": (
+                "layer",
+                [e.way for e in layout.entries for _ in e.matrices],
+                "how the parameter is made a matrix",
+            ),
+            **({"role": ("layer", list(layout.roles), "what the layer does")} if any(layout.roles) else {}),
             "writer": ("pair", [pair.writer.name for pair in layout.pairs], "layer that writes"),
             "reader": ("pair", [pair.reader.name for pair in layout.pairs], "layer that reads"),
         },
     )
 
 
+def _origin(layout: NetworkLayout) -> dict[str, str]:
+    """The family of a network that another program trained, and by what it is known."""
+    if not layout.family:
+        return {}
+    return {"family": layout.family, "family_because": layout.because, "told": json.dumps(layout.told)}
+
+
 def _labels(layout: NetworkLayout, steps: Sequence[int]) -> dict[str, Sequence[Any]]:
     top = range(1, min(TOP_RANKS, layout.ranks) + 1)
     parts = max((pair.parts for pair in layout.pairs), default=1)
-    heads = max((pair.reader.heads for pair in layout.attention), default=0)
+    heads = max((pair.heads for pair in layout.attention), default=0)
     return {
         "step": list(steps),
         "layer": [layer.name for layer in layout.layers],

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ log = logging.getLogger("specdyn.analysis")
 HELD_BYTES = 2**28
 """Matrices from which on a GPU is given no more at a time: decomposing them takes several times their memory."""
 
+EVERY = ("initial", "final", "previous")
+"""Whatever a checkpoint may be compared with."""
 Anchor = tuple[int, Mapping[str, Factors]]
 """A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
 
@@ -44,6 +46,11 @@ class Target:
     folder: str
     """An object for each block."""
     layout: RunLayout
+    contents: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Digests by step, and by what analyses depend on, of the checkpoints that decide their values.
+
+    With them each checkpoint has objects of its own, one for each digest.
+    """
 
 
 @dataclass(kw_only=True)
@@ -58,6 +65,7 @@ class Pass:
     """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
     anchors: dict[int, Mapping[str, Factors]]
     decompositions: int = field(default=0)
+    _absent: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[Analysis]:
         """The analyses of that kind."""
@@ -79,11 +87,27 @@ class Pass:
         """The run's last checkpoint."""
         return self.anchored(self.series.steps[-1])
 
+    def absent(self, step: int) -> frozenset[str]:
+        """Parameters that a checkpoint does not have; looked up once."""
+        if step not in self._absent:
+            self._absent[step] = self.series.absent(step, self.layout)
+        return self._absent[step]
+
+    def comparable(self, analysis: Analysis, layer: Matrix, step: int) -> bool:
+        """Whether the checkpoint that an analysis compares a layer with has that layer; NaN stands where it has not.
+
+        Norms have values of the checkpoint alone, too.
+        """
+        steps = self.series.steps
+        of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(step) - 1)]}
+        if not analysis.compares or not analysis.of_both:
+            return True
+        return layer.parameter not in self.absent(of[analysis.compares])
+
     def anchored(self, step: int) -> Decomposed:
         """A checkpoint whose factors are there; its weights are read if they are asked for."""
-        return Decomposed(
-            step=step, weights=Deferred(functools.partial(self.series.weights, step)), factors=self.anchors[step]
-        )
+        weights = Deferred(functools.partial(self.series.weights, step))
+        return Decomposed(step=step, weights=weights, factors=self.anchors.get(step, {}))
 
 
 def need_vectors(analyses: Iterable[Analysis]) -> bool:
@@ -91,20 +115,26 @@ def need_vectors(analyses: Iterable[Analysis]) -> bool:
     return any(analysis.needs_vectors for analysis in analyses)
 
 
-def needed(steps: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
-    """Steps whose factors a block is given: the run's first and last, the one before the block, and its own last."""
-    before = steps[max(0, steps.index(block[0]) - 1)]
-    return sorted({steps[0], steps[-1], before, block[-1]})
+def needed(steps: tuple[int, ...], block: tuple[int, ...], compared: Collection[str] = EVERY) -> list[int]:
+    """Steps whose factors a block is given: those that its checkpoints are `compared` with, and its own last.
+
+    They are the run's first and last, and the one before the block.
+    """
+    of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(block[0]) - 1)]}
+    return sorted({*(of[which] for which in compared), block[-1]})
 
 
-def anchor_steps(steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]]) -> list[int]:
+def anchor_steps(
+    steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]], compared: Collection[str] = EVERY
+) -> list[int]:
     """The first and last step, and those before each block: what blocks share is decomposed on its own.
 
     The two ends are among them for any blocks, also where an end is the last step of the only block: every block
     compares its checkpoints with both.
     """
-    shared = {step for block in blocks for step in needed(steps, block) if step != block[-1]}
-    return sorted(shared | {steps[0], steps[-1]})
+    shared = {step for block in blocks for step in needed(steps, block, compared) if step != block[-1]}
+    ends = {"initial": steps[0], "final": steps[-1]}
+    return sorted(shared | {step for which, step in ends.items() if which in compared})
 
 
 def decompose_step(
@@ -115,10 +145,10 @@ def decompose_step(
     scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> Anchor:
     """The factors of one checkpoint, for the blocks that need it as an anchor; those kept before are not made again."""
-    factors = scratch()
-    if {matrix.name for matrix in (layout.matrices if vectors else layout.layers)} <= set(factors):
+    factors, there = scratch(), layout.without(series.absent(step, layout))
+    if {matrix.name for matrix in (there.matrices if vectors else there.layers)} <= set(factors):
         return step, factors
-    for _ in decompose_into(factors, series.weights(step), layout, f"{series.name} step {step}", vectors):
+    for _ in decompose_into(factors, series.weights(step), there, f"{series.name} step {step}", vectors):
         pass
     return step, factors
 
@@ -192,20 +222,17 @@ def analyse_block(
     for step, weights in ahead(steps, series.weights):
         row: dict[str, np.ndarray] = {}
         now = _analyse_layers(work, step, weights, previous, row)
-        for analysis in work.of("checkpoint"):
+        # What is of all layers together is NaN where some are not there.
+        for analysis in () if work.absent(step) else work.of("checkpoint"):
             view = CheckpointView(now=now, layers=layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
             _fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
-    write_block(
-        target.folder,
-        target.layout,
-        steps,
-        {analysis.name: analysis.version for analysis in work.analyses},
-        stack(rows, target.layout, work.variables),
-        analyse_run(work) if steps[-1] == series.steps[-1] else {},
-        {**target.layout.attributes, "versions": versions(), "threads": torch.get_num_threads()},
-    )
+    of_run = analyse_run(work) if steps[-1] == series.steps[-1] else {}
+    if target.contents:
+        _write_each(work, steps, rows, of_run)
+    else:
+        _write(work, steps, work.analyses, rows, of_run)
     log.info(
         "%s: steps %d to %d analysed, %d SVDs (shared ones not counted)",
         series.name,
@@ -216,26 +243,67 @@ def analyse_block(
     return work.decompositions
 
 
+def _write_each(
+    work: Pass, steps: Sequence[int], rows: Sequence[Mapping[str, np.ndarray]], of_run: Mapping[str, np.ndarray]
+) -> None:
+    """Put the values of each checkpoint by themselves, and by what decides them."""
+    for step, row in zip(steps, rows, strict=True):
+        for depends, content in work.target.contents[step].items():
+            analyses = [analysis for analysis in work.analyses if analysis.depends == depends]
+            if analyses and (depends != "series" or step == work.series.steps[-1]):
+                values = of_run if depends == "series" else {}
+                _write(work, (step,), analyses, [row], values, content)
+
+
+def _write(
+    work: Pass,
+    steps: tuple[int, ...],
+    analyses: Sequence[Analysis],
+    rows: Sequence[Mapping[str, np.ndarray]],
+    of_run: Mapping[str, np.ndarray],
+    content: str = "",
+) -> None:
+    """Put what these analyses measured as one object."""
+    declared = {name for analysis in analyses for name in analysis.variables_for({})} if content else None
+    kept = [{name: row[name] for name in row if declared is None or name in declared} for row in rows]
+    layout = work.target.layout
+    write_block(
+        work.target.folder,
+        layout,
+        steps,
+        {analysis.name: analysis.version for analysis in analyses},
+        stack(kept, layout, [n for n in work.variables if declared is None or n in declared]),
+        of_run,
+        {**layout.attributes, "versions": versions(), "threads": torch.get_num_threads()},
+        content,
+    )
+
+
 def _analyse_layers(
     work: Pass, step: int, weights: Mapping[str, Tensor], previous: Decomposed | None, row: dict[str, np.ndarray]
 ) -> Decomposed:
     """Decompose a checkpoint, analysing each layer as it is decomposed, then the pairs."""
     what, known = f"{work.series.name} step {step}", work.anchors.get(step)
+    there = work.layout.without(work.absent(step))
     factors = work.scratch() if known is None else known
     now = Decomposed(step=step, weights=weights, factors=factors)
     index = {layer: i for i, layer in enumerate(work.layout.layers)}
     vectors = need_vectors(work.analyses)
-    made: Iterable[Matrix] = work.layout.matrices if vectors else work.layout.layers
+    made: Iterable[Matrix] = there.matrices if vectors else there.layers
     if known is None:
         work.decompositions += len(tuple(made))
-        made = decompose_into(factors, weights, work.layout, what, vectors)  # type: ignore[arg-type]
+        made = decompose_into(factors, weights, there, what, vectors)  # type: ignore[arg-type]
     for matrix in made:
         if matrix in index:
             view = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
             for analysis in work.of("layer"):
+                if not work.comparable(analysis, matrix, step):
+                    continue
                 _fill(row, work.target.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
     attention = {pair: i for i, pair in enumerate(work.layout.attention)}
-    for i, pair in enumerate(work.layout.pairs if vectors else ()):
+    pairs = {pair: i for i, pair in enumerate(work.layout.pairs)}
+    for pair in there.pairs if vectors else ():
+        i = pairs[pair]
         for analysis in work.of("pair"):
             where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
             _fill(row, work.target.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
@@ -251,6 +319,7 @@ def analyse_run(work: Pass) -> dict[str, np.ndarray]:
         initial=work.first,
         final=work.last,
         read=work.series.weights,
+        absent=frozenset().union(*map(work.absent, work.series.steps)),
     )
     values: dict[str, np.ndarray] = {}
     for analysis in work.of("run"):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.analysis import Evaluate
+
+if TYPE_CHECKING:
+    from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,6 +35,10 @@ class Series(Protocol):
 
     def weights(self, step: int) -> Mapping[str, Tensor]:
         """Tensors by parameter; may be read as they are asked for."""
+        ...
+
+    def absent(self, step: int, layout: "NetworkLayout") -> frozenset[str]:
+        """Parameters of the layout that a checkpoint does not have, or not in their shape."""
         ...
 
     def evaluator(self) -> Evaluate | None:
@@ -60,6 +67,10 @@ class RunSeries:
         """Weights and buffers, verified; one request."""
         entry = self.manifest.checkpoints[self.steps.index(step)]
         return read_checkpoint(self.store.run_of(self.manifest), entry)
+
+    def absent(self, step: int, layout: "NetworkLayout") -> frozenset[str]:
+        """None: every checkpoint of a run has the same parameters."""
+        return frozenset()
 
     def evaluator(self) -> Evaluate:
         """Metrics on the data of the run's spec, which stays on the device."""

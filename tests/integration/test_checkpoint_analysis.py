@@ -16,7 +16,7 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_checkpoint
-from specdyn.storage.foreign import weights as foreign_weights
+from specdyn.storage.foreign import safe as foreign_weights
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.plan.series import cube_name

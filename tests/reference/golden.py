@@ -107,6 +107,10 @@ class Golden:
         """Factors of every matrix at a step, each made once."""
         return dict(decompose_step(self, self.body, step)[1])
 
+    def absent(self, step: int, layout: NetworkLayout) -> frozenset[str]:
+        """None: all checkpoints have the same parameters."""
+        return frozenset()
+
     def evaluator(self) -> "Golden":
         """Itself: see `__call__`."""
         return self

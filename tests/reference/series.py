@@ -42,6 +42,9 @@ class HandMade:
     def weights(self, step: int) -> Mapping[str, Tensor]:
         return self.checkpoints[step]
 
+    def absent(self, step: int, layout: NetworkLayout) -> frozenset[str]:
+        return frozenset()
+
     def evaluator(self) -> Evaluate:
         return self.evaluate
 

@@ -46,7 +46,7 @@ def test_the_step_is_read_from_usual_names(name: str, step: int, tmp_path: Path)
 
 def test_a_series_is_sorted_by_step_and_tells_what_it_passed_over(tmp_path: Path) -> None:
     for name in ("step=9.safetensors", "step=100.safetensors", "step=20.pt", "last.ckpt", "last-v1.ckpt", "best.pt"):
-        save(tmp_path / name)
+        save(tmp_path / name, 2.0 if name == "last.ckpt" else 1.0)
     (tmp_path / "log.txt").write_text("hello")
     (tmp_path / "step=5").mkdir()
     found = find_checkpoints(str(tmp_path))
@@ -56,9 +56,9 @@ def test_a_series_is_sorted_by_step_and_tells_what_it_passed_over(tmp_path: Path
         (100, "step=100.safetensors"),
     ]
     assert dict(found.skipped) == {
-        "best.pt": "no step in its name",
+        "best.pt": "a copy of step=100.safetensors",
         "last.ckpt": "no step in its name",
-        "last-v1.ckpt": "no step in its name",
+        "last-v1.ckpt": "a copy of step=100.safetensors",
         "log.txt": "not a file of weights",
         "step=5": "a folder without weights",
     }
@@ -83,8 +83,9 @@ def test_folders_of_hugging_face_are_checkpoints_sharded_or_not(tmp_path: Path) 
     # The folder itself is a checkpoint too, of the step in its own name.
     assert [c.step for c in find_checkpoints(str(sharded)).checkpoints] == [30]
     (sharded / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(StoreError, match=r"names model-00002-of-00002\.safetensors, which is not there"):
-        find_checkpoints(str(tmp_path))
+    cut = find_checkpoints(str(tmp_path)).checkpoints[-1]
+    with pytest.raises(DamagedCheckpoint, match=r"names model-00002-of-00002\.safetensors, which is not there"):
+        cut.weights()
 
 
 def test_a_single_file_is_a_series_of_one(tmp_path: Path) -> None:
@@ -165,7 +166,8 @@ def test_epochs_serve_only_where_there_is_no_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["step10k.pt", "model-7b.pt", "weights_0.25.pt"])
 def test_part_of_a_number_is_no_step(name: str, tmp_path: Path) -> None:
-    save(tmp_path / name)
+    for one in (name, f"other-{name}"):
+        save(tmp_path / one)
     with pytest.raises(StoreError, match=f"{name}: no step in its name"):
         find_checkpoints(str(tmp_path))
 
@@ -174,8 +176,9 @@ def test_part_of_a_number_is_no_step(name: str, tmp_path: Path) -> None:
 def test_a_damaged_index_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "step=1").mkdir()
     (tmp_path / "step=1/model.safetensors.index.json").write_text(content)
+    (found,) = find_checkpoints(str(tmp_path)).checkpoints
     with pytest.raises(DamagedCheckpoint, match="not an index of shards: expected JSON with a weight_map"):
-        find_checkpoints(str(tmp_path))
+        found.weights()
 
 
 def test_an_empty_place_says_what_is_understood(tmp_path: Path) -> None:

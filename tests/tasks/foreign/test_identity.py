@@ -12,7 +12,10 @@ from specdyn.storage.foreign import content
 from specdyn.storage.foreign.content import GONE, content_digests, refreshed
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.places import Store
-from specdyn.tasks.foreign.series import TRANSPOSED, ForeignSeries, read_layout, series_id
+from specdyn.tasks.foreign.names import TRANSPOSED
+from specdyn.tasks.foreign.network.layout import Look
+from specdyn.tasks.foreign.series import series_contents
+from specdyn.tasks.plan.series import look
 
 
 def save(folder: Path, step: int, factor: float = 1.0) -> Path:
@@ -49,8 +52,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def identity(folder: Path, store: Store, heads: int = 0, transposed: str = TRANSPOSED) -> str:
-    series = ForeignSeries(find_checkpoints(str(folder)))
-    return series_id(series, read_layout(series, heads, transposed), store)
+    source = look(str(folder), how=Look(heads=heads, transposed=transposed))
+    return series_contents(source.series, source.place, store).results
 
 
 def test_other_options_are_other_results_and_names_of_the_same_layers_are_not(folder: Path, local_store: Store) -> None:

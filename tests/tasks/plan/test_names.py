@@ -15,7 +15,9 @@ from specdyn.flows.studies import tickets_from
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import hyperparameters
 from specdyn.models.spec.settings import read_settings
+from specdyn.storage.foreign.find import Search
 from specdyn.tasks.figures.summary import headings, sweep_table
+from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.plan.names import LONGEST, require_name, word
 from specdyn.tasks.plan.series import cube_name, told_apart
 from specdyn.tasks.plan.sweeps import make_sweep
@@ -132,10 +134,10 @@ def test_series_are_named_by_all_places_and_options() -> None:
     others = [
         cube_name(None, ["/b/run 1"]),
         cube_name(None, ["/a/run 1", "/a/run 2"]),
-        cube_name(None, ["/a/run 1"], heads=4),
-        cube_name(None, ["/a/run 1"], heads=8),
-        cube_name(None, ["/a/run 1"], pattern=r"run-(\d+)"),
-        cube_name(None, ["/a/run 1"], transposed="up"),
+        cube_name(None, ["/a/run 1"], how=Look(heads=4)),
+        cube_name(None, ["/a/run 1"], how=Look(heads=8)),
+        cube_name(None, ["/a/run 1"], Search(pattern=r"run-(\d+)")),
+        cube_name(None, ["/a/run 1"], how=Look(transposed="up")),
     ]
     assert len({one, *others}) == 7
     assert others[2].startswith("run-1-heads=4-")

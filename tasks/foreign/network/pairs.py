@@ -1,0 +1,170 @@
+"""The pairs of matrices that feed one another, by what a family says of its slots."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from specdyn.models.families.base import EMBEDDING, KEY, Feed, Place, Where
+from specdyn.models.nets.matrices import LayerPair, Matrix
+from specdyn.tasks.foreign.network.anatomy import Shapes
+from specdyn.tasks.foreign.network.pieces import SHOWN, Piece
+
+By = Mapping[str, Mapping[Place, Sequence[Piece]]]
+"""Slot -> place -> what stands there."""
+
+
+def pairs_of(pieces: Sequence[Piece], feeds: Sequence[Feed], shapes: Shapes, heads: int) -> tuple[LayerPair, ...]:
+    """Every pair of the feeds whose shapes fit; those by head only where their number is known."""
+    by, stacks = _by_slot(pieces), {piece.place.stack for piece in pieces if piece.place.block}
+    several = len(stacks) > 1
+    found: list[tuple[tuple[float, ...], LayerPair]] = []
+    for feed in feeds:
+        for writer, reader in _meet(feed, by, several):
+            pair = _by_head(writer, reader, shapes, heads) if feed.by_head else fed(writer, reader, shapes)
+            if pair is not None:
+                found.append((_depth(writer.place, reader.place), pair))
+    # In the order of the network; within a block in that of the feeds.
+    return tuple(dict.fromkeys(pair for _, pair in sorted(found, key=lambda one: one[0])))
+
+
+def _depth(writer: Place, reader: Place) -> tuple[float, ...]:
+    """What orders pairs: the writer's block, before all others that of an embedding, after them that of a head."""
+    return writer.block or (() if reader.block else (math.inf,))
+
+
+def _by_slot(pieces: Iterable[Piece]) -> By:
+    by: dict[str, dict[Place, list[Piece]]] = {}
+    for piece in pieces:
+        for slot in piece.slots:
+            by.setdefault(slot, {}).setdefault(piece.place, []).append(piece)
+    return by
+
+
+def _meet(feed: Feed, by: By, several: bool) -> list[tuple[Piece, Piece]]:
+    """Writers with their readers; stacks stay apart where there are `several`, and inside a block always."""
+    writers = [_first_there(slot.split("|"), by) for slot in feed.writers]
+    readers = [by.get(slot, {}) for slot in feed.readers]
+    apart = several or feed.where == "same"
+    stacks = sorted({place.stack for of in writers for place in of}) if apart else [None]
+    met: list[tuple[Piece, Piece]] = []
+    for stack in stacks:
+        ours, theirs = ([_within(places, stack) for places in of] for of in (writers, readers))
+        goes = _way(feed.where, [place for of in ours for place in of], [place for of in theirs for place in of])
+        met += [
+            (w, r)
+            for of in ours
+            for into in theirs
+            for place, other in itertools.product(of, into)
+            if goes(place, other)
+            for w, r in itertools.product(of[place], into[other])
+            if w.matrix != r.matrix
+        ]
+    return met
+
+
+def _first_there(slots: Sequence[str], by: By) -> dict[Place, Sequence[Piece]]:
+    """Place by place, what stands there in the first of alternative slots that has anything."""
+    found: dict[Place, Sequence[Piece]] = {}
+    for slot in reversed(slots):
+        found |= by.get(slot, {})
+    return found
+
+
+def _within(places: Mapping[Place, Sequence[Piece]], stack: str | None) -> dict[Place, Sequence[Piece]]:
+    return {place: of for place, of in sorted(places.items()) if stack in (None, place.stack)}
+
+
+def _way(where: Where, writers: Sequence[Place], readers: Sequence[Place]) -> Callable[[Place, Place], bool]:
+    """Whether what is written at one place is read at another.
+
+    Between blocks no expert counts: a token goes through few of them. Blocks count that have any of the slots, experts
+    too, so that nothing goes past one.
+    """
+    if where == "same":
+        return lambda place, other: place == other
+    last = max((place.block for place in writers), default=())
+    reading = sorted({place.block for place in readers})
+    after = {block: next((r for r in reading if r > block), None) for block in {place.block for place in writers}}
+
+    def goes(place: Place, other: Place) -> bool:
+        if place.expert or other.expert:
+            return False
+        if where == "next":
+            return other.block == after[place.block]
+        return place.block == last and (where == "each" or other.block == reading[0])
+
+    return goes
+
+
+def fed(writer: Piece, reader: Piece, shapes: Shapes) -> LayerPair | None:
+    """The pair of two matrices, or None where what one writes cannot be what the other reads."""
+    if not writer.whole:
+        return None
+    turned = writer.role == EMBEDDING
+    rows, columns = writer.matrix.shape(shapes[writer.matrix.parameter])
+    written = columns if turned else rows // writer.gates
+    read, matrix = reader.matrix.shape(shapes[reader.matrix.parameter])[1], reader.matrix
+    kernel = () if matrix.index or matrix.outputs else shapes[matrix.parameter][2:]
+    positions = math.prod(kernel)
+    if not kernel and read % written == 0 and read > written:
+        if direction := _direction(reader) or _direction(writer):
+            matrix = _half(matrix, direction, written) if read == 2 * written else matrix
+            read = matrix.shape(shapes[matrix.parameter])[1]
+        elif len(shapes[writer.matrix.parameter]) > 2:
+            positions = read // written  # a linear layer that reads every position of the last channels
+    if written * positions != read or min(rows, columns, matrix.shape(shapes[matrix.parameter])[0]) < 2:
+        return None
+    return LayerPair(
+        writer=writer.matrix,
+        reader=matrix,
+        writer_vectors="right" if turned else "left",
+        positions=positions,
+        gates=writer.gates,
+        shown=min(SHOWN, writer.gates - 1) if writer.gates > 1 else _centre(kernel, positions),
+    )
+
+
+def _centre(kernel: Sequence[int], positions: int) -> int:
+    if not kernel:
+        return positions // 2
+    centre = 0
+    for size in kernel:
+        centre = centre * size + size // 2
+    return centre
+
+
+def _direction(piece: Piece) -> str:
+    """Of a recurrent layer, the direction that it goes."""
+    return next((way for way in ("forward", "reverse") for slot in piece.slots if slot.startswith(f"{way} ")), "")
+
+
+def _half(matrix: Matrix, direction: str, width: int) -> Matrix:
+    """The columns that read one direction of the layer below."""
+    start = width if direction == "reverse" else 0
+    return replace(matrix, part=direction, columns=(start, start + width))
+
+
+def _by_head(writer: Piece, reader: Piece, shapes: Shapes, heads: int) -> LayerPair | None:
+    """Keys with queries, or values with the columns of the output that read them, as stacks of heads.
+
+    Where several query heads share keys and values, these have fewer heads, told by the sizes.
+    """
+    if not (heads and writer.whole and reader.whole):
+        return None
+    key = writer.role == KEY
+    written = writer.matrix.shape(shapes[writer.matrix.parameter])[0]
+    read = reader.matrix.shape(shapes[reader.matrix.parameter])[0 if key else 1]
+    if read % heads or (written * heads) % read or heads % (groups := written * heads // read or heads + 1):
+        return None
+    suffix = "by head"
+    return LayerPair(
+        writer=_split(writer.matrix, groups, suffix, "rows"),
+        reader=_split(reader.matrix, heads, suffix, "rows" if key else "columns"),
+        reader_vectors="left" if key else "right",
+    )
+
+
+def _split(matrix: Matrix, heads: int, suffix: str, along: str) -> Matrix:
+    part = f"{matrix.part} {suffix}" if matrix.part else suffix
+    return replace(matrix, part=part, heads=heads, split="columns" if along == "columns" else "rows")
