@@ -5,6 +5,7 @@ import functools
 import os
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,6 +26,11 @@ START_SECONDS = 5.0
 STOP_SECONDS = 5.0
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 PARTS = {"raylet": "Ray's raylet", "gcs_server": "Ray's GCS"}
+STARTED_BY = {
+    "raylet": ("start_raylet", "raylet_stdout_filepath"),
+    "gcs_server": ("start_gcs_server", "stdout_filepath"),
+}
+"""The function of Ray that starts each, and its argument that says where the log is."""
 
 
 def connect(address: str | None, patience: float) -> None:
@@ -36,7 +42,9 @@ def connect(address: str | None, patience: float) -> None:
             _join(address, patience)
         else:
             start_here(started().ray_folder)
-    except RuntimeError as error:
+    except Exception as error:
+        if isinstance(error, ValueError):  # what is wrong with the address, or the settings
+            raise
         raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
     # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
     worker._worker_logs_enabled = False
@@ -49,8 +57,28 @@ def start_here(folder: Path, **options: Any) -> None:
     with (
         mock.patch.object(parameter, "RayParams", functools.partial(parameter.RayParams, **without)),
         mock.patch.object(services, "start_api_server", return_value=(None, None)),  # a dashboard without any page
+        _looked_after(),
     ):
         ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **QUIET, **options)
+
+
+@contextlib.contextmanager
+def _looked_after() -> Iterator[None]:
+    """Have the parts of a cluster looked after as soon as each is started: Ray waits 30 s for one that died by then."""
+    with contextlib.ExitStack() as stack:
+
+        def seen(kind: str, log: str, start: Callable[..., Any]) -> Callable[..., Any]:
+            def begin(*args: Any, **kwargs: Any) -> Any:
+                info = start(*args, **kwargs)
+                part = _process(kind, info.process, ours=True, log=str(kwargs.get(log) or ""))
+                stack.enter_context(started().needed(part))
+                return info
+
+            return begin
+
+        for kind, (name, log) in STARTED_BY.items():
+            stack.enter_context(mock.patch.object(services, name, seen(kind, log, getattr(services, name))))
+        yield
 
 
 def _join(address: str, patience: float) -> None:
@@ -80,7 +108,7 @@ def parts_of_ray(ours: bool) -> list[Part]:
     node: Any = worker._global_node
     if node is not None and set(PARTS) <= (processes := node.all_processes).keys():
         logs = f"{node.get_session_dir_path()}/logs"
-        return [_process(kind, processes[kind][0].process, ours, logs) for kind in PARTS]
+        return [_process(kind, processes[kind][0].process, ours, f"{logs}/{kind}.out") for kind in PARTS]
     if node is None:  # a client of Ray, which has a connection of its own that is looked after
         return []
     address = ray.get_runtime_context().gcs_address
@@ -99,8 +127,8 @@ def parts_of_ray(ours: bool) -> list[Part]:
     return parts
 
 
-def _process(kind: str, process: Any, ours: bool, logs: str) -> Part:
-    return Part(name=PARTS[kind], alive=lambda: process.poll() is None, ours=ours, log=f"{logs}/{kind}.out")
+def _process(kind: str, process: Any, ours: bool, log: str) -> Part:
+    return Part(name=PARTS[kind], alive=lambda: process.poll() is None, ours=ours, log=log)
 
 
 def _listens(path: str) -> bool:

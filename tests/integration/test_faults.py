@@ -7,14 +7,11 @@ import pytest
 import xarray as xr
 
 import specdyn
-from helpers.fault_proxy import FaultProxy, fault_proxy
+from helpers.fault_proxy import RATES, FaultProxy, fault_proxy
 from helpers.pipelines import call, sweep
 from helpers.servers import S3Server, forget_clients
 
 pytestmark = pytest.mark.integration
-
-CUTS = {"cut_before": 0.02, "cut_after": 0.02, "truncated": 0.02, "latency": 0.05}
-RATES = {"10 %": {"slow_down": 0.1, **CUTS}, "30 %": {"slow_down": 0.3, **CUTS}}
 
 
 @pytest.fixture
