@@ -14,7 +14,7 @@ import ray
 from ray._private import parameter, services, worker
 from ray.exceptions import AuthenticationError
 
-from specdyn.flows.engine.processes import Part, PartLost, started
+from specdyn.flows.engine.processes import NotStarted, Part, started
 from specdyn.flows.engine.reachable import refusal, require_cluster
 from specdyn.flows.engine.resources import Node, NotEnoughResources, units_that_fit
 from specdyn.flows.engine.unit_log import pass_on
@@ -42,10 +42,10 @@ def connect(address: str | None, patience: float) -> None:
             _join(address, patience)
         else:
             start_here(started().ray_folder)
+    except ValueError:  # the address, or what is asked for, is wrong
+        raise
     except Exception as error:
-        if isinstance(error, ValueError):  # what is wrong with the address, or the settings
-            raise
-        raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
+        raise NotStarted(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
     # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
     worker._worker_logs_enabled = False
 
