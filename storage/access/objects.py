@@ -6,8 +6,10 @@ Credentials and endpoint of object storage come from the standard AWS environmen
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,8 +40,20 @@ UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnswer
 """Errors of a request that got no answer, or half of one, by name: they are imported only with object storage."""
 
 
+FULL = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files may not be so large",
+}
+"""What a system says that cannot take what is written."""
+
+
 class StoreError(Exception):
     """A store cannot be used: says which, why, and what to do."""
+
+
+class NoSpace(StoreError):
+    """A local store cannot take what was to be written: says where, how much is needed where known, and is free."""
 
 
 def normalise(url: str) -> str:
@@ -294,22 +308,49 @@ def _temporary(url: str, data: bytes) -> Iterator[str]:
     folder = os.path.dirname(url)
     os.makedirs(folder, exist_ok=True)
     partial = f"{folder}/.{uuid.uuid4().hex}{PARTIAL}"
+    with _room(url, len(data)):
+        try:
+            with open(partial, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield partial
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+
+
+@contextlib.contextmanager
+def _room(url: str, needed: int | None = None) -> Iterator[None]:
+    """Turn the failure to write that many bytes below a local URL, where they are known, into NoSpace."""
     try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        yield
+    except OSError as error:
+        if error.errno not in FULL or not is_local(url):
+            raise
+        facts = [f"{needed:,} bytes are needed"] if needed is not None else []
+        if error.errno == errno.ENOSPC:
+            facts.append(f"{_free(url):,} are free" if facts else f"{_free(url):,} bytes are free")
+        if error.errno == errno.EFBIG:
+            facts.append("see `ulimit -f`")
+        raise NoSpace(
+            f"{url}: {FULL[error.errno]} ({', '.join(facts) or 'see your quota'}); make room, then call again: what is "
+            "finished is kept"
+        ) from None
+
+
+def _free(url: str) -> int:
+    """Bytes that are free on the disk of a place that may not be there yet."""
+    there = next(folder for folder in (Path(url), *Path(url).parents) if folder.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
     """Turn a store's failure into a StoreError that says what to do; missing objects stay FileNotFoundError."""
     try:
-        yield
+        with _room(url):
+            yield
     except Exception as error:
         if reason := _reason(error):
             raise StoreError(f"{url}: {reason}") from None
