@@ -20,6 +20,8 @@ from specdyn.storage.places import Store
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
+Analyses = tuple[str, ...]
+Made = Callable[..., Path]
 DISK = 8_000_000
 ANALYSES = ("spectrum", "effective_rank", "agreement")
 SWEEP = ("run", NAME, "--preset", "smoke", "-w", "1", "-s", "0", "--analyses", ",".join(ANALYSES))
@@ -31,7 +33,7 @@ LARGEST = 20
 class Stage:
     """Where a disk becomes full: what is there, how many bytes are left, and the place that is named."""
 
-    there: tuple[str, ...] = ()
+    there: Analyses = ()
     """Analyses that were made before."""
     lacks: str = ""
     """What is missing of that all the same."""
@@ -51,20 +53,20 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
-    """A store with the sweep with these analyses and its report; made once, without any engine."""
-    stores: dict[tuple[str, ...], Path] = {}
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A store with the sweep and its report, with some analyses first and more of them later, without any engine."""
+    stores: dict[tuple[Analyses, ...], Path] = {}
 
-    def of(analyses: tuple[str, ...]) -> Path:
-        if analyses not in stores:
+    def of(*calls: Analyses) -> Path:
+        if calls not in stores:
             store = tmp_path_factory.mktemp("made") / "store"
-            if analyses:
+            for analyses in calls:
                 asked = SweepParameters(
                     preset="smoke", weight_decays=[1.0], seeds=[0], analyses=list(analyses), store=str(store)
                 )
                 carry_out(study_from(asked), Store(str(store)), report=True)
-            stores[analyses] = store
-        return stores[analyses]
+            stores[calls] = store
+        return stores[calls]
 
     return of
 
@@ -87,12 +89,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_said_and_the_next_call_goes_on(
     name: str,
     disk: Path,
-    made: Callable[[tuple[str, ...]], Path],
+    made: Made,
     prefect_server: None,
     told: Callable[..., None],
 ) -> None:
     stage, store = STAGES[name], disk / "store"
-    expected = products(str(made(ANALYSES)))
+    expected = products(str(made(*dict.fromkeys(filter(None, (stage.there, ANALYSES))))))
     if stage.there:
         shutil.copytree(made(stage.there), store)
         if stage.lacks:
@@ -113,7 +115,7 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(
 
 
 def test_files_that_may_not_be_so_large_are_said_and_the_next_call_goes_on(
-    tmp_path: Path, made: Callable[[tuple[str, ...]], Path], prefect_server: None, told: Callable[..., None]
+    tmp_path: Path, made: Made, prefect_server: None, told: Callable[..., None]
 ) -> None:
     store = str(tmp_path / "store")
     asked = (*SWEEP, "--store", store, "--executor", "inline")
