@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -38,10 +39,11 @@ def connect(address: str | None, patience: float) -> None:
     # Workers must not each take all cores before a unit says how many it has.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        if address:
-            _join(address, patience)
-        else:
-            start_here(started().ray_folder)
+        with _sigterm_as_before():
+            if address:
+                _join(address, patience)
+            else:
+                start_here(started().ray_folder)
     except ValueError:  # the address, or what is asked for, is wrong
         raise
     except Exception as error:
@@ -60,6 +62,17 @@ def start_here(folder: Path, **options: Any) -> None:
         _looked_after(),
     ):
         ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **QUIET, **options)
+
+
+@contextlib.contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Keep Ray from the signal by which Prefect cancels a flow run, which would end as one that crashed."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

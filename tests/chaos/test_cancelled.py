@@ -24,8 +24,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 ENDED_SECONDS = 15.0
 SECONDS = 200.0
 MARK = f"SPECDYN_TESTED={uuid.uuid4().hex}"
-FLOW = "prefect.flow_engine"
+FLOW = "prefect.engine"
 """What is in the command line of the process of a flow run."""
+ENDS = ("Completed", "Failed", "Crashed", "Cancelled")
 LONG = {"settings": {"steps": 6000, "checkpoint_every": 500}, "sweep": "long"}
 MANY = {"settings": {"steps": 400, "checkpoint_every": 5}, "sweep": "many"}
 
@@ -77,7 +78,7 @@ def test_a_cancelled_run_ends_whole_and_the_next_call_goes_on(
         path: path.stat().st_mtime_ns for path in service.store.rglob("*.safetensors") if path.parent.name != "state"
     }
     again = start(service, asked(**study))
-    wait_for(lambda: state(service, again) not in ("Pending", "Running", "Scheduled"), "the next one ends", service)
+    wait_for(lambda: state(service, again) in ENDS, "the next one ends", service)
     assert state(service, again) == "Completed", service.log.read_text()[-3000:]
     quiet = str(tmp_path / "quiet")
     carry_out(study_from(SweepParameters(**asked(**study), store=quiet)), Store(quiet))

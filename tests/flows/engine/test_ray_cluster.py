@@ -1,5 +1,6 @@
 """A Ray cluster of this process that does not start: said at once, whatever Ray makes of it."""
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,3 +42,19 @@ def test_whatever_ray_raises_as_it_starts_is_said_as_such(monkeypatch: pytest.Mo
         NotStarted, match=r"^Ray did not start on this machine: The current node timed out during startup\.$"
     ):
         connect(None, 0.0)
+
+
+def test_the_signal_that_cancels_a_flow_run_stays_prefects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ours(*_: object) -> None:
+        """What Prefect does on SIGTERM."""
+
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        connect(None, 0.0)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
