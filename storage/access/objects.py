@@ -6,16 +6,15 @@ Credentials and endpoint of object storage come from the standard AWS environmen
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+
+from specdyn.storage.access import errors
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -36,24 +35,9 @@ DELETED_AT_ONCE = 1000
 PARTIAL = ".partial"
 """How the name of a local file ends that is being written."""
 
-UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnsweredError", "ClientPayloadError"}
-"""Errors of a request that got no answer, or half of one, by name: they are imported only with object storage."""
-
-
-FULL = {
-    errno.ENOSPC: "no space is left on the disk",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "files may not be so large",
-}
-"""What a system says that cannot take what is written."""
-
-
-class StoreError(Exception):
-    """A store cannot be used: says which, why, and what to do."""
-
-
-class NoSpace(StoreError):
-    """A local store cannot take what was to be written: says where, how much is needed where known, and is free."""
+StoreError = errors.StoreError
+NoSpace = errors.NoSpace
+explained = errors.explained
 
 
 def normalise(url: str) -> str:
@@ -106,7 +90,9 @@ def reach(url: str, make: bool = True) -> bool:
     except FileNotFoundError as error:
         if is_local(url) and not make:
             return False
-        raise StoreError(f"{url}: there is no such place ({_short(error)}); check the path and the endpoint") from None
+        raise StoreError(
+            f"{url}: there is no such place ({errors.short(error)}); check the path and the endpoint"
+        ) from None
 
 
 def _list_once(url: str) -> None:
@@ -176,7 +162,9 @@ def require_writable(url: str) -> None:
             with _temporary(f"{url}/trial", b"trial"):
                 pass
         except FileNotFoundError as error:
-            raise StoreError(f"{url}: no folder can be made there ({_short(error)}); choose another place") from None
+            raise StoreError(
+                f"{url}: no folder can be made there ({errors.short(error)}); choose another place"
+            ) from None
 
 
 def create(url: str, data: bytes) -> bool:
@@ -280,7 +268,7 @@ def names(url: str) -> list[str]:
         except NotADirectoryError:
             return []
         except FileNotFoundError as error:
-            if _reason(error):
+            if errors.reason_of(error):
                 raise
             return []
         own = url.removeprefix("s3://")
@@ -308,7 +296,7 @@ def _temporary(url: str, data: bytes) -> Iterator[str]:
     folder = os.path.dirname(url)
     os.makedirs(folder, exist_ok=True)
     partial = f"{folder}/.{uuid.uuid4().hex}{PARTIAL}"
-    with _room(url, len(data)):
+    with errors.room(url, len(data)):
         try:
             with open(partial, "xb") as file:
                 file.write(data)
@@ -318,68 +306,3 @@ def _temporary(url: str, data: bytes) -> Iterator[str]:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
-
-
-@contextlib.contextmanager
-def _room(url: str, needed: int | None = None) -> Iterator[None]:
-    """Turn the failure to write that many bytes below a local URL, where they are known, into NoSpace."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL or not is_local(url):
-            raise
-        facts = [f"{needed:,} bytes are needed"] if needed is not None else []
-        if error.errno == errno.ENOSPC:
-            facts.append(f"{_free(url):,} are free" if facts else f"{_free(url):,} bytes are free")
-        if error.errno == errno.EFBIG:
-            facts.append("see `ulimit -f`")
-        raise NoSpace(
-            f"{url}: {FULL[error.errno]} ({', '.join(facts) or 'see your quota'}); make room, then call again: what is "
-            "finished is kept"
-        ) from None
-
-
-def _free(url: str) -> int:
-    """Bytes that are free on the disk of a place that may not be there yet."""
-    there = next(folder for folder in (Path(url), *Path(url).parents) if folder.exists())
-    return shutil.disk_usage(there).free
-
-
-@contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn a store's failure into a StoreError that says what to do; missing objects stay FileNotFoundError."""
-    try:
-        with _room(url):
-            yield
-    except Exception as error:
-        if reason := _reason(error):
-            raise StoreError(f"{url}: {reason}") from None
-        raise
-
-
-def _reason(error: Exception) -> str | None:
-    """What failed in the store and what to do; None where the store is not to blame."""
-    if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist; create it first" if "bucket does not exist" in str(error).lower() else None
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return "a part of this path is a file, expected a folder; choose another place"
-    if isinstance(error, PermissionError):
-        return f"access denied ({_short(error)}); check the credentials, or the folder's rights"
-    return _remote_reason(error)
-
-
-def _remote_reason(error: Exception) -> str | None:
-    kinds = {base.__name__ for base in type(error).__mro__}
-    if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
-        return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile)"
-    if kinds & UNANSWERED or "Invalid endpoint" in str(error):
-        return f"not reachable ({_short(error)}); check AWS_ENDPOINT_URL_S3 and the network"
-    if isinstance(error, OSError) or type(error).__module__.startswith("botocore"):
-        return f"{type(error).__name__}: {_short(error)}"
-    return None
-
-
-def _short(error: BaseException) -> str:
-    """A message on one line, without a user and password that stand in an address."""
-    line = " ".join(str(error).split())[:200] or type(error).__name__
-    return re.sub(r"//[^/\s]*@", "//", line)

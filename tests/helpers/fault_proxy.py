@@ -145,7 +145,10 @@ class FaultProxy:
             return _cut(request)
         if request.method == "PUT" and status in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED):
             self.put[request.path] += 1
-        return await self._given(request, status, headers, data, truncated=fault == TRUNCATED)
+        try:
+            return await self._given(request, status, headers, data, truncated=fault == TRUNCATED)
+        except ConnectionResetError:  # the client was killed
+            return _cut(request)
 
     def _drawn(self, request: web.Request) -> str | None:
         fault = self._faults.draw(self._generator, request.method, kind_of(request))
@@ -195,8 +198,8 @@ class FaultProxy:
 
 
 def _cut(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.close()
+    if request.transport is not None:  # the client may be gone itself
+        request.transport.close()
     return web.Response()  # goes nowhere
 
 
