@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test test-numerics test-gpu lint bench bench-gpu clean
+.PHONY: help demo smoke test test-numerics test-chaos test-gpu lint bench bench-gpu clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
 	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
 	@echo "make test   set up and run linter, type checker and all tests"
 	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
+	@echo "make test-chaos  processes killed and storage failing while real commands run: what is lost, and what is left"
 	@echo "make bench  our analysis, training and fan-out against the plain ways, side by side"
 	@echo "make test-gpu, make bench-gpu  tests and figures of an NVIDIA GPU, each in at most 8 minutes"
 
@@ -44,6 +45,10 @@ test: lint
 
 test-numerics: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.numerics
+
+# SPECDYN_CHAOS_SEED draws the same again as a session that named its seed.
+test-chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m chaos tests/chaos -n 2 --dist loadscope --durations=0 --durations-min=1
 
 # Says what it uses, and stops where torch sees no GPU.
 test-gpu: $(VENV)/.installed-dev

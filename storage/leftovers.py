@@ -1,4 +1,4 @@
-"""What processes that were killed in the middle of a write leave in a local store; readers pass over it."""
+"""What processes that were killed leave in a store; readers pass over it."""
 
 import contextlib
 import re
@@ -8,9 +8,9 @@ from pathlib import Path
 from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import held
-from specdyn.storage.access.listing import listing
+from specdyn.storage.access.listing import listing, listing_below
 from specdyn.storage.access.objects import PARTIAL, explained, is_local
-from specdyn.storage.places import Store
+from specdyn.storage.places import PROBE, Store
 
 CUT_OFF = re.compile(rf".*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
 """Names that zarr and this package write under; other files that end so are somebody's own."""
@@ -21,9 +21,9 @@ HOUR = 3600.0
 def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
     """Remove what was cut off or replaced `older_than` seconds ago or earlier; returns the number of objects and bytes.
 
-    These are files of unfinished writes, which object storage does not have, chunks of cubes that were built again
-    since, and what units of a killed call shared; a cube that is worked on is left alone, and so is what is shared
-    while any call is at work.
+    These are files of unfinished writes, which object storage does not have, trials of the store, chunks of cubes that
+    were built again since, and what units of a killed call shared; a cube that is worked on is left alone, and so is
+    what is shared while any call is at work.
     """
     count, size, before = 0, 0, time.time() - older_than
     if is_local(store.url):
@@ -32,6 +32,12 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
                 with explained(store.url):
                     Path(store.url, path).unlink(missing_ok=True)
                 count, size = count + 1, size + length
+    for name, found in listing(store.url).items():
+        if name.startswith(PROBE):
+            inside = listing_below(f"{store}/{name}")
+            if max((each.written for each in inside.values()), default=found.written) <= before:
+                objects.delete(f"{store}/{name}")
+                count, size = count + len(inside), size + sum(each.bytes for each in inside.values())
     studies = (f"{store.studies}/{name}" for name in objects.names(store.studies))
     for cube in (f"{study}/{name}" for study in studies for name in objects.names(study) if name.endswith(".zarr")):
         if not held(store.lease(cube)):

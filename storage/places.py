@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+PROBE = ".probe-"
+"""How the name of a folder begins in which a store is tried, which goes at once unless the process is killed."""
+
 
 class Identified(Protocol):
     """What names a run: a RunSpec or a Manifest."""

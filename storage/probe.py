@@ -13,7 +13,7 @@ from pathlib import Path
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import require_schema
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.places import Store
+from specdyn.storage.places import PROBE, Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 RACERS = 8
@@ -140,7 +140,7 @@ def _normalised(url: str) -> Store:
 
 
 def _temporary(store: Store) -> str:
-    return f"{store}/.probe-{uuid.uuid4().hex}"
+    return f"{store}/{PROBE}{uuid.uuid4().hex}"
 
 
 def _require_version(url: str) -> bool:

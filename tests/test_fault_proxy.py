@@ -78,6 +78,7 @@ def test_a_quiet_proxy_passes_everything_on_and_counts_it(proxy: FaultProxy, ser
         ("DELETE", "delete"): 1,
         ("POST", "delete many"): 1,
     }
+    assert list(proxy.put.values()) == [1, 1], "two were put"
     assert proxy.received == 110 + len(keys)
     assert proxy.sent >= 13 + len(listed) + len(deleted)
     assert not proxy.happened
@@ -105,6 +106,7 @@ def test_a_connection_is_cut_before_or_after_the_server_acts(
             with pytest.raises(http.client.RemoteDisconnected):
                 ask(proxy, method, key, body)
     assert len(requests) == (2 if acted else 0)
+    assert not proxy.put, "no client knows of any"
     assert proxy.happened == {fault.replace("_", " "): 2}
     assert ask(proxy, "GET", key)[1] == (b"other" if acted else b"0123456789")
 

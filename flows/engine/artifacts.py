@@ -16,6 +16,7 @@ REMEDIES = {
     "Diverged": "lower the learning rate, or drop the run from the grid; `retry_failed` trains it again as it is",
     "NotEnoughResources": "ask for less in `resources`, or wait for the cluster to grow",
     "StoreError": "mend the store's address, network or keys; `specdyn storage check` tries it",
+    "NoSpace": "make room on the disk, or choose a store on another one",
     "NotPrepared": "prepare the data first: `specdyn data prepare NAME`",
     "DamagedData": "prepare the data again: `specdyn data prepare NAME`",
     "DamagedCheckpoint": "nothing: the run is marked, and the next call trains it again",

@@ -46,6 +46,10 @@ class PartLost(Exception):
     """Something that work needs is gone: says what; what is finished is kept."""
 
 
+class NotStarted(PartLost):
+    """Something that the command starts did not start, as on a machine that is busy: another attempt may do it."""
+
+
 class Started:
     """What this process starts: known by a mark, with a folder for sockets, logs and a database, ended with it."""
 
@@ -149,7 +153,12 @@ class Supervisor:
                 self._terminal = stack.enter_context(_native_errors_in(self.all.folder / "native.log"))
             stack.enter_context(self._signals())
             stack.enter_context(self.watching())
-            yield self
+            try:
+                yield self
+            except NotStarted as error:
+                if restarts() >= MOST_RESTARTS:
+                    raise
+                self._end_or_again(str(error), again=True)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -213,11 +222,13 @@ class Supervisor:
         os._exit(128 + number)
 
     def _end_without(self, part: Part) -> NoReturn:
-        self._once.acquire()
-        again = part.ours and restarts() < MOST_RESTARTS
         what = f"{part.name} {'has died' if part.ours else 'does not answer any more'}"
+        self._end_or_again(what, again=part.ours and restarts() < MOST_RESTARTS, its_log=part.log)
+
+    def _end_or_again(self, what: str, again: bool, its_log: str = "") -> NoReturn:
+        self._once.acquire()  # never given back: the process ends here, or becomes another program
         then = "starting again from there" if again else "the same command goes on from there"
-        log = f"; its log is {self.all.kept_log(part.log)}" if part.log else ""
+        log = f"; its log is {self.all.kept_log(its_log)}" if its_log else ""
         self.all.end()
         self._say(f"{self.title}: {what}: what is finished is kept, {then}{log}")
         if again:

@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import os
+import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +15,7 @@ import ray
 from ray._private import parameter, services, worker
 from ray.exceptions import AuthenticationError
 
-from specdyn.flows.engine.processes import Part, PartLost, started
+from specdyn.flows.engine.processes import NotStarted, Part, started
 from specdyn.flows.engine.reachable import refusal, require_cluster
 from specdyn.flows.engine.resources import Node, NotEnoughResources, units_that_fit
 from specdyn.flows.engine.unit_log import pass_on
@@ -25,6 +27,11 @@ START_SECONDS = 5.0
 STOP_SECONDS = 5.0
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 PARTS = {"raylet": "Ray's raylet", "gcs_server": "Ray's GCS"}
+STARTED_BY = {
+    "raylet": ("start_raylet", "raylet_stdout_filepath"),
+    "gcs_server": ("start_gcs_server", "stdout_filepath"),
+}
+"""The function of Ray that starts each, and its argument that says where the log is."""
 
 
 def connect(address: str | None, patience: float) -> None:
@@ -32,12 +39,15 @@ def connect(address: str | None, patience: float) -> None:
     # Workers must not each take all cores before a unit says how many it has.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        if address:
-            _join(address, patience)
-        else:
-            start_here(started().ray_folder)
-    except RuntimeError as error:
-        raise PartLost(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
+        with _sigterm_as_before():
+            if address:
+                _join(address, patience)
+            else:
+                start_here(started().ray_folder)
+    except ValueError:  # the address, or what is asked for, is wrong
+        raise
+    except Exception as error:
+        raise NotStarted(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
     # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
     worker._worker_logs_enabled = False
 
@@ -49,8 +59,39 @@ def start_here(folder: Path, **options: Any) -> None:
     with (
         mock.patch.object(parameter, "RayParams", functools.partial(parameter.RayParams, **without)),
         mock.patch.object(services, "start_api_server", return_value=(None, None)),  # a dashboard without any page
+        _looked_after(),
     ):
         ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **QUIET, **options)
+
+
+@contextlib.contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Keep Ray from the signal by which Prefect cancels a flow run, which would end as one that crashed."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _looked_after() -> Iterator[None]:
+    """Have the parts of a cluster looked after as soon as each is started: Ray waits 30 s for one that died by then."""
+    with contextlib.ExitStack() as stack:
+
+        def seen(kind: str, log: str, start: Callable[..., Any]) -> Callable[..., Any]:
+            def begin(*args: Any, **kwargs: Any) -> Any:
+                info = start(*args, **kwargs)
+                part = _process(kind, info.process, ours=True, log=str(kwargs.get(log) or ""))
+                stack.enter_context(started().needed(part))
+                return info
+
+            return begin
+
+        for kind, (name, log) in STARTED_BY.items():
+            stack.enter_context(mock.patch.object(services, name, seen(kind, log, getattr(services, name))))
+        yield
 
 
 def _join(address: str, patience: float) -> None:
@@ -80,7 +121,7 @@ def parts_of_ray(ours: bool) -> list[Part]:
     node: Any = worker._global_node
     if node is not None and set(PARTS) <= (processes := node.all_processes).keys():
         logs = f"{node.get_session_dir_path()}/logs"
-        return [_process(kind, processes[kind][0].process, ours, logs) for kind in PARTS]
+        return [_process(kind, processes[kind][0].process, ours, f"{logs}/{kind}.out") for kind in PARTS]
     if node is None:  # a client of Ray, which has a connection of its own that is looked after
         return []
     address = ray.get_runtime_context().gcs_address
@@ -99,8 +140,8 @@ def parts_of_ray(ours: bool) -> list[Part]:
     return parts
 
 
-def _process(kind: str, process: Any, ours: bool, logs: str) -> Part:
-    return Part(name=PARTS[kind], alive=lambda: process.poll() is None, ours=ours, log=f"{logs}/{kind}.out")
+def _process(kind: str, process: Any, ours: bool, log: str) -> Part:
+    return Part(name=PARTS[kind], alive=lambda: process.poll() is None, ours=ours, log=log)
 
 
 def _listens(path: str) -> bool:

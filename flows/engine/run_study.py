@@ -17,7 +17,7 @@ from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import Parameters
 from specdyn.models.wording import plural
 from specdyn.storage.access.lease import Lease
-from specdyn.storage.access.objects import names
+from specdyn.storage.access.objects import StoreError, names
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.foreign.audit import HEADINGS
@@ -67,7 +67,12 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
             outcome = replace(outcome, ran=ran, finished=finished, work=ended.work)
         else:
             study.record(store)
-        outcome = finish(study, store, outcome, asked.report, lease)
+        try:
+            outcome = finish(study, store, outcome, asked.report, lease)
+        except StoreError as error:  # that of units came first, and may be its cause
+            if not failures:
+                raise
+            failures[f"results: {study.name}"] = f"{type(error).__name__}: {error}"
     raise_failures(failures, left_out, outcome)
     return outcome
 

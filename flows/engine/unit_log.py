@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
 
 LOGGER = "specdyn"
 """The logger whose children the tasks log to."""
 CARRIED = "specdyn_log"
 LARGEST = 1000
 """Lines of a unit that are kept; of a longer log the last."""
+log = logging.getLogger("specdyn.log")
 _stage: contextvars.ContextVar["list[str] | None"] = contextvars.ContextVar("lines of the stage", default=None)
 
 
@@ -84,7 +86,10 @@ def pass_on(lines: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def kept_log(folder: str, stage: str) -> Iterator[None]:
-    """Keep what the units of the block log as an object in the folder, named by the stage and the time."""
+    """Keep what the units of the block log as an object in the folder, named by the stage and the time.
+
+    A log that cannot be kept is said, and is no failure of the units, whose own would be hidden by it.
+    """
     lines: list[str] = []
     token = _stage.set(lines)
     try:
@@ -93,4 +98,7 @@ def kept_log(folder: str, stage: str) -> Iterator[None]:
         _stage.reset(token)
         if lines:
             moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            objects.write(f"{folder}/{stage}-{moment}.log", "\n".join([*lines, ""]).encode())
+            try:
+                objects.write(f"{folder}/{stage}-{moment}.log", "\n".join([*lines, ""]).encode())
+            except StoreError as error:
+                log.warning("a log is not kept: %s", error)

@@ -15,6 +15,7 @@ from specdyn.flows.engine.executor import Executor
 from specdyn.flows.engine.processes import PartLost
 from specdyn.flows.engine.progress import UnitProgress
 from specdyn.flows.engine.unit_log import kept_log
+from specdyn.storage.access.objects import NoSpace
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.datasets import DamagedData
 from specdyn.tasks.data.prepare import NotPrepared
@@ -24,7 +25,7 @@ from specdyn.tasks.training.training import Diverged
 from specdyn.tasks.work import Work
 
 REFRESH_SECONDS = 2.0
-FINAL = (DamagedCheckpoint, DamagedData, Diverged, NotFinite, NotPrepared, PartLost, ValueError, TypeError)
+FINAL = (DamagedCheckpoint, DamagedData, Diverged, NoSpace, NotFinite, NotPrepared, PartLost, ValueError, TypeError)
 """Errors that come again however often a unit is tried."""
 
 

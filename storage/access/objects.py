@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+
+from specdyn.storage.access import errors
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -37,12 +38,9 @@ HUB = "hf://"
 PARTIAL = ".partial"
 """How the name of a local file ends that is being written."""
 
-UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnsweredError", "ClientPayloadError"}
-"""Errors of a request that got no answer, or half of one, by name: they are imported only with object storage."""
-
-
-class StoreError(Exception):
-    """A store cannot be used: says which, why, and what to do."""
+StoreError = errors.StoreError
+NoSpace = errors.NoSpace
+explained = errors.explained
 
 
 def normalise(url: str) -> str:
@@ -111,7 +109,9 @@ def reach(url: str, make: bool = True) -> bool:
     except FileNotFoundError as error:
         if is_local(url) and not make:
             return False
-        raise StoreError(f"{url}: there is no such place ({_short(error)}); check the path and the endpoint") from None
+        raise StoreError(
+            f"{url}: there is no such place ({errors.short(error)}); check the path and the endpoint"
+        ) from None
 
 
 def _list_once(url: str) -> None:
@@ -186,7 +186,9 @@ def require_writable(url: str) -> None:
             with _temporary(f"{url}/trial", b"trial"):
                 pass
         except FileNotFoundError as error:
-            raise StoreError(f"{url}: no folder can be made there ({_short(error)}); choose another place") from None
+            raise StoreError(
+                f"{url}: no folder can be made there ({errors.short(error)}); choose another place"
+            ) from None
 
 
 def create(url: str, data: bytes) -> bool:
@@ -290,7 +292,7 @@ def names(url: str) -> list[str]:
         except NotADirectoryError:
             return []
         except FileNotFoundError as error:
-            if _reason(error):
+            if errors.reason_of(error):
                 raise
             return []
         own = url.removeprefix("s3://")
@@ -318,51 +320,13 @@ def _temporary(url: str, data: bytes) -> Iterator[str]:
     folder = os.path.dirname(url)
     os.makedirs(folder, exist_ok=True)
     partial = f"{folder}/.{uuid.uuid4().hex}{PARTIAL}"
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-
-
-@contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn a store's failure into a StoreError that says what to do; missing objects stay FileNotFoundError."""
-    try:
-        yield
-    except Exception as error:
-        if reason := _reason(error):
-            raise StoreError(f"{url}: {reason}") from None
-        raise
-
-
-def _reason(error: Exception) -> str | None:
-    """What failed in the store and what to do; None where the store is not to blame."""
-    if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist; create it first" if "bucket does not exist" in str(error).lower() else None
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return "a part of this path is a file, expected a folder; choose another place"
-    if isinstance(error, PermissionError):
-        return f"access denied ({_short(error)}); check the credentials, or the folder's rights"
-    return _remote_reason(error)
-
-
-def _remote_reason(error: Exception) -> str | None:
-    kinds = {base.__name__ for base in type(error).__mro__}
-    if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
-        return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile)"
-    if kinds & UNANSWERED or "Invalid endpoint" in str(error):
-        return f"not reachable ({_short(error)}); check AWS_ENDPOINT_URL_S3 and the network"
-    if isinstance(error, OSError) or type(error).__module__.startswith("botocore"):
-        return f"{type(error).__name__}: {_short(error)}"
-    return None
-
-
-def _short(error: BaseException) -> str:
-    """A message on one line, without a user and password that stand in an address."""
-    line = " ".join(str(error).split())[:200] or type(error).__name__
-    return re.sub(r"//[^/\s]*@", "//", line)
+    with errors.room(url, len(data)):
+        try:
+            with open(partial, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield partial
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)

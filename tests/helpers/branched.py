@@ -1,14 +1,15 @@
-"""Small graphs of branches and tickets, trained and measured in this process without any engine."""
+"""Small graphs of branches and tickets, and any study, made in this process without any engine."""
 
 from typing import Any
 
+from helpers.analysed import InThisProcess
 from specdyn.flows.parameters import ConnectParameters, TicketParameters
 from specdyn.flows.studies import connectivity_from, tickets_from
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.plan.gathering import gather
-from specdyn.tasks.plan.plan import Item
+from specdyn.tasks.plan.plan import Item, Study
 from specdyn.tasks.plan.units import Schedule
 from specdyn.tasks.work import Work
 
@@ -38,15 +39,16 @@ def left(graph: Graph, store: Store, kind: str = "", retry_failed: bool = False)
     return [item for item in items if item.state != "done" and kind in ("", item.kind)]
 
 
-def carry_out(graph: Graph, store: Store, report: bool = False) -> list[tuple[str, Work]]:
-    """Do everything that a graph lacks, and gather it; returns the kind of each unit and what it gave."""
-    graph.checked(require_store(store.url))
-    graph.record(store)
-    schedule = Schedule([item.unit for item in graph.items(store) if item.unit])
+def carry_out(study: Study, store: Store, report: bool = False) -> list[tuple[str, Work]]:
+    """Do everything that a study lacks, and gather it; returns the kind of each unit and what it gave."""
+    study = study.checked(require_store(store.url))
+    study.record(store)
+    schedule = Schedule([item.unit for item in study.items(store) if item.unit])
     made = []
     while ready := schedule.ready():
         for unit in ready:
-            made.append((unit.kind, unit.function(*unit.arguments)))
+            spread: tuple[Any, ...] = (InThisProcess(), lambda _: None) if unit.spreads else ()
+            made.append((unit.kind, unit.function(*spread, *unit.arguments)))
             schedule.finished(unit.key)
-    gather(graph, store, report)
+    gather(study, store, report)
     return made

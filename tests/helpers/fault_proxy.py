@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -21,6 +22,9 @@ from yarl import URL
 
 SLOW_DOWN, CUT_BEFORE, CUT_AFTER, TRUNCATED = "slow down", "cut before", "cut after", "truncated"
 BUSY_KEYS = "busy keys"
+CUTS = {"cut_before": 0.02, "cut_after": 0.02, "truncated": 0.02, "latency": 0.05}
+RATES = {"10 %": {"slow_down": 0.1, **CUTS}, "30 %": {"slow_down": 0.3, **CUTS}}
+"""Faults of a busy server that is far away, by the share of requests that it refuses."""
 REFUSAL = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
     "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message>"
@@ -80,6 +84,8 @@ class FaultProxy:
         """By method and kind of operation; a request counts whatever happens to it."""
         self.happened: Counter[str] = Counter()
         """Faults by their name."""
+        self.put: Counter[str] = Counter()
+        """By key, puts that were answered as done, or refused as the object is there: the client knows that it is."""
         self.received = 0
         """Bytes of bodies that clients sent."""
         self.sent = 0
@@ -103,6 +109,7 @@ class FaultProxy:
         """Count from nothing."""
         self.requests.clear()
         self.happened.clear()
+        self.put.clear()
         self.received = self.sent = 0
 
     @property
@@ -136,7 +143,12 @@ class FaultProxy:
         status, headers, data = await self._passed_on(request, body)
         if fault == CUT_AFTER:
             return _cut(request)
-        return await self._given(request, status, headers, data, truncated=fault == TRUNCATED)
+        if request.method == "PUT" and status in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED):
+            self.put[request.path] += 1
+        try:
+            return await self._given(request, status, headers, data, truncated=fault == TRUNCATED)
+        except ConnectionResetError:  # the client was killed
+            return _cut(request)
 
     def _drawn(self, request: web.Request) -> str | None:
         fault = self._faults.draw(self._generator, request.method, kind_of(request))
@@ -186,8 +198,8 @@ class FaultProxy:
 
 
 def _cut(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.close()
+    if request.transport is not None:  # the client may be gone itself
+        request.transport.close()
     return web.Response()  # goes nowhere
 
 

@@ -1,18 +1,15 @@
 """Several processes that start the same work on the same store at once: one works, the others wait, all end well."""
 
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from helpers.pipelines import NAME, ROOT, SMOKE, at_server, command, sweep
+from helpers.at_once import at_once, ended_well, said
+from helpers.pipelines import NAME, SMOKE, sweep
 from helpers.servers import S3Server
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
@@ -26,31 +23,9 @@ GRID = ("--preset", "smoke", "-w", "0,1", "-s", "0", "--analyses", ",".join(ANAL
 SWEEP = ("run", NAME, *GRID, "--executor", "inline", "--no-report", "--store")
 
 
-@contextmanager
-def started(folder: Path, number: int, *arguments: str) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """The command in so many processes, which share the tests' Prefect server; what each says lies in a file."""
-    environment = {**os.environ, **at_server()}
-    with ExitStack() as stack:
-        processes = []
-        for i in range(number):
-            out = stack.enter_context(said(folder, i).open("wb"))
-            process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=out, stderr=out, env=environment)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            processes.append(process)
-        yield processes
-
-
-def said(folder: Path, i: int) -> Path:
-    return folder / f"said-{i}"
-
-
 def test_three_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
-    with started(tmp_path, 3, *SWEEP, store) as processes:
-        codes = [process.wait(timeout=SECONDS) for process in processes]
-    told = [said(tmp_path, i).read_text() for i in range(3)]
-    assert codes == [0] * 3, "\n".join(told)
+    told = ended_well(tmp_path, [(*SWEEP, store)] * 3, SECONDS)
     assert sorted("2 runs finished" in text for text in told) == [False] * 2 + [True]
     assert sum("2 runs already done: nothing to do" in text for text in told) == 2
     lines = [line for text in told for line in text.splitlines() if "waiting for" in line]
@@ -69,7 +44,7 @@ def test_three_processes_on_one_sweep(prefect_server: None, tmp_path: Path) -> N
 def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     longer = ("--set", "steps=1500", "--set", "checkpoint_every=100")
-    with started(tmp_path, 2, *SWEEP, store, *longer) as processes:
+    with at_once(tmp_path, [(*SWEEP, store, *longer)] * 2) as processes:
         while not (waits := [i for i in range(2) if b"waiting for" in said(tmp_path, i).read_bytes()]):
             assert all(process.poll() is None for process in processes)
             time.sleep(0.1)
@@ -84,10 +59,7 @@ def test_a_killed_process_is_followed_by_one_that_waits(prefect_server: None, tm
 def test_two_processes_on_one_sweep_on_object_storage(
     prefect_server: None, s3_store: Store, s3_server: S3Server, tmp_path: Path
 ) -> None:
-    with started(tmp_path, 2, *SWEEP, s3_store.url, "-w", "1") as processes:
-        codes = [process.wait(timeout=SECONDS) for process in processes]
-    told = [said(tmp_path, i).read_text() for i in range(2)]
-    assert codes == [0, 0], "\n".join(told)
+    told = ended_well(tmp_path, [(*SWEEP, s3_store.url, "-w", "1")] * 2, SECONDS)
     assert sum("1 run finished" in text for text in told) == 1
     assert len(objects.names(s3_store.lease(s3_store.cube(SMOKE)))) == 1
     ranks = open_results(s3_store.cube(SMOKE))["layers/effective_rank"].values

@@ -1,20 +1,20 @@
-"""A whole sweep on an S3 server that refuses requests, cuts connections and breaks answers off."""
+"""Whole studies on an S3 server that refuses requests, cuts connections and breaks answers off."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import specdyn
-from helpers.fault_proxy import FaultProxy, fault_proxy
+from helpers.branched import carry_out, graph_in
+from helpers.fault_proxy import RATES, FaultProxy, fault_proxy
 from helpers.pipelines import call, sweep
+from helpers.products import differing, products
 from helpers.servers import S3Server, forget_clients
 
 pytestmark = pytest.mark.integration
-
-CUTS = {"cut_before": 0.02, "cut_after": 0.02, "truncated": 0.02, "latency": 0.05}
-RATES = {"10 %": {"slow_down": 0.1, **CUTS}, "30 %": {"slow_down": 0.3, **CUTS}}
 
 
 @pytest.fixture
@@ -52,6 +52,17 @@ def test_a_sweep_ends_with_the_results_of_a_good_server(
         assert set(found[group].variables) == set(expected[group].variables)
         for name, variable in found[group].variables.items():
             np.testing.assert_array_equal(variable, expected[group].variables[name], strict=True)
+
+
+def test_forks_end_with_the_results_of_a_good_server(proxy: FaultProxy, s3_server: S3Server, tmp_path: Path) -> None:
+    """`make test-chaos` does it with every kind of study, by commands whose processes are killed as well."""
+    quiet, store = str(tmp_path / "quiet"), s3_server.fresh_store()
+    carry_out(*graph_in(quiet, "connect"))
+    proxy.faults(**RATES["30 %"] | {"latency": 0.0})
+    carry_out(*graph_in(store, "connect"))
+    assert proxy.happened.total() > 30
+    proxy.quiet()
+    assert differing(store, products(quiet)) == []
 
 
 def test_the_command_finds_a_busy_store_good(proxy: FaultProxy, s3_server: S3Server) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import zarr
 
+from specdyn.storage import probe
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import hold
 from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
 
 ZARR = """
 import os, pathlib, signal, sys, zarr
@@ -86,3 +88,20 @@ def test_what_units_shared_is_removed_where_no_call_is_at_work(tmp_path: Path) -
         assert remove_leftovers(Store(str(tmp_path))) == (0, 0)
     assert remove_leftovers(Store(str(tmp_path))) == (1, 4)
     assert not shared.exists()
+
+
+@pytest.mark.parametrize("kind", ["local_store", "s3_store"])
+def test_a_trial_of_a_store_that_was_killed_is_removed_an_hour_later(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Store = request.getfixturevalue(kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "delete", lambda _: None)
+        require_store(store.url)
+    (left,) = [name for name in objects.names_below(store.url) if name != "specdyn.json"]
+    assert remove_leftovers(store) == (0, 0), "it may be under way"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 4000)
+    assert remove_leftovers(store) == (1, len(probe.BODY))
+    assert objects.names_below(store.url) == ["specdyn.json"]
+    assert not objects.exists(f"{store}/{left.split('/')[0]}")

@@ -18,7 +18,7 @@ SECONDS = 20.0
 """In which everything has to be over."""
 PROGRAM = """
 import hashlib, os, subprocess, sys, time
-from specdyn.flows.engine.processes import Part, Supervisor
+from specdyn.flows.engine.processes import NotStarted, Part, Supervisor
 
 supervisor = Supervisor("The work")
 log = supervisor.all.folder / "child.log"
@@ -126,6 +126,17 @@ def test_a_part_of_its_own_that_dies_is_started_again_so_many_times(program: Cal
     folders = {str(started.folder), *(folder for _, _, folder in rounds)}
     assert len(folders) == MOST_RESTARTS + 1
     assert not [folder for folder in folders if Path(folder).exists()]
+
+
+def test_what_does_not_start_is_tried_again_so_many_times(program: Callable[..., Program]) -> None:
+    started = program(work="raise NotStarted('The cluster did not start')")
+    _, said = started.process.communicate(timeout=(MOST_RESTARTS + 1) * SECONDS)
+    lines = said.splitlines()
+    tried = "The work: The cluster did not start: what is finished is kept, starting again from there"
+    assert lines[:MOST_RESTARTS] == [tried] * MOST_RESTARTS
+    assert tried not in lines[MOST_RESTARTS:]
+    assert lines[-1].endswith("NotStarted: The cluster did not start")
+    assert (started.process.returncode, started.left()) == (1, [])
 
 
 def test_without_a_part_that_others_run_the_program_ends(program: Callable[..., Program]) -> None:

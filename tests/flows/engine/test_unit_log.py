@@ -1,5 +1,6 @@
 """What units log comes out where they were asked for, and is kept."""
 
+import contextlib
 import functools
 import logging
 import pickle
@@ -65,6 +66,22 @@ def test_the_log_of_a_stage_has_all_its_units(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("analyse-") and file.suffix == ".log"
     assert [line.rsplit(" ", 1)[1] for line in file.read_text().splitlines()] == ["0", "0", "1"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_log_that_cannot_be_kept_hides_no_failure_and_is_none(
+    fails: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    expected = pytest.raises(ValueError, match="too hot") if fails else contextlib.nullcontext()
+    with expected, kept_log(str(file), "train"):
+        opened(functools.partial(recorded, talk, 1))
+        monkeypatch.setattr(logging.getLogger("specdyn"), "propagate", True)
+        if fails:
+            raise ValueError("too hot")
+    (line,) = {record.getMessage() for record in caplog.records if record.name == "specdyn.log"}
+    assert line.startswith(f"a log is not kept: {file}/train-")
 
 
 def test_silence_keeps_nothing(tmp_path: Path) -> None:

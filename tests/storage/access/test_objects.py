@@ -1,13 +1,17 @@
 """URLs, atomic writes, exclusive creation and listing on a local folder."""
 
+import errno
 import os
+import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from specdyn.storage.access import objects
-from specdyn.storage.access.objects import StoreError, normalise
+from specdyn.storage.access.objects import NoSpace, StoreError, normalise
 from specdyn.storage.places import Store
 
 
@@ -108,6 +112,34 @@ def test_a_failed_write_leaves_the_old_object_and_nothing_else(
         objects.create(f"{local_store}/other", b"new")
     assert objects.read(url) == b"old"
     assert os.listdir(local_store.url) == ["object"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "no space is left on the disk (123,456 bytes are needed, 7,890 are free)"),
+        (errno.EDQUOT, "the disk quota is used up (123,456 bytes are needed)"),
+        (errno.EFBIG, "files may not be so large (123,456 bytes are needed, see `ulimit -f`)"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_said_with_the_bytes_that_are_needed(
+    number: int, said: str, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def usage(folder: Path) -> Any:
+        assert not list(folder.rglob("*.partial")), "what is free is looked at once nothing is left of the write"
+        return SimpleNamespace(free=7890)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    for put in (objects.write, objects.create):
+        with pytest.raises(NoSpace) as error:
+            put(f"{local_store}/a/object", bytes(123456))
+        assert str(error.value) == (
+            f"{local_store}/a/object: {said}; make room, then call again: what is finished is kept"
+        )
 
 
 def test_readers_see_whole_objects_while_they_are_replaced(local_store: Store) -> None:

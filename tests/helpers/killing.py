@@ -1,0 +1,101 @@
+"""A command that is started again until it ends well, while one of its processes after another is killed."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helpers.programs import PARTS, WORKER, Program
+from helpers.topology import command_line
+
+COMMAND, A_WORKER = "command", "worker"
+VICTIMS = (COMMAND, A_WORKER, *PARTS)
+LONGEST_PAUSE = 4.0
+"""Seconds between a victim's start and its end."""
+START_SECONDS = 120.0
+END_SECONDS = 400.0
+LEFT_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class Toll:
+    """What was killed, and how often the command was started."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+    said: list[str] = field(default_factory=list)
+    """All that each start of the command printed."""
+
+
+def killed_until_it_ends(
+    folder: Path,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    draw: random.Random,
+    victims: Sequence[str] = VICTIMS,
+) -> Toll:
+    """Run the command to its end, each of these victims killed once in a drawn order; nothing of it is left.
+
+    A command that was killed, or gave up, is started again at once. AssertionError where one fails though nothing of
+    it was killed, where one hangs, and where one shows a traceback.
+    """
+    toll, left = Toll(), draw.sample(victims, len(victims))
+    with contextlib.ExitStack() as stack:
+        programs: list[Program] = []
+        while not programs or programs[-1].process.returncode != 0:
+            program = Program(folder, tuple(arguments), env)
+            stack.callback(program.clean)
+            programs.append(program)
+            toll.starts += 1
+            killed = _killed(program, left, draw)
+            toll.kills.update(left[:killed])
+            del left[:killed]
+            code = program.process.wait(END_SECONDS)
+            toll.said.append(program.said())
+            assert code == 0 or killed, f"it failed with {code}, and nothing was killed:\n{program.said()}"
+            assert "Traceback" not in program.said(), program.said()
+        until = time.monotonic() + LEFT_SECONDS
+        while alive := [command_line(pid) for program in programs for pid in program.running()]:
+            assert time.monotonic() < until, alive
+            time.sleep(0.1)
+    return toll
+
+
+def _killed(program: Program, victims: Sequence[str], draw: random.Random) -> int:
+    """Kill one victim after another, each a while after it is there, until the command ends; returns how many."""
+    passed_over: set[int] = set()
+    for killed, victim in enumerate(victims):
+        pause = draw.uniform(0, LONGEST_PAUSE)
+        if not _waited_for(program, victim, passed_over):
+            return killed
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.process.wait(pause)
+        if not (found := _waited_for(program, victim, passed_over)):
+            return killed
+        if victim != A_WORKER:  # all that it has now ends with this one, and others take its place
+            passed_over |= set(program.running())
+        os.kill(draw.choice(found), signal.SIGKILL)
+        if victim == COMMAND:
+            program.process.wait()
+            return killed + 1
+    return len(victims)
+
+
+def _waited_for(program: Program, victim: str, passed_over: set[int]) -> list[int]:
+    """The processes of that kind as soon as there are any; none where the command ends before."""
+    end = time.monotonic() + START_SECONDS
+    while program.process.poll() is None:
+        if victim == COMMAND:
+            return [program.process.pid]
+        running = program.running(WORKER if victim == A_WORKER else PARTS[victim])
+        if found := sorted(set(running) - passed_over):
+            return found
+        assert time.monotonic() < end, f"there is no {victim}:\n{program.said()}"
+        time.sleep(0.1)
+    return []
