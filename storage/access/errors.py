@@ -27,7 +27,7 @@ class NoSpace(StoreError):
 
 
 @contextlib.contextmanager
-def room(url: str, needed: int | None = None) -> Iterator[None]:
+def space_needed(url: str, needed: int | None = None) -> Iterator[None]:
     """Turn the failure to write that many bytes below a local URL, where they are known, into NoSpace."""
     try:
         yield
@@ -55,7 +55,7 @@ def _free(url: str) -> int:
 def explained(url: str) -> Iterator[None]:
     """Turn a store's failure into a StoreError that says what to do; missing objects stay FileNotFoundError."""
     try:
-        with room(url):
+        with space_needed(url):
             yield
     except Exception as error:
         if reason := reason_of(error):

@@ -320,7 +320,7 @@ def _temporary(url: str, data: bytes) -> Iterator[str]:
     folder = os.path.dirname(url)
     os.makedirs(folder, exist_ok=True)
     partial = f"{folder}/.{uuid.uuid4().hex}{PARTIAL}"
-    with errors.room(url, len(data)):
+    with errors.space_needed(url, len(data)):
         try:
             with open(partial, "xb") as file:
                 file.write(data)
