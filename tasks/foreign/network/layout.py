@@ -214,7 +214,7 @@ def _left_out(tensors: Tensors) -> list[Entry]:
     others = [Entry(parameter=name, shape=shape, skipped=why) for name, (shape, why) in tensors.left_out.items()]
     again = [
         Entry(
-            parameter=name, shape=tensors.shapes[kept], skipped=f"shares its numbers with {kept}: one layer, two names"
+            parameter=name, shape=tensors.shapes[kept], skipped=f"the same tensor as {kept}: one layer with two names"
         )
         for name, kept in tensors.tied.items()
     ]
