@@ -1,5 +1,6 @@
 """The layers and pairs of a network that another program trained: by its family, or without any pair."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from specdyn.tasks.foreign.network.tables import PairTable
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 NOWHERE = Place("")
+VECTOR = "a vector: one row or one column"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,7 @@ def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[st
         pieces = found
     layers = [piece for piece in pieces if piece.layer and min(piece.matrix.shape(shape)) > 1]
     if not layers:
-        return Entry(parameter=name, shape=shape, skipped="a vector: one row or one column")
+        return Entry(parameter=name, shape=shape, skipped=VECTOR)
     ways = [way for way in (made, layers[0].way or ("" if made else PLAIN)) if way]
     return Entry(
         parameter=name,
@@ -198,6 +200,8 @@ def _of_no_rule(name: str, shapes: Shapes, look: Look) -> list[Piece] | str:
     while len(shape) > 2 and shape[0] == 1 and not name.endswith("weight"):
         shape = shape[1:]
     leading = (0,) * (len(shapes[name]) - len(shape))
+    if max(shape) == math.prod(shape):
+        return VECTOR
     if len(shape) > 2:
         found = convolution(name, shapes, re.compile(look.transposed))
         return found.skipped or [_piece(matrix, CONVOLUTION, found.way) for matrix in found.matrices]
