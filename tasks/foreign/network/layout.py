@@ -76,13 +76,14 @@ def foreign_layout(tensors: Tensors, config: Config | None = None, look: Look | 
     known = recognise({**shapes, **{name: shapes[kept] for name, kept in tensors.tied.items()}}, config)
     how = cutting(shapes, known.family, config, look.heads)
     reasons = no_layers(tensors)
-    pieces, pairs = _anatomy(known.family, tensors, config, how, reasons, look)
+    pieces, pairs, parts = _anatomy(known.family, tensors, config, how, reasons, look)
+    because = known.because + (f"; by themselves are known: {', '.join(parts)}" if parts else "")
     entries = [_entry(name, tensors, pieces.get(name, []), reasons, look) for name in shapes]
     layout = NetworkLayout(
         entries=(*(one for one in entries if one), *_left_out(tensors)),
         pairs=pairs,
         family=known.name,
-        because=known.because,
+        because=because,
     )
     if not layout.layers:
         raise ValueError(f"no tensor of two or more rows and columns to analyse among {len(shapes)} tensors")
@@ -111,9 +112,13 @@ def no_layers(tensors: Tensors) -> dict[str, str]:
 
 def _anatomy(
     family: Family | None, tensors: Tensors, config: Config, how: Cutting, reasons: dict[str, str], look: Look
-) -> tuple[dict[str, list[Piece]], tuple[LayerPair, ...]]:
-    """The pieces of all tensors that fall under a rule, and the pairs; adds reasons for what is no layer."""
+) -> tuple[dict[str, list[Piece]], tuple[LayerPair, ...], list[str]]:
+    """The pieces of all tensors that fall under a rule, the pairs, and the parts that are known in any network.
+
+    Adds reasons for what is no layer.
+    """
     shapes, of_tensor, pairs = tensors.shapes, dict[str, list[Piece]](), list[LayerPair]()
+    parts: list[str] = []
     for one in [*([family] if family else []), *fragments(shapes)]:
         left = [name for name in shapes if name not in of_tensor and name not in reasons]
         pieces, others = pieces_of(left, one.rules, how)
@@ -127,8 +132,10 @@ def _anatomy(
         if look.heads:
             _require_divided(pieces, shapes, look.heads)
         if look.heads or not one.only_with_heads:
-            pairs += pairs_of(pieces, one.feeds_for(config), shapes, how.heads)
-    return of_tensor, tuple(dict.fromkeys(pairs))
+            claimed = pairs_of(pieces, one.feeds_for(config), shapes, how.heads)
+            parts += [one.title] if one.fragment and claimed else []
+            pairs += claimed
+    return of_tensor, tuple(dict.fromkeys(pairs)), parts
 
 
 def _tied(pieces: list[Piece], tensors: Tensors, rules: Iterable[Rule], config: Config) -> list[Piece]:
