@@ -266,6 +266,7 @@ class SeriesCube(RunsCube):
             "sweep": self.name,
             "experiment": FOREIGN,
             "families": json.dumps(families),
+            "unit": self.study.sources[0].series.found.unit,
         }
 
 
@@ -286,6 +287,7 @@ def analyse_series(
     attributes = {
         "run_id": run_id,
         "source": series.name,
+        "unit": series.found.unit,
         "audit": as_plain(source.findings or ()),
         "passed_over": [list(pair) for pair in series.found.skipped],
     }
@@ -318,6 +320,18 @@ def require_sound(sources: Sequence[Source]) -> None:
     if errors:
         lines = "\n".join(f"  {where} step {f.steps[0]} {f.tensor}: {f.what}; {f.advice}" for where, f in errors[:20])
         raise AuditFailed(f"{len(errors)} checkpoints or tensors cannot be analysed:\n{lines}")
+
+
+def require_one_unit(sources: Sequence[Source]) -> None:
+    """Raise ValueError where series count different things, such as steps and epochs, which have no common axis."""
+    first = sources[0].series.found
+    for source in sources[1:]:
+        found = source.series.found
+        if found.unit != first.unit:
+            raise ValueError(
+                f"{first.url} counts {first.unit} and {found.url} {found.unit}: analyse them under names of their own, "
+                "or give --steps-per-epoch or a --pattern"
+            )
 
 
 def told_apart(urls: Sequence[str]) -> list[str]:
