@@ -93,7 +93,7 @@ def tickets_from(asked: TicketParameters) -> "Graph":
 
 def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
-    from specdyn.storage.foreign.find import Search
+    from specdyn.storage.foreign.found import Search
     from specdyn.storage.foreign.weights import Choice
     from specdyn.tasks.foreign.layout import Look
     from specdyn.tasks.foreign.tables import PairTable, read_pairs

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specdyn.storage.foreign.content import content_digests, known_digests
-from specdyn.storage.foreign.find import Found
+from specdyn.storage.foreign.found import Found
 from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store

@@ -11,7 +11,8 @@ from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError, delete
 from specdyn.storage.foreign.content import refreshed
-from specdyn.storage.foreign.find import Search, find_checkpoints
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.found import Search
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
