@@ -36,13 +36,14 @@ class _Finding:
     """What is to be said, with the names that it is said of."""
 
 
-def find_checkpoints(url: str, pattern: str | None = None, search: Search = Search()) -> Found:
+def find_checkpoints(url: str, pattern: str | None = None, search: Search | None = None) -> Found:
     """The series in a folder or a Hub repository, or the one checkpoint of a file or of a folder.
 
     Steps are those that the Trainer noted, else those of names: steps before tokens before epochs, of one kind only.
     Of several names with one step the newest version counts, and of equal ones the first. StoreError where nothing is
     found, naming what is there, and where two names with one step differ in content.
     """
+    search = search or Search()
     search = replace(search, pattern=pattern) if pattern else search
     if search.pattern:
         checked(search.pattern)

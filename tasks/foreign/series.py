@@ -66,6 +66,7 @@ def contents_of(series: ForeignSeries, place: Sequence[object], digests: Sequenc
             "initial": short_digest(key, keys[0]),
             "previous": short_digest(key, keys[max(0, i - 1)], i == 0),
             "final": short_digest(key, keys[-1]),
+            "any": short_digest(key, keys[0], keys[max(0, i - 1)], keys[-1], i == 0),
             "series": short_digest(keys, series.steps),
         }
         for i, (step, key) in enumerate(zip(series.steps, keys, strict=True))
