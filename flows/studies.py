@@ -95,8 +95,8 @@ def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
     from specdyn.storage.foreign.found import Search
     from specdyn.storage.foreign.weights import Choice
-    from specdyn.tasks.foreign.layout import Look
-    from specdyn.tasks.foreign.tables import PairTable, read_pairs
+    from specdyn.tasks.foreign.network.layout import Look
+    from specdyn.tasks.foreign.network.tables import PairTable, read_pairs
     from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look, require_one_unit
 
     require(asked.audited or not asked.skip_damaged, "skip_damaged", True, "an audit, so not --no-audit")

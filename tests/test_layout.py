@@ -29,7 +29,7 @@ FLOORS = {
         {"resources"},
         {"shown"},
     ],
-    "models": [{"experiments"}, {"nets"}, {"datasets"}, {"spec"}],
+    "models": [{"experiments"}, {"nets", "families"}, {"datasets"}, {"spec"}],
     "storage": [{"probe", "care"}, {"foreign"}, {"access"}],
     "tasks": [
         {"care"},
@@ -47,7 +47,7 @@ REGISTRY = {"tasks/spectra/analysis.py": {"analyses"}}
 """Finds its files by their names, and imports what they hold when it is asked for."""
 CROWDED = 18
 """Modules in one folder, at most; those that are found by their file name have no limit."""
-FOUND_BY_NAME = {"analyses", "experiments", "datasets"}
+FOUND_BY_NAME = {"analyses", "experiments", "datasets", "families"}
 
 
 def imported(source: str) -> set[str]:

@@ -19,10 +19,10 @@ from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Row
 from specdyn.storage.studies import StudyRecord, read_study, record_study
 from specdyn.tasks.foreign.audit import Finding, as_plain, audit
-from specdyn.tasks.foreign.layout import Look
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
-from specdyn.tasks.foreign.resolved import ReadSeries
+from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.series import known_contents, series_contents
+from specdyn.tasks.foreign.weights.resolved import ReadSeries
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.kept import Kept, fits
 from specdyn.tasks.plan.names import name_of_series, require_name

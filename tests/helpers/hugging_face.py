@@ -40,7 +40,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "DeiTForImageClassification": ("DeiTConfig", {**PICTURES, "num_labels": 3}),
     "ResNetForImageClassification": (
         "ResNetConfig",
-        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "num_labels": 3},
+        {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 2], "num_labels": 3},
     ),
     "MambaForCausalLM": (
         "MambaConfig",

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from specdyn.models.nets.matrices import LayerPair
 from specdyn.storage.foreign.weights import ForeignWeights
-from specdyn.tasks.foreign.layout import Look, Tensors, foreign_layout
-from specdyn.tasks.foreign.resolved import ResolvedWeights
+from specdyn.tasks.foreign.network.layout import Look, Tensors, foreign_layout
+from specdyn.tasks.foreign.weights.resolved import ResolvedWeights
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from reference.golden import GOLDEN
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.tasks.foreign.audit import EDGE_MARGIN, Finding, as_plain, audit, edge_ratio
-from specdyn.tasks.foreign.layout import Look
-from specdyn.tasks.foreign.resolved import ReadSeries
+from specdyn.tasks.foreign.network.layout import Look
+from specdyn.tasks.foreign.weights.resolved import ReadSeries
 
 STEPS = (0, 10, 20, 30, 40)
 

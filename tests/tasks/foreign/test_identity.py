@@ -12,8 +12,8 @@ from specdyn.storage.foreign import content
 from specdyn.storage.foreign.content import GONE, content_digests, refreshed
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.places import Store
-from specdyn.tasks.foreign.layout import Look
 from specdyn.tasks.foreign.names import TRANSPOSED
+from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.series import series_contents
 from specdyn.tasks.plan.series import look
 

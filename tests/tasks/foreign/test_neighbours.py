@@ -11,8 +11,8 @@ from torch import Tensor
 
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.tasks.foreign.audit import Finding, audit
-from specdyn.tasks.foreign.layout import Look
-from specdyn.tasks.foreign.resolved import ReadSeries
+from specdyn.tasks.foreign.network.layout import Look
+from specdyn.tasks.foreign.weights.resolved import ReadSeries
 
 STEPS = tuple(range(0, 100, 10))
 SHAPES = {"a.weight": (32, 20), "b.weight": (24, 32), "c.weight": (10, 24)}

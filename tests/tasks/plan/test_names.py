@@ -17,7 +17,7 @@ from specdyn.models.spec.run_spec import hyperparameters
 from specdyn.models.spec.settings import read_settings
 from specdyn.storage.foreign.found import Search
 from specdyn.tasks.figures.summary import headings, sweep_table
-from specdyn.tasks.foreign.layout import Look
+from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.plan.names import LONGEST, require_name, word
 from specdyn.tasks.plan.series import cube_name, told_apart
 from specdyn.tasks.plan.sweeps import make_sweep

@@ -1,6 +1,7 @@
 """One pass over the checkpoints of a run: what is decomposed, evaluated and written, and how often."""
 
 import dataclasses
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.read import of_shapes
 from reference.series import HandMade, body_of, one, stored, target_of
 from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.nets.matrices import FLATTENED
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.nets.transformer import Transformer
 from specdyn.models.spec.run_spec import RunSpec
@@ -26,7 +29,7 @@ from specdyn.tasks.plan.runs import analysed
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis, versions_of
 from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
-from specdyn.tasks.spectra.network_layout import NetworkLayout, foreign_layout, network_layout, run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout, run_layout
 from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_into, decompose_step, needed
 from specdyn.tasks.spectra.series import RunSeries, ahead
 from specdyn.tasks.training.training import train
@@ -272,19 +275,21 @@ def test_a_result_of_a_wrong_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_every_tensor_is_analysed_or_skipped_for_a_reason() -> None:
     shapes = {"a": (4, 3), "mask": (5, 5), "b": (2, 4, 3, 3), "bias": (4,), "none": (0, 3)}
-    body = foreign_layout(shapes, {"mask": "integers"})
+    body = of_shapes(shapes)
     assert [(entry.parameter, entry.way, entry.skipped) for entry in body.entries] == [
         ("a", "as it is", ""),
-        ("mask", "", "integers"),
-        ("b", "flattened to (out, in * kernel)", ""),
+        ("mask", "", "a buffer by its name, which is not trained"),
+        ("b", FLATTENED + "; nothing tells whether it is transposed", ""),
         ("none", "", "has no elements"),
     ]
-    assert [pair.name for pair in body.pairs] == ["a -> b"]
+    assert body.pairs == (), "of no known family"
     layout = run_layout(body, (0,), ["spectrum"], {}, {})
-    assert layout.attributes["skipped"] == '[["mask", [5, 5], "integers"], ["none", [0, 3], "has no elements"]]'
-    assert layout.extras["made"][1] == ["as it is", "flattened to (out, in * kernel)"]
-    with pytest.raises(ValueError, match="no tensor of two or more dimensions"):
-        foreign_layout({"bias": (4,)}, {})
+    left_out = [["mask", [5, 5], body.entries[1].skipped], ["none", [0, 3], "has no elements"]]
+    assert json.loads(layout.attributes["skipped"]) == left_out
+    assert (layout.attributes["family"], layout.extras["role"][1]) == ("unknown", ["unknown", "convolution"])
+    assert layout.extras["made"][1] == ["as it is", body.entries[2].way]
+    with pytest.raises(ValueError, match="no tensor of two or more rows and columns"):
+        of_shapes({"bias": (4,)})
 
 
 def test_what_is_read_ahead_comes_in_order_and_no_further_than_one_ahead() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specdyn.models.nets.matrices import FLATTENED, SWAPPED, Matrix
-from specdyn.tasks.foreign.anatomy import Shapes
+from specdyn.tasks.foreign.network.anatomy import Shapes
 
 NUMBERED = re.compile(r"^(?P<before>(?:.*\.)?)(?P<number>\d+)\.weight$")
 """A layer of `nn.Sequential`, where each reads what the one before has written."""

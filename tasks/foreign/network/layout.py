@@ -9,12 +9,12 @@ import torch
 from specdyn.models.families.base import CONVOLUTION, EMBEDDING, QUERY, RECURRENT, Family, Place, Rule
 from specdyn.models.nets.matrices import PLAIN, Entry, LayerPair, Matrix
 from specdyn.models.spec.checks import require
-from specdyn.tasks.foreign.anatomy import UNKNOWN, Config, Shapes, fragments, recognise
-from specdyn.tasks.foreign.convolutions import convolution
 from specdyn.tasks.foreign.names import BUFFERS, NO_WEIGHTS, TRANSPOSED
-from specdyn.tasks.foreign.pairs import pairs_of
-from specdyn.tasks.foreign.pieces import Cutting, Piece, cutting, pieces_of
-from specdyn.tasks.foreign.tables import PairTable
+from specdyn.tasks.foreign.network.anatomy import UNKNOWN, Config, Shapes, fragments, recognise
+from specdyn.tasks.foreign.network.convolutions import convolution
+from specdyn.tasks.foreign.network.pairs import pairs_of
+from specdyn.tasks.foreign.network.pieces import Cutting, Piece, cutting, pieces_of
+from specdyn.tasks.foreign.network.tables import PairTable
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 NOWHERE = Place("")
@@ -214,7 +214,7 @@ def _left_out(tensors: Tensors) -> list[Entry]:
     others = [Entry(parameter=name, shape=shape, skipped=why) for name, (shape, why) in tensors.left_out.items()]
     again = [
         Entry(
-            parameter=name, shape=tensors.shapes[kept], skipped=f"shares its numbers with {kept}: one layer, two names"
+            parameter=name, shape=tensors.shapes[kept], skipped=f"the same tensor as {kept}: one layer with two names"
         )
         for name, kept in tensors.tied.items()
     ]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from specdyn.models.families.base import EMBEDDING, KEY, Feed, Place, Where
 from specdyn.models.nets.matrices import LayerPair, Matrix
-from specdyn.tasks.foreign.anatomy import Shapes
-from specdyn.tasks.foreign.pieces import SHOWN, Piece
+from specdyn.tasks.foreign.network.anatomy import Shapes
+from specdyn.tasks.foreign.network.pieces import SHOWN, Piece
 
 By = Mapping[str, Mapping[Place, Sequence[Piece]]]
 """Slot -> place -> what stands there."""

@@ -14,11 +14,11 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.found import ForeignCheckpoint
 from specdyn.storage.foreign.weights import ForeignWeights
-from specdyn.tasks.foreign import parametrised, quantised
-from specdyn.tasks.foreign.layout import Look, Tensors, foreign_layout
-from specdyn.tasks.foreign.parametrised import Recipe, density, in_floats
+from specdyn.tasks.foreign.network.layout import Look, Tensors, foreign_layout
 from specdyn.tasks.foreign.series import ForeignSeries
-from specdyn.tasks.foreign.wrappers import NamedSet, chosen_set
+from specdyn.tasks.foreign.weights import parametrised, quantised
+from specdyn.tasks.foreign.weights.parametrised import Recipe, density, in_floats
+from specdyn.tasks.foreign.weights.wrappers import NamedSet, chosen_set
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 MASKS_READ = 2**26

@@ -14,7 +14,7 @@ from specdyn.models.families.base import (
     Stored,
 )
 from specdyn.models.nets.matrices import Matrix
-from specdyn.tasks.foreign.anatomy import GROUPS, HEADS, Config, Named, Shapes, kept, named, setting, width_of
+from specdyn.tasks.foreign.network.anatomy import GROUPS, HEADS, Config, Named, Shapes, kept, named, setting, width_of
 
 GATES = {4: ("input gate", "forget gate", "cell gate", "output gate"), 3: ("reset gate", "update gate", "new gate")}
 """Of LSTM and GRU, in the order of torch."""
@@ -179,7 +179,7 @@ def _cuts(rule: Rule, rows: int, columns: int, how: Cutting) -> list[tuple[int, 
         return _blocks(lengths) if all(known) and sum(lengths) == rows and min(lengths) > 0 else None
     if rule.cut == "alternating":
         return [(i, i + 1, count) for i in range(count)] if rows % count == 0 else None
-    if count == 2 or (rule.cut == "blocks" and not how.heads):
+    if count == 2 or (rule.cut == "blocks" and (not how.heads or rows == count * columns)):
         thirds = rows % count == 0 and (count == 2 or rows == count * columns)
         return _blocks([rows // count] * count) if thirds else None
     groups = how.groups or how.heads

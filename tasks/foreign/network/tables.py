@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from specdyn.models.families.base import EMBEDDING, Place
 from specdyn.models.nets.matrices import LayerPair, Matrix
 from specdyn.storage.access import objects
-from specdyn.tasks.foreign.anatomy import Shapes
-from specdyn.tasks.foreign.pairs import fed
-from specdyn.tasks.foreign.pieces import Piece
+from specdyn.tasks.foreign.network.anatomy import Shapes
+from specdyn.tasks.foreign.network.pairs import fed
+from specdyn.tasks.foreign.network.pieces import Piece
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 NUMBER = re.compile(r"\{(\w+)(?:\+(\d+))?\}")

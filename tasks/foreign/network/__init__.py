@@ -1,0 +1,1 @@
+"""Which network other programs' tensors are of: its family, its layers and its pairs."""

@@ -1,0 +1,1 @@
+"""The weights that a network computes with, from what files hold."""
