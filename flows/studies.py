@@ -97,7 +97,8 @@ def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     from specdyn.storage.foreign.weights import Choice
     from specdyn.tasks.foreign.network.layout import Look
     from specdyn.tasks.foreign.network.tables import PairTable, read_pairs
-    from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look, require_one_unit
+    from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name
+    from specdyn.tasks.plan.sources import look, require_one_unit
 
     require(asked.audited or not asked.skip_damaged, "skip_damaged", True, "an audit, so not --no-audit")
     table = read_pairs(normalise(asked.pairs)) if asked.pairs else PairTable()

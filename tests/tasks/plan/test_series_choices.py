@@ -14,7 +14,8 @@ from specdyn.flows.parameters import AnalyseParameters
 from specdyn.flows.studies import series_from
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.gathering import gather
-from specdyn.tasks.plan.series import AuditFailed, SeriesStudy, analyse_series
+from specdyn.tasks.plan.series import SeriesStudy, analyse_series
+from specdyn.tasks.plan.sources import AuditFailed
 
 STEPS = (0, 10, 20, 30)
 
