@@ -93,11 +93,12 @@ def tickets_from(asked: TicketParameters) -> "Graph":
 
 def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
-    from specdyn.storage.foreign.find import Search
+    from specdyn.storage.foreign.found import Search
     from specdyn.storage.foreign.weights import Choice
     from specdyn.tasks.foreign.network.layout import Look
     from specdyn.tasks.foreign.network.tables import PairTable, read_pairs
-    from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name, look
+    from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name
+    from specdyn.tasks.plan.sources import look, require_one_unit
 
     require(asked.audited or not asked.skip_damaged, "skip_damaged", True, "an audit, so not --no-audit")
     table = read_pairs(normalise(asked.pairs)) if asked.pairs else PairTable()
@@ -110,9 +111,11 @@ def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     )
     analyses = choose(asked.analyses or None)
     urls = dict.fromkeys(map(normalise_source, asked.sources))
+    sources = tuple(look(url, search, how) for url in urls)
+    require_one_unit(sources)
     return SeriesStudy(
         name=cube_name(asked.name or None, asked.sources, search, how),
-        sources=tuple(look(url, search, how) for url in urls),
+        sources=sources,
         analyses=analyses,
         audited=asked.audited,
         skip_damaged=asked.skip_damaged,

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from specdyn.storage.rows import Facts, Row, RowKind, declared
-from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, Variable
+from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, STEP_UNITS, Variable
 from specdyn.storage.zarr_tree import CHECKED, ZarrTree, add_auxiliary, add_coordinate
 
 CHUNK_BYTES = 512 * 1024
@@ -159,7 +159,7 @@ class Structure:
             add_auxiliary(group, name, (self.kind.dim,), values, _described(name), rows_of_chunk(values))
         used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
         for dim in used:
-            add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": DIMENSIONS.get(dim, dim)})
+            add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": self._long_name(dim)})
         for name, (dim, long_name, along) in self.extras.items():
             if dim not in used:
                 continue
@@ -167,6 +167,12 @@ class Structure:
                 add_auxiliary(group, name, (dim,), along, {"long_name": long_name})
             else:
                 self._add_differing(group, name, dim, long_name, rows)
+
+    def _long_name(self, dim: str) -> str:
+        """What a dimension counts."""
+        if dim == "step":
+            return STEP_UNITS[self.attributes.get("unit", "steps")]
+        return DIMENSIONS.get(dim, dim)
 
     def _add_differing(self, group: zarr.Group, name: str, dim: str, long_name: str, rows: Sequence[Row]) -> None:
         """A coordinate of a dimension in which the runs differ: along the runs as well."""

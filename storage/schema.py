@@ -55,6 +55,14 @@ DIMENSIONS = {
     "subspace": "leading ranks that span the subspaces compared",
 }
 
+STEP_UNITS = {
+    "steps": DIMENSIONS["step"],
+    "epochs": "epochs",
+    "tokens": "tokens",
+    "checkpoints": "checkpoints in their order",
+}
+"""What `step` counts, by the attribute `unit` of a cube; optimizer steps where it has none."""
+
 
 class OutOfRange(ValueError):
     """A number does not fit into the dtype that is computed or stored in: says which number, and of what."""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import pack, unpack
 
 F = TypeVar("F", bound=tuple[Any, ...])
@@ -38,17 +39,27 @@ class StoredFactors(MutableMapping[str, F], Generic[F]):
         fields: dict[str, Any] = dict(zip(self._kind._fields, factors, strict=True))  # type: ignore[attr-defined]
         tensors = {key: value for key, value in fields.items() if isinstance(value, Tensor)}
         numbers = {key: value for key, value in fields.items() if key not in tensors}
-        objects.write(self._place(name), pack(tensors, numbers))
+        objects.write(self._place(name), pack(tensors, {**numbers, "sha256": _digest(tensors, numbers)}))
         self._hold(name, factors)
 
     def __getitem__(self, name: str) -> F:
         if name not in self._held:
-            try:
-                tensors, numbers = unpack(objects.read(self._place(name)))
-            except FileNotFoundError:
-                raise KeyError(name) from None
-            self._hold(name, self._kind(**tensors, **numbers))
+            self._hold(name, self._kind(**self._read(name)))
         return self._held[name]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """The fields of an entry; StoreError where they are not as they were put, after these are removed."""
+        try:
+            tensors, numbers = unpack(objects.read(self._place(name)))
+            whole = numbers.pop("sha256", None) == _digest(tensors, numbers)
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        except (SafetensorError, ValueError, KeyError):
+            whole, tensors, numbers = False, {}, {}
+        if not whole:
+            objects.delete(self._place(name))
+            raise StoreError(f"{self._place(name)}: the factors are damaged; they are removed: call again to make them")
+        return {**tensors, **numbers}
 
     def __delitem__(self, name: str) -> None:
         self._held.pop(name, None)

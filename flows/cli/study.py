@@ -102,9 +102,11 @@ def _show_sources(study: Study) -> None:
     assert isinstance(study, SeriesStudy)
     for source in study.sources:
         found = source.series.found
-        steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps)
+        steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps, found.unit)
         err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
         for line in source.layout.described:
+            err.print(line, highlight=False, soft_wrap=True)
+        for line in () if study.audited else found.told:  # an audit tells it, too
             err.print(line, highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])

@@ -39,9 +39,9 @@ def show_plan(plan: Plan) -> None:
     out.print(plan_summary(plan), highlight=False, soft_wrap=True)
 
 
-def span_of(steps: Sequence[int]) -> str:
-    """Steps for people, from the first to the last."""
-    return f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+def span_of(steps: Sequence[int], unit: str = "steps") -> str:
+    """Steps, or what else they count, for people, from the first to the last."""
+    return f"{unit.removesuffix('s')} {steps[0]}" if len(steps) == 1 else f"{unit} {steps[0]} to {steps[-1]}"
 
 
 def quieten() -> None:

@@ -8,7 +8,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.codec import seal, unseal
 from specdyn.storage.access.listing import listing
 from specdyn.storage.access.records import change_record, read_record
-from specdyn.storage.foreign.find import ForeignCheckpoint, Found
+from specdyn.storage.foreign.found import ForeignCheckpoint, Found
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 

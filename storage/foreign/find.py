@@ -1,4 +1,4 @@
-"""A series of checkpoints that other programs wrote: which files they are, and of which step."""
+"""Finding a series of checkpoints that other programs wrote: in folders, files and repositories of the Hub."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,91 +9,18 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.listing import Listed, listing
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
-from specdyn.storage.foreign.adapters import AdapterWeights
 from specdyn.storage.foreign.archives import read_archive
-from specdyn.storage.foreign.distributed import DistributedWeights
-from specdyn.storage.foreign.folders import SHARD, Kind, Nothing, Taken, is_of_training, kind_of, weights_in
-from specdyn.storage.foreign.pickled import PickledWeights, as_object
-from specdyn.storage.foreign.safe import SafeWeights
+from specdyn.storage.foreign.folders import SHARD, Nothing, Taken, is_of_training, kind_of, weights_in
+from specdyn.storage.foreign.found import ForeignCheckpoint, Found, Search
+from specdyn.storage.foreign.pickled import as_object
 from specdyn.storage.foreign.states import AVERAGED, number_in, series_in
-from specdyn.storage.foreign.steps import PICKLED, SAFE, Numbered, Unit, checked, in_order, missing_kind, numbered
-from specdyn.storage.foreign.weights import Choice, ForeignWeights, same_content
+from specdyn.storage.foreign.steps import PICKLED, SAFE, Numbered, checked, in_order, missing_kind, numbered
+from specdyn.storage.foreign.weights import Choice, same_content
 
 TRAINER_STATE = "trainer_state.json"
 """Where the Trainer of Hugging Face writes the step."""
 COPIES = ("last", "latest", "final", "best", "checkpoint_last", "checkpoint_best")
 """Names that programs give to copies of a checkpoint."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignCheckpoint:
-    """One checkpoint: its step, the name it was found by, and the objects it lies in."""
-
-    step: int
-    name: str
-    urls: tuple[str, ...]
-    bytes: int
-    written: float
-    """When it was written, in seconds since 1970; NaN where the store does not tell."""
-    tag: str
-    """What a listing says of the content without reading it: of each file an ETag, or its times and its place."""
-    folder: str
-    """The folder that holds the files."""
-    kind: Kind = "safetensors"
-    choice: Choice = Choice()  # noqa: RUF009 - frozen
-    """What is taken where a file holds several things."""
-    fault: str = ""
-    """Why it cannot be read, as far as the names of its files tell."""
-
-    def weights(self) -> ForeignWeights:
-        """The tensors by name, each read when it is asked for; DamagedCheckpoint where it is known not to be whole."""
-        if self.fault:
-            raise DamagedCheckpoint(self.fault)
-        if self.kind == "distributed":
-            return DistributedWeights(self.folder)
-        if self.kind == "adapter":
-            *files, config = self.urls
-            return AdapterWeights(self._files(tuple(files)), as_object(config, objects.read(config)), files[0])
-        return self._files(self.urls)
-
-    def _files(self, urls: tuple[str, ...]) -> ForeignWeights:
-        return SafeWeights(urls) if urls[0].endswith(SAFE) else PickledWeights(urls, self.choice)
-
-    def config(self) -> Mapping[str, Any] | None:
-        """The `config.json` beside the weights; None where there is none."""
-        url = f"{self.folder}/config.json"
-        try:
-            return as_object(url, objects.read(url))
-        except FileNotFoundError:
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The checkpoints of a place by ascending step, and the names that were passed over with the reason."""
-
-    url: str
-    checkpoints: tuple[ForeignCheckpoint, ...]
-    skipped: tuple[tuple[str, str], ...]
-    unit: Unit = "steps"
-    """What the numbers count."""
-    repeated: tuple[str, ...] = ()
-    """The names among them that were passed over as another has the same step and content."""
-    told: tuple[str, ...] = ()
-    """What was chosen, and how steps were found, where it is not plain."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """How checkpoints are looked for; empty values leave it to the usual rules."""
-
-    pattern: str = ""
-    """A regular expression whose first group, or whose groups step, epoch, iteration, have the numbers."""
-    per_epoch: int = 0
-    """Optimizer steps of an epoch, with which epochs become steps."""
-    revisions: str = ""
-    """A pattern of revisions of a Hub repository, such as step*."""
-    choice: Choice = Choice()  # noqa: RUF009 - frozen
 
 
 @dataclass(slots=True)
@@ -105,16 +32,18 @@ class _Finding:
     numbers: dict[str, Numbered] = field(default_factory=dict)
     taken: dict[str, Taken] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    """What is to be said, with the names that it is said of."""
 
 
-def find_checkpoints(url: str, pattern: str | None = None, search: Search = Search()) -> Found:
+def find_checkpoints(url: str, pattern: str | None = None, search: Search | None = None) -> Found:
     """The series in a folder or a Hub repository, or the one checkpoint of a file or of a folder.
 
     Steps are those that the Trainer noted, else those of names: steps before tokens before epochs, of one kind only.
     Of several names with one step the newest version counts, and of equal ones the first. StoreError where nothing is
     found, naming what is there, and where two names with one step differ in content.
     """
+    search = search or Search()
     search = replace(search, pattern=pattern) if pattern else search
     if search.pattern:
         checked(search.pattern)
@@ -193,9 +122,11 @@ def _look_into(
         return
     if TRAINER_STATE in listed and (noted := _noted_step(f"{folder}/{TRAINER_STATE}")) is not None:
         if one.step is not None and noted != one.step:
-            found.told.append(f"{name}: step {noted} by its {TRAINER_STATE}, not {one.step} as in its name")
+            what = f"the step in {TRAINER_STATE} counts, not the one in the name"
+            found.told.setdefault(what, []).append(f"{name} ({noted})")
         one = replace(one, step=noted)
-    found.told += [f"{name}: {what}" for what in inside.told]
+    for what in inside.told:
+        found.told.setdefault(what, []).append(name)
     found.bases[name], found.numbers[name], found.taken[name] = folder, one, inside
 
 
@@ -259,8 +190,12 @@ def _arranged(url: str, found: _Finding, search: Search) -> Found:
         repeated += [(other.name, _require_same(url, kept[0], other)) for other in kept[1:]]
     chosen.sort(key=lambda checkpoint: checkpoint.step)
     skipped = [(name, _copied(url, name, [*older, *chosen[-1:]]) or why) for name, why in skipped]
-    notes = (*found.told, *told)
+    notes = (*(f"{_some(names)}: {what}" for what, names in found.told.items()), *told)
     return Found(url, tuple(chosen), (*skipped, *repeated), unit, tuple(name for name, _ in repeated), notes)
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _of_one_set(

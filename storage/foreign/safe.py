@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.weights import ForeignWeights
 
@@ -92,7 +93,7 @@ class SafeWeights(ForeignWeights):
         length = place.end - place.start
         if not length:
             return torch.empty(place.shape, dtype=place.dtype)
-        data = objects.read_range(place.url, place.start, place.end)
+        data = _part(place.url, place.start, place.end)
         if len(data) != length:
             raise DamagedCheckpoint(
                 f"{place.url}: tensor {name!r} has {len(data)} bytes, expected {length}; the file is cut short"
@@ -102,13 +103,13 @@ class SafeWeights(ForeignWeights):
 
 def read_header(url: str) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and where its tensors start; a second request where it is long."""
-    first = objects.read_range(url, 0, FIRST_READ)
+    first = _part(url, 0, FIRST_READ)
     length = int.from_bytes(first[:8], "little")
     if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
         raise DamagedCheckpoint(f"{url}: not a safetensors file: its header would have {length} bytes")
     text = first[8 : 8 + length]
     if len(text) < length and len(first) == FIRST_READ:
-        text += objects.read_range(url, FIRST_READ, 8 + length)
+        text += _part(url, FIRST_READ, 8 + length)
     if len(text) < length:
         raise DamagedCheckpoint(f"{url}: the header has {len(text)} bytes, expected {length}; the file is cut short")
     try:
@@ -118,6 +119,13 @@ def read_header(url: str) -> tuple[dict[str, Any], int]:
     if not isinstance(header, dict):
         raise DamagedCheckpoint(f"{url}: not a safetensors file: its header is not JSON")
     return header, 8 + length
+
+
+def _part(url: str, start: int, end: int) -> bytes:
+    try:
+        return objects.read_range(url, start, end)
+    except FileNotFoundError:
+        raise StoreError(f"{url}: it is not there any more") from None
 
 
 def _place(url: str, name: str, item: Any, base: int) -> Place:

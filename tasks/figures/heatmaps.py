@@ -77,7 +77,7 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
         known = np.flatnonzero(values.sel({thing: label}).notnull().any(["run", "step"]).values)
         axes.set_ylim(max(known, default=0) + 1.5, 0.5)
     figure.colorbar(mesh, ax=grid, label=name, aspect=40, pad=0.01)
-    name_step_axes(grid)
+    name_step_axes(grid, tree)
     figure.suptitle(f"{title} by rank" + of_all(names, everything, thing) + of_all(levels, all_levels, what(levels)))
     return figure
 
@@ -98,7 +98,7 @@ def _scores(tree: xr.DataTree, group: str, name: str, axis: str) -> Figure:
     grid[0, 0].set_ylim(len(names) + 0.5, 0.5)
     grid[0, 0].set_ylabel(f"{thing} (chance level)" if by_chance else thing)
     figure.colorbar(mesh, ax=grid, label=f"{name} score", pad=0.01)
-    name_step_axes(grid)
+    name_step_axes(grid, tree)
     figure.suptitle(
         f"{name.capitalize()} score of each {thing}: mean of the first {SCORE_RANKS} ranks"
         + of_all(levels, all_levels, what(levels))

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, panels_of
-from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
+from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.sweep_axis import axis_of, draw, has, variable
 
 COLUMNS = 3
@@ -36,11 +36,11 @@ def overview(trees: Sequence[xr.DataTree], axis: str = "") -> Figure:
         axes.set_ylim(0, 1)
         axes.legend(loc="lower left")
         step_axis(axes, 4)
-    name_step_axes(grid)
+    name_step_axes(grid, *trees)
     for column, axes in enumerate(grid[-1]):
         if column >= len(shown) - columns * (rows - 1):
             axes.remove()
-            grid[-2, column].set_xlabel("optimizer steps")
+            grid[-2, column].set_xlabel(step_label(*trees))
     for axes in grid[:, 0]:
         axes.set_ylabel("effective rank / rank, mean over layers")
     figure.suptitle(f"Effective rank by {axes_title([level for *_, levels in shown for level in levels])}")

@@ -67,7 +67,7 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
                     draw(axes, of_level, level.color, linestyle=DASHES[split], linewidth=WIDTHS[split])
         if column[0].get_yscale() != "log":
             column[0].set_ylim(bottom=0)
-    name_step_axes(grid)
+    name_step_axes(grid, tree)
     title = " and ".join(names).capitalize().replace("err", "error")
     figure.suptitle(f"{title} by {axes_title(levels)}" + of_all(rows, everything, "row"))
     splits = [Line2D([], [], color=INK, linestyle=DASHES[split], label=split) for split in SPLITS]
@@ -103,7 +103,7 @@ def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
         axes.set_title(heading(level, len(levels)))
     handles = [Line2D([], [], color=FULL, linewidth=WIDE, label="all singular values")] if full is not None else []
     handles += [Line2D([], [], color=color, label=label) for label, color in HALVES.values()]
-    name_step_axes(grid)
+    name_step_axes(grid, tree)
     figure.suptitle("Loss with half of the singular values" + of_all(levels, everything, what(everything)))
     legend_below(figure, [*handles, *spread_handles(levels)])
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
-from specdyn.tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, styled
+from specdyn.tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.summary import run_facts
 from specdyn.tasks.figures.sweep_axis import draw, has, of_all, short_names, spread
 from specdyn.tasks.spectra.facts import COLLAPSED
@@ -51,13 +51,13 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
             _panel(axes, of_panel, collapses, groks, chosen)
             axes.set_title(title)
         own[0].set_title(f"{row}\n{mean}" if row else mean, fontweight="bold")
-    name_step_axes(grid)
+    name_step_axes(grid, tree)
     for axes in grid[:, 0]:
         axes.set_ylabel("effective rank / rank")
     # The last panels of the last line may have no layer; those above them then name the step axis.
     for column in range(len(shown) - (lines - 1) * columns, columns):
         grid[-1, column].remove()
-        grid[-2, column].set_xlabel("optimizer steps")
+        grid[-2, column].set_xlabel(step_label(tree))
     marks = (("a run groks", GROK_MARK, groks.notnull()), ("layer collapsed in a run", COLLAPSE_MARK, collapsed))
     handles = [Line2D([], [], label=label, **mark) for label, mark, marked in marks if marked.any()]
     legend_below(figure, [*line_handles(levels), *spread_handles(levels), *handles])

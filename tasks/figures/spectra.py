@@ -39,7 +39,7 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
         axes.set_title(over(level, len(levels)))
     bar = figure.colorbar(colors, ax=grid, label="rank (1 = largest)", aspect=50, pad=0.01, format="{x:.0f}")
     bar.ax.invert_yaxis()
-    name_step_axes(grid)
+    name_step_axes(grid, tree)
     figure.align_ylabels(grid[:, 0])
     figure.suptitle(
         "Singular values of each layer in one run"

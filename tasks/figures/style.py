@@ -6,12 +6,15 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
+
+from specdyn.storage.schema import STEP_UNITS
 
 WIDEST = 14.0
 NARROWEST = 7.0
@@ -78,10 +81,15 @@ def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = 
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
 
 
-def name_step_axes(grid: np.ndarray) -> None:
+def step_label(*trees: xr.DataTree) -> str:
+    """What the step axis counts in these cubes."""
+    return ", ".join(dict.fromkeys(STEP_UNITS[str(tree.attrs.get("unit", "steps"))] for tree in trees))
+
+
+def name_step_axes(grid: np.ndarray, *trees: xr.DataTree) -> None:
     """Name the step axis once a column, under its lowest panel."""
     for axes in grid[-1]:
-        axes.set_xlabel("optimizer steps")
+        axes.set_xlabel(step_label(*trees))
 
 
 def step_axis(axes: Axes, ticks: int = 5) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specdyn.storage.foreign.content import content_digests, known_digests
-from specdyn.storage.foreign.find import Found
+from specdyn.storage.foreign.found import Found
 from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
@@ -66,6 +66,7 @@ def contents_of(series: ForeignSeries, place: Sequence[object], digests: Sequenc
             "initial": short_digest(key, keys[0]),
             "previous": short_digest(key, keys[max(0, i - 1)], i == 0),
             "final": short_digest(key, keys[-1]),
+            "any": short_digest(key, keys[0], keys[max(0, i - 1)], keys[-1], i == 0),
             "series": short_digest(keys, series.steps),
         }
         for i, (step, key) in enumerate(zip(series.steps, keys, strict=True))

@@ -198,7 +198,8 @@ def analyse_blocks(
 
     asked = [get_analysis(name) for names in missing.values() for name in names]
     vectors = need_vectors(asked)
-    compared = tuple({one.compares for one in asked if one.compares and one.needs_vectors}) if kept else EVERY
+    compares = {one.compares for one in asked if one.compares and one.needs_vectors}
+    compared = tuple(compares) if kept and "any" not in compares else EVERY
     shared = set(anchor_steps(series.steps, missing, compared)) | (kept.whole(missing) if kept else set())
     there = kept.there(series, layout, shared, vectors) if kept else set()
     anchors = {

@@ -4,89 +4,34 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError, delete
 from specdyn.storage.foreign.content import refreshed
-from specdyn.storage.foreign.find import Search, find_checkpoints
+from specdyn.storage.foreign.found import Search
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Row
 from specdyn.storage.studies import StudyRecord, read_study, record_study
-from specdyn.tasks.foreign.audit import Finding, as_plain, audit
+from specdyn.tasks.foreign.audit import as_plain, audit
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.series import known_contents, series_contents
-from specdyn.tasks.foreign.weights.resolved import ReadSeries
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.kept import Kept, fits
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed_checkpoints
+from specdyn.tasks.plan.sources import Source, require_sound
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
-from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
+from specdyn.tasks.spectra.network_layout import run_layout
 from specdyn.tasks.spectra.one_pass import Target
 from specdyn.tasks.work import Work
-
-
-class AuditFailed(ValueError):
-    """A series cannot be analysed as it is: says what is wrong with which checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A series and how its layers are looked at."""
-
-    series: ReadSeries
-    layout: NetworkLayout
-    search: Search
-    how: Look
-    findings: tuple[Finding, ...] | None = None
-    """What an audit found; None before it."""
-
-    @property
-    def place(self) -> list[Any]:
-        """What decides the matrices beside the files: which weights, how they are made, and what pairs there are."""
-        layout, choice = self.layout, self.search.choice
-        layers, pairs = [asdict(layer) for layer in layout.layers], [asdict(pair) for pair in layout.pairs]
-        ways = [entry.way for entry in layout.entries]
-        return [layout.shapes, layers, pairs, ways, choice.weights, choice.part, self.series.found.unit]
-
-    def without_errors(self) -> "Source":
-        """The series without the checkpoints that an audit found an error in; AuditFailed where none is left."""
-        errors = {step: one for one in self.findings or () if one.severity == "error" for step in one.steps}
-        if not errors:
-            return self
-        found, names = self.series.found, {one.step: one.name for one in self.series.found.checkpoints}
-        kept = tuple(one for one in found.checkpoints if one.step not in errors)
-        if not kept:
-            raise AuditFailed(f"{found.url}: no checkpoint is left without an error, such as: {self._first_error()}")
-        skipped = tuple((names[step], f"damaged: {one.what}") for step, one in errors.items() if step in names)
-        series = replace(self.series, found=replace(found, checkpoints=kept, skipped=(*found.skipped, *skipped)))
-        findings = tuple(
-            replace(one, severity="warning", advice="left out") if one.severity == "error" else one
-            for one in self.findings or ()
-        )
-        return replace(self, series=series, layout=series.layout(self.how), findings=findings)
-
-    def _first_error(self) -> str:
-        return next(one.what for one in self.findings or () if one.severity == "error")
-
-    def looked_at_again(self) -> "Source":
-        """The checkpoints that are there now."""
-        return look(self.series.name, self.search, self.how)
-
-
-def look(source: str, search: Search | None = None, how: Look | None = None) -> Source:
-    """Find the checkpoints of a source and its layers."""
-    search, how = search or Search(), how or Look()
-    series = ReadSeries(find_checkpoints(source, search=search), search.choice.weights)
-    return Source(series, series.layout(how), search, how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +211,7 @@ class SeriesCube(RunsCube):
             "sweep": self.name,
             "experiment": FOREIGN,
             "families": json.dumps(families),
+            "unit": self.study.sources[0].series.found.unit,
         }
 
 
@@ -286,6 +232,7 @@ def analyse_series(
     attributes = {
         "run_id": run_id,
         "source": series.name,
+        "unit": series.found.unit,
         "audit": as_plain(source.findings or ()),
         "passed_over": [list(pair) for pair in series.found.skipped],
     }
@@ -310,14 +257,6 @@ def analyse_series(
         raise StoreError(f"{series.name} changed during the analysis; run the command again once nothing writes there")
     kept.prune()
     return work
-
-
-def require_sound(sources: Sequence[Source]) -> None:
-    """Raise AuditFailed where one of the findings is an error."""
-    errors = [(one.series.name, f) for one in sources for f in one.findings or () if f.severity == "error"]
-    if errors:
-        lines = "\n".join(f"  {where} step {f.steps[0]} {f.tensor}: {f.what}; {f.advice}" for where, f in errors[:20])
-        raise AuditFailed(f"{len(errors)} checkpoints or tensors cannot be analysed:\n{lines}")
 
 
 def told_apart(urls: Sequence[str]) -> list[str]:

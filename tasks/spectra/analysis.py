@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from specdyn.models.nets.matrices import LayerPair, Matrix
     from specdyn.tasks.spectra.decomposition import Factors
 
-Compared = Literal["", "initial", "previous", "final"]
-"""Which other checkpoint of a run: the first, the one before, or the last."""
+Compared = Literal["", "initial", "previous", "final", "any"]
+"""Which other checkpoint of a run: the first, the one before, the last, or several of these."""
 Values = Mapping[str, np.ndarray | float]
 """By variable: a number, or an array that fills the leading corner of the variable's dimensions; NaN beyond."""
 
@@ -152,7 +152,7 @@ class Analysis:
     needs_data: bool = False
     """Whether it evaluates the network, which needs an experiment's data."""
     compares: Compared = ""
-    """The checkpoint that it compares another one with, if any."""
+    """The checkpoint that it compares another one with; those of other programs' series show it no other."""
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Labels of dimensions that this analysis brings."""
 

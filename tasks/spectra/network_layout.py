@@ -52,6 +52,11 @@ class NetworkLayout:
         return tuple(role for e in self.entries for role in e.roles or [""] * len(e.matrices))
 
     @property
+    def ways(self) -> list[str]:
+        """How the parameter of each layer is made a matrix."""
+        return [entry.way for entry in self.entries for _ in entry.matrices]
+
+    @property
     def described(self) -> tuple[str, ...]:
         """For people, what is known of a network that another program trained."""
         counts = f"{plural(len(self.layers), 'layer')}, {plural(len(self.pairs), 'pair')}"
@@ -115,7 +120,7 @@ def run_layout(
             "columns": ("layer", [n for _, n in layout.shapes], "input directions"),
             "made": (
                 "layer",
-                [e.way for e in layout.entries for _ in e.matrices],
+                layout.ways,
                 "how the parameter is made a matrix",
             ),
             **({"role": ("layer", list(layout.roles), "what the layer does")} if any(layout.roles) else {}),

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,8 @@ class Pass:
         of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(step) - 1)]}
         if not analysis.compares or not analysis.of_both:
             return True
+        if analysis.compares == "any":
+            return not any(layer.parameter in self.absent(other) for other in of.values())
         return layer.parameter not in self.absent(of[analysis.compares])
 
     def anchored(self, step: int) -> Decomposed:
@@ -295,10 +297,11 @@ def _analyse_layers(
         made = decompose_into(factors, weights, there, what, vectors)  # type: ignore[arg-type]
     for matrix in made:
         if matrix in index:
-            view = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
+            whole = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
             for analysis in work.of("layer"):
                 if not work.comparable(analysis, matrix, step):
                     continue
+                view = _declared(whole, analysis) if work.target.contents else whole
                 _fill(row, work.target.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
     attention = {pair: i for i, pair in enumerate(work.layout.attention)}
     pairs = {pair: i for i, pair in enumerate(work.layout.pairs)}
@@ -308,6 +311,32 @@ def _analyse_layers(
             where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
             _fill(row, work.target.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
     return now
+
+
+class _Undeclared(Mapping[str, Any]):
+    """Stands for a checkpoint whose content does not decide the name of the results: it may not be looked at."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise TypeError("it compares with a checkpoint that it does not declare: set compares='final', or 'any'")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _declared(view: LayerView, analysis: Analysis) -> LayerView:
+    """The view with those other checkpoints alone that an analysis declares."""
+    if analysis.compares == "any":
+        return view
+    hidden = Decomposed(step=view.now.step, weights=_Undeclared(), factors=_Undeclared())
+    return replace(
+        view,
+        initial=view.initial if analysis.compares == "initial" else hidden,
+        previous=view.previous if analysis.compares == "previous" else hidden,
+        final=view.final if analysis.compares == "final" else hidden,
+    )
 
 
 def analyse_run(work: Pass) -> dict[str, np.ndarray]:

@@ -14,7 +14,8 @@ from specdyn.storage.probe import require_store
 from specdyn.storage.query import open_results, reading
 from specdyn.tasks.data.prepare import prepare
 from specdyn.tasks.plan.gathering import gather
-from specdyn.tasks.plan.series import SeriesStudy, analyse_series, look
+from specdyn.tasks.plan.series import SeriesStudy, analyse_series
+from specdyn.tasks.plan.sources import look
 
 SWEEP = sweep_called("decay", 0.0, 1.0, analyses=("spectrum",))
 GRAPHS = "forks"

@@ -179,7 +179,7 @@ def _cuts(rule: Rule, rows: int, columns: int, how: Cutting) -> list[tuple[int, 
         return _blocks(lengths) if all(known) and sum(lengths) == rows and min(lengths) > 0 else None
     if rule.cut == "alternating":
         return [(i, i + 1, count) for i in range(count)] if rows % count == 0 else None
-    if count == 2 or (rule.cut == "blocks" and not how.heads):
+    if count == 2 or (rule.cut == "blocks" and (not how.heads or rows == count * columns)):
         thirds = rows % count == 0 and (count == 2 or rows == count * columns)
         return _blocks([rows // count] * count) if thirds else None
     groups = how.groups or how.heads

@@ -40,8 +40,9 @@ def recipes(shapes: Shapes) -> tuple[dict[str, Recipe], dict[str, str]]:
             weight = name.rpartition(".")[0].replace(NEW, ".")
             if (recipe := _of_parametrization(name, shapes)) is not None:
                 made[weight] = recipe
-            elif len(shapes[name]) > 1:
-                unknown[name] = f"the original of {weight}: the file does not tell what the network makes of it"
+            else:
+                why = f"of {weight}, which the network makes of it in a way that the file does not tell"
+                unknown |= {other: why for other in shapes if other.startswith(f"{name.rpartition('.')[0]}.")}
     return made, unknown
 
 

@@ -44,7 +44,7 @@ def recipes(shapes: Shapes, dtypes: Dtypes, config: Config, read: Read) -> dict[
             if (found := kind(name, shapes, dtypes, how, read)) is not None:
                 made[found[0]] = found[1]
                 break
-    used = {part for recipe in made.values() for part in recipe.parts}
+    used = {part for recipe in made.values() for part in (*recipe.parts, *recipe.sources)}
     for name, shape in shapes.items():
         if len(shape) > 1 and name not in used and (why := _unknown(name, shapes, dtypes, how)):
             raise Quantised(

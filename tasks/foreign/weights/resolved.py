@@ -12,7 +12,7 @@ from torch import Tensor
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
-from specdyn.storage.foreign.find import ForeignCheckpoint
+from specdyn.storage.foreign.found import ForeignCheckpoint
 from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.tasks.foreign.network.layout import Look, Tensors, foreign_layout
 from specdyn.tasks.foreign.series import ForeignSeries

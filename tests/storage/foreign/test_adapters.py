@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from specdyn.storage.checkpoints import DamagedCheckpoint
-from specdyn.storage.foreign.find import ForeignCheckpoint, find_checkpoints
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.found import ForeignCheckpoint
 
 PREFIX = "base_model.model.model.layers.0."
 

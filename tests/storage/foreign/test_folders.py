@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
-from specdyn.storage.foreign.find import Found, Search, find_checkpoints
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.found import Found, Search
 from specdyn.storage.foreign.weights import Choice
 
 

@@ -15,7 +15,8 @@ from helpers.hub import HubServer, serving_hub
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.foreign.content import content_digests, known_digests, refreshed
-from specdyn.storage.foreign.find import Search, find_checkpoints
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.found import Search
 from specdyn.storage.places import Store
 
 REPOSITORY = "lab/small"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.foreign.find import Search, find_checkpoints
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.found import Search
 from specdyn.storage.foreign.pickled import PickledWeights
 from specdyn.storage.foreign.weights import Choice
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from specdyn.storage.foreign.find import Found, Search, find_checkpoints
+from specdyn.storage.foreign.find import find_checkpoints
+from specdyn.storage.foreign.found import Found, Search
 from specdyn.storage.foreign.steps import numbered
 
 
@@ -99,8 +100,7 @@ def test_what_the_trainer_noted_beats_the_name(tmp_path: Path) -> None:
         (300, "checkpoint-1"),
     ]
     assert found.told == (
-        "checkpoint-1: step 300 by its trainer_state.json, not 1 as in its name",
-        "checkpoint-2: step 200 by its trainer_state.json, not 2 as in its name",
+        "checkpoint-1 (300) and 1 more: the step in trainer_state.json counts, not the one in the name",
     )
     for text in ("{", '{"global_step": "x"}'):
         (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(text)

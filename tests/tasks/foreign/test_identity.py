@@ -15,7 +15,7 @@ from specdyn.storage.places import Store
 from specdyn.tasks.foreign.names import TRANSPOSED
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.series import series_contents
-from specdyn.tasks.plan.series import look
+from specdyn.tasks.plan.sources import look
 
 
 def save(folder: Path, step: int, factor: float = 1.0) -> Path:

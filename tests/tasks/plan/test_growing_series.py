@@ -1,6 +1,7 @@
 """A series that grows costs only what is new, and its results are those of a series that was whole from the start."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from helpers.analysed import InThisProcess
 from specdyn.storage.access import objects
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.rows import row_values
 from specdyn.tasks.plan import kept
-from specdyn.tasks.plan.series import SeriesStudy, analyse_series, choose, look
+from specdyn.tasks.plan.series import SeriesStudy, analyse_series, choose
+from specdyn.tasks.plan.sources import look
+from specdyn.tasks.spectra import one_pass
 from specdyn.tasks.spectra.analysis import get_analysis
 
 SHAPES = {"a.weight": (12, 9), "b.weight": (7, 12), "c.weight": (5, 7)}
@@ -152,3 +156,31 @@ def test_layers_that_come_and_go_are_analysed_where_they_are(folder: Path, local
             assert np.isnan(found["distance_from_initial"][i, j]) != moved, f"{layer} {step}"
             assert np.isnan(found["frobenius_norm"][i, j]) != ((layer, step) in there)
     assert np.isnan(found["trajectory_participation_ratio"]).all(), "no layer is in all checkpoints"
+
+
+def test_an_analysis_sees_only_the_checkpoint_that_it_declares(
+    folder: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its results would stay where that checkpoint is another one."""
+    own = get_analysis("spectrum")
+    sly = replace(own, compute=lambda view: {"singular_value": view.final.factors[view.layer.name].s.numpy()})
+    monkeypatch.setattr(one_pass, "get_analysis", lambda name: sly)
+    with pytest.raises(RuntimeError, match=r"'spectrum' failed .* does not declare: set compares='final'"):
+        analysed(folder, local_store, ("spectrum",))
+
+
+def test_kept_factors_that_were_damaged_are_made_again(folder: Path, local_store: Store, fresh: Store) -> None:
+    analysed(folder, local_store)
+    kept_ones = [path for path in Path(local_store.scratch).rglob("*.safetensors") if path.is_file()]
+    for path in kept_ones:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    save(folder, 30)
+    for _ in kept_ones:
+        try:
+            analysed(folder, local_store)
+            break
+        except (StoreError, RuntimeError) as error:  # the latter where an analysis reads them
+            assert "the factors are damaged; they are removed" in str(error)  # noqa: PT017 - one at a time
+    require_same(folder, local_store, fresh)

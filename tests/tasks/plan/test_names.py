@@ -15,7 +15,7 @@ from specdyn.flows.studies import tickets_from
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import hyperparameters
 from specdyn.models.spec.settings import read_settings
-from specdyn.storage.foreign.find import Search
+from specdyn.storage.foreign.found import Search
 from specdyn.tasks.figures.summary import headings, sweep_table
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.plan.names import LONGEST, require_name, word

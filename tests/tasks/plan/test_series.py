@@ -21,7 +21,8 @@ from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.foreign.series import ForeignSeries
 from specdyn.tasks.plan import series
 from specdyn.tasks.plan.gathering import finished_results, gather
-from specdyn.tasks.plan.series import AuditFailed, SeriesStudy, analyse_series, look, require_sound
+from specdyn.tasks.plan.series import SeriesStudy, analyse_series
+from specdyn.tasks.plan.sources import AuditFailed, look, require_sound
 
 NAME, ANALYSES = "theirs", ("spectrum",)
 
