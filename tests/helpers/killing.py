@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.programs import PARTS, WORKER, Program
-from helpers.topology import command_line
+from helpers.topology import command_line, wait_until
 
 COMMAND, A_WORKER = "command", "worker"
 VICTIMS = (COMMAND, A_WORKER, *PARTS)
@@ -47,9 +48,10 @@ def killed_until_it_ends(
     """
     toll, left = Toll(), draw.sample(victims, len(victims))
     with contextlib.ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="killed-", dir="/tmp")))
         programs: list[Program] = []
         while not programs or programs[-1].process.returncode != 0:
-            program = Program(folder, tuple(arguments), env)
+            program = Program(folder, tuple(arguments), {**env, "TMPDIR": str(temporary)})
             stack.callback(program.clean)
             programs.append(program)
             toll.starts += 1
@@ -64,7 +66,13 @@ def killed_until_it_ends(
         while alive := [command_line(pid) for program in programs for pid in program.running()]:
             assert time.monotonic() < until, alive
             time.sleep(0.1)
+        wait_until(lambda: not _besides_logs(temporary), "nothing is left of temporary files", LEFT_SECONDS)
     return toll
+
+
+def _besides_logs(temporary: Path) -> list[str]:
+    """Temporary files and folders other than the logs that messages name."""
+    return [path.name for path in temporary.iterdir() if path.suffix != ".log"]
 
 
 def _killed(program: Program, victims: Sequence[str], draw: random.Random) -> int:
