@@ -44,7 +44,8 @@ def recorded(function: Callable[..., Any], *args: Any) -> Recorded:
     """Call a function and record what it logs; an error that it raises carries the lines."""
     handler, logger = _Lines(), logging.getLogger(LOGGER)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    if logger.level != logging.INFO:  # setting it has every logger of the process forget what it is enabled for
+        logger.setLevel(logging.INFO)
     logger.propagate = False  # the lines are passed on where the unit was asked for
     try:
         return Recorded(function(*args), handler.lines)
@@ -69,6 +70,8 @@ def opened(unit: Callable[[], Recorded]) -> Any:
 
 def pass_on(lines: Sequence[str]) -> None:
     """Write lines to the log of the Prefect task, or flow, that this is part of, and to the stage's."""
+    if not lines:
+        return
     # Here, as workers import this module, and they have no use for Prefect.
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_run_logger
