@@ -88,8 +88,8 @@ def run_units(
     """Run every unit once those it needs are done; what needs one that failed, now or before, is left out.
 
     What a finished unit lets start comes before what was waiting, so that runs are brought to their end one after
-    another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit says; `landed` is told of a unit that made
-    something, or ended.
+    another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit
+    says; `landed` is told of a unit that made something, or ended.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
