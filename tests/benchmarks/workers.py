@@ -81,7 +81,9 @@ def lines() -> list[tuple[str, ...]]:
 def rows() -> list[tuple[str, ...]]:
     """For `make bench`: efficiency of two workers."""
     _, two, _ = lines()
-    return [("two workers", "100 %", two[2], "", f"efficiency on {UNITS} units that sleep {SECONDS} s; computing {two[4]}")]
+    return [
+        ("two workers", "100 %", two[2], "", f"efficiency on {UNITS} units that sleep {SECONDS} s; computing {two[4]}")
+    ]
 
 
 def main(_arguments: Sequence[str]) -> None:

@@ -11,9 +11,7 @@ import pytest
 from specdyn.models.modules import module_names
 
 
-def test_a_folder_is_listed_once_however_often_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_listed_once_however_often_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("second.py", "base.py", "first.py", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "parts").mkdir()
