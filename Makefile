@@ -13,7 +13,7 @@ help:
 	@echo "make test   set up and run linter, type checker and all tests"
 	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
 	@echo "make test-chaos  processes killed and storage failing while real commands run: what is lost, and what is left"
-	@echo "make bench  our analysis, training and fan-out against the plain ways, side by side"
+	@echo "make bench  our analysis, training and fan-out against the plain ways, and how a store grows"
 	@echo "make test-gpu, make bench-gpu  tests and figures of an NVIDIA GPU, each in at most 8 minutes"
 
 $(BIN)/python:

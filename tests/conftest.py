@@ -39,7 +39,6 @@ def _separate() -> None:
 _separate()  # before numpy, torch, prefect or ray are imported, as they read it then
 
 from collections.abc import Iterator  # noqa: E402
-from unittest import mock  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -150,20 +149,7 @@ def local_store(tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prefect's server with a database of its own; flows called in a test are recorded there."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from helpers.prefect_here import prefect_here
 
-    import specdyn.flows  # noqa: F401 - sets what Prefect reads at import
-    from specdyn.flows.engine.ready_database import copy_ready, keep_ready
-
-    folder = tmp_path_factory.mktemp("prefect-server")
-    database = folder / "prefect-test.db"
-    copied = copy_ready(database)
-    with (
-        mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(folder)),
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        if not copied:
-            keep_ready(database)
+    with prefect_here(tmp_path_factory.mktemp("prefect-server")):
         yield

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ with importing():
         units_that_fit,
     )
     from specdyn.flows.engine.settings import EXECUTORS
-    from specdyn.flows.engine.unit_log import opened, recorded
+    from specdyn.flows.engine.unit_log import Recorded, opened, recorded
     from specdyn.flows.resources import Resources
     from specdyn.models.spec.checks import require, require_known
     from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
@@ -36,6 +35,9 @@ LOOK_SECONDS = 1.0
 
 class Executor(Protocol):
     """Runs units of work: module-level functions of picklable values."""
+
+    slots: int
+    """Units that run at a time, as they were last counted."""
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """One unit, waited for; raises what it raised."""
@@ -56,7 +58,7 @@ class InlineExecutor:
     """Runs units in this process, one at a time."""
 
     def __init__(self, resources: Resources) -> None:
-        self._threads, self._lock = resources.cpus, threading.Lock()
+        self._threads, self._lock, self.slots = resources.cpus, threading.Lock(), 1
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         with self._lock:
@@ -78,24 +80,27 @@ class RayExecutor:
     def __init__(self, resources: Resources, patience: float = 0.0) -> None:
         nodes = nodes_after(resources, patience)
         cpus, gpus = resources.cpus, gpus_of_a_unit(resources, nodes)
-        if not units_that_fit(nodes, cpus, gpus):
+        if not (fitting := units_that_fit(nodes, cpus, gpus)):
             most, asked = max((node.cpus for node in nodes), default=0), f" with gpus={gpus:g}" if gpus else ""
             raise NotEnoughResources(
                 f"no node of the Ray cluster has the resources requested per task, cpus={cpus}{asked}: "
                 f"the largest has {most} CPUs; ask for fewer"
             )
         self._given, self._open = (cpus, gpus), True
-        self._slots, self._counted = 1, -math.inf
+        self.slots, self._counted = fitting, time.monotonic()
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
         self._unit = ray.remote(run_unit).options(**options)
-        self._recorded: Any = ray.remote(recorded).options(name=run_unit.__name__, **options)
 
-    @property
-    def slots(self) -> int:
-        """Units that fit the cluster, which may scale; asked of it once in a while, not for every unit."""
+        # What is the same for all units goes to a worker once, with the function.
+        def recorded_unit(*call: Any) -> Recorded:
+            return recorded(run_unit, call[0], cpus, gpus, *call[1:])
+
+        self._recorded: Any = ray.remote(recorded_unit).options(name=run_unit.__name__, **options)
+
+    def _recount(self) -> None:
+        """Have `slots` follow the cluster, which may scale; it is asked once in a while, not for every unit."""
         if time.monotonic() - self._counted > RECOUNT_SECONDS:
-            self._slots, self._counted = max(1, units_that_fit(nodes_now(), *self._given)), time.monotonic()
-        return self._slots
+            self.slots, self._counted = max(1, units_that_fit(nodes_now(), *self._given)), time.monotonic()
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         results: list[Any] = []
@@ -110,10 +115,11 @@ class RayExecutor:
         try:
             while waiting or running:
                 self._require_ray()
+                self._recount()
                 # Twice as many as fit: what waits is what a cluster that scales grows by.
                 more = 2 * self.slots - len(running) if waiting else 0
                 for _ in range(min(more, len(waiting))):
-                    running.append(self._recorded.remote(run_unit, function, *self._given, *waiting.pop()))
+                    running.append(self._recorded.remote(function, *waiting.pop()))
                 finished, running = ray.wait(running, timeout=LOOK_SECONDS)
                 for reference in finished:
                     done(opened(functools.partial(_result, reference)))

@@ -15,6 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from specdyn.tasks.plan.units import Unit
 
 ARTIFACT_SECONDS = 5.0
+BAR_SECONDS = 2.0
+SHARE = 0.1
+"""Of the time that counting may take: on a slow store it is seldom, as each training under way takes a listing."""
 
 
 class UnitProgress:
@@ -44,7 +47,7 @@ class UnitProgress:
         self._bar: dict[str, TaskID] = {}
         self._artifacts: dict[str, UUID] = {}
         self._shown = dict.fromkeys(self._totals, 0.0)
-        self._published = 0.0
+        self._looked = self._published = self._took = 0.0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -86,13 +89,19 @@ class UnitProgress:
         return made
 
     def refresh(self, publish: bool = False) -> None:
-        """Show what is made; artifacts every few seconds, or now with `publish`."""
+        """Show what is made, once in a while however often this is called, or now with `publish`."""
+        now = time.monotonic()
+        every = ARTIFACT_SECONDS if self._bars.disable else BAR_SECONDS
+        if not publish and now - self._looked < max(every, self._took / SHARE):
+            return
         made = self.counted()
+        self._looked = time.monotonic()
+        self._took = self._looked - now
         for kind, bar in self._bar.items():
             self._bars.update(bar, completed=made[kind])
-        if not publish and time.monotonic() - self._published < ARTIFACT_SECONDS:
+        if not publish and now - self._published < ARTIFACT_SECONDS:
             return
-        self._published = time.monotonic()
+        self._published = now
         for kind, artifact in self._artifacts.items():
             percent = round(100.0 * min(1.0, made[kind] / self._totals[kind]), 1)
             if percent != self._shown[kind]:

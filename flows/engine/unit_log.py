@@ -3,12 +3,10 @@
 import contextlib
 import contextvars
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
@@ -22,20 +20,22 @@ log = logging.getLogger("specdyn.log")
 _stage: contextvars.ContextVar["list[str] | None"] = contextvars.ContextVar("lines of the stage", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What a unit gave, and what it logged."""
 
     value: Any
     lines: list[str]
 
 
+_FORM = logging.Formatter(f"%(asctime)s {platform.node()}:%(process)d %(levelname)s %(message)s")
+_FORM.converter = time.gmtime
+
+
 class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[str] = []
-        self.setFormatter(logging.Formatter(f"%(asctime)s {platform.node()}:{os.getpid()} %(levelname)s %(message)s"))
-        self.formatter.converter = time.gmtime  # type: ignore[union-attr]
+        self.setFormatter(_FORM)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
@@ -46,7 +46,8 @@ def recorded(function: Callable[..., Any], *args: Any) -> Recorded:
     """Call a function and record what it logs; an error that it raises carries the lines."""
     handler, logger = _Lines(), logging.getLogger(LOGGER)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    if logger.level != logging.INFO:  # setting it has every logger of the process forget what it is enabled for
+        logger.setLevel(logging.INFO)
     logger.propagate = False  # the lines are passed on where the unit was asked for
     try:
         return Recorded(function(*args), handler.lines)
@@ -71,6 +72,8 @@ def opened(unit: Callable[[], Recorded]) -> Any:
 
 def pass_on(lines: Sequence[str]) -> None:
     """Write lines to the log of the Prefect task, or flow, that this is part of, and to the stage's."""
+    if not lines:
+        return
     # Here, as workers import this module, and they have no use for Prefect.
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_run_logger

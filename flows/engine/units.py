@@ -1,6 +1,8 @@
 """Units of work as Prefect tasks, each as soon as what it needs is there."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -25,6 +27,11 @@ from specdyn.tasks.training.training import Diverged
 from specdyn.tasks.work import Work
 
 REFRESH_SECONDS = 2.0
+AT_ONCE = 64
+"""Units that are begun at a time, each in a thread; twice as many as the executor has room for where that is more.
+
+What waits for room is what a cluster that scales grows by.
+"""
 FINAL = (DamagedCheckpoint, DamagedData, Diverged, NoSpace, NotFinite, NotPrepared, PartLost, ValueError, TypeError)
 """Errors that come again however often a unit is tried."""
 
@@ -79,10 +86,11 @@ def run_units(
     failed_before: Mapping[str, str],
     landed: Callable[[Unit], None] = lambda _: None,
 ) -> Ended:
-    """Run every unit as soon as those it needs are done; what needs one that failed, now or before, is left out.
+    """Run every unit once those it needs are done; what needs one that failed, now or before, is left out.
 
-    `logs` gives the folder for a unit's log, by the name that the unit says; `landed` is told of a unit that made
-    something, or ended.
+    What a finished unit lets start comes before what was waiting, so that runs are brought to their end one after
+    another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit
+    says; `landed` is told of a unit that made something, or ended.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
@@ -118,18 +126,16 @@ def run_units(
             schedule.finished(unit.key)
             progress.ended(unit, whole=True)
 
+    waiting, under_way = deque(schedule.ready()), 0
     with UnitProgress(title, units) as progress:
-        taken = 0
-        while True:
-            for unit in schedule.ready():
-                begin(unit)
-            if taken == len(begun):
-                break
-            try:
+        while waiting or under_way:
+            while waiting and under_way < max(AT_ONCE, 2 * executor.slots):
+                begin(waiting.popleft())
+                under_way += 1
+            with suppress(Empty):
                 take(ended.get(timeout=REFRESH_SECONDS))
-                taken += 1
-            except Empty:
-                pass
+                under_way -= 1
+                waiting.extendleft(reversed(schedule.ready()))
             progress.refresh()
     return Ended(
         done=tuple(done),

@@ -8,7 +8,6 @@ Arrays by kind: images have `image` (N, C, H, W) uint8, `label` (N,) int64 and, 
 import hashlib
 import importlib
 import json
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ import numpy as np
 
 import specdyn.models.datasets
 from specdyn.models.datasets.decoders.labels import require_labels
+from specdyn.models.modules import module_names
 from specdyn.models.spec.checks import require, require_known
 
 PREP_VERSION = 1
@@ -134,9 +134,7 @@ class Dataset:
 
 def dataset_names() -> list[str]:
     """Names of all data sets, without importing them."""
-    return sorted(
-        m.name for m in pkgutil.iter_modules(specdyn.models.datasets.__path__) if not m.ispkg and m.name != "base"
-    )
+    return module_names(specdyn.models.datasets)
 
 
 def get_dataset(name: str, variant: str) -> Dataset:

@@ -6,12 +6,12 @@ A module imports torch where it builds or measures a network, so that presets an
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specdyn.models.experiments
+from specdyn.models.modules import module_names
 from specdyn.models.spec.checks import require_known
 from specdyn.models.spec.run_spec import RunSpec, from_json
 
@@ -95,9 +95,7 @@ class Experiment:
 
 def experiment_names() -> list[str]:
     """Names of all experiments, without importing them."""
-    return sorted(
-        m.name for m in pkgutil.iter_modules(specdyn.models.experiments.__path__) if not m.ispkg and m.name != "base"
-    )
+    return module_names(specdyn.models.experiments)
 
 
 def get_experiment(name: str) -> Experiment:

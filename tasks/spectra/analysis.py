@@ -6,7 +6,6 @@ A module imports torch where it computes, so that names, versions and variables 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 import specdyn.tasks.analyses
+from specdyn.models.modules import module_names
 from specdyn.models.spec.checks import require_known
 from specdyn.storage.schema import Variable
 
@@ -179,7 +179,7 @@ class Analysis:
 
 def analysis_names() -> list[str]:
     """Names of all analyses, without importing them."""
-    return sorted(module.name for module in pkgutil.iter_modules(specdyn.tasks.analyses.__path__))
+    return module_names(specdyn.tasks.analyses)
 
 
 def default_analyses() -> list[str]:

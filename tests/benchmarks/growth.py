@@ -5,24 +5,20 @@ measured is the cube alone. `python -m tests.benchmarks.growth` prints the table
 the first and the third line of it.
 """
 
-import contextlib
 import dataclasses
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of tests import one another by this
 
 from helpers.cubes import layout_of, values_of, write_cube, write_row
-from helpers.fault_proxy import FaultProxy, fault_proxy
-from helpers.servers import forget_clients, s3_server
+from helpers.fault_proxy import FaultProxy
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.rows import Row
+from tests.benchmarks.measured import slow_server, table
 
 RUNS = (10, 100, 1000, 10_000)
 SECONDS = 0.02
@@ -65,13 +61,7 @@ def growth(proxy: FaultProxy, store: Store, count: int) -> tuple[str, ...]:
 
 def lines(counts: Sequence[int]) -> list[tuple[str, ...]]:
     """The table, on a server of its own."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(s3_server(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-        proxy = stack.enter_context(fault_proxy(server.endpoint))
-        there = {**server.environment, "AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        stack.enter_context(patch.dict(os.environ, there))
-        forget_clients()
-        stack.callback(forget_clients)
+    with slow_server() as (proxy, server):
         return [growth(proxy, Store(server.fresh_store()), count) for count in counts]
 
 
@@ -85,13 +75,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
 
 def main() -> None:
     """Print the whole table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*HEADINGS)
-    for line in lines(RUNS):
-        table.add_row(*line)
-    Console(width=200).print(table)
+    table("A cube that grows, S3 20 ms away", HEADINGS, lines(RUNS))
 
 
 if __name__ == "__main__":

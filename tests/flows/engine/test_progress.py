@@ -1,0 +1,92 @@
+"""How often progress looks at a store, with a clock and artifacts made by hand."""
+
+import types
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from specdyn.flows.engine import progress
+from specdyn.flows.engine.progress import ARTIFACT_SECONDS, SHARE, UnitProgress
+from specdyn.tasks.plan.units import Unit
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time that progress goes by."""
+    made = Clock()
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Percents that an artifact is given."""
+    percents: list[float] = []
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda *_, **__: uuid.uuid4())
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, percent: percents.append(percent))
+    return percents
+
+
+def training(number: int, made: Callable[[], int]) -> Unit:
+    return Unit(
+        kind="trainings",
+        key=f"run{number}",
+        label=f"run {number}",
+        needs=(),
+        function=print,
+        arguments=(),
+        parts=4,
+        made=made,
+    )
+
+
+def test_a_store_is_looked_at_once_in_a_while_however_many_units_end(clock: Clock, shown: list[float]) -> None:
+    looks: list[int] = []
+    units = [training(i, lambda: looks.append(1) or 2) for i in range(10)]
+    with UnitProgress("many", units) as bars:
+        for unit in units:
+            bars.begun(unit)
+        for _ in range(100):
+            bars.refresh()
+        assert (len(looks), shown) == (10, [50.0])
+        bars.ended(units[0], whole=True)
+        clock.now += ARTIFACT_SECONDS
+        for _ in range(100):
+            bars.refresh()
+        assert (len(looks), shown) == (19, [50.0, 55.0])
+        for unit in units[1:]:
+            bars.ended(unit, whole=True)
+    assert (len(looks), shown) == (19, [50.0, 55.0, 100.0])
+
+
+def test_a_slow_store_is_looked_at_seldom(clock: Clock, shown: list[float]) -> None:
+    looks: list[float] = []
+
+    def slowly() -> int:
+        clock.now += 3.0
+        looks.append(clock.now)
+        return 1
+
+    unit: Any = training(0, slowly)
+    with UnitProgress("slow", [unit]) as bars:
+        bars.begun(unit)
+        bars.refresh()
+        for _ in range(int(3.0 / SHARE) - 1):
+            clock.now += 1.0
+            bars.refresh()
+        assert len(looks) == 1
+        clock.now += 1.0
+        bars.refresh()
+        assert len(looks) == 2
+        bars.ended(unit, whole=True)

@@ -1,0 +1,36 @@
+"""What the benchmarks of growth show that is exact: requests of each action, however many runs a sweep has."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.fault_proxy import FaultProxy, fault_proxy
+from helpers.servers import S3Server
+from specdyn.storage.places import Store
+from tests.benchmarks.actions import ACTIONS, actions
+
+SAME = [name for name in ACTIONS if name not in ("add it to the cube", "status")]
+"""Actions that do not look at every run."""
+ANALYSES = ("spectrum", "effective_rank", "performance")
+FEW, MANY = 20, 50
+"""Both are listed together, and are within one chunk of rows."""
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server, s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the S3 server, which the environment leads to."""
+    with fault_proxy(s3_server.endpoint) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.endpoint)
+        yield running
+
+
+def test_no_action_takes_more_requests_on_a_larger_sweep(proxy: FaultProxy, s3_server: S3Server) -> None:
+    few, many = (
+        {name: requests for name, (requests, _, _) in actions(proxy, Store(url), runs, 0.0, ANALYSES).items()}
+        for runs, url in ((runs, s3_server.fresh_store()) for runs in (FEW, MANY))
+    )
+    assert [few[name] for name in SAME] == [many[name] for name in SAME]
+    assert [few[name] for name in ACTIONS[-3:]] == [1, 1, 1]
+    # Each of these looks at what there is of all runs: at most a request for the manifest of each, and some to spare.
+    for name in ("add it to the cube", "status"):
+        assert few[name] <= many[name] <= few[name] + 1.5 * (MANY - FEW)
