@@ -76,6 +76,7 @@ def compared(proxy_of: Callable[[str], Any], url: str, layer: str, python: str, 
         *database,
     ]
     plain = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    plain["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # its seven further processes have nothing to do here
     with (
         (folder / "mlflow.log").open("wb") as log,
         subprocess.Popen(command, cwd=folder, env=plain, stdout=log, stderr=log, start_new_session=True) as server,
