@@ -30,16 +30,16 @@ SHORT = (10, 100)
 SECONDS = 0.02
 """That the server takes for a request."""
 ASKED = {"weight_decays": [0.0], "settings": SETTINGS, "analyses": ["spectrum"]}
-HEADINGS = ("runs", "add one run", "requests", "sent and received", "peak memory", "before the call")
+HEADINGS = ("runs", "add one run", "CPU time", "requests", "sent and received", "peak memory", "before the call")
 
 
 def called(store: str, runs: int) -> dict[str, float]:
     """Seconds of a call for so many runs, and this process's peak memory in bytes before and after it."""
-    started, since = _peak(), time.perf_counter()
+    started, since, used = _peak(), time.perf_counter(), time.process_time()
     outcome = sweep(store, executor="inline", sweep="many", seeds=list(range(runs)), **ASKED)
-    seconds = time.perf_counter() - since
+    seconds, cpu = time.perf_counter() - since, time.process_time() - used
     assert outcome.measured == runs, outcome
-    return {"seconds": seconds, "peak": _peak(), "before": started, "trainings": outcome.work.trainings}
+    return {"seconds": seconds, "cpu": cpu, "peak": _peak(), "before": started, "trainings": outcome.work.trainings}
 
 
 def _peak() -> float:
@@ -73,7 +73,7 @@ def cells(runs: int, found: dict[str, float], requests: str = "-", moved: str = 
     """A line of the table."""
     assert found["trainings"] == 1
     peak, before = (f"{found[name] / 2**20:.0f} MiB" for name in ("peak", "before"))
-    return f"{runs:,}", f"{found['seconds']:.1f} s", requests, moved, peak, before
+    return f"{runs:,}", f"{found['seconds']:.1f} s", f"{found['cpu']:.1f} s", requests, moved, peak, before
 
 
 def in_a_folder(counts: Sequence[int]) -> list[tuple[str, ...]]:
