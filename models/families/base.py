@@ -28,7 +28,7 @@ NO_LAYERS = {
 
 Stored = Literal["out_in", "in_out"]
 Cut = Literal["blocks", "grouped", "alternating"]
-Where = Literal["same", "next", "then", "each"]
+Where = Literal["same", "next", "then", "each", "all"]
 
 QKV = (QUERY, KEY, VALUE)
 
@@ -81,7 +81,8 @@ class Feed:
     readers: tuple[str, ...]
     where: Where = "same"
     """`same` block and expert; the `next` block that has the reader; `then`: the last block that has the writer, and
-    the first that has the reader; `each`: the last block of the writer and every one of the reader."""
+    the first that has the reader; `each`: the last block of the writer and every one of the reader; `all`: every
+    writer and every reader, wherever they stand."""
     by_head: bool = False
     """Whether each head's part of the writer is compared with the same head's part of the reader."""
 
@@ -157,6 +158,15 @@ def attention(*, feeding: tuple[str, ...] = (OUTPUT,)) -> tuple[Feed, ...]:
         Feed(writers=(KEY,), readers=(QUERY,), by_head=True),
         Feed(writers=(VALUE,), readers=feeding),
         Feed(writers=(VALUE,), readers=feeding, by_head=True),
+    )
+
+
+def within(of: str) -> tuple[Feed, ...]:
+    """What feeds what inside one attention."""
+    return (
+        Feed(writers=(f"{of} {KEY}",), readers=(f"{of} {QUERY}",), by_head=True),
+        Feed(writers=(f"{of} {VALUE}",), readers=(f"{of} {OUTPUT}",)),
+        Feed(writers=(f"{of} {VALUE}",), readers=(f"{of} {OUTPUT}",), by_head=True),
     )
 
 

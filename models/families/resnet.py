@@ -29,7 +29,7 @@ FAMILY = Family(
             role=CONVOLUTION,
             slot="shortcut",
         ),
-        Rule(pattern="conv1.weight|embedder.embedder.convolution.weight", role=CONVOLUTION, slot="stem"),
+        Rule(pattern="conv1.weight|conv1.0.weight|embedder.embedder.convolution.weight", role=CONVOLUTION, slot="stem"),
         Rule(pattern="fc.weight|linear.weight|classifier.1.weight", role=HEAD),
     ),
     feeds=(

@@ -14,6 +14,7 @@ from specdyn.models.families.base import (
     Family,
     Feed,
     Rule,
+    within,
 )
 
 
@@ -33,15 +34,6 @@ def projections(at: str, of: str) -> tuple[Rule, ...]:
     """The four projections of one attention."""
     roles = zip("qkvo", (QUERY, KEY, VALUE, OUTPUT), strict=True)
     return tuple(Rule(pattern=f"{at}{letter}.weight", role=role, slot=f"{of} {role}") for letter, role in roles)
-
-
-def within(of: str) -> tuple[Feed, ...]:
-    """What feeds what inside one attention."""
-    return (
-        Feed(writers=(f"{of} {KEY}",), readers=(f"{of} {QUERY}",), by_head=True),
-        Feed(writers=(f"{of} {VALUE}",), readers=(f"{of} {OUTPUT}",)),
-        Feed(writers=(f"{of} {VALUE}",), readers=(f"{of} {OUTPUT}",), by_head=True),
-    )
 
 
 def slots(of: str, *roles: str) -> tuple[str, ...]:

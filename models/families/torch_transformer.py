@@ -13,8 +13,8 @@ from specdyn.models.families.base import (
     Feed,
     Rule,
     attention,
+    within,
 )
-from specdyn.models.families.t5 import within
 
 CROSS = tuple(f"cross {role}" for role in QKV)
 

@@ -48,7 +48,7 @@ def convolution(name: str, shapes: Shapes, named_transposed: re.Pattern[str], wr
 def _transposed(name: str, shapes: Shapes, by_name: re.Pattern[str]) -> tuple[bool, str]:
     """Whether a convolution is transposed, and by what that is told."""
     first, second = shapes[name][:2]
-    if by_name.search(name.lower()):
+    if by_name.search(name.lower()) and (first == second or _length(name, shapes) != first):
         return True, " by its name"
     for what, length in (("bias", _length(name, shapes)), ("normalisation", _length_after(name, shapes))):
         if length == first:

@@ -1,5 +1,6 @@
 """The layers and pairs of a network that another program trained: by its family, or without any pair."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from specdyn.tasks.foreign.network.tables import PairTable
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 NOWHERE = Place("")
+VECTOR = "a vector: one row or one column"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +76,14 @@ def foreign_layout(tensors: Tensors, config: Config | None = None, look: Look | 
     known = recognise({**shapes, **{name: shapes[kept] for name, kept in tensors.tied.items()}}, config)
     how = cutting(shapes, known.family, config, look.heads)
     reasons = no_layers(tensors)
-    pieces, pairs = _anatomy(known.family, tensors, config, how, reasons, look)
+    pieces, pairs, parts = _anatomy(known.family, tensors, config, how, reasons, look)
+    because = known.because + (f"; by themselves are known: {', '.join(parts)}" if parts else "")
     entries = [_entry(name, tensors, pieces.get(name, []), reasons, look) for name in shapes]
     layout = NetworkLayout(
         entries=(*(one for one in entries if one), *_left_out(tensors)),
         pairs=pairs,
         family=known.name,
-        because=known.because,
+        because=because,
     )
     if not layout.layers:
         raise ValueError(f"no tensor of two or more rows and columns to analyse among {len(shapes)} tensors")
@@ -109,9 +112,13 @@ def no_layers(tensors: Tensors) -> dict[str, str]:
 
 def _anatomy(
     family: Family | None, tensors: Tensors, config: Config, how: Cutting, reasons: dict[str, str], look: Look
-) -> tuple[dict[str, list[Piece]], tuple[LayerPair, ...]]:
-    """The pieces of all tensors that fall under a rule, and the pairs; adds reasons for what is no layer."""
+) -> tuple[dict[str, list[Piece]], tuple[LayerPair, ...], list[str]]:
+    """The pieces of all tensors that fall under a rule, the pairs, and the parts that are known in any network.
+
+    Adds reasons for what is no layer.
+    """
     shapes, of_tensor, pairs = tensors.shapes, dict[str, list[Piece]](), list[LayerPair]()
+    parts: list[str] = []
     for one in [*([family] if family else []), *fragments(shapes)]:
         left = [name for name in shapes if name not in of_tensor and name not in reasons]
         pieces, others = pieces_of(left, one.rules, how)
@@ -125,8 +132,10 @@ def _anatomy(
         if look.heads:
             _require_divided(pieces, shapes, look.heads)
         if look.heads or not one.only_with_heads:
-            pairs += pairs_of(pieces, one.feeds_for(config), shapes, how.heads)
-    return of_tensor, tuple(dict.fromkeys(pairs))
+            claimed = pairs_of(pieces, one.feeds_for(config), shapes, how.heads)
+            parts += [one.title] if one.fragment and claimed else []
+            pairs += claimed
+    return of_tensor, tuple(dict.fromkeys(pairs)), parts
 
 
 def _tied(pieces: list[Piece], tensors: Tensors, rules: Iterable[Rule], config: Config) -> list[Piece]:
@@ -181,7 +190,7 @@ def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[st
         pieces = found
     layers = [piece for piece in pieces if piece.layer and min(piece.matrix.shape(shape)) > 1]
     if not layers:
-        return Entry(parameter=name, shape=shape, skipped="a vector: one row or one column")
+        return Entry(parameter=name, shape=shape, skipped=VECTOR)
     ways = [way for way in (made, layers[0].way or ("" if made else PLAIN)) if way]
     return Entry(
         parameter=name,
@@ -198,6 +207,8 @@ def _of_no_rule(name: str, shapes: Shapes, look: Look) -> list[Piece] | str:
     while len(shape) > 2 and shape[0] == 1 and not name.endswith("weight"):
         shape = shape[1:]
     leading = (0,) * (len(shapes[name]) - len(shape))
+    if max(shape) == math.prod(shape):
+        return VECTOR
     if len(shape) > 2:
         found = convolution(name, shapes, re.compile(look.transposed))
         return found.skipped or [_piece(matrix, CONVOLUTION, found.way) for matrix in found.matrices]

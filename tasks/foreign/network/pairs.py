@@ -45,7 +45,7 @@ def _meet(feed: Feed, by: By, several: bool) -> list[tuple[Piece, Piece]]:
     """Writers with their readers; stacks stay apart where there are `several`, and inside a block always."""
     writers = [_first_there(slot.split("|"), by) for slot in feed.writers]
     readers = [by.get(slot, {}) for slot in feed.readers]
-    apart = several or feed.where == "same"
+    apart = feed.where == "same" or (several and feed.where != "all")
     stacks = sorted({place.stack for of in writers for place in of}) if apart else [None]
     met: list[tuple[Piece, Piece]] = []
     for stack in stacks:
@@ -81,8 +81,8 @@ def _way(where: Where, writers: Sequence[Place], readers: Sequence[Place]) -> Ca
     Between blocks no expert counts: a token goes through few of them. Blocks count that have any of the slots, experts
     too, so that nothing goes past one.
     """
-    if where == "same":
-        return lambda place, other: place == other
+    if where in ("same", "all"):
+        return lambda place, other: where == "all" or place == other
     last = max((place.block for place in writers), default=())
     reading = sorted({place.block for place in readers})
     after = {block: next((r for r in reading if r > block), None) for block in {place.block for place in writers}}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.read import laid_out, matrices, names, of_shapes, skipped
+from specdyn.tasks.spectra.analysis import Decomposed, PairView, get_analysis
 from specdyn.tasks.spectra.decomposition import decompose
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 
@@ -278,7 +279,33 @@ def test_blocks_of_a_resnet_feed_the_next_and_its_shortcut() -> None:
 
 def test_values_feed_the_output_of_a_torch_module_in_any_network() -> None:
     layout = of_shapes(OF_OTHERS["torch"])
+    assert layout.because.endswith("by themselves are known: nn.MultiheadAttention")
     assert (layout.family, names(layout.pairs)) == (
         "unknown",
         ["enc.att.in_proj_weight[value] -> enc.att.out_proj.weight"],
     )
+
+
+def test_alignment_of_shared_heads_is_that_of_each_query_with_its_own_key() -> None:
+    at = "model.layers.0."
+    weights = {f"{at}self_attn.{one}_proj.weight": draw(rows, 16) for one, rows in (("q", 16), ("k", 8), ("v", 8))}
+    weights |= {f"{at}self_attn.o_proj.weight": draw(16, 16), f"{at}mlp.up_proj.weight": draw(6, 16)}
+    weights |= {f"{at}mlp.gate_proj.weight": draw(6, 16), f"{at}mlp.down_proj.weight": draw(16, 6)}
+    layout = laid_out(weights, {"model_type": "llama", "num_attention_heads": 4})
+    keys, values = layout.attention
+    factors = {one.name: decompose(one.of(weights)) for one in layout.matrices}
+    now = Decomposed(step=0, weights=weights, factors=factors)
+    q, k, v = (weights[f"{at}self_attn.{one}_proj.weight"].numpy() for one in "qkv")
+    o = weights[f"{at}self_attn.o_proj.weight"].numpy()
+    for pair, of_head in (
+        (keys, lambda h: (left(q[4 * h : 4 * h + 4]), left(k[4 * (h // 2) : 4 * (h // 2) + 4]))),
+        (values, lambda h: (left(o[:, 4 * h : 4 * h + 4].T), left(v[4 * (h // 2) : 4 * (h // 2) + 4]))),
+    ):
+        found = get_analysis("alignment").compute(PairView(pair=pair, now=now))["head_alignment"]
+        by_hand = [np.abs(np.diag(reader.T @ writer)) for reader, writer in map(of_head, range(4))]
+        np.testing.assert_allclose(found, by_hand, atol=1e-5)
+
+
+def left(w: np.ndarray) -> np.ndarray:
+    """The left singular vectors, as columns."""
+    return np.asarray(np.linalg.svd(w.astype(np.float64), full_matrices=False)[0])
