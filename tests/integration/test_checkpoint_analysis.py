@@ -68,7 +68,7 @@ def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_pat
     for step in STEPS:
         weights, final = weights_of(trained, step), weights_of(trained, 50)
         for name, w in weights.items():
-            if w.ndim < 2:
+            if w.ndim < 2 or name.endswith("in_proj_weight"):  # which is cut in three
                 continue
             u, s, vh = np.linalg.svd(w.double().numpy(), full_matrices=False)
             found = layers.singular_value.sel(layer=name, step=step).values
