@@ -61,11 +61,12 @@ def tickets(asked: TicketParameters, verbose: bool) -> bool:
 
 
 def analyse(asked: AnalyseParameters, verbose: bool) -> bool:
-    """Analyse checkpoints from any program: safetensors, `torch.save` files, Hugging Face shards.
+    """Analyse checkpoints from any program: safetensors, `torch.save` files, adapters, distributed folders, the Hub.
 
-    The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...). Layers are read one at a time, so a
-    checkpoint may be larger than memory. The checkpoints are audited first; results look like those of trained runs.
+    The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...) or from `trainer_state.json`. Layers
+    are read one at a time, so a checkpoint may be larger than memory, and no program in a file is ever run. The
+    checkpoints are audited first; results look like those of trained runs.
 
-    Example: `specdyn analyse ~/runs/gpt-small --heads 12`
+    Examples: `specdyn analyse ~/runs/gpt-small`, `specdyn analyse hf://EleutherAI/pythia-70m --revisions 'step*'`
     """
     return start(asked, verbose)

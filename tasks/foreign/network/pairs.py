@@ -55,12 +55,21 @@ def _meet(feed: Feed, by: By, several: bool) -> list[tuple[Piece, Piece]]:
             (w, r)
             for of in ours
             for into in theirs
-            for place, other in itertools.product(of, into)
+            for place, other in _candidates(feed.where, of, into)
             if goes(place, other)
             for w, r in itertools.product(of[place], into[other])
             if w.matrix != r.matrix
         ]
     return met
+
+
+def _candidates(where: Where, writers: Iterable[Place], readers: Iterable[Place]) -> Iterable[tuple[Place, Place]]:
+    """Places that may feed one another: thousands of experts do so inside themselves alone."""
+    if where == "same":
+        there = set(readers)
+        return ((place, place) for place in writers if place in there)
+    others = [place for place in readers if not place.expert]
+    return itertools.product((place for place in writers if not place.expert), others)
 
 
 def _first_there(slots: Sequence[str], by: By) -> dict[Place, Sequence[Piece]]:

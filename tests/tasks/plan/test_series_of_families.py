@@ -12,7 +12,8 @@ from helpers.analysed import InThisProcess
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.plan.gathering import gather
-from specdyn.tasks.plan.series import SeriesStudy, look
+from specdyn.tasks.plan.series import SeriesStudy
+from specdyn.tasks.plan.sources import look
 
 ANALYSES = ("spectrum", "alignment", "null_levels", "products")
 AT = "model.layers.0."
