@@ -19,7 +19,8 @@ COMMAND, A_WORKER = "command", "worker"
 VICTIMS = (COMMAND, A_WORKER, *PARTS)
 LONGEST_PAUSE = 4.0
 """Seconds between a victim's start and its end."""
-START_SECONDS = 120.0
+START_SECONDS = 300.0
+"""In which a part is started, also on a machine that is busy."""
 END_SECONDS = 400.0
 LEFT_SECONDS = 15.0
 

@@ -144,10 +144,10 @@ def reader_of(cube: str, final: str) -> Reader:
 @contextmanager
 def watched(cube: str, final: str, folder: Path) -> Iterator[dict[str, Any]]:
     """A reader at work within the block, as a process of its own; what it saw is in the dictionary afterwards."""
-    told = folder / "reader"
-    with told.open("wb") as out:
+    told, errors = folder / "reader.json", folder / "reader.err"
+    with told.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, __file__, cube, final], stdin=subprocess.PIPE, stdout=out, stderr=out, env=dict(os.environ)
+            [sys.executable, __file__, cube, final], stdin=subprocess.PIPE, stdout=out, stderr=err, env=dict(os.environ)
         )
     seen: dict[str, Any] = {}
     try:
@@ -155,8 +155,8 @@ def watched(cube: str, final: str, folder: Path) -> Iterator[dict[str, Any]]:
         yield seen
         process.stdin.close()
         code = process.wait(120)
-        assert code == 0, told.read_text()
-        seen.update(json.loads(told.read_text().splitlines()[-1]))
+        assert code == 0, errors.read_text()
+        seen.update(json.loads(told.read_text()))
     finally:
         process.kill()
         process.wait()
