@@ -13,7 +13,8 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
-from specdyn.storage.access.objects import normalise, normalise_source
+from specdyn.storage.access.objects import normalise
+from specdyn.storage.access.reading import normalise_source
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.cells import require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name

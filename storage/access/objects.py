@@ -31,10 +31,8 @@ IMPATIENT: dict[str, Any] = {"config_kwargs": {"connect_timeout": 5, "read_timeo
 
 DELETED_AT_ONCE = 1000
 """The most that a server takes in one request."""
-
 HUB = "hf://"
 """How places on the Hugging Face Hub begin, which are only read."""
-
 PARTIAL = ".partial"
 """How the name of a local file ends that is being written."""
 
@@ -62,16 +60,6 @@ def normalise(url: str) -> str:
     return "/".join(["s3:/", bucket, *filter(None, prefix)])
 
 
-def normalise_source(url: str) -> str:
-    """The same of a place that is only read, which may also be `hf://organisation/name@revision/folder`."""
-    if not url.startswith(HUB):
-        return normalise(url)
-    parts = [part for part in url.removeprefix(HUB).split("/") if part]
-    if len(parts) < 2 or "@" in parts[0]:
-        raise ValueError(f"source={url!r} is not allowed: expected hf://organisation/name, with @revision if wanted")
-    return HUB + "/".join(parts)
-
-
 def is_local(url: str) -> bool:
     """Whether the URL is a path on this machine."""
     return "://" not in url
@@ -82,11 +70,9 @@ def filesystem(url: str, **options: Any) -> Any:
     if is_local(url):
         return fsspec.filesystem("file", **options)
     if url.startswith(HUB):
-        try:
-            from specdyn.storage.access.hub import hub
-        except ImportError:
-            raise StoreError(f"{url}: reading the Hub needs huggingface_hub: pip install 'specdyn[hub]'") from None
-        return hub(**options)
+        from specdyn.storage.access.reading import hub_filesystem
+
+        return hub_filesystem(url, **options)
     from specdyn.storage.access.s3 import PatientS3
 
     return PatientS3(**S3_OPTIONS, **options)
@@ -144,11 +130,6 @@ def read_range(url: str, start: int, end: int) -> bytes:
     with explained(url):
         data: bytes = filesystem(url).cat_file(url, start=start, end=end)
         return data
-
-
-def opened(url: str) -> Any:
-    """An object as a file that is read in place, by ranged requests where it is remote."""
-    return filesystem(url).open(url, "rb", block_size=2**20)
 
 
 def write(url: str, data: bytes) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
+from specdyn.storage.access.reading import opened
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.inert import DEEPEST, InertUnpickler
 from specdyn.storage.foreign.stored import Bytes
@@ -43,7 +44,7 @@ def read_archive(url: str) -> Any:
     Nothing that the file names is imported or called. DamagedCheckpoint or StoreError says what the file is instead.
     """
     try:
-        with objects.explained(url), objects.opened(url) as file:
+        with objects.explained(url), opened(url) as file:
             return _structure(file, functools.partial(objects.read_range, url), url)
     except FileNotFoundError:
         raise StoreError(f"{url}: it is not there any more") from None

@@ -8,6 +8,7 @@ from typing import Any
 from specdyn.storage.access import objects
 from specdyn.storage.access.listing import Listed, listing
 from specdyn.storage.access.objects import StoreError
+from specdyn.storage.access.reading import normalise_source
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.archives import read_archive
 from specdyn.storage.foreign.folders import SHARD, Nothing, Taken, is_of_training, kind_of, weights_in
@@ -47,7 +48,7 @@ def find_checkpoints(url: str, pattern: str | None = None, search: Search | None
     search = replace(search, pattern=pattern) if pattern else search
     if search.pattern:
         checked(search.pattern)
-    url = objects.normalise_source(url)
+    url = normalise_source(url)
     if search.revisions:
         from specdyn.storage.foreign.hub import find_revisions
 

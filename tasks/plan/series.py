@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from specdyn.models.spec.checks import require
-from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError, delete
+from specdyn.storage.access.reading import normalise_source
 from specdyn.storage.foreign.content import refreshed
 from specdyn.storage.foreign.found import Search
 from specdyn.storage.identity import short_digest
@@ -291,6 +291,6 @@ def cube_name(name: str | None, sources: Sequence[str], search: Search | None = 
         "weights": (search.choice.weights, ""),
     }
     changed = {option: value for option, (value, usual) in options.items() if value != usual}
-    chosen = name or name_of_series([objects.normalise_source(source) for source in sources], changed)
+    chosen = name or name_of_series([normalise_source(source) for source in sources], changed)
     require_name("name", chosen)
     return chosen

@@ -6,7 +6,7 @@ A module imports torch where it computes, so that names, versions and variables 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -41,6 +41,19 @@ class Decomposed:
     """By the name of a matrix: every layer, and every part of one that a pair needs."""
 
 
+class Undeclared(Mapping[str, Any]):
+    """Stands for a checkpoint whose content does not decide the name of the results: it may not be looked at."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise TypeError("it compares with a checkpoint that it does not declare: set compares='final', or 'any'")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerView:
     """One layer of one checkpoint, and the same layer elsewhere in the run."""
@@ -53,6 +66,18 @@ class LayerView:
     """The checkpoint before this one; None at the first."""
     final: Decomposed
     """The run's last checkpoint."""
+
+    def declared(self, analysis: Analysis) -> LayerView:
+        """The view with those other checkpoints alone that an analysis declares."""
+        if analysis.compares == "any":
+            return self
+        hidden = Decomposed(step=self.now.step, weights=Undeclared(), factors=Undeclared())
+        return replace(
+            self,
+            initial=self.initial if analysis.compares == "initial" else hidden,
+            previous=self.previous if analysis.compares == "previous" else hidden,
+            final=self.final if analysis.compares == "final" else hidden,
+        )
 
     def is_in(self, other: Decomposed) -> bool:
         """Whether another checkpoint has the layer, in the same shape."""

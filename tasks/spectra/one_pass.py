@@ -3,8 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
 from specdyn.storage.results import RunLayout, write_block
-from specdyn.storage.schema import OutOfRange, Variable
 from specdyn.tasks.evaluation.environment import pick_device, versions
 from specdyn.tasks.spectra.analysis import (
     Analysis,
@@ -21,10 +19,10 @@ from specdyn.tasks.spectra.analysis import (
     LayerView,
     PairView,
     RunView,
-    Values,
     get_analysis,
 )
 from specdyn.tasks.spectra.decomposition import Factors, decompose, decompose_alike
+from specdyn.tasks.spectra.filling import fill, stack
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.series import Deferred, Series, ahead
 
@@ -227,7 +225,7 @@ def analyse_block(
         # What is of all layers together is NaN where some are not there.
         for analysis in () if work.absent(step) else work.of("checkpoint"):
             view = CheckpointView(now=now, layers=layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
-            _fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
+            fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now
     of_run = analyse_run(work) if steps[-1] == series.steps[-1] else {}
@@ -301,42 +299,16 @@ def _analyse_layers(
             for analysis in work.of("layer"):
                 if not work.comparable(analysis, matrix, step):
                     continue
-                view = _declared(whole, analysis) if work.target.contents else whole
-                _fill(row, work.target.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
+                view = whole.declared(analysis) if work.target.contents else whole
+                fill(row, work.target.layout, analysis, view, f"{what} layer {matrix.name}", {"layer": index[matrix]})
     attention = {pair: i for i, pair in enumerate(work.layout.attention)}
     pairs = {pair: i for i, pair in enumerate(work.layout.pairs)}
     for pair in there.pairs if vectors else ():
         i = pairs[pair]
         for analysis in work.of("pair"):
             where = {"pair": i} | ({"attention": attention[pair]} if pair in attention else {})
-            _fill(row, work.target.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
+            fill(row, work.target.layout, analysis, PairView(pair=pair, now=now), f"{what} pair {pair.name}", where)
     return now
-
-
-class _Undeclared(Mapping[str, Any]):
-    """Stands for a checkpoint whose content does not decide the name of the results: it may not be looked at."""
-
-    def __getitem__(self, name: str) -> Any:
-        raise TypeError("it compares with a checkpoint that it does not declare: set compares='final', or 'any'")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-def _declared(view: LayerView, analysis: Analysis) -> LayerView:
-    """The view with those other checkpoints alone that an analysis declares."""
-    if analysis.compares == "any":
-        return view
-    hidden = Decomposed(step=view.now.step, weights=_Undeclared(), factors=_Undeclared())
-    return replace(
-        view,
-        initial=view.initial if analysis.compares == "initial" else hidden,
-        previous=view.previous if analysis.compares == "previous" else hidden,
-        final=view.final if analysis.compares == "final" else hidden,
-    )
 
 
 def analyse_run(work: Pass) -> dict[str, np.ndarray]:
@@ -352,71 +324,5 @@ def analyse_run(work: Pass) -> dict[str, np.ndarray]:
     )
     values: dict[str, np.ndarray] = {}
     for analysis in work.of("run"):
-        _fill(values, work.target.layout, analysis, view, work.series.name)
+        fill(values, work.target.layout, analysis, view, work.series.name)
     return values
-
-
-def _empty(layout: RunLayout, name: str, without: tuple[str, ...]) -> np.ndarray:
-    variable = layout.variables[name]
-    shape = [layout.sizes[dim] for dim in variable.dims if dim not in without]
-    return np.full(shape, variable.fill, dtype=variable.dtype)
-
-
-def _fill(
-    row: dict[str, np.ndarray],
-    layout: RunLayout,
-    analysis: Analysis,
-    view: Any,
-    what: str,
-    where: Mapping[str, int] | None = None,
-) -> None:
-    """Put what an analysis computes into the leading corner of its arrays, which are made when they are needed.
-
-    `where` gives the index of the first dimension, by its name, where the view is of one layer or pair.
-    """
-    try:
-        values: Values = analysis.compute(view)
-    except Exception as error:
-        raise RuntimeError(f"analysis {analysis.name!r} failed at {what}: {error}") from error
-    without = () if analysis.of == "run" else ("step",)
-    for name, value in values.items():
-        if name not in layout.variables:
-            continue
-        if name not in row:
-            row[name] = _empty(layout, name, without)
-        whole, array = row[name], np.asarray(value)
-        place = whole[where[layout.variables[name].dims[0]], ...] if where else whole
-        if array.ndim != place.ndim or any(a > b for a, b in zip(array.shape, place.shape, strict=True)):
-            raise ValueError(f"variable {name!r} at {what}: expected up to {place.shape}, got {array.shape}")
-        place[tuple(slice(size) for size in array.shape)] = _fitting(
-            array, layout.variables[name], f"{name!r} at {what}"
-        )
-
-
-def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:
-    """The values as they are stored; OutOfRange where a finite one is too large for that."""
-    with np.errstate(over="ignore"):
-        stored = variable.stored(array)
-    if stored.dtype.kind == "f" and bool((lost := np.isinf(stored) & np.isfinite(array)).any()):
-        raise OutOfRange(
-            f"variable {what}: {np.abs(array[lost]).max():.3g} is out of range: expected up to "
-            f"{np.finfo(stored.dtype).max:.3g}, the largest {stored.dtype}; scale the weights, or leave out the "
-            "checkpoint or the analysis"
-        )
-    return stored
-
-
-def stack(
-    rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout, variables: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """The values of several steps joined along each variable's `step` dimension; empty where a step has none.
-
-    `variables` are among them even if no step has any.
-    """
-    return {
-        name: np.stack(
-            [row[name] if name in row else _empty(layout, name, ("step",)) for row in rows],
-            axis=layout.variables[name].dims.index("step"),
-        )
-        for name in dict.fromkeys([*variables, *(name for row in rows for name in row)])
-    }
