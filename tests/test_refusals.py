@@ -82,7 +82,18 @@ OTHERS = {
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
-    *("delete", "key", "pairs", "part", "revisions", "skip_damaged", "steps_per_epoch", "study", "transposed", "variant"),
+    *(
+        "delete",
+        "key",
+        "pairs",
+        "part",
+        "revisions",
+        "skip_damaged",
+        "steps_per_epoch",
+        "study",
+        "transposed",
+        "variant",
+    ),
     *("verbose", "weight_decays", "weights", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
