@@ -28,7 +28,7 @@ NAME = "modular_addition"
 SWEEP = make_sweep(NAME, "smoke", [0.0], [0], sweep="small", settings={"steps": 10})
 (SPEC,) = SWEEP.specs
 NOBODY = 65534
-FEW = 3
+FEW = 4
 """The most lines of an error."""
 
 
@@ -82,7 +82,19 @@ OTHERS = {
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
-    *("delete", "study", "transposed", "variant", "verbose", "weight_decays", "what", "yes"),
+    *(
+        "delete",
+        "key",
+        "pairs",
+        "part",
+        "revisions",
+        "skip_damaged",
+        "steps_per_epoch",
+        "study",
+        "transposed",
+        "variant",
+    ),
+    *("verbose", "weight_decays", "weights", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""
