@@ -60,12 +60,14 @@ VARIABLES = {
     "mp_lower_edge": Variable(
         dims=("layer", "step"),
         long_name="lower edge of the Marchenko-Pastur law",
+        dtype="float64",  # a square of weights: that of a large bfloat16 does not fit into float32
         about="s2 (1 - 1 / sqrt Q)^2 for eigenvalues s^2 / max(M, N), Q = max(M, N) / R, "
         "s2 the variance of the entries; CLAIMS 5.4",
     ),
     "mp_upper_edge": Variable(
         dims=("layer", "step"),
         long_name="upper edge of the Marchenko-Pastur law",
+        dtype="float64",
         about="s2 (1 + 1 / sqrt Q)^2; CLAIMS 5.4",
     ),
     "mp_spikes": Variable(
@@ -106,7 +108,7 @@ VARIABLES = {
 
 ANALYSIS = Analysis(
     name="marchenko_pastur",
-    version=1,
+    version=2,
     of="layer",
     needs_vectors=False,
     variables=VARIABLES,

@@ -57,9 +57,17 @@ def test_what_is_stored_of_a_layer_is_right_near_the_ends_of_the_range(scale: fl
 
 
 def test_what_does_not_fit_into_float32_is_refused_by_variable_step_and_layer(tmp_path: Path) -> None:
-    # The largest singular value 3e30 fits, the edges of the law in units of its square do not.
-    with pytest.raises(OutOfRange, match=r"^variable 'mp_lower_edge' at .* step 0 layer a: \S+e\+\d\d is out of range"):
-        analysed(tmp_path, 1e30, ["marchenko_pastur"])
+    # The largest singular value 3e38 fits, the root of the sum of their squares does not.
+    with pytest.raises(OutOfRange, match=r"^variable 'frobenius_norm' at .* step 0 layer a: \S+e\+\d\d is out of range"):
+        analysed(tmp_path, 1e38, ["norms"])
+
+
+def test_squares_of_large_weights_are_finite(tmp_path: Path) -> None:
+    plain, found = (analysed(tmp_path / str(size), size, ["marchenko_pastur"]) for size in (1.0, 2.0**100))
+    for name in set(plain) - {"mp_lower_edge", "mp_upper_edge"}:
+        np.testing.assert_allclose(found[name], plain[name], rtol=1e-6, err_msg=name)
+    for name in ("mp_lower_edge", "mp_upper_edge"):
+        np.testing.assert_allclose(found[name], plain[name] * 2.0**200, rtol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("scale", [2.0**-145, 2.0**127])
