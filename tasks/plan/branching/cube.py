@@ -11,7 +11,6 @@ from typing import Any
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
-from specdyn.storage.checkpoints import Manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import SUFFIX, RunLayout
 from specdyn.storage.rows import PAIRS, TICKETS, Facts, Row, RowKind
@@ -20,7 +19,7 @@ from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.identity import computed_on
 from specdyn.tasks.later import Later
-from specdyn.tasks.plan.branching.graph import Graph, ended_runs, measured_pairs, measured_tickets, needs_of
+from specdyn.tasks.plan.branching.graph import EndedRuns, Graph, ended_runs, measured_pairs, measured_tickets, needs_of
 from specdyn.tasks.plan.cost import schedule
 from specdyn.tasks.plan.gathering import StudyCube
 
@@ -34,10 +33,8 @@ class GraphCube(StudyCube):
 
     graph: Graph
     """With all that the store's record has."""
-    finished: Mapping[str, Manifest]
-    """The runs that are trained, by run_id."""
-    failed: frozenset[str]
-    """Ids of the runs that diverged."""
+    ended: EndedRuns
+    """The runs that are trained, or failed."""
     values: Mapping[str, str]
     """Where what is measured of each pair or ticket lies, by pair_id or run_id."""
 
@@ -103,7 +100,7 @@ class GraphCube(StudyCube):
             "density": spec.start.ticket.density,
             "mask": spec.start.ticket.mask,
         }
-        own = self.finished.get(spec.run_id)
+        own = self.ended.finished.get(spec.run_id)
         steps = own.steps if own else tuple(s for s in schedule(spec, self.store) if s >= spec.first_step)
         layout = functools.partial(Later(ROWS, "ticket_layout"), replace(spec, seed=0, start=None), steps)
         return self._row(spec.run_id, (spec.run_id,), layout, coordinates)
@@ -116,10 +113,12 @@ class GraphCube(StudyCube):
         coordinates: Mapping[str, Any],
     ) -> Row:
         url = self.values.get(key)
-        there = [self.finished[run] for run in runs if run in self.finished]
+        finished, failed, damaged = self.ended.finished, self.ended.failed, self.ended.damaged
+        there = [finished[run] for run in runs if run in finished]
+        lacking = "failed" if failed.keys() & set(runs) else "damaged" if damaged & set(runs) else "planned"
         return Row(
             key=key,
-            status="done" if url else "failed" if self.failed & set(runs) else "planned",
+            status="done" if url else lacking,
             layout_of=layout,
             coordinates=coordinates,
             provenance={"computed_on": "; ".join(dict.fromkeys(map(computed_on, there)))},
@@ -132,12 +131,12 @@ class GraphCube(StudyCube):
         if keys is None:
             return _looked_at(self, self.graph)
         found = _looked_at(self, _part(self.graph, keys))
-        return replace(
-            self,
-            finished={**self.finished, **found.finished},
-            failed=self.failed | found.failed,
-            values={**self.values, **found.values},
+        ended = EndedRuns(
+            finished={**self.ended.finished, **found.ended.finished},
+            failed={**self.ended.failed, **found.ended.failed},
+            damaged=self.ended.damaged - found.ended.finished.keys() | found.ended.damaged,
         )
+        return replace(self, ended=ended, values={**self.values, **found.values})
 
     def attributes(self) -> dict[str, str]:
         """Title and experiment."""
@@ -180,23 +179,29 @@ class GraphCube(StudyCube):
 def graph_cube(graph: Graph, store: Store, asked: Graph) -> GraphCube:
     """The cube of a graph with all that its record has, of which some is asked for."""
     cube = GraphCube(
-        name=graph.name, store=store, complete=False, graph=graph, finished={}, failed=frozenset(), values={}
+        name=graph.name,
+        store=store,
+        complete=False,
+        graph=graph,
+        ended=EndedRuns(finished={}, failed={}, damaged=frozenset()),
+        values={},
     )
     cube = _looked_at(cube, graph)
     keys = {*(pair.pair_id for pair in asked.pairs), *(spec.run_id for spec in asked.tickets)}
-    trained, measured = asked.runs.keys() <= cube.finished.keys(), keys <= cube.values.keys()
+    trained, measured = asked.runs.keys() <= cube.ended.finished.keys(), keys <= cube.values.keys()
     return replace(cube, complete=trained and measured)
 
 
 def _looked_at(cube: GraphCube, graph: Graph) -> GraphCube:
     """The cube with what the store has of a graph."""
-    finished, failed = ended_runs(graph, cube.store)
-    pairs, tickets = measured_pairs(graph, cube.store, finished), measured_tickets(graph, cube.store, finished)
+    ended = ended_runs(graph, cube.store)
+    pairs = measured_pairs(graph, cube.store, ended.finished)
+    tickets = measured_tickets(graph, cube.store, ended.finished)
     values = {
         **{pair.pair_id: url for pair, url in pairs.items()},
         **{spec.run_id: url for spec, url in tickets.items()},
     }
-    return replace(cube, finished=finished, failed=frozenset(failed), values=values)
+    return replace(cube, ended=ended, values=values)
 
 
 def _part(graph: Graph, keys: Collection[str]) -> Graph:

@@ -235,8 +235,19 @@ def needs_of(spec: RunSpec) -> tuple[str, ...]:
     return (spec.start.run_id, previous) if previous else (spec.start.run_id,)
 
 
-def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[str, str]]:
-    """The manifests of the runs that are trained, and the reasons of those that failed, by run_id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedRuns:
+    """The runs whose training has ended, by run_id."""
+
+    finished: Mapping[str, Manifest]
+    failed: Mapping[str, str]
+    """Those that diverged, each with the reason."""
+    damaged: frozenset[str]
+    """Those that are to be trained again, as a checkpoint does not verify."""
+
+
+def ended_runs(graph: Graph, store: Store) -> EndedRuns:
+    """The runs of a graph that are trained, or failed.
 
     A run counts where those it began from are trained, and have the weights that it began from. Several are read at a
     time; which ones there are of many is listed once.
@@ -247,9 +258,10 @@ def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[st
         manifests = list(pool.map(lambda spec: read_manifest(store.run_of(spec), newest), specs))
     finished: dict[str, Manifest] = {}
     failed: dict[str, str] = {}
+    damaged = {one.run_id for one in manifests if one is not None and one.status == "damaged"}
     for spec, manifest in zip(specs, manifests, strict=True):
         needed = needs_of(spec)
-        if manifest is None or manifest.status == "damaged" or not all(run_id in finished for run_id in needed):
+        if manifest is None or manifest.run_id in damaged or not all(run_id in finished for run_id in needed):
             continue
         origins = origins_of(spec, store) if spec.norms.run else {run_id: finished[run_id].digest for run_id in needed}
         if outdated(manifest, origins):
@@ -258,7 +270,7 @@ def ended_runs(graph: Graph, store: Store) -> tuple[dict[str, Manifest], dict[st
             finished[spec.run_id] = manifest
         else:
             failed[spec.run_id] = manifest.reason
-    return finished, failed
+    return EndedRuns(finished=finished, failed=failed, damaged=frozenset(damaged))
 
 
 def measured_pairs(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[Pair, str]:

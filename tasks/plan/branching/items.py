@@ -89,7 +89,8 @@ class _Look:
 
     def __init__(self, graph: Graph, store: Store, retry_failed: bool) -> None:
         self.graph, self.store, self.retry_failed = graph, store, retry_failed
-        self.finished, self.failed = ended_runs(graph, store)
+        ended = ended_runs(graph, store)
+        self.finished, self.failed = ended.finished, ended.failed
         self.begun = set(names(store.checkpoints(graph.experiment)))
         self.lines = measured_pairs(graph, store, self.finished)
         self.compared = measured_tickets(graph, store, self.finished)

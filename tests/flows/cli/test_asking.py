@@ -33,6 +33,7 @@ OF_A_STORE = {
     "verify a study": ("verify", "decay"),
     "gc": ("gc",),
     "remove": ("remove", "decay"),
+    "thin": ("thin", "decay", "--keep-every", "2"),
 }
 """What answers only where there is a store."""
 OF_ANY_PLACE = {
