@@ -62,6 +62,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("repair",): [],
     ("gc",): [],
     ("remove",): ["small"],
+    ("thin",): ["small", "--keep-every", "2"],
     ("storage", "check"): [],
     ("storage", "clean"): [],
     ("data", "list"): [],
@@ -78,7 +79,8 @@ PLACES = {"store", "sources", "folder", "file", "api"}
 """Parameters that name a place."""
 OTHERS = {
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
-    *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "layerwise", "masks"),
+    *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
+    "masks",
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),

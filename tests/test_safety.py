@@ -1,9 +1,12 @@
 """No module loads a pickle: what is read from a store or a file cannot run code."""
 
 import ast
+import pickle
 from pathlib import Path
 
 import pytest
+
+from specdyn.storage.foreign.inert import InertUnpickler
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for folder in ("flows", "models", "storage", "tasks") for path in (ROOT / folder).rglob("*.py"))
@@ -12,6 +15,10 @@ HARMLESS = {"pickle.UnpicklingError"}
 """Names of those modules that load nothing."""
 MUST_SAY = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
 RUN_CODE = {"eval", "exec"}
+INERT = ROOT / "storage" / "foreign" / "inert.py"
+"""Follows pickles of other programs and calls nothing that they name, as tests/storage/foreign/test_inert.py shows."""
+OPCODES = {"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD", "EXT1", "EXT2", "EXT4"}
+"""Those of a pickle that call something, or set what an object is."""
 
 
 def imported(tree: ast.Module) -> dict[str, str]:
@@ -61,7 +68,17 @@ def _constant(node: ast.expr) -> bool:
 
 def test_no_module_loads_pickles() -> None:
     assert len(MODULES) > 50
-    assert {path: found for path in MODULES if (found := unsafe(path.read_text()))} == {}
+    found = {path: names for path in MODULES if (names := unsafe(path.read_text()))}
+    follows = set(found.pop(INERT))
+    assert follows == {"pickle._Unpickler", "pickle._Unpickler.dispatch", *(f"pickle.{name}" for name in OPCODES)}
+    assert found == {}
+
+
+def test_every_opcode_that_calls_is_followed_by_code_of_our_own() -> None:
+    plain, own = pickle._Unpickler.dispatch, InertUnpickler.dispatch  # type: ignore[attr-defined]
+    assert {code for code in plain if own[code] is not plain[code]} == {getattr(pickle, name)[0] for name in OPCODES}
+    # Names are not looked up, and what persistent ids stand for is our own.
+    assert {"find_class", "persistent_load"} <= vars(InertUnpickler).keys()
 
 
 @pytest.mark.parametrize(

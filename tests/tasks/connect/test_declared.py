@@ -7,7 +7,7 @@ import pytest
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.storage.schema import Variable
-from specdyn.tasks.connect.declared import labels_of, measure, stacked, variables_of
+from specdyn.tasks.connect.declared import labels_of, measure, variables_of
 from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.spectra.analysis import Analysis
 
@@ -51,15 +51,6 @@ def test_values_fill_the_corner_of_arrays_as_declared() -> None:
 def test_values_that_were_not_declared_so_are_refused(values: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         measure([analysis(**values)], None, METRICS, SIZES, "a line")
-
-
-def test_a_cube_has_what_any_has_values_of_and_nan_for_the_others() -> None:
-    variables = variables_of([analysis()], METRICS)
-    found = stacked(variables, "pair", [{"distance": np.array(1.0)}, {"loss": np.ones(2, np.float32)}])
-    assert {name: dims for name, (dims, _, _) in found.items()} == {"distance": ("pair",), "loss": ("pair", "split")}
-    np.testing.assert_array_equal(found["distance"][1], [1, np.nan])
-    np.testing.assert_array_equal(found["loss"][1], [[np.nan] * 2, [1, 1]])
-    assert found["loss"][2]["long_name"] == f"{METRICS['loss'].long_name}, matched"
 
 
 @pytest.mark.parametrize(("declared", "own"), [(LINE, {"alpha", "layer", "rank"}), (TICKET, {"step", "layer", "rank"})])
