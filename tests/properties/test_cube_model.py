@@ -175,4 +175,4 @@ class Cube(RuleBasedStateMachine):
 
 
 TestCube = Cube.TestCase
-TestCube.settings = settings(max_examples=30, stateful_step_count=12)
+TestCube.settings = settings(max_examples=20, stateful_step_count=12)
