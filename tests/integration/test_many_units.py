@@ -1,12 +1,13 @@
 """A plan of many units: how many are under way, in which order, and what Prefect keeps of them."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.analysed import InThisProcess
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.work import Work
 
@@ -16,7 +17,7 @@ AT_ONCE = 3
 RUNS = 8
 
 
-class Counting:
+class Counting(InThisProcess):
     """An executor that notes what it is asked for, and the most of it at a time."""
 
     slots = 1
@@ -36,15 +37,6 @@ class Counting:
         with self._changed:
             self._now -= 1
         return result
-
-    def run_all(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
-    ) -> None:
-        for call in calls:
-            done(function(*call))
-
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
 
 
 def note(executor: Counting, name: str) -> Work:
