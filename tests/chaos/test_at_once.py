@@ -24,7 +24,7 @@ PROCESSES, STUDIES = 16, 8
 SECONDS = 500.0
 SMALL = ("run", NAME, "--preset", "smoke", "-s", "0", "--set", "steps=20", "--set", "checkpoint_every=10")
 OPTIONS = ("--analyses", "spectrum", "--executor", "inline", "--no-report")
-MADE = re.compile(r"PUT (/\S+/results/\S+|/\S+/step=\d+\.safetensors)$")
+MADE = re.compile(r"PUT (/[^/]+/[^/]+/results/\S+|/\S+/step=\d+\.safetensors)$")
 """Requests that put a checkpoint or a result."""
 
 
