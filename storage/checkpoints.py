@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -187,8 +187,12 @@ def keep_state(run: Run, step: int, tensors: Mapping[str, Tensor], metadata: Map
 def kept_states(run: Run) -> dict[int, str]:
     """Steps at which branches can begin, with the URL of the state; one listing."""
     folder = run.states
-    names = [name for name in objects.names(folder) if name.startswith(KEPT)]
-    return {int(name.removeprefix(KEPT).partition("-")[0]): f"{folder}/{name}" for name in sorted(names)}
+    return {step: f"{folder}/{name}" for step, name in kept_steps(objects.names(folder)).items()}
+
+
+def kept_steps(names: Iterable[str]) -> dict[int, str]:
+    """The same by the names of all states of a run: steps with the name of the state."""
+    return {int(name.removeprefix(KEPT).partition("-")[0]): name for name in sorted(names) if name.startswith(KEPT)}
 
 
 def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,14 +1,14 @@
 """Removing checkpoints of measured runs: the first, the last, every so many and those that others need are kept."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import hold
 from specdyn.storage.access.listing import listing_below
-from specdyn.storage.checkpoints import Manifest, kept_states, mark_thinned
+from specdyn.storage.checkpoints import Manifest, kept_steps, mark_thinned
 from specdyn.storage.places import Store
 from specdyn.storage.results import blocks_of, parts_in
 from specdyn.tasks.care.garbage import Keys, Thing, require_nobody_at_work, thing_of
@@ -35,8 +35,7 @@ def plan_thinning(store: Store, name: str, keep_every: int) -> Thinning:
     that are not trained and analysed, or whose norms another run follows. ValueError where there is no such study,
     StoreError where a call is at work.
     """
-    require(keep_every > 1, "keep_every", keep_every, "2 or more: every so many checkpoints are kept")
-    require_nobody_at_work(store)
+    _require_possible(store, keep_every)
     return _plan(store, name, keep_every)
 
 
@@ -45,7 +44,7 @@ def thin(store: Store, name: str, keep_every: int) -> Thinning:
 
     A manifest says which of its checkpoints are gone before they are: where this is killed, another call goes on.
     """
-    plan_thinning(store, name, keep_every)
+    _require_possible(store, keep_every)
     with contextlib.ExitStack() as stack:
         for cube in cubes_of_study(store, name):
             stack.enter_context(hold(store.lease(cube), f"thinning of {name}"))
@@ -57,40 +56,46 @@ def thin(store: Store, name: str, keep_every: int) -> Thinning:
     return plan
 
 
+def _require_possible(store: Store, keep_every: int) -> None:
+    require(keep_every > 1, "keep_every", keep_every, "2 or more: every so many checkpoints are kept")
+    require_nobody_at_work(store)
+
+
 def _plan(store: Store, name: str, keep_every: int) -> Thinning:
     records = all_records(store)
     own = [record for record in records if record.name == name]
     known = ", ".join(dict.fromkeys(record.name for record in records)) or "none"
     require(bool(own), "study", name, f"one of {known}")
     every, keys = references(store, records), listing_below(store.url)
+    names: dict[str, list[str]] = {}
+    for place in keys:
+        folder, _, of_object = place.rpartition("/")
+        names.setdefault(f"{store}/{folder}", []).append(of_object)
     followed = {spec.norms.run for spec in every.specs.values() if spec.norms.run}
     starts = {(spec.start.run_id, spec.start.step) for spec in every.specs.values() if spec.start}
     steps: dict[RunKey, tuple[int, ...]] = {}
     whole: dict[RunKey, str] = {}
     for key, manifest in references(store, own).runs.items():
-        if why := _kept_whole(store, manifest, keys, followed):
+        if why := _kept_whole(store, manifest, names, followed):
             whole[key] = why
             continue
         assert manifest is not None
-        needed = {step for run_id, step in starts if run_id == manifest.run_id} | kept_states(store.run(*key)).keys()
-        going = _going(manifest, keep_every, needed)
-        if going:
+        needed = {step for run_id, step in starts if run_id == manifest.run_id}
+        needed |= kept_steps(names.get(store.run(*key).states, ())).keys()
+        if going := _going(manifest, keep_every, needed):
             steps[key] = going
     things = [_thing(store, key, going, keys) for key, going in steps.items()]
     return Thinning(study=name, steps=steps, things=tuple(filter(None, things)), whole=whole)
 
 
-def _kept_whole(store: Store, manifest: Manifest | None, keys: Keys, followed: set[str]) -> str:
-    """Why a run keeps all of its checkpoints; empty where it need not."""
+def _kept_whole(store: Store, manifest: Manifest | None, names: Mapping[str, Sequence[str]], followed: set[str]) -> str:
+    """Why a run keeps all of its checkpoints; empty where it need not. `names` has the objects of each folder."""
     if manifest is None or manifest.status != "complete":
         return "not trained to its end"
     if manifest.run_id in followed:
         return "another run follows its norms"
-    folder = store.run_results(manifest.experiment, results_id(manifest)).removeprefix(f"{store}/")
-    measured = {
-        (part.first, part.last)
-        for part in parts_in(key.rpartition("/")[2] for key in keys if key.startswith(f"{folder}/"))
-    }
+    folder = store.run_results(manifest.experiment, results_id(manifest))
+    measured = {(part.first, part.last) for part in parts_in(names.get(folder, ()))}
     if not {(block[0], block[-1]) for block in blocks_of(manifest.steps)} <= measured:
         return "not analysed to its end"
     return ""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.nets.matrices import Matrix, shapes_of
+from specdyn.models.nets.matrices import Matrix
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Facts
@@ -71,10 +71,9 @@ def ticket_layout(spec: RunSpec, steps: tuple[int, ...]) -> RunLayout:
 
 def masked_layers(spec: RunSpec) -> tuple[Sequence[Matrix], int]:
     """The layers that a ticket compares, and the largest rank among them."""
-    layers = maskable(spec)
-    with torch.device("meta"):
-        shapes = shapes_of(get_experiment(spec.experiment).build_net(spec))
-    return layers, max(min(layer.shape(shapes[layer.parameter])) for layer in layers)
+    layers, layout = maskable(spec), network_layout(spec)
+    shapes = dict(zip(layout.layers, layout.shapes, strict=True))
+    return layers, max(min(shapes[layer]) for layer in layers)
 
 
 def _labels(analyses: Sequence[Analysis], layers: Sequence[str], ranks: int) -> dict[str, Sequence[Any]]:
