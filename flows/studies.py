@@ -3,9 +3,8 @@
 What computes is imported where a graph or a series is asked for, as a look at a sweep does without it.
 """
 
-import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from specdyn.flows.engine.settings import chosen_store
 from specdyn.flows.fields import named_preset
@@ -25,14 +24,6 @@ from specdyn.tasks.plan.sweeps import Sweep, make_sweep
 if TYPE_CHECKING:
     from specdyn.tasks.plan.branching.graph import Graph
     from specdyn.tasks.plan.series import SeriesStudy
-
-
-def executor_for(study: Study, asked: Parameters) -> Literal["ray", "inline"]:
-    """What does the work of a study: `auto` means this process for work of seconds, unless a cluster is named."""
-    if asked.executor != "auto":
-        return asked.executor
-    named = asked.ray_address or os.environ.get("RAY_ADDRESS")
-    return "inline" if getattr(study, "takes_seconds", False) and not named and not asked.resources.gpus else "ray"
 
 
 def study_from(asked: Parameters) -> Study:

@@ -93,17 +93,18 @@ def show_tables(results: Results, form: TableForm) -> None:
 
 
 def _show(tables: Sequence[LayerTable]) -> None:
-    whole = sum(len(of.layers) for of in tables) <= MOST_LINES or len(tables) == 1
+    tables = [of for of in tables if of.measured]  # of other analyses there is nothing to show
+    whole = len(tables) == 1 or sum(len(of.layers) for of in tables) <= MOST_LINES
     for of in tables:
         if whole:
-            headings = ("layer", "role", "shape", *MEASURED.values(), "")
-            table(f"Layers of {of.run} at {of.step}", headings, [_cells(layer, tuple(MEASURED)) for layer in of.layers])
+            headings = ("layer", "role", "shape", *(MEASURED[name] for name in of.measured), "")
+            table(f"Layers of {of.run} at {of.step}", headings, [_cells(layer, of.measured) for layer in of.layers])
         out.print(of.summary(), highlight=False, soft_wrap=True)
     if not whole:
         out.print("--csv or --json prints every layer", highlight=False)
 
 
-def _cells(layer: Any, measured: Sequence[str]) -> tuple[str, ...]:
+def _cells(layer: Mapping[str, Any], measured: Sequence[str]) -> tuple[str, ...]:
     numbers = ("-" if layer[name] is None else f"{layer[name]:.4g}" for name in measured)
     shape = f"{layer['rows']} x {layer['columns']}"
     return layer["layer"], layer["role"], shape, *numbers, "collapsed" if layer["collapsed"] else ""

@@ -8,7 +8,7 @@ from rich.markup import escape
 from specdyn.flows.cli.terminal import TableForm, err, out, quieten, say, show_plan, show_summary
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
-from specdyn.flows.engine.settings import EXECUTORS
+from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import (
     AnalyseParameters,
@@ -18,7 +18,7 @@ from specdyn.flows.parameters import (
     TicketParameters,
     arguments_of,
 )
-from specdyn.flows.studies import executor_for, study_from
+from specdyn.flows.studies import study_from
 from specdyn.models.spec.checks import require_known
 from specdyn.models.wording import plural
 from specdyn.storage.access import objects
@@ -65,7 +65,7 @@ def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableFo
     assert isinstance(study, SeriesStudy)
     series.show_sources(study)
     store = Store(objects.normalise(asked.store))
-    alone = asked.executor == "auto" and executor_for(study, asked) == "inline"
+    alone = asked.executor == "auto" and chosen_executor(study, asked) == "inline"
     if alone and not finished_results(study, store, asked.report):
         return series.do_here(study, store, asked, form)
     outcome, failure = _done_or_run(study, asked, verbose)
@@ -82,7 +82,7 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
         say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
         outcome = Outcome(name=study.name, store=store.url)
         return outcome_of(study, outcome, done, asked.report, built=False), ""
-    executor = executor_for(study, asked)
+    executor = chosen_executor(study, asked)
     require_engines(executor, asked.ray_address)
     study.checked(require_store(store.url), asks=True)
     if not verbose:

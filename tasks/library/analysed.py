@@ -22,8 +22,8 @@ from specdyn.tasks.foreign.weights.resolved import ReadSeries
 from specdyn.tasks.library.model import ModelSeries, look_of_module, series_of_module
 from specdyn.tasks.plan.series import choose, series_attributes, told_apart
 from specdyn.tasks.plan.sources import Source, require_one_unit
+from specdyn.tasks.spectra.in_memory import measure
 from specdyn.tasks.spectra.network_layout import NetworkLayout
-from specdyn.tasks.spectra.one_pass import measure
 
 if TYPE_CHECKING:
     import xarray as xr

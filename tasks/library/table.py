@@ -37,6 +37,11 @@ class LayerTable:
     layers: tuple[Mapping[str, Any], ...]
     """`layer` and COLUMNS of each; None where a number does not exist."""
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The variables of MEASURED that some layer has."""
+        return tuple(name for name in MEASURED if any(one[name] is not None for one in self.layers))
+
     def summary(self) -> str:
         """The table in a sentence."""
         layers = self.layers
@@ -116,8 +121,8 @@ def _table(
     values: Mapping[str, np.ndarray],
 ) -> LayerTable:
     """The table of arrays (layer, step) at the last step that has a value."""
-    measured = np.stack([np.isfinite(array).any(axis=0) for name, array in values.items() if name != "collapse"])
-    there = np.flatnonzero(measured.any(axis=0))
+    measured = [np.isfinite(array).any(axis=0) for name, array in values.items() if name != "collapse"]
+    there = np.flatnonzero(np.any(measured, axis=0)) if measured else np.empty(0)
     last = int(there[-1]) if len(there) else len(steps) - 1
     rows = tuple(_layers(layers, extras, {name: array[:, last] for name, array in values.items()}))
     return LayerTable(run=run, step=int(steps[last]), layers=rows)

@@ -23,7 +23,7 @@ from specdyn.tasks.spectra.analysis import (
 )
 from specdyn.tasks.spectra.decomposition import Factors, decompose, decompose_alike
 from specdyn.tasks.spectra.filling import fill, stack
-from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.series import Deferred, Series, ahead
 
 log = logging.getLogger("specdyn.analysis")
@@ -217,7 +217,7 @@ def analyse_block(
         scratch=scratch,
         anchors=dict(anchors),
     )
-    rows, of_run = _measure(work, steps)
+    rows, of_run = measure_block(work, steps)
     if target.contents:
         _write_each(work, steps, rows, of_run)
     else:
@@ -232,26 +232,7 @@ def analyse_block(
     return work.decompositions
 
 
-def measure(
-    series: Series, layout: NetworkLayout, analyses: Sequence[str], advance: Callable[[int], None] = lambda _: None
-) -> tuple[RunLayout, dict[str, np.ndarray]]:
-    """All values of a series, held in memory, with their labels; nothing is written. Each matrix is decomposed once.
-
-    `advance` is told how many more matrices are done.
-    """
-    chosen = [get_analysis(name) for name in analyses]
-    steps = series.steps
-    target = Target(folder="", layout=run_layout(layout, steps, analyses, {}, {}))
-    vectors = need_vectors(chosen)
-    anchors = dict(decompose_step(series, layout, step, vectors) for step in dict.fromkeys((steps[0], steps[-1])))
-    work = Pass(
-        series=series, layout=layout, target=target, analyses=chosen, scratch=dict, anchors=anchors, advance=advance
-    )
-    rows, of_run = _measure(work, steps)
-    return target.layout, {**stack(rows, target.layout, work.variables), **of_run}
-
-
-def _measure(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """The values of each of these checkpoints, and at the last of all those of the run."""
     series = work.series
     evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
