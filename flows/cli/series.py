@@ -6,12 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from specdyn.flows.cli.terminal import TableForm, counted, err, out, say, span_of, table
+from specdyn.flows.cli.terminal import TableForm, err, out, say, span_of, table
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.audit import HEADINGS
+from specdyn.tasks.library.progress import counted
 from specdyn.tasks.library.table import COLUMNS, MEASURED, LayerTable, table_of_row
 from specdyn.tasks.plan.here import run_here
 from specdyn.tasks.plan.plan import Results

@@ -2,8 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -20,6 +19,7 @@ from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.network.tables import PairTable
 from specdyn.tasks.foreign.weights.resolved import ReadSeries
 from specdyn.tasks.library.model import ModelSeries, look_of_module, series_of_module
+from specdyn.tasks.library.progress import counted
 from specdyn.tasks.plan.series import choose, series_attributes, told_apart
 from specdyn.tasks.plan.sources import Source, require_one_unit
 from specdyn.tasks.spectra.in_memory import measure
@@ -91,7 +91,8 @@ def analyse(
     if read:
         require_one_unit(read)
     rows, values = [], []
-    with _shown(subjects, progress) as advance:
+    total = sum(len(one.layout.matrices) * len(one.series.steps) for one in subjects)
+    with counted("matrices", total, progress) as advance:
         for subject in subjects:
             layout, measured = measure(subject.series, subject.layout, names, advance)
             values.append(measured)
@@ -195,21 +196,3 @@ def _matched(folder: str, names: Sequence[str], search: Search) -> Iterator[Read
     for name in names:
         found = find_checkpoints(normalise_source(os.path.join(folder, name)), search=search)
         yield ReadSeries(found, search.choice.weights)
-
-
-@contextmanager
-def _shown(subjects: Sequence[Subject], progress: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error that counts decomposed matrices, where somebody sees it."""
-    import sys
-
-    total = sum(len(one.layout.matrices) * len(one.series.steps) for one in subjects)
-    if not (progress and sys.stderr.isatty()):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("matrices", total=total)
-        yield lambda count: bar.advance(task, count)

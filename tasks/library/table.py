@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from specdyn.models.wording import plural
 from specdyn.storage.rows import Row, row_values
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from specdyn.tasks.library.analysed import Given
 
 ANALYSES = ("effective_rank", "shape", "norms", "power_law", "marchenko_pastur")
 """What the table is made of; none of them needs singular vectors."""
@@ -49,12 +52,15 @@ class LayerTable:
         fits = [one["power_law_alpha"] for one in layers if one["power_law_alpha"] is not None]
         spiky = sum(bool(one["mp_spikes"]) for one in layers)
         parts = [f"mean effective rank {np.mean(ranks):.3f} of the full rank"] if ranks else []
-        parts += [f"median alpha {np.median(fits):.2f} of {len(fits)}"] if fits else ["no tail long enough for a fit"]
-        parts += [
-            f"{spiky} with spikes beyond Marchenko-Pastur",
-            f"{sum(one['collapsed'] for one in layers)} collapsed",
-        ]
-        return f"{self.run} at {self.step}: {len(layers)} layers, {', '.join(parts)}"
+        if fits:
+            parts.append(f"median alpha {np.median(fits):.2f} of {plural(len(fits), 'layer')}")
+        elif "power_law_distance" in self.measured:
+            parts.append("no spectrum long enough for a power law")
+        if "mp_spikes" in self.measured:
+            parts.append(f"{spiky} with spikes beyond Marchenko-Pastur")
+        if "effective_rank" in self.measured:
+            parts.append(f"{sum(one['collapsed'] for one in layers)} collapsed")
+        return f"{self.run} at {self.step}: {', '.join([plural(len(layers), 'layer'), *parts])}"
 
     def plain(self) -> dict[str, Any]:
         """The table as JSON keeps it."""
@@ -101,11 +107,31 @@ def tables_of_cube(tree: "xr.DataTree") -> list[LayerTable]:
     return tables
 
 
+def table(what: "Given | xr.DataTree", **options: Any) -> "pd.DataFrame":
+    """A row for each layer of a model, of a series' last checkpoint, or of every run of a cube.
+
+    `what` is anything that `analyse` takes, with its options, or what `open` or `analyse` returned. Columns: `role`,
+    `rows`, `columns`, `stable_rank`, `effective_rank` (a fraction of the full rank), `spectral_norm`,
+    `power_law_alpha`, `power_law_distance`, `mp_spikes` (singular values beyond the Marchenko-Pastur edge),
+    `collapsed`; NaN where a number does not exist. The index is the layer, or run and layer where there are several
+    runs. Only singular values are computed. Errors are those of `analyse`.
+    """
+    import xarray as xr
+
+    from specdyn.tasks.library.analysed import analyse
+
+    tree = what if isinstance(what, xr.DataTree) else analyse(what, ANALYSES, **options)
+    return as_frame(tables_of_cube(tree))
+
+
 def as_frame(tables: Sequence[LayerTable]) -> "pd.DataFrame":
     """Tables as one frame by layer, or by run and layer where there are several; NaN where a number does not exist."""
     import pandas as pd
 
-    frame = pd.DataFrame([{"run": of.run, "step": of.step, **layer} for of in tables for layer in of.layers])
+    columns = ["run", "step", "layer", *COLUMNS]
+    frame = pd.DataFrame(
+        [{"run": of.run, "step": of.step, **layer} for of in tables for layer in of.layers], columns=columns
+    )
     for name in MEASURED:
         frame[name] = pd.to_numeric(frame[name])
     if len(tables) > 1:
