@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from specdyn.flows.cli.terminal import TableForm, err, out, quieten, say, show_plan, show_summary
+from specdyn.flows.cli.terminal import TableForm, alone_on_stdout, err, out, quieten, say, show_plan, show_summary
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
@@ -35,8 +35,11 @@ def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE) 
     Where only a plan is asked for, or nothing is left to do, no engine is started and nothing written. `form` is that
     of the table of layers: another one than for people stands alone on standard output.
     """
-    if form is not TableForm.PEOPLE:
-        out.file = err.file
+    with alone_on_stdout(form):
+        return _start(asked, verbose, form)
+
+
+def _start(asked: Parameters, verbose: bool, form: TableForm) -> bool:
     since = time.monotonic()
     executors = ("auto", *EXECUTORS) if isinstance(asked, AnalyseParameters) else EXECUTORS
     require_known("executor", asked.executor, executors)

@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 
 from rich.box import SIMPLE_HEAD
@@ -37,6 +38,16 @@ def table_form(as_json: bool, as_csv: bool) -> TableForm:
     if as_json and as_csv:
         raise ValueError("--json and --csv ask for two forms of one table: choose one of them")
     return TableForm.JSON if as_json else TableForm.CSV if as_csv else TableForm.PEOPLE
+
+
+@contextmanager
+def alone_on_stdout(form: TableForm) -> Iterator[None]:
+    """Have all that is printed for people go to standard error where programs read the other one."""
+    out.stderr = form is not TableForm.PEOPLE
+    try:
+        yield
+    finally:
+        out.stderr = False
 
 
 def say(line: str) -> None:

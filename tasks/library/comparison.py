@@ -43,15 +43,9 @@ def compare(*studies: "xr.DataTree", names: Sequence[str] = ()) -> "xr.DataTree"
             for tree, name in zip(studies, called, strict=True)
             if group in tree.children
         ]
-        together[f"/{group}"] = xr.concat(
-            parts,
-            "run",
-            data_vars="all",
-            coords="different",
-            compat="equals",
-            join="outer",
-            combine_attrs="drop_conflicts",
-        )
+        texts = {name for part in parts for name, of in part.variables.items() if of.dtype.kind in "TOU"}
+        fill: dict[Any, Any] = dict.fromkeys(texts, "")
+        together[f"/{group}"] = xr.concat(parts, "run", fill_value=fill, **JOINED)
     attributes = {**studies[0].attrs, "title": " and ".join(called)}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **together})
 
