@@ -29,7 +29,7 @@ FLOORS = {
         {"resources"},
         {"shown"},
     ],
-    "models": [{"experiments"}, {"nets", "families"}, {"datasets"}, {"spec"}],
+    "models": [{"experiments"}, {"nets", "families"}, {"datasets"}, {"plugins"}, {"spec"}],
     "storage": [{"probe", "care"}, {"foreign"}, {"access"}],
     "tasks": [
         {"care"},

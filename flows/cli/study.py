@@ -26,6 +26,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import finished_results
 from specdyn.tasks.plan.plan import Study, make_plan
+from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
 
 
@@ -46,6 +47,8 @@ def start(asked: Parameters, verbose: bool) -> bool:
     if isinstance(asked, AnalyseParameters):
         _show_sources(study)
     store = Store(objects.normalise(asked.store))
+    if others := other_sources(store, study.name, study.kind):
+        _say(others)
     if done := finished_results(study, store, asked.report):
         _say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
         outcome = outcome_of(study, Outcome(name=study.name, store=store.url), done, asked.report, built=False)
