@@ -18,8 +18,8 @@ def show_status(name: str, store: str) -> None:
         known = sorted({known for known, _ in names})
         raise ValueError(f"no results called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     studies: list[Study] = []
-    if "sweep" in kinds and (record := read_study(url, name, "sweep")):
-        studies.append(sweep_of(record))
+    if "sweep" in kinds and (record := read_study(url, name, "sweep")) and (sweep := sweep_of(record)).specs:
+        studies.append(sweep)
     if {"connectivity", "tickets"} & set(kinds):
         from specdyn.tasks.plan.branching.records import read_graphs
 

@@ -54,7 +54,10 @@ def names(kind: Kind[T]) -> list[str]:
 def get(kind: Kind[T], name: str) -> T:
     """The thing of that name; ValueError lists the known ones, or says why a plug-in cannot be used."""
     outside = _outside(kind)
-    require_known(kind.noun, name, [*_inside(kind), *outside])
+    try:
+        require_known(kind.noun, name, [*_inside(kind), *outside])
+    except ValueError as error:
+        raise ValueError(f"{error}; your own are named by --plugins or {PATHS}") from None
     if name not in outside:
         return _of_package(kind, name)
     loaded = _loaded(kind, outside[name])

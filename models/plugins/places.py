@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from specdyn.models.plugins.sources import Code, code_of_file, code_of_installed
+from specdyn.models.plugins.sources import IMPORTER, Code, code_of_file, code_of_installed
 
 PATHS = "SPECDYN_PLUGINS"
 """Files and folders with plug-ins, separated as those of PATH are."""
@@ -108,6 +108,9 @@ def _code(plugin: Plugin) -> Code | None:
 
 
 def _of_sent(kind: str, name: str, place: str, attribute: str, code: Code | None) -> Plugin:
+    if code is not None:
+        IMPORTER.add(code.sources)
+
     def given() -> Code:
         if code is None:
             raise ImportError(f"there is no Python source of {place}")

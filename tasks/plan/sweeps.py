@@ -183,8 +183,8 @@ def other_sources(store: Store, name: str, kind: str) -> str:
         return ""
     them = "is" if others == 1 else "are"
     return (
-        f"{plural(others, 'run')} of {name} {them} of another source of {record.experiment}: kept, and part of it again "
-        "where the source is as it was"
+        f"{plural(others, 'run')} of {name} {them} of another source of {record.experiment}: kept, and part of "
+        "it again where the source is as it was"
     )
 
 
