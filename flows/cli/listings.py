@@ -1,5 +1,6 @@
 """What the command prints of what there is: experiments, presets, analyses, data sets, sweeps and runs of a store."""
 
+import os
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -68,13 +69,22 @@ def _listed(kind: Kind[T]) -> list[T]:
 
 
 def _table_of(kind: Kind[T], title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows that begin with a name; where there are plug-ins also where each is from, or why it cannot be used."""
-    unusable = [(one.name, one.why, *[""] * (len(headings) - 2), one.place) for one in broken(kind)]
-    places = [origin(kind, row[0]) for row in rows]
+    """Print rows that begin with a name; where there are plug-ins also where each is from, and why one is no use."""
+    unusable = broken(kind)
+    places = [_short(origin(kind, row[0])) for row in rows]
     if any(places) or unusable:
+        empty = [""] * (len(headings) - 2)
         headings = (*headings, "from")
-        rows = [*((*row, place) for row, place in zip(rows, places, strict=True)), *unusable]
+        rows = [*((*row, place) for row, place in zip(rows, places, strict=True))]
+        rows += [(one.name, "cannot be used", *empty, _short(one.place)) for one in unusable]
     table(title, headings, rows)
+    for one in unusable:
+        out.print(f"{one.name} cannot be used: {one.why}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _short(place: str) -> str:
+    """A file below the working folder by its path in there."""
+    return place.removeprefix(f"{os.getcwd()}/")
 
 
 def list_sweeps(store: str) -> None:
