@@ -249,7 +249,8 @@ def default_analyses() -> list[str]:
 
 def versions_of(names: Iterable[str]) -> dict[str, Version]:
     """The present version of each of these analyses; ValueError where two of them cannot stand beside one another."""
-    chosen = [get_analysis(name) for name in names]
+    usable = kinds.usable(ANALYSES)
+    chosen = [usable[name] if name in usable else get_analysis(name) for name in names]
     outside = [analysis for analysis in chosen if analysis.source]
     for i, analysis in enumerate(outside):
         for other in outside[:i]:

@@ -44,6 +44,8 @@ def record_of(graph: Graph) -> StudyRecord:
 def graph_of(record: StudyRecord) -> Graph:
     """The graph of a record; ValueError, KeyError or TypeError where its runs are not what it says."""
     runs = {spec.run_id: spec for spec in (read_spec(text, record.experiment) for text in record.specs)}
+    if others := sorted({spec.experiment for spec in runs.values()} - {record.experiment}):
+        raise ValueError(f"it is of {record.experiment!r} and has runs of {others[0]!r}")
     pairs = [Pair(**{**dataclasses.asdict(pair), "a": runs[pair.a], "b": runs[pair.b]}) for pair in record.pairs]
     trunks, branches, tickets = (
         tuple(runs[run_id] for run_id in ids) for ids in (record.trunks, record.branches, record.tickets)
@@ -81,9 +83,9 @@ def read_graphs(store: Store, name: str) -> list[Graph]:
     records = [record for kind in KINDS if (record := read_study(store, name, kind))]
     graphs = []
     for record in records:
-        get_experiment(record.experiment)  # where it is not there, nothing is wrong with the record
         try:
-            graphs.append(present_graph(record))
+            graph_of(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise not_a_record(store, name, record.kind, error) from None
+        graphs.append(present_graph(record))  # where its experiment is not there, nothing is wrong with the record
     return [graph for graph in graphs if graph.runs]

@@ -290,7 +290,9 @@ PROGRAM = """
 import pickle, sys
 sent, of_a_class, function = pickle.load(sys.stdin.buffer)
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
+import labkit.packed
 print(of_a_class.width, function(), get_analysis("largest").counted, "own" in analysis_names())
+print(get_analysis("packed").counted, labkit.packed.__file__)
 """
 
 
@@ -301,13 +303,17 @@ def test_what_is_sent_makes_plugins_known_before_what_follows_is_read(
     lab = tmp_path / "lab"
     plugins.analysis(lab)
     plugins.write(lab, "net", "class Net:\n    width = 3\n\ndef four():\n    return 4\nFAMILY = None\n")
+    plugins.write(tmp_path / "site" / "labkit", "__init__", "")
+    packed = plugins.analysis(tmp_path / "site" / "labkit", "packed")
+    plugins.package(tmp_path / "site", "labkit", {"specdyn.analyses": {"packed": "labkit.packed:ANALYSIS"}})
+    monkeypatch.syspath_prepend(tmp_path / "site")
     name_places(monkeypatch, lab)
     code = next(one for one in places.plugins() if one.name == "net").code()
     IMPORTER.add(code.sources)
     module = __import__(code.module, fromlist=["Net"])
     data = pickle.dumps((places.sent(), module.Net(), module.four))
-    version = get_analysis("largest").counted
-    for file in lab.glob("*.py"):
+    versions = [str(get_analysis(name).counted) for name in ("largest", "packed")]
+    for file in (*lab.glob("*.py"), packed):
         file.unlink()
     own = plugins.analysis(tmp_path / "own", "own")
     ended = subprocess.run(
@@ -317,4 +323,6 @@ def test_what_is_sent_makes_plugins_known_before_what_follows_is_read(
         capture_output=True,
         check=True,
     )
-    assert ended.stdout.decode().split() == ["3", "4", str(version), "False"]
+    assert ended.stdout.decode().split() == ["3", "4", versions[0], "False", versions[1], str(packed)]
+    for name in ("labkit.packed", "labkit"):
+        del sys.modules[name]
