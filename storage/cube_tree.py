@@ -64,6 +64,8 @@ class Structure:
     """With facts."""
     coordinates: Mapping[str, "Column"]
     """Coordinates along the runs."""
+    names: tuple[str, ...]
+    """Coordinates along the runs that decide nothing."""
     settings: Mapping[str, "Column"]
     """All settings of the runs."""
     extras: Mapping[str, tuple[str, str, list[Any] | None]]
@@ -78,8 +80,10 @@ class Structure:
         used = {dim for variable in variables.values() for dim in variable.dims}
         labels = {dim: of for dim, of in _union([layout.labels for layout in layouts]).items() if dim in used}
         coordinates, settings = (_columns(of) for of in ([r.coordinates for r in rows], [r.settings for r in rows]))
-        for name in (*coordinates, *settings):
-            if name in (*LIVE, kind.dim) or (name in coordinates and (name in variables or name in labels)):
+        names = tuple(dict.fromkeys(name for row in rows for name in row.names))
+        for name in (*coordinates, *names, *settings):
+            shown = name in coordinates or name in names
+            if name in (*LIVE, kind.dim) or (shown and (name in variables or name in labels)):
                 raise ValueError(
                     f"{name!r} is a setting of the {kind.dim}s and a name in their results: rename one of them"
                 )
@@ -92,6 +96,7 @@ class Structure:
             labels=labels,
             variables=variables,
             coordinates=coordinates,
+            names=names,
             settings=settings,
             extras={name: extra for name, extra in extras.items() if extra[0] in labels},
             attributes=attributes,
@@ -121,6 +126,7 @@ class Structure:
                 [[name, column.kind, str(column.missing)] for name, column in columns.items()]
                 for columns in (self.coordinates, self.settings)
             ],
+            *([list(self.names)] if self.names else []),  # without names as cubes were before there were any
             {
                 name: [dim, long_name, values and list(map(str, values))]
                 for name, (dim, long_name, values) in self.extras.items()
@@ -157,6 +163,10 @@ class Structure:
         for name, column in self.coordinates.items():
             values = [row.coordinates.get(name, column.missing) for row in rows]
             add_auxiliary(group, name, (self.kind.dim,), values, _described(name), rows_of_chunk(values))
+        for name in self.names:
+            called = [row.names.get(name, "") for row in rows]
+            attributes = {**_described(name), "role": PROVENANCE}
+            add_auxiliary(group, name, (self.kind.dim,), called, attributes, rows_of_chunk(called))
         used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
         for dim in used:
             add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": self._long_name(dim)})

@@ -43,6 +43,8 @@ class Row:
     """Gives its labels and variables, which may build a network: the same object for rows that agree in them."""
     coordinates: Mapping[str, Any]
     """The settings that tell it from others."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Further coordinates that decide nothing in it, as what it is called."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All of its settings."""
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -104,13 +104,15 @@ def _show_sources(study: Study) -> None:
         found = source.series.found
         steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps, found.unit)
         err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
-        for line in source.layout.described:
+        for line in source.described:
             err.print(line, highlight=False, soft_wrap=True)
         for line in () if study.audited else found.told:  # an audit tells it, too
             err.print(line, highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
             err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
+    for line in study.told:
+        err.print(line, highlight=False, soft_wrap=True)
 
 
 def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
