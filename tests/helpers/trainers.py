@@ -45,14 +45,17 @@ def by_hugging_face(folder: Path, kind: str = "LlamaForCausalLM", **arguments: A
     return folder
 
 
-def by_lightning(folder: Path, **settings: Any) -> Path:
-    """The folder of checkpoints of a Lightning run: one every 4 of 12 updates, `hparams.yaml` and a log above it."""
+def by_lightning(folder: Path, averaged: bool = False, **settings: Any) -> Path:
+    """The folder of checkpoints of a Lightning run: one every 4 of 12 updates, `hparams.yaml` and a log above it.
+
+    With `averaged`, its callback keeps an exponential moving average of the weights.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
         import pytorch_lightning as lightning
-        from pytorch_lightning.callbacks import ModelCheckpoint
+        from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
         from pytorch_lightning.loggers import CSVLogger
 
         class Regression(lightning.LightningModule):
@@ -82,7 +85,7 @@ def by_lightning(folder: Path, **settings: Any) -> Path:
             max_epochs=3,
             accelerator="cpu",
             logger=logger,
-            callbacks=[keep],
+            callbacks=[keep, *([EMAWeightAveraging(decay=0.5)] if averaged else [])],
             log_every_n_steps=1,
             enable_progress_bar=False,
             enable_model_summary=False,
