@@ -25,7 +25,7 @@ COLUMN_BYTES = 64 * 1024
 """What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
 TRAINED_ROWS = 512
 """Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
-LIVE = ("status", "computed_on", "results", "parts", "contents", "trained")
+LIVE = ("status", "computed_on", "results", "parts", "contents", "trained", "objects")
 """Columns that change after their row was made."""
 
 Labels = Mapping[str, list[Any]]
@@ -41,6 +41,7 @@ class Taken:
     parts: int = 0
     contents: str = ""
     trained: str = ""
+    objects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,8 @@ class Structure:
     extras: Mapping[str, tuple[str, str, list[Any] | None]]
     """Further coordinates: dimension, long name, values; None where runs differ in them."""
     attributes: Mapping[str, Any]
+    listed: bool
+    """Whether it has the names of the objects that its values were taken from."""
 
     @classmethod
     def of(cls, kind: RowKind, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
@@ -100,6 +103,7 @@ class Structure:
             settings=settings,
             extras={name: extra for name, extra in extras.items() if extra[0] in labels},
             attributes=attributes,
+            listed=any(row.listed for row in rows),
         )
 
     @functools.cached_property
@@ -126,7 +130,9 @@ class Structure:
                 [[name, column.kind, str(column.missing)] for name, column in columns.items()]
                 for columns in (self.coordinates, self.settings)
             ],
-            *([list(self.names)] if self.names else []),  # without names as cubes were before there were any
+            # Without these as before there were any, so that cubes of runs stay as they are.
+            *([list(self.names)] if self.names else []),
+            *(["objects"] if self.listed else []),
             {
                 name: [dim, long_name, values and list(map(str, values))]
                 for name, (dim, long_name, values) in self.extras.items()
@@ -219,7 +225,7 @@ class Structure:
         for name, column in self.settings.items():
             values = [row.settings.get(name, column.missing) for row in rows]
             add_coordinate(group, name, along, values, _described(name), rows_of_chunk(values))
-        for name in LIVE[1:]:
+        for name in LIVE[1:] if self.listed else LIVE[1:-1]:
             values = [getattr(one, name) for one in taken]
             rows_in_chunk = TRAINED_ROWS if name == "trained" else rows_of_chunk(values)
             add_coordinate(group, name, along, values, {"long_name": _LONG_NAMES[name]}, rows_in_chunk)
@@ -233,6 +239,7 @@ _LONG_NAMES = {
     "results": "what the values are of: other checkpoints have another id",
     "parts": "objects that the values were taken from",
     "contents": "digest of these objects",
+    "objects": "names of these objects",
     "trained": "what its manifest says, and by which tag that one is known again",
 }
 

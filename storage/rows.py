@@ -58,6 +58,8 @@ class Row:
     """What its manifest says, so that a later look at many runs need not read it; empty where that is not known."""
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """URLs of the objects that hold its values, each with the variables that count."""
+    listed: bool = False
+    """Whether the cube keeps the names of these, as their folder also has those that counted before."""
 
     @functools.cached_property
     def layout(self) -> RunLayout:
@@ -68,6 +70,11 @@ class Row:
     def contents(self) -> str:
         """What decides its values; empty where there are none."""
         return contents_of(self.parts) if self.parts else ""
+
+    @property
+    def objects(self) -> str:
+        """The names of its objects, a line each, where they are kept."""
+        return "\n".join(sorted(url.rsplit("/", 1)[-1] for url in self.parts)) if self.listed else ""
 
 
 def contents_of(parts: Mapping[str, frozenset[str]]) -> str:

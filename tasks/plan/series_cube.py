@@ -100,6 +100,7 @@ class SeriesCube(RunsCube):
                 settings={"series": name, **source.labels.values},
                 provenance={"source": source.series.name},
                 results=known.results,
+                listed=True,
                 parts=counting_variables(known.analysed.parts, {})
                 | ({known.metrics: frozenset(source.metrics.variables)} if known.metrics else {}),
             )
