@@ -12,9 +12,9 @@ from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
+from specdyn.tasks.foreign.kept import Kept
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
-from specdyn.tasks.plan.kept import Kept
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis, versions_of

@@ -14,20 +14,26 @@ from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.storage.studies import StudyRecord, read_study, record_study
 from specdyn.tasks.foreign.audit import as_plain, audit
+from specdyn.tasks.foreign.kept import Kept, fits
 from specdyn.tasks.foreign.names import FOREIGN, TRANSPOSED
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.series import series_contents
-from specdyn.tasks.plan.kept import Kept, fits
 from specdyn.tasks.plan.names import name_of_series, require_name
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.runs import analyse_blocks, analysed_checkpoints
 from specdyn.tasks.plan.series_cube import SeriesCube, known_of, stand_alone
-from specdyn.tasks.plan.sources import Source, look_again, require_sound
+from specdyn.tasks.plan.sources import Source, audit_of, left_out_of, look_again, require_sound
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
 from specdyn.tasks.spectra.network_layout import run_layout
 from specdyn.tasks.spectra.one_pass import Target
 from specdyn.tasks.work import Work
+
+SECONDS_ALONE = 15.0
+"""Of one process: work below it ends sooner without a cluster, which takes about 10 s to start."""
+SECONDS_OF_A_MATRIX = 0.02
+PRODUCTS_A_SECOND = 1e9
+"""Of numbers, in what a checkpoint's analyses take: about 20 M N min(M, N) of a matrix (M, N)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,11 @@ class SeriesStudy:
     def noun(self) -> tuple[str, str]:
         """Its cube consists of series."""
         return "series", "series"
+
+    @property
+    def takes_seconds(self) -> bool:
+        """Whether one process has done all of it before a cluster would have begun."""
+        return sum(_seconds(source) for source in self.sources) < SECONDS_ALONE
 
     def checked(self, store: Store, asks: bool = False) -> "SeriesStudy":
         """The study with the checkpoints that are there now, audited; as it is where a call only `asks`."""
@@ -145,19 +156,19 @@ class SeriesStudy:
     @property
     def audit(self) -> dict[str, list[tuple[str, ...]]]:
         """What an audit found, for people, by the place of each series."""
-        return {one.series.name: [finding.cells for finding in one.findings or ()] for one in self.sources}
+        return audit_of(self.sources)
 
     @property
     def not_analysed(self) -> dict[str, list[tuple[str, str, str]]]:
         """The tensors that are not analysed, by the place of each series: name, shape and why."""
-        return {
-            one.series.name: [
-                (entry.parameter, " x ".join(map(str, entry.shape)), entry.skipped)
-                for entry in one.layout.entries
-                if entry.skipped
-            ]
-            for one in self.sources
-        }
+        return left_out_of(self.sources)
+
+
+def _seconds(source: Source) -> float:
+    """About the time that all checkpoints of a series take on one core."""
+    products = sum(20.0 * m * n * min(m, n) for m, n in source.layout.shapes)
+    of_one = SECONDS_OF_A_MATRIX * len(source.layout.matrices) + products / PRODUCTS_A_SECOND
+    return len(source.series.steps) * of_one
 
 
 def analyse_series(

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from specdyn.tasks.foreign.series import known_contents
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.runs import Analysed, Block, analysed_checkpoints
 from specdyn.tasks.plan.sources import Source
-from specdyn.tasks.spectra.network_layout import run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 
 ALWAYS_SHOWN = ("weight_decay", "seed")
 """Labels that are coordinates whoever says them."""
@@ -133,10 +133,7 @@ class SeriesCube(RunsCube):
 
     def attributes(self) -> dict[str, str]:
         """Title, the family of each series, and where its labels and metrics come from."""
-        families = {
-            name: [one.layout.family, one.layout.because, *one.layout.told]
-            for name, one in zip(self.series, self.sources, strict=True)
-        }
+        layouts = {name: one.layout for name, one in zip(self.series, self.sources, strict=True)}
         labels = self._by_series(
             lambda one: {name: [value, one.labels.origins[name]] for name, value in one.labels.values.items()}
         )
@@ -146,16 +143,20 @@ class SeriesCube(RunsCube):
         return {
             "title": f"Checkpoints: {self.name}",
             "sweep": self.name,
-            "experiment": FOREIGN,
-            "families": json.dumps(families),
+            **series_attributes(layouts, self.sources[0].series.found.unit),
             **({"labels": json.dumps(labels)} if labels else {}),
             **({"metrics": json.dumps(metrics)} if metrics else {}),
-            "unit": self.sources[0].series.found.unit,
         }
 
     def _by_series(self, of: Callable[[Source], Any]) -> dict[str, Any]:
         """What there is to say of each series, by its name."""
         return {name: said for name, one in zip(self.series, self.sources, strict=True) if (said := of(one))}
+
+
+def series_attributes(layouts: Mapping[str, NetworkLayout], unit: str) -> dict[str, str]:
+    """What a cube of series says of itself: the family of each, and what steps count."""
+    families = {name: [of.family, of.because, *of.told] for name, of in layouts.items()}
+    return {"experiment": FOREIGN, "families": json.dumps(families), "unit": unit}
 
 
 STATUS = {True: "done", False: "planned"}

@@ -140,3 +140,20 @@ def require_one_unit(sources: Sequence[Source]) -> None:
                 f"{first.url} counts {first.unit} and {found.url} {found.unit}: analyse them under names of their own, "
                 "or give --steps-per-epoch or a --pattern"
             )
+
+
+def audit_of(sources: Sequence[Source]) -> dict[str, list[tuple[str, ...]]]:
+    """What an audit found, for people, by the place of each series."""
+    return {one.series.name: [finding.cells for finding in one.findings or ()] for one in sources}
+
+
+def left_out_of(sources: Sequence[Source]) -> dict[str, list[tuple[str, str, str]]]:
+    """The tensors that are not analysed, by the place of each series: name, shape and why."""
+    return {
+        one.series.name: [
+            (entry.parameter, " x ".join(map(str, entry.shape)), entry.skipped)
+            for entry in one.layout.entries
+            if entry.skipped
+        ]
+        for one in sources
+    }

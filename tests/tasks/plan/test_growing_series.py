@@ -17,7 +17,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.storage.rows import row_values
 from specdyn.tasks.care.repair import repair, verify_study
-from specdyn.tasks.plan import kept
+from specdyn.tasks.foreign import kept
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series, choose
 from specdyn.tasks.plan.sources import look
