@@ -28,6 +28,8 @@ COUNTERS: Mapping[str, Sequence[str]] = {
 }
 """Names of what the checkpoints of a series are counted by, lower case; W&B's own `_step` last, which counts calls."""
 NO_METRICS = {"_runtime", "_timestamp", "_step", "wall time", "wall_time", "time", "timestamp", "created_at"}
+BETWEEN = " - "
+"""What W&B puts between the name of a run and that of a metric."""
 OF_RANGES = ("__MIN", "__MAX")
 """How W&B ends the names of columns that hold the range of others."""
 OF_THE_END = "train_runtime"
@@ -44,6 +46,9 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.url}, {self.what} {self.number}"
+
+
+Record = tuple[Place, dict[str, Any]]
 
 
 class Noted(NamedTuple):
@@ -83,19 +88,22 @@ def find_log(found: Found) -> Log:
     choices += [(f"{folder}/{LIGHTNING}",) for folder, listed in there.items() if LIGHTNING in listed]
     if not choices:
         return Log()
-    log = read_log(choices[0], found.unit)
+    log = read_log(choices[0], found.unit, found.url.rsplit("/", 1)[-1])
     others = [f"metrics of {urls[0]} are not read, as {log.files[0]} is there" for urls in choices[1:] if log.values]
     return Log(files=log.files, values=log.values, told=(*log.told, *others))
 
 
-def given_log(url: str, found: Found) -> Log:
-    """What is logged in a file, or in the files of a folder. ValueError where there is nothing to read."""
+def given_log(url: str, found: Found, alone: bool = True) -> Log:
+    """What is logged in a file, or in the files of a folder; where the series is not `alone`, of columns of its name.
+
+    ValueError where there is nothing to read, or where it is not known which run of a file is meant.
+    """
     inside = _logs_in(url)
     urls = inside or (url,)
     if not inside and not url.endswith((*LINES, TABLE, ".json")):
         raise ValueError(f"metrics={url!r} is not allowed: expected a file {_kinds()}, or a folder of such files")
-    log = read_log(urls, found.unit)
-    if not log.values:
+    log = read_log(urls, found.unit, found.url.rsplit("/", 1)[-1], alone)
+    if not log.values and found.unit in COUNTERS:
         raise ValueError(f"{url}: no metrics: expected numbers by {_expected(found.unit)}")
     return log
 
@@ -113,8 +121,10 @@ def _expected(unit: str) -> str:
     return f"one of {', '.join(COUNTERS[unit])}" if unit in COUNTERS else "steps, epochs or tokens"
 
 
-def read_log(urls: Sequence[str], unit: str) -> Log:
+def read_log(urls: Sequence[str], unit: str, run: str = "", alone: bool = True) -> Log:
     """What files hold of metrics that are counted in that unit, in the order of the files.
+
+    Of files with columns of several runs, as W&B exports them, those of the `run`.
 
     Of a run that was resumed, where what is counted falls, earlier values from there on count no more; of two values
     at one place the later one counts. ValueError names the file and the line of what cannot be read.
@@ -125,7 +135,7 @@ def read_log(urls: Sequence[str], unit: str) -> Log:
     texts: dict[str, Place] = {}
     told: list[str] = []
     for url in urls:
-        records = _records(url, told)
+        records = _of_run(_records(url, told), url, run, alone)
         counter = _counter(records, unit, url)
         for place, record in records:
             count = _count(record, counter, unit, place)
@@ -147,7 +157,7 @@ def read_log(urls: Sequence[str], unit: str) -> Log:
     return Log(files=tuple(urls), values=values, told=tuple(told))
 
 
-def _records(url: str, told: list[str]) -> list[tuple[Place, dict[str, Any]]]:
+def _records(url: str, told: list[str]) -> list[Record]:
     """The records of a file with the lines where they begin."""
     try:
         data = objects.read(url)
@@ -163,7 +173,23 @@ def _records(url: str, told: list[str]) -> list[tuple[Place, dict[str, Any]]]:
     return list(_of_history(url, data))
 
 
-def _of_lines(url: str, text: str, told: list[str]) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _of_run(records: list[Record], url: str, run: str, alone: bool) -> list[Record]:
+    """The records without columns of other runs, and without the run's name in others."""
+    names = dict.fromkeys(name for _, record in records for name in record) if url.endswith(TABLE) else {}
+    runs = dict.fromkeys(before for name in names if (before := name.rpartition(BETWEEN)[0]))
+    if len(runs) < 2 and alone:
+        return records
+    if run not in runs:
+        there = f"columns of {', '.join(runs)}" if runs else "no columns that say of which run they are"
+        raise ValueError(
+            f"{url} has {there}, so that it is not known what is of {run}: expected one run, or columns called "
+            f"'{run}{BETWEEN}METRIC'; or put a {FILE} beside the checkpoints"
+        )
+    chosen = [name for name in names if name.rpartition(BETWEEN)[0] in ("", run)]
+    return [(place, {name: record[name] for name in chosen if name in record}) for place, record in records]
+
+
+def _of_lines(url: str, text: str, told: list[str]) -> Iterator[Record]:
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -181,7 +207,7 @@ def _of_lines(url: str, text: str, told: list[str]) -> Iterator[tuple[Place, dic
         yield place, record
 
 
-def _of_table(url: str, text: str) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _of_table(url: str, text: str) -> Iterator[Record]:
     reader = csv.reader(io.StringIO(text))
     header = next(reader, None)
     if not header:
@@ -198,7 +224,7 @@ def _of_table(url: str, text: str) -> Iterator[tuple[Place, dict[str, Any]]]:
         yield place, dict(zip(names, (cell.strip() for cell in row), strict=True))
 
 
-def _of_history(url: str, data: bytes) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _of_history(url: str, data: bytes) -> Iterator[Record]:
     """What the Trainer logged, without times and without the means over the whole training."""
     try:
         history = as_object(url, data).get("log_history")
@@ -211,7 +237,7 @@ def _of_history(url: str, data: bytes) -> Iterator[tuple[Place, dict[str, Any]]]
             yield Place(url, number, "record"), {n: v for n, v in record.items() if not n.endswith(OF_TIMING)}
 
 
-def _counter(records: Sequence[tuple[Place, Mapping[str, Any]]], unit: str, url: str) -> str:
+def _counter(records: Sequence[Record], unit: str, url: str) -> str:
     """The name in a file of what its records are counted by; ValueError where there is none."""
     seen = {name.lower(): name for _, record in records for name in record}
     for name in COUNTERS[unit]:
@@ -253,7 +279,7 @@ def _named(name: str, url: str) -> str:
     if name.lower() == "value":  # TensorBoard has a file for each
         stem = url.rpartition("/")[2].removesuffix(TABLE)
         return stem.rpartition("-tag-")[2] or stem
-    return name.rpartition(" - ")[2]
+    return name.rpartition(BETWEEN)[2]
 
 
 def _in_order(name: str, every: Sequence[Noted], told: dict[str, list[str]]) -> dict[float, float]:

@@ -94,12 +94,7 @@ def look_at(urls: Sequence[str], search: Search, how: Look, given: Given | None 
     not known which of several series a file of metrics is of.
     """
     given = given or Given()
-    if given.metrics and len(urls) > 1:
-        raise ValueError(
-            f"metrics={given.metrics!r} is not allowed with {len(urls)} series, as it is not known of which it is: put "
-            "a metrics.jsonl beside the checkpoints of each"
-        )
-    found = [_look(url, search, how, given) for url in urls]
+    found = [_look(url, search, how, given, alone=len(urls) == 1) for url in urls]
     require_one_unit(found)
     require_alike({one.series.name: one.labels for one in found})
     labels = {name for one in found for name in one.labels.values}
@@ -113,11 +108,11 @@ def look_again(sources: Sequence[Source]) -> tuple[Source, ...]:
     return look_at([source.series.name for source in sources], first.search, first.how, first.given)
 
 
-def _look(url: str, search: Search, how: Look, given: Given) -> Source:
+def _look(url: str, search: Search, how: Look, given: Given, alone: bool) -> Source:
     found = find_checkpoints(url, search=search)
     series = ReadSeries(found, search.choice.weights)
     labels = labels_of(found, given.labels)
-    log = given_log(given.metrics, found) if given.metrics else find_log(found)
+    log = given_log(given.metrics, found, alone) if given.metrics else find_log(found)
     logged = logged_at(log, series.steps, found.unit)
     return Source(series, series.layout(how), search, how, given, labels, logged)
 

@@ -133,7 +133,16 @@ def test_a_file_is_given_for_one_series_and_counts_instead_of_others(tmp_path: P
     assert any("metrics: err, loss" in line and str(given) in line for line in study.sources[0].described)
     arguments = ["analyse", *map(str, folders), "--metrics", str(given), "--no-report"]
     said = run(*arguments, store=local_store, code=2)
-    assert "is not allowed with 2 series, as it is not known of which it is: put a metrics.jsonl beside" in said
+    assert "has no columns that say of which run they are, so that it is not known what is of a: expected" in said
+    given.write_text("Step,a - loss,a - loss__MIN,b - loss\n0,1,0.5,2\n100,3,0.25,4\n")
+    analysed(asked(*folders, store=local_store, metrics=str(given)), local_store)
+    found = metrics(local_store).loss.sel(split="train").values
+    np.testing.assert_array_equal(found, [[1, 3, np.nan], [2, 4, np.nan]])
+    analysed(asked(folders[1], store=local_store, metrics=str(given)), local_store)
+    np.testing.assert_array_equal(metrics(local_store).loss.sel(split="train").values, [[2, 4, np.nan]])
+    given.write_text("Step,x - loss,y - loss\n0,1,2\n")
+    said = run("analyse", str(folders[0]), "--metrics", str(given), "--no-report", store=local_store, code=2)
+    assert "has columns of x, y, so that it is not known what is of a" in said
 
 
 def test_a_checkpoint_that_is_left_out_takes_its_value_with_it(tmp_path: Path, local_store: Store) -> None:
