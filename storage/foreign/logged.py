@@ -137,15 +137,17 @@ def read_log(urls: Sequence[str], unit: str, run: str = "", alone: bool = True) 
     for url in urls:
         records = _of_run(_records(url, told), url, run, alone)
         counter = _counter(records, unit, url)
+        labels: dict[str, str] = {}
         for place, record in records:
             count = _count(record, counter, unit, place)
             for name, value in record.items():
-                if name.lower() in NO_METRICS or name == counter or name.endswith(OF_RANGES) or value in ("", None):
+                if name not in labels:
+                    labels[name] = _named(name, url, counter, unit)
+                if not (label := labels[name]) or value is None or value == "":
                     continue
-                label = _named(name, url)
                 if (number := _number(value)) is None:
                     texts.setdefault(label, place)
-                elif name.lower() not in COUNTERS[unit]:  # in another spelling than the one that counts
+                else:
                     noted.setdefault(label, []).append(Noted(count, number, place))
     for name in sorted(texts.keys() & noted.keys()):
         raise ValueError(f"{texts[name]}: {name} is no number there, and one in {noted[name][0].place}")
@@ -264,6 +266,8 @@ def _count(record: Mapping[str, Any], counter: str, unit: str, place: Place) -> 
 
 def _number(value: Any) -> float | None:
     """A number, or the text of one; None of anything else."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float | str):
@@ -274,8 +278,13 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _named(name: str, url: str) -> str:
-    """A metric's name: without the run before it in a table of W&B, that of the file for a column called Value."""
+def _named(name: str, url: str, counter: str, unit: str) -> str:
+    """A metric's name; empty for what is none, as counters and times.
+
+    Without the run before it in a table of W&B; that of the file for a column called Value.
+    """
+    if name == counter or name.lower() in (*NO_METRICS, *COUNTERS[unit]) or name.endswith(OF_RANGES):
+        return ""
     if name.lower() == "value":  # TensorBoard has a file for each
         stem = url.rpartition("/")[2].removesuffix(TABLE)
         return stem.rpartition("-tag-")[2] or stem
