@@ -97,7 +97,7 @@ class SeriesCube(RunsCube):
                 layout_of=functools.partial(_layout, source, analyses),
                 coordinates={**({"series": name} if own else {"family": source.layout.family}), **labels},
                 names={} if own else {"series": name},
-                settings={"series": name, **source.labels.values},
+                settings={"series": name, "family": source.layout.family, **source.labels.values},
                 provenance={"source": source.series.name},
                 results=known.results,
                 listed=True,

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+import specdyn
 from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
 from specdyn.flows.parameters import AnalyseParameters
@@ -193,3 +194,17 @@ def test_the_command_takes_labels_and_says_what_counts(tmp_path: Path, local_sto
     assert "already done: nothing to do" in output
     output = said("analyse", str(folder), *given, "--label", "rank=1", store=local_store, code=2)
     assert "label rank=1 is not allowed: expected another name" in output
+
+
+def test_a_program_compares_labelled_series_with_others(tmp_path: Path, local_store: Store) -> None:
+    labelled = [save(tmp_path / f"a{i}", i, weight_decay=1, seed=i, optimizer="sgd") for i in range(2)]
+    plain = [save(tmp_path / f"b{i}", 10 + i) for i in range(2)]
+    analysed(*labelled, store=local_store)
+    analysed(*plain, store=local_store, name="others")
+    both = specdyn.compare(*(specdyn.open(local_store.cube(name)) for name in ("theirs", "others")))
+    layers = both["layers"].to_dataset()
+    assert layers.optimizer.values.tolist() == ["sgd", "sgd", "", ""]
+    of_labelled = specdyn.open(local_store.cube("theirs"))["layers"].to_dataset()
+    np.testing.assert_array_equal(
+        layers.effective_rank.isel(run=slice(0, 2)), of_labelled.effective_rank.transpose(*layers.effective_rank.dims)
+    )
