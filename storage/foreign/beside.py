@@ -1,5 +1,6 @@
 """What lies beside a series of checkpoints and tells how it was trained: labels, arguments of a trainer, settings."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,11 @@ from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.archives import read_archive
 from specdyn.storage.foreign.found import Found
 from specdyn.storage.foreign.inert import StandIn
-from specdyn.storage.foreign.pickled import as_object
 from specdyn.storage.foreign.steps import PICKLED, SAFE
 
 LABELS = "labels.json"
+MOST = 64
+"""Labels that a file may have: files of that name often hold the classes of a data set."""
 ARGUMENTS = "training_args.bin"
 """Where the Trainer of Hugging Face keeps its arguments, as a pickle."""
 SETTINGS = "hparams.yaml"
@@ -45,7 +47,7 @@ def folders_beside(found: Found) -> tuple[str, ...]:
 def labels_beside(found: Found) -> dict[str, dict[str, Any]]:
     """What files beside a series say of its settings, by the name of the file: what comes first counts first.
 
-    ValueError names a `labels.json` that is no JSON object. Nothing that a file names is imported or called.
+    ValueError names a `labels.json` that is no JSON. Nothing that a file names is imported or called.
     """
     said: dict[str, dict[str, Any]] = {}
     folders = folders_beside(found)
@@ -63,10 +65,16 @@ def labels_beside(found: Found) -> dict[str, dict[str, Any]]:
 
 
 def _labels(url: str) -> dict[str, Any]:
+    """The labels in a file; none where it is plainly of something else, as names of classes by their numbers."""
     try:
-        return {str(name): value for name, value in as_object(url, objects.read(url)).items() if value is not None}
-    except DamagedCheckpoint as error:
-        raise ValueError(f'{error}: expected labels such as {{"weight_decay": 1, "seed": 0}}') from None
+        found = json.loads(objects.read(url))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f'{url}: not JSON ({error}): expected labels such as {{"weight_decay": 1, "seed": 0}}'
+        ) from None
+    if not isinstance(found, dict) or len(found) > MOST or not any(name.isidentifier() for name in found):
+        return {}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _arguments(url: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def find_log(found: Found) -> Log:
     """What is logged beside a series; empty where there is nothing.
 
     The first that is there of `metrics.jsonl`, `metrics/*.jsonl`, the history of the Trainer in the last checkpoint,
-    and Lightning's `metrics.csv`; others are named.
+    and Lightning's `metrics.csv`; others are named. What cannot be read is told, as nobody asked for it.
     """
     choices: list[tuple[str, ...]] = []
     last = found.checkpoints[-1].folder
@@ -88,7 +88,10 @@ def find_log(found: Found) -> Log:
     choices += [(f"{folder}/{LIGHTNING}",) for folder, listed in there.items() if LIGHTNING in listed]
     if not choices:
         return Log()
-    log = read_log(choices[0], found.unit, found.url.rsplit("/", 1)[-1])
+    try:
+        log = read_log(choices[0], found.unit, found.url.rsplit("/", 1)[-1])
+    except ValueError as error:
+        return Log(files=choices[0], told=(f"metrics are not read: {error}",))
     others = [f"metrics of {urls[0]} are not read, as {log.files[0]} is there" for urls in choices[1:] if log.values]
     return Log(files=log.files, values=log.values, told=(*log.told, *others))
 

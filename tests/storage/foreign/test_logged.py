@@ -186,6 +186,16 @@ def test_what_lies_beside_is_found_in_this_order(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_found_and_cannot_be_read_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    found = series(tmp_path)
+    url = written(tmp_path, lines({"name": "a"}), "metrics.jsonl")
+    log = find_log(found)
+    assert (log.files, log.values) == ((url,), {})
+    assert log.told[0].startswith(f"metrics are not read: {url}, line 1: no number of steps")
+    with pytest.raises(ValueError, match="no number of steps"):
+        given_log(url, found)
+
+
 def test_the_history_of_the_trainer_without_times_and_means_over_the_whole(tmp_path: Path) -> None:
     found = find_checkpoints(str(by_hugging_face(tmp_path)))
     log = find_log(found)

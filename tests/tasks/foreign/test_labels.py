@@ -67,24 +67,30 @@ def test_a_file_beside_the_checkpoints_says_what_a_call_does_not(tmp_path: Path)
         ("status", "a", "another name"),
         ("grok_step", 4, "another name"),
         ("train/loss", 4, "a name of letters, digits and _"),
-        ("1st", 4, "a name of letters, digits and _"),
     ],
 )
 def test_what_is_no_label_is_refused_with_its_place(name: str, value: Any, expected: str, tmp_path: Path) -> None:
     folder = series(tmp_path)
     with pytest.raises(ValueError, match=f"^label {name}=.* is not allowed: expected {expected}"):
         labels(folder, **{name: value})
-    (folder / "labels.json").write_text(json.dumps({name: value}))
+    (folder / "labels.json").write_text(json.dumps({"good": 1, name: value}))
     with pytest.raises(ValueError, match=f"{folder}: labels.json: label {name}=.* expected {expected}"):
         labels(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '"a"', "{", "\x00"])
-def test_a_file_of_labels_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "{", "\x00", "seed: 1"])
+def test_a_file_of_labels_that_is_no_json_is_refused(text: str, tmp_path: Path) -> None:
     folder = series(tmp_path)
     (folder / "labels.json").write_text(text)
-    with pytest.raises(ValueError, match=r"labels.json: expected a JSON object, found .*expected labels such as"):
+    with pytest.raises(ValueError, match=r"labels.json: not JSON .*expected labels such as"):
         labels(folder)
+
+
+@pytest.mark.parametrize("other", [["cat", "dog"], "a", {"0": "cat", "1": "dog"}, {f"class{i}": i for i in range(100)}])
+def test_the_classes_of_a_data_set_are_no_labels(other: Any, tmp_path: Path) -> None:
+    folder = series(tmp_path)
+    (folder / "labels.json").write_text(json.dumps(other))
+    assert labels(folder) == Labels()
 
 
 def test_the_arguments_of_the_trainer_of_hugging_face_are_read(tmp_path: Path) -> None:
