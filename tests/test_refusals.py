@@ -87,6 +87,8 @@ OTHERS = {
     *(
         "delete",
         "key",
+        "labels",
+        "metrics",
         "pairs",
         "part",
         "revisions",
