@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from specdyn.storage.query import open_results as open
+    from specdyn.tasks.recording.recorder import Recorder
 
-__all__ = ["open"]
+__all__ = ["Recorder", "open"]
 
 PACKAGES = ("flows", "models", "storage", "tasks")
 
@@ -21,6 +22,8 @@ def __getattr__(name: str) -> object:
         from specdyn.storage.query import open_results
 
         return open_results
+    if name == "Recorder":
+        return importlib.import_module("specdyn.tasks.recording.recorder").Recorder
     if name in PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
