@@ -135,16 +135,17 @@ class Written:
         """`check` raises where another process may have taken over."""
         self._place, self._check = place, check
         self._there = {folder: recorded_steps(folder) for folder in (place.folder, place.spectra)}
+        self._lines = set(recorded_steps(place.metrics, LINES))
 
     @property
     def steps(self) -> list[int]:
-        """The steps that were there when it was opened, or were left by a truncation."""
+        """The steps that are there, ascending."""
         return sorted({step for steps in self._there.values() for step in steps})
 
     def put(self, url: str, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Put the object of a step; nothing where the same is there.
 
-        AlreadyRecorded where another one is, or where later steps are that were not recorded in this go.
+        AlreadyRecorded where another one is, or where later steps are.
         """
         there, data = self.steps, packed(step, tensors)
         if step not in there and there and step < there[-1]:
@@ -158,6 +159,8 @@ class Written:
                 f"{url} has other values than those of step {step} now: resume_from={max(0, step - 1)} removes it and "
                 "what comes after, or choose another name"
             )
+        if step not in there:
+            self._there[url.rpartition("/")[0]].append(step)
 
     def put_lines(self, step: int, metrics: Mapping[int, Line]) -> None:
         """Put lines of metrics up to a step, beside those that are there already for it.
@@ -168,7 +171,9 @@ class Written:
             return
         url = self._place.lines(step)
         self._check()
-        if objects.create(url, as_lines(metrics)):
+        # Not every server refuses to replace an object.
+        if step not in self._lines and objects.create(url, as_lines(metrics)):
+            self._lines.add(step)
             return
         there = read_lines(url)
         before = {at: dict(line) for at, line in there.items()}
@@ -186,11 +191,12 @@ class Written:
     def truncate(self, step: int) -> None:
         """Remove all that comes after a step, the last first; of lines that go beyond it the others are kept."""
         self._check()
-        for at in _after(step, recorded_steps(self._place.metrics, LINES)):
+        for at in _after(step, list(self._lines)):
             url = self._place.lines(at)
             kept = {of: line for of, line in read_lines(url).items() if of <= step}
             self.put_lines(max(kept, default=step), kept)
             objects.delete(url)
+            self._lines.discard(at)
         for folder in self._there:
             steps = recorded_steps(folder)
             for at in _after(step, steps):
