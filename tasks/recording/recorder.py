@@ -169,7 +169,8 @@ class Recorder:
             last = self._last
             if last and last.step not in self._steps and (finished or not is_spread(last.model)):
                 if last.changed():
-                    self._fail(f"step {last.step}, the last, is not recorded: the weights changed before close()")
+                    what = "the weights changed before close(); call step() after the update that it counts"
+                    self._fail(f"step {last.step}, the last, is not recorded: {what}")
                 else:
                     self._take(last, forced=True)
         except Exception as error:  # noqa: BLE001 - nothing raises into training

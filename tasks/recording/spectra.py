@@ -93,8 +93,8 @@ def gathered(place: Recording) -> xr.Dataset:
     for at, one in enumerate(found):
         for name, s in one.items():
             for variable, value in _numbers(s).items():
-                part = values[variable][names.index(name), at]
-                part[... if np.ndim(value) == 0 else slice(len(s))] = value
+                ranks_of = (slice(len(s)),) if "rank" in variables[variable].dims else ()
+                values[variable][(names.index(name), at, *ranks_of)] = value
     return xr.Dataset(
         {name: (variables[name].dims, values[name], variables[name].attributes) for name in variables},
         coords={"layer": names, "step": steps, "rank": np.arange(1, ranks + 1)},
