@@ -84,6 +84,14 @@ ExecutorKind = Annotated[
     Literal["ray", "inline"],
     Shown(title="Executor", about="`ray` (parallel) or `inline` (the flow's own process, one task at a time)."),
 ]
+SeriesExecutorKind = Annotated[
+    Literal["auto", "ray", "inline"],
+    Shown(
+        title="Executor",
+        about="`ray` (parallel), `inline` (the flow's own process, one task at a time), or `auto`: Ray, unless the "
+        "work takes seconds; then a command does it at once, without Prefect or Ray.",
+    ),
+]
 RayAddress = Annotated[
     str,
     Shown(

@@ -328,7 +328,7 @@ class AnalyseParameters:
     ] = False
     store: fields.StoreUrl = ""
     report: fields.Report = True
-    executor: fields.ExecutorKind = "ray"
+    executor: fields.SeriesExecutorKind = "auto"
     ray_address: fields.RayAddress = ""
     resources: TaskResources = Resources()  # noqa: RUF009 - frozen
 

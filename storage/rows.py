@@ -113,10 +113,15 @@ def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
             except KeyError as error:
                 raise DamagedResult(url, f"{name!r} has the label {error}, which its run lacks") from None
             arrays[name][np.ix_(*where)] = found.values[name]
+    return with_facts(row.layout, arrays, facts)
+
+
+def with_facts(layout: RunLayout, arrays: Mapping[str, np.ndarray], facts: Facts | None) -> dict[str, np.ndarray]:
+    """The values of a run on its own labels, and the facts that follow from them."""
     if facts is None:
-        return arrays
-    form = facts.declare(row.layout.variables)
-    values = facts.compute({name: _labelled(row.layout, name, array) for name, array in arrays.items()})
+        return dict(arrays)
+    form = facts.declare(layout.variables)
+    values = facts.compute({name: _labelled(layout, name, array) for name, array in arrays.items()})
     return {**arrays, **{name: form[name].stored(np.asarray(value)) for name, value in values.items()}}
 
 

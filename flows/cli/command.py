@@ -22,18 +22,20 @@ ARGUMENTS = ("experiment", "sources")
 """Parameters that are typed by position, and which a command does not do without."""
 
 
-def command(kind: type[P], act: Callable[[P, bool], bool]) -> Callable[..., None]:
+def command(kind: type[P], act: Callable[..., bool]) -> Callable[..., None]:
     """A function for typer that reads what was typed into parameters, and exits with 1 where `act` returns False.
 
-    Its help is the docstring of `act`, which takes the parameters, and whether Prefect's log is shown.
+    Its help is the docstring of `act`, which takes the parameters, whether Prefect's log is shown, and options of its
+    own.
     """
+    own = list(inspect.signature(act, eval_str=True).parameters.values())[2:]
 
     def call(verbose: Verbose = False, **typed: Any) -> None:
-        if not act(read(kind, typed), verbose):
+        if not act(read(kind, typed), verbose, **{one.name: typed[one.name] for one in own}):
             raise typer.Exit(1)
 
     call.__name__, call.__doc__ = act.__name__, act.__doc__
-    return with_options(call, options(kind))
+    return with_options(call, [*options(kind), *own])
 
 
 def with_options(call: Callable[..., None], more: Sequence[inspect.Parameter]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,9 +29,15 @@ from specdyn.tasks.plan.runs import Analysed, analyse_blocks, analysed_checkpoin
 from specdyn.tasks.plan.sources import Source, require_sound
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
-from specdyn.tasks.spectra.network_layout import run_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 from specdyn.tasks.spectra.one_pass import Target
 from specdyn.tasks.work import Work
+
+SECONDS_ALONE = 15.0
+"""Of one process: work below it ends sooner without a cluster, which takes about 10 s to start."""
+SECONDS_OF_A_MATRIX = 0.02
+PRODUCTS_A_SECOND = 1e9
+"""Of numbers, in what a checkpoint's analyses take: about 20 M N min(M, N) of a matrix (M, N)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,11 @@ class SeriesStudy:
     def noun(self) -> tuple[str, str]:
         """Its cube consists of series."""
         return "series", "series"
+
+    @property
+    def takes_seconds(self) -> bool:
+        """Whether one process has done all of it before a cluster would have begun."""
+        return sum(_seconds(source) for source in self.sources) < SECONDS_ALONE
 
     def checked(self, store: Store, asks: bool = False) -> "SeriesStudy":
         """The study with the checkpoints that are there now, audited; as it is where a call only `asks`."""
@@ -203,16 +214,26 @@ class SeriesCube(RunsCube):
 
     def attributes(self) -> dict[str, str]:
         """Title, that it is of checkpoints which other programs wrote, and the family of each series."""
-        layouts = [source.layout for source in self.study.sources]
         names = told_apart([source.series.name for source in self.study.sources])
-        families = {name: [of.family, of.because, *of.told] for name, of in zip(names, layouts, strict=True)}
+        layouts = {name: source.layout for name, source in zip(names, self.study.sources, strict=True)}
         return {
             "title": f"Checkpoints: {self.name}",
             "sweep": self.name,
-            "experiment": FOREIGN,
-            "families": json.dumps(families),
-            "unit": self.study.sources[0].series.found.unit,
+            **series_attributes(layouts, self.study.sources[0].series.found.unit),
         }
+
+
+def series_attributes(layouts: Mapping[str, NetworkLayout], unit: str) -> dict[str, str]:
+    """What a cube of series says of itself: the family of each, and what steps count."""
+    families = {name: [of.family, of.because, *of.told] for name, of in layouts.items()}
+    return {"experiment": FOREIGN, "families": json.dumps(families), "unit": unit}
+
+
+def _seconds(source: Source) -> float:
+    """About the time that all checkpoints of a series take on one core."""
+    products = sum(20.0 * m * n * min(m, n) for m, n in source.layout.shapes)
+    of_one = SECONDS_OF_A_MATRIX * len(source.layout.matrices) + products / PRODUCTS_A_SECOND
+    return len(source.series.steps) * of_one
 
 
 def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:

@@ -43,6 +43,11 @@ class Sweep:
         return "run", "runs"
 
     @property
+    def takes_seconds(self) -> bool:
+        """Not known: trainings take what they take."""
+        return False
+
+    @property
     def varied(self) -> tuple[str, ...]:
         """Settings besides weight decay and seed in which the runs differ."""
         flat = [hyperparameters(spec) for spec in self.specs]

@@ -56,6 +56,11 @@ class Graph:
         return ("ticket", "tickets") if self.tickets else ("pair", "pairs")
 
     @property
+    def takes_seconds(self) -> bool:
+        """Not known: trainings take what they take."""
+        return False
+
+    @property
     def runs(self) -> dict[str, RunSpec]:
         """Every run by its id."""
         return {spec.run_id: spec for spec in (*self.trunks, *self.branches)}
