@@ -1,8 +1,8 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
 `analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
-the results of a study, `compare` puts several side by side. `Recorder` records a training loop of one's own. Nothing heavy is imported before it is
-used.
+the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. Nothing
+heavy is imported before it is used.
 """
 
 import importlib
