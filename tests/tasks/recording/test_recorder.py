@@ -160,11 +160,13 @@ def test_names_are_those_without_wrappers(place: Recording) -> None:
 
 
 def test_a_network_that_one_process_cannot_copy_is_noted_and_not_waited_for(place: Recording) -> None:
-    model = net()
+    model, flat = net(), type("FullyShardedDataParallel", (nn.Sequential,), {})(net())
     next(model.parameters()).ds_id = 0  # type: ignore[attr-defined]
     with Recorder(str(place.store), "run") as recorder:
         recorder.step(0, model)
-    assert "ZeRO" in recorder.errors[0] and recorded_steps(place.folder) == []
+        recorder.step(0, flat)
+    assert "ZeRO" in recorder.errors[0] and "FullyShardedDataParallel" in recorder.errors[1]
+    assert recorded_steps(place.folder) == []
 
 
 def test_weights_that_change_after_the_last_step_are_not_taken_for_it(place: Recording) -> None:
