@@ -5,7 +5,6 @@ One process writes, who holds the lease. Every tensor has its digest in the meta
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.checkpoints import DamagedCheckpoint, pack, unpack
+from specdyn.storage.checkpoints import DamagedCheckpoint, pack, tensor_digest, unpack
 from specdyn.storage.places import Recording, Store, named
 
 if TYPE_CHECKING:
@@ -82,17 +81,6 @@ def recorded_steps(folder: str, ending: str = SAFETENSORS) -> list[int]:
 def packed(step: int, tensors: Mapping[str, Tensor]) -> bytes:
     """The object of a step, which says the digest of each tensor."""
     return pack(tensors, {"step": step, "sha256": {name: tensor_digest(tensor) for name, tensor in tensors.items()}})
-
-
-def tensor_digest(tensor: Tensor) -> str:
-    """The sha256 of a tensor's type, shape and elements."""
-    import torch
-
-    told = f"{tensor.dtype} {list(tensor.shape)} ".encode()
-    elements = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    digest = hashlib.sha256(told)
-    digest.update(elements.data)
-    return digest.hexdigest()
 
 
 def read_step(url: str) -> dict[str, Tensor]:

@@ -116,6 +116,15 @@ def test_a_flipped_bit_is_noticed_wherever_it_lies(local_store: Store, at: int) 
         read_step(place.checkpoint(5))
 
 
+def test_analysing_a_recording_notices_a_flipped_bit(place: Recording) -> None:
+    put(place, 5)
+    (found,) = find_checkpoints(place.folder).checkpoints
+    assert torch.equal(found.weights()["b"], TENSORS["b"])
+    flip(place.checkpoint(5), -12)
+    with pytest.raises(DamagedCheckpoint, match=r"tensor '\w' is not as it was recorded"):
+        [found.weights()[name] for name in TENSORS]
+
+
 def test_an_object_of_another_step_is_noticed(place: Recording) -> None:
     objects.write(place.checkpoint(6), packed(5, TENSORS))
     with pytest.raises(DamagedCheckpoint, match="holds step 5"):
