@@ -253,17 +253,18 @@ def test_its_share_of_the_time_is_counted(place: Recording) -> None:
         for step in range(20):
             recorder.step(step, loop.net)
             time.sleep(0.01)
-        assert 0 < recorder.share < 0.2
+        assert 0 < recorder.share < 1
 
 
 class Held:
     """Writing waits until it is let go."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go, real = threading.Event(), objects.create
+        self.go, self.begun, real = threading.Event(), threading.Event(), objects.create
 
         def create(url: str, data: bytes) -> bool:
             if "step=" in url:
+                self.begun.set()
                 assert self.go.wait(60)
             return real(url, data)
 
@@ -286,7 +287,7 @@ def test_steps_are_skipped_while_the_queue_is_full_but_never_the_last(
         for step in range(8):
             recorder.step(step, loop.net, train_loss=1.0)
             loop.update()
-            time.sleep(0.05)
+            assert held.begun.wait(60)
         recorder.step(8, loop.net)
     assert recorder.skipped == [3, 4, 5, 6, 7, 8]  # one is being written, and two wait
     assert len(caplog.records) == 1
@@ -325,12 +326,16 @@ def test_a_copy_is_of_its_step_whatever_training_does_before_it_is_written(place
 def test_a_store_that_fails_is_noted_and_recording_goes_on_when_it_is_back(
     place: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real, fails = objects.create, [False]
+    real, fails, done = objects.create, [False], threading.Event()
 
     def create(url: str, data: bytes) -> bool:
         if fails[0] and "step=" in url:
+            done.set()
             raise StoreError(f"{url}: not reachable")
-        return real(url, data)
+        made = real(url, data)
+        if url.endswith(".safetensors"):
+            done.set()
+        return made
 
     monkeypatch.setattr(objects, "create", create)
     loop = Loop()
@@ -338,7 +343,8 @@ def test_a_store_that_fails_is_noted_and_recording_goes_on_when_it_is_back(
         for step in range(9):
             fails[0] = 3 <= step < 6
             recorder.step(step, loop.net, train_loss=float(step))
-            time.sleep(0.1)
+            assert done.wait(60)
+            done.clear()
     assert recorded_steps(place.folder) == [0, 1, 2, 6, 7, 8]
     assert metrics(place) == {step: {"train_loss": float(step)} for step in range(9)}, "lines wait for the next write"
     assert len(recorder.errors) == 3 and "step 3 is not written" in recorder.errors[0]
