@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -28,12 +29,16 @@ class Writing:
             lease = stack.enter_context(hold(self._place.lease, f"recording {record.name}", waits=False))
             before = read_recording(self._place)
             self._record = record if before is None else _continued(before, record, self._place.folder)
-            write_recording(self._place, self._record)
+            self._said = before
+            if before is None:
+                self._say()
             self._written = Written(self._place, lease.check)
             self._writer = stack.enter_context(BackgroundWriter(pending))
             self._open = stack.pop_all()
         self.steps = self._written.steps
         self._lines: dict[int, dict[str, float]] = {}
+        self._back: int | None = None
+        """The step that training went back to, as long as what came after it is there."""
         self._failing = self._stopped = False
 
     def busy(self, skips: bool) -> bool:
@@ -42,18 +47,22 @@ class Writing:
 
     def submit(self, step: int, copies: Copies, lines: Mapping[int, Metrics]) -> None:
         """Queue a step; waits while the queue is full."""
-        self._writer.submit(lambda: self._safely(lambda: self._write(step, copies, lines), f"step {step}"))
+        self._writer.submit(
+            lambda: self._safely(lambda: self._write(step, copies, lines), f"step {step} is not written")
+        )
 
     def truncate(self, step: int) -> None:
         """Queue the removal of what comes after a step."""
-        self._writer.submit(lambda: self._safely(lambda: self._truncate(step), f"resuming from step {step}"))
+        self._writer.submit(
+            lambda: self._safely(lambda: self._truncate(step), f"what comes after step {step} is not removed")
+        )
 
     def close(self, lines: Mapping[int, Metrics], finished: bool) -> None:
         """Write all that is queued and what is left, and let others record."""
-        self._writer.submit(lambda: self._safely(lambda: self._finish(lines, finished), "the end"))
+        self._writer.submit(lambda: self._safely(lambda: self._finish(lines, finished), "the end is not written"))
         self._open.close()
 
-    def _safely(self, act: Callable[[], None], what: str) -> None:
+    def _safely(self, act: Callable[[], None], failed: str) -> None:
         """Do it, unless recording is stopped; what goes wrong is told, and stops recording where it would be mixed."""
         if self._stopped:
             return
@@ -62,31 +71,39 @@ class Writing:
             self._failing = False
         except (AlreadyRecorded, LeaseLost) as error:
             self._stopped = True
-            self._fail(f"{what}: {error}; nothing more is recorded")
+            self._fail(f"{failed}, and nothing more is recorded: {error}")
         except Exception as error:  # noqa: BLE001 - nothing raises into training
             self._failing = True
-            self._fail(f"{what} is not written: {type(error).__name__}: {error}")
+            self._fail(f"{failed}: {type(error).__name__}: {error}")
 
     def _write(self, step: int, copies: Copies, lines: Mapping[int, Metrics]) -> None:
         copies.wait()
         self._gather(lines)
-        if copies.tied != self._record.tied:
-            self._say(dataclasses.replace(self._record, tied=copies.tied))
+        self._go_back()
         self._flush(step)
         spectra = self._record.keep == "spectra"
         url = self._place.spectrum(step) if spectra else self._place.checkpoint(step)
         self._written.put(url, step, copies.tensors)
+        self._say(tied=copies.tied, finished=False)
 
     def _truncate(self, step: int) -> None:
         self._lines = {at: line for at, line in self._lines.items() if at <= step}
-        self._written.truncate(step)
+        self._back = step if self._back is None else min(step, self._back)
+        self._go_back()
+
+    def _go_back(self) -> None:
+        """Remove what is left of a training that went on elsewhere, before anything is written beside it."""
+        if self._back is not None:
+            self._written.truncate(self._back)
+            self._back = None
 
     def _finish(self, lines: Mapping[int, Metrics], finished: bool) -> None:
         self._gather(lines)
+        self._go_back()
         self._flush(max(self._lines, default=0))
         if self._record.keep == "spectra":
             objects.write(self._place.table, bytes(gathered(self._place).to_netcdf(engine="scipy")))
-        self._say(dataclasses.replace(self._record, finished=finished))
+        self._say(finished=finished)
 
     def _gather(self, lines: Mapping[int, Metrics]) -> None:
         """Add lines to those that a failed write left."""
@@ -97,9 +114,12 @@ class Writing:
         self._written.put_lines(step, self._lines)
         self._lines = {}
 
-    def _say(self, record: RecordingRecord) -> None:
-        write_recording(self._place, record)
-        self._record = record
+    def _say(self, **changes: Any) -> None:
+        """Put what the recording is, if that is new."""
+        self._record = dataclasses.replace(self._record, **changes)
+        if self._record != self._said:
+            write_recording(self._place, self._record)
+            self._said = self._record
 
 
 def _continued(before: RecordingRecord, now: RecordingRecord, url: str) -> RecordingRecord:

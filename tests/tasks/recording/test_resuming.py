@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from helpers.recorded import SETTINGS, Loop, weights_at
+from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Recording, Store
 from specdyn.storage.recordings import read_lines, read_recording, read_step, recorded_steps
@@ -125,9 +126,7 @@ def test_other_weights_at_a_step_are_refused_and_nothing_is_mixed(place: Recordi
     again = record(place, Loop(seed=1), 60)
     assert len(again.errors) == 1
     assert "has other values than those of step 0" in again.errors[0] and "choose another name" in again.errors[0]
-    assert {name: data for name, data in contents(place.folder).items() if name != "recording.json"} == {
-        name: data for name, data in before.items() if name != "recording.json"
-    }
+    assert contents(place.folder) == before
 
 
 def test_other_metrics_at_a_step_are_refused(place: Recording) -> None:
@@ -161,6 +160,28 @@ def test_resuming_removes_what_comes_after(place: Recording, back: int, kept: li
     assert recorder.errors == []
     assert recorded_steps(place.folder) == kept
     assert set(lines(place)) == {step for step in range(41) if step <= back}
+
+
+def test_nothing_is_written_beside_what_could_not_be_removed(place: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(place, Loop(), 40)
+    real, fails = objects.delete, [True]
+
+    def delete(url: str) -> None:
+        if fails[0] and "step=" in url:
+            raise StoreError(f"{url}: not reachable")
+        real(url)
+
+    monkeypatch.setattr(objects, "delete", delete)
+    loop = Loop(seed=1)
+    with Recorder(str(place.store), "run", settings=SETTINGS, resume_from=15) as recorder:
+        recorder.record(50, loop.net)
+        while len(recorder.errors) < 2:
+            time.sleep(0.01)
+        assert recorded_steps(place.folder) == [0, 10, 20, 30, 40]
+        fails[0] = False
+        recorder.record(60, loop.net)
+    assert recorded_steps(place.folder) == [0, 10, 60]
+    assert "what comes after step 15 is not removed" in recorder.errors[0] and "step 50" in recorder.errors[1]
 
 
 def test_a_training_that_goes_back_within_a_process_is_recorded_as_it_went_on(place: Recording, tmp_path: Path) -> None:
