@@ -102,10 +102,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def _to_host(tensor: Tensor) -> Tensor:
-    if not tensor.is_cuda:
-        return tensor.to("cpu", copy=True).contiguous()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)
+    return _pinned(tensor).copy_(tensor, non_blocking=True) if tensor.is_cuda else tensor.to("cpu", copy=True)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """Memory of the host that a GPU can copy a tensor to by itself."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
 
 
 def _whole_of(tensor: Tensor) -> Callable[[], Tensor] | None:
