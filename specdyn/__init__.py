@@ -1,7 +1,8 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
 `analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
-the results of a study, `compare` puts several side by side. Nothing heavy is imported before it is used.
+the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. Nothing
+heavy is imported before it is used.
 """
 
 import importlib
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.comparison import compare as compare
     from specdyn.tasks.library.sweep import run as run
     from specdyn.tasks.library.table import table as table
+    from specdyn.tasks.recording.recorder import Recorder as Recorder
 
 OFFERED = {
+    "Recorder": "specdyn.tasks.recording.recorder:Recorder",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "compare": "specdyn.tasks.library.comparison:compare",
     "grid": "specdyn.storage.query:grid",
@@ -26,7 +29,7 @@ OFFERED = {
 """Where each name comes from; imported when it is first used."""
 PACKAGES = ("flows", "models", "storage", "tasks")
 
-__all__ = ["analyse", "compare", "grid", "open", "run", "table"]
+__all__ = ["Recorder", "analyse", "compare", "grid", "open", "run", "table"]
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,7 @@ import specdyn
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-OFFERED = ["analyse", "compare", "grid", "open", "run", "table"]
+OFFERED = ["Recorder", "analyse", "compare", "grid", "open", "run", "table"]
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
