@@ -23,7 +23,7 @@ from specdyn.tasks.library.progress import counted
 from specdyn.tasks.plan.series import choose
 from specdyn.tasks.plan.series_cube import series_attributes, told_apart
 from specdyn.tasks.plan.sources import Source, require_one_unit
-from specdyn.tasks.spectra.in_memory import measure
+from specdyn.tasks.library.measuring import measure
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 if TYPE_CHECKING:
