@@ -26,6 +26,14 @@ SHOWN = {
 """What is stored of a layer and what follows from it, as the analyses of these names declare it."""
 
 
+def require_pattern(field: str, pattern: str) -> None:
+    """ValueError unless the text is a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{field}={pattern!r} is not a regular expression: {error}") from None
+
+
 def matrices(net: nn.Module, pattern: str = "") -> list[tuple[Matrix, Tensor]]:
     """The layers whose name a regular expression finds, each with the parameter that it is of."""
     from specdyn.tasks.foreign.weights.wrappers import INSIDE
