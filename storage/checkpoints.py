@@ -65,7 +65,10 @@ class Manifest:
     """Training time of all processes that worked on the run."""
     versions: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    """The runs that it began from or follows, by id, with the digest of their checkpoints then."""
+    """The runs that it began from or follows, by id, with the digest of their checkpoints then.
+
+    Also the data set of a plug-in, with its key.
+    """
     thinned: tuple[int, ...] = ()
     """Steps whose checkpoints were removed after they were measured."""
     schema_version: int = SCHEMA_VERSION
