@@ -62,6 +62,25 @@ Analyses = Annotated[
         see="specdyn list analyses",
     ),
 ]
+Labels = Annotated[
+    dict[str, Any],
+    Shown(
+        title="Labels",
+        about="Settings of every series, by which figures group them: true, false, numbers or words. Files beside "
+        "the checkpoints are read too: labels.json, training_args.bin, hparams.yaml.",
+        examples=[{"weight_decay": 1, "seed": 0}],
+        flags=("--label",),
+    ),
+]
+MetricsFile = Annotated[
+    str,
+    Shown(
+        title="Metrics",
+        about="File of JSON lines or CSV with losses and the like by step, or a folder of such files.",
+        default="metrics.jsonl, metrics/*.jsonl, trainer_state.json or metrics.csv beside the checkpoints",
+        examples=["log.jsonl"],
+    ),
+]
 StudyName = Annotated[
     str,
     Shown(

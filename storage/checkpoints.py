@@ -111,6 +111,17 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: tensors[name] for name in metadata.pop("order")}, metadata
 
 
+def tensor_digest(tensor: Tensor) -> str:
+    """The sha256 of a tensor's type, shape and elements."""
+    import torch
+
+    told = f"{tensor.dtype} {list(tensor.shape)} ".encode()
+    elements = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    digest = hashlib.sha256(told)
+    digest.update(elements.data)
+    return digest.hexdigest()
+
+
 def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> CheckpointEntry:
     """Put one checkpoint with one request and give its manifest entry."""
     data = pack(weights, {"step": step, "run_id": run.run_id})

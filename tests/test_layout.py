@@ -32,7 +32,7 @@ FLOORS = {
     "models": [{"experiments"}, {"nets", "families"}, {"datasets"}, {"plugins"}, {"spec"}],
     "storage": [{"probe", "care"}, {"foreign"}, {"access"}],
     "tasks": [
-        {"care"},
+        {"care", "recording"},
         {"plan"},
         {"connect"},
         {"figures", "analyses", "foreign"},

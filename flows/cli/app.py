@@ -175,6 +175,38 @@ def compare(
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+@friendly
+def export(
+    study: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list sweeps`).")],
+    store: StoreOption = "results",
+    to: Annotated[str, typer.Option("--to", help="`csv`, `parquet` or `netcdf`.")] = "csv",
+    folder: Annotated[
+        str | None, typer.Option("--out", help="Folder or `s3://` URL to write to. Default: STUDY-FORMAT here.")
+    ] = None,
+    variables: Annotated[
+        str | None, typer.Option("--variables", help="Names, separated by commas. Default: all.", show_default=False)
+    ] = None,
+) -> None:
+    """Write results as tables in long format (CSV, Parquet) or as netCDF, for R, MATLAB, DuckDB and others.
+
+    A table for each group and set of dimensions, with the settings that vary as columns; `columns.json` says what every
+    column is. Parquet and netCDF need `pip install 'specdyn[export]'`.
+
+    Example: `specdyn export modular_addition-demo --to parquet --variables effective_rank,loss`
+    """
+    from specdyn.flows.cli.options import words
+    from specdyn.models.wording import plural
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.library.export import export as write
+
+    url = existing_store(store)
+    chosen = words(variables, "variables") if variables is not None else []
+    place = folder if folder is not None else f"{study}-{to}"
+    written = write(url.url, study, to, place, chosen)  # type: ignore[arg-type]
+    out.print(f"{plural(len(written), 'file')} in {written[0].rsplit('/', 1)[0]}", highlight=False, soft_wrap=True)
+
+
 @storage_app.command("check")
 @friendly
 def storage_check(

@@ -1,6 +1,9 @@
 """`specdyn status`: how far everything is that goes by a name."""
 
+import json
+
 from specdyn.flows.cli.terminal import out, show_plan, table
+from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
@@ -39,8 +42,12 @@ def show_series(name: str, store: Store) -> None:
 
     tree = open_results(store.cube(name))
     runs, steps = tree["runs"].to_dataset(), tree["layers"].sizes["step"]
-    rows = list(
-        zip(runs["run"].values.tolist(), runs["source"].values.tolist(), runs["status"].values.tolist(), strict=True)
-    )
-    table(f"{name}, series, in {store}", ("run", "source", "state"), rows)
+    said = json.loads(tree.attrs.get("labels", "{}"))
+    labels = {
+        series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items())
+        for series, of in said.items()
+    }
+    columns = (runs[column].values.tolist() for column in ("run", "source", "series", "status"))
+    rows = [(run, source, labels.get(series, "-"), state) for run, source, series, state in zip(*columns, strict=True)]
+    table(f"{name}, series, in {store}", ("run", "source", "labels", "state"), rows)
     out.print(f"{plural(len(rows), 'series', 'series')} analysed at {plural(steps, 'step')}", highlight=False)

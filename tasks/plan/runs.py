@@ -12,9 +12,9 @@ from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
+from specdyn.tasks.foreign.kept import Kept
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
-from specdyn.tasks.plan.kept import Kept
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import get_analysis, present_versions, versions_of
@@ -124,10 +124,15 @@ def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence
     )
 
 
-def analysed_checkpoints(folder: str, contents: Mapping[int, Mapping[str, str]], analyses: Sequence[str]) -> Analysed:
-    """The same of a series whose checkpoints have results of their own, by step and what decides them; one listing.
+def analysed_checkpoints(
+    folder: str,
+    contents: Mapping[int, Mapping[str, str]],
+    analyses: Sequence[str],
+    names: Sequence[str] | None = None,
+) -> Analysed:
+    """The same of a series whose checkpoints have results of their own, by step and what decides them.
 
-    Missing are blocks of checkpoints that lack the same.
+    One listing, unless its `names` are known. Missing are blocks of checkpoints that lack the same.
     """
     asked = versions_of(analyses)
     every = present_versions()
@@ -135,7 +140,7 @@ def analysed_checkpoints(folder: str, contents: Mapping[int, Mapping[str, str]],
         remember({name: version for name, version in asked.items() if get_analysis(name).depends == depends})
     there: dict[int, set[str]] = {step: set() for step in contents}
     parts: dict[str, frozenset[str]] = {}
-    for part in parts_in(objects.names(folder)):
+    for part in parts_in(objects.names(folder) if names is None else names):
         of = contents.get(part.first, {})
         if part.first == part.last and part.content in of.values():
             found = {n for n, version in analyses_of(folder, part).items() if every.get(n) == version}
@@ -149,9 +154,9 @@ def analysed_checkpoints(folder: str, contents: Mapping[int, Mapping[str, str]],
         for step, found in there.items()
     ]
     missing: dict[Block, tuple[str, ...]] = {}
-    for names, group in itertools.groupby(lacking, key=lambda one: one[1]):
-        if names:
-            missing |= dict.fromkeys(blocks_of(tuple(step for step, _ in group)), names)
+    for lacks, group in itertools.groupby(lacking, key=lambda one: one[1]):
+        if lacks:
+            missing |= dict.fromkeys(blocks_of(tuple(step for step, _ in group)), lacks)
     return Analysed(missing=missing, parts=parts)
 
 
