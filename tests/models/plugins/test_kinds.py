@@ -123,6 +123,11 @@ def test_a_file_that_is_no_python_file_is_refused(tmp_path: Path, monkeypatch: p
         analysis_names()
 
 
+def test_a_working_folder_that_was_removed_names_none(tmp_path: Path) -> None:
+    (tmp_path / "work").rmdir()
+    assert "spectrum" in analysis_names()
+
+
 def test_the_switch_leaves_out_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name_places(monkeypatch, tmp_path / "nowhere")
     Path("pyproject.toml").write_text("[tool")
