@@ -77,7 +77,7 @@ class Structure:
 
     @classmethod
     def of(cls, kind: RowKind, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
-        """The structure of a cube with these rows; ValueError where a setting has the name of something else."""
+        """The structure of a cube with these rows; ValueError where two things in it have one name."""
         layouts = list({id(row.layout): row.layout for row in rows}.values())
         variables = {name: variable for layout in layouts for name, variable in declared(layout, facts).items()}
         used = {dim for variable in variables.values() for dim in variable.dims}
@@ -89,6 +89,12 @@ class Structure:
             if name in (*LIVE, kind.dim) or (shown and (name in variables or name in labels)):
                 raise ValueError(
                     f"{name!r} is a setting of the {kind.dim}s and a name in their results: rename one of them"
+                )
+        for layout in layouts:
+            others = {*labels, *layout.extras, *(facts.declare(layout.variables) if facts else ())}
+            if twice := sorted(others & layout.variables.keys()):
+                raise ValueError(
+                    f"{twice[0]!r} is a variable of an analysis and another name in the results: rename the variable"
                 )
         extras = {
             name: _extra(name, labels, layouts)

@@ -58,6 +58,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("show",): [SPEC.run_id],
     ("report",): ["small"],
     ("compare",): ["small"],
+    ("export",): ["small", "--to", "csv"],
     ("verify",): [],
     ("repair",): [],
     ("gc",): [],
@@ -80,7 +81,7 @@ PLACES = {"store", "sources", "folder", "file", "api"}
 OTHERS = {
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
-    "masks",
+    *("masks", "to", "variables"),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
@@ -246,7 +247,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
     "specdyn.json": [("run",), ("plan",), ("connect",), ("tickets",), ("status",), ("show",), ("report",), ("serve",)],
     RECORD: [("list",), ("status",), ("report",), ("compare",)],
     MANIFEST: [("show",), ("status",), ("plan",)],
-    f"{CUBE}/zarr.json": [("report",), ("compare",)],
+    f"{CUBE}/zarr.json": [("report",), ("compare",), ("export",)],
 }
 """Objects of a store, and commands that read them."""
 
@@ -276,7 +277,7 @@ def test_results_that_were_cut_off_are_named(finished: Path, tmp_path: Path) -> 
     for chunk in (store / CUBE / "layers").rglob("c/**/*"):
         if chunk.is_file():
             cut(chunk)
-    for path in (("report",), ("compare",)):
+    for path in (("report",), ("compare",), ("export",)):
         assert str(store / CUBE) in said(*arguments(path, "store", str(store), str(store)))
 
 

@@ -44,23 +44,39 @@ def _show_version(asked: bool) -> None:
 
 
 @app.callback()
+@friendly
 def specdyn(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugins",
+            metavar="PATH",
+            help="A file, or a folder of files, that declares experiments, analyses, data sets or families of your "
+            "own; it is run. May be repeated; also by `SPECDYN_PLUGINS` and `[tool.specdyn]` in pyproject.toml.",
+        ),
+    ] = None,
 ) -> None:
     """Train networks, keep every checkpoint, and analyse how the singular values of the weights change."""
+    from specdyn.models.plugins import places
+
+    places.forget()
+    places.give(plugins or [])
 
 
 @app.command("list")
 @friendly
 def list_(
-    what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
+    what: Annotated[
+        str, typer.Argument(help="`experiments`, `presets`, `analyses`, `families`, `sweeps`.")
+    ] = "experiments",
     store: StoreOption = "results",
 ) -> None:
-    """List experiments, presets or analyses, or the results in a store.
+    """List experiments, presets, analyses or families of networks, or the results in a store.
 
-    `sweeps` also lists the results of `connect` and `tickets`.
+    Plug-ins are listed with the place they are from. `sweeps` also lists the results of `connect` and `tickets`.
     """
     from specdyn.flows.cli import listings
     from specdyn.models.spec.checks import require_known
@@ -69,6 +85,7 @@ def list_(
         "experiments": listings.list_experiments,
         "presets": listings.list_presets,
         "analyses": listings.list_analyses,
+        "families": listings.list_families,
         "sweeps": lambda: listings.list_sweeps(store),
     }
     require_known("listing", what, known)
@@ -156,6 +173,38 @@ def compare(
         figure = overview([open_measured(cube) for cube in cubes])
     write(written, to_png(figure))
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@friendly
+def export(
+    study: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list sweeps`).")],
+    store: StoreOption = "results",
+    to: Annotated[str, typer.Option("--to", help="`csv`, `parquet` or `netcdf`.")] = "csv",
+    folder: Annotated[
+        str | None, typer.Option("--out", help="Folder or `s3://` URL to write to. Default: STUDY-FORMAT here.")
+    ] = None,
+    variables: Annotated[
+        str | None, typer.Option("--variables", help="Names, separated by commas. Default: all.", show_default=False)
+    ] = None,
+) -> None:
+    """Write results as tables in long format (CSV, Parquet) or as netCDF, for R, MATLAB, DuckDB and others.
+
+    A table for each group and set of dimensions, with the settings that vary as columns; `columns.json` says what every
+    column is. Parquet and netCDF need `pip install 'specdyn[export]'`.
+
+    Example: `specdyn export modular_addition-demo --to parquet --variables effective_rank,loss`
+    """
+    from specdyn.flows.cli.options import words
+    from specdyn.models.wording import plural
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.library.export import export as write
+
+    url = existing_store(store)
+    chosen = words(variables, "variables") if variables is not None else []
+    place = folder if folder is not None else f"{study}-{to}"
+    written = write(url.url, study, to, place, chosen)  # type: ignore[arg-type]
+    out.print(f"{plural(len(written), 'file')} in {written[0].rsplit('/', 1)[0]}", highlight=False, soft_wrap=True)
 
 
 @storage_app.command("check")

@@ -9,7 +9,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
 from specdyn.storage.studies import read_study, study_names
 from specdyn.tasks.plan.plan import Study, make_plan
-from specdyn.tasks.plan.sweeps import sweep_of
+from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 
 
 def show_status(name: str, store: str) -> None:
@@ -21,14 +21,17 @@ def show_status(name: str, store: str) -> None:
         known = sorted({known for known, _ in names})
         raise ValueError(f"no results called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     studies: list[Study] = []
-    if "sweep" in kinds and (record := read_study(url, name, "sweep")):
-        studies.append(sweep_of(record))
+    if "sweep" in kinds and (record := read_study(url, name, "sweep")) and (sweep := sweep_of(record)).specs:
+        studies.append(sweep)
     if {"connectivity", "tickets"} & set(kinds):
         from specdyn.tasks.plan.branching.records import read_graphs
 
         studies += read_graphs(url, name)
     for study in studies:
         show_plan(make_plan(study, url, estimate=False))
+    for kind in kinds:
+        if others := other_sources(url, name, kind):
+            out.print(others, highlight=False, soft_wrap=True)
     if "series" in kinds:
         show_series(name, url)
 

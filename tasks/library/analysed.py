@@ -77,8 +77,10 @@ def analyse(
     drawn from torch's own generator, nothing is written. ValueError or StoreError says what cannot be analysed and why.
     """
     from specdyn.storage.cube_in_memory import cube_in_memory
+    from specdyn.tasks.library.accessor import register
     from specdyn.tasks.spectra.facts import RUN_FACTS
 
+    register()
     names = choose(analyses)
     look = Look(heads=heads, transposed=transposed, pairs=PairTable(lines=tuple(pairs), source="pairs"))
     search = Search(

@@ -23,6 +23,9 @@ def compare(*studies: "xr.DataTree", names: Sequence[str] = ()) -> "xr.DataTree"
     """
     import xarray as xr
 
+    from specdyn.tasks.library.accessor import register
+
+    register()
     require(len(studies) > 1, "studies", len(studies), "two or more")
     called = list(names) or [str(tree.attrs.get("sweep") or tree.attrs.get("title", "")) for tree in studies]
     require(len(called) == len(studies), "names", called, f"one for each of the {len(studies)} studies")

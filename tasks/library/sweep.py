@@ -47,7 +47,7 @@ def run(
     was stopped goes on where it was. ValueError before anything is spent where a setting is not allowed; SweepFailed
     where runs failed, after all others are done.
     """
-    from specdyn.storage.query import open_results
+    from specdyn.tasks.library.opened import opened
 
     require_known("executor", executor, EXECUTORS)
     preset = preset or get_experiment(experiment).usual
@@ -69,7 +69,7 @@ def run(
     else:
         require_store(place.url)
         _in_this_process(sweep, place, threads, report, progress)
-    return open_results(sweep.cube(place))
+    return opened(sweep.cube(place))
 
 
 def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, progress: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
@@ -17,7 +17,7 @@ from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
-from specdyn.tasks.spectra.analysis import analysis_names, get_analysis, versions_of
+from specdyn.tasks.spectra.analysis import get_analysis, present_versions, versions_of
 from specdyn.tasks.work import Work
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence
     """What there is of a run's results and what is missing; one listing, unless its `names` are known."""
     asked = versions_of(analyses)
     remember(asked)
-    every, blocks = versions_of(analysis_names()), {(block[0], block[-1]): block for block in blocks_of(steps)}
+    every, blocks = present_versions(), {(block[0], block[-1]): block for block in blocks_of(steps)}
     there: dict[Block, set[str]] = {block: set() for block in blocks.values()}
     parts: dict[str, frozenset[str]] = {}
     for part in parts_in(objects.names(folder) if names is None else names):
@@ -135,7 +135,7 @@ def analysed_checkpoints(
     One listing, unless its `names` are known. Missing are blocks of checkpoints that lack the same.
     """
     asked = versions_of(analyses)
-    every = versions_of(analysis_names())
+    every = present_versions()
     for depends in {get_analysis(name).depends for name in asked}:
         remember({name: version for name, version in asked.items() if get_analysis(name).depends == depends})
     there: dict[int, set[str]] = {step: set() for step in contents}
@@ -174,7 +174,7 @@ def analyse_run(
     if not (missing := analysed(folder, manifest.steps, analyses).missing):
         return Work()
     attributes = {"run_id": spec.run_id, "spec": to_json(spec), "checkpoints": manifest.digest}
-    layout, metrics = network_layout(spec), get_experiment(spec.experiment).metrics(spec)
+    layout, metrics = network_layout(spec), experiment_of(spec).metrics(spec)
     target = Target(folder=folder, layout=run_layout(layout, manifest.steps, analyses, metrics, attributes))
     try:
         return analyse_blocks(workers, advance, RunSeries(store=store, manifest=manifest), layout, target, missing)

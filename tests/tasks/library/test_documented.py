@@ -12,7 +12,10 @@ import specdyn
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-OFFERED = ["analyse", "compare", "grid", "open", "run", "table"]
+OFFERED = [
+    *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "mean_over", "open", "run", "scores"),
+    *("table", "to_dataframe"),
+]
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +49,11 @@ def imported(program: str) -> set[str]:
 
 def test_importing_it_imports_nothing_heavy() -> None:
     assert not imported("import specdyn") & {"torch", "numpy", "xarray", "zarr", "ray", "prefect", "rich", "pydantic"}
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_a_name_imports_nothing_that_draws_before_it_is_called(name: str) -> None:
+    assert not imported(f"import specdyn; specdyn.{name}") & {"matplotlib", "pandas", "ray", "prefect"}
 
 
 def test_analysing_little_by_the_command_starts_no_engine(tmp_path: Path) -> None:
