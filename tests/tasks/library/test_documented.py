@@ -21,7 +21,7 @@ OFFERED = [
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / "docs/library.md").read_text())
-    assert len(blocks) == 6
+    assert len(blocks) == 10
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), namespace)
