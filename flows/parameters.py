@@ -309,6 +309,8 @@ class AnalyseParameters:
             about="Regular expression for the names of transposed convolutions.",
         ),
     ] = TRANSPOSED
+    labels: fields.Labels = field(default_factory=dict)
+    metrics: fields.MetricsFile = ""
     analyses: fields.Analyses = field(default_factory=list)
     audited: Annotated[
         bool,

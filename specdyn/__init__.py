@@ -1,9 +1,8 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
 `analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
-the results of a study, `compare` puts several side by side; `mean_over`, `scores`, `above_chance`, `grok_step`,
-`figure` and `to_dataframe` ask results, as do the methods of their attribute `specdyn`. Nothing heavy is imported
-before it is used.
+the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. The others
+ask results, as do the methods of their attribute `specdyn`. Nothing heavy is imported before it is used.
 """
 
 import importlib
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.questions import scores as scores
     from specdyn.tasks.library.sweep import run as run
     from specdyn.tasks.library.table import table as table
+    from specdyn.tasks.recording.recorder import Recorder as Recorder
 
 OFFERED = {
+    "Recorder": "specdyn.tasks.recording.recorder:Recorder",
     "above_chance": "specdyn.tasks.library.questions:above_chance",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "compare": "specdyn.tasks.library.comparison:compare",
@@ -41,6 +42,7 @@ OFFERED = {
 PACKAGES = ("flows", "models", "storage", "tasks")
 
 __all__ = [
+    "Recorder",
     "above_chance",
     "analyse",
     "compare",

@@ -88,6 +88,8 @@ OTHERS = {
     *(
         "delete",
         "key",
+        "labels",
+        "metrics",
         "pairs",
         "part",
         "revisions",

@@ -44,23 +44,39 @@ def _show_version(asked: bool) -> None:
 
 
 @app.callback()
+@friendly
 def specdyn(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugins",
+            metavar="PATH",
+            help="A file, or a folder of files, that declares experiments, analyses, data sets or families of your "
+            "own; it is run. May be repeated; also by `SPECDYN_PLUGINS` and `[tool.specdyn]` in pyproject.toml.",
+        ),
+    ] = None,
 ) -> None:
     """Train networks, keep every checkpoint, and analyse how the singular values of the weights change."""
+    from specdyn.models.plugins import places
+
+    places.forget()
+    places.give(plugins or [])
 
 
 @app.command("list")
 @friendly
 def list_(
-    what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
+    what: Annotated[
+        str, typer.Argument(help="`experiments`, `presets`, `analyses`, `families`, `sweeps`.")
+    ] = "experiments",
     store: StoreOption = "results",
 ) -> None:
-    """List experiments, presets or analyses, or the results in a store.
+    """List experiments, presets, analyses or families of networks, or the results in a store.
 
-    `sweeps` also lists the results of `connect` and `tickets`.
+    Plug-ins are listed with the place they are from. `sweeps` also lists the results of `connect` and `tickets`.
     """
     from specdyn.flows.cli import listings
     from specdyn.models.spec.checks import require_known
@@ -69,6 +85,7 @@ def list_(
         "experiments": listings.list_experiments,
         "presets": listings.list_presets,
         "analyses": listings.list_analyses,
+        "families": listings.list_families,
         "sweeps": lambda: listings.list_sweeps(store),
     }
     require_known("listing", what, known)

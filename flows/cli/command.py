@@ -122,6 +122,10 @@ def read(kind: type[P], typed: Mapping[str, Any]) -> P:
         match typing.get_origin(hints[name]), typing.get_args(hints[name]):
             case builtins.list, (item,) if name not in ARGUMENTS:
                 values[name] = words(value, name) if item is str else numbers(value, item, name)
+            case builtins.dict, _ if name == "labels":
+                from specdyn.tasks.foreign.labels import read_labels
+
+                values[name] = read_labels(value)
             case builtins.dict, _:
                 values[name] = read_axes(spec, value) if name == "axes" else read_settings(spec, value)
             case _:

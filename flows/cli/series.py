@@ -16,7 +16,9 @@ from specdyn.tasks.library.progress import counted
 from specdyn.tasks.library.table import COLUMNS, MEASURED, LayerTable, table_of_row
 from specdyn.tasks.plan.here import run_here
 from specdyn.tasks.plan.plan import Results
-from specdyn.tasks.plan.series import SeriesCube, SeriesStudy
+from specdyn.tasks.plan.series import SeriesStudy
+from specdyn.tasks.plan.series_cube import SeriesCube
+from specdyn.tasks.plan.sources import audit_of, left_out_of
 
 MOST_LINES = 300
 """Of tables for people, of several series together; of more only the summaries are printed."""
@@ -28,13 +30,15 @@ def show_sources(study: SeriesStudy) -> None:
         found = source.series.found
         steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps, found.unit)
         err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
-        for line in source.layout.described:
+        for line in source.described:
             err.print(line, highlight=False, soft_wrap=True)
         for line in () if study.audited else found.told:  # an audit tells it, too
             err.print(line, highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
             err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
+    for line in study.told:
+        err.print(line, highlight=False, soft_wrap=True)
 
 
 def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: TableForm) -> tuple[Outcome, str]:
@@ -47,7 +51,7 @@ def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: Ta
 
         def measured(results: Results) -> None:
             assert isinstance(results, SeriesCube)
-            show_audit(results.study.audit, results.study.not_analysed)
+            show_audit(audit_of(results.sources), left_out_of(results.sources))
             show_tables(results, form)
 
         did = run_here(

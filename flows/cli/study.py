@@ -26,6 +26,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import finished_results
 from specdyn.tasks.plan.plan import Study, make_plan
+from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
 
 
@@ -49,6 +50,7 @@ def _start(asked: Parameters, verbose: bool, form: TableForm) -> bool:
         store = planned_store(asked.store)
         study = study.checked(store, asks=True)
         show_plan(make_plan(study, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed))
+        _say_others(study, store)
         return True
     if isinstance(asked, AnalyseParameters):
         outcome, failure = _series(study, asked, verbose, form)
@@ -81,6 +83,7 @@ def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableFo
 def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcome, str]:
     """What is there of a study after a call, and what failed; starts nothing where all is done."""
     store = Store(objects.normalise(asked.store))
+    _say_others(study, store)
     if done := finished_results(study, store, asked.report):
         say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
         outcome = Outcome(name=study.name, store=store.url)
@@ -97,6 +100,12 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
     elif not outcome.ran and not failure:
         say(f"{plural(outcome.measured, *study.noun)} already done: nothing to do")
     return outcome, failure
+
+
+def _say_others(study: Study, store: Store) -> None:
+    """Say how many runs of a study are of another source of its experiment."""
+    if others := other_sources(store, study.name, study.kind):
+        say(others)
 
 
 def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specdyn.models.spec.checks import require
-from specdyn.storage.schema import RUNS_GROUP
+from specdyn.storage.schema import PROVENANCE, RUNS_GROUP
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,7 +61,14 @@ def _settings(tree: "xr.DataTree") -> Mapping[str, Any]:
     """The settings of the runs: what a cube has along `run` alone, as coordinates or in the group of all settings."""
     table = tree[RUNS_GROUP].to_dataset()
     columns = {str(name): table[name] for name in table.variables if table[name].dims == ("run",)}
-    return {name: column for name, column in columns.items() if name not in NO_SETTINGS}
+    left_out = {*NO_SETTINGS, *_names(tree)}
+    return {name: column for name, column in columns.items() if name not in left_out}
+
+
+def _names(tree: "xr.DataTree") -> set[str]:
+    """Coordinates of the runs that decide nothing, as what a series is called that labels tell from others."""
+    of_all = (coordinate for group in tree.children.values() for coordinate in group.to_dataset().coords.items())
+    return {str(name) for name, of in of_all if of.attrs.get("role") == PROVENANCE and name != "status"}
 
 
 JOINED: dict[str, Any] = {
@@ -71,30 +78,37 @@ JOINED: dict[str, Any] = {
     "join": "outer",
     "combine_attrs": "drop_conflicts",
 }
-NO_SETTINGS = ("run", "status", "computed_on", "results", "parts", "contents", "trained", "source")
+STRING = np.dtypes.StringDType()
+NO_SETTINGS = ("run", "status", "computed_on", "results", "parts", "contents", "trained", "objects", "source")
 
 
-def _varied(studies: Sequence["xr.DataTree"]) -> list[str]:
-    """Settings in which runs differ, over all studies; one that a study lacks differs from those that have it."""
+def _varied(studies: Sequence["xr.DataTree"]) -> dict[str, Any]:
+    """Settings in which runs differ, over all studies, or that some studies show; with what stands for none.
+
+    One that a study lacks differs from those that have it.
+    """
     of_each = [_settings(tree) for tree in studies]
+    shown = [{name for group in tree.children.values() for name in group.to_dataset().coords} for tree in studies]
     names = dict.fromkeys(name for settings in of_each for name in settings)
-    return [
-        name
+    return {
+        name: "" if any(of[name].dtype.kind in "TOU" for of in of_each if name in of) else np.nan
         for name in names
         if len({str(value) for of in of_each for value in (of[name].values.tolist() if name in of else [None])}) > 1
-    ]
+        or 0 < sum(name in of for of in shown) < len(shown)
+    }
 
 
-def _named(data: "xr.Dataset", tree: "xr.DataTree", study: str, varied: Sequence[str], apart: bool) -> "xr.Dataset":
+def _named(data: "xr.Dataset", tree: "xr.DataTree", study: str, varied: Mapping[str, Any], apart: bool) -> "xr.Dataset":
     """A group of a study with its name and all settings that vary, along its runs."""
     settings = _settings(tree)
+    data = data.drop_vars(_names(tree), errors="ignore")  # runs of other studies have none
     known = {name: ("run", settings[name].values, settings[name].attrs) for name in varied if name in settings}
     missing = {
-        name: ("run", np.full(data.sizes["run"], np.nan))
-        for name in varied
+        name: ("run", np.full(data.sizes["run"], none, STRING if none == "" else float))
+        for name, none in varied.items()
         if name not in settings and name not in data.variables
     }
-    runs = np.array([str(run) if apart else f"{study}/{run}" for run in data["run"].values], np.dtypes.StringDType())
+    runs = np.array([str(run) if apart else f"{study}/{run}" for run in data["run"].values], STRING)
     data = data.drop_vars([name for name in varied if name in data.data_vars], errors="ignore")
-    names = np.full(data.sizes["run"], study, np.dtypes.StringDType())
+    names = np.full(data.sizes["run"], study, STRING)
     return data.assign_coords({**known, **missing, "run": ("run", runs, data["run"].attrs), "study": ("run", names)})

@@ -279,7 +279,7 @@ def _write(
         work.target.folder,
         layout,
         steps,
-        {analysis.name: analysis.version for analysis in analyses},
+        {analysis.name: analysis.counted for analysis in analyses},
         stack(kept, layout, [n for n in work.variables if declared is None or n in declared]),
         of_run,
         {**layout.attributes, "versions": versions(), "threads": torch.get_num_threads()},

@@ -175,8 +175,11 @@ def _require_divided(pieces: Iterable[Piece], shapes: Shapes, heads: int) -> Non
     for piece in pieces:
         if QUERY in piece.slots:
             rows = piece.matrix.shape(shapes[piece.matrix.parameter])[0]
-            divides = piece.whole and rows % heads == 0
-            require(divides, "heads", heads, f"a divisor of {rows}, the width of {piece.matrix.parameter}")
+            name, cuts = piece.matrix.parameter, ", ".join(piece.slots)
+            require(
+                piece.whole, "heads", heads, f"a number that cuts the {rows} rows of {name} into {cuts} of each head"
+            )
+            require(rows % heads == 0, "heads", heads, f"a divisor of {rows}, the width of {name}")
 
 
 def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[str, str], look: Look) -> Entry | None:

@@ -88,7 +88,7 @@ def test_what_lacks_something_is_not_finished_and_nothing_is_written(folder: Pat
 
 
 def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, store: Store) -> None:
-    ((run_id, _),) = seen(folder).results(store).found
+    run_id = seen(folder).results(store).found[0].results
     cube, results = store.cube(NAME), store.run_results(FOREIGN, run_id.partition("/")[0])
     shutil.move(cube, f"{cube}.away")
     assert not finished(folder, store)
