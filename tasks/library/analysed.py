@@ -18,12 +18,12 @@ from specdyn.tasks.foreign.names import TRANSPOSED
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.network.tables import PairTable
 from specdyn.tasks.foreign.weights.resolved import ReadSeries
+from specdyn.tasks.library.measuring import measure
 from specdyn.tasks.library.model import ModelSeries, look_of_module, series_of_module
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.plan.series import choose
 from specdyn.tasks.plan.series_cube import series_attributes, told_apart
 from specdyn.tasks.plan.sources import Source, require_one_unit
-from specdyn.tasks.spectra.in_memory import measure
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 if TYPE_CHECKING:

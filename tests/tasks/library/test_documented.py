@@ -13,8 +13,20 @@ import specdyn
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OFFERED = [
-    *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "mean_over", "open", "run"),
-    *("scores", "table", "to_dataframe"),
+    *(
+        "Recorder",
+        "above_chance",
+        "analyse",
+        "compare",
+        "figure",
+        "grid",
+        "grok_step",
+        "mean_over",
+        "open",
+        "run",
+        "scores",
+    ),
+    *("table", "to_dataframe"),
 ]
 
 
