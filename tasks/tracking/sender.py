@@ -1,4 +1,4 @@
-"""Sends runs of a study as they are done: by a thread of the command that reads the cube. Training knows nothing of it."""
+"""Sends runs of a study as they are done: a thread of the command reads the cube. Training knows nothing of it."""
 
 import threading
 from collections.abc import Callable

@@ -65,7 +65,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", OFFERED)
 def test_a_name_imports_nothing_that_draws_before_it_is_called(name: str) -> None:
-    assert not imported(f"import specdyn; specdyn.{name}") & {"matplotlib", "pandas", "ray", "prefect"}
+    assert not imported(f"import specdyn; specdyn.{name}") & {"matplotlib", "ray", "prefect"}
 
 
 def test_analysing_little_by_the_command_starts_no_engine(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from typer.testing import CliRunner
 
 from helpers.analysed import analyse, sweep_called
+from specdyn.flows.cli.app import app
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
@@ -146,12 +149,22 @@ def test_a_tracker_that_fails_is_said_once_and_the_next_call_sends_the_rest(
 
 
 def test_a_tracker_that_is_unknown_or_missing_is_refused(finished: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="unknown log 'tensorbord'.*did you mean 'tensorboard'"):
+    with pytest.raises(ValueError, match=r"unknown log 'tensorbord'.*did you mean 'tensorboard'"):
         trackers.get_tracker("tensorbord")
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
     for name in trackers.TRACKERS:
         with pytest.raises(ValueError, match=rf"log='{name}' needs {name}: pip install 'specdyn\[{name}\]'"):
             trackers.get_tracker(name)
+
+
+def test_the_command_sends_what_was_not_sent_though_nothing_is_left_to_train(finished: Store, records: None) -> None:
+    grid = ["-p", "smoke", "-w", "0,1", "-s", "0", "--set", "steps=20", "--set", "checkpoint_every=10", "-n", "decay"]
+    asked = ["run", NAME, *grid, "--analyses", ",".join(SWEEP.analyses), "--no-report", "--store", finished.url]
+    done = CliRunner().invoke(app, [*asked, "--log", "tensorboard"], env={"COLUMNS": "300"})
+    assert done.exit_code == 0, done.output
+    assert "2 runs already done" in done.output and "2 runs sent to tensorboard" in done.output
+    refused = CliRunner().invoke(app, [*asked, "--log", "nothing"])
+    assert refused.exit_code == 2 and "known are mlflow, tensorboard, wandb" in " ".join(refused.output.split())
 
 
 def test_nothing_is_sent_of_a_study_without_results(local_store: Store) -> None:
@@ -186,12 +199,26 @@ def test_mlflow_reads_what_was_sent(
     assert len(client.search_runs([experiment])) == 2, "the run before is replaced"
 
 
+def log_records(data: bytes) -> Iterator[bytes]:
+    """The records of a file in LevelDB's log format, after wandb's 7 bytes; blocks have 32 KiB, headers 7 bytes."""
+    place, parts = 7, b""
+    while place + 7 <= len(data):
+        if (left := -place % 32768) < 7 and left:
+            place += left
+            continue
+        size, kind = struct.unpack_from("<HB", data, place + 4)
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
 def test_wandb_writes_what_was_sent(
     finished: Store, records: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb", reason="needs wandb: pip install 'specdyn[wandb]'")
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
@@ -200,9 +227,8 @@ def test_wandb_writes_what_was_sent(
     assert said == [] and len(sender.sent) == 2
     for run in sender.sent:
         (file,) = tmp_path.glob(f"wandb/offline-run-*-{run}/run-{run}.wandb")
-        store, found, config = DataStore(), dict[str, dict[int, float]](), {}
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+        found, config = dict[str, dict[int, float]](), {}
+        for data in log_records(file.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             if record.HasField("run"):
