@@ -53,7 +53,8 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("tickets",): GRID,
     ("analyse",): ["SOURCES"],
     ("serve",): ["--port", "0", "--reports-port", "0"],
-    ("list",): ["sweeps"],
+    ("list",): ["studies"],
+    ("settings",): [NAME],
     ("status",): ["small"],
     ("show",): [SPEC.run_id],
     ("report",): ["small"],
@@ -81,7 +82,7 @@ PLACES = {"store", "sources", "folder", "file", "api"}
 OTHERS = {
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
-    *("as_csv", "as_json", "log", "masks", "to", "variables"),
+    *("as_csv", "as_json", "log", "masks", "of", "to", "variables"),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),

@@ -1,15 +1,17 @@
 """What the command prints of what there is: experiments, presets, analyses, data sets, sweeps and runs of a store."""
 
+import math
 import os
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from specdyn.flows.cli.terminal import out, span_of, table
 from specdyn.models.datasets.base import DATASETS, Dataset, RemoteFile
 from specdyn.models.experiments.base import EXPERIMENTS, read_spec
 from specdyn.models.families.base import FAMILIES
 from specdyn.models.plugins.kinds import Kind, broken, get, names, origin
-from specdyn.models.spec.run_spec import hyperparameters
+from specdyn.models.spec.checks import require_known
+from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters
 from specdyn.models.wording import plural
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_manifest
@@ -21,6 +23,9 @@ from specdyn.tasks.identity import computed_on, known_results_id
 from specdyn.tasks.plan.tables import duration, size
 from specdyn.tasks.spectra.analysis import ANALYSES
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 T = TypeVar("T")
 
 
@@ -30,8 +35,10 @@ def list_experiments() -> None:
     _table_of(EXPERIMENTS, "Experiments", ("name", "what it is", "presets"), rows)
 
 
-def list_presets() -> None:
-    """Print the presets of every experiment with their grids."""
+def list_presets(experiment: str = "") -> None:
+    """Print the presets of an experiment, or of all, with their grids."""
+    if experiment:
+        require_known("experiment", experiment, names(EXPERIMENTS))
     rows = [
         (
             e.name,
@@ -41,6 +48,7 @@ def list_presets() -> None:
             ", ".join(map(str, preset.seeds)),
         )
         for e in _listed(EXPERIMENTS)
+        if experiment in ("", e.name)
         for key, preset in e.presets.items()
     ]
     _table_of(EXPERIMENTS, "Presets", ("experiment", "preset", "what it is", "weight decays", "seeds"), rows)
@@ -87,8 +95,8 @@ def _short(place: str) -> str:
     return place.removeprefix(f"{os.getcwd()}/")
 
 
-def list_sweeps(store: str) -> None:
-    """Print the sweeps and the graphs of a store, and the series of other programs' checkpoints that were analysed."""
+def list_studies(store: str) -> None:
+    """Print the studies of a store: sweeps, lines between runs, tickets, series of other programs' checkpoints."""
     url = existing_store(store)
     cubes = {"sweep": url.cube, "connectivity": url.connectivity, "tickets": url.tickets, "series": url.cube}
     records = [record for name, kind in study_names(url) if (record := read_study(url, name, kind))]
@@ -103,7 +111,7 @@ def list_sweeps(store: str) -> None:
         )
         for r in records
     ]
-    table(f"Sweeps in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
+    table(f"Studies in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
 
 
 def require_cube(name: str, store: str) -> Store:
@@ -125,7 +133,11 @@ def show_run(prefix: str, store: str) -> None:
     if manifest is None:
         raise ValueError(f"run {run_id} of {experiment} is still in training; `specdyn status` shows how far it is")
     spec = read_spec(manifest.spec, experiment)
-    table(f"Run {run_id}", ("hyper-parameter", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
+    preset, changed = _nearest_preset(spec)
+    table(f"Run {run_id}: what differs from preset {preset}", ("setting", "value", "in the preset"), changed)
+    table("All settings", ("setting", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
+    if measured := _measured(url, experiment, run_id):
+        table("Measured at its end", ("variable", "value"), measured)
     entries = manifest.checkpoints
     total = sum(entry.bytes for entry in entries)
     steps = span_of([entry.step for entry in entries])
@@ -137,6 +149,44 @@ def show_run(prefix: str, store: str) -> None:
     results = known_results_id(manifest)
     if results and objects.names(folder := url.run_results(experiment, results)):
         out.print(f"results      {folder}", highlight=False, soft_wrap=True)
+
+
+def _nearest_preset(spec: RunSpec) -> tuple[str, list[tuple[str, str, str]]]:
+    """The preset that a run differs least from, and in what: name, value, value in the preset."""
+    own = {name: as_text(value) for name, value in hyperparameters(spec).items()}
+    found = {}
+    for name, preset in get(EXPERIMENTS, spec.experiment).presets.items():
+        of_preset = {key: as_text(value) for key, value in hyperparameters(preset.spec).items()}
+        keys = dict.fromkeys([*own, *of_preset])
+        rows = [(key, own.get(key, "-"), of_preset.get(key, "-")) for key in keys]
+        found[name] = [row for row in rows if row[1] != row[2]]
+    nearest = min(found, key=lambda name: len(found[name]))
+    return nearest, found[nearest]
+
+
+def _measured(store: Store, experiment: str, run_id: str) -> list[tuple[str, str]]:
+    """What a study has of the end of a run: its facts, by variable and split; nothing where no study has it."""
+    from specdyn.storage import generations
+
+    for name, _ in study_names(store, ("sweep",)):
+        record = read_study(store, name, "sweep")
+        if record and record.experiment == experiment and generations.attributes(store.cube(name)):
+            from specdyn.storage.query import open_results
+
+            data = open_results(store.cube(name))["metrics"].to_dataset()
+            if run_id in data["run"].values.tolist():
+                return list(_facts(data.sel(run=run_id)))
+    return []
+
+
+def _facts(run: "xr.Dataset") -> Iterator[tuple[str, str]]:
+    for name, fact in run.data_vars.items():
+        if fact.dims == ():
+            value = float(fact)
+            yield str(name), "-" if math.isnan(value) else f"{value:.6g}"
+        elif fact.dims == ("split",):
+            for split, value in zip(fact["split"].values, fact.values.tolist(), strict=True):
+                yield f"{name}, {split}", "-" if math.isnan(value) else f"{value:.6g}"
 
 
 def _find_run(prefix: str, store: Store) -> tuple[str, str]:

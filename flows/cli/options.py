@@ -35,9 +35,7 @@ StoreOption = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the table as JSON, and nothing else, on standard output.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print tables as JSON, and nothing else, on standard output.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print the table as CSV, and nothing else, on standard output.")]
 
 

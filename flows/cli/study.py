@@ -7,7 +7,17 @@ from typing import Any
 
 from rich.markup import escape
 
-from specdyn.flows.cli.terminal import TableForm, alone_on_stdout, err, out, quieten, say, show_plan, show_summary
+from specdyn.flows.cli.terminal import (
+    TableForm,
+    alone_on_stdout,
+    err,
+    out,
+    quieten,
+    say,
+    show_graph,
+    show_plan,
+    show_summary,
+)
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
@@ -158,6 +168,8 @@ def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
     store = Store(outcome.store)
     if outcome.cube and study.kind == "sweep":
         show_summary(outcome.cube, store.report(study.name))
+    if outcome.cube and outcome.ran and study.kind in ("connectivity", "tickets"):
+        show_graph(study, outcome.cube)
     if outcome.summary and not outcome.ran:
         out.print(outcome.summary, highlight=False, soft_wrap=True)
     if outcome.ran:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specdyn.models.experiments.base import get_experiment
 from specdyn.tasks.plan.gathering import stored_contents
-from specdyn.tasks.plan.plan import Plan
+from specdyn.tasks.plan.plan import Plan, Study
 from specdyn.tasks.plan.tables import RUNS, STAGES, plan_summary, run_rows, stage_rows
 
 GAP = 3
@@ -50,6 +51,22 @@ def alone_on_stdout(form: TableForm) -> Iterator[None]:
         out.stderr = False
 
 
+Collected = list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
+_tables: list[Collected] = []
+"""Where tables go that are not printed for people; the last one is meant."""
+
+
+@contextmanager
+def collected() -> Iterator[Collected]:
+    """The tables that the block would print: title, headings, rows."""
+    tables: Collected = []
+    _tables.append(tables)
+    try:
+        yield tables
+    finally:
+        _tables.pop()
+
+
 def say(line: str) -> None:
     """Print a line on standard error: what a command does, not what it found."""
     err.print(line, highlight=False, soft_wrap=True)
@@ -60,6 +77,9 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
     Where nobody watches, as in a pipe or a file, each row is one line.
     """
+    if _tables:
+        _tables[-1].append((title, headings, rows))
+        return
     out.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
     columns = [[heading, *(cells[i] for cells in rows)] for i, heading in enumerate(headings)]
     least = [_least_width(column) for column in columns]
@@ -110,6 +130,18 @@ def quieten() -> None:
     """Leave the terminal to the progress bars; Prefect's server keeps its log all the same."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     warnings.filterwarnings("ignore", module="prefect")
+
+
+def show_graph(study: Study, cube: str) -> None:
+    """Print what a study of lines or tickets found."""
+    from specdyn.storage.query import open_measured
+    from specdyn.tasks.figures.graph_summary import lines_summary, tickets_summary
+    from specdyn.tasks.plan.branching.graph import Graph
+
+    assert isinstance(study, Graph)
+    data = open_measured(cube).to_dataset()
+    metric = next(iter(get_experiment(study.experiment).metrics(study.trunks[0])))
+    table(*(lines_summary if study.kind == "connectivity" else tickets_summary)(data, metric))
 
 
 def show_summary(cube: str, report: str) -> None:

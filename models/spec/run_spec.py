@@ -42,6 +42,7 @@ class RunSpec:
     accumulate: int = 1
     """Batches an update; an epoch has a whole number of updates, and the batches left over are not used."""
     seed: int = 0
+    """Of the weights at the start, the order of the data, and the split of data that is made."""
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     decay: Decay = dataclasses.field(default_factory=Decay)

@@ -65,12 +65,10 @@ def copied(model: nn.Module, kept: bool = True) -> Copies:
         if first != name:
             copies.tied[name] = first
             continue
-        tensor = whole(value)
-        if not kept:
-            continue
-        copies.tensors[name] = _to_host(tensor)
-        if tensor.is_cuda:
-            devices.add(tensor.device)
+        if (copy := _copy(value, kept)) is not None:
+            copies.tensors[name] = copy
+            if value.is_cuda:
+                devices.add(value.device)
     for device in devices:
         event = torch.cuda.Event()
         event.record(torch.cuda.current_stream(device))
@@ -99,6 +97,12 @@ def whole(tensor: Tensor) -> Tensor:
     """The tensor, put together where it is in pieces on several processes, which all have to ask for it."""
     join = _whole_of(tensor)
     return tensor.detach() if join is None else join().detach()
+
+
+def _copy(value: Tensor, kept: bool) -> Tensor | None:
+    """A copy in the host's memory, where it is kept; a tensor that was put together for it is gone by then."""
+    tensor = whole(value)
+    return _to_host(tensor) if kept else None
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from specdyn.tasks.plan.names import require_name
 from specdyn.tasks.recording.copies import Copies, copied, is_spread, require_copyable, unwrapped, watched
 from specdyn.tasks.recording.processes import from_first
 from specdyn.tasks.recording.schedule import schedule
-from specdyn.tasks.recording.spectra import singular_values
+from specdyn.tasks.recording.spectra import require_pattern, singular_values
 from specdyn.tasks.recording.writing import Metrics, Writing
 
 log = logging.getLogger("specdyn.recording")
@@ -73,6 +73,9 @@ class Recorder:
         require(when_full in get_args(WhenFull), "when_full", when_full, "one of " + ", ".join(get_args(WhenFull)))
         require(isinstance(pending, int) and pending >= 1, "pending", pending, "a whole number from 1")
         require(not layers or keep == "spectra", "layers", layers, "nothing, unless keep='spectra'")
+        require_pattern("layers", layers)
+        begins = resume_from is None or (isinstance(resume_from, int) and resume_from >= 0)
+        require(begins, "resume_from", resume_from, "a step from 0, or None")
         self.errors: list[str] = []
         """What went wrong, in order, up to 100; the first is logged."""
         self.skipped: list[int] = []

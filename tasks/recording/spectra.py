@@ -26,6 +26,14 @@ SHOWN = {
 """What is stored of a layer and what follows from it, as the analyses of these names declare it."""
 
 
+def require_pattern(field: str, pattern: str) -> None:
+    """ValueError unless the text is a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{field}={pattern!r} is not a regular expression: {error}") from None
+
+
 def matrices(net: nn.Module, pattern: str = "") -> list[tuple[Matrix, Tensor]]:
     """The layers whose name a regular expression finds, each with the parameter that it is of."""
     from specdyn.tasks.foreign.weights.wrappers import INSIDE
@@ -45,26 +53,33 @@ def singular_values(net: nn.Module, pattern: str = "", kept: bool = True) -> tup
     One layer at a time; NaN where a layer has no finite ones, with the reason in the list. Layers in pieces on several
     processes are put together by all of them, and only analysed where `kept`.
     """
-    import torch
-
     from specdyn.tasks.foreign.weights.wrappers import INSIDE
-    from specdyn.tasks.recording.copies import whole
-    from specdyn.tasks.spectra.decomposition import decompose
 
     found: dict[str, Tensor] = {}
     wrong: list[str] = []
     for layer, parameter in matrices(net, pattern):
-        w = whole(parameter)
-        if not kept:
-            continue
         name = INSIDE.sub("", layer.name)
-        w_MN = layer.of({layer.parameter: w})
-        try:
-            found[name] = decompose(w_MN, f"layer {name}", vectors=False).s.cpu()
-        except ValueError as error:
-            wrong.append(str(error))
-            found[name] = torch.full((min(w_MN.shape),), float("nan"))
+        if (s := _values(layer, name, parameter, wrong, kept)) is not None:
+            found[name] = s
     return found, wrong
+
+
+def _values(layer: Matrix, name: str, parameter: Tensor, wrong: list[str], kept: bool) -> Tensor | None:
+    """The singular values of a layer, where they are kept; a tensor that was put together for it is gone by then."""
+    import torch
+
+    from specdyn.tasks.recording.copies import whole
+    from specdyn.tasks.spectra.decomposition import decompose
+
+    w = whole(parameter)
+    if not kept:
+        return None
+    w_MN = layer.of({layer.parameter: w})
+    try:
+        return decompose(w_MN, f"layer {name}", vectors=False).s.cpu()
+    except ValueError as error:
+        wrong.append(str(error))
+        return torch.full((min(w_MN.shape),), float("nan"))
 
 
 def open_spectra(store: str, name: str) -> xr.Dataset:

@@ -1,5 +1,6 @@
 """Loops of one training on several processes; `together` starts them."""
 
+import weakref
 from typing import Any
 
 import torch
@@ -70,3 +71,22 @@ def cut_short(store: str) -> list[str]:
             return recorder.errors
     except RuntimeError:
         return recorder.errors
+
+
+def most_at_a_time(store: str, keep: str) -> int:
+    """How many whole tensors a process has at most while it records one in pieces."""
+    net, alive, most = fully_shard(Chain()), [], [0]
+    real = DTensor.full_tensor
+
+    def counted(tensor: DTensor, **options: Any) -> torch.Tensor:
+        alive[:] = [other for other in alive if other() is not None]
+        made = real(tensor, **options)
+        alive.append(weakref.ref(made))
+        most[0] = max(most[0], len(alive))
+        return made
+
+    DTensor.full_tensor = counted  # type: ignore[method-assign]
+    with Recorder(store, keep, keep=keep) as recorder:  # type: ignore[arg-type]
+        recorder.step(0, net)
+    assert recorder.errors == []
+    return most[0]

@@ -86,3 +86,37 @@ def test_spectra_are_those_that_analyse_finds_in_checkpoints(local_store: Store)
         want = want.isel(rank=slice(found.sizes["rank"])) if "rank" in want.dims else want
         np.testing.assert_allclose(found[name].values, want.values, rtol=3e-6, atol=3e-6)
         assert found[name].attrs["long_name"] == want.attrs["long_name"]
+
+
+def test_settings_are_labels_and_metrics_are_variables_of_the_cube(local_store: Store) -> None:
+    losses: dict[float, list[float]] = {}
+    for decay in (0.0, 1.0):
+        loop = Loop()
+        loop.optimizer.param_groups[0]["weight_decay"] = decay
+        settings = {"weight_decay": decay, "seed": 0, "net": {"width": 24}}
+        with Recorder(str(local_store), f"wd{decay:g}", every=10, settings=settings) as recorder:
+            recorder.step(0, loop.net, val_err=1.0)
+            losses[decay] = loop.run(
+                25,
+                lambda step, model, loss, to=recorder: to.step(  # type: ignore[misc]
+                    step, model, train_loss=loss, val_err=1.0 if step < 20 else 0.0
+                ),
+            )
+        assert recorder.errors == []
+    from specdyn.flows.analyse import analyse_checkpoints
+
+    outcome = analyse_checkpoints(
+        sources=[local_store.recording(f"wd{decay:g}").folder for decay in (0.0, 1.0)],
+        name="both",
+        analyses=["norms"],
+        store=str(local_store),
+        executor="inline",
+        report=False,
+    )
+    metrics = open_results(outcome.cube)["metrics"].to_dataset()
+    for decay in (0.0, 1.0):
+        run = metrics.isel(run=int(np.flatnonzero(metrics.weight_decay.values == decay)[0]))
+        expected = [np.nan, *(losses[decay][step - 1] for step in (10, 20, 25))]
+        np.testing.assert_array_equal(run.loss.sel(split="train").values, np.array(expected))
+        assert float(run.grok_step) == 20
+        assert int(run.seed) == 0

@@ -23,7 +23,7 @@ from specdyn.tasks.plan.gathering import gather
 
 SWEEP = sweep_called("decay", 1.0, analyses=("spectrum", "effective_rank"))
 OF_A_STORE = {
-    "list": ("list", "sweeps"),
+    "list": ("list", "studies"),
     "status": ("status", "decay"),
     "status of a graph": ("status", "g"),
     "show": ("show", SWEEP.specs[0].run_id[:6]),
@@ -62,7 +62,7 @@ def test_every_command_is_in_one_of_these_lists() -> None:
     writing = {"run", "analyse", "connect", "tickets", "serve", "repair"}
     found = {command.name or command.callback.__name__.strip("_") for command in app.registered_commands}  # type: ignore[union-attr]
     asking = {arguments[0] for arguments in (*OF_A_STORE.values(), *OF_ANY_PLACE.values())} - {"data"}
-    assert found == writing | asking
+    assert found == writing | asking | {"settings"}, "settings are of no store"
 
 
 @pytest.mark.parametrize("command", OF_A_STORE)

@@ -102,7 +102,7 @@ def test_series_of_one_setting_are_averaged_over_their_seeds_and_no_others(tmp_p
     assert said("compare", "theirs", "--out", str(tmp_path / "out.png"), store=local_store)
     status = said("status", "theirs", store=local_store)
     assert "weight_decay=1, seed=0" in status and "4 series analysed at 2 steps" in status
-    assert "theirs series - - 4" in said("list", "sweeps", store=local_store)
+    assert "theirs series - - 4" in said("list", "studies", store=local_store)
 
 
 def test_other_labels_are_axes_and_a_constant_one_is_none(tmp_path: Path, local_store: Store) -> None:

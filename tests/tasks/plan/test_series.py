@@ -117,7 +117,7 @@ def test_other_commands_know_the_series_by_its_name(store: Store, tmp_path: Path
         assert result.exit_code == code, result.output
         return " ".join(result.output.split())
 
-    assert f"{NAME} series - - 1 {store.cube(NAME)}" in said("list", "sweeps")
+    assert f"{NAME} series - - 1 {store.cube(NAME)}" in said("list", "studies")
     assert "1 series analysed at 2 steps" in said("status", NAME)
     assert "figures and a page" in said("report", NAME, "--out", str(tmp_path / "report"))
     assert (tmp_path / "report" / "singular_values.png").is_file()

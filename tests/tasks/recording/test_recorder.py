@@ -202,6 +202,8 @@ def test_an_interrupted_training_keeps_its_last_step_and_is_not_finished(place: 
         ({"per_decade": -1}, "per_decade"),
         ({"keep": "everything"}, "keep"),
         ({"layers": "attn"}, "layers"),
+        ({"keep": "spectra", "layers": "("}, "layers.*regular expression"),
+        ({"resume_from": -1}, "resume_from"),
         ({"when_full": "drop"}, "when_full"),
         ({"pending": 0}, "pending"),
         ({"settings": {"net": object()}}, "settings"),

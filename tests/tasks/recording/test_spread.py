@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.spread import together
-from helpers.spread_loops import cut_short, refused, trained
+from helpers.spread_loops import cut_short, most_at_a_time, refused, trained
 from specdyn.storage.places import Recording, Store
 from specdyn.storage.recordings import read_lines, read_recording, read_step, recorded_steps
 from specdyn.tasks.recording.recorder import Recorder
@@ -53,6 +53,11 @@ def test_singular_values_of_tensors_in_pieces_are_those_of_whole_ones(place: Rec
 
 def _spectra(store: str) -> list[str]:
     return trained("fsdp", store, keep="spectra")[0]
+
+
+@pytest.mark.parametrize("keep", ["checkpoints", "spectra"])
+def test_a_process_has_one_whole_tensor_at_a_time(keep: str, place: Recording) -> None:
+    assert together(most_at_a_time, str(place.store), keep) == [1, 1]
 
 
 def test_a_refusal_reaches_every_process(place: Recording) -> None:
