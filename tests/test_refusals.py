@@ -59,6 +59,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("show",): [SPEC.run_id],
     ("report",): ["small"],
     ("compare",): ["small"],
+    ("plot",): ["small", "singular_value"],
     ("export",): ["small", "--to", "csv"],
     ("verify",): [],
     ("repair",): [],

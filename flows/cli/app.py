@@ -196,6 +196,36 @@ def compare(
 
 @app.command()
 @friendly
+def plot(
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    variable: Annotated[str, typer.Argument(help="A stored variable, e.g. `stable_rank`; a typo lists them all.")],
+    store: StoreOption = "results",
+    by: Annotated[str, typer.Option(help="Setting that colours are sorted by. Default: weight decay.")] = "",
+    along: Annotated[str, typer.Option(help="Dimension of the horizontal axis. Default: step, else rank.")] = "",
+    at: Annotated[
+        list[str] | None, typer.Option("--at", help="DIMENSION=LABEL, e.g. `rank=1`. May be repeated.")
+    ] = None,
+    layer: Annotated[str, typer.Option(help="One layer, in place of a panel for each.")] = "",
+    log: Annotated[str, typer.Option(help="Logarithmic axes: `x`, `y` or `xy`.")] = "",
+    file: Annotated[
+        str | None, typer.Option("--out", help="File to write, .png or .svg. Default: STUDY-VARIABLE.png here.")
+    ] = None,
+) -> None:
+    """Draw any stored variable of a study: means over seeds by configuration, a panel for each layer or pair.
+
+    Examples: `specdyn plot modular_addition-demo stable_rank --log y`,
+    `specdyn plot modular_addition-demo singular_value --along rank --layer decoder.weight --at step=1000`
+    """
+    from specdyn.flows.cli.drawn import draw
+
+    chosen = [*(at or []), *([f"layer={layer}"] if layer else [])]
+    out.print(
+        f"figure       {draw(study, variable, store, by, along, chosen, log, file)}", highlight=False, soft_wrap=True
+    )
+
+
+@app.command()
+@friendly
 def export(
     study: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list studies`).")],
     store: StoreOption = "results",

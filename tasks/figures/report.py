@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from specdyn.storage.access import objects
 from specdyn.storage.query import measured_runs, open_results
 from specdyn.tasks.figures.heatmaps import agreement, agreement_scores, alignment, alignment_scores
-from specdyn.tasks.figures.page import page
+from specdyn.tasks.figures.live.page import page
 from specdyn.tasks.figures.performance import performance, pruned_losses
 from specdyn.tasks.figures.ranks import effective_ranks
 from specdyn.tasks.figures.spectra import singular_values

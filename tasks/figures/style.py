@@ -117,6 +117,15 @@ def log_axis(axes: Axes, values: np.ndarray) -> None:
 
 
 @styled
+def to_svg(figure: Figure) -> bytes:
+    """The figure as an SVG with its text as text, the same for the same data."""
+    written = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "specdyn", "svg.fonttype": "none"}):
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
+
+
+@styled
 def to_png(figure: Figure) -> bytes:
     """The figure as a PNG, the same for the same data; of 256 colours where all would make it too large."""
     figure.set_dpi(DPI)

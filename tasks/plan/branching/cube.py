@@ -164,7 +164,7 @@ class GraphCube(StudyCube):
         from specdyn.storage.query import measured_runs, open_results
         from specdyn.tasks.figures import connectivity
         from specdyn.tasks.figures import tickets as ticket_figures
-        from specdyn.tasks.figures.page import page
+        from specdyn.tasks.figures.live.page import page
         from specdyn.tasks.figures.style import to_png
 
         by = {

@@ -29,6 +29,7 @@ OF_A_STORE = {
     "show": ("show", SWEEP.specs[0].run_id[:6]),
     "report": ("report", "decay"),
     "compare": ("compare", "decay"),
+    "plot": ("plot", "decay", "effective_rank"),
     "export": ("export", "decay", "--variables", "effective_rank"),
     "verify": ("verify",),
     "verify a study": ("verify", "decay"),
@@ -118,6 +119,7 @@ def questions(out: Path) -> dict[str, Sequence[str]]:
     elsewhere = {
         "report": ("--out", str(out / "report")),
         "compare": ("--out", str(out / "comparison.png")),
+        "plot": ("--out", str(out / "plot.png")),
         "export": ("--out", str(out / "tables")),
     }
     return {name: (*given, *elsewhere.get(name, ())) for name, given in {**OF_A_STORE, **OF_ANY_PLACE}.items()}

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
-from specdyn.tasks.figures.page import page as page_of
+from specdyn.tasks.figures.live.page import page as page_of
 
 FIRST_PICTURE = "() => document.querySelector('figure.panel svg') !== null"
 

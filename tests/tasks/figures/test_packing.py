@@ -15,7 +15,7 @@ from torch import nn
 import specdyn as sd
 from specdyn.tasks.figures.live import packing
 from specdyn.tasks.figures.live.packing import _limit, pack, thinning
-from specdyn.tasks.figures.page import page
+from specdyn.tasks.figures.live.page import page
 
 
 def values_of(packed: packing.Packed, name: str) -> tuple[dict[str, list[int]], np.ndarray]:

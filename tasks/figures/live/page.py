@@ -3,13 +3,11 @@
 import functools
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-import matplotlib
-import matplotlib.colors
 import numpy as np
 import xarray as xr
 
@@ -17,14 +15,15 @@ from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import as_text
 from specdyn.storage.schema import MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
-from specdyn.tasks.figures.levels import axis_title, levels_of
+from specdyn.tasks.figures.levels import axis_title
 from specdyn.tasks.figures.live.packing import pack, thinning
+from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
-from specdyn.tasks.figures.sweep_axis import axis_of, short_names
+from specdyn.tasks.figures.sweep_axis import short_names
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("specdyn.tasks.figures", "."),
+    loader=jinja2.PackageLoader("specdyn.tasks.figures.live", "."),
     # Titles, settings and what data sets are called come from users and go into a page that others open.
     autoescape=True,
     undefined=jinja2.StrictUndefined,
@@ -79,7 +78,7 @@ def page(
     whole: xr.DataTree | None = None,
 ) -> str:
     """The page of a cube; `whole` is the cube with what is not measured yet, if that is to be said."""
-    dim = next(dim for dim in ("run", "ticket", "pair") if _along(tree, dim) is not None)
+    dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
     packed = pack(tree, dim)
     settings = _settings(tree, dim)
@@ -128,15 +127,6 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _along(tree: xr.DataTree, dim: str) -> xr.Dataset | None:
-    """The coordinates along a dimension, in the first group that has it."""
-    for node in tree.subtree:
-        data = node.to_dataset(inherit=False)
-        if dim in data.dims and data.data_vars and (dim != "pair" or "layers" not in tree.children):
-            return data[[name for name in data.coords if data[name].dims == (dim,)]]
-    return None
-
-
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     """Every setting as text for each row: those of the group with all of them, else the coordinates."""
     group = {"run": "runs"}.get(dim, "sources")
@@ -148,14 +138,14 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
             for name, column in table.variables.items()
             if column.dims == (dim,) and name not in hidden and column.attrs.get("role") != PROVENANCE
         }
-    along = _along(tree, dim)
+    along = along_rows(tree, dim)
     assert along is not None
     return {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
     """The rows by what tells them apart, and the configurations with a colour each."""
-    along = _along(tree, dim)
+    along = along_rows(tree, dim)
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
     settings = _settings(tree, dim)
@@ -165,9 +155,9 @@ def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, st
         for i in range(along.sizes[dim])
     ]
     names = [name if names.count(name) == 1 else f"{name} ({ids[i]})" for i, name in enumerate(names)]
-    groups = _levels(tree, dim, along)
+    groups = groups_of(tree, dim, along)
     of_row = {row: level for level, (_, rows) in enumerate(groups) for row in rows}
-    colors = _colors(len(groups))
+    colors = colors_of(len(groups))
     provenance = _provenance(tree, dim)
     rows = [
         PageRow(
@@ -185,29 +175,6 @@ def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, st
     return rows, [{"name": name, "color": color} for (name, _), color in zip(groups, colors, strict=True)]
 
 
-def _levels(tree: xr.DataTree, dim: str, along: xr.Dataset) -> list[tuple[str, Sequence[int]]]:
-    """Configurations: rows that differ in their seed alone."""
-    if dim == "run":
-        levels = levels_of(tree, axis_of(tree))
-        names = [", ".join(f"{name} {value}" for name, value in level.values.items()) for level in levels]
-        return [(name, level.runs) for name, level in zip(names, levels, strict=True)]
-    settings = {name: values for name, values in settings_of(along).items() if not name.endswith("seed")}
-    varied = [name for name, values in settings.items() if len(set(map(str, values))) > 1]
-    groups: dict[str, list[int]] = {}
-    for i in range(along.sizes[dim]):
-        name = ", ".join(f"{axis_title(one)} {as_text(settings[one][i])}" for one in varied)
-        groups.setdefault(name or f"all {dim}s", []).append(i)
-    return list(groups.items())
-
-
-def _colors(count: int) -> list[str]:
-    """Colours of configurations, in their order; ranks have another scale."""
-    if count == 1:
-        return ["#2b5c8a"]
-    scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
-    return [matplotlib.colors.to_hex(color) for color in scale]
-
-
 def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     group = {"run": "runs"}.get(dim, "sources")
     if group not in tree.children:
@@ -219,7 +186,7 @@ def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
 
 def _notes(whole: xr.DataTree | None, dim: str) -> list[str]:
     """What is not measured yet, or failed."""
-    along = _along(whole, dim) if whole is not None else None
+    along = along_rows(whole, dim) if whole is not None else None
     if along is None or "status" not in along.coords:
         return []
     statuses = along["status"].values.tolist()

@@ -1,0 +1,50 @@
+"""What a cube has a row for - runs, pairs or tickets - and which rows differ in their seeds alone."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import matplotlib.colors
+import numpy as np
+import xarray as xr
+
+from specdyn.models.spec.run_spec import as_text
+from specdyn.tasks.figures.configurations import settings_of
+from specdyn.tasks.figures.levels import axis_title, levels_of
+from specdyn.tasks.figures.sweep_axis import axis_of
+
+
+def rows_dim(tree: xr.DataTree) -> str:
+    """The dimension of the rows."""
+    return next(dim for dim in ("run", "ticket", "pair") if along_rows(tree, dim) is not None)
+
+
+def along_rows(tree: xr.DataTree, dim: str) -> xr.Dataset | None:
+    """The coordinates along a dimension, in the first group that has it."""
+    for node in tree.subtree:
+        data = node.to_dataset(inherit=False)
+        if dim in data.dims and data.data_vars and (dim != "pair" or "layers" not in tree.children):
+            return data[[name for name in data.coords if data[name].dims == (dim,)]]
+    return None
+
+
+def groups_of(tree: xr.DataTree, dim: str, along: xr.Dataset, axis: str = "") -> list[tuple[str, Sequence[int]]]:
+    """Configurations by what they are, with their rows, which differ in their seed alone; sorted by `axis`."""
+    if dim == "run":
+        levels = levels_of(tree, axis or axis_of(tree))
+        names = [", ".join(f"{name} {value}" for name, value in level.values.items()) for level in levels]
+        return [(name, level.runs) for name, level in zip(names, levels, strict=True)]
+    settings = {name: values for name, values in settings_of(along).items() if not name.endswith("seed")}
+    varied = [name for name, values in settings.items() if len(set(map(str, values))) > 1]
+    groups: dict[str, list[int]] = {}
+    for i in range(along.sizes[dim]):
+        name = ", ".join(f"{axis_title(one)} {as_text(settings[one][i])}" for one in varied)
+        groups.setdefault(name or f"all {dim}s", []).append(i)
+    return list(groups.items())
+
+
+def colors_of(count: int) -> list[str]:
+    """Colours of configurations, in their order; ranks have another scale."""
+    if count == 1:
+        return ["#2b5c8a"]
+    scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
+    return [matplotlib.colors.to_hex(color) for color in scale]

@@ -1,0 +1,124 @@
+"""A figure of any variable that a cube has."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from specdyn.models.spec.checks import require_known
+from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
+from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_label, styled
+from specdyn.tasks.figures.sweep_axis import draw, of_all, short_names, spread
+
+ALONG = ("step", "rank", "share", "kept", "alpha", "decile", "row", "component")
+"""Dimensions that a figure's horizontal axis is of, if the variable has one, the first that it has."""
+PANELS = ("layer", "pair", "attention")
+"""Dimensions of which each label has a panel."""
+LAST = ("step", "split")
+"""Dimensions of which the last label is shown unless one is chosen: the end, and the validation set."""
+MOST_PANELS, COLUMNS = 12, 4
+LOGS = ("", "x", "y", "xy")
+
+
+@styled
+def plot_variable(
+    tree: xr.DataTree, name: str, axis: str = "", along: str = "", at: Mapping[str, Any] | None = None, log: str = ""
+) -> Figure:
+    """A variable as lines along one of its dimensions, a panel for each layer or pair, a colour for each configuration.
+
+    Lines are means over seeds, bands their spread. `axis` is the setting that colours are sorted by; `at` chooses
+    labels of other dimensions, and of the panels' if only one is wanted; what is chosen is said in the title. `log` is
+    x, y or xy. ValueError names what there is where the variable, a dimension or a label is not known.
+    """
+    require_known("log", log, LOGS)
+    dim = rows_dim(tree)
+    data = _variable(tree, name, dim)
+    rows = along_rows(tree, dim)
+    assert rows is not None
+    groups = groups_of(tree, dim, rows, axis)
+    data, title = _chosen(data, dim, dict(at or {}), along)
+    others = [str(one) for one in data.dims if one != dim]
+    x = along or next((one for one in ALONG if one in others), others[0] if others else "")
+    panel = next((one for one in others if one != x), "")
+    labels = data[panel].values.tolist() if panel else [None]
+    shown = spread(labels, MOST_PANELS)
+    columns = min(COLUMNS, len(shown))
+    figure, grid = panels(math.ceil(len(shown) / columns), columns, 3.6, 2.7, sharex=True)
+    short = short_names(list(map(str, labels))) if panel in PANELS else {}
+    colors = colors_of(len(groups))
+    for axes, label in zip(grid.flat, shown, strict=False):
+        part = data.sel({panel: label}) if panel else data
+        for (_, of_group), color in zip(groups, colors, strict=True):
+            values = part.isel({dim: list(of_group)}).rename({dim: "run"})
+            _draw(axes, values, x, color, log)
+        axes.set_title(short.get(str(label), f"{panel} {label}") if panel else "")
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    for axes in grid[-1]:
+        axes.set_xlabel(step_label(tree) if x == "step" else x.replace("_", " "))
+    units = data.attrs.get("units", "1")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("" if units == "1" else units)
+    named = [(text, color) for (text, _), color in zip(groups, colors, strict=True)]
+    legend_below(figure, [Line2D([], [], color=color, linewidth=2.5, label=text) for text, color in named])
+    left_out = of_all(shown, labels, panel) if panel else ""
+    figure.suptitle(f"{data.attrs.get('long_name', name)}{title}{left_out}")
+    return figure
+
+
+def _variable(tree: xr.DataTree, name: str, dim: str) -> xr.DataArray:
+    known: dict[str, xr.DataArray] = {}
+    for node in tree.subtree:
+        if node.path.strip("/") not in ("runs", "sources"):
+            found = node.to_dataset(inherit=False)
+            known |= {str(key): of for key, of in found.data_vars.items() if dim in of.dims and of.dtype.kind in "fiub"}
+    require_known("variable", name, known)
+    return known[name]
+
+
+def _chosen(data: xr.DataArray, dim: str, at: dict[str, Any], along: str) -> tuple[xr.DataArray, str]:
+    """The variable with all dimensions fixed but the axis and the panels, and what is said of that."""
+    others = [str(one) for one in data.dims if one != dim]
+    for one in (*at, *([along] if along else [])):
+        require_known(f"dimension of {data.name}", one, others)
+    x = along or next((one for one in ALONG if one in others and one not in at), "")
+    panel = next((one for one in PANELS if one in others and one not in at and one != x), "")
+    said = []
+    for one in others:
+        if one in (x, panel):
+            continue
+        labels = data[one].values.tolist() if one in data.coords else list(range(data.sizes[one]))
+        if one in at:
+            by_text = {str(label): label for label in labels}
+            require_known(f"label of {one}", str(at[one]), by_text)
+            label = by_text[str(at[one])]
+        else:
+            label = labels[-1 if one in LAST else 0]
+        data = data.sel({one: label}) if one in data.coords else data.isel({one: label})
+        said.append(f"{one.replace('_', ' ')} {label}")
+    return data, f" ({', '.join(said)})" if said else ""
+
+
+def _draw(axes: Any, values: xr.DataArray, x: str, color: Any, log: str) -> None:
+    """One configuration's line, or its points where there is nothing to go along."""
+    if "y" in log and bool((values > 0).any()):
+        axes.set_yscale("log")
+    if not x:
+        axes.plot(np.zeros(values.sizes["run"]), values.values, "o", color=color)
+        axes.set_xticks([])
+        return
+    if values[x].dtype.kind not in "fiu":
+        places = np.arange(values.sizes[x])
+        axes.plot(places, values.mean("run").values, "o-", color=color)
+        axes.set_xticks(places, [str(label) for label in values[x].values], rotation=30)
+        return
+    if "x" in log:
+        axes.set_xscale("log")
+    lines = values if x == "step" else values.drop_vars("step", errors="ignore").rename({x: "step"})
+    draw(axes, lines, color)
+    if x == "step" and "x" not in log:
+        step_axis(axes, 4)

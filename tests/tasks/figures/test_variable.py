@@ -1,0 +1,69 @@
+"""The figure of any variable: its lines are the values of the cube."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from torch import nn
+
+import specdyn as sd
+from specdyn.tasks.figures.style import to_png, to_svg
+from specdyn.tasks.figures.variable import plot_variable
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
+    store = str(tmp_path_factory.mktemp("variable") / "store")
+    return sd.run("modular_addition", "smoke", store=store, weight_decay=[0.0, 1.0], seed=[0, 1])
+
+
+def test_lines_are_means_over_the_seeds_of_each_configuration(tree: xr.DataTree) -> None:
+    figure = plot_variable(tree, "stable_rank")
+    ranks = tree["layers"].to_dataset()["stable_rank"]
+    assert len(figure.axes) == ranks.sizes["layer"]
+    for axes, layer in zip(figure.axes, ranks["layer"].values, strict=True):
+        for line, decay in zip(axes.get_lines(), (0.0, 1.0), strict=True):
+            expected = ranks.sel(layer=layer)[(ranks["weight_decay"] == decay).values].mean("run")
+            np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
+
+
+def test_another_axis_and_chosen_labels(tree: xr.DataTree) -> None:
+    figure = plot_variable(tree, "singular_value", along="rank", at={"layer": "decoder.weight", "step": "0"}, log="y")
+    (axes,) = figure.axes
+    values = tree["layers"].to_dataset()["singular_value"].sel(layer="decoder.weight", step=0)
+    first = values[(values["weight_decay"] == 0).values]
+    expected = np.exp(np.log(first).mean("run").dropna("rank"))
+    np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), expected, rtol=1e-5)
+    assert axes.get_yscale() == "log" and "step 0" in figure.get_suptitle()
+
+
+def test_every_variable_can_be_drawn(tree: xr.DataTree) -> None:
+    drawn = 0
+    for node in tree.subtree:
+        for name, array in node.to_dataset(inherit=False).data_vars.items():
+            if "run" in array.dims and array.dtype.kind in "fiub" and node.path != "/runs":
+                plot_variable(tree, str(name))
+                drawn += 1
+    assert drawn > 90
+
+
+def test_models_in_memory_are_drawn_and_files_are_the_same_each_time() -> None:
+    tree = sd.analyse({"a": nn.Linear(6, 5), "b": nn.Linear(6, 5)}, ["spectrum", "effective_rank"])
+    for form in (to_png, to_svg):
+        assert form(plot_variable(tree, "singular_value", along="rank")) == form(
+            plot_variable(tree, "singular_value", along="rank")
+        )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"name": "stable_rnk"}, "unknown variable 'stable_rnk': known are"),
+        ({"name": "stable_rank", "along": "rank"}, "unknown dimension of stable_rank 'rank'"),
+        ({"name": "stable_rank", "at": {"layer": "none"}}, "unknown label of layer 'none'"),
+        ({"name": "stable_rank", "log": "z"}, "log"),
+        ({"name": "stable_rank", "axis": "width"}, "axis='width'"),
+    ],
+)
+def test_what_is_not_known_is_named(wanted: dict[str, object], says: str, tree: xr.DataTree) -> None:
+    with pytest.raises(ValueError, match=says):
+        plot_variable(tree, **wanted)  # type: ignore[arg-type]
