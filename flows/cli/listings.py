@@ -9,7 +9,7 @@ from specdyn.flows.cli.terminal import span_of, table
 from specdyn.models.datasets.base import DATASETS, Dataset, RemoteFile
 from specdyn.models.experiments.base import EXPERIMENTS, read_spec
 from specdyn.models.families.base import FAMILIES
-from specdyn.models.plugins.kinds import Kind, broken, get, names, origin
+from specdyn.models.plugins.kinds import Kind, broken, get, names, origin, usable
 from specdyn.models.spec.checks import require_known
 from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters
 from specdyn.models.wording import plural
@@ -82,10 +82,8 @@ def _table_of(kind: Kind[T], title: str, headings: tuple[str, ...], rows: Sequen
         empty = [""] * (len(headings) - 2)
         headings = (*headings, "from")
         rows = [*((*row, place) for row, place in zip(rows, places, strict=True))]
-        rows += [(one.name, "cannot be used", *empty, _short(one.place)) for one in unusable]
+        rows += [(one.name, f"cannot be used: {one.why}", *empty, _short(one.place)) for one in unusable]
     table(title, headings, rows)
-    for one in unusable:
-        out.print(f"{one.name} cannot be used: {one.why}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _short(place: str) -> str:
@@ -131,8 +129,9 @@ def show_run(prefix: str, store: str) -> None:
     if manifest is None:
         raise ValueError(f"run {run_id} of {experiment} is still in training; `specdyn status` shows how far it is")
     spec = read_spec(manifest.spec, experiment)
-    preset, changed = _nearest_preset(spec)
-    table(f"Run {run_id}: what differs from preset {preset}", ("setting", "value", "in the preset"), changed)
+    if experiment in usable(EXPERIMENTS):
+        preset, changed = _nearest_preset(spec)
+        table(f"Run {run_id}: what differs from preset {preset}", ("setting", "value", "in the preset"), changed)
     table("All settings", ("setting", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
     if measured := _measured(url, experiment, run_id):
         table("Measured at its end", ("variable", "value"), measured)

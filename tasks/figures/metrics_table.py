@@ -4,8 +4,9 @@ import importlib
 import re
 
 import specdyn.tasks.spectra.facts
+from specdyn.models.plugins.kinds import inside
 from specdyn.storage.schema import Variable
-from specdyn.tasks.spectra.analysis import Analysis, analysis_names, get_analysis
+from specdyn.tasks.spectra.analysis import ANALYSES, Analysis
 from specdyn.tasks.spectra.facts import FACTS
 
 HEAD = """# Metrics
@@ -24,8 +25,8 @@ TABLE = ["| variable | meaning | formula and source | dimensions | units |", "|-
 
 
 def table() -> str:
-    """All analyses in the order of their names, each with its variables, as Markdown."""
-    return "\n".join([HEAD, *(section(get_analysis(name)) for name in analysis_names()), facts_section()])
+    """All analyses of the package in the order of their names, each with its variables, as Markdown."""
+    return "\n".join([HEAD, *map(section, inside(ANALYSES).values()), facts_section()])
 
 
 def section(analysis: Analysis) -> str:

@@ -1,5 +1,6 @@
 """Plug-ins by the command: where they are from, those that cannot be used, and places that are none."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,6 +57,13 @@ def test_a_listing_says_where_each_is_from_and_why_one_cannot_be_used(
     assert f"bad_{bad} cannot be used: ModuleNotFoundError: No module named 'no_such_module' (line 1)" in text
     assert f"lab/bad_{bad}.py" in text
     assert f"lab/{named}.py" in text or not named
+
+
+def test_programs_read_the_same(lab: Path) -> None:
+    result = CliRunner().invoke(app, ["--plugins", "lab", "list", "--json"])
+    rows = {row["name"]: row for row in json.loads(result.stdout)[0]["rows"]}
+    assert rows["scaled"]["from"] == "lab/scaled.py"
+    assert rows["bad_experiment"]["what it is"].startswith("cannot be used: ModuleNotFoundError: No module named")
 
 
 def test_nothing_is_said_of_places_where_there_are_no_plugins() -> None:
