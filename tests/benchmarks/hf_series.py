@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--weightwatcher", metavar="PYTHON", help="an interpreter that has weightwatcher")
     parser.add_argument("--diffract", metavar="PYTHON", help="an interpreter that has diffract-core")
     given = parser.parse_args()
-    seconds = {place.name: train(place, *of) for place, *of in runs(given.folder)}
+    seconds = {place.name: train(place, kind, decay, seed) for place, kind, decay, seed in runs(given.folder)}
     print(markdown(("run", "seconds of training"), [(name, f"{s:.0f}") for name, s in seconds.items()]))
     if given.only_train:
         return

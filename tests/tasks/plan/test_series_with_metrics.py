@@ -16,6 +16,7 @@ from helpers.trainers import by_hugging_face
 from specdyn.flows.cli.app import app
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.flows.studies import series_from
+from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.storage.query import open_results
@@ -192,3 +193,18 @@ def test_recordings_are_grouped_by_their_settings_and_have_their_metrics(tmp_pat
     assert found.seed.values.tolist() == [0, 1] and found.weight_decay.values.tolist() == [1, 1]
     rows = sweep_table(open_results(local_store.cube("theirs")))
     assert [(row.seed, row.train, row.val) for row in rows] == [(0, 4.0, 1.0), (1, 14.0, 1.0)]
+
+
+def test_labels_and_metrics_on_object_storage_are_read_like_files(tmp_path: Path, s3_store: Store) -> None:
+    by_hugging_face(tmp_path / "hf", max_steps=10, weight_decay=0.5, seed=7)
+    save(tmp_path / "own", 3)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            objects.write(f"{s3_store}/theirs/{path.relative_to(tmp_path)}", path.read_bytes())
+    given = AnalyseParameters(sources=[f"{s3_store}/theirs/hf", f"{s3_store}/theirs/own"], store=s3_store.url)
+    theirs, own = series_from(given).sources
+    assert theirs.labels.values["weight_decay"] == 0.5 and theirs.labels.values["seed"] == 7
+    assert own.labels.values == {"weight_decay": 1, "seed": 3}
+    assert theirs.logged.files == (f"{s3_store}/theirs/hf/checkpoint-10/trainer_state.json",)
+    np.testing.assert_array_equal(own.metrics.values["loss"][0], [3, 2, np.nan])
+    assert np.isfinite(theirs.metrics.values["loss"]).all()
