@@ -1,9 +1,8 @@
 """What the command prints of what there is: experiments, presets, analyses, data sets, sweeps and runs of a store."""
 
-import math
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 from specdyn.flows.cli.terminal import out, span_of, table
 from specdyn.models.datasets.base import DATASETS, Dataset, RemoteFile
@@ -19,12 +18,10 @@ from specdyn.storage.datasets import DataManifest, read_data_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
 from specdyn.storage.studies import read_study, study_names
+from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
 from specdyn.tasks.identity import computed_on, known_results_id
 from specdyn.tasks.plan.tables import duration, size
 from specdyn.tasks.spectra.analysis import ANALYSES
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 T = TypeVar("T")
 
@@ -165,28 +162,15 @@ def _nearest_preset(spec: RunSpec) -> tuple[str, list[tuple[str, str, str]]]:
 
 
 def _measured(store: Store, experiment: str, run_id: str) -> list[tuple[str, str]]:
-    """What a study has of the end of a run: its facts, by variable and split; nothing where no study has it."""
-    from specdyn.storage import generations
-
+    """What the summary of a sweep's report says of a run; nothing where none has it."""
     for name, _ in study_names(store, ("sweep",)):
-        record = read_study(store, name, "sweep")
-        if record and record.experiment == experiment and generations.attributes(store.cube(name)):
-            from specdyn.storage.query import open_results
-
-            data = open_results(store.cube(name))["metrics"].to_dataset()
-            if run_id in data["run"].values.tolist():
-                return list(_facts(data.sel(run=run_id)))
+        record, summary = read_study(store, name, "sweep"), read_summary(f"{store.report(name)}/{SUMMARY}")
+        if record and record.experiment == experiment and summary:
+            for row in summary.rows:
+                if row.run_id == run_id:
+                    shown = dict(zip(headings(summary.rows), row.cells, strict=True))
+                    return [(heading, cell) for heading, cell in shown.items() if cell != run_id]
     return []
-
-
-def _facts(run: "xr.Dataset") -> Iterator[tuple[str, str]]:
-    for name, fact in run.data_vars.items():
-        if fact.dims == ():
-            value = float(fact)
-            yield str(name), "-" if math.isnan(value) else f"{value:.6g}"
-        elif fact.dims == ("split",):
-            for split, value in zip(fact["split"].values, fact.values.tolist(), strict=True):
-                yield f"{name}, {split}", "-" if math.isnan(value) else f"{value:.6g}"
 
 
 def _find_run(prefix: str, store: Store) -> tuple[str, str]:

@@ -42,9 +42,10 @@ def show_series(name: str, store: Store) -> None:
 
     tree = open_results(store.cube(name))
     runs, steps = tree["runs"].to_dataset(), tree["layers"].sizes["step"]
+    shown = tree["layers"].to_dataset().coords  # and not what all series have in common
     said = json.loads(tree.attrs.get("labels", "{}"))
     labels = {
-        series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items())
+        series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items() if label in shown)
         for series, of in said.items()
     }
     columns = (runs[column].values.tolist() for column in ("run", "source", "series", "status"))

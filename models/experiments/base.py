@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from specdyn.models.plugins import kinds
@@ -98,6 +98,12 @@ def _of_plugin(declared: object, name: str, source: str) -> Experiment:
     """What a plug-in declares, its presets with the digest of its source."""
     found = kinds.named(declared, name, Experiment)
     require(found.usual in found.presets, "usual", found.usual, f"one of its presets {', '.join(found.presets)}")
+    for kind in found.kinds:
+        frozen = is_dataclass(kind) and vars(kind)["__dataclass_params__"].frozen
+        require(frozen, "kinds", kind, "frozen dataclasses")
+        for one in fields(kind):
+            where, allowed = f"the type of {one.name} in {kind.__name__}", "a type, so no `annotations` of __future__"
+            require(not isinstance(one.type, str), where, one.type, allowed)
     presets = {}
     for key, preset in found.presets.items():
         spec = preset.spec

@@ -46,13 +46,13 @@ def plugins() -> tuple[Plugin, ...]:
         return _received[0][1]
     if os.environ.get(OFF, "0") not in ("", "0"):
         return ()
-    return _found(os.environ.get(PATHS, ""), os.getcwd())
+    return _found(os.environ.get(PATHS, ""), _working_folder())
 
 
 def paths() -> list[str]:
     """The files and folders that are named, in the environment and by the project of the working folder."""
     named = [path for path in os.environ.get(PATHS, "").split(os.pathsep) if path]
-    return list(dict.fromkeys([*(str(_absolute(path)) for path in named), *_of_project(os.getcwd())]))
+    return list(dict.fromkeys([*(str(_absolute(path)) for path in named), *_of_project(_working_folder())]))
 
 
 def give(more: list[str]) -> None:
@@ -191,6 +191,14 @@ def _name(value: ast.expr, assigned: dict[str, ast.expr]) -> str:
     if isinstance(given, ast.Name):
         given = assigned.get(given.id)
     return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else ""
+
+
+def _working_folder() -> str:
+    """Empty where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def _absolute(path: str) -> Path:

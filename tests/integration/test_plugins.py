@@ -11,6 +11,8 @@ import pytest
 
 from helpers import plugins
 from helpers.pipelines import at_server
+from helpers.served import served
+from helpers.topology import wait_until
 from specdyn.flows.resources import Resources
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.plugins import places
@@ -91,3 +93,22 @@ def test_a_command_uses_a_cluster_by_its_address(lab: Path, tmp_path: Path) -> N
     assert "1 run finished" in ended.stderr
     cube = open_results(store.cube("scaled-smoke"))
     assert bool((cube["layers"]["largest"] > 0).all())
+
+
+def test_flows_of_a_service_have_the_plugins_of_its_environment(lab: Path, tmp_path: Path) -> None:
+    """The form offers them, the flow's process runs them, and so do the workers of the service's cluster."""
+    with served(tmp_path, "--cpus", "1", **{places.PATHS: str(lab)}) as service:
+        (deployment,) = [one for one in service.ask("/deployments/filter", {}) if one["name"] == "run"]
+        assert "scaled" in deployment["parameter_openapi_schema"]["properties"]["experiment"]["enum"]
+        asked = {"experiment": "scaled", "analyses": ["spectrum", "largest"], "report": False}
+        run = service.ask(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": asked})
+        ended: list[str] = []
+
+        def has_ended() -> bool:
+            state = service.ask(f"/flow_runs/{run['id']}")["state"]
+            ended.append(f"{state['type']}: {state['message']}")
+            return state["type"] in ("COMPLETED", "FAILED", "CRASHED")
+
+        wait_until(has_ended, "the flow run ends", 240.0)
+        assert ended[-1].startswith("COMPLETED"), ended[-1]
+        assert bool((open_results(Store(str(service.store)).cube("scaled-smoke"))["layers"]["largest"] > 0).all())

@@ -123,6 +123,11 @@ def test_a_file_that_is_no_python_file_is_refused(tmp_path: Path, monkeypatch: p
         analysis_names()
 
 
+def test_a_working_folder_that_was_removed_names_none(tmp_path: Path) -> None:
+    (tmp_path / "work").rmdir()
+    assert "spectrum" in analysis_names()
+
+
 def test_the_switch_leaves_out_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name_places(monkeypatch, tmp_path / "nowhere")
     Path("pyproject.toml").write_text("[tool")
@@ -241,6 +246,19 @@ def test_two_analyses_with_one_variable_are_refused(tmp_path: Path, monkeypatch:
         versions_of(["largest", "again"])
 
 
+KINDS = """
+from dataclasses import dataclass
+
+@dataclass
+class Loose:
+    width: int = 3
+
+@dataclass(frozen=True)
+class Texts:
+    width: "int" = 3
+"""
+
+
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
@@ -251,12 +269,19 @@ def test_two_analyses_with_one_variable_are_refused(tmp_path: Path, monkeypatch:
             "experiment of preset smoke='modular_addition' is not allowed: expected 'scaled'",
         ),
         ('usual="smoke"', 'usual="smoke", kinds=()', "net and data of its kinds"),
+        (
+            'usual="smoke"',
+            'usual="smoke", kinds=(int,)',
+            "kinds=<class 'int'> is not allowed: expected frozen dataclasses",
+        ),
+        ('usual="smoke"', 'usual="smoke", kinds=(Loose,)', "Loose'> is not allowed: expected frozen dataclasses"),
+        ('usual="smoke"', 'usual="smoke", kinds=(Texts,)', "the type of width in Texts='int' is not allowed"),
     ],
 )
 def test_an_experiment_whose_presets_are_of_something_else_is_refused(
     before: str, after: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = plugins.experiment(tmp_path)
+    file = plugins.experiment(tmp_path, imports=KINDS)
     assert before in file.read_text()
     file.write_text(file.read_text().replace(before, after))
     name_places(monkeypatch, file)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def test_series_of_one_setting_are_averaged_over_their_seeds_and_no_others(tmp_p
     assert [(row.weight_decay, row.seed) for row in rows] == grid
     assert said("report", "theirs", "--out", str(tmp_path / "report"), store=local_store)
     page = (tmp_path / "report/index.html").read_text()
-    assert "n = 2 at each weight decay" in page
+    (report,) = re.findall(r'<script type="application/json" id="report">(.*?)</script>', page)
+    assert [row["level"] for row in json.loads(report)["rows"]["labels"]] == [0, 0, 1, 1], "two seeds of each"
     assert said("compare", "theirs", "--out", str(tmp_path / "out.png"), store=local_store)
     status = said("status", "theirs", store=local_store)
     assert "weight_decay=1, seed=0" in status and "4 series analysed at 2 steps" in status
