@@ -2,7 +2,8 @@
 
 import json
 
-from specdyn.flows.cli.terminal import out, show_plan, table
+from specdyn.flows.cli.options import out
+from specdyn.flows.cli.terminal import show_plan, table
 from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store

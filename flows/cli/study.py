@@ -7,17 +7,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from specdyn.flows.cli.terminal import (
-    TableForm,
-    alone_on_stdout,
-    err,
-    out,
-    quieten,
-    say,
-    show_graph,
-    show_plan,
-    show_summary,
-)
+from specdyn.flows.cli.options import err, out
+from specdyn.flows.cli.terminal import TableForm, alone_on_stdout, quieten, say, show_graph, show_plan, show_summary
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
