@@ -27,6 +27,8 @@ def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure
 
     known = {one.name: one for one in FIGURES}
     require_known("figure", name, known)
+    if isinstance(data, xr.DataTree) and data.data_vars and not data.children:
+        data = data.to_dataset()
     tree = data if isinstance(data, xr.DataTree) else _as_tree(data, group_of(data))
     group, variable = known[name].needs
     if not has(tree, group, variable):

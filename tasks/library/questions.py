@@ -120,9 +120,12 @@ def grok_step(data: "xr.Dataset | xr.DataTree", threshold: float = 0.05) -> "xr.
     from specdyn.tasks.spectra.facts import FACTS, grokking
 
     require(0 < threshold <= 1, "threshold", threshold, "an error above 0 and at most 1")
-    tree = isinstance(data, xr.DataTree)
-    metrics = data[METRICS_GROUP].to_dataset() if tree and METRICS_GROUP in data.children else data
-    if not isinstance(metrics, xr.Dataset) or "err" not in metrics or "run" not in metrics["err"].dims:
+    if isinstance(data, xr.DataTree):
+        node = data.children.get(METRICS_GROUP, data)
+        metrics = node.to_dataset()
+    else:
+        metrics = data
+    if "err" not in metrics or "run" not in metrics["err"].dims:
         raise ValueError("no validation error in these results: expected the variable err of the group metrics")
     error = metrics["err"].sel(split="val", drop=True).load()
     whole = error["status"].values == "done" if "status" in error.coords else np.zeros(error.sizes["run"], dtype=bool)
@@ -187,7 +190,8 @@ def _same(variable: "xr.Variable", at: list[int]) -> bool:
 
 
 def _groups(tree: "xr.DataTree") -> dict[str, "xr.Dataset"]:
-    return {node.path: node.to_dataset() for node in tree.subtree}
+    """Its groups by their paths within it: a group may be asked as a tree too."""
+    return {f"/{path.removeprefix('.')}": node.to_dataset() for path, node in tree.subtree_with_keys}
 
 
 def _tree(tree: "xr.DataTree", groups: Mapping[str, "xr.Dataset"]) -> "xr.DataTree":
@@ -205,7 +209,7 @@ def _chosen(data: Results, choose: "Callable[[xr.Dataset], Mapping[str, xr.DataA
         if not (found := choose(data)):
             raise ValueError(otherwise)
         return xr.Dataset(found, attrs=data.attrs)
-    groups = {path: xr.Dataset(of, attrs=data[path].attrs) for path, at in _groups(data).items() if (of := choose(at))}
+    groups = {path: xr.Dataset(of, attrs=at.attrs) for path, at in _groups(data).items() if (of := choose(at))}
     if not groups:
         raise ValueError(otherwise)
     return _tree(data, groups)

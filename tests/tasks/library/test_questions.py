@@ -98,6 +98,20 @@ def test_a_cube_is_averaged_group_by_group_and_a_missing_seed_is_seen() -> None:
     np.testing.assert_array_equal(grid["effective_rank"].sel(weight_decay=1.0, step=10), [4])
 
 
+def test_a_group_may_be_asked_as_a_tree() -> None:
+    data = layers([[1, 1, 1], [3, 3, 3]], weight_decay=[0.0, 0.0], seed=[0, 1])
+    group = xr.DataTree.from_dict({"/": xr.Dataset(), "/layers": data})["layers"]
+    assert isinstance(group, xr.DataTree)
+    np.testing.assert_array_equal(group.specdyn.mean_over()["effective_rank"].squeeze(), [2, 2, 2])
+    assert group.specdyn.plot.effective_rank().get_suptitle() == "Effective rank of each layer by weight decay"
+    assert len(group.specdyn.to_dataframe("effective_rank")) == 6
+    pairs = compared()["pairs"]
+    np.testing.assert_allclose(pairs.specdyn.above_chance()["alignment_score"][0, 0], [1, 2, 3])
+    assert list(pairs.specdyn.scores().data_vars) == ["alignment_score"]
+    errors = xr.DataTree.from_dict({"/metrics": metrics([[0.9, 0.01, 0.01]], ["done"])})["metrics"]
+    assert errors.specdyn.grok_step().grok_step.item() == 10
+
+
 def test_means_that_would_mix_runs_are_refused() -> None:
     same = layers([[1, 1, 1], [2, 2, 2]], weight_decay=[0.0, 0.0], seed=[0, 0])
     with pytest.raises(ValueError, match="nothing tells them apart"):

@@ -112,6 +112,16 @@ def test_tensorboard_reads_what_was_sent(finished: Store, records: None) -> None
     assert len(list(Path(f"{finished}/tensorboard/decay/{runs[0]}").iterdir())) == 1, "the ones before are replaced"
 
 
+def test_files_of_runs_on_object_storage_are_written_here(
+    finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = open_results(finished.cube("decay"))
+    run = tracked(tree, SWEEP.specs[0].run_id, "decay")
+    where = trackers.to_tensorboard(run, "s3://bucket/prefix")
+    assert where == str(tmp_path / "tensorboard" / "decay" / run.run_id) and list(Path(where).iterdir())
+
+
 def test_runs_are_sent_while_the_call_goes_on(finished: Store, records: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
