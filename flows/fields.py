@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from specdyn.flows.shown import Shown
-from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.experiments.base import EXPERIMENTS, experiment_names, get_experiment
+from specdyn.models.plugins import kinds
 from specdyn.tasks.spectra.analysis import analysis_names
 
 USUAL = "usual"
@@ -14,7 +15,7 @@ USUAL = "usual"
 
 def preset_names() -> list[str]:
     """Names of the presets of all experiments, the usual one first."""
-    return [USUAL, *sorted({name for found in experiment_names() for name in get_experiment(found).presets})]
+    return [USUAL, *sorted({name for found in kinds.usable(EXPERIMENTS).values() for name in found.presets})]
 
 
 def named_preset(experiment: str, preset: str) -> str:
@@ -61,6 +62,25 @@ Analyses = Annotated[
         see="specdyn list analyses",
     ),
 ]
+Labels = Annotated[
+    dict[str, Any],
+    Shown(
+        title="Labels",
+        about="Settings of every series, by which figures group them: true, false, numbers or words. Files beside "
+        "the checkpoints are read too: labels.json, training_args.bin, hparams.yaml.",
+        examples=[{"weight_decay": 1, "seed": 0}],
+        flags=("--label",),
+    ),
+]
+MetricsFile = Annotated[
+    str,
+    Shown(
+        title="Metrics",
+        about="File of JSON lines or CSV with losses and the like by step, or a folder of such files.",
+        default="metrics.jsonl, metrics/*.jsonl, trainer_state.json or metrics.csv beside the checkpoints",
+        examples=["log.jsonl"],
+    ),
+]
 StudyName = Annotated[
     str,
     Shown(
@@ -83,6 +103,14 @@ StoreUrl = Annotated[
 ExecutorKind = Annotated[
     Literal["ray", "inline"],
     Shown(title="Executor", about="`ray` (parallel) or `inline` (the flow's own process, one task at a time)."),
+]
+SeriesExecutorKind = Annotated[
+    Literal["auto", "ray", "inline"],
+    Shown(
+        title="Executor",
+        about="`ray` (parallel), `inline` (the flow's own process, one task at a time), or `auto`: Ray, unless the "
+        "work takes seconds; then a command does it at once, without Prefect or Ray.",
+    ),
 ]
 RayAddress = Annotated[
     str,

@@ -309,6 +309,8 @@ class AnalyseParameters:
             about="Regular expression for the names of transposed convolutions.",
         ),
     ] = TRANSPOSED
+    labels: fields.Labels = field(default_factory=dict)
+    metrics: fields.MetricsFile = ""
     analyses: fields.Analyses = field(default_factory=list)
     audited: Annotated[
         bool,
@@ -328,7 +330,7 @@ class AnalyseParameters:
     ] = False
     store: fields.StoreUrl = ""
     report: fields.Report = True
-    executor: fields.ExecutorKind = "ray"
+    executor: fields.SeriesExecutorKind = "auto"
     ray_address: fields.RayAddress = ""
     resources: TaskResources = Resources()  # noqa: RUF009 - frozen
 

@@ -99,7 +99,7 @@ def series_from(asked: AnalyseParameters) -> "SeriesStudy":
     from specdyn.tasks.foreign.network.layout import Look
     from specdyn.tasks.foreign.network.tables import PairTable, read_pairs
     from specdyn.tasks.plan.series import SeriesStudy, choose, cube_name
-    from specdyn.tasks.plan.sources import look, require_one_unit
+    from specdyn.tasks.plan.sources import Given, look_at
 
     require(asked.audited or not asked.skip_damaged, "skip_damaged", True, "an audit, so not --no-audit")
     table = read_pairs(normalise(asked.pairs)) if asked.pairs else PairTable()
@@ -111,12 +111,12 @@ def series_from(asked: AnalyseParameters) -> "SeriesStudy":
         choice=Choice(key=asked.key, weights=asked.weights, part=asked.part),
     )
     analyses = choose(asked.analyses or None)
-    urls = dict.fromkeys(map(normalise_source, asked.sources))
-    sources = tuple(look(url, search, how) for url in urls)
-    require_one_unit(sources)
+    urls = list(dict.fromkeys(map(normalise_source, asked.sources)))
+    given = Given(labels=asked.labels, metrics=normalise(asked.metrics) if asked.metrics else "")
+    name = cube_name(asked.name or None, asked.sources, search, how)
     return SeriesStudy(
-        name=cube_name(asked.name or None, asked.sources, search, how),
-        sources=sources,
+        name=name,
+        sources=look_at(urls, search, how, given),
         analyses=analyses,
         audited=asked.audited,
         skip_damaged=asked.skip_damaged,

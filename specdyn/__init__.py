@@ -1,26 +1,68 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
-`specdyn.open` opens the results of a study; `specdyn.models`, `specdyn.storage`, `specdyn.tasks` and `specdyn.flows`
-are the packages behind the command. Nothing heavy is imported before it is used.
+`analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
+the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. The others
+ask results, as do the methods of their attribute `specdyn`. Nothing heavy is imported before it is used.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from specdyn.storage.query import open_results as open
+    from specdyn.storage.query import grid as grid
+    from specdyn.tasks.library.analysed import analyse as analyse
+    from specdyn.tasks.library.comparison import compare as compare
+    from specdyn.tasks.library.drawing import figure as figure
+    from specdyn.tasks.library.frames import to_dataframe as to_dataframe
+    from specdyn.tasks.library.opened import opened as open
+    from specdyn.tasks.library.questions import above_chance as above_chance
+    from specdyn.tasks.library.questions import grok_step as grok_step
+    from specdyn.tasks.library.questions import mean_over as mean_over
+    from specdyn.tasks.library.questions import scores as scores
+    from specdyn.tasks.library.sweep import run as run
+    from specdyn.tasks.library.table import table as table
+    from specdyn.tasks.recording.recorder import Recorder as Recorder
 
-__all__ = ["open"]
-
+OFFERED = {
+    "Recorder": "specdyn.tasks.recording.recorder:Recorder",
+    "above_chance": "specdyn.tasks.library.questions:above_chance",
+    "analyse": "specdyn.tasks.library.analysed:analyse",
+    "compare": "specdyn.tasks.library.comparison:compare",
+    "figure": "specdyn.tasks.library.drawing:figure",
+    "grid": "specdyn.storage.query:grid",
+    "grok_step": "specdyn.tasks.library.questions:grok_step",
+    "mean_over": "specdyn.tasks.library.questions:mean_over",
+    "open": "specdyn.tasks.library.opened:opened",
+    "run": "specdyn.tasks.library.sweep:run",
+    "scores": "specdyn.tasks.library.questions:scores",
+    "table": "specdyn.tasks.library.table:table",
+    "to_dataframe": "specdyn.tasks.library.frames:to_dataframe",
+}
+"""Where each name comes from; imported when it is first used."""
 PACKAGES = ("flows", "models", "storage", "tasks")
+
+__all__ = [
+    "Recorder",
+    "above_chance",
+    "analyse",
+    "compare",
+    "figure",
+    "grid",
+    "grok_step",
+    "mean_over",
+    "open",
+    "run",
+    "scores",
+    "table",
+    "to_dataframe",
+]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for."""
-    if name == "open":
-        from specdyn.storage.query import open_results
-
-        return open_results
+    """Import a name when it is first used."""
+    if name in OFFERED:
+        module, _, attribute = OFFERED[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
     if name in PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

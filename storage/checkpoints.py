@@ -65,7 +65,10 @@ class Manifest:
     """Training time of all processes that worked on the run."""
     versions: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    """The runs that it began from or follows, by id, with the digest of their checkpoints then."""
+    """The runs that it began from or follows, by id, with the digest of their checkpoints then.
+
+    Also the data set of a plug-in, with its key.
+    """
     thinned: tuple[int, ...] = ()
     """Steps whose checkpoints were removed after they were measured."""
     schema_version: int = SCHEMA_VERSION
@@ -106,6 +109,17 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     metadata = json.loads(header["__metadata__"]["specdyn"])
     tensors = load(data)
     return {name: tensors[name] for name in metadata.pop("order")}, metadata
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """The sha256 of a tensor's type, shape and elements."""
+    import torch
+
+    told = f"{tensor.dtype} {list(tensor.shape)} ".encode()
+    elements = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    digest = hashlib.sha256(told)
+    digest.update(elements.data)
+    return digest.hexdigest()
 
 
 def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> CheckpointEntry:

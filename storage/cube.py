@@ -173,6 +173,7 @@ def _taken(before: Taken | None, row: Row) -> Taken:
         parts=len(row.parts),
         contents=row.contents,
         trained=row.trained,
+        objects=row.objects,
     )
     if row.parts or before is None or not before.contents:
         return now
@@ -183,6 +184,7 @@ def _taken(before: Taken | None, row: Row) -> Taken:
         parts=before.parts,
         contents=before.contents,
         trained=row.trained,
+        objects=before.objects,
     )
 
 
@@ -193,7 +195,7 @@ def _replaces(before: Taken | None, row: Row) -> bool:
 
 def _read_taken(url: str, kind: RowKind) -> dict[str, Taken] | None:
     """What the cube there has of each row; None where it cannot be read."""
-    found = _columns(url, kind, LIVE) if generations.current(url) is not None else None
+    found = _columns(url, kind, LIVE, optional=LIVE[-1]) if generations.current(url) is not None else None
     return None if found is None else {key: Taken(**row) for key, row in found.items()}
 
 
@@ -202,12 +204,13 @@ def trained_runs(url: str) -> dict[str, str]:
     return {key: str(row["trained"]) for key, row in (_columns(url, RUNS, ("trained",)) or {}).items()}
 
 
-def _columns(url: str, kind: RowKind, names: Sequence[str]) -> dict[str, dict[str, Any]] | None:
-    """Columns of the cube there, row by row; None where they cannot be read."""
+def _columns(url: str, kind: RowKind, names: Sequence[str], optional: str = "") -> dict[str, dict[str, Any]] | None:
+    """Columns of the cube there, row by row, without an optional one that it lacks; None where they cannot be read."""
     try:
         with objects.explained(url), reading(url):
             tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
             group: Any = tree[kind.sources]
+            names = [name for name in names if name != optional or name in group]
             keys, *columns = (np.asarray(group[name][:]).tolist() for name in (kind.dim, *names))
     except (DamagedCube, FileNotFoundError, KeyError, ValueError):
         return None

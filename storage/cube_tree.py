@@ -25,7 +25,7 @@ COLUMN_BYTES = 64 * 1024
 """What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
 TRAINED_ROWS = 512
 """Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
-LIVE = ("status", "computed_on", "results", "parts", "contents", "trained")
+LIVE = ("status", "computed_on", "results", "parts", "contents", "trained", "objects")
 """Columns that change after their row was made."""
 
 Labels = Mapping[str, list[Any]]
@@ -41,6 +41,7 @@ class Taken:
     parts: int = 0
     contents: str = ""
     trained: str = ""
+    objects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,24 +65,36 @@ class Structure:
     """With facts."""
     coordinates: Mapping[str, "Column"]
     """Coordinates along the runs."""
+    names: tuple[str, ...]
+    """Coordinates along the runs that decide nothing."""
     settings: Mapping[str, "Column"]
     """All settings of the runs."""
     extras: Mapping[str, tuple[str, str, list[Any] | None]]
     """Further coordinates: dimension, long name, values; None where runs differ in them."""
     attributes: Mapping[str, Any]
+    listed: bool
+    """Whether it has the names of the objects that its values were taken from."""
 
     @classmethod
     def of(cls, kind: RowKind, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
-        """The structure of a cube with these rows; ValueError where a setting has the name of something else."""
+        """The structure of a cube with these rows; ValueError where two things in it have one name."""
         layouts = list({id(row.layout): row.layout for row in rows}.values())
         variables = {name: variable for layout in layouts for name, variable in declared(layout, facts).items()}
         used = {dim for variable in variables.values() for dim in variable.dims}
         labels = {dim: of for dim, of in _union([layout.labels for layout in layouts]).items() if dim in used}
         coordinates, settings = (_columns(of) for of in ([r.coordinates for r in rows], [r.settings for r in rows]))
-        for name in (*coordinates, *settings):
-            if name in (*LIVE, kind.dim) or (name in coordinates and (name in variables or name in labels)):
+        names = tuple(dict.fromkeys(name for row in rows for name in row.names))
+        for name in (*coordinates, *names, *settings):
+            shown = name in coordinates or name in names
+            if name in (*LIVE, kind.dim) or (shown and (name in variables or name in labels)):
                 raise ValueError(
                     f"{name!r} is a setting of the {kind.dim}s and a name in their results: rename one of them"
+                )
+        for layout in layouts:
+            others = {*labels, *layout.extras, *(facts.declare(layout.variables) if facts else ())}
+            if twice := sorted(others & layout.variables.keys()):
+                raise ValueError(
+                    f"{twice[0]!r} is a variable of an analysis and another name in the results: rename the variable"
                 )
         extras = {
             name: _extra(name, labels, layouts)
@@ -92,9 +105,11 @@ class Structure:
             labels=labels,
             variables=variables,
             coordinates=coordinates,
+            names=names,
             settings=settings,
             extras={name: extra for name, extra in extras.items() if extra[0] in labels},
             attributes=attributes,
+            listed=any(row.listed for row in rows),
         )
 
     @functools.cached_property
@@ -121,6 +136,9 @@ class Structure:
                 [[name, column.kind, str(column.missing)] for name, column in columns.items()]
                 for columns in (self.coordinates, self.settings)
             ],
+            # Without these as before there were any, so that cubes of runs stay as they are.
+            *([list(self.names)] if self.names else []),
+            *(["objects"] if self.listed else []),
             {
                 name: [dim, long_name, values and list(map(str, values))]
                 for name, (dim, long_name, values) in self.extras.items()
@@ -157,6 +175,10 @@ class Structure:
         for name, column in self.coordinates.items():
             values = [row.coordinates.get(name, column.missing) for row in rows]
             add_auxiliary(group, name, (self.kind.dim,), values, _described(name), rows_of_chunk(values))
+        for name in self.names:
+            called = [row.names.get(name, "") for row in rows]
+            attributes = {**_described(name), "role": PROVENANCE}
+            add_auxiliary(group, name, (self.kind.dim,), called, attributes, rows_of_chunk(called))
         used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
         for dim in used:
             add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": self._long_name(dim)})
@@ -209,7 +231,7 @@ class Structure:
         for name, column in self.settings.items():
             values = [row.settings.get(name, column.missing) for row in rows]
             add_coordinate(group, name, along, values, _described(name), rows_of_chunk(values))
-        for name in LIVE[1:]:
+        for name in LIVE[1:] if self.listed else LIVE[1:-1]:
             values = [getattr(one, name) for one in taken]
             rows_in_chunk = TRAINED_ROWS if name == "trained" else rows_of_chunk(values)
             add_coordinate(group, name, along, values, {"long_name": _LONG_NAMES[name]}, rows_in_chunk)
@@ -223,6 +245,7 @@ _LONG_NAMES = {
     "results": "what the values are of: other checkpoints have another id",
     "parts": "objects that the values were taken from",
     "contents": "digest of these objects",
+    "objects": "names of these objects",
     "trained": "what its manifest says, and by which tag that one is known again",
 }
 

@@ -111,6 +111,10 @@ class Store:
         """The record of what the files of a series of other programs' checkpoints hold, by a digest of its place."""
         return f"{self.url}/series/{digest}.json"
 
+    def recording(self, name: str) -> "Recording":
+        """What a training loop of one's own recorded under a name, or will."""
+        return Recording(self, name)
+
     def logs(self, experiment: str, run_id: str) -> str:
         """Folder of what the units of a run logged, or those of a pair of runs by its id."""
         return f"{self.url}/logs/{experiment}/{run_id}"
@@ -148,7 +152,7 @@ class Run:
 
     def checkpoint(self, step: int) -> str:
         """Weights and buffers at a step."""
-        return f"{self.folder}/step={step:08d}.safetensors"
+        return f"{self.folder}/{named(step)}.safetensors"
 
     @property
     def states(self) -> str:
@@ -164,3 +168,63 @@ class Run:
     def logs(self) -> str:
         """Folder of what the run's tasks logged."""
         return self.store.logs(self.experiment, self.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a training loop of one's own recorded in a store, by its name."""
+
+    store: Store
+    name: str
+
+    @property
+    def folder(self) -> str:
+        """Everything of it; `specdyn analyse` takes this place."""
+        return f"{self.store.url}/recorded/{self.name}"
+
+    def checkpoint(self, step: int) -> str:
+        """Weights and buffers at a step."""
+        return f"{self.folder}/{named(step)}.safetensors"
+
+    @property
+    def spectra(self) -> str:
+        """Folder of the singular values, where these are recorded instead of checkpoints."""
+        return f"{self.folder}/spectra"
+
+    def spectrum(self, step: int) -> str:
+        """The singular values at a step."""
+        return f"{self.spectra}/{named(step)}.safetensors"
+
+    @property
+    def table(self) -> str:
+        """All singular values together, as xarray opens them; written at the end."""
+        return f"{self.folder}/spectra.nc"
+
+    @property
+    def metrics(self) -> str:
+        """Folder of the lines of metrics."""
+        return f"{self.folder}/metrics"
+
+    def lines(self, step: int) -> str:
+        """The lines that end with a step, and begin after the object before it."""
+        return f"{self.metrics}/{named(step)}.jsonl"
+
+    @property
+    def labels(self) -> str:
+        """The scalar settings: what tells this training from others."""
+        return f"{self.folder}/labels.json"
+
+    @property
+    def record(self) -> str:
+        """What it is: all settings, when it records, whether it ended."""
+        return f"{self.folder}/recording.json"
+
+    @property
+    def lease(self) -> str:
+        """Folder of the lease of who records."""
+        return f"{self.folder}/lease"
+
+
+def named(step: int) -> str:
+    """How names of objects of a step begin."""
+    return f"step={step:08d}"

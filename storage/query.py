@@ -17,7 +17,9 @@ from zarr.storage import WrapperStore
 from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import require_schema
+from specdyn.storage.places import Store
 from specdyn.storage.schema import MEASURED
+from specdyn.storage.studies import study_names
 
 READERS = 16
 """Coordinates read at a time."""
@@ -47,6 +49,27 @@ def open_results(url: str) -> xr.DataTree:
         raise DamagedCube(damaged(url, error)) from None
     require_schema(url, int(tree.attrs.get("schema_version", 0)))
     return tree
+
+
+def open_study(place: str, study: str = "") -> xr.DataTree:
+    """The cube of a study: by its own URL, or by the store that it is in and its name.
+
+    `open_study("results", "my-study")` and `open_study("results/studies/my-study/results.zarr")` are the same; see
+    `open_results` for what comes back. StoreError names the studies that a store has where none or an unknown one is
+    named.
+    """
+    url = objects.normalise(place)
+    store = Store(url)
+    if not study and not objects.exists(store.schema):
+        return open_results(url)
+    cubes = {"sweep": store.cube, "series": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
+    there = study_names(store)
+    for kind in (kind for name, kind in there if name == study):
+        if generations.attributes(cubes[kind](study)):
+            return open_results(cubes[kind](study))
+    known = ", ".join(dict.fromkeys(name for name, _ in there)) or "none"
+    which = f"no results of a study called {study!r}" if study else "a store, not a study"
+    raise objects.StoreError(f"{url}: {which}; its studies are: {known}")
 
 
 def open_measured(url: str) -> xr.DataTree:

@@ -20,6 +20,8 @@ from specdyn.storage.identity import short_digest
 from specdyn.storage.schema import SCHEMA_VERSION, Variable
 
 Values = dict[str, np.ndarray]
+Version = int | str
+"""Of an analysis; of one whose source decides it too a text."""
 SUFFIX = ".safetensors"
 LARGEST_BLOCK = 16
 PART = re.compile(r"(\d{8,})-(\d{8,})-([0-9a-f]{12})(?:-([0-9a-f]{12}))?" + re.escape(SUFFIX))
@@ -97,7 +99,7 @@ def blocks_of(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [steps[i : i + length] for i in range(0, len(steps), length)]
 
 
-def part_name(steps: Sequence[int], analyses: Mapping[str, int], content: str = "") -> str:
+def part_name(steps: Sequence[int], analyses: Mapping[str, Version], content: str = "") -> str:
     """The name of the object of a block with these analyses (name -> version)."""
     ends = "-".join([f"{steps[0]:08d}", f"{steps[-1]:08d}", short_digest(dict(analyses)), *filter(None, [content])])
     return f"{ends}{SUFFIX}"
@@ -107,7 +109,7 @@ def write_block(
     folder: str,
     layout: RunLayout,
     steps: tuple[int, ...],
-    analyses: Mapping[str, int],
+    analyses: Mapping[str, Version],
     values: Mapping[str, np.ndarray],
     of_run: Mapping[str, np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -150,7 +152,7 @@ def parts_in(names: Iterable[str]) -> list[Part]:
     return [Part(name=m[0], first=int(m[1]), last=int(m[2]), analyses=m[3], content=m[4] or "") for m in matches if m]
 
 
-def analyses_of(folder: str, part: Part) -> Mapping[str, int]:
+def analyses_of(folder: str, part: Part) -> Mapping[str, Version]:
     """Which analyses a block has, with their versions; none where its header cannot be read.
 
     Headers are read once a process for all blocks that have the same analyses.
@@ -163,11 +165,11 @@ def analyses_of(folder: str, part: Part) -> Mapping[str, int]:
     return _KNOWN.get(part.analyses, {})
 
 
-_KNOWN: dict[str, Mapping[str, int]] = {}
+_KNOWN: dict[str, Mapping[str, Version]] = {}
 """Analyses with their versions by the digest that stands in names."""
 
 
-def remember(analyses: Mapping[str, int]) -> None:
+def remember(analyses: Mapping[str, Version]) -> None:
     """Have blocks with these analyses known by their names."""
     _KNOWN[short_digest(dict(analyses))] = dict(analyses)
 

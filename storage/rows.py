@@ -43,6 +43,8 @@ class Row:
     """Gives its labels and variables, which may build a network: the same object for rows that agree in them."""
     coordinates: Mapping[str, Any]
     """The settings that tell it from others."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Further coordinates that decide nothing in it, as what it is called."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All of its settings."""
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +58,8 @@ class Row:
     """What its manifest says, so that a later look at many runs need not read it; empty where that is not known."""
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """URLs of the objects that hold its values, each with the variables that count."""
+    listed: bool = False
+    """Whether the cube keeps the names of these, as their folder also has those that counted before."""
 
     @functools.cached_property
     def layout(self) -> RunLayout:
@@ -66,6 +70,11 @@ class Row:
     def contents(self) -> str:
         """What decides its values; empty where there are none."""
         return contents_of(self.parts) if self.parts else ""
+
+    @property
+    def objects(self) -> str:
+        """The names of its objects, a line each, where they are kept."""
+        return "\n".join(sorted(url.rsplit("/", 1)[-1] for url in self.parts)) if self.listed else ""
 
 
 def contents_of(parts: Mapping[str, frozenset[str]]) -> str:
@@ -113,10 +122,15 @@ def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
             except KeyError as error:
                 raise DamagedResult(url, f"{name!r} has the label {error}, which its run lacks") from None
             arrays[name][np.ix_(*where)] = found.values[name]
+    return with_facts(row.layout, arrays, facts)
+
+
+def with_facts(layout: RunLayout, arrays: Mapping[str, np.ndarray], facts: Facts | None) -> dict[str, np.ndarray]:
+    """The values of a run on its own labels, and the facts that follow from them."""
     if facts is None:
-        return arrays
-    form = facts.declare(row.layout.variables)
-    values = facts.compute({name: _labelled(row.layout, name, array) for name, array in arrays.items()})
+        return dict(arrays)
+    form = facts.declare(layout.variables)
+    values = facts.compute({name: _labelled(layout, name, array) for name, array in arrays.items()})
     return {**arrays, **{name: form[name].stored(np.asarray(value)) for name, value in values.items()}}
 
 

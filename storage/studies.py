@@ -51,6 +51,8 @@ class StudyRecord:
     pairs: tuple[PairRecord, ...] = ()
     sources: tuple[str, ...] = ()
     """Places of the checkpoints of a series."""
+    labels: tuple[str, ...] = ()
+    """The labels of each of these, as JSON."""
 
     def extended(self, other: "StudyRecord") -> "StudyRecord":
         """The record with all that another one of the same study has, which comes after what is there."""

@@ -7,11 +7,14 @@ taken for it: what a run that was trained again lacks is found by listing.
 from collections.abc import Mapping
 
 from specdyn.models.datasets.base import get_dataset
-from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.models.experiments.base import experiment_of, read_spec
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_manifest
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
+
+DATA = "data set "
+"""How the name of a data set begins among the origins of a run."""
 
 
 def results_id(manifest: Manifest) -> str:
@@ -23,33 +26,49 @@ def results_id(manifest: Manifest) -> str:
     return f"{manifest.run_id}-{short_digest(manifest.digest, data_of(spec))}"
 
 
+def known_results_id(manifest: Manifest) -> str:
+    """The same; empty where the run's experiment is not there, or its source is another one: nobody can say then."""
+    try:
+        return results_id(manifest)
+    except ValueError:
+        return ""
+
+
 def data_of(spec: RunSpec) -> str:
     """The key of the data set that a run is trained and evaluated on; empty where its data are made from nothing."""
-    needed = get_experiment(spec.experiment).dataset(spec)
+    needed = experiment_of(spec).dataset(spec)
     return get_dataset(*needed).key if needed else ""
+
+
+def data_of_plugin(spec: RunSpec) -> dict[str, str]:
+    """The data set of a plug-in that a run is trained on, with its key, which its source decides too; often none."""
+    needed = experiment_of(spec).dataset(spec)
+    found = get_dataset(*needed) if needed else None
+    return {f"{DATA}{found.label}": found.key} if found and found.source else {}
 
 
 def origins_of(spec: RunSpec, store: Store) -> dict[str, str]:
     """The finished runs whose checkpoints decide how a run is trained, by id, with the digest of their checkpoints.
 
-    Its trunk, the ticket of the round before, the run that its norms follow.
+    Its trunk, the ticket of the round before, the run that its norms follow; and the data set of a plug-in.
     """
     start = spec.start
     ids = [spec.norms.run] if spec.norms.run else []
     if start is not None:
         ids += [start.run_id, start.ticket.previous if start.ticket else ""]
     found = (read_manifest(store.run(spec.experiment, run_id)) for run_id in dict.fromkeys(filter(None, ids)))
-    return {manifest.run_id: manifest.digest for manifest in found if manifest and manifest.status == "complete"}
+    runs = {manifest.run_id: manifest.digest for manifest in found if manifest and manifest.status == "complete"}
+    return {**runs, **data_of_plugin(spec)}
 
 
 def outdated(manifest: Manifest, origins: Mapping[str, str]) -> str:
     """Why a finished run has to be trained again: one that it began from has other weights now; empty if none has."""
-    changed = [run_id for run_id, digest in origins.items() if manifest.origins.get(run_id, digest) != digest]
-    return (
-        f"run {changed[0]}, which it started from or follows, was retrained and has different weights"
-        if changed
-        else ""
-    )
+    changed = [origin for origin, digest in origins.items() if manifest.origins.get(origin, digest) != digest]
+    if not changed:
+        return ""
+    if changed[0].startswith(DATA):
+        return f"the data set {changed[0].removeprefix(DATA)}, which it was trained on, has another source now"
+    return f"run {changed[0]}, which it started from or follows, was retrained and has different weights"
 
 
 def computed_on(manifest: Manifest) -> str:

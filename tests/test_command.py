@@ -220,7 +220,7 @@ def test_list_names_everything_there_is(tmp_path: Path) -> None:
     analyses = said("list", "analyses")
     assert all(name in analyses for name in analysis_names())
     assert "unknown listing 'runs'" in said("list", "runs", code=2)
-    assert str(tmp_path) in said("list", "sweeps", "--store", require_store(str(tmp_path)).url)
+    assert str(tmp_path) in said("list", "studies", "--store", require_store(str(tmp_path)).url)
 
 
 @pytest.mark.parametrize("verb", ["status", "report"])

@@ -53,11 +53,13 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("tickets",): GRID,
     ("analyse",): ["SOURCES"],
     ("serve",): ["--port", "0", "--reports-port", "0"],
-    ("list",): ["sweeps"],
+    ("list",): ["studies"],
+    ("settings",): [NAME],
     ("status",): ["small"],
     ("show",): [SPEC.run_id],
     ("report",): ["small"],
     ("compare",): ["small"],
+    ("export",): ["small", "--to", "csv"],
     ("verify",): [],
     ("repair",): [],
     ("gc",): [],
@@ -80,13 +82,15 @@ PLACES = {"store", "sources", "folder", "file", "api"}
 OTHERS = {
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
-    "masks",
+    *("masks", "to", "variables", "as_json", "as_csv", "of"),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
     *(
         "delete",
         "key",
+        "labels",
+        "metrics",
         "pairs",
         "part",
         "revisions",
@@ -244,7 +248,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
     "specdyn.json": [("run",), ("plan",), ("connect",), ("tickets",), ("status",), ("show",), ("report",), ("serve",)],
     RECORD: [("list",), ("status",), ("report",), ("compare",)],
     MANIFEST: [("show",), ("status",), ("plan",)],
-    f"{CUBE}/zarr.json": [("report",), ("compare",)],
+    f"{CUBE}/zarr.json": [("report",), ("compare",), ("export",)],
 }
 """Objects of a store, and commands that read them."""
 
@@ -274,7 +278,7 @@ def test_results_that_were_cut_off_are_named(finished: Path, tmp_path: Path) -> 
     for chunk in (store / CUBE / "layers").rglob("c/**/*"):
         if chunk.is_file():
             cut(chunk)
-    for path in (("report",), ("compare",)):
+    for path in (("report",), ("compare",), ("export",)):
         assert str(store / CUBE) in said(*arguments(path, "store", str(store), str(store)))
 
 

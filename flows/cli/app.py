@@ -9,6 +9,7 @@ import typer
 from specdyn.flows.cli import care, start
 from specdyn.flows.cli.command import command
 from specdyn.flows.cli.data import data_app
+from specdyn.flows.cli.json_form import with_json
 from specdyn.flows.cli.options import StoreOption, friendly, out
 from specdyn.flows.cli.service import schedule_app, serve
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
@@ -31,10 +32,10 @@ app.command()(command(SweepParameters, start.run))
 app.command()(command(ConnectParameters, start.connect))
 app.command()(command(TicketParameters, start.tickets))
 app.command()(command(AnalyseParameters, start.analyse))
-app.command("plan")(start.plan)
+app.command("plan")(with_json(start.plan))
 app.command()(serve)
 for look_after in (care.verify, care.repair, care.gc, care.thin, care.remove):
-    app.command()(look_after)
+    app.command()(with_json(look_after))
 
 
 def _show_version(asked: bool) -> None:
@@ -44,41 +45,75 @@ def _show_version(asked: bool) -> None:
 
 
 @app.callback()
+@friendly
 def specdyn(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugins",
+            metavar="PATH",
+            help="A file, or a folder of files, that declares experiments, analyses, data sets or families of your "
+            "own; it is run. May be repeated; also by `SPECDYN_PLUGINS` and `[tool.specdyn]` in pyproject.toml.",
+        ),
+    ] = None,
 ) -> None:
     """Train networks, keep every checkpoint, and analyse how the singular values of the weights change."""
+    from specdyn.models.plugins import places
+
+    places.forget()
+    places.give(plugins or [])
 
 
 @app.command("list")
+@with_json
 @friendly
 def list_(
-    what: Annotated[str, typer.Argument(help="`experiments`, `presets`, `analyses` or `sweeps`.")] = "experiments",
+    what: Annotated[
+        str, typer.Argument(help="`experiments`, `presets`, `analyses`, `families`, `studies`.")
+    ] = "experiments",
+    of: Annotated[str, typer.Argument(help="With `presets`: those of this experiment alone.")] = "",
     store: StoreOption = "results",
 ) -> None:
-    """List experiments, presets or analyses, or the results in a store.
+    """List experiments, presets, analyses or families of networks, or the studies in a store.
 
-    `sweeps` also lists the results of `connect` and `tickets`.
+    Plug-ins are listed with the place they are from.
     """
     from specdyn.flows.cli import listings
-    from specdyn.models.spec.checks import require_known
+    from specdyn.models.spec.checks import require, require_known
 
     known = {
         "experiments": listings.list_experiments,
-        "presets": listings.list_presets,
+        "presets": lambda: listings.list_presets(of),
         "analyses": listings.list_analyses,
-        "sweeps": lambda: listings.list_sweeps(store),
+        "families": listings.list_families,
+        "studies": lambda: listings.list_studies(store),
     }
     require_known("listing", what, known)
+    require(not of or what == "presets", "of", of, "nothing, unless presets are listed")
     known[what]()
 
 
 @app.command()
+@with_json
+@friendly
+def settings(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment (see `specdyn list`).")],
+    preset: Annotated[str, typer.Option(help="Preset whose values are shown. Default: the usual one.")] = "",
+) -> None:
+    """Show every setting of an experiment: its value in a preset, its type and what it means."""
+    from specdyn.flows.cli.settings import show_settings
+
+    show_settings(experiment, preset)
+
+
+@app.command()
+@with_json
 @friendly
 def status(
-    name: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list sweeps`).")],
+    name: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list studies`).")],
     store: StoreOption = "results",
 ) -> None:
     """Show the progress of every run, read from the store; also works while the runs train elsewhere."""
@@ -88,6 +123,7 @@ def status(
 
 
 @app.command()
+@with_json
 @friendly
 def show(
     run_id: Annotated[str, typer.Argument(help="A run_id or its first characters (see `specdyn status`).")],
@@ -103,7 +139,7 @@ def show(
 @friendly
 def report(
     sweep: Annotated[
-        str, typer.Argument(help="Name of a sweep or of analysed checkpoints (see `specdyn list sweeps`).")
+        str, typer.Argument(help="Name of a sweep or of analysed checkpoints (see `specdyn list studies`).")
     ],
     store: StoreOption = "results",
     folder: Annotated[
@@ -132,7 +168,7 @@ def report(
 @friendly
 def compare(
     sweeps: Annotated[
-        list[str], typer.Argument(help="Names of sweeps or of analysed checkpoints (see `specdyn list sweeps`).")
+        list[str], typer.Argument(help="Names of sweeps or of analysed checkpoints (see `specdyn list studies`).")
     ],
     store: StoreOption = "results",
     file: Annotated[
@@ -158,7 +194,40 @@ def compare(
     out.print(f"figure       {written}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+@friendly
+def export(
+    study: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list studies`).")],
+    store: StoreOption = "results",
+    to: Annotated[str, typer.Option("--to", help="`csv`, `parquet` or `netcdf`.")] = "csv",
+    folder: Annotated[
+        str | None, typer.Option("--out", help="Folder or `s3://` URL to write to. Default: STUDY-FORMAT here.")
+    ] = None,
+    variables: Annotated[
+        str | None, typer.Option("--variables", help="Names, separated by commas. Default: all.", show_default=False)
+    ] = None,
+) -> None:
+    """Write results as tables in long format (CSV, Parquet) or as netCDF, for R, MATLAB, DuckDB and others.
+
+    A table for each group and set of dimensions, with the settings that vary as columns; `columns.json` says what every
+    column is. Parquet and netCDF need `pip install 'specdyn[export]'`.
+
+    Example: `specdyn export modular_addition-demo --to parquet --variables effective_rank,loss`
+    """
+    from specdyn.flows.cli.options import words
+    from specdyn.models.wording import plural
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.library.export import export as write
+
+    url = existing_store(store)
+    chosen = words(variables, "variables") if variables is not None else []
+    place = folder if folder is not None else f"{study}-{to}"
+    written = write(url.url, study, to, place, chosen)  # type: ignore[arg-type]
+    out.print(f"{plural(len(written), 'file')} in {written[0].rsplit('/', 1)[0]}", highlight=False, soft_wrap=True)
+
+
 @storage_app.command("check")
+@with_json
 @friendly
 def storage_check(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.care.garbage import Thing
 
 StudyArgument = Annotated[
-    str, typer.Argument(help="Name of a study (see `specdyn list sweeps`). Default: everything in the store.")
+    str, typer.Argument(help="Name of a study (see `specdyn list studies`). Default: everything in the store.")
 ]
 SHARED = 20
 """The most runs that are listed as staying."""
@@ -124,7 +124,7 @@ def gc(
 
 @friendly
 def remove(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list sweeps`).")],
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this nothing is written.")] = False,
 ) -> None:
@@ -156,7 +156,7 @@ def remove(
 
 @friendly
 def thin(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list sweeps`).")],
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
     keep_every: Annotated[int, typer.Option("--keep-every", help="Keep every so many checkpoints of a run, e.g. 10.")],
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without this nothing is written.")] = False,

@@ -22,18 +22,20 @@ ARGUMENTS = ("experiment", "sources")
 """Parameters that are typed by position, and which a command does not do without."""
 
 
-def command(kind: type[P], act: Callable[[P, bool], bool]) -> Callable[..., None]:
+def command(kind: type[P], act: Callable[..., bool]) -> Callable[..., None]:
     """A function for typer that reads what was typed into parameters, and exits with 1 where `act` returns False.
 
-    Its help is the docstring of `act`, which takes the parameters, and whether Prefect's log is shown.
+    Its help is the docstring of `act`, which takes the parameters, whether Prefect's log is shown, and options of its
+    own.
     """
+    own = list(inspect.signature(act, eval_str=True).parameters.values())[2:]
 
     def call(verbose: Verbose = False, **typed: Any) -> None:
-        if not act(read(kind, typed), verbose):
+        if not act(read(kind, typed), verbose, **{one.name: typed[one.name] for one in own}):
             raise typer.Exit(1)
 
     call.__name__, call.__doc__ = act.__name__, act.__doc__
-    return with_options(call, options(kind))
+    return with_options(call, [*options(kind), *own])
 
 
 def with_options(call: Callable[..., None], more: Sequence[inspect.Parameter]) -> Callable[..., None]:
@@ -120,6 +122,10 @@ def read(kind: type[P], typed: Mapping[str, Any]) -> P:
         match typing.get_origin(hints[name]), typing.get_args(hints[name]):
             case builtins.list, (item,) if name not in ARGUMENTS:
                 values[name] = words(value, name) if item is str else numbers(value, item, name)
+            case builtins.dict, _ if name == "labels":
+                from specdyn.tasks.foreign.labels import read_labels
+
+                values[name] = read_labels(value)
             case builtins.dict, _:
                 values[name] = read_axes(spec, value) if name == "axes" else read_settings(spec, value)
             case _:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from specdyn.flows.cli.json_form import with_json
 from specdyn.flows.cli.options import StoreOption, err, friendly, out
 
 data_app = typer.Typer(no_args_is_help=True, help="List, fetch and prepare data sets.")
@@ -39,6 +40,7 @@ class DownloadBars:
 
 
 @data_app.command("list")
+@with_json
 @friendly
 def list_(store: StoreOption = "results") -> None:
     """List the data sets with their size and licence, and whether the store has them."""

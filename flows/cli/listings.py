@@ -1,11 +1,16 @@
 """What the command prints of what there is: experiments, presets, analyses, data sets, sweeps and runs of a store."""
 
+import os
 from collections.abc import Sequence
+from typing import TypeVar
 
 from specdyn.flows.cli.terminal import out, span_of, table
-from specdyn.models.datasets.base import Dataset, RemoteFile, dataset_names, get_dataset, variants_of
-from specdyn.models.experiments.base import experiment_names, get_experiment, read_spec
-from specdyn.models.spec.run_spec import hyperparameters
+from specdyn.models.datasets.base import DATASETS, Dataset, RemoteFile
+from specdyn.models.experiments.base import EXPERIMENTS, read_spec
+from specdyn.models.families.base import FAMILIES
+from specdyn.models.plugins.kinds import Kind, broken, get, names, origin
+from specdyn.models.spec.checks import require_known
+from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters
 from specdyn.models.wording import plural
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_manifest
@@ -13,39 +18,82 @@ from specdyn.storage.datasets import DataManifest, read_data_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
 from specdyn.storage.studies import read_study, study_names
-from specdyn.tasks.identity import computed_on, results_id
+from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
+from specdyn.tasks.identity import computed_on, known_results_id
 from specdyn.tasks.plan.tables import duration, size
-from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
+from specdyn.tasks.spectra.analysis import ANALYSES
+
+T = TypeVar("T")
 
 
 def list_experiments() -> None:
-    """Print the experiments and how they differ from the paper."""
-    found = [get_experiment(name) for name in experiment_names()]
-    table("Experiments", ("name", "what it is", "presets"), [(e.name, e.title, ", ".join(e.presets)) for e in found])
+    """Print the experiments with their presets."""
+    rows = [(e.name, e.title, ", ".join(e.presets)) for e in _listed(EXPERIMENTS)]
+    _table_of(EXPERIMENTS, "Experiments", ("name", "what it is", "presets"), rows)
 
 
-def list_presets() -> None:
-    """Print the presets of every experiment with their grids."""
+def list_presets(experiment: str = "") -> None:
+    """Print the presets of an experiment, or of all, with their grids."""
+    if experiment:
+        require_known("experiment", experiment, names(EXPERIMENTS))
     rows = [
-        (name, key, preset.about, ", ".join(f"{w:g}" for w in preset.weight_decays), ", ".join(map(str, preset.seeds)))
-        for name in experiment_names()
-        for key, preset in get_experiment(name).presets.items()
+        (
+            e.name,
+            key,
+            preset.about,
+            ", ".join(f"{w:g}" for w in preset.weight_decays),
+            ", ".join(map(str, preset.seeds)),
+        )
+        for e in _listed(EXPERIMENTS)
+        if experiment in ("", e.name)
+        for key, preset in e.presets.items()
     ]
-    table("Presets", ("experiment", "preset", "what it is", "weight decays", "seeds"), rows)
+    _table_of(EXPERIMENTS, "Presets", ("experiment", "preset", "what it is", "weight decays", "seeds"), rows)
 
 
 def list_analyses() -> None:
     """Print the analyses with their variables."""
     rows = [
-        (name, variable, ", ".join(declared.dims), declared.long_name.format(metric="metric"))
-        for name in analysis_names()
-        for variable, declared in get_analysis(name).variables.items()
+        (analysis.name, variable, ", ".join(declared.dims), declared.long_name.format(metric="metric"))
+        for analysis in _listed(ANALYSES)
+        for variable, declared in analysis.variables.items()
     ]
-    table("Analyses", ("analysis", "variable", "dimensions", "what it is"), rows)
+    _table_of(ANALYSES, "Analyses", ("analysis", "variable", "dimensions", "what it is"), rows)
 
 
-def list_sweeps(store: str) -> None:
-    """Print the sweeps and the graphs of a store, and the series of other programs' checkpoints that were analysed."""
+def list_families() -> None:
+    """Print the families of networks of other programs, and by what config.json says they are known."""
+    rows = [(family.name, family.title, ", ".join(family.model_types)) for family in _listed(FAMILIES)]
+    _table_of(FAMILIES, "Families", ("name", "what it is", "model_type"), rows)
+
+
+def _listed(kind: Kind[T]) -> list[T]:
+    """The things of a kind that can be used, without a word of the others, which the table has."""
+    without = {one.name for one in broken(kind)}
+    return [get(kind, name) for name in names(kind) if name not in without]
+
+
+def _table_of(kind: Kind[T], title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows that begin with a name; where there are plug-ins also where each is from, and why one is no use."""
+    unusable = broken(kind)
+    places = [_short(origin(kind, row[0])) for row in rows]
+    if any(places) or unusable:
+        empty = [""] * (len(headings) - 2)
+        headings = (*headings, "from")
+        rows = [*((*row, place) for row, place in zip(rows, places, strict=True))]
+        rows += [(one.name, "cannot be used", *empty, _short(one.place)) for one in unusable]
+    table(title, headings, rows)
+    for one in unusable:
+        out.print(f"{one.name} cannot be used: {one.why}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _short(place: str) -> str:
+    """A file below the working folder by its path in there."""
+    return place.removeprefix(f"{os.getcwd()}/")
+
+
+def list_studies(store: str) -> None:
+    """Print the studies of a store: sweeps, lines between runs, tickets, series of other programs' checkpoints."""
     url = existing_store(store)
     cubes = {"sweep": url.cube, "connectivity": url.connectivity, "tickets": url.tickets, "series": url.cube}
     records = [record for name, kind in study_names(url) if (record := read_study(url, name, kind))]
@@ -60,16 +108,16 @@ def list_sweeps(store: str) -> None:
         )
         for r in records
     ]
-    table(f"Sweeps in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
+    table(f"Studies in {url}", ("name", "kind", "experiment", "preset", "runs", "cube"), rows)
 
 
 def require_cube(name: str, store: str) -> Store:
     """The store with the sweep, or the analysed checkpoints, of that name; ValueError lists the names that it has."""
     url = existing_store(store)
-    names = study_names(url, ("sweep", "series"))
-    records = [read_study(url, name, kind) for known, kind in names if known == name]
+    studies = study_names(url, ("sweep", "series"))
+    records = [read_study(url, name, kind) for known, kind in studies if known == name]
     if not any(records):
-        known = list(dict.fromkeys(known for known, _ in names))
+        known = list(dict.fromkeys(known for known, _ in studies))
         raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     return url
 
@@ -82,7 +130,11 @@ def show_run(prefix: str, store: str) -> None:
     if manifest is None:
         raise ValueError(f"run {run_id} of {experiment} is still in training; `specdyn status` shows how far it is")
     spec = read_spec(manifest.spec, experiment)
-    table(f"Run {run_id}", ("hyper-parameter", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
+    preset, changed = _nearest_preset(spec)
+    table(f"Run {run_id}: what differs from preset {preset}", ("setting", "value", "in the preset"), changed)
+    table("All settings", ("setting", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
+    if measured := _measured(url, experiment, run_id):
+        table("Measured at its end", ("variable", "value"), measured)
     entries = manifest.checkpoints
     total = sum(entry.bytes for entry in entries)
     steps = span_of([entry.step for entry in entries])
@@ -91,9 +143,34 @@ def show_run(prefix: str, store: str) -> None:
         out.print(manifest.reason, soft_wrap=True, highlight=False)
     out.print(f"trained in {duration(manifest.seconds)} on {computed_on(manifest)}", highlight=False, soft_wrap=True)
     out.print(f"checkpoints  {url.run(experiment, run_id).folder}", highlight=False, soft_wrap=True)
-    results = url.run_results(experiment, results_id(manifest))
-    if objects.names(results):
-        out.print(f"results      {results}", highlight=False, soft_wrap=True)
+    results = known_results_id(manifest)
+    if results and objects.names(folder := url.run_results(experiment, results)):
+        out.print(f"results      {folder}", highlight=False, soft_wrap=True)
+
+
+def _nearest_preset(spec: RunSpec) -> tuple[str, list[tuple[str, str, str]]]:
+    """The preset that a run differs least from, and in what: name, value, value in the preset."""
+    own = {name: as_text(value) for name, value in hyperparameters(spec).items()}
+    found = {}
+    for name, preset in get(EXPERIMENTS, spec.experiment).presets.items():
+        of_preset = {key: as_text(value) for key, value in hyperparameters(preset.spec).items()}
+        keys = dict.fromkeys([*own, *of_preset])
+        rows = [(key, own.get(key, "-"), of_preset.get(key, "-")) for key in keys]
+        found[name] = [row for row in rows if row[1] != row[2]]
+    nearest = min(found, key=lambda name: len(found[name]))
+    return nearest, found[nearest]
+
+
+def _measured(store: Store, experiment: str, run_id: str) -> list[tuple[str, str]]:
+    """What the summary of a sweep's report says of a run; nothing where none has it."""
+    for name, _ in study_names(store, ("sweep",)):
+        record, summary = read_study(store, name, "sweep"), read_summary(f"{store.report(name)}/{SUMMARY}")
+        if record and record.experiment == experiment and summary:
+            for row in summary.rows:
+                if row.run_id == run_id:
+                    shown = dict(zip(headings(summary.rows), row.cells, strict=True))
+                    return [(heading, cell) for heading, cell in shown.items() if cell != run_id]
+    return []
 
 
 def _find_run(prefix: str, store: Store) -> tuple[str, str]:
@@ -112,12 +189,13 @@ def _find_run(prefix: str, store: Store) -> tuple[str, str]:
 
 def show_datasets(store: Store) -> None:
     """Print every data set, and whether a store has it."""
-    sets = [get_dataset(name, variant) for name in dataset_names() for variant in variants_of(name)]
     rows = [
         (found.name, found.variant, found.title, _fetched(found), found.licence, _prepared(store, found))
-        for found in sets
+        for variants in _listed(DATASETS)
+        for found in variants.values()
     ]
-    table(f"Data sets in {store}", ("name", "variant", "what it is", "download", "licence", "in the store"), rows)
+    headings = ("name", "variant", "what it is", "download", "licence", "in the store")
+    _table_of(DATASETS, f"Data sets in {store}", headings, rows)
 
 
 def _fetched(dataset: Dataset) -> str:

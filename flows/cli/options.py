@@ -35,6 +35,10 @@ StoreOption = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print tables as JSON, and nothing else, on standard output.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print the table as CSV, and nothing else, on standard output.")]
+
+
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
     """End with one line where the user can mend what went wrong; a traceback, and where to report it, means a bug."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from specdyn.flows.cli.command import options, read, with_options
+from specdyn.flows.cli.json_form import with_json
 from specdyn.flows.cli.options import StoreOption, friendly, out
 from specdyn.flows.cli.start import GRID
 from specdyn.flows.engine.imports import importing
@@ -117,6 +118,7 @@ schedule_app.command("add")(with_options(add, options(SweepParameters, GRID)))
 
 
 @schedule_app.command("list")
+@with_json
 @friendly
 def list_(api: Api = LOCAL_API) -> None:
     """Show the schedules of the service: when they run, what they run, and whether they are paused."""

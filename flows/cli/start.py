@@ -4,7 +4,9 @@ import dataclasses
 from typing import Any
 
 from specdyn.flows.cli.command import options, read, with_options
+from specdyn.flows.cli.options import CsvOption, JsonOption
 from specdyn.flows.cli.study import start
+from specdyn.flows.cli.terminal import table_form
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 
 GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "sweep", "analyses")
@@ -60,13 +62,14 @@ def tickets(asked: TicketParameters, verbose: bool) -> bool:
     return start(asked, verbose)
 
 
-def analyse(asked: AnalyseParameters, verbose: bool) -> bool:
+def analyse(asked: AnalyseParameters, verbose: bool, as_json: JsonOption = False, as_csv: CsvOption = False) -> bool:
     """Analyse checkpoints from any program: safetensors, `torch.save` files, adapters, distributed folders, the Hub.
 
     The step is read from the name (`step=1000`, `checkpoint-1000`, `1000.pt`, ...) or from `trainer_state.json`. Layers
     are read one at a time, so a checkpoint may be larger than memory, and no program in a file is ever run. The
-    checkpoints are audited first; results look like those of trained runs.
+    checkpoints are audited first; results look like those of trained runs. A table of the last checkpoint's layers
+    ends it, with `--json` or `--csv` alone on standard output. Work of seconds starts no engine.
 
     Examples: `specdyn analyse ~/runs/gpt-small`, `specdyn analyse hf://EleutherAI/pythia-70m --revisions 'step*'`
     """
-    return start(asked, verbose)
+    return start(asked, verbose, table_form(as_json, as_csv))

@@ -1,12 +1,15 @@
 """`specdyn status`: how far everything is that goes by a name."""
 
+import json
+
 from specdyn.flows.cli.terminal import out, show_plan, table
+from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
 from specdyn.storage.studies import read_study, study_names
 from specdyn.tasks.plan.plan import Study, make_plan
-from specdyn.tasks.plan.sweeps import sweep_of
+from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 
 
 def show_status(name: str, store: str) -> None:
@@ -18,14 +21,17 @@ def show_status(name: str, store: str) -> None:
         known = sorted({known for known, _ in names})
         raise ValueError(f"no results called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
     studies: list[Study] = []
-    if "sweep" in kinds and (record := read_study(url, name, "sweep")):
-        studies.append(sweep_of(record))
+    if "sweep" in kinds and (record := read_study(url, name, "sweep")) and (sweep := sweep_of(record)).specs:
+        studies.append(sweep)
     if {"connectivity", "tickets"} & set(kinds):
         from specdyn.tasks.plan.branching.records import read_graphs
 
         studies += read_graphs(url, name)
     for study in studies:
         show_plan(make_plan(study, url, estimate=False))
+    for kind in kinds:
+        if others := other_sources(url, name, kind):
+            out.print(others, highlight=False, soft_wrap=True)
     if "series" in kinds:
         show_series(name, url)
 
@@ -36,8 +42,12 @@ def show_series(name: str, store: Store) -> None:
 
     tree = open_results(store.cube(name))
     runs, steps = tree["runs"].to_dataset(), tree["layers"].sizes["step"]
-    rows = list(
-        zip(runs["run"].values.tolist(), runs["source"].values.tolist(), runs["status"].values.tolist(), strict=True)
-    )
-    table(f"{name}, series, in {store}", ("run", "source", "state"), rows)
+    said = json.loads(tree.attrs.get("labels", "{}"))
+    labels = {
+        series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items())
+        for series, of in said.items()
+    }
+    columns = (runs[column].values.tolist() for column in ("run", "source", "series", "status"))
+    rows = [(run, source, labels.get(series, "-"), state) for run, source, series, state in zip(*columns, strict=True)]
+    table(f"{name}, series, in {store}", ("run", "source", "labels", "state"), rows)
     out.print(f"{plural(len(rows), 'series', 'series')} analysed at {plural(steps, 'step')}", highlight=False)

@@ -5,10 +5,20 @@ from typing import Any
 
 from rich.markup import escape
 
-from specdyn.flows.cli.terminal import err, out, quieten, show_plan, show_summary, span_of, table
+from specdyn.flows.cli.terminal import (
+    TableForm,
+    alone_on_stdout,
+    err,
+    out,
+    quieten,
+    say,
+    show_graph,
+    show_plan,
+    show_summary,
+)
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
-from specdyn.flows.engine.settings import EXECUTORS
+from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import (
     AnalyseParameters,
@@ -26,49 +36,86 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import finished_results
 from specdyn.tasks.plan.plan import Study, make_plan
+from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
 
 
-def start(asked: Parameters, verbose: bool) -> bool:
+def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE) -> bool:
     """Run the flow of these parameters, then print what is there and where; False where something failed.
 
-    Where only a plan is asked for, or nothing is left to do, no engine is started and nothing written.
+    Where only a plan is asked for, or nothing is left to do, no engine is started and nothing written. `form` is that
+    of the table of layers: another one than for people stands alone on standard output.
     """
+    with alone_on_stdout(form):
+        return _start(asked, verbose, form)
+
+
+def _start(asked: Parameters, verbose: bool, form: TableForm) -> bool:
     since = time.monotonic()
-    require_known("executor", asked.executor, EXECUTORS)
+    executors = ("auto", *EXECUTORS) if isinstance(asked, AnalyseParameters) else EXECUTORS
+    require_known("executor", asked.executor, executors)
     objects.normalise(asked.store)  # empty is the service's store in a form, and a slip in a command
     study = study_from(asked)
     if asked.dry_run:
         store = planned_store(asked.store)
         study = study.checked(store, asks=True)
         show_plan(make_plan(study, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed))
+        _say_others(study, store)
         return True
     if isinstance(asked, AnalyseParameters):
-        _show_sources(study)
-    store = Store(objects.normalise(asked.store))
-    if done := finished_results(study, store, asked.report):
-        _say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
-        outcome = outcome_of(study, Outcome(name=study.name, store=store.url), done, asked.report, built=False)
-        _show_outcome(study, outcome, since)
-        return True
-    require_engines(asked.executor, asked.ray_address)
-    study.checked(require_store(store.url), asks=True)
-    if not verbose:
-        quieten()
-    _say(f"{study.name}: starting Prefect and the {asked.executor} executor")
-    outcome, failure = _run(asked, study.name, verbose)
-    if outcome.finished:
-        _say(f"{plural(outcome.finished, *study.noun)} finished")
-    elif not outcome.ran and not failure:
-        _say(f"{plural(outcome.measured, *study.noun)} already done: nothing to do")
+        outcome, failure = _series(study, asked, verbose, form)
+    else:
+        outcome, failure = _done_or_run(study, asked, verbose)
     _show_outcome(study, outcome, since)
     if failure:
         err.print(f"[bold red]failed:[/] {escape(failure)}", highlight=False, soft_wrap=True)
     return not failure
 
 
-def _say(line: str) -> None:
-    err.print(line, highlight=False, soft_wrap=True)
+def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableForm) -> tuple[Outcome, str]:
+    """What is there of series after a call, and what failed; prints their audit and the table of their layers."""
+    from specdyn.flows.cli import series
+    from specdyn.tasks.plan.series import SeriesStudy
+
+    assert isinstance(study, SeriesStudy)
+    series.show_sources(study)
+    store = Store(objects.normalise(asked.store))
+    alone = asked.executor == "auto" and chosen_executor(study, asked) == "inline"
+    if alone and not finished_results(study, store, asked.report):
+        return series.do_here(study, store, asked, form)
+    outcome, failure = _done_or_run(study, asked, verbose)
+    series.show_audit(outcome.audit, outcome.not_analysed)
+    if outcome.cube:
+        series.show_tables((study.sound() if study.skip_damaged else study).results(store), form)
+    return outcome, failure
+
+
+def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcome, str]:
+    """What is there of a study after a call, and what failed; starts nothing where all is done."""
+    store = Store(objects.normalise(asked.store))
+    _say_others(study, store)
+    if done := finished_results(study, store, asked.report):
+        say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
+        outcome = Outcome(name=study.name, store=store.url)
+        return outcome_of(study, outcome, done, asked.report, built=False), ""
+    executor = chosen_executor(study, asked)
+    require_engines(executor, asked.ray_address)
+    study.checked(require_store(store.url), asks=True)
+    if not verbose:
+        quieten()
+    say(f"{study.name}: starting Prefect and the {executor} executor")
+    outcome, failure = _run(asked, study.name, verbose)
+    if outcome.finished:
+        say(f"{plural(outcome.finished, *study.noun)} finished")
+    elif not outcome.ran and not failure:
+        say(f"{plural(outcome.measured, *study.noun)} already done: nothing to do")
+    return outcome, failure
+
+
+def _say_others(study: Study, store: Store) -> None:
+    """Say how many runs of a study are of another source of its experiment."""
+    if others := other_sources(store, study.name, study.kind):
+        say(others)
 
 
 def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:
@@ -95,30 +142,13 @@ def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:
         return outcome, ""
 
 
-def _show_sources(study: Study) -> None:
-    """Print what each place of a series has: its checkpoints, and what was passed over."""
-    from specdyn.tasks.plan.series import SeriesStudy
-
-    assert isinstance(study, SeriesStudy)
-    for source in study.sources:
-        found = source.series.found
-        steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps, found.unit)
-        err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
-        for line in source.layout.described:
-            err.print(line, highlight=False, soft_wrap=True)
-        for line in () if study.audited else found.told:  # an audit tells it, too
-            err.print(line, highlight=False, soft_wrap=True)
-        if found.skipped:
-            names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
-            err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
-
-
 def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
     """Print what a study has, where it lies, and how long the call took."""
     store = Store(outcome.store)
-    _show_audit(outcome)
     if outcome.cube and study.kind == "sweep":
         show_summary(outcome.cube, store.report(study.name))
+    if outcome.cube and outcome.ran and study.kind in ("connectivity", "tickets"):
+        show_graph(study, outcome.cube)
     if outcome.summary and not outcome.ran:
         out.print(outcome.summary, highlight=False, soft_wrap=True)
     if outcome.ran:
@@ -135,17 +165,3 @@ def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
         out.print("open them    import specdyn", highlight=False)
         out.print(f'             results = specdyn.open("{outcome.cube}")', highlight=False, soft_wrap=True)
     out.print(f"ended after {duration(time.monotonic() - since)}")
-
-
-def _show_audit(outcome: Outcome) -> None:
-    """Print what was found about the checkpoints, and what of them was not analysed."""
-    if outcome.audit:
-        from specdyn.tasks.foreign.audit import HEADINGS as AUDIT_HEADINGS
-    for source, findings in outcome.audit.items():
-        if findings:
-            table(f"Audit of {source}", AUDIT_HEADINGS, findings)
-        else:
-            out.print(f"Audit of {source}: nothing unusual", highlight=False, soft_wrap=True)
-    for source, left_out in outcome.not_analysed.items():
-        if left_out:
-            table(f"Not analysed in {source}", ("tensor", "shape", "why"), left_out)

@@ -2,33 +2,115 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specdyn.models.experiments.base import get_experiment
 from specdyn.tasks.plan.gathering import stored_contents
-from specdyn.tasks.plan.plan import Plan
+from specdyn.tasks.plan.plan import Plan, Study
 from specdyn.tasks.plan.tables import RUNS, STAGES, plan_summary, run_rows, stage_rows
 
-UNBROKEN = 14
-"""Cells up to this length, such as a run_id, stay on one line in a narrow terminal."""
+GAP = 3
+"""Characters between columns, at most."""
+TEXT = 24
+"""Characters from which on a cell with spaces is a text that may wrap between words."""
+MOST_COLUMNS = 10_000
+"""Characters in a line where nobody watches."""
 
 out, err = Console(), Console(stderr=True)
 
 
+class TableForm(Enum):
+    """How a table is printed that other programs may read."""
+
+    PEOPLE = "people"
+    JSON = "json"
+    CSV = "csv"
+
+
+def table_form(as_json: bool, as_csv: bool) -> TableForm:
+    """The form that two options ask for; ValueError where they ask for both."""
+    if as_json and as_csv:
+        raise ValueError("--json and --csv ask for two forms of one table: choose one of them")
+    return TableForm.JSON if as_json else TableForm.CSV if as_csv else TableForm.PEOPLE
+
+
+@contextmanager
+def alone_on_stdout(form: TableForm) -> Iterator[None]:
+    """Have all that is printed for people go to standard error where programs read the other one."""
+    out.stderr = form is not TableForm.PEOPLE
+    try:
+        yield
+    finally:
+        out.stderr = False
+
+
+Collected = list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
+_tables: list[Collected] = []
+"""Where tables go that are not printed for people; the last one is meant."""
+
+
+@contextmanager
+def collected() -> Iterator[Collected]:
+    """The tables that the block would print: title, headings, rows."""
+    tables: Collected = []
+    _tables.append(tables)
+    try:
+        yield tables
+    finally:
+        _tables.pop()
+
+
+def say(line: str) -> None:
+    """Print a line on standard error: what a command does, not what it found."""
+    err.print(line, highlight=False, soft_wrap=True)
+
+
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings."""
+    """Print rows under headings, no name or number broken: columns that do not fit stand below, after the first again.
+
+    Where nobody watches, as in a pipe or a file, each row is one line.
+    """
+    if _tables:
+        _tables[-1].append((title, headings, rows))
+        return
     out.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, heading in enumerate(headings):
-        widest = max((len(cells[column]) for cells in rows), default=0)
-        shown.add_column(heading, overflow="fold", no_wrap=len(heading) <= widest <= UNBROKEN)
-    for cells in rows:
-        shown.add_row(*map(escape, cells))
-    out.print(shown)
+    columns = [[heading, *(cells[i] for cells in rows)] for i, heading in enumerate(headings)]
+    least = [_least_width(column) for column in columns]
+    for chosen in _side_by_side(least, out.width - 2) if out.is_terminal else [range(len(headings))]:
+        shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for i in chosen:
+            whole = least[i] == max(map(len, columns[i]))
+            shown.add_column(escape(headings[i]), no_wrap=whole or not out.is_terminal, min_width=least[i])
+        for cells in rows:
+            shown.add_row(*(escape(cells[i]) for i in chosen))
+        if out.is_terminal:
+            out.print(shown, crop=False)
+        else:
+            Console(file=out.file, width=MOST_COLUMNS).print(shown)
+
+
+def _least_width(column: Sequence[str]) -> int:
+    """The width of a column in which names and numbers are whole, and long texts wrap between words."""
+    words = [len(word) for text in column for word in (text.split() if len(text) > TEXT else [text])]
+    return max(words, default=0)
+
+
+def _side_by_side(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Columns of these least widths in groups that fit beside the first one, which all of them begin with."""
+    groups = [[0]]
+    for column in range(1, len(widths)):
+        taken = sum(widths[one] + GAP for one in groups[-1])
+        if taken + widths[column] > room and len(groups[-1]) > 1:
+            groups.append([0])
+        groups[-1].append(column)
+    return groups
 
 
 def show_plan(plan: Plan) -> None:
@@ -48,6 +130,18 @@ def quieten() -> None:
     """Leave the terminal to the progress bars; Prefect's server keeps its log all the same."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     warnings.filterwarnings("ignore", module="prefect")
+
+
+def show_graph(study: Study, cube: str) -> None:
+    """Print what a study of lines or tickets found."""
+    from specdyn.storage.query import open_measured
+    from specdyn.tasks.figures.graph_summary import lines_summary, tickets_summary
+    from specdyn.tasks.plan.branching.graph import Graph
+
+    assert isinstance(study, Graph)
+    data = open_measured(cube).to_dataset()
+    metric = next(iter(get_experiment(study.experiment).metrics(study.trunks[0])))
+    table(*(lines_summary if study.kind == "connectivity" else tickets_summary)(data, metric))
 
 
 def show_summary(cube: str, report: str) -> None:

@@ -24,6 +24,7 @@ with importing():
     from specdyn.flows.engine.settings import EXECUTORS
     from specdyn.flows.engine.unit_log import Recorded, opened, recorded
     from specdyn.flows.resources import Resources
+    from specdyn.models.plugins.places import Sent, sent
     from specdyn.models.spec.checks import require, require_known
     from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
 
@@ -89,12 +90,16 @@ class RayExecutor:
         self._given, self._open = (cpus, gpus), True
         self.slots, self._counted = fitting, time.monotonic()
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
-        self._unit = ray.remote(run_unit).options(**options)
+        self._plugins = sent()
 
         # What is the same for all units goes to a worker once, with the function.
-        def recorded_unit(*call: Any) -> Recorded:
-            return recorded(run_unit, call[0], cpus, gpus, *call[1:])
+        def recorded_unit(call: _Call, *results: Any) -> Recorded:
+            return recorded(run_unit, call[1], cpus, gpus, *_filled(call, results))
 
+        def unit(call: _Call, *results: Any) -> Any:
+            return run_unit(call[1], cpus, gpus, *_filled(call, results))
+
+        self._unit: Any = ray.remote(unit).options(name=run_unit.__name__, **options)
         self._recorded: Any = ray.remote(recorded_unit).options(name=run_unit.__name__, **options)
 
     def _recount(self) -> None:
@@ -119,7 +124,7 @@ class RayExecutor:
                 # Twice as many as fit: what waits is what a cluster that scales grows by.
                 more = 2 * self.slots - len(running) if waiting else 0
                 for _ in range(min(more, len(waiting))):
-                    running.append(self._recorded.remote(function, *waiting.pop()))
+                    running.append(self._recorded.remote(*self._sent(function, waiting.pop())))
                 finished, running = ray.wait(running, timeout=LOOK_SECONDS)
                 for reference in finished:
                     done(opened(functools.partial(_result, reference)))
@@ -134,7 +139,13 @@ class RayExecutor:
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
         self._require_ray()
-        return self._unit.remote(function, *self._given, *args)
+        return self._unit.remote(*self._sent(function, args))
+
+    def _sent(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of a task: the call in one piece, and the results of others that are arguments of it."""
+        results = {place: one for place, one in enumerate(args) if isinstance(one, ray.ObjectRef)}
+        rest = tuple(None if place in results else one for place, one in enumerate(args))
+        return (self._plugins, function, rest, tuple(results)), *results.values()
 
     def close(self) -> None:
         """Start nothing any more."""
@@ -147,6 +158,18 @@ class RayExecutor:
         if part := _gone():
             log = f" (its log: {started().kept_log(part.log)})" if part.log else ""
             raise PartLost(f"{part.name} is gone{log}; what is finished is kept, the same call goes on from there")
+
+
+_Call = tuple[Sent, Callable[..., Any], tuple[Any, ...], tuple[int, ...]]
+"""Plug-ins, which are known once they are read, then a function, its arguments, and places for results of others."""
+
+
+def _filled(call: _Call, results: Sequence[Any]) -> list[Any]:
+    """The arguments of a call with the results in their places."""
+    args = list(call[2])
+    for place, result in zip(call[3], results, strict=True):
+        args[place] = result
+    return args
 
 
 def _gone() -> Part | None:

@@ -9,9 +9,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_page, show_result
-from specdyn.flows.engine.cube import LiveCube, cube_lease
+from specdyn.flows.engine.cube import cube_lease
 from specdyn.flows.engine.executor import open_executor
-from specdyn.flows.engine.settings import chosen_cluster, patience
+from specdyn.flows.engine.settings import chosen_cluster, chosen_executor, patience
 from specdyn.flows.engine.units import run_units
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import Parameters
@@ -22,6 +22,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.foreign.audit import HEADINGS
 from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.live import LiveCube
 from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
 from specdyn.tasks.plan.tables import plan_markdown, plan_summary
 from specdyn.tasks.training.training import Diverged
@@ -56,7 +57,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
         left_out = {f"{i.kind}: {i.label}": plan.left_out[i.key] for i in plan.items if i.key in plan.left_out}
         if plan.todo:
             cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
-            with open_executor(asked.executor, asked.resources, cluster, patience()) as workers:
+            with open_executor(chosen_executor(study, asked), asked.resources, cluster, patience()) as workers:
                 study.record(store)
                 with LiveCube(study.results(store).following(lease)) as live:
                     ended = run_units(study.name, plan.units, logs, workers, failed_before(plan.items), live.landed)

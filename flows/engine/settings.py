@@ -2,11 +2,14 @@
 
 import math
 import os
+from typing import Literal
 
+from specdyn.flows.parameters import Parameters
 from specdyn.models.spec.checks import require
 from specdyn.storage.access.objects import normalise
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
+from specdyn.tasks.plan.plan import Study
 
 STORE = "SPECDYN_STORE"
 """The store of flows that name none."""
@@ -33,6 +36,17 @@ def chosen_store(given: str, asks: bool = False) -> Store:
     inside = not allowed or any(url == root or url.startswith(f"{root}/") for root in allowed)
     require(inside, "store", url, f"one of those this service may write to, or a place below: {', '.join(allowed)}")
     return planned_store(url) if asks else require_store(url)
+
+
+def chosen_executor(study: Study, asked: Parameters) -> Literal["ray", "inline"]:
+    """What does the work of a study: `auto` is this process where that takes seconds, unless a cluster is named.
+
+    A share of a GPU is for Ray to divide.
+    """
+    if asked.executor != "auto":
+        return asked.executor
+    named = asked.ray_address or os.environ.get("RAY_ADDRESS") or asked.resources.gpus
+    return "inline" if study.takes_seconds and not named else "ray"
 
 
 def chosen_cluster(given: str) -> str | None:

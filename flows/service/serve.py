@@ -18,6 +18,7 @@ from pathlib import Path
 from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.processes import Part, Supervisor, started
 from specdyn.flows.engine.settings import ALLOWED, HEARTBEAT_SECONDS, REPORTS, STORE
+from specdyn.models.plugins.places import PATHS, paths
 from specdyn.models.spec.checks import require
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
@@ -152,6 +153,8 @@ def _prepare_environment(service: Service, store: Store, port: int, reports: int
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         STORE: store.url,
+        # Flows run in other folders, in which a relative path, or the project of this folder, is not found.
+        PATHS: os.pathsep.join(paths()),
         REPORTS: service.public_reports_url.rstrip("/") or f"{base}:{reports}",
     }
     os.environ.update(ours)

@@ -1,4 +1,4 @@
-"""Dataset: what one module in models/datasets declares, and the rules that its arrays must keep (DATA 5).
+"""Dataset: what a module in models/datasets, or a plug-in, declares, and the rules its arrays must keep (DATA 5).
 
 Arrays by kind: images have `image` (N, C, H, W) uint8, `label` (N,) int64 and, where the split is fixed, `validation`
 (N,) bool; speech has `frames`, `frame_offset`, `text` and `text_offset`, and tokens `chunk` (N, length + 1), each after
@@ -6,19 +6,17 @@ Arrays by kind: images have `image` (N, C, H, W) uint8, `label` (N,) int64 and, 
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-import specdyn.models.datasets
 from specdyn.models.datasets.decoders.labels import require_labels
-from specdyn.models.modules import module_names
+from specdyn.models.plugins import kinds
 from specdyn.models.spec.checks import require, require_known
 
 PREP_VERSION = 1
@@ -99,6 +97,8 @@ class Dataset:
     `features`; of tokens: `length` and `vocabulary`.
     """
     about: str = ""
+    source: str = ""
+    """Digest of the source of a plug-in; empty for data sets of the package."""
 
     def __post_init__(self) -> None:
         require_known("variant", self.variant, VARIANTS)
@@ -124,6 +124,7 @@ class Dataset:
             "files": files,
             "params": dict(self.params),
             "prep_version": PREP_VERSION,
+            **({"source": self.source} if self.source else {}),
         }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -132,17 +133,29 @@ class Dataset:
         RULES[self.kind](self, arrays)
 
 
+def _of_plugin(declared: object, name: str, source: str) -> Mapping[str, Dataset]:
+    """The variants that a plug-in declares, each with the digest of its source."""
+    variants = kinds.named(declared, name, dict)
+    require(bool(variants), "DATASETS", variants, "one or more variants")
+    for variant, dataset in variants.items():
+        found = kinds.named(dataset, name, Dataset)
+        require(found.variant == variant, "variant", found.variant, f"{variant!r}, by which it is in DATASETS")
+    return {variant: replace(dataset, source=source) for variant, dataset in variants.items()}
+
+
+DATASETS = kinds.Kind(group="datasets", noun="data set", package="specdyn.models.datasets", checked=_of_plugin)
+
+
 def dataset_names() -> list[str]:
     """Names of all data sets, without importing them."""
-    return module_names(specdyn.models.datasets)
+    return kinds.names(DATASETS)
 
 
 def get_dataset(name: str, variant: str) -> Dataset:
     """The data set of that name and variant; ValueError lists those there are."""
-    require_known("data set", name, dataset_names())
     variants = variants_of(name)
     if variant not in variants:
-        others = ", ".join(other for other in dataset_names() if variant in variants_of(other))
+        others = ", ".join(other for other, has in kinds.usable(DATASETS).items() if variant in has)
         raise ValueError(
             f"data set {name!r} has no variant {variant!r}: known are {', '.join(variants)}; {variant!r} have: {others}"
         )
@@ -150,9 +163,8 @@ def get_dataset(name: str, variant: str) -> Dataset:
 
 
 def variants_of(name: str) -> Mapping[str, Dataset]:
-    """The variants of a data set by their name."""
-    variants: Mapping[str, Dataset] = importlib.import_module(f"specdyn.models.datasets.{name}").DATASETS
-    return variants
+    """The variants of a data set by their name; ValueError lists the data sets there are."""
+    return kinds.get(DATASETS, name)
 
 
 def _expect(where: str, what: str, expected: object, actual: object) -> None:

@@ -1,19 +1,18 @@
-"""Experiment: what one module in models/experiments declares; found by its file name.
+"""Experiment: what one module in models/experiments, or a plug-in, declares.
 
 A module imports torch where it builds or measures a network, so that presets and names are known without it.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import specdyn.models.experiments
-from specdyn.models.modules import module_names
-from specdyn.models.spec.checks import require_known
-from specdyn.models.spec.run_spec import RunSpec, from_json
+from specdyn.models.plugins import kinds
+from specdyn.models.spec.checks import require, require_known
+from specdyn.models.spec.run_spec import RunSpec, from_json, plain_kinds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +76,8 @@ class Experiment:
     """Where presets differ from the paper, in a sentence each."""
     usual: str = "sample"
     """The preset to begin with."""
+    source: str = ""
+    """Digest of the source of a plug-in, which its specs have too; empty for experiments of the package."""
 
     def preset(self, name: str) -> Preset:
         """The preset of that name; ValueError lists the known ones."""
@@ -93,18 +94,76 @@ class Experiment:
             return self.build_net(spec)
 
 
+def _of_plugin(declared: object, name: str, source: str) -> Experiment:
+    """What a plug-in declares, its presets with the digest of its source."""
+    found = kinds.named(declared, name, Experiment)
+    require(found.usual in found.presets, "usual", found.usual, f"one of its presets {', '.join(found.presets)}")
+    for kind in found.kinds:
+        frozen = is_dataclass(kind) and vars(kind)["__dataclass_params__"].frozen
+        require(frozen, "kinds", kind, "frozen dataclasses")
+        for one in fields(kind):
+            where, allowed = f"the type of {one.name} in {kind.__name__}", "a type, so no `annotations` of __future__"
+            require(not isinstance(one.type, str), where, one.type, allowed)
+    presets = {}
+    for key, preset in found.presets.items():
+        spec = preset.spec
+        require(spec.experiment == name, f"experiment of preset {key}", spec.experiment, repr(name))
+        for part in (spec.net, spec.data):
+            known = ", ".join(kind.__name__ for kind in found.kinds)
+            require(type(part) in found.kinds, f"preset {key}", part, f"net and data of its kinds {known}")
+        presets[key] = replace(preset, spec=replace(spec, source=source))
+    return replace(found, presets=presets, source=source)
+
+
+EXPERIMENTS = kinds.Kind(
+    group="experiments", noun="experiment", package="specdyn.models.experiments", checked=_of_plugin
+)
+
+
 def experiment_names() -> list[str]:
     """Names of all experiments, without importing them."""
-    return module_names(specdyn.models.experiments)
+    return kinds.names(EXPERIMENTS)
 
 
 def get_experiment(name: str) -> Experiment:
     """The experiment of that name; ValueError lists the known ones."""
-    require_known("experiment", name, experiment_names())
-    experiment: Experiment = importlib.import_module(f"specdyn.models.experiments.{name}").EXPERIMENT
-    return experiment
+    return kinds.get(EXPERIMENTS, name)
+
+
+def experiment_of(spec: RunSpec) -> Experiment:
+    """The experiment of a spec; ValueError where its source is another one than the spec is of."""
+    found = get_experiment(spec.experiment)
+    if found.source != spec.source:
+        place = kinds.origin(EXPERIMENTS, found.name) or "the package"
+        raise ValueError(
+            f"run {spec.run_id} is of {spec.experiment} with source={spec.source!r}, and {place} has "
+            f"{found.source!r} now: begin with a preset of what is there now, or put the file back as it was"
+        )
+    return found
 
 
 def read_spec(text: str, experiment: str) -> RunSpec:
-    """The RunSpec of an experiment from its JSON."""
-    return from_json(text, {kind.__name__: kind for kind in get_experiment(experiment).kinds})
+    """The RunSpec of an experiment from its JSON.
+
+    Where the experiment is not there, or its source is another one, net and data have the settings that the JSON has,
+    and its run_id: it is known, and can neither be trained nor analysed.
+    """
+    try:
+        found = get_experiment(experiment)
+    except ValueError:
+        return from_json(text, plain_kinds(text))
+    if found.source != source_in(text):
+        return from_json(text, plain_kinds(text))
+    return from_json(text, {kind.__name__: kind for kind in found.kinds})
+
+
+def present_specs(texts: Iterable[str], experiment: str) -> tuple[RunSpec, ...]:
+    """The RunSpecs among these that are of the source which the experiment has now; ValueError where there is none."""
+    source = get_experiment(experiment).source
+    return tuple(read_spec(text, experiment) for text in texts if source_in(text) == source)
+
+
+def source_in(text: str) -> str:
+    """The digest of the source of a plug-in that the JSON of a RunSpec has; empty where it has none."""
+    plain = json.loads(text) if '"source":' in text else {}
+    return str(plain.get("source", "")) if isinstance(plain, dict) else ""

@@ -1,14 +1,12 @@
 """What a module of this folder declares: which tensors a family of networks has, how they are cut, what feeds what."""
 
 import functools
-import importlib
-import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-import specdyn.models.families
+from specdyn.models.plugins import kinds
 
 EMBEDDING, HEAD, ROUTER = "embedding", "head", "router"
 QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
@@ -191,12 +189,24 @@ PARALLEL = (
 """A transformer whose attention and MLP read the same, and write into the next block together."""
 
 
+def _of_plugin(declared: object, name: str, source: str) -> Family:
+    """What a plug-in declares; its source decides nothing, as results are kept by the layers and pairs it led to."""
+    return kinds.named(declared, name, Family)
+
+
+FAMILIES = kinds.Kind(group="families", noun="family", package="specdyn.models.families", checked=_of_plugin)
+
+
 def family_names() -> list[str]:
     """Names of all families, without importing them."""
-    return sorted(m.name for m in pkgutil.iter_modules(specdyn.models.families.__path__) if m.name != "base")
+    return kinds.names(FAMILIES)
 
 
 def get_family(name: str) -> Family:
-    """The family of that name."""
-    family: Family = importlib.import_module(f"specdyn.models.families.{name}").FAMILY
-    return family
+    """The family of that name; ValueError lists the known ones."""
+    return kinds.get(FAMILIES, name)
+
+
+def families() -> list[Family]:
+    """All families in the order of their names, without plug-ins that cannot be used."""
+    return list(kinds.usable(FAMILIES).values())

@@ -10,7 +10,9 @@ class Mlp:
     """Architecture of a plain MLP; input and output sizes come from the data."""
 
     width: int = 100
+    """Units of each hidden layer."""
     hidden_layers: int = 4
+    """Layers between input and output."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -22,9 +24,13 @@ class Transformer:
     """Architecture of the encoder-only transformer; the vocabulary comes from the data."""
 
     width: int = 128
+    """Of embeddings and residual stream."""
     heads: int = 4
+    """Attention heads of each block."""
     feedforward: int = 512
+    """Units of the hidden layer of each block's MLP."""
     depth: int = 1
+    """Blocks."""
     layernorm: bool = False
     """LayerNorm before each block; the paper's sweeps at prime 113 remove it."""
 
@@ -51,7 +57,9 @@ class ResNet:
     """ResNet of 6 n + 2 layers with BatchNorm and projection shortcuts; 20 layers for 3 blocks a stage."""
 
     width: int = 16
+    """Channels of the first stage; each later one has twice as many."""
     blocks: int = 3
+    """Residual blocks of each of the three stages."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -77,7 +85,9 @@ class UNet:
     width: int = 64
     """Channels of the first convolution; the deepest has eight times as many."""
     embedding: int = 512
+    """Width of the embedding of the diffusion step."""
     diffusion_steps: int = 1000
+    """Steps of noise, of which each example gets one at random."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -91,7 +101,9 @@ class BiLstm:
     """Architecture of the LSTM; the number of features and of symbols comes from the data."""
 
     width: int = 256
+    """Hidden units of each direction."""
     depth: int = 4
+    """Layers."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)

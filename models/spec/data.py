@@ -45,7 +45,9 @@ class Images:
     """A set of images, its labels, and how much of it is trained on; the split is the same for every seed."""
 
     dataset: str = "cifar10"
+    """Name of a data set; `specdyn data list` has them."""
     variant: str = "full"
+    """Which variant of the data set."""
     labels: str = "true"
     """`random`: all labels permuted before the split, so that validation labels are random too."""
     noise: float = 0.0
@@ -83,7 +85,9 @@ class Text:
     """A tokenised corpus: the size of its vocabulary and the length of its blocks."""
 
     dataset: str = "wikitext103"
+    """Name of a data set; `specdyn data list` has them."""
     variant: str = "full"
+    """Which variant of the data set."""
     vocabulary: int = 50_277
     """Rows of the embedding: the largest id of the tokenizer and one. The published network has 50,254, which lacks
     the ids of added white space."""
@@ -104,7 +108,9 @@ class Recordings:
     """A set of utterances and the number of symbols that the network tells apart."""
 
     dataset: str = "librispeech"
+    """Name of a data set; `specdyn data list` has them."""
     variant: str = "full"
+    """Which variant of the data set."""
     outputs: int = 30
     """Blank, unknown and the characters. The published network has 29 for 30 symbols; 29 loads its checkpoints."""
 
@@ -122,7 +128,9 @@ class ModularAddition:
     """The addition table of a prime and how it is split; the split depends on the run's seed."""
 
     prime: int = 113
+    """Numbers that are added, modulo it."""
     train_fraction: float = 0.3
+    """Share of all pairs that is trained on."""
     mirrored_together: bool = False
     """Keep (i, j) and (j, i) on the same side of the split, so that commutativity leaks nothing."""
 

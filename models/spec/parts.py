@@ -28,11 +28,15 @@ class Optimizer:
     name: str = dataclasses.field(default="adamw", metadata={"name": "optimizer"})
     """`muon` moves hidden matrices by Muon and all else by AdamW; `sam` is sharpness-aware SGD."""
     learning_rate: float = 1e-3
+    """Before the factor of the schedule."""
     beta1: float = 0.9
     """Of adamw, and the momentum of muon."""
     beta2: float = 0.999
+    """Of adamw: decay of the mean of squared gradients."""
     epsilon: float = 1e-8
+    """Of adamw: added to the root of that mean."""
     momentum: float = 0.0
+    """Of sgd and sam; 0 is none."""
     nesterov: bool = False
     """Nesterov's form of the momentum of sgd and sam."""
     sam_radius: float = 0.05
@@ -59,6 +63,7 @@ class Schedule:
     """The factor on the learning rate as the run goes on."""
 
     name: str = dataclasses.field(default="constant", metadata={"name": "schedule"})
+    """`constant`, or how the learning rate falls: at `milestones`, as a `cosine`, or after a warm-up."""
     warmup: int = 0
     """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up."""
     milestones: tuple[int, ...] = ()

@@ -42,6 +42,7 @@ class RunSpec:
     accumulate: int = 1
     """Batches an update; an epoch has a whole number of updates, and the batches left over are not used."""
     seed: int = 0
+    """Of the weights at the start, the order of the data, and the split of data that is made."""
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     decay: Decay = dataclasses.field(default_factory=Decay)
@@ -50,6 +51,8 @@ class RunSpec:
     record: Record = dataclasses.field(default_factory=Record)
     start: StartFrom | None = None
     """Where the run begins, if not at new weights: then steps are counted from the trunk's first."""
+    source: str = ""
+    """Digest of the source of an experiment from outside the package: another source makes another run."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -87,6 +90,7 @@ ORDER = (
     *("momentum", "schedule", "warmup", "checkpoint_every", "early_checkpoints", "eval_batch_size", "eval_examples"),
     *("seed", "accumulate", "clip_norm", "precision", "milestones", "period", "nesterov", "sam_radius"),
     *("weight_decay_on", "decay_from", "decay_until", "norm_control", "norm_run", "tf32", "compile", "deterministic"),
+    "source",
 )
 """In which settings are listed and stored, whatever part they are in; those that are not here come last."""
 
@@ -186,6 +190,19 @@ def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
     return spec
 
 
+def plain_kinds(text: str) -> dict[str, type]:
+    """Classes for the net and data of a spec's JSON that have the settings which it has, and no others."""
+    plain = json.loads(text)
+    parts = [plain[part] for part in ("net", "data") if isinstance(plain, dict) and isinstance(plain.get(part), dict)]
+    found = [(str(part["type"]), tuple(name for name in part if name != "type")) for part in parts if "type" in part]
+    return {name: _plain_kind(name, fields) for name, fields in found}
+
+
+@functools.cache
+def _plain_kind(name: str, fields: tuple[str, ...]) -> type:
+    return dataclasses.make_dataclass(name, fields, frozen=True, slots=True, kw_only=True)
+
+
 def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
     """Every setting under its own name, net and data flattened; None becomes 0, a tuple its items in a text.
 
@@ -193,7 +210,7 @@ def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
     """
     flat: dict[str, int | float | str | bool] = {"architecture": type(spec.net).__name__}
     for name, place in places(type(spec)).items():
-        if name not in ("net", "data", "start"):
+        if name not in ("net", "data", "start", *(() if spec.source else ("source",))):
             flat[name] = _declared(place.field, place.of(spec))
     for part in ("data", "net"):
         for name, value in _flat(getattr(spec, part)).items():

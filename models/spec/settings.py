@@ -10,13 +10,14 @@ from specdyn.models.spec.checks import items_of, require, require_known
 from specdyn.models.spec.run_spec import RunSpec, Setting, by_part, places
 
 PARTS = ("net", "data")
+NOT_SET_BY_NAME = ("experiment", "source", "start", *PARTS)
 KINDS: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
 """Types of a setting that can be written as text, and what is expected of one."""
 
 
 def settings_of(spec: RunSpec) -> dict[str, Setting]:
     """Name -> place of every setting that can be changed: of the spec, of its parts, of its net and of its data."""
-    own = {name: place for name, place in places(type(spec)).items() if name not in ("experiment", "start", *PARTS)}
+    own = {name: place for name, place in places(type(spec)).items() if name not in NOT_SET_BY_NAME}
     fields = {part: dataclasses.fields(getattr(spec, part)) for part in PARTS}
     return {field.name: Setting(part=part, field=field) for part in PARTS for field in fields[part]} | own
 

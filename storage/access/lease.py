@@ -39,6 +39,10 @@ class LeaseLost(StoreError):
     """Another process has taken over, as this one gave no sign of life: what it was about to write is not written."""
 
 
+class LeaseHeld(StoreError):
+    """Another process holds the lease, and lives: says who."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """Who holds a lease, as its object says."""
@@ -55,9 +59,14 @@ class Holder:
     beat: int
 
     @property
+    def here(self) -> bool:
+        """Whether the process is one of this machine, so that it can be told whether it lives."""
+        return self.machine == _machine()
+
+    @property
     def dead(self) -> bool:
         """Whether it is known that the process is no more, or became another program; only one on this machine can."""
-        if self.machine != _machine():
+        if not self.here:
             return False
         if self.pid == os.getpid():
             return self.program != PROGRAM
@@ -78,6 +87,8 @@ class Lease:
     """What it is for, in words."""
     say: Callable[[str], None]
     lifetime: float
+    waits: bool = True
+    """Whether it waits for a holder that lives, and is not refused."""
     succeeded: bool = False
     """Whether the holder before may still be alive, and write."""
     _number: int = 0
@@ -119,6 +130,8 @@ class Lease:
             # A look that takes long tells that the store is slow to answer, also to the holder's signs of life.
             before, looked = looked, _clock()
             if (holder.token, holder.beat) != watched:
+                if not self.waits and (watched[0] or holder.here):
+                    raise LeaseHeld(f"{self.what}: held by {holder}")
                 watched, silent = (holder.token, holder.beat), 0.0
             else:
                 silent += min(looked - before, 2 * self._pause)
@@ -194,10 +207,18 @@ class Lease:
 
 @contextlib.contextmanager
 def hold(
-    folder: str, what: str, say: Callable[[str], None] = lambda _: None, lifetime: float = LIFETIME
+    folder: str,
+    what: str,
+    say: Callable[[str], None] = lambda _: None,
+    lifetime: float = LIFETIME,
+    waits: bool = True,
 ) -> Iterator[Lease]:
-    """Hold the lease below the prefix `folder`; waits while another process holds it, and says for whom once."""
-    lease = Lease(folder=folder, what=what, say=say, lifetime=lifetime)
+    """Hold the lease below the prefix `folder`; waits while another process holds it, and says for whom once.
+
+    Without `waits` LeaseHeld as soon as the holder is known to live: at once for one on this machine, else with its
+    next sign of life. One that gives none for a lifetime is succeeded.
+    """
+    lease = Lease(folder=folder, what=what, say=say, lifetime=lifetime, waits=waits)
     lease._acquire()
     keeper = threading.Thread(target=lease._keep, name=f"lease of {what}", daemon=True)
     keeper.start()

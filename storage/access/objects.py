@@ -155,6 +155,19 @@ def write_all(url: str, objects: Mapping[str, bytes]) -> None:
         raise StoreError(f"{error}; some of the {len(objects)} objects may have been written, others not") from None
 
 
+def put_file(path: str, url: str) -> None:
+    """Move a local file to where an object is to lie, whole or not at all, without reading it into memory."""
+    with explained(url):
+        if not is_local(url):
+            filesystem(url).put_file(path, url)
+            os.unlink(path)
+            return
+        os.makedirs(os.path.dirname(url), exist_ok=True)
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(path, url)
+
+
 def require_writable(url: str) -> None:
     """Raise StoreError unless objects can be put below a prefix; tries one, and removes it."""
     with explained(url):

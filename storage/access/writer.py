@@ -29,6 +29,11 @@ class BackgroundWriter:
         if error is None:
             self._raise()
 
+    @property
+    def full(self) -> bool:
+        """Whether a further `submit` would wait."""
+        return self._queue.full()
+
     def submit(self, write: Callable[[], None]) -> None:
         """Queue a write; raises what an earlier one raised."""
         self._raise()

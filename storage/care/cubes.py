@@ -184,16 +184,26 @@ def _lost(cube: _Cube, experiment: str, rows: RowKind, kind: str) -> Iterator[st
 
 
 def _lost_blocks(cube: _Cube, experiment: str) -> Iterator[str]:
-    """Blocks of runs that are in a cube: by their number, and by the digest of their names."""
+    """Blocks of runs that are in a cube: by their names where it keeps these, else by their number and a digest."""
     columns = _columns(cube, *(f"{RUNS_GROUP}/{name}" for name in ("results", "parts", "contents")))
-    for results, parts, contents in zip(*columns, strict=True):
+    kept = _kept(cube) or [""] * len(columns[0])
+    for results, parts, contents, listed in zip(*columns, kept, strict=True):
         if not results:
             continue
         folder = cube.look.store.run_results(experiment, results.partition("/")[0])
         names = list(cube.look.below(folder.removeprefix(f"{cube.look.store}/")))
-        if len(names) >= parts:
-            continue
-        yield _named(folder, names, contents) or f"{folder}/*{SUFFIX}"
+        if listed:
+            yield from (f"{folder}/{name}" for name in listed.split("\n") if name not in names)
+        elif len(names) < parts:
+            yield _named(folder, names, contents) or f"{folder}/*{SUFFIX}"
+
+
+def _kept(cube: _Cube) -> list[str]:
+    """The names of objects that a cube keeps, a row each; nothing where it keeps none."""
+    try:
+        return [str(names) for names in _columns(cube, f"{RUNS_GROUP}/objects")[0]]
+    except KeyError:
+        return []
 
 
 def _named(folder: str, names: list[str], contents: str) -> str:

@@ -19,6 +19,7 @@ Kind = Literal[
     "result",
     "cube",
     "data set",
+    "recording",
 ]
 
 

@@ -13,6 +13,7 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import is_ended, newest_place, read_record
 from specdyn.storage.care.cubes import checks_of_cube, cubes_in
 from specdyn.storage.care.damage import Check, Checked, Damage, Look, Scope, bad, clean
+from specdyn.storage.care.recordings import checks_of_recordings
 from specdyn.storage.care.runs import (
     check_manifest,
     check_mask,
@@ -109,6 +110,7 @@ def _second(look: Look, manifests: dict[str, Manifest]) -> Iterator[Check]:
     for key in cubes_in(look):
         yield from checks_of_cube(look, key)
     yield from _checks_of_series(look)
+    yield from checks_of_recordings(look)
     if look.scope is None:
         for key in sorted({key.split("/")[0] for key in look.below("data")}):
             yield functools.partial(_check_dataset, look, key)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import seal, unseal
 from specdyn.storage.access.listing import listing
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.access.records import change_record, read_record
+from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.found import ForeignCheckpoint, Found
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
@@ -23,9 +25,10 @@ GONE = "gone"
 def content_digests(series: Found, store: Store) -> tuple[str, ...]:
     """A digest of each checkpoint's content, in their order: the sha256 of its files, on object storage their ETags.
 
-    Those of files are kept in the store; a file whose size, times or place on the disk changed is read again.
+    That of one among several in a file is of its tensors, so that it stays where others are added to the file. Digests
+    that take reading are kept in the store; a file whose size, times or place on the disk changed is read again.
     """
-    if not objects.is_local(series.url):
+    if _listed_alone(series):
         return tuple(checkpoint.tag for checkpoint in series.checkpoints)
     url = store.series(short_digest(series.url))
     known = _read(read_record(url))
@@ -33,7 +36,7 @@ def content_digests(series: Found, store: Store) -> tuple[str, ...]:
     for checkpoint in series.checkpoints:
         tag, before = _tag(checkpoint), known.get(checkpoint.name, ["", ""])
         # Reading is what costs: a checkpoint of gigabytes is read again only where its listing changed.
-        now[checkpoint.name] = before if before[0] == tag else [tag, " ".join(map(_sha256, checkpoint.urls))]
+        now[checkpoint.name] = before if before[0] == tag else [tag, _read_through(series, checkpoint)]
     if now != known:
         text = seal({"url": series.url, "checkpoints": now})
         change_record(url, lambda _: text)
@@ -42,7 +45,7 @@ def content_digests(series: Found, store: Store) -> tuple[str, ...]:
 
 def known_digests(series: Found, store: Store) -> tuple[str, ...] | None:
     """The same digests, or None where a file has to be read for its own; nothing is written."""
-    if not objects.is_local(series.url):
+    if _listed_alone(series):
         return content_digests(series, store)
     known = _read(read_record(store.series(short_digest(series.url))))
     notes = [(_tag(checkpoint), known.get(checkpoint.name)) for checkpoint in series.checkpoints]
@@ -75,6 +78,37 @@ def _read(text: bytes | None) -> Known:
 
 def _tag(checkpoint: ForeignCheckpoint) -> str:
     return f"{checkpoint.bytes} {checkpoint.tag}"
+
+
+def _listed_alone(series: Found) -> bool:
+    """Whether listings tell all: on object storage, but not of several checkpoints in one file."""
+    return not objects.is_local(series.url) and not _in_one_file(series)
+
+
+def _in_one_file(series: Found) -> bool:
+    return len({checkpoint.urls for checkpoint in series.checkpoints}) < len(series.checkpoints)
+
+
+def _read_through(series: Found, checkpoint: ForeignCheckpoint) -> str:
+    """The digest of a checkpoint that has to be read for it."""
+    if _in_one_file(series):
+        try:
+            return _of_tensors(checkpoint)
+        except (DamagedCheckpoint, StoreError):  # told where its weights are asked for
+            return checkpoint.tag
+    return " ".join(map(_sha256, checkpoint.urls))
+
+
+def _of_tensors(checkpoint: ForeignCheckpoint) -> str:
+    """The sha256 of names, types, shapes and elements of all tensors, of which one is held at a time."""
+    import torch
+
+    weights, digest = checkpoint.weights(), hashlib.sha256()
+    for name, shape in weights.shapes.items():
+        w = weights.read(name).contiguous()
+        digest.update(f"{name} {w.dtype} {shape} ".encode())
+        digest.update(w.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _sha256(path: str) -> str:

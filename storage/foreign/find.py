@@ -20,6 +20,8 @@ from specdyn.storage.foreign.weights import Choice, same_content
 
 TRAINER_STATE = "trainer_state.json"
 """Where the Trainer of Hugging Face writes the step."""
+BESIDE = ("labels.json", "metrics.jsonl", "metrics", "metrics.csv", "hparams.yaml")
+"""Names of what tells something of the training, which is read with the checkpoints."""
 COPIES = ("last", "latest", "final", "best", "checkpoint_last", "checkpoint_best")
 """Names that programs give to copies of a checkpoint."""
 
@@ -77,7 +79,7 @@ def _single(url: str, search: Search) -> Found:
 
 
 def _folder(url: str, search: Search) -> Found:
-    listed = listing(url)
+    listed = {name: item for name, item in listing(url).items() if name not in BESIDE}
     found = _Finding()
     for name, item in listed.items():
         if item.folder:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.checkpoints import DamagedCheckpoint
+from specdyn.storage.checkpoints import DamagedCheckpoint, tensor_digest
 from specdyn.storage.foreign.weights import ForeignWeights
 
 FIRST_READ = 65_536
@@ -60,6 +60,7 @@ class SafeWeights(ForeignWeights):
     def __init__(self, urls: tuple[str, ...]) -> None:
         super().__init__()
         self._urls = urls
+        self._digests: dict[str, str] = {}
 
     @cached_property
     def _places(self) -> dict[str, Place]:
@@ -69,6 +70,7 @@ class SafeWeights(ForeignWeights):
             header, start = read_header(url)
             metadata = header.pop("__metadata__", None) or {}
             order += _order(url, metadata, header)
+            self._digests |= _digests(metadata)
             of_file = {name: _place(url, name, item, start) for name, item in header.items()}
             _require_apart(url, of_file)
             places |= of_file
@@ -88,8 +90,13 @@ class SafeWeights(ForeignWeights):
         return {name: place.url.rpartition("/")[2] for name, place in self._places.items()}
 
     def read(self, name: str) -> Tensor:
-        """The tensor, by one ranged request; DamagedCheckpoint where the file ends before it."""
-        place = self._places[name]
+        """The tensor, by one ranged request; DamagedCheckpoint where it is not whole, or not as specdyn recorded it."""
+        tensor = self._read(self._places[name], name)
+        if name in self._digests and tensor_digest(tensor) != self._digests[name]:
+            raise DamagedCheckpoint(f"{self._places[name].url}: tensor {name!r} is not as it was recorded")
+        return tensor
+
+    def _read(self, place: Place, name: str) -> Tensor:
         length = place.end - place.start
         if not length:
             return torch.empty(place.shape, dtype=place.dtype)
@@ -158,6 +165,12 @@ def _order(url: str, metadata: Mapping[str, Any], header: Mapping[str, Any]) -> 
             f"found {len(set(recorded) & set(natural))} of them"
         )
     return recorded
+
+
+def _digests(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of tensors that a recording has, by name."""
+    noted = json.loads(metadata["specdyn"]).get("sha256", {}) if "specdyn" in metadata else {}
+    return {str(name): str(digest) for name, digest in noted.items()} if isinstance(noted, dict) else {}
 
 
 def _require_apart(url: str, places: Mapping[str, Place]) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from specdyn.storage.access.objects import StoreError
@@ -20,6 +20,8 @@ OPTIMIZER = re.compile(
 """Names of what trains a network, not of its weights."""
 AVERAGED = re.compile(r"(?i)(^|[_.\-/])((\w*_)?ema|averag\w*|avg|swa|shadow\w*|polyak)([_.\-/\d]|$)")
 """Names of running means of weights."""
+AVERAGED_INSTEAD = {"state_dict", "current_model_state", "averaging_state"}
+"""Keys beside one another where `state_dict` holds the mean, as Lightning's callbacks that average weights have it."""
 ORDER = re.compile(r"(?i)(global_step|step|iter|epoch)")
 DEEPEST = 8
 
@@ -39,7 +41,8 @@ class States:
     named: Mapping[str, State]
     keys: Sequence[str]
     """What the file holds, for messages."""
-    chosen: str = field(default="")
+    means: frozenset[str] = frozenset()
+    """Those that are running means."""
 
 
 def states_in(loaded: Any) -> States:
@@ -47,7 +50,9 @@ def states_in(loaded: Any) -> States:
     found = {".".join(path): state for path, state in _walk(loaded, ())}
     content = contents(loaded)
     keys = [str(key) for key in content or ()] or [_kind(loaded)]
-    return States(named=found, keys=keys)
+    instead = set(keys) >= AVERAGED_INSTEAD
+    means = frozenset(name for name in found if AVERAGED.search(name) or (instead and name == "state_dict"))
+    return States(named=found, keys=keys, means=means)
 
 
 def chosen_state(url: str, loaded: Any, key: str = "", weights: str = "") -> tuple[str, State, States]:
@@ -66,12 +71,13 @@ def chosen_state(url: str, loaded: Any, key: str = "", weights: str = "") -> tup
     if weights and weights != "raw":
         fitting = [name for name in names if weights == name] or [n for n in names if weights.lower() in n.lower()]
         if not fitting and weights.lower() == "ema":
-            fitting = [name for name in names if AVERAGED.search(name)]
+            fitting = [name for name in names if name in states.means]
+        fitting = [name for name in fitting if _has_matrices(states.named[name])] or fitting
         if len(fitting) > 1:
             raise StoreError(f"{url}: weights={weights!r} fits {', '.join(fitting)}: give one of them as `--key`")
         if fitting:
             return fitting[0], states.named[fitting[0]], states
-    name = _usual([n for n in names if not AVERAGED.search(n)], states) or _usual(names, states)
+    name = _usual([n for n in names if n not in states.means], states) or _usual(names, states)
     if name is None:
         raise StoreError(f"{url}: {_none_chosen(states)}")
     return name, states.named[name], states
@@ -201,13 +207,17 @@ def _usual(names: Sequence[str], states: States) -> str | None:
 
 
 def _rank(name: str, state: State) -> tuple[int, ...]:
-    matrices = any(len(tensor.shape) > 1 and tensor.dtype.is_floating_point for tensor in state.tensors.values())
+    matrices = _has_matrices(state)
     parts = name.split(".") if name else []
     if not parts:
         return (1,) if matrices else (2, True)
     if not all(part in STATE_KEYS for part in parts):
         return (2, not matrices)
     return (0, not matrices, *(STATE_KEYS.index(part) for part in parts))
+
+
+def _has_matrices(state: State) -> bool:
+    return any(len(tensor.shape) > 1 and tensor.dtype.is_floating_point for tensor in state.tensors.values())
 
 
 def _beside(content: Mapping[Any, Any], length: int) -> tuple[Unit, list[int]]:

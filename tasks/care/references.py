@@ -19,7 +19,7 @@ from specdyn.storage.studies import READERS, StudyRecord, not_a_record, read_stu
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import VERSION, Pair
 from specdyn.tasks.foreign.names import FOREIGN
-from specdyn.tasks.identity import results_id
+from specdyn.tasks.identity import known_results_id
 from specdyn.tasks.plan.branching.records import graph_of
 
 RunKey = tuple[str, str]
@@ -56,14 +56,15 @@ class References:
     def needs_result(self, kind: str, experiment: str, name: str) -> bool:
         """Whether a result is of something that is referred to, with the checkpoints that it has now.
 
-        All results of a run whose manifest cannot be read are needed: it is not known which ones count.
+        All results of a run whose manifest cannot be read are needed, or whose experiment is not there any more or has
+        another source: it is not known which ones count.
         """
         if not self.scope.has_result(kind, experiment, name):
             return False
         owner = name.partition("-")[0]
         manifest = self.runs.get((experiment, owner))
         if manifest and kind == "runs":
-            return name == results_id(manifest)
+            return name == (known_results_id(manifest) or name)
         if manifest and kind == "ends":
             return name.endswith(f"-{short_digest(manifest.checkpoints[-1].sha256, VERSION)}")
         return name in self.names or not any(known.startswith(f"{owner}-") for known in self.names)

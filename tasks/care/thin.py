@@ -14,7 +14,7 @@ from specdyn.storage.results import blocks_of, parts_in
 from specdyn.tasks.care.garbage import Keys, Thing, require_nobody_at_work, thing_of
 from specdyn.tasks.care.references import RunKey, all_records, references
 from specdyn.tasks.care.remove import cubes_of_study
-from specdyn.tasks.identity import results_id
+from specdyn.tasks.identity import known_results_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,9 @@ def _kept_whole(store: Store, manifest: Manifest | None, names: Mapping[str, Seq
         return "not trained to its end"
     if manifest.run_id in followed:
         return "another run follows its norms"
-    folder = store.run_results(manifest.experiment, results_id(manifest))
+    if not (results := known_results_id(manifest)):
+        return "its experiment is not there, or has another source now"
+    folder = store.run_results(manifest.experiment, results)
     measured = {(part.first, part.last) for part in parts_in(names.get(folder, ()))}
     if not {(block[0], block[-1]) for block in blocks_of(manifest.steps)} <= measured:
         return "not analysed to its end"

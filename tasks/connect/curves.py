@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from specdyn.models import generators
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.connect.paths import bezier, blend
@@ -28,7 +28,7 @@ def train_control(
 
     Begins at the middle of the straight line. Buffers stay there: statistics of BatchNorm are to be estimated again.
     """
-    experiment, device = get_experiment(spec.experiment), pick_device()
+    experiment, device = experiment_of(spec), pick_device()
     net = experiment.net(spec).to(device).train()
     batches = Batches(spec, load_examples(spec, store)["train"].to(device))
     first, last = ({name: tensor.to(device) for name, tensor in end.items()} for end in (a, b))

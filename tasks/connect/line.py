@@ -2,7 +2,7 @@
 
 import logging
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
 from specdyn.storage.places import Store
@@ -69,7 +69,7 @@ def connect(pair: Pair, store: Store) -> Work:
     view = LineView(pair=pair, store=store, meter=meter, weights=(a, b), ends=(ends[0], ends[1]), factors=(first, last))
     layout = network_layout(pair.a)
     sizes = {"alpha": pair.points, "layer": len(layout.layers), "rank": layout.ranks}
-    metrics = get_experiment(pair.a.experiment).metrics(pair.a)
+    metrics = experiment_of(pair.a).metrics(pair.a)
     values = measure(line_analyses(pair, meter.net), view, metrics, sizes, view.what)
     counts = {"evaluations": meter.evaluations, "decompositions": meter.decompositions}
     write_values(url, values, {"a": pair.a.run_id, "b": pair.b.run_id, **counts})

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.analyses.effective_rank import effective_ranks
@@ -48,7 +48,7 @@ class Meter:
     """Measures any weights of one network on one set of data; counts its evaluations of a split and decompositions."""
 
     def __init__(self, spec: RunSpec, store: Store) -> None:
-        experiment = get_experiment(spec.experiment)
+        experiment = experiment_of(spec)
         self.net, self.names = experiment.net(spec), tuple(experiment.metrics(spec))
         self.layers = network_layout(spec).layers
         data = load_examples(spec, store)

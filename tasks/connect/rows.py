@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.nets.matrices import Matrix
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.results import RunLayout
@@ -43,7 +43,7 @@ def line_layout(pair: Pair) -> RunLayout:
 
 @functools.lru_cache(maxsize=64)
 def _line_layout(pair: Pair) -> RunLayout:
-    experiment, layout = get_experiment(pair.a.experiment), network_layout(pair.a)
+    experiment, layout = experiment_of(pair.a), network_layout(pair.a)
     with torch.device("meta"):
         net = experiment.build_net(pair.a)
     analyses, renewed = line_analyses(pair, net), has_statistics(net)
@@ -63,7 +63,7 @@ def ticket_layout(spec: RunSpec, steps: tuple[int, ...]) -> RunLayout:
     layers, ranks = masked_layers(spec)
     return RunLayout(
         labels={"step": list(steps), **_labels(TICKET, [layer.name for layer in layers], ranks)},
-        variables=variables_of(TICKET, get_experiment(spec.experiment).metrics(spec)),
+        variables=variables_of(TICKET, experiment_of(spec).metrics(spec)),
         attributes={},
         extras={},
     )

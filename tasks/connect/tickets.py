@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.nets.matrices import Matrix
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest, read_finished
@@ -67,7 +67,7 @@ def examine(spec: RunSpec, store: Store) -> Work:
         mask=mask_of(spec, store),
     )
     sizes = {"step": len(own.steps), "layer": len(layers), "rank": ranks}
-    values = measure(TICKET, view, get_experiment(spec.experiment).metrics(spec), sizes, f"ticket {spec.run_id}")
+    values = measure(TICKET, view, experiment_of(spec).metrics(spec), sizes, f"ticket {spec.run_id}")
     counts = {"evaluations": view.meter.evaluations, "decompositions": view.decomposer.made}
     metadata = {"run_id": spec.run_id, "mask": store_mask(store, view.mask), "steps": list(own.steps)}
     write_values(url, values, {**metadata, **counts})

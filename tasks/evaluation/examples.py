@@ -7,7 +7,7 @@ import numpy as np
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import load, shapes
@@ -31,14 +31,14 @@ def examples_key(spec: RunSpec, store: Store) -> ExamplesKey:
 
 def load_examples(spec: RunSpec, store: Store) -> dict[str, Examples]:
     """Examples of the splits `train` and `val`; NotPrepared where the data set is not in the store yet."""
-    experiment = get_experiment(spec.experiment)
+    experiment = experiment_of(spec)
     needed = experiment.dataset(spec)
     return experiment.examples(spec, {} if needed is None else load(store, get_dataset(*needed)))
 
 
 def count_train_examples(spec: RunSpec, store: Store) -> int:
     """How many examples there are to train on, told by the shapes of the data where the experiment can; NotPrepared."""
-    experiment = get_experiment(spec.experiment)
+    experiment = experiment_of(spec)
     needed = experiment.dataset(spec)
     if experiment.train_examples is None:
         return len(load_examples(spec, store)["train"].targets)

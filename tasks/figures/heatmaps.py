@@ -11,6 +11,7 @@ from specdyn.storage.schema import SCORE_RANKS
 from specdyn.tasks.figures.levels import Level, heading, levels_of, what
 from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
 from specdyn.tasks.figures.sweep_axis import has, of_all, short_names, spread, variable
+from specdyn.tasks.spectra.chance import CHANCE_OF
 
 RANKS = 100
 MOST_ROWS, MOST_COLUMNS = 8, 8
@@ -48,9 +49,9 @@ def chance(tree: xr.DataTree, group: str, name: str) -> dict[str, float]:
 
     Nothing for those of which it was not measured, or in which runs differ.
     """
-    if not has(tree, group, f"{name}_null"):
+    if not has(tree, group, CHANCE_OF[name]):
         return {}
-    levels = variable(tree, group, f"{name}_null").load()
+    levels = variable(tree, group, CHANCE_OF[name]).load()
     (thing,) = set(levels.dims) - {"run"}
     lowest, highest = levels.min("run"), levels.max("run")
     alike = levels[thing].values[(lowest == highest).values]

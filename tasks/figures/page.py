@@ -1,15 +1,26 @@
-"""The page of a report: plain HTML that needs no network, with links relative to itself."""
+"""The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import jinja2
+import matplotlib
+import matplotlib.colors
+import numpy as np
 import xarray as xr
 
+from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import as_text
-from specdyn.tasks.figures.configurations import runs_of, settings_of
-from specdyn.tasks.figures.levels import axis_title
+from specdyn.storage.schema import MEASURED, PROVENANCE
+from specdyn.tasks.figures.configurations import settings_of
+from specdyn.tasks.figures.levels import axis_title, levels_of
+from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.summary import Summary, headings
+from specdyn.tasks.figures.sweep_axis import axis_of, short_names
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(
@@ -20,31 +31,199 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     keep_trailing_newline=True,
 )
+PICTURES: tuple[dict[str, str], ...] = (
+    {"variable": "loss", "x": "step", "color": "run"},
+    {"variable": "err", "x": "step", "color": "run"},
+    {"variable": "cer", "x": "step", "color": "run"},
+    {"variable": "effective_rank", "x": "step", "color": "run"},
+    {"variable": "effective_rank", "kind": "heat", "x": "step", "color": "layer", "title": "effective rank by layer"},
+    {"variable": "singular_value", "x": "step", "color": "rank", "title": "singular values over time"},
+    {"variable": "singular_value", "x": "rank", "color": "run", "title": "spectrum"},
+    {"variable": "stable_rank", "x": "step", "color": "run"},
+    {"variable": "frobenius_norm", "x": "step", "color": "run"},
+    {"variable": "spectral_norm", "x": "step", "color": "run"},
+    {"variable": "power_law_alpha", "x": "step", "color": "run"},
+    {"variable": "mp_spikes", "x": "step", "color": "run", "title": "singular values beyond Marchenko-Pastur"},
+    {"variable": "agreement", "kind": "heat", "x": "step", "color": "rank"},
+    {"variable": "agreement_score", "x": "step", "color": "run"},
+    {"variable": "alignment", "kind": "heat", "x": "step", "color": "rank"},
+    {"variable": "alignment_score", "x": "step", "color": "run"},
+    {"variable": "update_relative_norm", "x": "step", "color": "run"},
+    {"variable": "update_effective_rank", "x": "step", "color": "run"},
+    {"variable": "pruned_loss", "x": "step", "color": "run"},
+    {"variable": "pruning_curve_loss", "x": "share", "color": "run"},
+    {"variable": "network_trajectory_coordinate", "x": "step", "color": "component"},
+    {"variable": "loss_barrier", "x": "alpha", "color": "pair"},
+    {"variable": "ticket_loss", "x": "step", "color": "ticket"},
+)
+"""What a page begins with, where a cube has it; every other variable can be added."""
+LEGIBLE = {"layer": "parameter", "pair": "pair", "attention": "attention"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageFigure:
-    """A figure on the page."""
+class PageRow:
+    """One run, pair or ticket on the page."""
 
-    file: str
-    """Beside the page."""
-    title: str
-    caption: str
+    id: str
+    name: str
+    """What tells it from the others."""
+    level: int
+    """Which of the configurations it is of."""
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def page(
-    tree: xr.DataTree, cube_url: str, figures: Sequence[PageFigure], skipped: Sequence[str], summary: Summary
+    tree: xr.DataTree,
+    cube_url: str,
+    summary: Summary | None = None,
+    whole: xr.DataTree | None = None,
 ) -> str:
-    """The page: title, summary table, common hyper-parameters, figures with captions."""
-    settings = {axis_title(name): list(map(as_text, values)) for name, values in settings_of(runs_of(tree)).items()}
+    """The page of a cube; `whole` is the cube with what is not measured yet, if that is to be said."""
+    dim = next(dim for dim in ("run", "ticket", "pair") if _along(tree, dim) is not None)
+    rows, levels = _rows(tree, dim)
+    packed = pack(tree, dim)
+    settings = _settings(tree, dim)
+    report = {
+        "url": cube_url,
+        "unit": str(tree.attrs.get("unit", "steps")).removesuffix("s"),
+        "rows": {"dim": dim, "labels": [{"id": row.id, "name": row.name, "level": row.level} for row in rows]},
+        "levels": levels,
+        "labels": packed.labels,
+        "short": {name: short_names(packed.labels[name]) for name in LEGIBLE if name in packed.labels and name != dim},
+        "variables": packed.variables,
+        "pictures": [one for one in PICTURES if one["variable"] in {v["name"] for v in packed.variables}],
+    }
+    experiment = str(tree.attrs.get("experiment", ""))
+    known = get_experiment(experiment) if experiment in experiment_names() else None
     return TEMPLATES.get_template("page.html").render(
-        title=str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Sweep"),
+        title=str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Results"),
         cube_url=cube_url,
-        summary=summary,
-        headings=headings(summary.rows),
+        noun=f"{dim}s" if len(rows) != 1 else dim,
+        rows=rows,
+        ids={row.id for row in rows},
+        data=f"Trained on {data}." if (data := tree.attrs.get("data")) else "",
+        notes=_notes(whole, dim),
+        headings=headings(summary.rows) if summary and summary.rows else (),
+        summary=[row.cells for row in summary.rows] if summary else (),
         grokked_below=GROKKED_BELOW,
-        varied=[name for name, texts in settings.items() if len(set(texts)) > 1],
-        common={name: texts[0] for name, texts in settings.items() if len(set(texts)) == 1},
-        figures=figures,
-        skipped=skipped,
+        varied=[axis_title(name) for name, texts in settings.items() if len(set(texts)) > 1],
+        common={axis_title(name): texts[0] for name, texts in settings.items() if len(set(texts)) == 1},
+        deviations=known.deviations if known else (),
+        thinned=thinning(packed.variables, packed.labels),
+        css=_file("live.css"),
+        library=_file("plot.min.js"),
+        program=_file("live.js"),
+        # Names come from users: no tag, and no comment, may begin inside of the script.
+        report=json.dumps(report, default=_plain).replace("<", "\\u003c"),
+        block=packed.block,
     )
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return importlib.resources.files("specdyn.tasks.figures.live").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _along(tree: xr.DataTree, dim: str) -> xr.Dataset | None:
+    """The coordinates along a dimension, in the first group that has it."""
+    for node in tree.subtree:
+        data = node.to_dataset(inherit=False)
+        if dim in data.dims and data.data_vars and (dim != "pair" or "layers" not in tree.children):
+            return data[[name for name in data.coords if data[name].dims == (dim,)]]
+    return None
+
+
+def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
+    """Every setting as text for each row: those of the group with all of them, else the coordinates."""
+    group = {"run": "runs"}.get(dim, "sources")
+    if group in tree.children:
+        table = tree[group].to_dataset()
+        hidden = {dim, "status", "computed_on", "results", "parts", "contents", "trained", "source"}
+        return {
+            str(name): [as_text(value) for value in column.values.tolist()]
+            for name, column in table.variables.items()
+            if column.dims == (dim,) and name not in hidden and column.attrs.get("role") != PROVENANCE
+        }
+    along = _along(tree, dim)
+    assert along is not None
+    return {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
+
+
+def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
+    """The rows by what tells them apart, and the configurations with a colour each."""
+    along = _along(tree, dim)
+    assert along is not None
+    ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
+    settings = _settings(tree, dim)
+    varied = sorted((name for name, texts in settings.items() if len(set(texts)) > 1), key=lambda name: name == "seed")
+    names = [
+        ", ".join(f"{axis_title(name)} {settings[name][i]}" for name in varied[:4]) or (ids[i] if ids else str(i + 1))
+        for i in range(along.sizes[dim])
+    ]
+    names = [name if names.count(name) == 1 else f"{name} ({ids[i]})" for i, name in enumerate(names)]
+    groups = _levels(tree, dim, along)
+    of_row = {row: level for level, (_, rows) in enumerate(groups) for row in rows}
+    colors = _colors(len(groups))
+    provenance = _provenance(tree, dim)
+    rows = [
+        PageRow(
+            id=ids[i],
+            name=names[i],
+            level=of_row[i],
+            about={
+                dim: ids[i],
+                **{axis_title(n): settings[n][i] for n in varied},
+                **{n: v[i] for n, v in provenance.items()},
+            },
+        )
+        for i in range(along.sizes[dim])
+    ]
+    return rows, [{"name": name, "color": color} for (name, _), color in zip(groups, colors, strict=True)]
+
+
+def _levels(tree: xr.DataTree, dim: str, along: xr.Dataset) -> list[tuple[str, Sequence[int]]]:
+    """Configurations: rows that differ in their seed alone."""
+    if dim == "run":
+        levels = levels_of(tree, axis_of(tree))
+        names = [", ".join(f"{name} {value}" for name, value in level.values.items()) for level in levels]
+        return [(name, level.runs) for name, level in zip(names, levels, strict=True)]
+    settings = {name: values for name, values in settings_of(along).items() if not name.endswith("seed")}
+    varied = [name for name, values in settings.items() if len(set(map(str, values))) > 1]
+    groups: dict[str, list[int]] = {}
+    for i in range(along.sizes[dim]):
+        name = ", ".join(f"{axis_title(one)} {as_text(settings[one][i])}" for one in varied)
+        groups.setdefault(name or f"all {dim}s", []).append(i)
+    return list(groups.items())
+
+
+def _colors(count: int) -> list[str]:
+    """Colours of configurations, in their order; ranks have another scale."""
+    if count == 1:
+        return ["#2b5c8a"]
+    scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
+    return [matplotlib.colors.to_hex(color) for color in scale]
+
+
+def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
+    group = {"run": "runs"}.get(dim, "sources")
+    if group not in tree.children:
+        return {}
+    table = tree[group].to_dataset()
+    names = [name for name in ("status", "computed_on", "source") if name in table.variables]
+    return {name.replace("_", " "): [str(value) for value in table[name].values.tolist()] for name in names}
+
+
+def _notes(whole: xr.DataTree | None, dim: str) -> list[str]:
+    """What is not measured yet, or failed."""
+    along = _along(whole, dim) if whole is not None else None
+    if along is None or "status" not in along.coords:
+        return []
+    statuses = along["status"].values.tolist()
+    counts = {status: statuses.count(status) for status in dict.fromkeys(statuses) if status != "done"}
+    missing = ", ".join(f"{count} {status}" for status, count in counts.items())
+    measured = sum(status in MEASURED for status in statuses)
+    return [f"Not whole yet: {measured} of {len(statuses)} {dim}s have values; {missing}."] if counts else []

@@ -34,7 +34,7 @@ from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
 DASHES: dict[str, Any] = {"train": (0, (2.5, 1.5)), "val": "-"}
 WIDTHS = {"train": 1.2, "val": 2.0}
 HALVES = {"top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
-MOST_ROWS, MOST_COLUMNS = 6, 8
+MOST_ROWS, MOST_COLUMNS, MOST_METRICS = 6, 8, 4
 WIDE = 3.2
 """Line width of the whole network, so that it shows under a half that does as well."""
 
@@ -48,10 +48,11 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     metrics = tree[METRICS_GROUP].to_dataset()
     # Those of the network as it was saved: metrics of changed weights have further dimensions.
     names = [str(name) for name in metrics.data_vars if set(metrics[name].dims) == {"run", "split", "step"}]
-    names.sort(key=lambda name: name != "loss")
+    everything = sorted(names, key=lambda name: name != "loss")
+    names = everything[:MOST_METRICS]
     levels = levels_of(tree, axis)
-    everything = panels_of(levels)
-    rows = spread(everything, MOST_ROWS)
+    all_rows = panels_of(levels)
+    rows = spread(all_rows, MOST_ROWS)
     figure, grid = panels(len(rows), len(names), 6.5, 4.6 if len(rows) == 1 else 3.4, sharex=True, sharey="col")
     for name, column in zip(names, grid.T, strict=True):
         values = metrics[name].load()
@@ -65,11 +66,12 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
                 if level.panel == row:
                     of_level = values.isel(run=list(level.runs)).sel(split=split)
                     draw(axes, of_level, level.color, linestyle=DASHES[split], linewidth=WIDTHS[split])
-        if column[0].get_yscale() != "log":
+        if column[0].get_yscale() != "log" and not (values < 0).any():
             column[0].set_ylim(bottom=0)
     name_step_axes(grid, tree)
+    left_out = of_all(names, everything, "metric") + of_all(rows, all_rows, "row")
     title = " and ".join(names).capitalize().replace("err", "error")
-    figure.suptitle(f"{title} by {axes_title(levels)}" + of_all(rows, everything, "row"))
+    figure.suptitle(f"{title} by {axes_title(levels)}" + left_out)
     splits = [Line2D([], [], color=INK, linestyle=DASHES[split], label=split) for split in SPLITS]
     legend_below(figure, [*line_handles(levels), *splits, *spread_handles(levels)])
     return figure

@@ -9,11 +9,16 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from specdyn.models.spec.run_spec import as_text
+from specdyn.tasks.figures.configurations import runs_of, settings_of
+
 
 def axis_of(tree: xr.DataTree) -> str:
-    """What tells the runs of a cube apart first: weight decay, or which series where checkpoints have no settings."""
-    known = set(tree["layers"].coords) if "layers" in tree.children else set()
-    return "series" if "series" in known and "weight_decay" not in known else "weight_decay"
+    """What tells the runs of a cube apart first: weight decay, otherwise which series, or another label of these."""
+    settings = settings_of(runs_of(tree))
+    varied = [name for name, values in settings.items() if len(set(map(as_text, values))) > 1]
+    usual = [name for name in ("weight_decay", "series") if name in settings]
+    return next((name for name in (*usual, *varied, *settings) if name != "seed"), "seed")
 
 
 def has(tree: xr.DataTree, group: str, name: str) -> bool:

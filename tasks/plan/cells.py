@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from specdyn.models.datasets.base import get_dataset
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
 from specdyn.storage.access.records import Version, versions_below
@@ -15,7 +15,7 @@ from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_mani
 from specdyn.storage.places import Store
 from specdyn.storage.results import blocks_of
 from specdyn.tasks.data.prepare import hold_data, require_data
-from specdyn.tasks.identity import computed_on, origins_of, outdated, require_norm_run, results_id
+from specdyn.tasks.identity import computed_on, data_of_plugin, origins_of, outdated, require_norm_run, results_id
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.runs import Block, analyse_run, analysed, training_item
@@ -163,7 +163,8 @@ def look_at(
         manifest = read_manifest(store.run_of(spec), there.manifests if there else None)
         reason = manifest.reason if manifest else ""
         if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
-            alone = not spec.start and not spec.norms.run  # others have to be trained again where those before them are
+            # Others have to be trained again where those before them are, or where their data set is another one.
+            alone = not spec.start and not spec.norms.run and not data_of_plugin(spec)
             trained = Trained(
                 tag=tag if alone else "",
                 results=results_id(manifest),
@@ -245,7 +246,7 @@ def require_inputs(specs: Sequence[RunSpec], store: Store, asks: bool = False) -
     Where a call only `asks` samples are held in this process, and nothing is written. NotPrepared where a larger data
     set is missing; ValueError where a `norm_run` is no finished run of that network.
     """
-    needed = [get_experiment(spec.experiment).dataset(spec) for spec in specs]
+    needed = [experiment_of(spec).dataset(spec) for spec in specs]
     for name in dict.fromkeys(filter(None, needed)):
         (hold_data if asks else require_data)(store, get_dataset(*name))
     following = [spec for spec in specs if spec.norms.run]

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec, own_settings
 from specdyn.models.spec.schedules import checkpoint_steps, steps_per_epoch
 from specdyn.storage.places import Store
@@ -89,4 +89,4 @@ def checkpoint_bytes(spec: RunSpec) -> int:
     from specdyn.models.nets.matrices import state_bytes
 
     with torch.device("meta"):
-        return state_bytes(get_experiment(spec.experiment).build_net(spec))
+        return state_bytes(experiment_of(spec).build_net(spec))

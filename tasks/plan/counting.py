@@ -1,6 +1,6 @@
 """What measuring ends, pairs and tickets takes, counted before it is done; METHOD 7 has the published counts."""
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.schema import SPLITS
 from specdyn.tasks.connect.matching import groups
@@ -16,7 +16,7 @@ class Counter:
     """Counts for one network, which is built once."""
 
     def __init__(self, spec: RunSpec) -> None:
-        net = get_experiment(spec.experiment).net(spec)
+        net = experiment_of(spec).net(spec)
         self._layers, self._masked = len(network_layout(spec).layers), len(maskable(spec))
         self._normalised = has_statistics(net)
         try:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import pick_device
@@ -40,7 +40,7 @@ def measure(spec: RunSpec, store: Store, steps: int = 5, threads: int | None = N
 
 
 def _measured(spec: RunSpec, store: Store, steps: int) -> Rates:
-    experiment = get_experiment(spec.experiment)
+    experiment = experiment_of(spec)
     device = pick_device()
     net = experiment.net(spec).to(device)
     data = load_examples(spec, store)
@@ -78,7 +78,7 @@ def _seconds_of_evaluations(
     spec: RunSpec, data: Mapping[str, Examples], weights: Mapping[str, Tensor], device: torch.device
 ) -> tuple[float, float]:
     """Of one split, and of BatchNorm's statistics, from the time that the first batch of each split takes."""
-    experiment = get_experiment(spec.experiment)
+    experiment = experiment_of(spec)
     first = {split: examples.take(slice(0, spec.record.eval_batch_size)) for split, examples in data.items()}
     evaluate = Evaluator(experiment, spec, experiment.net(spec), first, device)
 

@@ -125,6 +125,11 @@ class Study(Protocol):
         """What its cube consists of, one and many, as `run`, `runs`."""
         ...
 
+    @property
+    def takes_seconds(self) -> bool:
+        """Whether one process has done it all before a cluster would have begun."""
+        ...
+
     def checked(self, store: Store, asks: bool = False) -> Self:
         """The study, once its inputs are known to be there; where a call only `asks` nothing is written.
 

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
+from specdyn.tasks.foreign.kept import Kept
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan.cost import Cost
-from specdyn.tasks.plan.kept import Kept
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
-from specdyn.tasks.spectra.analysis import analysis_names, get_analysis, versions_of
+from specdyn.tasks.spectra.analysis import get_analysis, present_versions, versions_of
 from specdyn.tasks.work import Work
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence
     """What there is of a run's results and what is missing; one listing, unless its `names` are known."""
     asked = versions_of(analyses)
     remember(asked)
-    every, blocks = versions_of(analysis_names()), {(block[0], block[-1]): block for block in blocks_of(steps)}
+    every, blocks = present_versions(), {(block[0], block[-1]): block for block in blocks_of(steps)}
     there: dict[Block, set[str]] = {block: set() for block in blocks.values()}
     parts: dict[str, frozenset[str]] = {}
     for part in parts_in(objects.names(folder) if names is None else names):
@@ -124,18 +124,23 @@ def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence
     )
 
 
-def analysed_checkpoints(folder: str, contents: Mapping[int, Mapping[str, str]], analyses: Sequence[str]) -> Analysed:
-    """The same of a series whose checkpoints have results of their own, by step and what decides them; one listing.
+def analysed_checkpoints(
+    folder: str,
+    contents: Mapping[int, Mapping[str, str]],
+    analyses: Sequence[str],
+    names: Sequence[str] | None = None,
+) -> Analysed:
+    """The same of a series whose checkpoints have results of their own, by step and what decides them.
 
-    Missing are blocks of checkpoints that lack the same.
+    One listing, unless its `names` are known. Missing are blocks of checkpoints that lack the same.
     """
     asked = versions_of(analyses)
-    every = versions_of(analysis_names())
+    every = present_versions()
     for depends in {get_analysis(name).depends for name in asked}:
         remember({name: version for name, version in asked.items() if get_analysis(name).depends == depends})
     there: dict[int, set[str]] = {step: set() for step in contents}
     parts: dict[str, frozenset[str]] = {}
-    for part in parts_in(objects.names(folder)):
+    for part in parts_in(objects.names(folder) if names is None else names):
         of = contents.get(part.first, {})
         if part.first == part.last and part.content in of.values():
             found = {n for n, version in analyses_of(folder, part).items() if every.get(n) == version}
@@ -149,9 +154,9 @@ def analysed_checkpoints(folder: str, contents: Mapping[int, Mapping[str, str]],
         for step, found in there.items()
     ]
     missing: dict[Block, tuple[str, ...]] = {}
-    for names, group in itertools.groupby(lacking, key=lambda one: one[1]):
-        if names:
-            missing |= dict.fromkeys(blocks_of(tuple(step for step, _ in group)), names)
+    for lacks, group in itertools.groupby(lacking, key=lambda one: one[1]):
+        if lacks:
+            missing |= dict.fromkeys(blocks_of(tuple(step for step, _ in group)), lacks)
     return Analysed(missing=missing, parts=parts)
 
 
@@ -169,7 +174,7 @@ def analyse_run(
     if not (missing := analysed(folder, manifest.steps, analyses).missing):
         return Work()
     attributes = {"run_id": spec.run_id, "spec": to_json(spec), "checkpoints": manifest.digest}
-    layout, metrics = network_layout(spec), get_experiment(spec.experiment).metrics(spec)
+    layout, metrics = network_layout(spec), experiment_of(spec).metrics(spec)
     target = Target(folder=folder, layout=run_layout(layout, manifest.steps, analyses, metrics, attributes))
     try:
         return analyse_blocks(workers, advance, RunSeries(store=store, manifest=manifest), layout, target, missing)

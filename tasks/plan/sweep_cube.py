@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from specdyn.models.datasets.base import get_dataset
-from specdyn.models.experiments.base import get_experiment
+from specdyn.models.experiments.base import experiment_of, get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters
 from specdyn.models.spec.schedules import learning_rate_factor
 from specdyn.storage.places import Store
@@ -49,7 +49,7 @@ class SweepCube(RunsCube):
                 provenance={"computed_on": cell.computed_on},
                 results=cell.results,
                 trained=cell.remembered,
-                parts=counting_variables(cell.parts, get_experiment(cell.spec.experiment).metrics(cell.spec)),
+                parts=counting_variables(cell.parts, experiment_of(cell.spec).metrics(cell.spec)),
             )
             for cell, every in zip(self.cells, settings, strict=True)
         ]
@@ -85,7 +85,7 @@ def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], pe
     """The same for all seeds; the network is built without its weights."""
     from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 
-    metrics = get_experiment(spec.experiment).metrics(spec)
+    metrics = experiment_of(spec).metrics(spec)
     layout = run_layout(network_layout(spec), steps, analyses, metrics, {})
     rates = [spec.optimizer.learning_rate * learning_rate_factor(spec, step, per_epoch) for step in steps]
     of_steps: dict[str, tuple[str, list[float], str]] = {

@@ -3,14 +3,15 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.models.experiments.base import get_experiment, present_specs, source_in
 from specdyn.models.spec.checks import require, require_distinct
 from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters, to_json
 from specdyn.models.spec.settings import with_settings
+from specdyn.models.wording import plural
 from specdyn.storage.places import Store
-from specdyn.storage.studies import StudyRecord, read_study, record_study
+from specdyn.storage.studies import StudyKind, StudyRecord, read_study, record_study
 from specdyn.tasks.plan.cells import Cell, look_at_all, require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
 from specdyn.tasks.plan.plan import Item
@@ -41,6 +42,11 @@ class Sweep:
     def noun(self) -> tuple[str, str]:
         """Its cube consists of runs."""
         return "run", "runs"
+
+    @property
+    def takes_seconds(self) -> bool:
+        """Not known: trainings take what they take."""
+        return False
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -159,13 +165,31 @@ def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def sweep_of(record: StudyRecord) -> Sweep:
-    """The sweep that a store's record describes, with the analyses that are made by default."""
+    """The sweep that a store's record describes, with the analyses that are made by default.
+
+    Without runs of an experiment's other source (`other_sources`), which stay in the record.
+    """
     return Sweep(
         name=record.name,
         experiment=record.experiment,
         preset=record.preset,
-        specs=tuple(read_spec(text, record.experiment) for text in record.specs),
+        specs=present_specs(record.specs, record.experiment),
         analyses=tuple(default_analyses()),
+    )
+
+
+def other_sources(store: Store, name: str, kind: str) -> str:
+    """What to say of the runs of a study whose experiment had another source; empty where there are none."""
+    record = read_study(store, name, cast(StudyKind, kind))
+    if record is None or not record.specs:
+        return ""
+    source = get_experiment(record.experiment).source
+    if not (others := sum(source_in(text) != source for text in record.specs)):
+        return ""
+    them = "is" if others == 1 else "are"
+    return (
+        f"{plural(others, 'run')} of {name} {them} of another source of {record.experiment}: kept, and part of "
+        "it again where the source is as it was"
     )
 
 

@@ -1,21 +1,20 @@
-"""Analysis: what one module in tasks/analyses declares, and the views of checkpoints that it computes from.
+"""Analysis: what a module in tasks/analyses, or a plug-in, declares, and the views that it computes from.
 
 A module imports torch where it computes, so that names, versions and variables are known without it.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-import specdyn.tasks.analyses
-from specdyn.models.modules import module_names
-from specdyn.models.spec.checks import require_known
-from specdyn.storage.schema import Variable
+from specdyn.models.plugins import kinds
+from specdyn.models.spec.checks import require, require_known
+from specdyn.storage.results import Version
+from specdyn.storage.schema import DIMENSIONS, Variable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,6 +182,13 @@ class Analysis:
 
     of_both: bool = True
     """Whether all of its values need the checkpoint that it compares with."""
+    source: str = ""
+    """Digest of the source of a plug-in; empty for analyses of the package."""
+
+    @property
+    def counted(self) -> Version:
+        """The version that decides whether results count: of a plug-in also its source, so that an edit is computed."""
+        return f"{self.version}+{self.source}" if self.source else self.version
 
     @property
     def depends(self) -> str:
@@ -202,23 +208,61 @@ class Analysis:
         return expanded
 
 
+def _of_plugin(declared: object, name: str, source: str) -> Analysis:
+    """What a plug-in declares, with the digest of its source; ValueError where it cannot stand beside the others."""
+    found = kinds.named(declared, name, Analysis)
+    require_known("view `of`", found.of, VIEWS)
+    require(bool(found.variables), "variables", found.variables, "one or more")
+    known = {*DIMENSIONS, *found.labels}
+    for variable, stored in found.variables.items():
+        for dim in stored.dims:
+            require_known(f"dimension of {variable} (a new one needs `labels`)", dim, known)
+    for other in kinds.inside(ANALYSES).values():
+        _require_apart(found, other)
+    return replace(found, source=source)
+
+
+def _require_apart(analysis: Analysis, other: Analysis) -> None:
+    """Raise ValueError where two analyses have a variable in common, or other labels of one dimension."""
+    for variable in analysis.variables:
+        taken = variable in other.variables
+        require(not taken, "variable", variable, f"another name, as the analysis {other.name} has this one")
+    for dim, labels in analysis.labels.items():
+        others = other.labels.get(dim, labels)
+        require(tuple(labels) == tuple(others), f"labels of {dim}", labels, f"{others}, as {other.name} has them")
+
+
+VIEWS = ("layer", "pair", "checkpoint", "run")
+"""What analyses that are found by name may be of."""
+ANALYSES = kinds.Kind(group="analyses", noun="analysis", package="specdyn.tasks.analyses", checked=_of_plugin)
+
+
 def analysis_names() -> list[str]:
     """Names of all analyses, without importing them."""
-    return module_names(specdyn.tasks.analyses)
+    return kinds.names(ANALYSES)
 
 
 def default_analyses() -> list[str]:
-    """Names of the analyses that run unless asked otherwise."""
-    return [name for name in analysis_names() if get_analysis(name).default]
+    """Names of the analyses that run unless asked otherwise, without plug-ins that cannot be used."""
+    return [name for name, analysis in kinds.usable(ANALYSES).items() if analysis.default]
 
 
-def versions_of(names: Iterable[str]) -> dict[str, int]:
-    """The present version of each of these analyses."""
-    return {name: get_analysis(name).version for name in names}
+def versions_of(names: Iterable[str]) -> dict[str, Version]:
+    """The present version of each of these analyses; ValueError where two of them cannot stand beside one another."""
+    usable = kinds.usable(ANALYSES)
+    chosen = [usable[name] if name in usable else get_analysis(name) for name in names]
+    outside = [analysis for analysis in chosen if analysis.source]
+    for i, analysis in enumerate(outside):
+        for other in outside[:i]:
+            _require_apart(analysis, other)
+    return {analysis.name: analysis.counted for analysis in chosen}
+
+
+def present_versions() -> dict[str, Version]:
+    """The present version of every analysis that can be used."""
+    return {name: analysis.counted for name, analysis in kinds.usable(ANALYSES).items()}
 
 
 def get_analysis(name: str) -> Analysis:
     """The analysis of that name; ValueError lists the known ones."""
-    require_known("analysis", name, analysis_names())
-    analysis: Analysis = importlib.import_module(f"specdyn.tasks.analyses.{name}").ANALYSIS
-    return analysis
+    return kinds.get(ANALYSES, name)

@@ -106,13 +106,13 @@ def _metrics(variables: Mapping[str, Variable] | Mapping[str, xr.DataArray]) -> 
     return [name for name, variable in variables.items() if set(variable.dims) == {"split", "step"}]
 
 
-def grokking(error: xr.DataArray) -> dict[str, float]:
+def grokking(error: xr.DataArray, threshold: float = GROKKED_BELOW) -> dict[str, float]:
     """When a validation error (step,) first lies below the threshold, and whether it never does; NaN where unknown.
 
     A checkpoint that was not measured may have been the first: what comes after it tells nothing.
     """
     values = error.values
-    below = values < GROKKED_BELOW
+    below = values < threshold
     known = int(np.argmax(np.append(np.isnan(values), True)))
     if below[:known].any():
         return {"grok_step": float(error["step"].values[np.argmax(below)]), "grok_censored": 0.0}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from specdyn.models.experiments.base import Metric, get_experiment
+from specdyn.models.experiments.base import Metric, experiment_of
 from specdyn.models.nets.matrices import Entry, LayerPair, Matrix, analysed, inventory
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.wording import plural
@@ -88,7 +88,7 @@ class NetworkLayout:
 
 def network_layout(spec: RunSpec) -> NetworkLayout:
     """The layout of a spec's network, which is built without its weights."""
-    experiment = get_experiment(spec.experiment)
+    experiment = experiment_of(spec)
     with torch.device("meta"):
         net = experiment.build_net(spec)
     return NetworkLayout(entries=inventory(net), pairs=experiment.layer_pairs(spec, net))

@@ -62,6 +62,8 @@ class Pass:
     scratch: Callable[[], MutableMapping[str, Factors]]
     """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
     anchors: dict[int, Mapping[str, Factors]]
+    advance: Callable[[int], None] = field(default=lambda _: None)
+    """Told how many more matrices are done."""
     decompositions: int = field(default=0)
     _absent: dict[int, frozenset[str]] = field(default_factory=dict)
 
@@ -215,20 +217,7 @@ def analyse_block(
         scratch=scratch,
         anchors=dict(anchors),
     )
-    evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
-    rows: list[dict[str, np.ndarray]] = []
-    position = series.steps.index(steps[0])
-    previous = work.anchored(series.steps[position - 1]) if position else None
-    for step, weights in ahead(steps, series.weights):
-        row: dict[str, np.ndarray] = {}
-        now = _analyse_layers(work, step, weights, previous, row)
-        # What is of all layers together is NaN where some are not there.
-        for analysis in () if work.absent(step) else work.of("checkpoint"):
-            view = CheckpointView(now=now, layers=layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
-            fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
-        rows.append(row)
-        previous = now
-    of_run = analyse_run(work) if steps[-1] == series.steps[-1] else {}
+    rows, of_run = measure_block(work, steps)
     if target.contents:
         _write_each(work, steps, rows, of_run)
     else:
@@ -241,6 +230,25 @@ def analyse_block(
         work.decompositions,
     )
     return work.decompositions
+
+
+def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """The values of each of these checkpoints, and at the last of all those of the run."""
+    series = work.series
+    evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
+    rows: list[dict[str, np.ndarray]] = []
+    position = series.steps.index(steps[0])
+    previous = work.anchored(series.steps[position - 1]) if position else None
+    for step, weights in ahead(steps, series.weights):
+        row: dict[str, np.ndarray] = {}
+        now = _analyse_layers(work, step, weights, previous, row)
+        # What is of all layers together is NaN where some are not there.
+        for analysis in () if work.absent(step) else work.of("checkpoint"):
+            view = CheckpointView(now=now, layers=work.layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
+            fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
+        rows.append(row)
+        previous = now
+    return rows, analyse_run(work) if steps[-1] == series.steps[-1] else {}
 
 
 def _write_each(
@@ -271,7 +279,7 @@ def _write(
         work.target.folder,
         layout,
         steps,
-        {analysis.name: analysis.version for analysis in analyses},
+        {analysis.name: analysis.counted for analysis in analyses},
         stack(kept, layout, [n for n in work.variables if declared is None or n in declared]),
         of_run,
         {**layout.attributes, "versions": versions(), "threads": torch.get_num_threads()},
@@ -294,6 +302,7 @@ def _analyse_layers(
         work.decompositions += len(tuple(made))
         made = decompose_into(factors, weights, there, what, vectors)  # type: ignore[arg-type]
     for matrix in made:
+        work.advance(1)
         if matrix in index:
             whole = LayerView(layer=matrix, now=now, initial=work.first, previous=previous, final=work.last)
             for analysis in work.of("layer"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor
 
-from specdyn.models.experiments.base import get_experiment, read_spec
+from specdyn.models.experiments.base import experiment_of, read_spec
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import pick_device
@@ -75,7 +75,7 @@ class RunSeries:
     def evaluator(self) -> Evaluate:
         """Metrics on the data of the run's spec, which stays on the device."""
         spec = read_spec(self.manifest.spec, self.manifest.experiment)
-        experiment = get_experiment(spec.experiment)
+        experiment = experiment_of(spec)
         return Evaluator(experiment, spec, experiment.net(spec), load_examples(spec, self.store), pick_device())
 
 

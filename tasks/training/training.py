@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from specdyn.models import generators
 from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.experiments.base import Experiment, get_experiment
+from specdyn.models.experiments.base import Experiment, experiment_of
 from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.models.spec.schedules import batches_per_step, checkpoint_steps, learning_rate_factor, steps_per_epoch
 from specdyn.storage.access.writer import BackgroundWriter
@@ -167,7 +167,7 @@ def train(
 
 def make_loop(spec: RunSpec, store: Store, device: torch.device) -> Loop:
     """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins."""
-    experiment = get_experiment(spec.experiment)
+    experiment = experiment_of(spec)
     net = compiled(spec, experiment.net(spec).to(device).train())
     loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
     generators.seed(noise_seed(spec), device)

@@ -13,8 +13,7 @@ from specdyn.models.families.base import (
     Place,
     Rule,
     Stored,
-    family_names,
-    get_family,
+    families,
     place_in,
 )
 
@@ -53,10 +52,10 @@ class Named:
 
 def recognise(shapes: Shapes, config: Config) -> Recognised:
     """The family by `model_type` (or `architectures`) in config.json, if the tensors agree, else by their names."""
-    names, families = templates(shapes), [family for family in map(get_family, family_names()) if not family.fragment]
-    there = [family for family in families if _has(family, names) and _kept_as(family, shapes, config)]
+    names, whole = templates(shapes), [family for family in families() if not family.fragment]
+    there = [family for family in whole if _has(family, names) and _kept_as(family, shapes, config)]
     given = _types(config)
-    for family in families:
+    for family in whole:
         said = [kind for kind in given if kind in family.model_types or _plain(kind) in map(_plain, family.model_types)]
         if said and family in there:
             return Recognised(family=family, because=f"config.json says {given[said[0]]}")
@@ -76,7 +75,7 @@ def recognise(shapes: Shapes, config: Config) -> Recognised:
 def fragments(shapes: Shapes) -> list[Family]:
     """The parts of networks, known whatever the family, of which there are any."""
     names = templates(shapes)
-    found = [family for family in map(get_family, family_names()) if family.fragment and _has(family, names)]
+    found = [family for family in families() if family.fragment and _has(family, names)]
     return sorted(found, key=lambda family: family.only_with_heads)
 
 

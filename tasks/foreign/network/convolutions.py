@@ -12,6 +12,14 @@ NUMBERED = re.compile(r"^(?P<before>(?:.*\.)?)(?P<number>\d+)\.weight$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """What the module of a convolution says of it, where there is a model and not only its tensors."""
+
+    transposed: bool
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Convolution:
     """How a convolution is made matrices, and by what that is known."""
 
@@ -21,13 +29,23 @@ class Convolution:
     """Why it is no layer."""
 
 
-def convolution(name: str, shapes: Shapes, named_transposed: re.Pattern[str], written: int = 0) -> Convolution:
-    """A convolution by its bias, by the normalisation after it, by its name, or as (out, in, kernel) otherwise.
+def convolution(
+    name: str, shapes: Shapes, named_transposed: re.Pattern[str], written: int = 0, module: Module | None = None
+) -> Convolution:
+    """A convolution by its module, else by its bias, by the normalisation after it, or by its name.
 
+    Where none of these tells it is taken as (out, in, kernel).
     `written` is the number of channels that come in, where it is known.
     """
     shape = shapes[name]
-    transposed, told = _transposed(name, shapes, named_transposed)
+    if module:
+        if module.transposed and module.groups > 1:
+            return Convolution(
+                matrices=(), way="", skipped="a transposed convolution in groups, which is no one matrix"
+            )
+        transposed, told, written = module.transposed, "", shape[1] * module.groups
+    else:
+        transposed, told = _transposed(name, shapes, named_transposed)
     if transposed:
         return Convolution(matrices=(Matrix(parameter=name, transposed=True),), way=f"{SWAPPED}: transposed{told}")
     written = written or _written_before(name, shapes)

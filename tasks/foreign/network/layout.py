@@ -12,7 +12,7 @@ from specdyn.models.nets.matrices import PLAIN, Entry, LayerPair, Matrix
 from specdyn.models.spec.checks import require
 from specdyn.tasks.foreign.names import BUFFERS, NO_WEIGHTS, TRANSPOSED
 from specdyn.tasks.foreign.network.anatomy import UNKNOWN, Config, Shapes, fragments, recognise
-from specdyn.tasks.foreign.network.convolutions import convolution
+from specdyn.tasks.foreign.network.convolutions import Module, convolution
 from specdyn.tasks.foreign.network.pairs import pairs_of
 from specdyn.tasks.foreign.network.pieces import Cutting, Piece, cutting, pieces_of
 from specdyn.tasks.foreign.network.tables import PairTable
@@ -32,6 +32,8 @@ class Look:
     """A regular expression that finds transposed convolutions by name."""
     pairs: PairTable = field(default_factory=PairTable)
     """Pairs given by hand, which are compared instead of the family's."""
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    """Convolutions by their weight, where a model says how they are."""
 
     def __post_init__(self) -> None:
         require(self.heads >= 0, "heads", self.heads, "an integer of 0 or more")
@@ -160,7 +162,8 @@ def _grouped(pieces: list[Piece], rules: Iterable[Rule], shapes: Shapes, look: L
     for piece in pieces:
         before = [rows.get((after[slot], piece.place), 0) for slot in piece.slots if slot in after]
         if before and shapes[piece.matrix.parameter][1] != before[0] > 0:
-            found = convolution(piece.matrix.parameter, shapes, re.compile(look.transposed), before[0])
+            name = piece.matrix.parameter
+            found = convolution(name, shapes, re.compile(look.transposed), before[0], look.modules.get(name))
             # A convolution in groups is no one matrix, and none of its groups reads all that is written.
             cut += [replace(piece, matrix=matrix, slots=(), way=found.way) for matrix in found.matrices]
         else:
@@ -172,8 +175,11 @@ def _require_divided(pieces: Iterable[Piece], shapes: Shapes, heads: int) -> Non
     for piece in pieces:
         if QUERY in piece.slots:
             rows = piece.matrix.shape(shapes[piece.matrix.parameter])[0]
-            divides = piece.whole and rows % heads == 0
-            require(divides, "heads", heads, f"a divisor of {rows}, the width of {piece.matrix.parameter}")
+            name, cuts = piece.matrix.parameter, ", ".join(piece.slots)
+            require(
+                piece.whole, "heads", heads, f"a number that cuts the {rows} rows of {name} into {cuts} of each head"
+            )
+            require(rows % heads == 0, "heads", heads, f"a divisor of {rows}, the width of {name}")
 
 
 def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[str, str], look: Look) -> Entry | None:
@@ -210,7 +216,7 @@ def _of_no_rule(name: str, shapes: Shapes, look: Look) -> list[Piece] | str:
     if max(shape) == math.prod(shape):
         return VECTOR
     if len(shape) > 2:
-        found = convolution(name, shapes, re.compile(look.transposed))
+        found = convolution(name, shapes, re.compile(look.transposed), module=look.modules.get(name))
         return found.skipped or [_piece(matrix, CONVOLUTION, found.way) for matrix in found.matrices]
     way = f"without {len(leading)} leading axes of length 1" if leading else ""
     return [_piece(Matrix(parameter=name, index=leading), UNKNOWN, way)]

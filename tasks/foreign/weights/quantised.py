@@ -30,6 +30,14 @@ AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where AWQ keeps the eight numbers of a word."""
 
 
+NOT_READ = {
+    "NVFP4": "some writers multiply by its second scale and others divide by it",
+    "HQQ": "its file names the order of the bits by functions of its own, and its zero points may be quantised too",
+    "quanto with 4 bits or fewer": "the file does not say how its rows are grouped",
+}
+"""Formats that are known by their names, and why they are not read."""
+
+
 class Quantised(ValueError):
     """A weight is stored in a way that is not known: says which, and how it looks."""
 
@@ -40,6 +48,11 @@ def recipes(shapes: Shapes, dtypes: Dtypes, config: Config, read: Read) -> dict[
     how = given if isinstance(given, Mapping) else {}
     made: dict[str, Recipe] = {}
     for name in shapes:
+        if (known := _not_read(name, shapes, dtypes)) and len(shapes[name]) > 1:
+            raise Quantised(
+                f"{name} {shapes[name]} is stored in the format {known}, which is not read, as {NOT_READ[known]}: load "
+                "the model with the library that wrote it, and save its weights in floating point"
+            )
         for kind in KINDS:
             if (found := kind(name, shapes, dtypes, how, read)) is not None:
                 made[found[0]] = found[1]
@@ -53,6 +66,19 @@ def recipes(shapes: Shapes, dtypes: Dtypes, config: Config, read: Read) -> dict[
                 "int4; save the weights in floating point first"
             )
     return made
+
+
+def _not_read(name: str, shapes: Shapes, dtypes: Dtypes) -> str:
+    """The format of NOT_READ that a tensor is of; whatever its type, as HQQ may keep its bits in floating point."""
+    stem, _, last = name.rpartition(".")
+    seconds = {f"{stem}.weight_scale_2", f"{stem}.weight_global_scale"}
+    if last in ("weight", "weight_packed") and dtypes[name] == torch.uint8 and seconds & shapes.keys():
+        return "NVFP4" if dtypes.get(f"{stem}.weight_scale") in FLOATS8 else ""
+    if last == "W_q" and {f"{stem}.scale", f"{stem}.zero"} <= shapes.keys():
+        return "HQQ"
+    if last == "_data" and f"{stem.removesuffix('._data')}._shift" in shapes:
+        return "quanto with 4 bits or fewer"
+    return ""
 
 
 def _unknown(name: str, shapes: Shapes, dtypes: Dtypes, how: Config) -> str:

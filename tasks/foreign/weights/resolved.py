@@ -13,6 +13,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.found import ForeignCheckpoint
+from specdyn.storage.foreign.states import AVERAGED
 from specdyn.storage.foreign.weights import ForeignWeights
 from specdyn.tasks.foreign.network.layout import Look, Tensors, foreign_layout
 from specdyn.tasks.foreign.series import ForeignSeries
@@ -142,7 +143,15 @@ class ReadSeries(ForeignSeries):
     def weights(self, step: int) -> ResolvedWeights:
         """The weights of a step, each made when it is asked for."""
         checkpoint = self.found.checkpoints[self.steps.index(step)]
-        return ResolvedWeights(checkpoint.weights(), config_of(checkpoint), self.chosen)
+        chosen = "" if self._is_named(checkpoint) else self.chosen
+        return ResolvedWeights(checkpoint.weights(), config_of(checkpoint), chosen)
+
+    def _is_named(self, checkpoint: ForeignCheckpoint) -> bool:
+        """Whether a file or folder of a checkpoint was chosen by its name as the set that is asked for."""
+        url = checkpoint.urls[0]
+        name = url.removeprefix(self.found.url) or url.rpartition("/")[2]
+        averaged = self.chosen == "ema" and AVERAGED.search(name)
+        return bool(self.chosen) and bool(averaged or self.chosen.lower() in name.lower())
 
     def layout(self, look: Look) -> NetworkLayout:
         """The layers and pairs by all the tensors that the series has, and by the config.json beside them.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from specdyn.models.families.base import family_names, get_family, place_in
+from specdyn.models.families.base import families, place_in
 
 INSIDE = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 """What `torch.compile`, FSDP, activation checkpointing and Lightning add, at any depth."""
@@ -83,6 +83,6 @@ def unwrapped(names: Mapping[str, str], matrices: Collection[str]) -> dict[str, 
 
 def _native(names: Sequence[str]) -> bool:
     """Whether names begin as those of a family do without any wrapper."""
-    patterns = [family.native for family in map(get_family, family_names()) if family.native]
+    patterns = [family.native for family in families() if family.native]
     places = (place_in(pattern, name) for name in names for pattern in patterns)
     return any(place is not None and not place.stack for place in places)

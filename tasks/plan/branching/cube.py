@@ -149,20 +149,22 @@ class GraphCube(StudyCube):
 
     @property
     def report(self) -> tuple[str, ...]:
-        """The URLs of its figures."""
+        """The URLs of its page and its figures."""
         kinds = {pair.kind for pair in self.graph.pairs if pair.pair_id in self.values}
         drawn = {
             "tickets": bool(self.graph.tickets),
             "connectivity": bool(kinds - {"perturbed"}),
             "perturbation": "perturbed" in kinds,
         }
-        return tuple(f"{self.store.report(self.graph.name)}/{name}.png" for name, there in drawn.items() if there)
+        files = [f"{self.graph.kind}.html", *(f"{name}.png" for name, there in drawn.items() if there)]
+        return tuple(f"{self.store.report(self.graph.name)}/{file}" for file in files)
 
     def draw(self) -> None:
-        """Draw the figures of what is measured in the cube that is there."""
-        from specdyn.storage.query import open_measured
+        """Write the page, and draw the figures, of what is measured in the cube that is there."""
+        from specdyn.storage.query import measured_runs, open_results
         from specdyn.tasks.figures import connectivity
         from specdyn.tasks.figures import tickets as ticket_figures
+        from specdyn.tasks.figures.page import page
         from specdyn.tasks.figures.style import to_png
 
         by = {
@@ -170,9 +172,12 @@ class GraphCube(StudyCube):
             "perturbation.png": connectivity.by_size,
             "tickets.png": ticket_figures.by_density,
         }
-        data = open_measured(self.url).to_dataset()
+        whole = open_results(self.url)
+        tree = measured_runs(whole)
+        data = tree.to_dataset()
         metric = next(iter(get_experiment(self.graph.experiment).metrics(self.graph.trunks[0])))
-        for url in self.report:
+        objects.write(self.report[0], page(tree, self.url, whole=whole).encode())
+        for url in self.report[1:]:
             objects.write(url, to_png(by[url.rsplit("/", 1)[-1]](data, metric)))
 
 

@@ -19,7 +19,7 @@ from specdyn.storage.results import ids_in
 from specdyn.storage.studies import read_study, record_study
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import Pair
-from specdyn.tasks.identity import origins_of, outdated
+from specdyn.tasks.identity import data_of_plugin, origins_of, outdated
 from specdyn.tasks.plan.cells import LISTED_ALONE, READERS, require_inputs
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.sweeps import label
@@ -56,6 +56,11 @@ class Graph:
         return ("ticket", "tickets") if self.tickets else ("pair", "pairs")
 
     @property
+    def takes_seconds(self) -> bool:
+        """Not known: trainings take what they take."""
+        return False
+
+    @property
     def runs(self) -> dict[str, RunSpec]:
         """Every run by its id."""
         return {spec.run_id: spec for spec in (*self.trunks, *self.branches)}
@@ -78,10 +83,10 @@ class Graph:
     def results(self, store: Store) -> "GraphCube":
         """The cube of all pairs or tickets that the store's record has."""
         from specdyn.tasks.plan.branching.cube import graph_cube
-        from specdyn.tasks.plan.branching.records import graph_of
+        from specdyn.tasks.plan.branching.records import present_graph
 
         record = read_study(store, self.name, self.kind)
-        return graph_cube(graph_of(record) if record else self, store, self)
+        return graph_cube(present_graph(record) if record else self, store, self)
 
     def recorded(self, store: Store) -> bool:
         """Whether all its runs, pairs and tickets are in the store's record."""
@@ -263,7 +268,8 @@ def ended_runs(graph: Graph, store: Store) -> EndedRuns:
         needed = needs_of(spec)
         if manifest is None or manifest.run_id in damaged or not all(run_id in finished for run_id in needed):
             continue
-        origins = origins_of(spec, store) if spec.norms.run else {run_id: finished[run_id].digest for run_id in needed}
+        before = {run_id: finished[run_id].digest for run_id in needed}
+        origins = origins_of(spec, store) if spec.norms.run else {**before, **data_of_plugin(spec)}
         if outdated(manifest, origins):
             continue
         if manifest.status == "complete":

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from specdyn.models.experiments.base import read_spec
+from specdyn.models.experiments.base import get_experiment, present_specs, read_spec, source_in
 from specdyn.models.spec.run_spec import to_json
 from specdyn.storage.places import Store
 from specdyn.storage.studies import PairRecord, StudyKind, StudyRecord, not_a_record, read_study
@@ -44,6 +44,8 @@ def record_of(graph: Graph) -> StudyRecord:
 def graph_of(record: StudyRecord) -> Graph:
     """The graph of a record; ValueError, KeyError or TypeError where its runs are not what it says."""
     runs = {spec.run_id: spec for spec in (read_spec(text, record.experiment) for text in record.specs)}
+    if others := sorted({spec.experiment for spec in runs.values()} - {record.experiment}):
+        raise ValueError(f"it is of {record.experiment!r} and has runs of {others[0]!r}")
     pairs = [Pair(**{**dataclasses.asdict(pair), "a": runs[pair.a], "b": runs[pair.b]}) for pair in record.pairs]
     trunks, branches, tickets = (
         tuple(runs[run_id] for run_id in ids) for ids in (record.trunks, record.branches, record.tickets)
@@ -59,13 +61,31 @@ def graph_of(record: StudyRecord) -> Graph:
     )
 
 
+def present_graph(record: StudyRecord) -> Graph:
+    """The graph of a record without runs of an experiment's other source; the same errors."""
+    source = get_experiment(record.experiment).source
+    if all(source_in(text) == source for text in record.specs):
+        return graph_of(record)
+    specs = present_specs(record.specs, record.experiment)
+    ids = {spec.run_id for spec in specs}
+    trunks, branches, tickets = (
+        tuple(one for one in of if one in ids) for of in (record.trunks, record.branches, record.tickets)
+    )
+    pairs = tuple(pair for pair in record.pairs if {pair.a, pair.b} <= ids)
+    texts = tuple(to_json(spec) for spec in specs)
+    return graph_of(
+        dataclasses.replace(record, specs=texts, trunks=trunks, branches=branches, tickets=tickets, pairs=pairs)
+    )
+
+
 def read_graphs(store: Store, name: str) -> list[Graph]:
     """The graphs of that name, of pairs and of tickets; StoreError where a record cannot be read."""
     records = [record for kind in KINDS if (record := read_study(store, name, kind))]
     graphs = []
     for record in records:
         try:
-            graphs.append(graph_of(record))
+            graph_of(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise not_a_record(store, name, record.kind, error) from None
-    return graphs
+        graphs.append(present_graph(record))  # where its experiment is not there, nothing is wrong with the record
+    return [graph for graph in graphs if graph.runs]

@@ -23,12 +23,13 @@ from specdyn.tasks.plan.gathering import gather
 
 SWEEP = sweep_called("decay", 1.0, analyses=("spectrum", "effective_rank"))
 OF_A_STORE = {
-    "list": ("list", "sweeps"),
+    "list": ("list", "studies"),
     "status": ("status", "decay"),
     "status of a graph": ("status", "g"),
     "show": ("show", SWEEP.specs[0].run_id[:6]),
     "report": ("report", "decay"),
     "compare": ("compare", "decay"),
+    "export": ("export", "decay", "--variables", "effective_rank"),
     "verify": ("verify",),
     "verify a study": ("verify", "decay"),
     "gc": ("gc",),
@@ -61,7 +62,7 @@ def test_every_command_is_in_one_of_these_lists() -> None:
     writing = {"run", "analyse", "connect", "tickets", "serve", "repair"}
     found = {command.name or command.callback.__name__.strip("_") for command in app.registered_commands}  # type: ignore[union-attr]
     asking = {arguments[0] for arguments in (*OF_A_STORE.values(), *OF_ANY_PLACE.values())} - {"data"}
-    assert found == writing | asking
+    assert found == writing | asking | {"settings"}, "settings are of no store"
 
 
 @pytest.mark.parametrize("command", OF_A_STORE)
@@ -114,7 +115,11 @@ def fill(store: Store) -> None:
 
 def questions(out: Path) -> dict[str, Sequence[str]]:
     """Every question, its answers that are files to be put elsewhere than in the store."""
-    elsewhere = {"report": ("--out", str(out / "report")), "compare": ("--out", str(out / "comparison.png"))}
+    elsewhere = {
+        "report": ("--out", str(out / "report")),
+        "compare": ("--out", str(out / "comparison.png")),
+        "export": ("--out", str(out / "tables")),
+    }
     return {name: (*given, *elsewhere.get(name, ())) for name, given in {**OF_A_STORE, **OF_ANY_PLACE}.items()}
 
 
@@ -133,6 +138,7 @@ def test_questions_change_nothing_in_a_folder(whole: Path, tmp_path: Path) -> No
     open_results(Store(str(whole)).cube("decay")).load()
     assert tree(whole) == before
     assert (tmp_path / "report" / "index.html").is_file() and (tmp_path / "comparison.png").is_file()
+    assert (tmp_path / "tables" / "results" / "layers" / "run-layer-step.csv").is_file()
 
 
 READING = """

@@ -52,7 +52,7 @@ LOOKING = {
     "idle lines": (COMMANDS["connect"], 0, "1 pair already done: nothing to do"),
     "idle tickets": (COMMANDS["tickets"], 0, "4 tickets already done: nothing to do"),
     "a status of lines and tickets": (("status", GRAPHS), 0, "1 trunk, 2 branches, 1 pair, all done; nothing to do."),
-    "the sweeps": (("list", "sweeps"), 0, "decay"),
+    "the sweeps": (("list", "studies"), 0, "decay"),
     "one run": (("show", SWEEP.specs[0].run_id), 0, "complete: 3 checkpoints"),
     "a sweep that is not there": (("status", "decoy"), 2, "no results called 'decoy' in"),
     "an experiment with a typo": (("run", "modular_additon"), 2, "did you mean 'modular_addition'?"),

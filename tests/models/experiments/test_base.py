@@ -140,8 +140,8 @@ def test_the_spec_survives_json(experiment: Experiment, spec: RunSpec) -> None:
 @pytest.mark.parametrize(("experiment", "spec"), PRESETS)
 def test_no_two_settings_share_a_name(experiment: Experiment, spec: RunSpec) -> None:
     fields = [len(dataclasses.fields(part)) for part in (spec.net, spec.data)]
-    # all settings but `net`, `data` and `start` themselves, and the architecture's name
-    assert len(hyperparameters(spec)) == len(own_settings(spec)) - 3 + sum(fields) + 1
+    # all settings but `net`, `data` and `start` themselves and an empty `source`, and the architecture's name
+    assert len(hyperparameters(spec)) == len(own_settings(spec)) - 4 + sum(fields) + 1
     # both become coordinates of the results
     assert hyperparameters(spec).keys().isdisjoint(DIMENSIONS)
 

@@ -48,7 +48,7 @@ def test_the_canonical_json_has_sorted_keys_and_no_defaults() -> None:
 
 
 DEFAULTS = {
-    RunSpec: {"batch_size": None, "accumulate": 1, "seed": 0, "start": None},
+    RunSpec: {"batch_size": None, "accumulate": 1, "seed": 0, "start": None, "source": ""},
     Optimizer: {
         "name": "adamw",
         "learning_rate": 1e-3,

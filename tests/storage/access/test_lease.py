@@ -17,7 +17,7 @@ from helpers.rebuilt import build, check, rows_of
 from specdyn.storage import generations
 from specdyn.storage.access import lease as leases
 from specdyn.storage.access import objects
-from specdyn.storage.access.lease import Lease, LeaseLost, held, hold
+from specdyn.storage.access.lease import Lease, LeaseHeld, LeaseLost, held, hold
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
@@ -171,6 +171,25 @@ def test_who_waits_says_for_whom_once_and_gets_it_at_the_end(local_store: Store)
 def taken(folder: str, say: Callable[[str], None], lifetime: float) -> None:
     with hold(folder, "a test", say, lifetime=lifetime) as lease:
         lease.verify()
+
+
+def test_one_that_does_not_wait_is_refused_by_a_living_holder(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(HOLDER, folder_of(local_store), SHORT) as holder:
+        assert line(holder) == "held"
+        for elsewhere in (False, True):
+            if elsewhere:
+                monkeypatch.setattr(leases, "_machine", lambda: "another one, where nobody knows its processes")
+            with (
+                pytest.raises(LeaseHeld, match=f"a test: held by process {holder.pid}"),
+                hold(folder_of(local_store), "a test", lifetime=SHORT, waits=False),
+            ):
+                pass
+        holder.kill()
+        since = time.monotonic()
+        with hold(folder_of(local_store), "a test", lifetime=SHORT, waits=False) as lease:
+            assert lease.succeeded and time.monotonic() - since > SHORT / 2
 
 
 def test_a_killed_process_of_this_machine_holds_nobody_up(local_store: Store) -> None:

@@ -373,25 +373,19 @@ def test_the_report_is_a_page_and_all_figures(tmp_path: Path) -> None:
     rows = json.loads((Path(folder) / SUMMARY).read_text())["rows"]
     assert [row["run_id"] for row in rows] == [row.run_id for row in sweep_table(cube())]
     page = Path(index).read_text()
-    assert re.findall(r'src="([^"]*)"', page) == [f"{figure.name}.png" for figure in FIGURES]
+    assert not re.findall(r'src="|href="(?!data:,|#run-)', page), "the page stands by itself"
     assert "<h1>A &lt;sweep&gt;</h1>" in page
     assert "<dt>optimizer</dt><dd>adamw</dd>" in page
-    assert page.count("n = 2 at each weight decay") == len(FIGURES) - 1
-    assert "Computed on" not in page
     assert page.count("<tr>") == 7
-    assert "Not shown" not in page
 
 
-def test_the_report_skips_what_the_cube_lacks_and_says_so(tmp_path: Path) -> None:
+def test_the_report_skips_what_the_cube_lacks(tmp_path: Path) -> None:
     tree = cube(seeds=1)
     del tree["pairs"]
     tree["metrics"] = tree["metrics"].to_dataset().drop_vars(["pruned_loss", "pruned_err"])
     _, *figures = write_report(stored(tree, tmp_path), str(tmp_path / "report"))
     names = [Path(url).stem for url in figures]
     assert names == ["performance", "effective_rank", "singular_values", "agreement", "agreement_score"]
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert "no data for them: Alignment between layers, Alignment score, Loss with half of the singular values." in page
-    assert "There is one seed of each configuration (n = 1)" in page
 
 
 def test_a_png_is_narrow_and_the_same_each_time() -> None:

@@ -14,8 +14,11 @@ from helpers.analysed import InThisProcess
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
 from specdyn.storage.rows import row_values
-from specdyn.tasks.plan import kept
+from specdyn.tasks.care.repair import repair, verify_study
+from specdyn.tasks.foreign import kept
+from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series, choose
 from specdyn.tasks.plan.sources import look
 from specdyn.tasks.spectra import one_pass
@@ -183,4 +186,51 @@ def test_kept_factors_that_were_damaged_are_made_again(folder: Path, local_store
             break
         except (StoreError, RuntimeError) as error:  # the latter where an analysis reads them
             assert "the factors are damaged; they are removed" in str(error)  # noqa: PT017 - one at a time
+    require_same(folder, local_store, fresh)
+
+
+def save_list(file: Path, *steps: int) -> None:
+    """All checkpoints in one file, as some programs keep them, which is written again with each."""
+    torch.save({"state_dicts": [weights(step) for step in steps], "steps": list(steps)}, file)
+
+
+def test_a_file_that_holds_a_series_and_is_written_again_costs_only_what_is_new(
+    tmp_path: Path, local_store: Store, fresh: Store
+) -> None:
+    file = tmp_path / "all.pt"
+    save_list(file, 0, 10)
+    assert analysed(file, local_store) == 2 * len(SHAPES)
+    save_list(file, 0, 10)
+    assert analysed(file, local_store) == 0
+    save_list(file, 0, 10, 20)
+    assert analysed(file, local_store) == len(SHAPES)
+    save_list(file, 0, 10, 20, 30, 40)
+    assert analysed(file, local_store) == 2 * len(SHAPES)
+    require_same(file, local_store, fresh)
+    torch.save({"state_dicts": [weights(0), weights(11), weights(20)], "steps": [0, 10, 20]}, file)
+    assert analysed(file, local_store) == len(SHAPES), "one has other tensors"
+    assert values(file, local_store)["singular_value"].shape[1] == 3
+
+
+def test_a_lost_result_is_named_and_measured_again_though_older_ones_are_there(
+    folder: Path, local_store: Store, fresh: Store
+) -> None:
+    require_store(local_store.url)
+    for steps in ((), (30,), (40,)):
+        save(folder, *steps)
+        analysed(folder, local_store)
+    study = SeriesStudy(name="theirs", sources=(look(str(folder)),), analyses=EVERY, audited=False)
+    study.record(local_store)
+    gather(study, local_store, report=False)
+    (row,) = study.results(local_store).rows
+    there = [url for url in objects.find(local_store.results) if "/" in url]
+    assert len(there) > len(row.parts), "those that compared with earlier last checkpoints are there too"
+    assert verify_study(local_store).damage == ()
+    lost = sorted(row.parts)[len(row.parts) // 2]
+    objects.delete(lost)
+    (damage,) = verify_study(local_store).damage
+    assert (damage.kind, damage.url, damage.what) == ("result", lost, "is missing, though the cube has its values")
+    assert [one.then for one in repair(local_store)] == ["the next call measures it again"]
+    analysed(folder, local_store)
+    assert objects.exists(lost) and verify_study(local_store).damage == ()
     require_same(folder, local_store, fresh)

@@ -88,7 +88,7 @@ def test_what_lacks_something_is_not_finished_and_nothing_is_written(folder: Pat
 
 
 def test_a_block_and_a_cube_that_are_missing_are_not_passed_over(folder: Path, store: Store) -> None:
-    ((run_id, _),) = seen(folder).results(store).found
+    run_id = seen(folder).results(store).found[0].results
     cube, results = store.cube(NAME), store.run_results(FOREIGN, run_id.partition("/")[0])
     shutil.move(cube, f"{cube}.away")
     assert not finished(folder, store)
@@ -117,7 +117,7 @@ def test_other_commands_know_the_series_by_its_name(store: Store, tmp_path: Path
         assert result.exit_code == code, result.output
         return " ".join(result.output.split())
 
-    assert f"{NAME} series - - 1 {store.cube(NAME)}" in said("list", "sweeps")
+    assert f"{NAME} series - - 1 {store.cube(NAME)}" in said("list", "studies")
     assert "1 series analysed at 2 steps" in said("status", NAME)
     assert "figures and a page" in said("report", NAME, "--out", str(tmp_path / "report"))
     assert (tmp_path / "report" / "singular_values.png").is_file()

@@ -106,7 +106,7 @@ def with_loss(patch: pytest.MonkeyPatch, change: Callable[[int, Tensor, Tensor],
         return changed
 
     changed: Experiment = dataclasses.replace(original, loss=loss)
-    patch.setattr(training, "get_experiment", lambda name: changed)
+    patch.setattr(training, "experiment_of", lambda spec: changed)
 
 
 @pytest.fixture(scope="module")

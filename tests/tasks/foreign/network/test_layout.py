@@ -1,5 +1,7 @@
 """What other programs' tensors are cut into, against slices made by hand, and which pairs are claimed of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -232,6 +234,26 @@ def test_heads_apply_to_projections_of_any_usual_name(shapes: dict[str, tuple[in
     assert len(layout.attention) >= len({name.rpartition(".")[0] for name in shapes} & {"enc.0.att", "enc.1.att"})
     with pytest.raises(ValueError, match=r"heads=3 .*a divisor of 8, the width of"):
         of_shapes(shapes, heads=3)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "config", "good"),
+    [
+        ({"gpt_neox.layers.0.attention.query_key_value.weight": (48, 16)}, {"model_type": "gpt_neox"}, 4),
+        ({"h.0.self_attn.qkv_proj.weight": (48, 24), "h.0.self_attn.o_proj.weight": (16, 24)}, {}, 4),
+    ],
+)
+@pytest.mark.parametrize("heads", [3, 5, 7])
+def test_heads_that_do_not_cut_a_fused_projection_are_refused(
+    shapes: dict[str, tuple[int, ...]], config: dict[str, Any], good: int, heads: int
+) -> None:
+    if config:
+        at = "gpt_neox.layers.0."
+        shapes = {**shapes, f"{at}attention.dense.weight": (16, 16), f"{at}mlp.dense_h_to_4h.weight": (20, 16)}
+    said = rf"heads={heads} .*a number that cuts the 48 rows of .* into query, key, value of each head"
+    with pytest.raises(ValueError, match=said):
+        of_shapes(shapes, config, heads=heads)
+    assert {pair.heads for pair in of_shapes(shapes, config, heads=good).attention} == {good}
 
 
 def test_heads_are_refused_where_there_is_no_attention() -> None:

@@ -198,6 +198,41 @@ def test_a_format_that_is_not_known_is_refused_by_name(tensors: dict[str, Tensor
         laid_out({**tensors, "b.weight": draw(3, 3)})
 
 
+def bits(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+NOT_READ = {
+    "NVFP4 of ModelOpt": {
+        "a.weight": bits(8, 16),
+        "a.weight_scale": draw(8, 2).to(torch.float8_e4m3fn),
+        "a.weight_scale_2": draw(1)[0],
+    },
+    "NVFP4 of compressed-tensors": {
+        "a.weight_packed": bits(8, 16),
+        "a.weight_scale": draw(8, 2).to(torch.float8_e4m3fn),
+        "a.weight_global_scale": draw(1),
+    },
+    # As hqq 0.2.8 and optimum-quanto 0.2.7 name what they save.
+    "HQQ": {"a.W_q": bits(64, 64), "a.scale": draw(128, 1), "a.zero": draw(128, 1), "a.packing": bits(7)},
+    "HQQ, its bits in floating point": {"a.W_q": draw(64, 16), "a.scale": draw(128, 1), "a.zero": draw(128, 1)},
+    "quanto with 4 bits": {
+        "a.weight._data._data": bits(32, 128),
+        "a.weight._scale": draw(64, 1),
+        "a.weight._shift": draw(64, 1),
+    },
+}
+
+
+@pytest.mark.parametrize("written", NOT_READ)
+def test_formats_that_are_not_read_are_refused_by_their_names(written: str) -> None:
+    name = written.split(maxsplit=1)[0].removesuffix(",")
+    with pytest.raises(
+        Quantised, match=rf"^a\..* is stored in the format {name}.*, which is not read, as .*: load the"
+    ):
+        laid_out({"b.weight": draw(3, 3), **NOT_READ[written]})
+
+
 def test_floats_of_eight_bits_without_any_scale_are_what_they_are() -> None:
     w = draw(4, 5).to(torch.float8_e4m3fn)
     assert torch.equal(resolved({"a.weight": w})["a.weight"], w.float())

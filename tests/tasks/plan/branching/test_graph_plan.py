@@ -311,7 +311,7 @@ def test_list_has_graphs_beside_sweeps(tmp_path: Path) -> None:
     store = str(tmp_path)
     GRAPH.record(Store(store))
     make_sweep(NAME, "smoke", sweep="swept").record(Store(store))
-    output = said("list", "sweeps", "--store", store)
+    output = said("list", "studies", "--store", store)
     assert f"swept sweep {NAME} smoke 2" in output
     assert f"g connectivity {NAME} - 10" in output
 

@@ -5,9 +5,9 @@ from collections.abc import Collection
 
 import pytest
 
-from specdyn.flows.engine import cube as live_cube
-from specdyn.flows.engine.cube import LiveCube
 from specdyn.storage.access.objects import StoreError
+from specdyn.tasks.plan import live as live_cube
+from specdyn.tasks.plan.live import LiveCube
 from specdyn.tasks.plan.units import Unit
 
 

@@ -1,0 +1,44 @@
+"""Figures of a report, drawn from results that are open."""
+
+from typing import TYPE_CHECKING
+
+from specdyn.models.spec.checks import require_known
+from specdyn.storage.schema import STEP_UNITS
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+
+def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure":
+    """A figure of a report, e.g. `figure(tree, "effective_rank", by="weight_decay")`.
+
+    `data` is a cube, or the group of it that the figure is of; only a cube lets `effective_rank` mark where runs grok.
+    `by` is the setting that colours or panels stand for, without it the one of the report. Runs without values are left
+    out. Returns a matplotlib figure, to be saved by `savefig`. ValueError for an unknown figure or setting, and where
+    the results lack what it shows.
+    """
+    import xarray as xr
+
+    from specdyn.storage.query import measured_runs
+    from specdyn.tasks.figures.report import FIGURES
+    from specdyn.tasks.figures.sweep_axis import axis_of, has
+    from specdyn.tasks.library.questions import group_of
+
+    known = {one.name: one for one in FIGURES}
+    require_known("figure", name, known)
+    tree = data if isinstance(data, xr.DataTree) else _as_tree(data, group_of(data))
+    group, variable = known[name].needs
+    if not has(tree, group, variable):
+        raise ValueError(f"no {variable!r} in these results, which the figure {name!r} shows: expected it in {group!r}")
+    tree = measured_runs(tree)
+    return known[name].draw(tree, by or axis_of(tree))
+
+
+def _as_tree(data: "xr.Dataset", group: str) -> "xr.DataTree":
+    """A cube of one group; what its steps count is what the long name of `step` says."""
+    import xarray as xr
+
+    says = data["step"].attrs.get("long_name") if "step" in data.coords else None
+    unit = next((unit for unit, long_name in STEP_UNITS.items() if long_name == says), "steps")
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"unit": unit}), f"/{group}": data})

@@ -1,0 +1,22 @@
+"""Stored results, opened."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def opened(place: str, study: str = "") -> "xr.DataTree":
+    """The cube of a study: by its own URL, or by the store that it is in and its name.
+
+    `open("results", "my-study")` and `open("results/studies/my-study/results.zarr")` are the same. Returns an
+    `xarray.DataTree`, read lazily: groups `layers` (run, layer, step, ...), `pairs`, `attention`, `metrics`, and `runs`
+    with all settings; NaN beyond a layer's rank and where nothing was computed. The coordinate `status` says how far
+    each run is, and `specdyn` has questions and figures. StoreError names the studies that a store has where none or an
+    unknown one is named; DamagedCube where results are not as they were written.
+    """
+    from specdyn.storage.query import open_study
+    from specdyn.tasks.library.accessor import register
+
+    register()
+    return open_study(place, study)

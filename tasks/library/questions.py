@@ -1,0 +1,216 @@
+"""Questions to results that many ask: means over seeds, scores, ratios to chance, the step at which a run groks."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from specdyn.models.spec.checks import require, require_known
+from specdyn.storage.schema import GROUPS, METRICS_GROUP, RUNS_GROUP
+from specdyn.tasks.spectra.chance import CHANCE_OF, LOGARITHMS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Results = TypeVar("Results", "xr.Dataset", "xr.DataTree")
+
+SCORE = "_score"
+"""How names end of means over the leading ranks (METHOD 5)."""
+
+
+def mean_over(data: Results, over: str = "seed") -> Results:
+    """The mean over the runs that agree in all settings but `over`; settings are never mixed.
+
+    `data` is a group of a cube, or a cube, with every setting that varies as a coordinate of `run`. The result has one
+    entry of `run` for each combination of the other settings, called by it, with these as coordinates. Its coordinate
+    `runs` says how many runs a mean is of: those that have values. Where some of these have no value at a place, as at
+    a step that a run has not reached, the mean is of the others, and a coordinate `NAME_runs` counts them place by
+    place. Flags and texts have no mean and are left out. ValueError where runs have no such setting, or where nothing
+    tells two of them apart.
+    """
+    import xarray as xr
+
+    if isinstance(data, xr.DataTree):
+        groups = {path: of for path, of in _groups(data).items() if "run" in of.dims and path != f"/{RUNS_GROUP}"}
+        require(bool(groups), "data", data.attrs.get("title", ""), "a cube of runs")
+        return _tree(data, {path: mean_over(of, over) for path, of in groups.items()})
+    require("run" in data.dims, "data", list(map(str, data.dims)), "a data set with the dimension 'run'")
+    places, labels = _alike(data, over)
+    known = np.zeros(data.sizes["run"], dtype=bool)
+    means: dict[str, xr.DataArray] = {}
+    counts: dict[str, xr.DataArray] = {}
+    for name, variable in data.data_vars.items():
+        if "run" not in variable.dims:
+            means[str(name)] = variable
+        elif variable.dtype.kind in "fiu" and "flag_values" not in variable.attrs:
+            values = variable.variable.compute()
+            there = values.notnull()
+            known |= there.any([dim for dim in values.dims if dim != "run"]).values
+            parts = [values.isel(run=at) for at in places]
+            mean = xr.Variable.concat([part.mean("run", dtype=np.float64) for part in parts], "run")
+            kept = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+            means[str(name)] = xr.DataArray(mean.astype(kept), attrs=variable.attrs)
+            counts[str(name)] = xr.DataArray(
+                xr.Variable.concat([there.isel(run=at).sum("run") for at in places], "run")
+            )
+    runs = np.array([known[at].sum() for at in places])
+    of_runs: dict[str, Any] = {"runs": ("run", runs, {"long_name": "runs that each mean is of", "units": "1"})}
+    for name, count in counts.items():
+        most = xr.DataArray(runs, dims="run")
+        if ((count > 0) & (count < most)).any():
+            of_runs[f"{name}_runs"] = count.assign_attrs(long_name=f"runs that the mean of {name} is of", units="1")
+    return xr.Dataset(means, _coordinates(data, over, places, labels) | of_runs, data.attrs)
+
+
+def scores(data: Results) -> Results:
+    """The agreement and alignment scores that results have: means over the ten leading ranks (METHOD 5).
+
+    Of a group its variables that are scores, of a cube those of every group that has some. ValueError where there is
+    none, naming the analyses that measure them.
+    """
+    return _chosen(
+        data,
+        lambda of: {str(name): of[name] for name in of.data_vars if str(name).endswith(SCORE)},
+        "no scores in these results: the analyses agreement, agreement_initial, agreement_previous and alignment "
+        "measure them",
+    )
+
+
+def above_chance(data: Results, *names: str) -> Results:
+    """Values divided by what chance alone gives of the same layer or pair; 1 is chance, NaN where that level is 0.
+
+    Of every variable that has such a level, or of the named ones; in a group, or in a cube of several. Where there are
+    several levels, of a Gaussian and of a shuffled matrix, the result has their dimension `null`. Which level belongs
+    to which variable is `CHANCE_OF` in `specdyn.tasks.spectra.chance`. ValueError where none is there.
+    """
+    import xarray as xr
+
+    for name in names:
+        require_known("variable", name, sorted(set(CHANCE_OF) - LOGARITHMS))
+    every = [data] if isinstance(data, xr.Dataset) else list(_groups(data).values())
+    # Heads are pairs too, by the same labels: their level lies with the pairs.
+    levels = {str(name): of[name] for of in every for name in of.data_vars if name in set(CHANCE_OF.values())}
+
+    def ratios(of: "xr.Dataset") -> dict[str, xr.DataArray]:
+        found = {}
+        for name in names or map(str, of.data_vars):
+            level = levels.get(CHANCE_OF.get(name, ""))
+            if name not in of.data_vars or level is None or name in LOGARITHMS:
+                continue
+            level = level.reset_coords(drop=True)
+            if "attention" in of[name].dims and "pair" in level.dims:
+                level = level.sel(pair=of["attention"].values).rename(pair="attention")
+            if set(level.dims) - {"null"} <= set(of[name].dims):
+                found[name] = _ratio(of[name], level)
+        return found
+
+    which = f"of {', '.join(names)} " if names else ""
+    return _chosen(data, ratios, f"no levels by chance {which}in these results: the analysis null_levels measures them")
+
+
+def grok_step(data: "xr.Dataset | xr.DataTree", threshold: float = 0.05) -> "xr.Dataset":
+    """The step at which each run groks: its first checkpoint with a validation error below the threshold.
+
+    `data` is a cube or its group `metrics`. Returns `grok_step` along `run`, NaN where a run never groks and where that
+    is not known, and `grok_censored`: 1 where every checkpoint was measured and none is below, 0 where the run groks,
+    NaN where an unmeasured checkpoint may have been the first. ValueError where no error was measured.
+    """
+    import xarray as xr
+
+    from specdyn.tasks.spectra.facts import FACTS, grokking
+
+    require(0 < threshold <= 1, "threshold", threshold, "an error above 0 and at most 1")
+    tree = isinstance(data, xr.DataTree)
+    metrics = data[METRICS_GROUP].to_dataset() if tree and METRICS_GROUP in data.children else data
+    if not isinstance(metrics, xr.Dataset) or "err" not in metrics or "run" not in metrics["err"].dims:
+        raise ValueError("no validation error in these results: expected the variable err of the group metrics")
+    error = metrics["err"].sel(split="val", drop=True).load()
+    whole = error["status"].values == "done" if "status" in error.coords else np.zeros(error.sizes["run"], dtype=bool)
+    found = []
+    for i in range(error.sizes["run"]):
+        of_run = error.isel(run=i)
+        # A cube has the steps of all runs; those that a finished run lacks are not its own.
+        measured = of_run.dropna("step") if whole[i] else of_run
+        found.append(grokking(measured if measured.size else of_run, threshold))
+    along = {name: of for name, of in error.coords.items() if of.dims == ("run",)}
+    facts = {
+        name: ("run", [of[name] for of in found], {"long_name": FACTS[name].long_name, "threshold": threshold})
+        for name in ("grok_step", "grok_censored")
+    }
+    return xr.Dataset(facts, along)
+
+
+def _ratio(values: "xr.DataArray", level: "xr.DataArray") -> "xr.DataArray":
+    ratio = (values / level.where(level != 0)).transpose(*values.dims, ...).assign_coords(values.coords)
+    said = values.attrs.get("long_name", values.name)
+    return ratio.assign_attrs(long_name=f"{said} / its level by chance", units="1")
+
+
+def _alike(data: "xr.Dataset", over: str) -> tuple[list[list[int]], list[str]]:
+    """Places of the runs that agree in all settings but one, and what each of these groups is called."""
+    from specdyn.tasks.figures.configurations import configurations_of, settings_of
+
+    runs = data[[name for name in data.coords if data[name].dims == ("run",)]]
+    settings = settings_of(runs)
+    require_known("over", over, sorted(settings))
+    first = next((name for name in settings if name != over), None)
+    if first is None:
+        return [list(range(data.sizes["run"]))], ["all"]
+    grid = configurations_of(runs, first, (over,))
+    labels = [
+        ",".join(f"{axis}={value}" for axis, value in zip(grid.axes, one.values, strict=True))
+        for one in grid.configurations
+    ]
+    return [list(one.runs) for one in grid.configurations], labels
+
+
+def _coordinates(data: "xr.Dataset", over: str, places: list[list[int]], labels: list[str]) -> dict[str, Any]:
+    """Coordinates of means: all that the runs of each have in common."""
+    from specdyn.tasks.figures.configurations import settings_of
+
+    settings = settings_of(data[[name for name in data.coords if data[name].dims == ("run",)]])
+    first = [at[0] for at in places]
+    found: dict[str, Any] = {"run": ("run", np.array(labels, np.dtypes.StringDType()), data["run"].attrs)}
+    for name, of in data.coords.items():
+        if "run" not in of.dims:
+            found[str(name)] = of.variable
+        elif of.dims == ("run",):
+            if name in settings and name != over:
+                found[str(name)] = of.variable.isel(run=first)
+        elif all(_same(of.variable, at) for at in places):
+            found[str(name)] = of.variable.isel(run=first)
+    return found
+
+
+def _same(variable: "xr.Variable", at: list[int]) -> bool:
+    return all(variable.isel(run=i).equals(variable.isel(run=at[0])) for i in at[1:])
+
+
+def _groups(tree: "xr.DataTree") -> dict[str, "xr.Dataset"]:
+    return {node.path: node.to_dataset() for node in tree.subtree}
+
+
+def _tree(tree: "xr.DataTree", groups: Mapping[str, "xr.Dataset"]) -> "xr.DataTree":
+    """A tree of these groups that says of itself what another one does."""
+    import xarray as xr
+
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=tree.attrs), **groups})
+
+
+def _chosen(data: Results, choose: "Callable[[xr.Dataset], Mapping[str, xr.DataArray]]", otherwise: str) -> Results:
+    """What is chosen of a group, or of every group of a cube; ValueError where that is nothing."""
+    import xarray as xr
+
+    if isinstance(data, xr.Dataset):
+        if not (found := choose(data)):
+            raise ValueError(otherwise)
+        return xr.Dataset(found, attrs=data.attrs)
+    groups = {path: xr.Dataset(of, attrs=data[path].attrs) for path, at in _groups(data).items() if (of := choose(at))}
+    if not groups:
+        raise ValueError(otherwise)
+    return _tree(data, groups)
+
+
+def group_of(data: "xr.Dataset") -> str:
+    """The group of a cube that a data set is of, by its dimensions."""
+    return next((group for dim, group in GROUPS.items() if dim in data.dims), METRICS_GROUP)

@@ -1,0 +1,109 @@
+"""A sweep from a program: in this process, or by the command where Prefect and Ray are wanted."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.checks import require_known
+from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.access.objects import normalise
+from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
+from specdyn.tasks.library.progress import counted
+from specdyn.tasks.plan.gathering import finished_results
+from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.plan.sweeps import Sweep, make_sweep
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+EXECUTORS = ("inline", "ray")
+
+
+class SweepFailed(RuntimeError):
+    """Some runs failed: says which and why; the others stand."""
+
+
+def run(
+    experiment: str,
+    preset: str = "",
+    *,
+    store: str = "results",
+    executor: Literal["inline", "ray"] = "inline",
+    analyses: Sequence[str] | None = None,
+    name: str = "",
+    report: bool = False,
+    threads: int = 1,
+    progress: bool = True,
+    **settings: Any,
+) -> "xr.DataTree":
+    """Train and analyse the runs of a grid that the store lacks, and return their cube.
+
+    `settings` are the experiment's, `weight_decay` and `seed` among them: a list is an axis of the grid, one value
+    holds in every run, what is not given comes from the preset. `inline` trains in this process, one run after another;
+    `ray` calls `specdyn run`, with Prefect and every core of this machine, or the cluster at RAY_ADDRESS. A call that
+    was stopped goes on where it was. ValueError before anything is spent where a setting is not allowed; SweepFailed
+    where runs failed, after all others are done.
+    """
+    from specdyn.tasks.library.opened import opened
+
+    require_known("executor", executor, EXECUTORS)
+    preset = preset or get_experiment(experiment).usual
+    axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | range)}
+    fixed = {key: value for key, value in settings.items() if key not in axes}
+    sweep = make_sweep(
+        experiment,
+        preset,
+        weight_decays=axes.pop("weight_decay", None),
+        seeds=axes.pop("seed", None),
+        sweep=name or None,
+        analyses=analyses,
+        axes=axes,
+        settings=fixed,
+    )
+    place = Store(normalise(store))
+    if executor == "ray":
+        _by_command(sweep, place, report, settings)
+    else:
+        require_store(place.url)
+        _in_this_process(sweep, place, threads, report, progress)
+    return opened(sweep.cube(place))
+
+
+def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, progress: bool) -> None:
+    if finished_results(sweep, store, report):
+        return
+    total = sum(item.parts for item in sweep.items(store) if item.unit)
+    with counted(f"{sweep.name}: checkpoints", total, progress) as advance:
+        did = run_here(
+            sweep,
+            store,
+            threads=threads,
+            report=report,
+            advance=lambda _, parts: advance(parts),
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    if did.failures:
+        raise SweepFailed("; ".join(f"{what}: {why}" for what, why in did.failures.items()))
+
+
+def _by_command(sweep: Sweep, store: Store, report: bool, settings: Mapping[str, Any]) -> None:
+    """Have `specdyn run` do it; what it prints goes to standard error as it comes."""
+    command = [sys.executable, "-m", "specdyn", "run", sweep.experiment, "--preset", sweep.preset]
+    command += ["--store", store.url, "--sweep", sweep.name, "--analyses", ",".join(sweep.analyses)]
+    command += [] if report else ["--no-report"]
+    for name, value in settings.items():
+        axis = isinstance(value, list | range)
+        flag = {"weight_decay": "-w", "seed": "-s"}.get(name, "-a" if axis else "--set")
+        text = ",".join(map(as_text, value)) if axis else as_text(value)
+        command += [flag, text if flag in ("-w", "-s") else f"{name}={text}"]
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.stdout is not None
+    last = ""
+    for line in done.stdout:
+        sys.stderr.write(line)
+        last = line.strip() or last
+    if done.wait():
+        raise SweepFailed(f"`{' '.join(command[1:])}` ended with {done.returncode}: {last}")

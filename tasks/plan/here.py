@@ -1,0 +1,141 @@
+"""A study done by this process alone, one unit after another, without any engine: for little work, and for programs."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from specdyn.storage.access.lease import hold
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.places import Store
+from specdyn.storage.probe import require_store
+from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.live import LiveCube
+from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
+from specdyn.tasks.plan.units import Schedule, Unit
+from specdyn.tasks.work import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneHere:
+    """What a study has after a call, and what the call did."""
+
+    study: Study
+    """With what a check of its inputs has added."""
+    plan: Plan
+    results: Results
+    built: bool
+    """Whether the call wrote the cube."""
+    done: tuple[Unit, ...]
+    failures: Mapping[str, str]
+    """Kind and label of each unit that failed, now or before, with the reason."""
+    left_out: Mapping[str, str]
+    """Kind and label of each unit that needs one that failed."""
+    work: Work
+
+
+class ThisProcess:
+    """Workers that are this process: each call is made where it is asked for."""
+
+    def run_all(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
+    ) -> None:
+        """Make the calls one after another."""
+        for call in calls:
+            done(function(*call))
+
+    def start(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Make a call; its result stands for it."""
+        return function(*args)
+
+
+def run_here(
+    study: Study,
+    store: Store,
+    *,
+    threads: int = 1,
+    report: bool = True,
+    retry_failed: bool = False,
+    live: bool = True,
+    advance: Callable[[Unit, int], None] = lambda unit, parts: None,
+    say: Callable[[str], None] = lambda line: None,
+    measured: Callable[[Results], None] = lambda results: None,
+) -> DoneHere:
+    """Do what the store lacks of a study, and gather it.
+
+    With `live` the cube is written while units run. `advance` is told of parts that a unit has made, `measured` of the
+    results before the cube is gathered. What a unit raises is kept as its failure, and what needs it is left out;
+    StoreError where the store does not work, and for results that were damaged.
+    """
+    require_store(store.url)
+    cube = study.cube(store)
+    with hold(store.lease(cube), cube.rsplit("/", 2)[-2], say) as lease:
+        study = study.checked(store)
+        plan = make_plan(study, store, threads=threads, retry_failed=retry_failed)
+        failures = {f"{item.kind}: {item.label}": item.reason for item in plan.failed}
+        done: list[Unit] = []
+        works: list[Work] = []
+        schedule = Schedule(plan.units, failed_before(plan.items))
+        study.record(store)
+        following = study.results(store).following(lease) if live and plan.units else None
+        with LiveCube(following) as cube_now, computing(threads):
+            while ready := schedule.ready():
+                for unit in ready:
+                    try:
+                        works.append(_run(unit, advance, cube_now.landed))
+                    except Exception as error:  # noqa: BLE001 - what is independent of it goes on
+                        failures[f"{unit.kind}: {unit.label}"] = f"{type(error).__name__}: {error}"
+                        schedule.failed(unit.key)
+                        continue
+                    done.append(unit)
+                    schedule.finished(unit.key)
+        study.clean(store)
+        left_out = {f"{unit.kind}: {unit.label}": why for unit, why in schedule.left_out}
+        results = study.results(store)
+        if results.measured:
+            measured(results)
+        try:
+            results, built = gather(study, store, report, lease)
+        except StoreError as error:  # that of units came first, and may be its cause
+            if not failures:
+                raise
+            failures[f"results: {study.name}"], built = f"{type(error).__name__}: {error}", False
+    return DoneHere(
+        study=study,
+        plan=plan,
+        results=results,
+        built=built,
+        done=tuple(done),
+        failures=failures,
+        left_out=left_out,
+        work=Work(*map(sum, zip(Work(), *works, strict=True))),
+    )
+
+
+def _run(unit: Unit, advance: Callable[[Unit, int], None], landed: Callable[[Unit], None]) -> Work:
+    def advanced(parts: int) -> None:
+        advance(unit, parts)
+        landed(unit)
+
+    work: Work = unit.function(*(ThisProcess(), advanced) if unit.spreads else (), *unit.arguments)
+    landed(unit)
+    return work
+
+
+@contextlib.contextmanager
+def computing(threads: int) -> Iterator[None]:
+    """Compute with that many threads, deterministically; the caller's own settings and random numbers are kept."""
+    import torch
+
+    from specdyn.tasks.evaluation.environment import use_threads
+
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with torch.random.fork_rng():
+        use_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.set_deterministic_debug_mode(before[1])
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,64 @@
+"""The cube of a study while its units run: one thread writes what is new."""
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from specdyn.tasks.plan.gathering import Following
+from specdyn.tasks.plan.units import Unit
+
+EVERY_SECONDS = 4.0
+"""Between two updates at least."""
+SHARE = 0.1
+"""Of the time that updates may take: where they are slow they are seldom."""
+
+log = logging.getLogger("specdyn.live")
+
+
+class LiveCube:
+    """Writes a cube with all rows at once, then what is new of rows whose units made something.
+
+    What cannot be written now is left to the end of the call, which writes all that is missing.
+    """
+
+    def __init__(self, following: Following | None) -> None:
+        self._following = following
+        self._lock, self._changed = threading.Lock(), set[str]()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="live cube", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._following:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._ended.set()
+        if self._following:
+            self._thread.join()
+
+    def landed(self, unit: Unit) -> None:
+        """A unit has ended, or made a part of what it is to make."""
+        with self._lock:
+            self._changed.add(unit.row)
+
+    def _run(self) -> None:
+        assert self._following is not None
+        pause = self._update(set())
+        while not self._ended.wait(pause):
+            with self._lock:
+                changed, self._changed = self._changed - {""}, set()
+            if changed:
+                pause = self._update(changed)
+
+    def _update(self, changed: set[str]) -> float:
+        """Write what is new of these rows; returns the seconds until the next time."""
+        assert self._following is not None
+        began = time.monotonic()
+        try:
+            self._following.update(changed)
+        except Exception as error:  # noqa: BLE001 - the end of the call writes it all, and raises what is wrong
+            log.warning("the results are not up to date before the end of this call: %s", error)
+        return max(EVERY_SECONDS, (time.monotonic() - began) / SHARE)

@@ -1,0 +1,175 @@
+"""The cube of series of checkpoints that other programs wrote, each under the identity of its content."""
+
+import functools
+import itertools
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.access import objects
+from specdyn.storage.places import Store
+from specdyn.storage.results import RunLayout
+from specdyn.storage.rows import Row
+from specdyn.tasks.foreign.labels import Label, Labelled, not_told_apart
+from specdyn.tasks.foreign.names import FOREIGN
+from specdyn.tasks.foreign.series import known_contents
+from specdyn.tasks.plan.gathering import RunsCube, counting_variables
+from specdyn.tasks.plan.runs import Analysed, Block, analysed_checkpoints
+from specdyn.tasks.plan.sources import Source
+from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
+
+ALWAYS_SHOWN = ("weight_decay", "seed")
+"""Labels that are coordinates whoever says them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the store has of a series."""
+
+    results: str
+    """The identity of its results; empty where the store does not know its files."""
+    analysed: Analysed
+    metrics: str
+    """Where its metrics lie; empty where they do not, or it has none."""
+    complete: bool
+    """Whether all that is asked for is there."""
+
+
+def known_of(source: Source, analyses: Sequence[str], store: Store) -> Known:
+    """Look at what the store has of a series: a record and a listing."""
+    contents = known_contents(source.series, source.place, store)
+    if contents is None:
+        missing: dict[Block, tuple[str, ...]] = {(step,): tuple(analyses) for step in source.series.steps}
+        return Known(results="", analysed=Analysed(missing=missing, parts={}), metrics="", complete=False)
+    folder = store.run_results(FOREIGN, contents.place)
+    names = objects.names(folder)
+    found, metrics = analysed_checkpoints(folder, contents.of, analyses, names), source.metrics.part
+    return Known(
+        results=contents.results,
+        analysed=found,
+        metrics=f"{folder}/{metrics}" if metrics in names else "",
+        complete=not found.missing and (not metrics or metrics in names),
+    )
+
+
+def stand_alone(sources: Sequence[Source]) -> str:
+    """Why each series stands for itself in figures; empty where labels tell them apart."""
+    described = [
+        Labelled(
+            labels=source.labels,
+            family=source.layout.family,
+            layers=[source.layout.shapes, [layer.name for layer in source.layout.layers]],
+        )
+        for source in sources
+    ]
+    return not_told_apart(described)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesCube(RunsCube):
+    """The cube of series, each under the identity of its content."""
+
+    sources: tuple[Source, ...]
+    asked: tuple[str, ...]
+    """The analyses that are asked for."""
+    found: tuple[Known, ...]
+    """What there is of each series."""
+
+    @property
+    def analyses(self) -> tuple[str, ...]:
+        """Those asked for, and others that are there."""
+        there = {name for one in self.found for counting in one.analysed.parts.values() for name in counting}
+        return tuple(dict.fromkeys([*self.asked, *sorted(there)]))
+
+    @functools.cached_property
+    def rows(self) -> list[Row]:
+        """The series whose files the store knows.
+
+        Where labels tell them apart these are their settings, otherwise each stands for itself.
+        """
+        analyses, shown, own = self.analyses, self._shown, bool(stand_alone(self.sources))
+        return [
+            Row(
+                key=known.results.partition("/")[0],
+                status="partial" if known.analysed.parts and not known.complete else STATUS[known.complete],
+                layout_of=functools.partial(_layout, source, analyses),
+                coordinates={**({"series": name} if own else {"family": source.layout.family}), **labels},
+                names={} if own else {"series": name},
+                settings={"series": name, "family": source.layout.family, **source.labels.values},
+                provenance={"source": source.series.name},
+                results=known.results,
+                listed=True,
+                parts=counting_variables(known.analysed.parts, {})
+                | ({known.metrics: frozenset(source.metrics.variables)} if known.metrics else {}),
+            )
+            for source, name, labels, known in zip(self.sources, self.series, shown, self.found, strict=True)
+            if known.results
+        ]
+
+    @property
+    def series(self) -> list[str]:
+        """What each series is called."""
+        return told_apart([source.series.name for source in self.sources])
+
+    @property
+    def _shown(self) -> list[dict[str, Label]]:
+        """The labels of each series that are coordinates: those given by hand, and others in which series differ."""
+        every = [source.labels for source in self.sources]
+        texts = [{name: as_text(value) for name, value in labels.values.items()} for labels in every]
+        names = dict.fromkeys(name for labels in every for name in labels.values)
+        by_hand = {*ALWAYS_SHOWN, *(name for labels in every for name in labels.by_hand)}
+        shown = [name for name in names if name in by_hand or len({of.get(name) for of in texts}) > 1]
+        return [{name: labels.values[name] for name in shown if name in labels.values} for labels in every]
+
+    def again(self, keys: Collection[str] | None = None) -> "SeriesCube":
+        """The cube with series looked at again: those of these names, or all."""
+        found = tuple(
+            known_of(source, self.asked, self.store) if keys is None or source.series.name in keys else before
+            for source, before in zip(self.sources, self.found, strict=True)
+        )
+        return replace(self, found=found)
+
+    def attributes(self) -> dict[str, str]:
+        """Title, the family of each series, and where its labels and metrics come from."""
+        layouts = {name: one.layout for name, one in zip(self.series, self.sources, strict=True)}
+        labels = self._by_series(
+            lambda one: {name: [value, one.labels.origins[name]] for name, value in one.labels.values.items()}
+        )
+        metrics = self._by_series(
+            lambda one: [*one.logged.files, *one.logged.told, *one.metrics.told] if one.logged.files else []
+        )
+        return {
+            "title": f"Checkpoints: {self.name}",
+            "sweep": self.name,
+            **series_attributes(layouts, self.sources[0].series.found.unit),
+            **({"labels": json.dumps(labels)} if labels else {}),
+            **({"metrics": json.dumps(metrics)} if metrics else {}),
+        }
+
+    def _by_series(self, of: Callable[[Source], Any]) -> dict[str, Any]:
+        """What there is to say of each series, by its name."""
+        return {name: said for name, one in zip(self.series, self.sources, strict=True) if (said := of(one))}
+
+
+def series_attributes(layouts: Mapping[str, NetworkLayout], unit: str) -> dict[str, str]:
+    """What a cube of series says of itself: the family of each, and what steps count."""
+    families = {name: [of.family, of.because, *of.told] for name, of in layouts.items()}
+    return {"experiment": FOREIGN, "families": json.dumps(families), "unit": unit}
+
+
+STATUS = {True: "done", False: "planned"}
+"""Of a series that is wholly analysed, and of one that is not at all."""
+
+
+def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:
+    layout = run_layout(source.layout, source.series.steps, analyses, {}, {})
+    return replace(layout, variables={**layout.variables, **source.metrics.variables})
+
+
+def told_apart(urls: Sequence[str]) -> list[str]:
+    """The shortest endings of different URLs, of whole parts and all of one length, that differ."""
+    parts = [url.split("/") for url in urls]
+    endings = (["/".join(part[-count:]) for part in parts] for count in itertools.count(1))
+    return next(names for names in endings if len(set(names)) == len(urls))

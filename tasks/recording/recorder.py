@@ -1,0 +1,314 @@
+"""`Recorder`: checkpoints and metrics of a training loop of one's own, written while it goes on."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import operator
+import os
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from specdyn.models.spec.checks import require
+from specdyn.storage.access.lease import LeaseHeld
+from specdyn.storage.recordings import RecordingRecord
+from specdyn.tasks.evaluation.environment import versions
+from specdyn.tasks.plan.names import require_name
+from specdyn.tasks.recording.copies import Copies, copied, is_spread, require_copyable, unwrapped, watched
+from specdyn.tasks.recording.processes import from_first
+from specdyn.tasks.recording.schedule import schedule
+from specdyn.tasks.recording.spectra import require_pattern, singular_values
+from specdyn.tasks.recording.writing import Metrics, Writing
+
+log = logging.getLogger("specdyn.recording")
+
+Keep = Literal["checkpoints", "spectra"]
+WhenFull = Literal["wait", "skip"]
+MOST_ERRORS = 100
+"""Errors that are kept, as one may come again at every step."""
+
+
+class Recorder:
+    """Records weights and metrics of a training loop at some of its steps; the first and the last always.
+
+    The loop waits for a copy of the weights, and a thread writes it. Training is not changed: no random number is
+    drawn, no mode is set, and nothing raises into it; what went wrong is in `errors`.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        name: str,
+        *,
+        every: int | None = None,
+        at: Iterable[int] = (),
+        per_decade: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        keep: Keep = "checkpoints",
+        layers: str = "",
+        when_full: WhenFull = "wait",
+        pending: int = 2,
+        resume_from: int | None = None,
+        enabled: bool = True,
+    ) -> None:
+        """Open `STORE/recorded/NAME`; of several processes of a training all call this, and the first one writes.
+
+        Steps are multiples of `every` (100 if no schedule is given), those in `at`, and `per_decade` of each power of
+        ten. `settings` tell this training from others. `keep="spectra"` keeps the singular values of the layers that
+        the regular expression `layers` finds, and no weights. `pending` copies may wait to be written; then the loop
+        waits too, or skips the step. `resume_from` removes what was recorded after that step. Without `enabled` it
+        does nothing at all.
+
+        ValueError for arguments that cannot be, and where the name has a recording with other settings; StoreError
+        where the store cannot be used, or another process records under that name.
+        """
+        require_name("name", name)
+        require(keep in get_args(Keep), "keep", keep, "one of " + ", ".join(get_args(Keep)))
+        require(when_full in get_args(WhenFull), "when_full", when_full, "one of " + ", ".join(get_args(WhenFull)))
+        require(isinstance(pending, int) and pending >= 1, "pending", pending, "a whole number from 1")
+        require(not layers or keep == "spectra", "layers", layers, "nothing, unless keep='spectra'")
+        require_pattern("layers", layers)
+        begins = resume_from is None or (isinstance(resume_from, int) and resume_from >= 0)
+        require(begins, "resume_from", resume_from, "a step from 0, or None")
+        self.errors: list[str] = []
+        """What went wrong, in order, up to 100; the first is logged."""
+        self.skipped: list[int] = []
+        """Steps that were due and not recorded, as the queue was full."""
+        self._schedule = schedule(every, at, per_decade)
+        self._keep, self._layers, self._when_full = keep, layers, when_full
+        self._enabled, self._closed, self._pid = enabled, False, os.getpid()
+        self._writing: Writing | None = None
+        self._steps: set[int] = set()
+        self._model: nn.Module | None = None
+        self._watched: list[Tensor] = []
+        self._last: _Seen | None = None
+        self._lines: dict[int, Metrics] = {}
+        self._busy, self._since, self._until = 0.0, 0.0, 0.0
+        if not enabled:
+            return
+        record = RecordingRecord(
+            name=name,
+            settings=_plain(settings or {}),
+            keep=keep,
+            layers=layers,
+            every=self._schedule.every,
+            at=tuple(sorted(self._schedule.at)),
+            per_decade=per_decade,
+            versions=versions(),
+        )
+        self._steps = from_first(lambda: self._open(str(store), record, pending))
+        self._at_exit = _AtExit(self)
+        if resume_from is not None:
+            self.resume(resume_from)
+
+    def _open(self, store: str, record: RecordingRecord, pending: int) -> set[int]:
+        try:
+            self._writing = Writing(store, record, pending, self._fail)
+        except LeaseHeld as error:
+            raise LeaseHeld(
+                f"{error}; choose another name, or, for several processes of one training, call "
+                "torch.distributed.init_process_group first"
+            ) from None
+        return set(self._writing.steps)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(finished=error is None)
+
+    @property
+    def share(self) -> float:
+        """The time that the loop spent in here, over the time between the first step and the last; 0 before that."""
+        return self._busy / (self._until - self._since) if self._until > self._since else 0.0
+
+    def due(self, step: int) -> bool:
+        """Whether `step` would record this one: ask before computing metrics that cost."""
+        return self._active and (not self._steps or self._schedule.has(step))
+
+    def step(self, step: int, model: nn.Module, /, **metrics: Any) -> None:
+        """Tell that so many updates are made; records the weights and the metrics where that is due.
+
+        Of a step that is told several times, as by batches whose gradients are accumulated, the first counts. Metrics
+        are numbers, or tensors of one number, which are not waited for; None is left out.
+        """
+        self._guarded(step, model, metrics, forced=False)
+
+    def record(self, step: int, model: nn.Module, /, **metrics: Any) -> None:
+        """Record this step, whether it is due or not."""
+        self._guarded(step, model, metrics, forced=True)
+
+    def log(self, step: int, /, **metrics: Any) -> None:
+        """Record metrics of a step alone, such as those of an evaluation."""
+        if self._active:
+            self._add_line(step, {name: float(value) for name, value in self._numbers(step, metrics).items()})
+
+    def resume(self, step: int) -> None:
+        """Training goes on from this step: what was recorded after it is removed."""
+        if not self._active:
+            return
+        self._steps = {at for at in self._steps if at <= step}
+        self._lines = {at: line for at, line in self._lines.items() if at <= step}
+        self._last = None
+        if self._writing:
+            self._writing.truncate(step)
+
+    def close(self, finished: bool = True) -> None:
+        """Record the last step that was told, write all that is queued, and say whether training finished.
+
+        Call it before the weights change again: a step whose weights are gone is not recorded.
+        """
+        if not self._active:
+            return
+        try:
+            last = self._last
+            if last and last.step not in self._steps and (finished or not is_spread(last.model)):
+                if last.changed():
+                    what = "the weights changed before close(); call step() after the update that it counts"
+                    self._fail(f"step {last.step}, the last, is not recorded: {what}")
+                else:
+                    self._take(last, forced=True)
+        except Exception as error:  # noqa: BLE001 - nothing raises into training
+            self._fail(f"the last step: {type(error).__name__}: {error}")
+        finally:
+            self._closed, self._last, self._model, self._watched = True, None, None, []
+            self._at_exit.forget()
+            if self._writing:
+                self._writing.close(self._lines, finished)
+
+    @property
+    def _active(self) -> bool:
+        """Whether it does anything here: a process that was forked from the one that made it has no thread."""
+        return self._enabled and not self._closed and self._pid == os.getpid()
+
+    def _guarded(self, step: int, model: nn.Module, metrics: Mapping[str, Any], forced: bool) -> None:
+        if not self._active:
+            if self._closed:
+                self._fail(f"step {step} is not recorded: it came after close()")
+            return
+        began = time.perf_counter()
+        try:
+            self._told(operator.index(step), model, metrics, forced)
+        except Exception as error:  # noqa: BLE001 - nothing raises into training
+            self._fail(f"step {step}: {type(error).__name__}: {error}")
+        self._until = time.perf_counter()
+        if self._since:
+            self._busy += self._until - began
+        else:
+            self._since = self._until
+
+    def _told(self, step: int, model: nn.Module, metrics: Mapping[str, Any], forced: bool) -> None:
+        before = self._last.step if self._last else 0
+        require(step >= before, "step", step, f"{before} or more; call resume({step}) where training goes back")
+        if self._last and step == before and not (forced and step not in self._steps):
+            return
+        if model is not self._model:
+            require_copyable(model)
+            self._model, self._watched = model, watched(model)
+        last = self._last = _Seen(step, model, self._watched, self._numbers(step, metrics))
+        if forced or self.due(step):
+            self._take(last, forced or not self._steps)
+
+    def _take(self, seen: _Seen, forced: bool) -> None:
+        """Queue a step, or skip it; all processes of a training whose tensors are in pieces take part in the copy."""
+        writing, spread = self._writing, is_spread(seen.model)
+        skips = self._when_full == "skip" and not spread  # one process alone would miss it
+        if writing is not None and not forced and writing.busy(skips):
+            self.skipped.append(seen.step)
+            if len(self.skipped) == 1:
+                log.warning("step %d is not recorded: %d copies wait to be written", seen.step, writing.pending)
+            if spread:
+                self._copies(seen.model, wanted=False)
+                self._steps.add(seen.step)
+            return
+        self._steps.add(seen.step)
+        if writing is None:
+            if spread:
+                self._copies(seen.model, wanted=False)
+            return
+        self._add_line(seen.step, seen.metrics)
+        lines, self._lines = self._lines, {}
+        writing.submit(seen.step, self._copies(seen.model, wanted=True), lines)
+
+    def _copies(self, model: nn.Module, wanted: bool) -> Copies:
+        if self._keep == "checkpoints":
+            return copied(model, wanted)
+        found, wrong = singular_values(unwrapped(model), self._layers, wanted)
+        for error in wrong:
+            self._fail(error)
+        return Copies(tensors=found)
+
+    def _numbers(self, step: int, metrics: Mapping[str, Any]) -> Metrics:
+        """The metrics that are numbers; what is wrong with others is noted."""
+        found: Metrics = {}
+        for name, value in metrics.items():
+            try:
+                if value is not None:
+                    require(name != "step", "metric", name, "another name")
+                    found[name] = _number(name, value)
+            except Exception as error:  # noqa: BLE001 - nothing raises into training
+                self._fail(f"metric {name!r} of step {step}: {error}")
+        return found
+
+    def _add_line(self, step: int, metrics: Metrics) -> None:
+        if metrics and self._writing:
+            self._lines.setdefault(step, {}).update(metrics)
+
+    def _fail(self, what: str) -> None:
+        """Note what went wrong; the first is logged."""
+        if len(self.errors) < MOST_ERRORS:
+            self.errors.append(what)
+        if len(self.errors) == 1:
+            log.warning("recording: %s (training goes on; what follows is in Recorder.errors)", what)
+
+
+class _Seen:
+    """The step that was told last, with what tells whether its weights are still those."""
+
+    def __init__(self, step: int, model: nn.Module, tensors: Sequence[Tensor], metrics: Metrics) -> None:
+        self.step, self.model, self.metrics = step, model, metrics
+        self._versions = [(tensor, tensor._version) for tensor in tensors]
+
+    def changed(self) -> bool:
+        """Whether weights were changed in place since; fused optimizers do so without leaving a trace."""
+        return any(tensor._version != version for tensor, version in self._versions)
+
+
+class _AtExit:
+    """Closes a recorder that nobody closed when the program ends, and does not keep it alive."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._of = weakref.ref(recorder)
+        atexit.register(self)
+
+    def __call__(self) -> None:
+        if (recorder := self._of()) is not None:
+            recorder.close(finished=False)
+
+    def forget(self) -> None:
+        atexit.unregister(self)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON holds them; numbers of numpy and torch become plain ones."""
+    try:
+        text = json.dumps(dict(settings), default=lambda value: value.item())
+        return dict(json.loads(text))
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"settings={settings!r} are not allowed: expected what JSON can hold ({error})") from None
+
+
+def _number(name: str, value: Any) -> float | Tensor:
+    """A metric as a number; a tensor on a GPU as a copy that is there later, so that nobody waits for it."""
+    if isinstance(value, Tensor):
+        require(value.numel() == 1, name, tuple(value.shape), "one number")
+        return float(value.detach()) if value.device.type == "cpu" else value.detach().clone()
+    return float(value)

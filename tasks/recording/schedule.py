@@ -1,0 +1,41 @@
+"""At which steps is recorded."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from specdyn.models.spec.checks import require
+
+USUAL = 100
+"""Steps between two that are recorded, where nothing else is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The steps that are multiples of `every`, those of `at`, and `per_decade` of each power of ten; 0 is none."""
+
+    every: int = 0
+    at: frozenset[int] = frozenset()
+    per_decade: int = 0
+
+    def has(self, step: int) -> bool:
+        """Whether a step belongs to it."""
+        return (self.every > 0 and step % self.every == 0) or step in self.at or self._in_decades(step)
+
+    def _in_decades(self, step: int) -> bool:
+        """Whether the step is the rounded power 10^(i / per_decade) of a whole i."""
+        if self.per_decade == 0 or step < 1:
+            return False
+        near = round(self.per_decade * math.log10(step))
+        return any(round(10 ** (i / self.per_decade)) == step for i in (near - 1, near, near + 1))
+
+
+def schedule(every: int | None, at: Iterable[int], per_decade: int) -> Schedule:
+    """The schedule of these, every 100 steps where none is given; ValueError for what is no number of steps."""
+    listed = frozenset(at)
+    usual = USUAL if not listed and not per_decade else 0
+    chosen = usual if every is None else every
+    require(isinstance(chosen, int) and chosen >= 0, "every", every, "a whole number of steps from 0")
+    require(isinstance(per_decade, int) and per_decade >= 0, "per_decade", per_decade, "a whole number from 0")
+    require(all(isinstance(s, int) and s >= 0 for s in listed), "at", sorted(listed, key=str), "whole steps from 0")
+    return Schedule(every=chosen, at=listed, per_decade=per_decade)

@@ -1,0 +1,131 @@
+"""The thread that writes a recording, and what it does where the store fails."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import LeaseLost, hold
+from specdyn.storage.access.writer import BackgroundWriter
+from specdyn.storage.probe import require_store
+from specdyn.storage.recordings import AlreadyRecorded, RecordingRecord, Written, read_recording, write_recording
+from specdyn.tasks.recording.copies import Copies
+from specdyn.tasks.recording.spectra import gathered
+
+Metrics = dict[str, float | Tensor]
+
+
+class Writing:
+    """A recording that this process holds the lease of; everything is written in order by one thread."""
+
+    def __init__(self, store: str, record: RecordingRecord, pending: int, fail: Callable[[str], None]) -> None:
+        """Raises as `Recorder` does; `fail` is told what goes wrong later on."""
+        self.pending, self._fail = pending, fail
+        self._place = require_store(store).recording(record.name)
+        with contextlib.ExitStack() as stack:
+            lease = stack.enter_context(hold(self._place.lease, f"recording {record.name}", waits=False))
+            before = read_recording(self._place)
+            self._record = record if before is None else _continued(before, record, self._place.folder)
+            self._said = before
+            if before is None:
+                self._say()
+            self._written = Written(self._place, lease.check)
+            self._writer = stack.enter_context(BackgroundWriter(pending))
+            self._open = stack.pop_all()
+        self.steps = self._written.steps
+        self._lines: dict[int, dict[str, float]] = {}
+        self._back: int | None = None
+        """The step that training went back to, as long as what came after it is there."""
+        self._failing = self._stopped = False
+
+    def busy(self, skips: bool) -> bool:
+        """Whether a step is left out now: the queue is full, and steps are skipped then or the store fails."""
+        return self._writer.full and (skips or self._failing)
+
+    def submit(self, step: int, copies: Copies, lines: Mapping[int, Metrics]) -> None:
+        """Queue a step; waits while the queue is full."""
+        self._writer.submit(
+            lambda: self._safely(lambda: self._write(step, copies, lines), f"step {step} is not written")
+        )
+
+    def truncate(self, step: int) -> None:
+        """Queue the removal of what comes after a step."""
+        self._writer.submit(
+            lambda: self._safely(lambda: self._truncate(step), f"what comes after step {step} is not removed")
+        )
+
+    def close(self, lines: Mapping[int, Metrics], finished: bool) -> None:
+        """Write all that is queued and what is left, and let others record."""
+        self._writer.submit(lambda: self._safely(lambda: self._finish(lines, finished), "the end is not written"))
+        self._open.close()
+
+    def _safely(self, act: Callable[[], None], failed: str) -> None:
+        """Do it, unless recording is stopped; what goes wrong is told, and stops recording where it would be mixed."""
+        if self._stopped:
+            return
+        try:
+            act()
+            self._failing = False
+        except (AlreadyRecorded, LeaseLost) as error:
+            self._stopped = True
+            self._fail(f"{failed}, and nothing more is recorded: {error}")
+        except Exception as error:  # noqa: BLE001 - nothing raises into training
+            self._failing = True
+            self._fail(f"{failed}: {type(error).__name__}: {error}")
+
+    def _write(self, step: int, copies: Copies, lines: Mapping[int, Metrics]) -> None:
+        copies.wait()
+        self._gather(lines)
+        self._go_back()
+        self._flush(step)
+        spectra = self._record.keep == "spectra"
+        url = self._place.spectrum(step) if spectra else self._place.checkpoint(step)
+        self._written.put(url, step, copies.tensors)
+        self._say(tied=copies.tied, finished=False)
+
+    def _truncate(self, step: int) -> None:
+        self._lines = {at: line for at, line in self._lines.items() if at <= step}
+        self._back = step if self._back is None else min(step, self._back)
+        self._go_back()
+
+    def _go_back(self) -> None:
+        """Remove what is left of a training that went on elsewhere, before anything is written beside it."""
+        if self._back is not None:
+            self._written.truncate(self._back)
+            self._back = None
+
+    def _finish(self, lines: Mapping[int, Metrics], finished: bool) -> None:
+        self._gather(lines)
+        self._go_back()
+        self._flush(max(self._lines, default=0))
+        if self._record.keep == "spectra":
+            objects.write(self._place.table, bytes(gathered(self._place).to_netcdf(engine="scipy")))
+        self._say(finished=finished)
+
+    def _gather(self, lines: Mapping[int, Metrics]) -> None:
+        """Add lines to those that a failed write left."""
+        for step, metrics in lines.items():
+            self._lines.setdefault(step, {}).update({name: float(value) for name, value in metrics.items()})
+
+    def _flush(self, step: int) -> None:
+        self._written.put_lines(step, self._lines)
+        self._lines = {}
+
+    def _say(self, **changes: Any) -> None:
+        """Put what the recording is, if that is new."""
+        self._record = dataclasses.replace(self._record, **changes)
+        if self._record != self._said:
+            write_recording(self._place, self._record)
+            self._said = self._record
+
+
+def _continued(before: RecordingRecord, now: RecordingRecord, url: str) -> RecordingRecord:
+    """The record of a recording that goes on; ValueError where it is of another training."""
+    for field in ("settings", "keep", "layers"):
+        was, given = getattr(before, field), getattr(now, field)
+        if was != given:
+            raise ValueError(f"{url} was recorded with {field}={was!r}, now {given!r}: choose another name")
+    return dataclasses.replace(now, tied=before.tied)

@@ -1,0 +1,63 @@
+"""What can be set of an experiment, and the tables of commands as JSON."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.analysed import sweep_called, train
+from specdyn.flows.cli.app import app
+from specdyn.models.experiments.base import EXPERIMENTS, get_experiment
+from specdyn.models.plugins.kinds import names
+from specdyn.models.spec.settings import settings_of
+from specdyn.storage.places import Store
+
+
+def ask(*arguments: str) -> tuple[str, str]:
+    result = CliRunner().invoke(app, [*arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("experiment", names(EXPERIMENTS))
+def test_every_setting_has_a_value_a_type_and_a_meaning(experiment: str) -> None:
+    (shown,) = json.loads(ask("settings", experiment, "--json")[0])
+    known = get_experiment(experiment)
+    assert {row["setting"] for row in shown["rows"]} == set(settings_of(known.preset(known.usual).spec))
+    for row in shown["rows"]:
+        assert row["meaning"] and row["type"] and row["value"] != "", row
+
+
+def test_values_are_those_of_the_preset_that_is_named() -> None:
+    (shown,) = json.loads(ask("settings", "modular_addition", "--preset", "paper", "--json")[0])
+    values = {row["setting"]: row["value"] for row in shown["rows"]}
+    assert values["prime"] == 113 and values["steps"] == 40_000
+    result = CliRunner().invoke(app, ["settings", "modular_addition", "--preset", "none"])
+    assert result.exit_code == 2 and "demo" in result.output
+
+
+def test_presets_of_one_experiment_alone() -> None:
+    (shown,) = json.loads(ask("list", "presets", "modular_addition", "--json")[0])
+    assert {row["experiment"] for row in shown["rows"]} == {"modular_addition"}
+    assert {row["preset"] for row in shown["rows"]} == set(get_experiment("modular_addition").presets)
+    assert CliRunner().invoke(app, ["list", "presets", "nothing"]).exit_code == 2
+    assert CliRunner().invoke(app, ["list", "analyses", "modular_addition"]).exit_code == 2
+
+
+def test_a_run_shows_what_differs_from_its_preset_first(local_store: Store) -> None:
+    sweep = sweep_called("decay", 1.0)
+    sweep.record(local_store)
+    train(sweep.specs[0], local_store.url)
+    printed, said = ask("show", sweep.specs[0].run_id[:8], "--store", local_store.url, "--json")
+    changed, every = json.loads(printed)
+    assert changed["title"].endswith("what differs from preset smoke")
+    assert {row["setting"]: (row["value"], row["in the preset"]) for row in changed["rows"]} == {"steps": (20, 60)}
+    assert len(every["rows"]) > 30 and "checkpoints" in said
+
+
+def test_json_is_alone_on_standard_output(local_store: Store) -> None:
+    sweep = sweep_called("decay", 1.0)
+    sweep.record(local_store)
+    for question in (("list", "studies"), ("status", "decay"), ("gc",)):
+        printed, _ = ask(*question, "--store", local_store.url, "--json")
+        assert isinstance(json.loads(printed), list)

@@ -1,0 +1,46 @@
+"""Processes of one training with gloo on this machine, each calling a function of a module that can be imported."""
+
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+from torch import multiprocessing
+
+
+def together(act: Callable[..., Any], *arguments: Any, processes: int = 2) -> list[Any]:
+    """What each process returned, by rank; AssertionError with the traceback where one raised."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        context.Process(target=_one, args=(rank, processes, port, answers, act, arguments)) for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(timeout=240)
+    hung = [process.pid for process in started if process.is_alive()]
+    for process in started:
+        process.kill()
+    assert not hung, f"processes {hung} hang"
+    found: dict[int, Any] = {}
+    while not answers.empty():
+        rank, value, error = answers.get()
+        assert not error, error
+        found[rank] = value
+    return [found[rank] for rank in range(processes)]
+
+
+def _one(rank: int, processes: int, port: int, answers: Any, act: Callable[..., Any], arguments: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+    try:
+        answers.put((rank, act(*arguments), ""))
+    except BaseException:
+        answers.put((rank, None, traceback.format_exc()))
+        raise
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,166 @@
+"""The page of a report in a real browser, from a file: what it shows is what the cube has."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from playwright.sync_api import Page, expect
+
+import specdyn as sd
+from helpers.browsing import browser_page, browser_program
+from specdyn.tasks.figures.page import page as page_of
+
+FIRST_PICTURE = "() => document.querySelector('figure.panel svg') !== null"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
+    store = str(tmp_path_factory.mktemp("live") / "store")
+    return sd.run("modular_addition", "smoke", store=store, weight_decay=[0.0, 1.0], seed=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def opened(tree: xr.DataTree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
+    """The page, and everything that it asked for or complained about."""
+    program = browser_program()
+    if program is None:
+        pytest.skip("there is no Chromium or Chrome on this machine")
+    file = tmp_path_factory.mktemp("page") / "index.html"
+    file.write_text(page_of(tree, "results.zarr", whole=tree))
+    heard: list[str] = []
+    with browser_page(program) as page:
+        page.on("console", lambda message: heard.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.on("request", lambda one: heard.append(one.url) if not one.url.startswith(("data:", "blob:")) else None)
+        page.goto(file.as_uri())
+        page.wait_for_function(FIRST_PICTURE)
+        yield page, heard
+
+
+def shown(page: Page, variable: str, place: int = 0) -> list[dict[str, Any]]:
+    """What a picture draws, by variable and the place among its pictures."""
+    found: str = page.evaluate(
+        "([variable, place]) => { const of = panels.filter((p) => p.variable.name === variable)[place]; of.draw();"
+        " return JSON.stringify(of.data); }",
+        [variable, place],
+    )
+    return list(json.loads(found))
+
+
+def choose(page: Page, what: str, value: str) -> None:
+    page.select_option(f"#choose-{what}", value)
+
+
+def test_it_needs_no_network_and_complains_of_nothing(opened: tuple[Page, list[str]]) -> None:
+    page, heard = opened
+    page.wait_for_timeout(300)
+    assert len(heard) == 1 and heard[0].startswith("file://")
+    assert page.evaluate("document.body.dataset.ready") == "yes"
+
+
+def test_lines_are_the_values_of_the_chosen_layer(opened: tuple[Page, list[str]], tree: xr.DataTree) -> None:
+    page, _ = opened
+    ranks = tree["layers"].to_dataset()["effective_rank"]
+    for place, layer in enumerate(ranks["layer"].values.tolist()):
+        choose(page, "layer", str(place))
+        data = shown(page, "effective_rank")
+        expected = ranks.sel(layer=layer)
+        assert len(data) == expected.size
+        for one in data:
+            assert one["value"] == pytest.approx(float(expected.isel(run=one["row"]).sel(step=one["x"])), abs=0)
+
+
+def test_the_slider_chooses_the_step_of_a_spectrum(opened: tuple[Page, list[str]], tree: xr.DataTree) -> None:
+    page, _ = opened
+    choose(page, "layer", "0")
+    values = tree["layers"].to_dataset()["singular_value"].isel(layer=0)
+    page.locator("#choose-step").evaluate("(slider) => { slider.value = 2; slider.dispatchEvent(new Event('input')); }")
+    data = shown(page, "singular_value", 1)
+    expected = values.isel(step=2)
+    for one in data:
+        assert one["value"] == pytest.approx(float(expected.isel(run=one["row"]).sel(rank=one["x"])), abs=0)
+    assert len(data) == int(np.isfinite(expected).sum())
+
+
+def test_means_are_over_the_seeds_of_one_configuration(opened: tuple[Page, list[str]], tree: xr.DataTree) -> None:
+    page, _ = opened
+    page.check("#choose-mean")
+    data = [one for one in shown(page, "loss") if one["dash"] == "val"]
+    loss = tree["metrics"].to_dataset()["loss"].sel(split="val")
+    expected = loss.groupby("weight_decay").mean()
+    assert len(data) == expected.size and {one["n"] for one in data} == {2}
+    for one in data:
+        decay = float(one["z"].rsplit(" ", 1)[1])
+        assert one["value"] == pytest.approx(float(expected.sel(weight_decay=decay, step=one["x"])), rel=1e-6)
+    page.uncheck("#choose-mean")
+
+
+def test_times_chance_divides_by_the_level(opened: tuple[Page, list[str]], tree: xr.DataTree) -> None:
+    page, _ = opened
+    choose(page, "layer", "1")
+    page.check("#choose-chance")
+    layers = tree["layers"].to_dataset().isel(layer=1)
+    expected = layers["agreement_score"] / layers["agreement_null"]
+    for one in shown(page, "agreement_score"):
+        assert one["value"] == pytest.approx(float(expected.isel(run=one["row"]).sel(step=one["x"])), rel=1e-5)
+    page.uncheck("#choose-chance")
+
+
+def test_runs_can_be_hidden_and_a_stretch_zoomed(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    page.locator("#rows input").first.uncheck()
+    assert {one["row"] for one in shown(page, "loss")} == {1, 2, 3}
+    page.get_by_role("button", name="all").click()
+    page.locator("figure.panel[data-variable=loss]").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # until nothing is drawn again
+    box = page.locator("figure.panel[data-variable=loss] svg").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    start, end = page.evaluate("panels.find((p) => p.variable.name === 'loss').zoom")
+    assert 0 < start < end < 60
+
+
+def test_every_variable_has_a_picture(opened: tuple[Page, list[str]], tree: xr.DataTree) -> None:
+    page, heard = opened
+    names = page.evaluate("REPORT.variables.map((v) => v.name)")
+    before = len(heard)
+    drawn: list[str] = page.evaluate(
+        """() => REPORT.variables.filter((variable) => {
+            const panel = new Panel({ variable: variable.name });
+            panel.figure.style.width = "500px";
+            document.getElementById("pictures").append(panel.figure);
+            panel.draw();
+            const ok = panel.figure.querySelector("svg") !== null || panel.data.length === 0;
+            panel.figure.remove();
+            return ok;
+        }).map((variable) => variable.name)"""
+    )
+    assert drawn == names and len(heard) == before
+
+
+def test_a_picture_is_saved_as_csv_and_svg_and_read_as_a_table(
+    opened: tuple[Page, list[str]], tree: xr.DataTree
+) -> None:
+    page, _ = opened
+    panel = page.locator("figure.panel[data-variable=stable_rank]")
+    panel.scroll_into_view_if_needed()
+    with page.expect_download() as download:
+        panel.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    ranks = tree["layers"].to_dataset()["stable_rank"].isel(layer=1)
+    assert len(rows) == ranks.size and set(rows[0]) == {"run", "step", "stable_rank"}
+    assert float(rows[0]["stable_rank"]) == pytest.approx(float(ranks[0, 0]), abs=0)
+    with page.expect_download() as download:
+        panel.get_by_role("button", name="SVG").click()
+    assert Path(download.value.path()).read_text().startswith("<svg")
+    panel.locator("summary", has_text="table").click()
+    expect(panel.locator("table tr")).to_have_count(min(401, ranks.size + 1))

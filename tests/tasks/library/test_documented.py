@@ -1,0 +1,80 @@
+"""The examples of docs/library.md, run one after another as a reader would; and what `import specdyn` offers."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import specdyn
+
+ROOT = Path(__file__).parents[3]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+OFFERED = [
+    *(
+        "Recorder",
+        "above_chance",
+        "analyse",
+        "compare",
+        "figure",
+        "grid",
+        "grok_step",
+        "mean_over",
+        "open",
+        "run",
+        "scores",
+    ),
+    *("table", "to_dataframe"),
+]
+
+
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((ROOT / "docs/library.md").read_text())
+    assert len(blocks) == 6
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/library.md", "exec"), namespace)
+
+
+def test_the_surface_is_what_it_was_and_says_what_it_does() -> None:
+    assert specdyn.__all__ == OFFERED == sorted(specdyn.OFFERED)
+    for name in OFFERED:
+        function = getattr(specdyn, name)
+        assert len(inspect.getdoc(function) or "") > 80
+        assert inspect.signature(function).return_annotation is not inspect.Signature.empty
+    with pytest.raises(AttributeError, match="no attribute 'analyze'"):
+        specdyn.analyze  # noqa: B018
+
+
+def imported(program: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys; print('\\n'.join(sys.modules), file=sys.stderr)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split("\n"))
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    assert not imported("import specdyn") & {"torch", "numpy", "xarray", "zarr", "ray", "prefect", "rich", "pydantic"}
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_a_name_imports_nothing_that_draws_before_it_is_called(name: str) -> None:
+    assert not imported(f"import specdyn; specdyn.{name}") & {"matplotlib", "pandas", "ray", "prefect"}
+
+
+def test_analysing_little_by_the_command_starts_no_engine(tmp_path: Path) -> None:
+    program = f"""
+import torch
+from safetensors.torch import save_file
+save_file({{"up.weight": torch.randn(6, 4)}}, {str(tmp_path / "step=1.safetensors")!r})
+from specdyn.flows.cli.app import app
+app(["analyse", {str(tmp_path)!r}, "--store", {str(tmp_path / "store")!r}], standalone_mode=False)
+"""
+    assert not imported(program) & {"ray", "prefect"}
+    assert (tmp_path / "store" / "studies").is_dir()
