@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
-from specdyn.flows.cli.terminal import out, span_of, table
+from specdyn.flows.cli.options import out
+from specdyn.flows.cli.terminal import span_of, table
 from specdyn.models.datasets.base import DATASETS, Dataset, RemoteFile
 from specdyn.models.experiments.base import EXPERIMENTS, read_spec
 from specdyn.models.families.base import FAMILIES

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from specdyn.flows.cli.terminal import TableForm, err, out, say, span_of, table
+from specdyn.flows.cli.options import err, out
+from specdyn.flows.cli.terminal import TableForm, say, span_of, table
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.models.wording import plural

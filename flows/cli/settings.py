@@ -7,7 +7,8 @@ import inspect
 import textwrap
 from typing import Any
 
-from specdyn.flows.cli.terminal import out, table
+from specdyn.flows.cli.options import out
+from specdyn.flows.cli.terminal import table
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec, as_text
 from specdyn.models.spec.settings import KINDS, settings_of

@@ -1,7 +1,9 @@
 """The commands that start a flow: what is typed becomes the flow's parameters."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from specdyn.flows.cli.command import options, read, with_options
 from specdyn.flows.cli.options import CsvOption, JsonOption
@@ -13,15 +15,22 @@ GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "s
 """Parameters of a sweep that say which runs belong to it."""
 
 
-def run(asked: SweepParameters, verbose: bool) -> bool:
+LogOption = Annotated[
+    str | None,
+    typer.Option("--log", help="Send runs to `tensorboard`, `wandb` or `mlflow` as they are done.", show_default=False),
+]
+
+
+def run(asked: SweepParameters, verbose: bool, log: LogOption = None) -> bool:
     """Train a grid of weight decays and seeds, analyse every checkpoint and collect the results for xarray.
 
     Nothing in the store is computed twice: a second call does nothing, another weight decay adds only its own runs, and
-    an interrupted command continues where it stopped. Any setting can be an axis of the grid.
+    an interrupted command continues where it stopped. Any setting can be an axis of the grid. `--log` sends numbers by
+    step and figures to a tracker; a tracker that fails does not fail the runs.
 
     Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
     """
-    return start(asked, verbose)
+    return start(asked, verbose, tracker=log or "")
 
 
 def _plan(**typed: Any) -> None:

@@ -2,7 +2,8 @@
 
 import json
 
-from specdyn.flows.cli.terminal import out, show_plan, table
+from specdyn.flows.cli.options import out
+from specdyn.flows.cli.terminal import show_plan, table
 from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
@@ -42,9 +43,10 @@ def show_series(name: str, store: Store) -> None:
 
     tree = open_results(store.cube(name))
     runs, steps = tree["runs"].to_dataset(), tree["layers"].sizes["step"]
+    shown = tree["layers"].to_dataset().coords  # and not what all series have in common
     said = json.loads(tree.attrs.get("labels", "{}"))
     labels = {
-        series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items())
+        series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items() if label in shown)
         for series, of in said.items()
     }
     columns = (runs[column].values.tolist() for column in ("run", "source", "series", "status"))

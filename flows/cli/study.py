@@ -1,21 +1,14 @@
 """What the commands that start a flow do and print: a plan, what is there already, or a run of the flow."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rich.markup import escape
 
-from specdyn.flows.cli.terminal import (
-    TableForm,
-    alone_on_stdout,
-    err,
-    out,
-    quieten,
-    say,
-    show_graph,
-    show_plan,
-    show_summary,
-)
+from specdyn.flows.cli.options import err, out
+from specdyn.flows.cli.terminal import TableForm, alone_on_stdout, quieten, say, show_graph, show_plan, show_summary
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
@@ -38,24 +31,28 @@ from specdyn.tasks.plan.gathering import finished_results
 from specdyn.tasks.plan.plan import Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
+from specdyn.tasks.tracking.trackers import get_tracker
 
 
-def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE) -> bool:
+def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE, tracker: str = "") -> bool:
     """Run the flow of these parameters, then print what is there and where; False where something failed.
 
     Where only a plan is asked for, or nothing is left to do, no engine is started and nothing written. `form` is that
-    of the table of layers: another one than for people stands alone on standard output.
+    of the table of layers: another one than for people stands alone on standard output. Runs are sent to the `tracker`
+    as they are done.
     """
     with alone_on_stdout(form):
-        return _start(asked, verbose, form)
+        return _start(asked, verbose, form, tracker)
 
 
-def _start(asked: Parameters, verbose: bool, form: TableForm) -> bool:
+def _start(asked: Parameters, verbose: bool, form: TableForm, tracker: str) -> bool:
     since = time.monotonic()
     executors = ("auto", *EXECUTORS) if isinstance(asked, AnalyseParameters) else EXECUTORS
     require_known("executor", asked.executor, executors)
     objects.normalise(asked.store)  # empty is the service's store in a form, and a slip in a command
     study = study_from(asked)
+    if tracker:
+        get_tracker(tracker)
     if asked.dry_run:
         store = planned_store(asked.store)
         study = study.checked(store, asks=True)
@@ -65,11 +62,26 @@ def _start(asked: Parameters, verbose: bool, form: TableForm) -> bool:
     if isinstance(asked, AnalyseParameters):
         outcome, failure = _series(study, asked, verbose, form)
     else:
-        outcome, failure = _done_or_run(study, asked, verbose)
+        with _sending(tracker, study, asked):
+            outcome, failure = _done_or_run(study, asked, verbose)
     _show_outcome(study, outcome, since)
     if failure:
         err.print(f"[bold red]failed:[/] {escape(failure)}", highlight=False, soft_wrap=True)
     return not failure
+
+
+@contextlib.contextmanager
+def _sending(tracker: str, study: Study, asked: Parameters) -> Iterator[None]:
+    """Send runs to a tracker, where one is named, and say how many."""
+    if not tracker:
+        yield
+        return
+    from specdyn.tasks.tracking.sender import Sender
+
+    with Sender(tracker, Store(objects.normalise(asked.store)), study.experiment, study.name, say) as sender:
+        yield
+    if sender.sent:
+        say(f"{plural(len(sender.sent), 'run')} sent to {tracker}: {sender.where}")
 
 
 def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableForm) -> tuple[Outcome, str]:

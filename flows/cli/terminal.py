@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specdyn.flows.cli.options import err, out
 from specdyn.models.experiments.base import get_experiment
 from specdyn.tasks.plan.gathering import stored_contents
 from specdyn.tasks.plan.plan import Plan, Study
@@ -22,8 +23,6 @@ TEXT = 24
 """Characters from which on a cell with spaces is a text that may wrap between words."""
 MOST_COLUMNS = 10_000
 """Characters in a line where nobody watches."""
-
-out, err = Console(), Console(stderr=True)
 
 
 class TableForm(Enum):

@@ -15,7 +15,7 @@ from specdyn.storage.foreign.inert import StandIn
 from specdyn.storage.foreign.steps import PICKLED, SAFE
 
 LABELS = "labels.json"
-MOST = 64
+MOST = 256
 """Labels that a file may have: files of that name often hold the classes of a data set."""
 ARGUMENTS = "training_args.bin"
 """Where the Trainer of Hugging Face keeps its arguments, as a pickle."""

@@ -142,7 +142,7 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     group = {"run": "runs"}.get(dim, "sources")
     if group in tree.children:
         table = tree[group].to_dataset()
-        hidden = {dim, "status", "computed_on", "results", "parts", "contents", "trained", "source"}
+        hidden = {dim, "status", "computed_on", "results", "parts", "contents", "trained", "objects", "source"}
         return {
             str(name): [as_text(value) for value in column.values.tolist()]
             for name, column in table.variables.items()

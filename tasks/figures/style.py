@@ -1,7 +1,9 @@
 """How every figure looks: sizes, fonts, colours, axes and the way to PNG."""
 
+import contextlib
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -59,7 +61,17 @@ STYLE: Any = {
     "legend.fontsize": 10.5,
     "legend.title_fontsize": 10.5,
 }
-styled = matplotlib.rc_context(STYLE)
+DRAWING = threading.RLock()
+"""Held while something is drawn: matplotlib's settings are those of all threads."""
+
+
+@contextlib.contextmanager
+def _styled() -> Iterator[None]:
+    with DRAWING, matplotlib.rc_context(STYLE):
+        yield
+
+
+styled = _styled()
 """Decorator of everything that draws."""
 
 

@@ -81,7 +81,7 @@ def _typed(text: str) -> Label:
 def labels_of(found: Found, given: Mapping[str, Any]) -> Labels:
     """The labels of a series: those of the call, then what the files beside it say.
 
-    ValueError names a label of the call or of `labels.json` that is not allowed; other files' are left out.
+    ValueError names a label of the call that is not allowed; those of files are left out, and told.
     """
     values: dict[str, Label] = {}
     origins: dict[str, str] = {}
@@ -89,10 +89,9 @@ def labels_of(found: Found, given: Mapping[str, Any]) -> Labels:
     for origin, said in {OPTION: given, **labels_beside(found)}.items():
         for name, value in said.items():
             if why := _refusal(name, value):
-                if origin in (OPTION, LABELS):
-                    where = "" if origin == OPTION else f"{found.url}: {origin}: "
-                    raise ValueError(f"{where}label {name}={value!r} is not allowed: expected {why}")
-                told.append(f"{name} of {origin} is no label: expected {why}")
+                if origin == OPTION:
+                    raise ValueError(f"label {name}={value!r} is not allowed: expected {why}")
+                told.append(f"{name}={value!r} of {origin} is no label: expected {why}")
             elif name not in values:
                 values[name], origins[name] = value, origin
             elif as_text(values[name]) != as_text(value):

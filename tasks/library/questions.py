@@ -7,7 +7,7 @@ import numpy as np
 
 from specdyn.models.spec.checks import require, require_known
 from specdyn.storage.schema import GROUPS, METRICS_GROUP, RUNS_GROUP
-from specdyn.tasks.spectra.chance import CHANCE_OF, LOGARITHMS
+from specdyn.tasks.spectra.labels import CHANCE_OF, LOGARITHMS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -81,7 +81,7 @@ def above_chance(data: Results, *names: str) -> Results:
 
     Of every variable that has such a level, or of the named ones; in a group, or in a cube of several. Where there are
     several levels, of a Gaussian and of a shuffled matrix, the result has their dimension `null`. Which level belongs
-    to which variable is `CHANCE_OF` in `specdyn.tasks.spectra.chance`. ValueError where none is there.
+    to which variable is `CHANCE_OF` in `specdyn.tasks.spectra.labels`. ValueError where none is there.
     """
     import xarray as xr
 

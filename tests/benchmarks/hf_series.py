@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-STEPS, CHECKPOINTS, LENGTH, BATCH = 300, 20, 64, 16
+STEPS, CHECKPOINTS, LENGTH, BATCH = 200, 20, 32, 8
 DECAYS, SEEDS = (0.0, 2.0), (0, 1)
 SIZES = {
     "hidden_size": 128,
@@ -77,7 +77,7 @@ def train(folder: Path, kind: str, decay: float, seed: int) -> float:
         disable_tqdm=True,
     )
     since = time.monotonic()
-    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=blocks[64:], eval_dataset=blocks[:64])
+    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=blocks[16:], eval_dataset=blocks[:16])
     with contextlib.redirect_stdout(io.StringIO()):
         trainer.train()
     return time.monotonic() - since

@@ -33,7 +33,7 @@ OFFERED = [
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / "docs/library.md").read_text())
-    assert len(blocks) == 6
+    assert len(blocks) == 10
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), namespace)
@@ -65,7 +65,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", OFFERED)
 def test_a_name_imports_nothing_that_draws_before_it_is_called(name: str) -> None:
-    assert not imported(f"import specdyn; specdyn.{name}") & {"matplotlib", "pandas", "ray", "prefect"}
+    assert not imported(f"import specdyn; specdyn.{name}") & {"matplotlib", "ray", "prefect"}
 
 
 def test_analysing_little_by_the_command_starts_no_engine(tmp_path: Path) -> None:

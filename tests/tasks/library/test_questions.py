@@ -11,7 +11,7 @@ from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.library.accessor import register
 from specdyn.tasks.library.questions import group_of
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
-from specdyn.tasks.spectra.chance import CHANCE_OF, LOGARITHMS
+from specdyn.tasks.spectra.labels import CHANCE_OF, LOGARITHMS
 
 NAN = np.nan
 STEPS = [0, 10, 30]

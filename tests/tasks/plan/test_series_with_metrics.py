@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from typer.testing import CliRunner
 
+import specdyn
 from helpers.analysed import InThisProcess
 from helpers.trainers import by_hugging_face
 from specdyn.flows.cli.app import app
@@ -88,7 +90,7 @@ def test_losses_of_recorded_runs_are_in_the_cube_in_its_report_and_its_table(
     assert "train_loss: at 3 of 3 checkpoints, 1 of these logged up to 10 steps before" in told
     run("report", "theirs", "--out", str(tmp_path / "report"), store=local_store)
     assert (tmp_path / "report/performance.png").is_file()
-    assert "n = 2 at each weight decay" in (tmp_path / "report/index.html").read_text()
+    assert '"name": "loss"' in (tmp_path / "report/index.html").read_text()
 
 
 def test_further_lines_cost_no_decomposition_and_the_same_ones_nothing(tmp_path: Path, local_store: Store) -> None:
@@ -166,3 +168,27 @@ def test_a_series_of_the_trainer_of_hugging_face_has_its_losses(tmp_path: Path, 
     rates = {record["step"]: record["learning_rate"] for record in history if "learning_rate" in record}
     np.testing.assert_array_equal(found.learning_rate_at[0], [rates[step] for step in (10, 20, 30)])
     assert float(found.learning_rate_at.max()) > 0 and "grad_norm" in found
+
+
+def test_recordings_are_grouped_by_their_settings_and_have_their_metrics(tmp_path: Path, local_store: Store) -> None:
+    require_store(local_store.url)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        net = nn.Linear(6, 4)
+        settings = {"weight_decay": 1.0, "seed": seed, "rank": 4, "layers": [1, 2]}
+        with specdyn.Recorder(local_store.url, f"run{seed}", every=2, settings=settings) as recorder:
+            for step in range(5):
+                recorder.step(step, net, train_loss=10.0 * seed + step, val_loss=1.0)
+                with torch.no_grad():
+                    net.weight.mul_(0.5)
+    folders = [Path(local_store.url) / f"recorded/run{seed}" for seed in (0, 1)]
+    study = asked(*folders, store=local_store)
+    assert [source.series.steps for source in study.sources] == [(0, 2, 4)] * 2 and study.told == ()
+    assert study.sources[0].labels.values == {"weight_decay": 1.0, "seed": 0}
+    assert any(line.startswith("rank=4 of labels.json is no label") for line in study.sources[0].described)
+    assert analysed(study, local_store) == 6
+    found = metrics(local_store)
+    np.testing.assert_array_equal(found.loss.sel(split="train"), [[0, 2, 4], [10, 12, 14]])
+    assert found.seed.values.tolist() == [0, 1] and found.weight_decay.values.tolist() == [1, 1]
+    rows = sweep_table(open_results(local_store.cube("theirs")))
+    assert [(row.seed, row.train, row.val) for row in rows] == [(0, 4.0, 1.0), (1, 14.0, 1.0)]

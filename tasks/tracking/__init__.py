@@ -1,0 +1,1 @@
+"""What is measured of runs, sent to the trackers that people watch: TensorBoard, Weights & Biases, MLflow."""
