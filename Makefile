@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test test-numerics test-chaos test-gpu lint bench bench-gpu clean
+.PHONY: help demo smoke test tests style types test-numerics test-chaos test-gpu lint bench bench-gpu clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
@@ -34,13 +34,21 @@ demo: $(VENV)/.installed
 smoke: $(VENV)/.installed
 	$(BIN)/specdyn run modular_addition --preset smoke --store $(STORE)
 
-lint: $(VENV)/.installed-dev
+lint: style types
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# The type checker runs beside the first tests, which wait for services to start.
+test: style
+	$(MAKE) -j 2 types tests
+
 # One process more than the least machine has cores, as integration tests wait much.
-test: lint
+tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20
 
 test-numerics: $(VENV)/.installed-dev

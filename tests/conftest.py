@@ -1,5 +1,6 @@
 """What all tests share: an environment apart from the user's, hypothesis profiles, and an S3 server."""
 
+import gc
 import os
 import shutil
 import signal
@@ -36,9 +37,10 @@ def _separate() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+gc.disable()  # until the tests are collected: hardly anything of what is imported until then is garbage
 _separate()  # before numpy, torch, prefect or ray are imported, as they read it then
 
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Generator, Iterator  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -73,6 +75,17 @@ LONGEST = (
     "beside_own_code",
 )
 """Files of integration tests by the time they take; the other ones follow, and all that starts no engine."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what was imported and collected to itself, which each look for garbage would go through otherwise."""
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,13 +8,14 @@ import pytest
 from specdyn.flows.engine.imports import importing
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def collecting() -> Iterator[None]:
-    """Leave garbage collection as it was."""
-    before = gc.isenabled()
+    """Leave garbage collection as it was: on, and what was imported left alone."""
     yield
     gc.unfreeze()
-    (gc.enable if before else gc.disable)()
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.mark.parametrize("before", [True, False])
