@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.comparison import compare as compare
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
+    from specdyn.tasks.library.nets import load_net as load_net
     from specdyn.tasks.library.opened import opened as open
     from specdyn.tasks.library.questions import above_chance as above_chance
     from specdyn.tasks.library.questions import grok_step as grok_step
@@ -31,6 +32,7 @@ OFFERED = {
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
     "grok_step": "specdyn.tasks.library.questions:grok_step",
+    "load_net": "specdyn.tasks.library.nets:load_net",
     "mean_over": "specdyn.tasks.library.questions:mean_over",
     "open": "specdyn.tasks.library.opened:opened",
     "run": "specdyn.tasks.library.sweep:run",
@@ -49,6 +51,7 @@ __all__ = [
     "figure",
     "grid",
     "grok_step",
+    "load_net",
     "mean_over",
     "open",
     "run",

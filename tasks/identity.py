@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import experiment_of, read_spec
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import Manifest, read_manifest
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
@@ -92,3 +93,18 @@ def require_norm_run(spec: RunSpec, store: Store) -> Manifest:
     if (other := read_spec(manifest.spec, spec.experiment).net) != spec.net:
         raise ValueError(f"norm_run={run_id!r} has net={other}, this run {spec.net}: they must be the same")
     return manifest
+
+
+def find_run(prefix: str, store: Store) -> tuple[str, str]:
+    """Experiment and id of the one run whose id begins so; ValueError where there is none, or are several."""
+    found = [
+        (experiment, run_id)
+        for experiment in objects.names(store.checkpoints())
+        for run_id in objects.names(store.checkpoints(experiment))
+        if run_id.startswith(prefix)
+    ]
+    if len(found) != 1:
+        which = ", ".join(run_id for _, run_id in found)
+        some = f"several runs in {store} start" if found else f"no run in {store} starts"
+        raise ValueError(f"{some} with {prefix!r}{f': {which}' if found else ''}; `specdyn status` shows the run_ids")
+    return found[0]

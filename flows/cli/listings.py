@@ -20,7 +20,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
 from specdyn.storage.studies import read_study, study_names
 from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
-from specdyn.tasks.identity import computed_on, known_results_id
+from specdyn.tasks.identity import computed_on, find_run, known_results_id
 from specdyn.tasks.plan.tables import duration, size
 from specdyn.tasks.spectra.analysis import ANALYSES
 
@@ -124,7 +124,7 @@ def require_cube(name: str, store: str) -> Store:
 def show_run(prefix: str, store: str) -> None:
     """Print the spec, the checkpoints and the end of one run."""
     url = existing_store(store)
-    experiment, run_id = _find_run(prefix, url)
+    experiment, run_id = find_run(prefix, url)
     manifest = read_manifest(url.run(experiment, run_id))
     if manifest is None:
         raise ValueError(f"run {run_id} of {experiment} is still in training; `specdyn status` shows how far it is")
@@ -171,20 +171,6 @@ def _measured(store: Store, experiment: str, run_id: str) -> list[tuple[str, str
                     shown = dict(zip(headings(summary.rows), row.cells, strict=True))
                     return [(heading, cell) for heading, cell in shown.items() if cell != run_id]
     return []
-
-
-def _find_run(prefix: str, store: Store) -> tuple[str, str]:
-    found = [
-        (experiment, run_id)
-        for experiment in objects.names(store.checkpoints())
-        for run_id in objects.names(store.checkpoints(experiment))
-        if run_id.startswith(prefix)
-    ]
-    if len(found) != 1:
-        which = ", ".join(run_id for _, run_id in found)
-        some = f"several runs in {store} start" if found else f"no run in {store} starts"
-        raise ValueError(f"{some} with {prefix!r}{f': {which}' if found else ''}; `specdyn status` shows the run_ids")
-    return found[0]
 
 
 def show_datasets(store: Store) -> None:

@@ -46,11 +46,34 @@ def compare(*studies: "xr.DataTree", names: Sequence[str] = ()) -> "xr.DataTree"
             for tree, name in zip(studies, called, strict=True)
             if group in tree.children
         ]
+        parts = _apart(parts)
         texts = {name for part in parts for name, of in part.variables.items() if of.dtype.kind in "TOU"}
         fill: dict[Any, Any] = dict.fromkeys(texts, "")
         together[f"/{group}"] = xr.concat(parts, "run", fill_value=fill, **JOINED)
     attributes = {**studies[0].attrs, "title": " and ".join(called)}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **together})
+
+
+def _apart(parts: Sequence["xr.Dataset"]) -> list["xr.Dataset"]:
+    """The groups of all studies; what studies say differently of one label, as a layer's shape, is along their runs."""
+    names = dict.fromkeys(name for part in parts for name in part.coords if "run" not in part[name].dims)
+    differing = [name for name in names if not _agree([part[name] for part in parts if name in part.coords])]
+    return [
+        part.assign_coords({name: part[name].expand_dims(run=part["run"]) for name in differing if name in part.coords})
+        for part in parts
+    ]
+
+
+def _agree(columns: Sequence["xr.DataArray"]) -> bool:
+    """Whether no label has different values."""
+    known: dict[Any, Any] = {}
+    for column in columns:
+        if column.ndim != 1 or column.name in column.dims:
+            continue
+        for label, value in zip(column[column.dims[0]].values.tolist(), column.values.tolist(), strict=True):
+            if str(known.setdefault(label, value)) != str(value):
+                return False
+    return True
 
 
 def _runs(tree: "xr.DataTree") -> list[str]:

@@ -25,6 +25,13 @@ def test_runs_of_both_stand_with_the_labels_of_all() -> None:
     assert sd.table(sd.compare(a, b)).shape[0] == 4
 
 
+def test_layers_of_one_name_and_another_shape_keep_both_shapes() -> None:
+    a, b = (sd.analyse(nn.Linear(width, 4), CHEAP) for width in (3, 5))
+    both = sd.compare(a, b)["layers"].to_dataset()
+    assert both["columns"].dims == ("run", "layer") and both["columns"].values.ravel().tolist() == [3, 5]
+    assert sd.table(sd.compare(a, b))["columns"].tolist() == [3, 5]
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     a = sd.analyse(nn.Linear(4, 4), CHEAP)
     with pytest.raises(ValueError, match="two or more"):

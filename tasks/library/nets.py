@@ -1,0 +1,35 @@
+"""A network of a run that was trained here, with the weights of one of its checkpoints."""
+
+from typing import TYPE_CHECKING
+
+from specdyn.models.spec.checks import require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_net(store: str, run_id: str, step: int | None = None) -> "nn.Module":
+    """The network of a run with the weights and buffers that it had at a step, in evaluation mode, on the CPU.
+
+    `run_id` may be its first characters; without `step` it is the last checkpoint. The checkpoint is verified.
+    ValueError where no run, or several, begin so, where it is still in training, and for a step without a checkpoint;
+    DamagedCheckpoint where the file is not as it was written.
+    """
+    from specdyn.models.experiments.base import get_experiment, read_spec
+    from specdyn.storage.checkpoints import read_checkpoint, read_manifest
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.identity import find_run
+
+    place = existing_store(store)
+    experiment, whole = find_run(run_id, place)
+    run = place.run(experiment, whole)
+    manifest = read_manifest(run)
+    if manifest is None:
+        raise ValueError(f"run {whole} of {experiment} is still in training; `specdyn status` shows how far it is")
+    entries = {entry.step: entry for entry in manifest.checkpoints}
+    last = max(entries)
+    require(step is None or step in entries, "step", step, f"one of {', '.join(map(str, sorted(entries)))}")
+    spec = read_spec(manifest.spec, experiment)
+    net = get_experiment(experiment).net(spec)
+    net.load_state_dict(read_checkpoint(run, entries[last if step is None else step]))
+    return net.eval()
