@@ -2,14 +2,16 @@
 
 import math
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from specdyn.flows.parameters import Parameters
 from specdyn.models.spec.checks import require
 from specdyn.storage.access.objects import normalise
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
-from specdyn.tasks.plan.plan import Study
+
+if TYPE_CHECKING:  # workers import this module, and have no use for the experiments
+    from specdyn.flows.parameters import Parameters
+    from specdyn.tasks.plan.plan import Study
 
 STORE = "SPECDYN_STORE"
 """The store of flows that name none."""
@@ -38,7 +40,7 @@ def chosen_store(given: str, asks: bool = False) -> Store:
     return planned_store(url) if asks else require_store(url)
 
 
-def chosen_executor(study: Study, asked: Parameters) -> Literal["ray", "inline"]:
+def chosen_executor(study: "Study", asked: "Parameters") -> Literal["ray", "inline"]:
     """What does the work of a study: `auto` is this process where that takes seconds, unless a cluster is named.
 
     A share of a GPU is for Ray to divide.
