@@ -20,5 +20,5 @@ def test_a_network_has_the_weights_of_its_checkpoint(local_store: Store) -> None
         assert not net.training and all(torch.equal(stored[name], of) for name, of in net.state_dict().items())
     with pytest.raises(ValueError, match="step=5 is not allowed: expected one of 0, 10, 20"):
         sd.load_net(local_store.url, manifest.run_id, 5)
-    with pytest.raises(ValueError, match="no run in .* starts with 'zz'"):
+    with pytest.raises(ValueError, match=r"no run in .* starts with 'zz'"):
         sd.load_net(local_store.url, "zz")
