@@ -84,7 +84,7 @@ OTHERS = {
     *("as_csv", "as_json"),
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
-    *("as_csv", "as_json", "log", "masks", "of", "to", "variables"),
+    *("along", "as_csv", "as_json", "at", "by", "layer", "log", "masks", "of", "to", "variable", "variables"),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
