@@ -14,13 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of tests import one another by this
 
-from helpers.analysed import InThisProcess, train
+from helpers.analysed import train
 from helpers.fault_proxy import FaultProxy, fault_proxy
 from helpers.many_runs import SPEC, put_copies, seeds_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.runs import analyse_run
 from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.spectra.analysis import default_analyses
@@ -76,7 +77,7 @@ def actions(
 
     new, names = after.specs[-1], iter(ACTIONS)
     measure(next(names), lambda: train(new, store.url))
-    measure(next(names), lambda: analyse_run(InThisProcess(), lambda _: None, new, after.analyses, store))
+    measure(next(names), lambda: analyse_run(ThisProcess(), lambda _: None, new, after.analyses, store))
     after.record(store)
     measure(next(names), lambda: gather(after, store, report=False))
     measure(next(names), lambda: after.items(store, whole=False))
@@ -92,7 +93,7 @@ def actions(
 
 def _analysed(spec: RunSpec, sweep: Sweep, store: Store) -> None:
     train(spec, store.url)
-    analyse_run(InThisProcess(), lambda _: None, spec, sweep.analyses, store)
+    analyse_run(ThisProcess(), lambda _: None, spec, sweep.analyses, store)
 
 
 def lines(taken: dict[str, Taken]) -> list[tuple[str, ...]]:

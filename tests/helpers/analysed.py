@@ -1,13 +1,11 @@
 """Small sweeps trained and analysed in this process, without any engine."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.checkpoints import Manifest
 from specdyn.storage.places import Store
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.runs import analyse_run
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
 from specdyn.tasks.training import training
@@ -26,22 +24,9 @@ def sweep_called(name: str, *weight_decays: float, analyses: tuple[str, ...] = (
     return make_sweep(NAME, "smoke", list(weight_decays), [0], name, analyses, settings=SETTINGS)
 
 
-class InThisProcess:
-    """Workers that do each call at once."""
-
-    def run_all(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
-    ) -> None:
-        for call in calls:
-            done(function(*call))
-
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
-
-
 def analyse(sweep: Sweep, store: str) -> None:
     """Train and analyse whatever a sweep lacks."""
     sweep.record(Store(store))
     for spec in sweep.specs:
         train(spec, store)
-        analyse_run(InThisProcess(), lambda _: None, spec, sweep.analyses, Store(store))
+        analyse_run(ThisProcess(), lambda _: None, spec, sweep.analyses, Store(store))

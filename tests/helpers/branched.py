@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from helpers.analysed import InThisProcess
 from specdyn.flows.parameters import ConnectParameters, TicketParameters
 from specdyn.flows.studies import connectivity_from, tickets_from
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.plan import Item, Study
 from specdyn.tasks.plan.units import Schedule
 from specdyn.tasks.work import Work
@@ -47,7 +47,7 @@ def carry_out(study: Study, store: Store, report: bool = False) -> list[tuple[st
     made = []
     while ready := schedule.ready():
         for unit in ready:
-            spread: tuple[Any, ...] = (InThisProcess(), lambda _: None) if unit.spreads else ()
+            spread: tuple[Any, ...] = (ThisProcess(), lambda _: None) if unit.spreads else ()
             made.append((unit.kind, unit.function(*spread, *unit.arguments)))
             schedule.finished(unit.key)
     gather(study, store, report)

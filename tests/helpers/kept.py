@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from safetensors.torch import save_file
 
-from helpers.analysed import InThisProcess, analyse, sweep_called
+from helpers.analysed import analyse, sweep_called
 from helpers.branched import carry_out, graph_in
 from specdyn.models.datasets.base import get_dataset
 from specdyn.storage.places import Store
@@ -14,6 +14,7 @@ from specdyn.storage.probe import require_store
 from specdyn.storage.query import open_results, reading
 from specdyn.tasks.data.prepare import prepare
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series
 from specdyn.tasks.plan.sources import look
 
@@ -45,7 +46,7 @@ def call_all(store: Store, folder: Path) -> None:
     study = series(folder)
     study.record(store)
     if any(item.unit for item in study.items(store)):
-        analyse_series(InThisProcess(), lambda _: None, study.sources[0], study.analyses, store)
+        analyse_series(ThisProcess(), lambda _: None, study.sources[0], study.analyses, store)
     gather(study, store, report=False)
     prepare(store, get_dataset("mnist", "sample"))
 

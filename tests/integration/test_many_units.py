@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers.analysed import InThisProcess
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.work import Work
 
@@ -17,7 +17,7 @@ AT_ONCE = 3
 RUNS = 8
 
 
-class Counting(InThisProcess):
+class Counting(ThisProcess):
     """An executor that notes what it is asked for, and the most of it at a time."""
 
     slots = 1

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from helpers.analysed import InThisProcess
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
@@ -19,6 +18,7 @@ from specdyn.storage.rows import row_values
 from specdyn.tasks.care.repair import repair, verify_study
 from specdyn.tasks.foreign import kept
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series, choose
 from specdyn.tasks.plan.sources import look
 from specdyn.tasks.spectra import one_pass
@@ -45,7 +45,7 @@ def save(folder: Path, *steps: int, without: str = "", resized: str = "") -> Non
 
 def analysed(folder: Path, store: Store, analyses: tuple[str, ...] = EVERY) -> int:
     """Analyse what is missing; the decompositions that it took."""
-    return analyse_series(InThisProcess(), lambda _: None, look(str(folder)), analyses, store).decompositions
+    return analyse_series(ThisProcess(), lambda _: None, look(str(folder)), analyses, store).decompositions
 
 
 def values(folder: Path, store: Store, analyses: tuple[str, ...] = EVERY) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import specdyn
-from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.flows.studies import series_from
@@ -25,6 +24,7 @@ from specdyn.tasks.figures.levels import Level, levels_of
 from specdyn.tasks.figures.summary import sweep_table
 from specdyn.tasks.figures.sweep_axis import axis_of
 from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series
 
 ANALYSES = ["spectrum", "effective_rank"]
@@ -52,7 +52,7 @@ def analysed(*folders: Path, store: Store, **more: Any) -> tuple[SeriesStudy, in
     """Analyse, record and gather as a call does; how many decompositions it took."""
     study = series_from(asked(*folders, store=store, **more))
     made = sum(
-        analyse_series(InThisProcess(), lambda _: None, source, study.analyses, store).decompositions
+        analyse_series(ThisProcess(), lambda _: None, source, study.analyses, store).decompositions
         for source in study.sources
     )
     study.record(store)

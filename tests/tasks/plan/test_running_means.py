@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from helpers.analysed import InThisProcess
 from helpers.trainers import by_lightning
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.flows.studies import series_from
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import analyse_series
 
 Weights = dict[str, Tensor]
@@ -105,7 +105,7 @@ def values(folder: Path, store: Store, **options: Any) -> Any:
     """The cube of the largest singular values."""
     asked = AnalyseParameters(sources=[str(folder)], store=store.url, analyses=["spectrum"], audited=False, **options)
     study = series_from(asked)
-    analyse_series(InThisProcess(), lambda _: None, study.sources[0], ("spectrum",), store)
+    analyse_series(ThisProcess(), lambda _: None, study.sources[0], ("spectrum",), store)
     gather(study, store, report=False)
     layers = open_results(store.cube(study.name))["layers"].to_dataset()
     return layers.singular_value.isel(run=0).load()

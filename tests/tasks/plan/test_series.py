@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.storage.access import objects
@@ -21,6 +20,7 @@ from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.foreign.series import ForeignSeries
 from specdyn.tasks.plan import series
 from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series
 from specdyn.tasks.plan.sources import AuditFailed, look, require_sound
 
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 def store(tmp_path: Path, folder: Path) -> Store:
     """A store that has the series: analysed and gathered, without a report."""
     store, study = Store(str(tmp_path / "store")), seen(folder)
-    analyse_series(InThisProcess(), lambda _: None, study.sources[0], ANALYSES, store)
+    analyse_series(ThisProcess(), lambda _: None, study.sources[0], ANALYSES, store)
     study.record(store)
     assert gather(study, store, report=False)[1]
     return store

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from helpers.analysed import InThisProcess
 from specdyn.flows.cli.app import app
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.flows.studies import series_from
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series
 from specdyn.tasks.plan.sources import AuditFailed
 
@@ -65,7 +65,7 @@ def test_a_damaged_checkpoint_is_an_error_in_one_line_or_is_left_out(
     (source,) = study.sources
     assert source.series.steps == tuple(s for s in STEPS if s != step)
     assert source.findings and source.findings[0].cells[:2] == ("warning", str(step))
-    analyse_series(InThisProcess(), lambda _: None, source, ("spectrum",), store)
+    analyse_series(ThisProcess(), lambda _: None, source, ("spectrum",), store)
     study.record(store)
     results, _ = gather(study, store, report=False)
     assert results.complete
@@ -121,7 +121,7 @@ def test_the_unit_stands_in_the_cube_and_on_its_axis(tmp_path: Path) -> None:
         torch.save({"up.weight": torch.randn(6, 4)}, tmp_path / f"epoch_{epoch}.pt")
     store = Store(str(tmp_path / "store"))
     study = series_from(AnalyseParameters(sources=[str(tmp_path)], analyses=["spectrum"], name="theirs"))
-    analyse_series(InThisProcess(), lambda _: None, study.sources[0], ("spectrum",), store)
+    analyse_series(ThisProcess(), lambda _: None, study.sources[0], ("spectrum",), store)
     gather(study, store, report=False)
     with xr.open_datatree(store.cube("theirs"), engine="zarr") as tree:
         assert tree.attrs["unit"] == "epochs"

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 import specdyn
-from helpers.analysed import InThisProcess
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy
 from specdyn.tasks.plan.sources import look
 
@@ -52,7 +52,7 @@ def test_the_family_and_the_roles_stand_in_the_cube(folder: Path, local_store: S
     study = study.checked(local_store)
     unit = study.items(local_store)[0].unit
     assert unit is not None
-    unit.function(InThisProcess(), lambda _: None, *unit.arguments)
+    unit.function(ThisProcess(), lambda _: None, *unit.arguments)
     study.record(local_store)
     gather(study, local_store, report=False)
     results = specdyn.open(local_store.cube("theirs"))

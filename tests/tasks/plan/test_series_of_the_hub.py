@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from helpers.analysed import InThisProcess
 from helpers.hub import HubServer, serving_hub
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.flows.studies import series_from
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.places import Store
 from specdyn.storage.rows import row_values
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series
 
 REPOSITORY = "lab/small"
@@ -49,7 +49,7 @@ def study(store: Store) -> SeriesStudy:
 
 def analysed(store: Store) -> int:
     (source,) = study(store).sources
-    return analyse_series(InThisProcess(), lambda _: None, source, ("spectrum",), store).decompositions
+    return analyse_series(ThisProcess(), lambda _: None, source, ("spectrum",), store).decompositions
 
 
 def test_a_series_is_analysed_and_costs_only_its_new_revisions(hub: HubServer, local_store: Store) -> None:
@@ -76,6 +76,6 @@ def test_what_was_done_before_a_cut_is_not_done_again(hub: HubServer, local_stor
     (source,) = study(local_store).sources
     hub.repositories[REPOSITORY]["step20"] = {"model.safetensors": whole["model.safetensors"][:-50]}
     with pytest.raises(DamagedCheckpoint, match=r"step20/model\.safetensors: .* the file is cut short"):
-        analyse_series(InThisProcess(), lambda _: None, source, ("spectrum",), local_store)
+        analyse_series(ThisProcess(), lambda _: None, source, ("spectrum",), local_store)
     hub.repositories[REPOSITORY]["step20"] = whole
     assert analysed(local_store) == len(NAMES)

@@ -11,7 +11,6 @@ from torch import nn
 from typer.testing import CliRunner
 
 import specdyn
-from helpers.analysed import InThisProcess
 from helpers.trainers import by_hugging_face
 from specdyn.flows.cli.app import app
 from specdyn.flows.parameters import AnalyseParameters
@@ -22,6 +21,7 @@ from specdyn.storage.probe import require_store
 from specdyn.storage.query import open_results
 from specdyn.tasks.figures.summary import sweep_table
 from specdyn.tasks.plan.gathering import finished_results, gather
+from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.series import SeriesStudy, analyse_series
 
 STEPS = (0, 100, 200)
@@ -53,7 +53,7 @@ def analysed(study: SeriesStudy, store: Store) -> int:
     made = 0
     for item, source in zip(study.items(store), study.sources, strict=True):
         if item.unit:
-            made += analyse_series(InThisProcess(), lambda _: None, source, study.analyses, store).decompositions
+            made += analyse_series(ThisProcess(), lambda _: None, source, study.analyses, store).decompositions
     study.record(store)
     gather(study, store, report=False)
     return made
