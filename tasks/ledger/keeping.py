@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from queue import SimpleQueue
 
 from specdyn.storage.access.objects import StoreError
@@ -40,7 +41,7 @@ class _Ledger:
             key=unit.key,
             label=unit.label,
             executor=self._executor,
-            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
             seconds=round(sum(call.seconds for call in calls), 6),
             failed=failed,
             device=_joined([call.device for call in calls]),

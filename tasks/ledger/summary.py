@@ -26,7 +26,7 @@ def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
 
 
 def _owners(store: Store, record: StudyRecord) -> set[str]:
-    """What the names of the log folders of a study's units begin with; StoreError where the record is not what it says."""
+    """What the names of the log folders of a study's units begin with; StoreError where the record is none."""
     from specdyn.tasks.plan.branching.records import graph_of
 
     try:
