@@ -63,7 +63,7 @@ def _row(kind: str, device: str, entries: Sequence[Entry]) -> tuple[str, ...]:
         device or "-",
         f"{expected:.2f}" if compared else "-",
         f"{expected / actual:.2f}" if actual else "-",
-        *(f"{value:.4f}" if value else "-" for value in hours(entries)),
+        *(f"{value:.4g}" if value else "-" for value in hours(entries)),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.analysed import NAME, SETTINGS, sweep_called
+from helpers.servers import S3Server
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import read_manifest
@@ -133,9 +134,9 @@ def test_sums_are_by_kind_and_device_and_estimates_only_of_what_has_one() -> Non
     ]
     on_cpu, on_gpu = ledger_rows(entries)
     # 1800 + 600 + 1200 seconds of 4 threads; only the first of them is compared with its 900 seconds.
-    cpu = ("trainings", "2", "1", "3600.00", "1800.00", "cpu", "900.00", "0.50", "4.0000", "-")
+    cpu = ("trainings", "2", "1", "3600.00", "1800.00", "cpu", "900.00", "0.50", "4", "-")
     assert dict(zip(HEADINGS, on_cpu, strict=True)) == dict(zip(HEADINGS, cpu, strict=True))
-    assert on_gpu == ("trainings", "1", "-", "720.00", "720.00", "cuda", "900.00", "1.25", "-", "0.0500")
+    assert on_gpu == ("trainings", "1", "-", "720.00", "720.00", "cuda", "900.00", "1.25", "-", "0.05")
     assert hours(entries) == (4.0, 0.05)
 
 
@@ -147,3 +148,18 @@ def test_an_entry_that_is_damaged_is_named(local_store: Store) -> None:
     objects.write(url, objects.read(url).replace(b"1800.0", b"1.0"))
     with pytest.raises(StoreError, match=f"{name} is no entry of the ledger .*; delete it"):
         read_entries(local_store, NAME)
+
+
+def test_an_entry_is_one_put_and_a_study_is_read_by_one_listing(s3_store: Store, s3_server: S3Server) -> None:
+    sweep = sweep_called("decay", 0.0, 1.0)
+    sweep.record(s3_store)
+    record = read_study(s3_store, "decay", "sweep")
+    assert record is not None
+    with s3_server.counted() as written:
+        for spec in sweep.specs:
+            write_entry(s3_store, NAME, spec.run_id, ENTRY)
+    with s3_server.counted() as read:
+        assert entries_of(s3_store, [record]) == [ENTRY, ENTRY]
+    assert [request.split()[0] for request in written] == ["PUT", "PUT"]
+    assert sorted("?" in request for request in read) == [False, False, True]
+    assert {request.split()[0] for request in read} == {"GET"}
