@@ -82,7 +82,6 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
 PLACES = {"store", "sources", "folder", "file", "api"}
 """Parameters that name a place."""
 OTHERS = {
-    *("as_csv", "as_json"),
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
     *("along", "as_csv", "as_json", "at", "by", "layer", "log", "masks", "of", "to", "variable", "variables"),

@@ -132,8 +132,9 @@ def show_report(results: Results, store: Store, title: str) -> None:
     pages = [url for url in results.report if url.endswith(".html")]
     figures = [url for url in results.report if url.endswith(".png")]
     for page in pages:
-        folder = page.rpartition("/")[0]
-        figures += [f"{folder}/{name}" for name in names(folder) if name.endswith(".png")]
+        folder, _, file = page.rpartition("/")
+        if file == "index.html":  # another kind of study of this name has figures there, too, and names its own
+            figures += [f"{folder}/{name}" for name in names(folder) if name.endswith(".png")]
         show_page(page, store, title)
     show_figures(figures)
 

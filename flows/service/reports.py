@@ -7,22 +7,32 @@ import mimetypes
 import socket
 import threading
 from collections.abc import Iterator
+from html import escape
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
+from specdyn.tasks.figures.live.files import script_source
 
 SERVED = {".html", ".png", ".svg"}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'self' data:; style-src 'self' 'unsafe-inline'",
+    # The page's own scripts run, and whatever else got into it does not.
+    "Content-Security-Policy": (
+        f"default-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src {script_source()}"
+    ),
 }
+INDEX = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Reports</title>
+<style>body { font: 16px/1.6 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }</style>
+<h1>Reports</h1><ul>%s</ul>
+"""
 STOP_SECONDS = 2
 """For answers that are on their way when the server is stopped."""
 
@@ -39,6 +49,9 @@ def reports_app(store: Store, auth: str = "") -> Starlette:
         path = PurePosixPath(request.path_params["path"])
         # What starts with a dot leads elsewhere or is hidden; a backslash or a null byte means more to some systems.
         safe = not any(part.startswith((".", "/")) or set(part) & {"\\", "\0"} for part in path.parts)
+        if safe and len(path.parts) <= 1 and path.suffix not in SERVED:
+            with contextlib.suppress(FileNotFoundError, objects.StoreError):
+                return _index(store) if not path.parts else _page_of(store, path.parts[0])
         if safe and path.suffix in SERVED:
             with contextlib.suppress(FileNotFoundError, objects.StoreError):
                 content = objects.read(f"{store.reports}/{path}")
@@ -46,6 +59,29 @@ def reports_app(store: Store, auth: str = "") -> Starlette:
         return PlainTextResponse("No such report.\n", 404, HEADERS)
 
     return Starlette(routes=[Route("/{path:path}", report)])
+
+
+def _pages(store: Store, name: str) -> list[str]:
+    """The pages of a study's report, that of its runs first."""
+    found = sorted(page for page in objects.names(f"{store.reports}/{name}") if page.endswith(".html"))
+    return sorted(found, key=lambda page: page != "index.html")
+
+
+def _index(store: Store) -> Response:
+    """A page with a link to every report."""
+    lines = []
+    for name in objects.names(store.reports):
+        for page in _pages(store, name):
+            kind = "" if page == "index.html" else f", {page.removesuffix('.html')}"
+            lines.append(f'<li><a href="/{quote(name)}/{quote(page)}">{escape(name)}</a>{escape(kind)}</li>')
+    return HTMLResponse(INDEX % ("\n".join(lines) or "<li>none yet</li>"), headers=HEADERS)
+
+
+def _page_of(store: Store, name: str) -> Response:
+    """Lead from a study's name to its page."""
+    if pages := _pages(store, name):
+        return RedirectResponse(f"/{quote(name)}/{quote(pages[0])}", headers=HEADERS)
+    return PlainTextResponse("No such report.\n", 404, HEADERS)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def compute(view: LayerView) -> Values:
 
 ANALYSIS = Analysis(
     name="power_law",
-    version=1,
+    version=2,
     of="layer",
     needs_vectors=False,
     variables={
@@ -52,7 +52,10 @@ ANALYSIS = Analysis(
             about="n, the number of l >= xmin; CLAIMS 5.6",
         ),
         "power_law_start": Variable(
-            dims=("layer", "step"), long_name="smallest value of the tail", about="xmin, of l = s^2; CLAIMS 5.6"
+            dims=("layer", "step"),
+            long_name="smallest value of the tail",
+            dtype="float64",  # a square of weights: that of a large bfloat16 does not fit into float32
+            about="xmin, of l = s^2; CLAIMS 5.6",
         ),
         "power_law_alpha_hat": Variable(
             dims=("layer", "step"),

@@ -138,18 +138,17 @@ def _run(
 
 @contextlib.contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """Compute with that many threads, deterministically; the caller's own settings and random numbers are kept."""
+    """Compute with that many threads, deterministically; the caller's own settings are kept."""
     import torch
 
     from specdyn.tasks.evaluation.environment import use_threads
 
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with torch.random.fork_rng():
-        use_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before[0])
-            torch.set_deterministic_debug_mode(before[1])
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+    use_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_deterministic_debug_mode(before[1])
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32

@@ -79,7 +79,7 @@ STORED = {
         "power_law_alpha_hat": "layer step: float32",
         "power_law_distance": "layer step: float32",
         "power_law_log_alpha_norm": "layer step: float32",
-        "power_law_start": "layer step: float32",
+        "power_law_start": "layer step: float64",
         "power_law_status": "layer step: int8",
         "power_law_tail": "layer step: int32",
         "relative_distance_from_initial": "layer step: float32",

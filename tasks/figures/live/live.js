@@ -11,7 +11,7 @@ const state = { rows: new Set(REPORT.rows.labels.map((_, i) => i)), at: {}, logx
 let block = null;
 
 const words = (name) => name.replaceAll("_", " ");
-const short = (dim, label) => (REPORT.short[dim] ?? {})[label] ?? String(label);
+const short = (dim, label) => (REPORT.short[dim] ?? {})[label] ?? (typeof label === "number" ? String(+label.toPrecision(6)) : label);
 const number = (x) => (x === null || Number.isNaN(x) ? "–" : Math.abs(x) >= 1e5 || (x && Math.abs(x) < 1e-3) ? x.toExponential(3) : String(+x.toPrecision(5)));
 
 async function unpack() {
@@ -192,6 +192,7 @@ class Panel {
     this.variable = VARIABLES.get(spec.variable);
     this.kind = spec.kind ?? "lines";
     this.title = spec.title;
+    this.wanted = [`${spec.x} ${this.kind}`];
     this.own = {};
     this.assign(spec.x, spec.color);
     this.figure = element("figure", { class: "panel" });
@@ -219,7 +220,7 @@ class Panel {
     this.data = data;
     const width = Math.max(300, Math.min(620, this.figure.clientWidth || 560) - 4);
     const where = this.fixed().filter((dim) => SHARED.includes(dim)).map((dim) => short(dim, REPORT.labels[dim][places(variable, dim)[nearest(variable, dim, this.place(dim))]]));
-    const name = (this.title ?? variable.title) + (this.dash ? ": validation solid, training dashed" : "");
+    const name = (this.title && this.wanted.includes(`${this.x} ${this.kind}`) ? this.title : variable.title) + (this.dash ? ": validation solid, training dashed" : "");
     const heading = element("figcaption", {}, element("b", {}, name[0].toUpperCase() + name.slice(1)), where.length ? ` · ${where.map((w, i) => (this.fixed().filter((d) => SHARED.includes(d))[i] === "step" ? `step ${w}` : w)).join(" · ")}` : "");
     let picture;
     if (!data.length) picture = element("p", { class: "none" }, "no values here");
@@ -427,6 +428,7 @@ async function main() {
   shared();
   legend();
   everything();
+  document.getElementById("pictures").replaceChildren();
   REPORT.pictures.forEach((spec) => add(spec));
   window.addEventListener("resize", redraw);
   window.addEventListener("beforeprint", () => panels.forEach((panel) => panel.draw()));

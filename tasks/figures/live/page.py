@@ -1,7 +1,5 @@
 """The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
 
-import functools
-import importlib.resources
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from specdyn.models.spec.run_spec import as_text
 from specdyn.storage.schema import MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title
+from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
@@ -109,18 +108,13 @@ def page(
         common={axis_title(name): texts[0] for name, texts in settings.items() if len(set(texts)) == 1},
         deviations=known.deviations if known else (),
         thinned=thinning(packed.variables, packed.labels),
-        css=_file("live.css"),
-        library=_file("plot.min.js"),
-        program=_file("live.js"),
+        css=content("live.css"),
+        library=content(SCRIPTS[0]),
+        program=content(SCRIPTS[1]),
         # Names come from users: no tag, and no comment, may begin inside of the script.
         report=json.dumps(report, default=_plain).replace("<", "\\u003c"),
         block=packed.block,
     )
-
-
-@functools.cache
-def _file(name: str) -> str:
-    return importlib.resources.files("specdyn.tasks.figures.live").joinpath(name).read_text(encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -130,17 +124,18 @@ def _plain(value: Any) -> Any:
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     """Every setting as text for each row: those of the group with all of them, else the coordinates."""
     group = {"run": "runs"}.get(dim, "sources")
+    along = along_rows(tree, dim)
+    assert along is not None
+    known = {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
     if group in tree.children:
         table = tree[group].to_dataset()
         hidden = {dim, "status", "computed_on", "results", "parts", "contents", "trained", "objects", "source"}
-        return {
+        known |= {
             str(name): [as_text(value) for value in column.values.tolist()]
             for name, column in table.variables.items()
             if column.dims == (dim,) and name not in hidden and column.attrs.get("role") != PROVENANCE
         }
-    along = along_rows(tree, dim)
-    assert along is not None
-    return {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
+    return known
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:

@@ -7,9 +7,13 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import specdyn as sd
+from helpers.browsing import browser_page, browser_program
 from specdyn.flows.service.reports import reports_server
 from specdyn.storage.places import Store
+from specdyn.tasks.figures.live.page import page as page_of
 
 PAGE, FIGURE = "<h1>näive</h1>".encode(), b"\x89PNG\0\xff"
 
@@ -75,9 +79,9 @@ def test_a_browser_may_ask_for_the_head_alone(port: int) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
-        "/grok",
-        "/grok/",
+        "/none",
+        "/none/",
+        "/.hidden",
         "/grok/none.html",
         "/grok/summary.json",
         "/grok/.hidden.png",
@@ -95,6 +99,36 @@ def test_a_browser_may_ask_for_the_head_alone(port: int) -> None:
 def test_nothing_else_of_the_store_is_given(store: Store, port: int, path: str) -> None:
     answer, body = ask(port, path.format(store=store.url))
     assert (answer.status, body) == (404, b"No such report.\n")
+
+
+def test_the_address_leads_to_every_report_and_a_name_to_its_page(store: Store, port: int) -> None:
+    (Path(store.url) / "reports/grok/tickets.html").write_bytes(PAGE)
+    (Path(store.url) / "reports/<b>").mkdir()
+    (Path(store.url) / "reports/<b>/connectivity.html").write_bytes(PAGE)
+    answer, body = ask(port, "/")
+    assert answer.status == 200
+    assert b'<a href="/grok/index.html">grok</a>' in body and b'<a href="/grok/tickets.html">grok</a>, tickets' in body
+    assert b'<a href="/%3Cb%3E/connectivity.html">&lt;b&gt;</a>, connectivity' in body
+    for path, to in {
+        "/grok": "/grok/index.html",
+        "/grok/": "/grok/index.html",
+        "/%3Cb%3E": "/%3Cb%3E/connectivity.html",
+    }.items():
+        answer, _ = ask(port, path)
+        assert (answer.status, answer.headers["Location"]) == (307, to)
+
+
+def test_the_scripts_of_a_page_run_and_no_others(store: Store, port: int) -> None:
+    program = browser_program()
+    if program is None:
+        pytest.skip("there is no Chromium or Chrome on this machine")
+    written = page_of(sd.analyse(nn.Linear(6, 5), ["effective_rank", "spectrum"]), "results.zarr")
+    foreign = written.replace("</body>", "<script>document.title = 'run'</script></body>")
+    (Path(store.url) / "reports/grok/index.html").write_text(foreign)
+    with browser_page(program) as page:
+        page.goto(f"http://127.0.0.1:{port}/grok")
+        page.wait_for_function("() => document.querySelector('figure.panel svg') !== null")
+        assert page.title() != "run"
 
 
 def test_a_password_is_asked_for_where_there_is_one(store: Store) -> None:

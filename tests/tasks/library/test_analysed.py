@@ -184,3 +184,14 @@ def test_an_analysis_that_needs_data_and_heads_without_attention_are_refused() -
         sd.analyse(nn.Linear(3, 3), ["performance"])
     with pytest.raises(ValueError, match="heads=2, but no projections"):
         sd.analyse(nn.Linear(4, 4), CHEAP, heads=2)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_weights_whose_squares_leave_float32_are_analysed_all_the_same(scale: float) -> None:
+    net, scaled = nn.Linear(64, 60, bias=False), nn.Linear(64, 60, bias=False)
+    with torch.no_grad():
+        scaled.weight.copy_(net.weight * scale)
+    plain, far = sd.analyse(net)["layers"].to_dataset(), sd.analyse(scaled)["layers"].to_dataset()
+    for name in ("stable_rank", "entropy", "gini", "power_law_alpha", "mp_soft_rank"):
+        np.testing.assert_allclose(far[name], plain[name], rtol=1e-3, err_msg=name)
+    np.testing.assert_allclose(far["power_law_start"] / scale / scale, plain["power_law_start"], rtol=1e-3)
