@@ -115,9 +115,9 @@ class Store:
         """What a training loop of one's own recorded under a name, or will."""
         return Recording(self, name)
 
-    def logs(self, experiment: str, run_id: str) -> str:
-        """Folder of what the units of a run logged, or those of a pair of runs by its id."""
-        return f"{self.url}/logs/{experiment}/{run_id}"
+    def logs(self, experiment: str, run_id: str = "") -> str:
+        """Folder of what the units of a run logged and took, or those of a pair of runs by its id; or of all units."""
+        return f"{self.url}/logs/{experiment}" + (f"/{run_id}" if run_id else "")
 
     @property
     def reports(self) -> str:

@@ -56,6 +56,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("list",): ["studies"],
     ("settings",): [NAME],
     ("status",): ["small"],
+    ("ledger",): ["small"],
     ("show",): [SPEC.run_id],
     ("report",): ["small"],
     ("compare",): ["small"],
@@ -197,7 +198,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_line_that_names_it(
         monkeypatch.setattr(
             f"specdyn.tasks.figures.{module}.{'overview' if module == 'overview' else 'write_report'}", None
         )
-    reading = path in MAY_BE_EMPTY or path[0] in ("plan", "status", "show")
+    reading = path in MAY_BE_EMPTY or path[0] in ("plan", "status", "ledger", "show")
     with unwritable(finished) as (folder, store):
         wrong = f"{folder}/below/a" + (".png" if place == "file" else "")
         codes = (1, 2) if path == ("storage", "check") else (2,)
@@ -247,7 +248,7 @@ MANIFEST = f"runs/{NAME}/{SPEC.run_id}.json"
 CUBE = f"studies/{SWEEP.name}/results.zarr"
 USES: dict[str, list[tuple[str, ...]]] = {
     "specdyn.json": [("run",), ("plan",), ("connect",), ("tickets",), ("status",), ("show",), ("report",), ("serve",)],
-    RECORD: [("list",), ("status",), ("report",), ("compare",)],
+    RECORD: [("list",), ("status",), ("ledger",), ("report",), ("compare",)],
     MANIFEST: [("show",), ("status",), ("plan",)],
     f"{CUBE}/zarr.json": [("report",), ("compare",), ("export",)],
 }

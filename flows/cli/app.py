@@ -125,6 +125,19 @@ def status(
 @app.command()
 @with_json
 @friendly
+def ledger(
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    store: StoreOption = "results",
+) -> None:
+    """Show what the units of work of a study took, in seconds and hours, beside what the plan expected."""
+    from specdyn.flows.cli.status import show_ledger
+
+    show_ledger(study, store)
+
+
+@app.command()
+@with_json
+@friendly
 def show(
     run_id: Annotated[str, typer.Argument(help="A run_id or its first characters (see `specdyn status`).")],
     store: StoreOption = "results",

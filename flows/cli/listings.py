@@ -21,6 +21,8 @@ from specdyn.storage.probe import Check, existing_store
 from specdyn.storage.studies import read_study, study_names
 from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
 from specdyn.tasks.identity import computed_on, find_run, known_results_id
+from specdyn.tasks.ledger.entries import read_entries
+from specdyn.tasks.ledger.summary import HEADINGS, ledger_rows
 from specdyn.tasks.plan.tables import duration, size
 from specdyn.tasks.spectra.analysis import ANALYSES
 
@@ -135,6 +137,8 @@ def show_run(prefix: str, store: str) -> None:
     table("All settings", ("setting", "value"), [(k, str(v)) for k, v in hyperparameters(spec).items()])
     if measured := _measured(url, experiment, run_id):
         table("Measured at its end", ("variable", "value"), measured)
+    if took := ledger_rows(read_entries(url, experiment, run_id)):
+        table("What it took", HEADINGS, took)
     entries = manifest.checkpoints
     total = sum(entry.bytes for entry in entries)
     steps = span_of([entry.step for entry in entries])

@@ -1,4 +1,4 @@
-"""`specdyn status`: how far everything is that goes by a name."""
+"""`specdyn status` and `ledger`: how far everything is that goes by a name, and what it took."""
 
 import json
 
@@ -8,7 +8,7 @@ from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
-from specdyn.storage.studies import read_study, study_names
+from specdyn.storage.studies import StudyKind, read_study, study_names
 from specdyn.tasks.plan.plan import Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 
@@ -16,11 +16,7 @@ from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 def show_status(name: str, store: str) -> None:
     """Print how far the sweep of that name is, its graphs, or analysed checkpoints; ValueError lists the names."""
     url = existing_store(store)
-    names = study_names(url)
-    kinds = [kind for known, kind in names if known == name]
-    if not kinds:
-        known = sorted({known for known, _ in names})
-        raise ValueError(f"no results called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
+    kinds = _kinds_of(name, url)
     studies: list[Study] = []
     if "sweep" in kinds and (record := read_study(url, name, "sweep")) and (sweep := sweep_of(record)).specs:
         studies.append(sweep)
@@ -35,6 +31,27 @@ def show_status(name: str, store: str) -> None:
             out.print(others, highlight=False, soft_wrap=True)
     if "series" in kinds:
         show_series(name, url)
+
+
+def show_ledger(name: str, store: str) -> None:
+    """Print what the units of everything of that name took; ValueError lists the names."""
+    from specdyn.tasks.ledger.summary import HEADINGS, entries_of, hours, ledger_rows
+
+    url = existing_store(store)
+    records = [record for kind in _kinds_of(name, url) if (record := read_study(url, name, kind))]
+    entries = entries_of(url, records)
+    table(f"What the units of {name} took, in {url}", HEADINGS, ledger_rows(entries))
+    cpu, gpu = hours(entries)
+    out.print(f"{plural(len(entries), 'entry', 'entries')}: {cpu:.4g} CPU-hours, {gpu:.4g} GPU-hours", highlight=False)
+
+
+def _kinds_of(name: str, store: Store) -> list[StudyKind]:
+    names = study_names(store)
+    kinds = [kind for known, kind in names if known == name]
+    if not kinds:
+        known = sorted({known for known, _ in names})
+        raise ValueError(f"no results called {name!r} in {store}; it has: {', '.join(known) or 'none'}")
+    return kinds
 
 
 def show_series(name: str, store: Store) -> None:

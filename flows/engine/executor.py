@@ -27,6 +27,7 @@ with importing():
     from specdyn.models.plugins.places import Sent, sent
     from specdyn.models.spec.checks import require, require_known
     from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
+    from specdyn.tasks.ledger.metering import Spent, add, metered, taken
 
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0
@@ -63,7 +64,8 @@ class InlineExecutor:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         with self._lock:
-            return opened(functools.partial(recorded, run_unit, function, self._threads, None, *args))
+            call = functools.partial(recorded, run_unit, metered, self._threads, None, 1.0, function, *args)
+            return taken(functools.partial(opened, call))
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
@@ -94,12 +96,13 @@ class RayExecutor:
 
         # What is the same for all units goes to a worker once, with the function.
         def recorded_unit(call: _Call, *results: Any) -> Recorded:
-            return recorded(run_unit, call[1], cpus, gpus, *_filled(call, results))
+            return recorded(run_unit, metered, cpus, gpus, gpus or 1.0, call[1], *_filled(call, results))
 
         def unit(call: _Call, *results: Any) -> Any:
-            return run_unit(call[1], cpus, gpus, *_filled(call, results))
+            return run_unit(metered, cpus, gpus, gpus or 1.0, call[1], *_filled(call, results))
 
-        self._unit: Any = ray.remote(unit).options(name=run_unit.__name__, **options)
+        # Two results: what it took is asked for apart from a value that may be large.
+        self._unit: Any = ray.remote(unit).options(name=run_unit.__name__, num_returns=2, **options)
         self._recorded: Any = ray.remote(recorded_unit).options(name=run_unit.__name__, **options)
 
     def _recount(self) -> None:
@@ -127,7 +130,7 @@ class RayExecutor:
                     running.append(self._recorded.remote(*self._sent(function, waiting.pop())))
                 finished, running = ray.wait(running, timeout=LOOK_SECONDS)
                 for reference in finished:
-                    done(opened(functools.partial(_result, reference)))
+                    done(taken(functools.partial(opened, functools.partial(_result, reference))))
         except RayError:
             time.sleep(LOOK_SECONDS)  # until it shows, here or to the supervisor, that a part of Ray is the reason
             self._require_ray()
@@ -139,7 +142,9 @@ class RayExecutor:
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
         self._require_ray()
-        return self._unit.remote(*self._sent(function, args))
+        value, spent = self._unit.remote(*self._sent(function, args))
+        add(functools.partial(_spent, spent))
+        return value
 
     def _sent(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of a task: the call in one piece, and the results of others that are arguments of it."""
@@ -182,6 +187,15 @@ def _result(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         raise error.cause from None
+
+
+def _spent(reference: Any) -> Spent | None:
+    """What a call took that was not waited for; None where it has not ended, or not well."""
+    with contextlib.suppress(Exception):  # whatever it is, the unit that the call was for has told of it
+        if ray.is_initialized() and ray.wait([reference], timeout=0)[0]:
+            found: Spent = ray.get(reference)
+            return found
+    return None
 
 
 def run_unit(function: Callable[..., Any], threads: int, gpus: float | None, *args: Any) -> Any:

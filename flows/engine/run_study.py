@@ -21,6 +21,7 @@ from specdyn.storage.access.objects import StoreError, names
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.foreign.audit import HEADINGS
+from specdyn.tasks.ledger.keeping import kept_ledger
 from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.live import LiveCube
 from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
@@ -57,10 +58,12 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
         left_out = {f"{i.kind}: {i.label}": plan.left_out[i.key] for i in plan.items if i.key in plan.left_out}
         if plan.todo:
             cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
-            with open_executor(chosen_executor(study, asked), asked.resources, cluster, patience()) as workers:
+            kind, before, warn = chosen_executor(study, asked), failed_before(plan.items), get_run_logger().warning
+            with open_executor(kind, asked.resources, cluster, patience()) as workers:
                 study.record(store)
-                with LiveCube(study.results(store).following(lease)) as live:
-                    ended = run_units(study.name, plan.units, logs, workers, failed_before(plan.items), live.landed)
+                ledger = kept_ledger(store, study.experiment, kind, plan.seconds_of, warn)
+                with ledger as note, LiveCube(study.results(store).following(lease)) as live:
+                    ended = run_units(study.name, plan.units, logs, workers, before, live.landed, note)
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
             ran = tuple(dict.fromkeys(unit.label for unit in ended.done))

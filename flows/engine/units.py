@@ -1,7 +1,7 @@
 """Units of work as Prefect tasks, each as soon as what it needs is there."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,8 @@ from specdyn.storage.access.objects import NoSpace
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.datasets import DamagedData
 from specdyn.tasks.data.prepare import NotPrepared
+from specdyn.tasks.ledger.keeping import Note
+from specdyn.tasks.ledger.metering import Spent, noted
 from specdyn.tasks.plan.units import Schedule, Unit
 from specdyn.tasks.spectra.decomposition import NotFinite
 from specdyn.tasks.training.training import Diverged
@@ -68,9 +70,15 @@ def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=2,
     retry_condition_fn=_worth_retrying,
 )
-def run_unit_task(unit: Unit, log: str, executor: Executor, advanced: Callable[[int], None]) -> Work:
-    """Run one unit on the executor, its log kept in the folder; returns what it did."""
-    with kept_log(log, unit.kind):
+def run_unit_task(
+    unit: Unit,
+    log: str,
+    executor: Executor,
+    advanced: Callable[[int], None],
+    note: Callable[[Sequence[Spent], bool], None],
+) -> Work:
+    """Run one unit on the executor, its log kept in the folder, what it took noted; returns what it did."""
+    with kept_log(log, unit.kind), noted(note):
         if unit.spreads:
             did: Work = unit.function(executor, advanced, *unit.arguments)
         else:
@@ -85,12 +93,13 @@ def run_units(
     executor: Executor,
     failed_before: Mapping[str, str],
     landed: Callable[[Unit], None] = lambda _: None,
+    note: Note = lambda unit, calls, failed: None,
 ) -> Ended:
     """Run every unit once those it needs are done; what needs one that failed, now or before, is left out.
 
     What a finished unit lets start comes before what was waiting, so that runs are brought to their end one after
     another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit
-    says; `landed` is told of a unit that made something, or ended.
+    says; `landed` is told of a unit that made something, or ended, `note` of what each took.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
@@ -104,7 +113,13 @@ def run_units(
         # All of these are done, as nothing may wait for others in a place that they could run in; Prefect shows them.
         needs = [begun[key] for key in unit.needs if key in begun]
         future = run_unit_task.submit(
-            unit, logs(unit.log or unit.key), executor, partial(advanced, unit), wait_for=needs, return_state=False
+            unit,
+            logs(unit.log or unit.key),
+            executor,
+            partial(advanced, unit),
+            partial(note, unit),
+            wait_for=needs,
+            return_state=False,
         )
         begun[unit.key] = future
         progress.begun(unit)

@@ -3,12 +3,15 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from specdyn.storage.access.lease import hold
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
+from specdyn.tasks.ledger.keeping import kept_ledger
+from specdyn.tasks.ledger.metering import Spent, metered, noted, taken
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.live import LiveCube
 from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
@@ -42,11 +45,11 @@ class ThisProcess:
     ) -> None:
         """Make the calls one after another."""
         for call in calls:
-            done(function(*call))
+            done(self.start(function, *call))
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
         """Make a call; its result stands for it."""
-        return function(*args)
+        return taken(partial(metered, 1.0, function, *args))
 
 
 def run_here(
@@ -78,11 +81,12 @@ def run_here(
         schedule = Schedule(plan.units, failed_before(plan.items))
         study.record(store)
         following = study.results(store).following(lease) if live and plan.units else None
-        with LiveCube(following) as cube_now, computing(threads):
+        ledger = kept_ledger(store, study.experiment, "here", plan.seconds_of)
+        with ledger as note, LiveCube(following) as cube_now, computing(threads):
             while ready := schedule.ready():
                 for unit in ready:
                     try:
-                        works.append(_run(unit, advance, cube_now.landed))
+                        works.append(_run(unit, advance, cube_now.landed, partial(note, unit)))
                     except Exception as error:  # noqa: BLE001 - what is independent of it goes on
                         failures[f"{unit.kind}: {unit.label}"] = f"{type(error).__name__}: {error}"
                         schedule.failed(unit.key)
@@ -112,12 +116,22 @@ def run_here(
     )
 
 
-def _run(unit: Unit, advance: Callable[[Unit, int], None], landed: Callable[[Unit], None]) -> Work:
+def _run(
+    unit: Unit,
+    advance: Callable[[Unit, int], None],
+    landed: Callable[[Unit], None],
+    note: Callable[[Sequence[Spent], bool], None],
+) -> Work:
     def advanced(parts: int) -> None:
         advance(unit, parts)
         landed(unit)
 
-    work: Work = unit.function(*(ThisProcess(), advanced) if unit.spreads else (), *unit.arguments)
+    workers = ThisProcess()
+    with noted(note):
+        if unit.spreads:
+            work: Work = unit.function(workers, advanced, *unit.arguments)
+        else:
+            work = workers.start(unit.function, *unit.arguments)
     landed(unit)
     return work
 

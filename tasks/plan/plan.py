@@ -174,6 +174,8 @@ class Plan:
     items: tuple[Item, ...]
     estimates: Mapping[str, Estimate]
     """By kind, of all that can be done; empty where nothing was estimated."""
+    seconds_of: Mapping[str, float]
+    """Of one worker, for each item that is left, by its key."""
     left_out: Mapping[str, str]
     """Keys of the items that need one that failed before, with the label of that one."""
 
@@ -223,8 +225,8 @@ def make_plan(
     items = tuple(study.items(store, retry_failed, whole=estimate))
     left_out = needing_failed(items)
     todo = [item for item in items if item.unit and item.key not in left_out]
-    estimates = _estimates(items, todo, store, threads) if estimate else {}
-    return Plan(study=study, store=store, items=items, estimates=estimates, left_out=left_out)
+    estimates, seconds_of = _estimates(items, todo, store, threads) if estimate else ({}, {})
+    return Plan(study=study, store=store, items=items, estimates=estimates, seconds_of=seconds_of, left_out=left_out)
 
 
 def failed_before(items: Iterable[Item]) -> dict[str, str]:
@@ -238,11 +240,14 @@ def needing_failed(items: Sequence[Item]) -> dict[str, str]:
     return {unit.key: why for unit, why in schedule.left_out}
 
 
-def _estimates(items: Sequence[Item], todo: Sequence[Item], store: Store, threads: int | None) -> dict[str, Estimate]:
-    """What is left of each kind; a network is measured once for all runs that cost the same."""
+def _estimates(
+    items: Sequence[Item], todo: Sequence[Item], store: Store, threads: int | None
+) -> tuple[dict[str, Estimate], dict[str, float]]:
+    """What is left of each kind, and the seconds of each item; a network is measured once for all alike."""
     rates: dict[object, Rates] = {}
     sizes: dict[object, int] = {}
     made: dict[str, Estimate] = {}
+    seconds_of: dict[str, float] = {}
     for item in todo:
         if (network := item.network) is None:
             continue
@@ -250,10 +255,11 @@ def _estimates(items: Sequence[Item], todo: Sequence[Item], store: Store, thread
             rates[group] = _rates(network, items, store, threads)
         cost, before = item.cost(), made.get(item.kind, Estimate())
         size = _bytes_of_a_checkpoint(network, items, store, sizes) if cost.written else 0
+        seconds_of[item.key] = cost.seconds(rates[group])
         made[item.kind] = Estimate(
-            seconds=before.seconds + cost.seconds(rates[group]), bytes=before.bytes + cost.written * size
+            seconds=before.seconds + seconds_of[item.key], bytes=before.bytes + cost.written * size
         )
-    return made
+    return made, seconds_of
 
 
 def _rates(network: RunSpec, items: Sequence[Item], store: Store, threads: int | None) -> Rates:

@@ -33,6 +33,7 @@ from specdyn.storage.places import Run, Store
 from specdyn.tasks.evaluation.environment import pick_device, processor, versions
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.identity import origins_of, outdated
+from specdyn.tasks.ledger.metering import wrote
 from specdyn.tasks.training.branches import begin_branch, mask_of
 from specdyn.tasks.training.norm_control import norms_of_run
 from specdyn.tasks.training.numerics import autocast, compiled, numerics
@@ -145,8 +146,9 @@ def train(
     with numerics(spec, device), BackgroundWriter() as writer:
         loop = make_loop(spec, store, device)
         progress = _resume(spec, store, loop, origins) or begin(spec, store, loop)
-        progress.origins = origins
+        progress.origins, kept = origins, len(progress.entries)
         reason = _train_through(spec, loop, Recorder(store.run_of(spec), loop, writer, progress, keep))
+    wrote(sum(entry.bytes for entry in progress.entries[kept:]))
     manifest = Manifest(
         experiment=spec.experiment,
         run_id=spec.run_id,

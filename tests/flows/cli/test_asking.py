@@ -27,6 +27,8 @@ OF_A_STORE = {
     "status": ("status", "decay"),
     "status of a graph": ("status", "g"),
     "show": ("show", SWEEP.specs[0].run_id[:6]),
+    "ledger": ("ledger", "decay"),
+    "ledger of a graph": ("ledger", "g"),
     "report": ("report", "decay"),
     "compare": ("compare", "decay"),
     "plot": ("plot", "decay", "effective_rank"),

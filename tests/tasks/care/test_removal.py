@@ -86,6 +86,7 @@ def unneeded(store: Store) -> dict[str, str]:
         f"results/pairs/modular_addition/{other}-{other}.safetensors": "results",
         f"results/tickets/modular_addition/{ticket[:12]}-{other}.safetensors": "results of other checkpoints",
         f"logs/modular_addition/{other}/trainings-1.log": "logs",
+        f"logs/modular_addition/{other}/ledger-trainings-20260101T000000Z-01234567.json": "logs",
         f"logs/modular_addition/{other}-factors/factors-1.log": "logs",
         f"masks/{other}.safetensors": "masks",
         f"series/{other}.json": "series records",

@@ -1,0 +1,105 @@
+"""What calls take, measured where they run and told to whoever asked for the unit that they are of."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+SPENT = "specdyn_spent"
+
+
+class Spent(NamedTuple):
+    """What one call took."""
+
+    started: float
+    """Seconds since 1970."""
+    seconds: float
+    device: str
+    processor: str
+    threads: int
+    gpus: float
+    written: int | None
+    """Bytes of checkpoints; None where it wrote none."""
+
+
+Later = Callable[[], Spent | None]
+"""What a call took that was not waited for; None where it did not end well."""
+_written: ContextVar["list[int] | None"] = ContextVar("bytes of checkpoints", default=None)
+_unit: ContextVar["list[Spent | Later] | None"] = ContextVar("calls of the unit", default=None)
+
+
+def metered(gpus: float, function: Callable[..., Any], *args: Any) -> tuple[Any, Spent]:
+    """A call's value and what it took; an error that it raises carries this.
+
+    `gpus` is the share of a GPU that it has where it computes on one.
+    """
+    written: list[int] = []
+    token, started, clock = _written.set(written), time.time(), time.perf_counter()
+
+    def spent() -> Spent:
+        import torch
+
+        from specdyn.tasks.evaluation.environment import pick_device
+
+        seconds, device = time.perf_counter() - clock, pick_device()
+        share = gpus if device.type == "cuda" else 0.0
+        total = sum(written) if written else None
+        return Spent(started, seconds, device.type, _processor(device), torch.get_num_threads(), share, total)
+
+    try:
+        value = function(*args)
+    except Exception as error:
+        setattr(error, SPENT, spent())
+        raise
+    finally:
+        _written.reset(token)
+    return value, spent()
+
+
+@functools.cache
+def _processor(device: Any) -> str:
+    from specdyn.tasks.evaluation.environment import processor
+
+    return processor(device)
+
+
+def wrote(size: int) -> None:
+    """Count bytes of checkpoints as written by the call that this is part of."""
+    written = _written.get()
+    if written is not None:
+        written.append(size)
+
+
+def taken(call: Callable[[], tuple[Any, Spent]]) -> Any:
+    """The value of a metered call; what it took is added to the unit that this is part of, also where it raises."""
+    try:
+        value, spent = call()
+    except Exception as error:
+        if found := getattr(error, SPENT, None):
+            add(found)
+        raise
+    add(spent)
+    return value
+
+
+def add(spent: Spent | Later) -> None:
+    """Add what a call took, or how that is learned once the unit has ended, to the unit that this is part of."""
+    calls = _unit.get()
+    if calls is not None:
+        calls.append(spent)
+
+
+@contextmanager
+def noted(note: Callable[[Sequence[Spent], bool], None]) -> Iterator[None]:
+    """Tell `note` what the calls of a unit, which the block is, took, and whether it failed."""
+    calls: list[Spent | Later] = []
+    token, failed = _unit.set(calls), True
+    try:
+        yield
+        failed = False
+    finally:
+        _unit.reset(token)
+        found = [one if isinstance(one, Spent) else one() for one in calls]
+        note([one for one in found if one], failed)

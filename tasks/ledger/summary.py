@@ -1,0 +1,74 @@
+"""What the units of studies took, beside what was expected."""
+
+from collections.abc import Sequence
+
+from specdyn.models.experiments.base import read_spec
+from specdyn.storage.identity import short_digest
+from specdyn.storage.places import Store
+from specdyn.storage.studies import StudyRecord, not_a_record
+from specdyn.tasks.ledger.entries import Entry, read_entries
+
+HEADINGS = (
+    *("kind", "units", "failed", "seconds", "longest", "device", "estimate", "estimate/actual"),
+    *("CPU-hours", "GPU-hours"),
+)
+
+
+def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
+    """The entries of all that studies consist of, oldest first: a listing for each experiment, no manifest is read."""
+    owners = {owner for record in records for owner in _owners(store, record)}
+    experiments = dict.fromkeys(record.experiment for record in records)
+    return [
+        entry
+        for experiment in experiments
+        for entry in read_entries(store, experiment, counts=lambda name: name.partition("-")[0] in owners)
+    ]
+
+
+def _owners(store: Store, record: StudyRecord) -> set[str]:
+    """What the names of the log folders of a study's units begin with; StoreError where the record is none."""
+    from specdyn.tasks.plan.branching.records import graph_of
+
+    try:
+        runs = {read_spec(text, record.experiment).run_id for text in record.specs}
+        pairs = {pair.pair_id for pair in graph_of(record).pairs} if record.pairs else set()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise not_a_record(store, record.name, record.kind, error) from None
+    return runs | pairs | {short_digest(source) for source in record.sources}
+
+
+def ledger_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
+    """What each kind of unit took on each device, under HEADINGS.
+
+    Seconds are of all tries, those that failed too; estimates are compared with the units that have one and did not
+    fail.
+    """
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.kind, entry.device), []).append(entry)
+    return [_row(kind, device, of) for (kind, device), of in groups.items()]
+
+
+def _row(kind: str, device: str, entries: Sequence[Entry]) -> tuple[str, ...]:
+    seconds = [entry.seconds for entry in entries]
+    compared = [(entry.estimate, entry.seconds) for entry in entries if entry.estimate is not None and not entry.failed]
+    expected, actual = (sum(column) for column in zip(*compared, strict=True)) if compared else (0.0, 0.0)
+    failed = sum(entry.failed for entry in entries)
+    return (
+        kind,
+        str(len({entry.key for entry in entries})),
+        str(failed) if failed else "-",
+        f"{sum(seconds):.2f}",
+        f"{max(seconds):.2f}",
+        device or "-",
+        f"{expected:.2f}" if compared else "-",
+        f"{expected / actual:.2f}" if actual else "-",
+        *(f"{value:.4g}" if value else "-" for value in hours(entries)),
+    )
+
+
+def hours(entries: Sequence[Entry]) -> tuple[float, float]:
+    """CPU-hours, each thread counted, of what ran on CPUs, and GPU-hours, by its share of one, of what ran on GPUs."""
+    cpu = sum(entry.seconds * entry.threads for entry in entries if not entry.gpus)
+    gpu = sum(entry.seconds * entry.gpus for entry in entries)
+    return cpu / 3600, gpu / 3600
