@@ -12,10 +12,13 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from specdyn.tasks.plan.tables import duration
 from specdyn.tasks.plan.units import Unit
 
 ARTIFACT_SECONDS = 5.0
 BAR_SECONDS = 2.0
+LINE_SECONDS = 30.0
+"""Between lines where no terminal shows bars; a kind whose last part is made has a line at once."""
 SHARE = 0.1
 """Of the time that counting may take: on a slow store it is seldom, as each training under way takes a listing."""
 
@@ -48,6 +51,8 @@ class UnitProgress:
         self._artifacts: dict[str, UUID] = {}
         self._shown = dict.fromkeys(self._totals, 0.0)
         self._looked = self._published = self._took = 0.0
+        self._begun = self._said = time.monotonic()
+        self._whole: set[str] = set()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -88,6 +93,18 @@ class UnitProgress:
             made[unit.kind] += min(unit.parts, unit.made() if unit.made else parts)
         return made
 
+    def _say(self, made: Counter[str]) -> None:
+        """A line of what is made, in a while or once a kind is whole."""
+        whole = {kind for kind, total in self._totals.items() if made[kind] >= total}
+        now = time.monotonic()
+        if whole == self._whole and now - self._said < LINE_SECONDS:
+            return
+        self._whole, self._said = whole, now
+        counts = ", ".join(f"{kind} {made[kind]}/{total}" for kind, total in self._totals.items())
+        share, passed = made.total() / max(1, self._totals.total()), now - self._begun
+        left = f", about {duration(passed / share - passed)} left" if 0 < share < 1 else ""
+        print(f"{self._title}: {counts}; {duration(passed)}{left}", file=sys.stderr, flush=True)
+
     def refresh(self, publish: bool = False) -> None:
         """Show what is made, once in a while however often this is called, or now with `publish`."""
         now = time.monotonic()
@@ -99,6 +116,8 @@ class UnitProgress:
         self._took = self._looked - now
         for kind, bar in self._bar.items():
             self._bars.update(bar, completed=made[kind])
+        if self._bars.disable:
+            self._say(made)
         if not publish and now - self._published < ARTIFACT_SECONDS:
             return
         self._published = now

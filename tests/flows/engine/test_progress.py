@@ -90,3 +90,19 @@ def test_a_slow_store_is_looked_at_seldom(clock: Clock, shown: list[float]) -> N
         bars.refresh()
         assert len(looks) == 2
         bars.ended(unit, whole=True)
+
+
+def test_without_a_terminal_a_line_says_how_far_it_is(
+    clock: Clock, shown: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [0]
+    unit = training(0, lambda: made[0])
+    with UnitProgress("nightly", [unit]) as bars:
+        bars.begun(unit)
+        for made[0], clock.now in ((0, 1010.0), (1, 1020.0), (2, 1040.0), (3, 1060.0), (3, 1071.0), (4, 1080.0)):
+            bars.refresh()
+    assert capsys.readouterr().err.splitlines() == [
+        "nightly: trainings 2/4; 40 s, about 40 s left",
+        "nightly: trainings 3/4; 71 s, about 24 s left",
+        "nightly: trainings 4/4; 80 s",
+    ]
