@@ -10,14 +10,13 @@ from specdyn.flows.cli import care, start
 from specdyn.flows.cli.command import command
 from specdyn.flows.cli.data import data_app
 from specdyn.flows.cli.json_form import with_json
-from specdyn.flows.cli.options import StoreOption, friendly, out
+from specdyn.flows.cli.options import StoreOption, friendly, out, studies
 from specdyn.flows.cli.service import schedule_app, serve
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 
 app = typer.Typer(
     name="specdyn",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
@@ -113,7 +112,9 @@ def settings(
 @with_json
 @friendly
 def status(
-    name: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list studies`).")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the results (see `specdyn list studies`).", autocompletion=studies)
+    ],
     store: StoreOption = "results",
 ) -> None:
     """Show the progress of every run, read from the store; also works while the runs train elsewhere."""
@@ -126,7 +127,7 @@ def status(
 @with_json
 @friendly
 def ledger(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
     store: StoreOption = "results",
 ) -> None:
     """Show what the units of work of a study took, in seconds and hours, beside what the plan expected."""
@@ -152,7 +153,10 @@ def show(
 @friendly
 def report(
     sweep: Annotated[
-        str, typer.Argument(help="Name of a sweep or of analysed checkpoints (see `specdyn list studies`).")
+        str,
+        typer.Argument(
+            help="Name of a sweep or of analysed checkpoints (see `specdyn list studies`).", autocompletion=studies
+        ),
     ],
     store: StoreOption = "results",
     folder: Annotated[
@@ -181,7 +185,10 @@ def report(
 @friendly
 def compare(
     sweeps: Annotated[
-        list[str], typer.Argument(help="Names of sweeps or of analysed checkpoints (see `specdyn list studies`).")
+        list[str],
+        typer.Argument(
+            help="Names of sweeps or of analysed checkpoints (see `specdyn list studies`).", autocompletion=studies
+        ),
     ],
     store: StoreOption = "results",
     file: Annotated[
@@ -210,7 +217,7 @@ def compare(
 @app.command()
 @friendly
 def plot(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
     variable: Annotated[str, typer.Argument(help="A stored variable, e.g. `stable_rank`; a typo lists them all.")],
     store: StoreOption = "results",
     by: Annotated[str, typer.Option(help="Setting that colours are sorted by. Default: weight decay.")] = "",
@@ -240,7 +247,9 @@ def plot(
 @app.command()
 @friendly
 def export(
-    study: Annotated[str, typer.Argument(help="Name of the results (see `specdyn list studies`).")],
+    study: Annotated[
+        str, typer.Argument(help="Name of the results (see `specdyn list studies`).", autocompletion=studies)
+    ],
     store: StoreOption = "results",
     to: Annotated[str, typer.Option("--to", help="`csv`, `parquet` or `netcdf`.")] = "csv",
     folder: Annotated[

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from specdyn.flows.cli.options import StoreOption, Verbose, friendly, numbers, words
+from specdyn.flows.cli.options import StoreOption, Verbose, friendly, numbers, starting_with, words
 from specdyn.flows.fields import USUAL, named_preset
 from specdyn.flows.resources import Resources
 from specdyn.flows.shown import Shown
@@ -69,7 +69,8 @@ def _options(field: "dataclasses.Field[Any]", hint: Any) -> Iterator[inspect.Par
     elif field.name == "store":
         yield _option("store", StoreOption, "results")
     elif field.name in ARGUMENTS:
-        typed: Any = Annotated[kind, typer.Argument(help=shown.in_help)]
+        offered = starting_with(shown.choices) if shown.choices else None
+        typed: Any = Annotated[kind, typer.Argument(help=shown.in_help, autocompletion=offered)]
         yield _option(field.name, typed, inspect.Parameter.empty)
     elif shown.in_command:
         default: Any = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
@@ -83,7 +84,10 @@ def _options(field: "dataclasses.Field[Any]", hint: Any) -> Iterator[inspect.Par
         if kind is str and not default:
             kind, default = str | None, None
         again = " May be repeated." if kind == list[str] | None else ""
-        flags = typer.Option(*shown.flags, help=shown.in_help + again, show_default=default is not None)
+        offered = starting_with(shown.choices) if shown.choices else None
+        flags = typer.Option(
+            *shown.flags, help=shown.in_help + again, show_default=default is not None, autocompletion=offered
+        )
         yield _option(field.name, Annotated[kind, flags], default)
 
 

@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
@@ -37,6 +37,28 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's l
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print tables as JSON, and nothing else, on standard output.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print the table as CSV, and nothing else, on standard output.")]
+
+
+def starting_with(choices: Callable[[], Sequence[str]]) -> Callable[[str], list[str]]:
+    """What a shell offers for the beginning of a word."""
+
+    def offered(incomplete: str) -> list[str]:
+        return [choice for choice in choices() if choice.startswith(incomplete)]
+
+    return offered
+
+
+def studies(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The studies of the store that a shell offers for the beginning of a name; none where it cannot be read."""
+    from specdyn.storage.access.objects import StoreError, normalise
+    from specdyn.storage.places import Store
+    from specdyn.storage.studies import study_names
+
+    try:
+        found = study_names(Store(normalise(ctx.params.get("store") or "results")))
+    except (StoreError, OSError, ValueError):
+        return []
+    return [name for name in dict.fromkeys(name for name, _ in found) if name.startswith(incomplete)]
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:

@@ -61,3 +61,20 @@ def test_json_is_alone_on_standard_output(local_store: Store) -> None:
     for question in (("list", "studies"), ("status", "decay"), ("gc",)):
         printed, _ = ask(*question, "--store", local_store.url, "--json")
         assert isinstance(json.loads(printed), list)
+
+
+def completed(words: str) -> list[str]:
+    environment = {
+        "_SPECDYN_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    return CliRunner().invoke(app, [], prog_name="specdyn", env=environment).stdout.split()
+
+
+def test_a_shell_completes_experiments_presets_and_studies(local_store: Store) -> None:
+    sweep_called("decay", 1.0).record(local_store)
+    assert completed("specdyn run image_") == ["image_classification", "image_generation"]
+    assert "paper-sample" in completed("specdyn run image_generation --preset paper")
+    assert completed(f"specdyn status --store {local_store.url} de") == ["decay"]
+    assert completed("specdyn status --store /nowhere de") == []
