@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import xarray as xr
 
 import specdyn as sd
+from helpers.branched import carry_out, graph_in
 from specdyn.flows.cli.explore import notebook
+from specdyn.storage.query import measured_runs
 from specdyn.tasks.figures.explore import views
 from specdyn.tasks.figures.style import to_png
 
@@ -18,6 +21,11 @@ STUDY = "modular_addition-smoke"
 needs_marimo = pytest.mark.skipif(
     importlib.util.find_spec("marimo") is None, reason="marimo is not installed: pip install 'specdyn[explore]'"
 )
+
+
+def iter_offered(tree: xr.DataTree) -> Iterator[tuple[str, str]]:
+    """Every group and variable that the app offers."""
+    return ((group, name) for group, names in views.offered(tree).items() for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +140,26 @@ def test_the_app_runs_as_a_script_and_shows_the_cube(store: str, tree: xr.DataTr
     assert to_png(defined["heat_map"]).startswith(b"\x89PNG") and len(defined["curves"].axes) == 1
     assert len(defined["table"]) == len(sd.table(tree))
     assert repr(store) in defined["code"]
+
+
+@pytest.mark.parametrize("which", ["connect", "tickets"])
+def test_lines_and_tickets_are_shown_too(which: str, tmp_path: Path) -> None:
+    graph, place = graph_in(str(tmp_path / "store"), which)
+    carry_out(graph, place)
+    tree = measured_runs(sd.open(place.url, graph.name))
+    names = list(views.rows(tree))
+    assert len(set(names)) == len(names) == views.lazy(tree, *next(iter_offered(tree))).shape[0]
+    for group, name in iter_offered(tree):
+        data = views.lazy(tree, group, name)
+        along, upward = next(iter(views.axes(data)), ""), views.upwards(data)[0]
+        values = views.read(data, range(len(names)), {}, (along, upward))
+        views.heat_map(tree, values, names, upward, {})
+        views.curves(tree, group, values, along, {})
+        shown: dict[str, xr.DataArray] = {}
+        exec(views.code(place.url, graph.name, sd.open(place.url, graph.name), group, values), shown)
+        np.testing.assert_array_equal(shown["values"].values.squeeze(), values.values.squeeze())
+    if importlib.util.find_spec("marimo") is not None:
+        app = tmp_path / "mine.py"
+        app.write_text(notebook(place.url, graph.name))
+        done = subprocess.run([sys.executable, str(app)], capture_output=True, text=True, timeout=300, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
