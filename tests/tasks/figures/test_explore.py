@@ -1,6 +1,7 @@
 """The pictures of the exploring app, and the app itself as a script: what they show is what the cube has."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ import xarray as xr
 
 import specdyn as sd
 from helpers.branched import carry_out, graph_in
+from helpers.servers import S3Server
 from specdyn.flows.cli.explore import notebook
+from specdyn.storage.access import objects
+from specdyn.storage.places import Store
 from specdyn.storage.query import measured_runs
 from specdyn.tasks.figures.explore import views
 from specdyn.tasks.figures.style import to_png
@@ -163,3 +167,23 @@ def test_lines_and_tickets_are_shown_too(which: str, tmp_path: Path) -> None:
         app.write_text(notebook(place.url, graph.name))
         done = subprocess.run([sys.executable, str(app)], capture_output=True, text=True, timeout=300, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_marimo
+def test_the_app_reads_a_bucket_with_a_key_that_may_only_read(
+    store: str, s3_store: Store, s3_server: S3Server, tmp_path: Path
+) -> None:
+    for file in Path(store).rglob("*"):
+        if file.is_file():
+            objects.write(f"{s3_store}/{file.relative_to(store)}", file.read_bytes())
+    app = tmp_path / "mine.py"
+    app.write_text(notebook(s3_store.url, STUDY))
+    done = subprocess.run(
+        [sys.executable, str(app)],
+        env={**os.environ, **s3_server.reading},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr  # which has what aiohttp says of clients that are open at the end
