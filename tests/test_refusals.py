@@ -62,6 +62,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("compare",): ["small"],
     ("plot",): ["small", "singular_value"],
     ("export",): ["small", "--to", "csv"],
+    ("explore",): ["small", "--no-browser"],
     ("verify",): [],
     ("repair",): [],
     ("gc",): [],
@@ -79,12 +80,28 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("schedule", "remove"): ["nightly"],
 }
 """Arguments of each command that are good."""
-PLACES = {"store", "sources", "folder", "file", "api"}
+PLACES = {"store", "sources", "folder", "file", "notebook", "api"}
+SUFFIXES = {"file": ".png", "notebook": ".py"}
+"""Of the names of files that a command writes."""
 """Parameters that name a place."""
 OTHERS = {
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
-    *("along", "as_csv", "as_json", "at", "by", "layer", "log", "masks", "of", "to", "variable", "variables"),
+    *(
+        "along",
+        "browser",
+        "as_csv",
+        "as_json",
+        "at",
+        "by",
+        "layer",
+        "log",
+        "masks",
+        "of",
+        "to",
+        "variable",
+        "variables",
+    ),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
     *("public_url", "ray_address", "report", "reports_port", "retrain", "retry_failed", "rewind", "rewind_epoch"),
     *("run_id", "seeds", "settings", "sizes", "split_count", "split_epochs", "splits", "sweep", "sweeps", "timezone"),
@@ -129,6 +146,8 @@ def arguments(path: tuple[str, ...], place: str, value: str, store: str) -> list
             return [*good, value] if path[0] == "storage" else [*good, "--store", value]
         case "sources":
             return [*good, *own]
+        case "notebook":
+            return [*good, "--notebook", value, *own]
         case "folder" | "file":
             return [*good, "--out", value, *own]
         case _:
@@ -200,7 +219,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_line_that_names_it(
         )
     reading = path in MAY_BE_EMPTY or path[0] in ("plan", "status", "ledger", "show")
     with unwritable(finished) as (folder, store):
-        wrong = f"{folder}/below/a" + (".png" if place == "file" else "")
+        wrong = f"{folder}/below/a" + SUFFIXES.get(place, "")
         codes = (1, 2) if path == ("storage", "check") else (2,)
         output = said(*arguments(path, place, wrong, store), failing=not reading, codes=codes)
     assert reading or folder in output
@@ -217,7 +236,7 @@ def test_an_unknown_bucket_is_refused_in_a_line_that_names_it(
 ) -> None:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    wrong = "s3://nobody-made-this/below" + (".png" if place == "file" else "")
+    wrong = "s3://nobody-made-this/below" + SUFFIXES.get(place, "")
     codes = (1, 2) if path == ("storage", "check") else (2,)
     output = said(*arguments(path, place, wrong, str(finished)), failing=path not in MAY_BE_EMPTY, codes=codes)
     assert "s3://nobody-made-this" in output

@@ -246,6 +246,30 @@ def plot(
 
 @app.command()
 @friendly
+def explore(
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    store: StoreOption = "results",
+    port: Annotated[int, typer.Option(help="Port of the app (0 picks a free one).")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the app in a browser.")] = True,
+    notebook: Annotated[
+        str | None,
+        typer.Option("--notebook", help="Write the app to this .py file, to start from, instead of serving it."),
+    ] = None,
+) -> None:
+    """Open an app on a study's results: choose runs, variable, layer and step, see heat maps, curves and a table.
+
+    It listens on this machine alone and reads only what is shown. Ctrl-C ends it. Needs `pip install
+    'specdyn[explore]'`.
+
+    Example: `specdyn explore modular_addition-demo`; `--notebook mine.py`, then `marimo edit mine.py`
+    """
+    from specdyn.flows.cli.explore import explore as start
+
+    start(study, store, port, browser, notebook, lambda line: out.print(line, highlight=False, soft_wrap=True))
+
+
+@app.command()
+@friendly
 def export(
     study: Annotated[
         str, typer.Argument(help="Name of the results (see `specdyn list studies`).", autocompletion=studies)

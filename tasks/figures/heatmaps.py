@@ -112,14 +112,18 @@ def _mean(values: xr.DataArray, level: Level) -> xr.DataArray:
     return values.isel(run=list(level.runs)).mean("run").dropna("step", how="all")
 
 
+def edges(places: np.ndarray) -> np.ndarray:
+    """Edges of the cells of ascending places, each half-way to its neighbour; the outer cells end at their places."""
+    return np.concatenate([places[:1], (places[1:] + places[:-1]) / 2, [max(places[-1], places[0] + 1)]])
+
+
 def _mesh(axes: Axes, values: xr.DataArray) -> QuadMesh:
     """Values (row, step) as cells from 0 to 1; a cell reaches half-way to the neighbouring steps."""
     rows, steps = values.sizes[values.dims[0]], values["step"].values
     if not len(steps):  # one grey column, as matplotlib draws no empty mesh
         steps, values = np.array([0]), xr.DataArray(np.full((rows, 1), np.nan))
-    edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, [max(steps[-1], steps[0] + 1)]])
     axes.grid(visible=False)
     step_axis(axes, 3)
     return axes.pcolormesh(
-        edges, np.arange(rows + 1) + 0.5, np.ma.masked_invalid(values.values), cmap=COLORS, vmin=0, vmax=1
+        edges(steps), np.arange(rows + 1) + 0.5, np.ma.masked_invalid(values.values), cmap=COLORS, vmin=0, vmax=1
     )

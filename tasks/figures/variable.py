@@ -52,6 +52,8 @@ def plot_variable(
     colors = colors_of(len(groups))
     for axes, label in zip(grid.flat, shown, strict=False):
         part = data.sel({panel: label}) if panel else data
+        if "y" in log and bool((part > 0).any()):
+            axes.set_yscale("log")
         for (_, of_group), color in zip(groups, colors, strict=True):
             values = part.isel({dim: list(of_group)}).rename({dim: "run"})
             _draw(axes, values, x, color, log)
@@ -105,8 +107,8 @@ def _chosen(data: xr.DataArray, dim: str, at: dict[str, Any], along: str) -> tup
 
 def _draw(axes: Any, values: xr.DataArray, x: str, color: Any, log: str) -> None:
     """One configuration's line, or its points where there is nothing to go along."""
-    if "y" in log and bool((values > 0).any()):
-        axes.set_yscale("log")
+    if axes.get_yscale() == "log" and not bool((values > 0).any()):
+        return
     if not x:
         axes.plot(np.zeros(values.sizes["run"]), values.values, "o", color=color)
         axes.set_xticks([])

@@ -33,6 +33,7 @@ OF_A_STORE = {
     "compare": ("compare", "decay"),
     "plot": ("plot", "decay", "effective_rank"),
     "export": ("export", "decay", "--variables", "effective_rank"),
+    "explore": ("explore", "decay"),
     "verify": ("verify",),
     "verify a study": ("verify", "decay"),
     "gc": ("gc",),
@@ -123,6 +124,7 @@ def questions(out: Path) -> dict[str, Sequence[str]]:
         "compare": ("--out", str(out / "comparison.png")),
         "plot": ("--out", str(out / "plot.png")),
         "export": ("--out", str(out / "tables")),
+        "explore": ("--notebook", str(out / "explore.py")),
     }
     return {name: (*given, *elsewhere.get(name, ())) for name, given in {**OF_A_STORE, **OF_ANY_PLACE}.items()}
 
