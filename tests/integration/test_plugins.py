@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +36,28 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     places.forget()
 
 
-def seen(spec: RunSpec, *others: Any) -> tuple[Any, ...]:
-    """What a worker knows: its own variable, versions, sources, and what it was given."""
-    experiment = get_experiment(spec.experiment)
-    return (
-        os.environ.get(places.PATHS),
-        dict(versions_of(["spectrum", "largest"])),
-        experiment.source == spec.source,
-        type(spec.net) in experiment.kinds,
-        [name for name in analysis_names() if name not in ("spectrum", "largest")] != [],
-        others,
-    )
+def looking() -> Callable[..., tuple[Any, ...]]:
+    """What workers run: no function of a module, which they would import, with helpers that they do not have."""
+
+    def seen(spec: RunSpec, *others: Any) -> tuple[Any, ...]:
+        """What a worker knows: its own variable, versions, sources, and what it was given."""
+        experiment = get_experiment(spec.experiment)
+        return (
+            os.environ.get(places.PATHS),
+            dict(versions_of(["spectrum", "largest"])),
+            experiment.source == spec.source,
+            type(spec.net) in experiment.kinds,
+            [name for name in analysis_names() if name not in ("spectrum", "largest")] != [],
+            others,
+        )
+
+    return seen
 
 
 def test_workers_have_the_plugins_of_the_process_that_calls(lab: Path) -> None:
     from specdyn.flows.engine.executor import RayExecutor
 
+    seen = looking()
     for factor in (1, 2):
         plugins.analysis(lab, factor=factor)
         places.forget()

@@ -19,7 +19,8 @@ from specdyn.storage.foreign.found import Search
 from specdyn.tasks.figures.summary import headings, sweep_table
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.plan.names import LONGEST, require_name, word
-from specdyn.tasks.plan.series import cube_name, told_apart
+from specdyn.tasks.plan.series import cube_name
+from specdyn.tasks.plan.series_cube import told_apart
 from specdyn.tasks.plan.sweeps import make_sweep
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
