@@ -40,16 +40,19 @@ REFUSALS = {
     "not finite": (["modular_addition", "--weight-decays", "inf"], "weight_decay=inf is not allowed"),
     "not a number": (
         ["modular_addition", "--weight-decays", "0,x"],
-        "weight_decays='0,x' is not allowed: expected num",
+        "--weight-decays '0,x' is not allowed: expected num",
     ),
-    "empty": (["modular_addition", "--weight-decays", ""], "weight_decays='' is not allowed: expected one or more"),
+    "empty": (["modular_addition", "--weight-decays", ""], "--weight-decays '' is not allowed: expected one or more"),
     "an empty item": (
         ["modular_addition", "--weight-decays", "0,,1"],
-        "weight_decays='0,,1' is not allowed: expected one or more values separated by commas, none of them empty",
+        "--weight-decays '0,,1' is not allowed: expected one or more values separated by commas, none of them empty",
     ),
-    "a comma at the end": (["modular_addition", "--seeds", "0,1,"], "seeds='0,1,' is not allowed: expected one or mo"),
-    "a seed with a point": (["modular_addition", "--seeds", "0.5"], "seeds='0.5' is not allowed: expected integers"),
-    "an empty analysis": (["modular_addition", "--analyses", "spectrum,"], "analyses='spectrum,' is not allowed"),
+    "a comma at the end": (
+        ["modular_addition", "--seeds", "0,1,"],
+        "--seeds '0,1,' is not allowed: expected one or mo",
+    ),
+    "a seed with a point": (["modular_addition", "--seeds", "0.5"], "--seeds '0.5' is not allowed: expected integers"),
+    "an empty analysis": (["modular_addition", "--analyses", "spectrum,"], "--analyses 'spectrum,' is not allowed"),
     "an empty value": (["modular_addition", "-a", "learning_rate=1e-3,,1"], "learning_rate='1e-3,,1' is not allowed"),
     "an empty setting": (
         ["modular_addition", "--set", "norm_run="],
@@ -59,9 +62,15 @@ REFUSALS = {
         ["modular_addition", "--set", "steps=50", "--set", "decay_until=51"],
         "decay_until=51 is not allowed: expected None, or a step up to the last (steps=50)",
     ),
-    "twice": (["modular_addition", "--weight-decays", "1,1.0"], "weight_decays=[1.0, 1.0] is not allowed: expected ea"),
-    "no seeds": (["modular_addition", "--seeds", ","], "seeds=',' is not allowed: expected one or more value"),
-    "sweep name": (["modular_addition", "--sweep", "../up"], "sweep='../up' is not allowed: expected letters, digits"),
+    "twice": (
+        ["modular_addition", "--weight-decays", "1,1.0"],
+        "--weight-decays [1.0, 1.0] is not allowed: expected ea",
+    ),
+    "no seeds": (["modular_addition", "--seeds", ","], "--seeds ',' is not allowed: expected one or more value"),
+    "sweep name": (
+        ["modular_addition", "--sweep", "../up"],
+        "--sweep '../up' is not allowed: expected letters, digits",
+    ),
     "executor": (["modular_addition", "--executor", "slurm"], "unknown executor 'slurm': known are inline, ray"),
     "scheme": (["modular_addition", "--store", "gs://b/x"], "expected a local folder or s3://bucket/prefix"),
     "secret": (["modular_addition", "--store", "s3://key:hush@b/x"], "credentials do not belong in the URL"),
@@ -96,35 +105,47 @@ def test_engines_that_are_gone_are_named_before_anything_is_started(
     assert message in said(verb, "modular_addition", "--preset", "smoke", "--store", str(tmp_path), code=2)
     if name == "RAY_ADDRESS":
         given = ("--store", str(tmp_path), "--ray-address", "127.0.0.1:2")
-        assert "ray_address=127.0.0.1:2: no Ray" in said(verb, "modular_addition", *given, code=2)
+        assert "--ray-address 127.0.0.1:2: no Ray" in said(verb, "modular_addition", *given, code=2)
     assert list(tmp_path.iterdir()) == []
 
 
 GRAPHS = {
-    "points": (["connect", "--points", "2"], "points=2 is not allowed: expected 3 or more"),
-    "curve steps": (["connect", "--curve-steps", "-1"], "curve_steps=-1 is not allowed: expected an integer of 0 or m"),
-    "no splits": (["connect", "--split-count", "0"], "split_count=0 is not allowed: expected an integer of 1 or more"),
+    "points": (["connect", "--points", "2"], "--points 2 is not allowed: expected 3 or more"),
+    "curve steps": (
+        ["connect", "--curve-steps", "-1"],
+        "--curve-steps -1 is not allowed: expected an integer of 0 or m",
+    ),
+    "no splits": (
+        ["connect", "--split-count", "0"],
+        "--split-count 0 is not allowed: expected an integer of 1 or more",
+    ),
     "a split beyond the end": (
         ["connect", "--splits", "0,70"],
-        "splits=70 is not allowed: expected checkpoints of the",
+        "--splits 70 is not allowed: expected checkpoints of the",
     ),
     "a split at the end": (
         ["connect", "--splits", "60"],
-        "splits=60 is not allowed: expected checkpoints of the trunk",
+        "--splits 60 is not allowed: expected checkpoints of the trunk",
     ),
-    "an empty split": (["connect", "--splits", "0,,10"], "splits='0,,10' is not allowed: expected one or more values"),
+    "an empty split": (
+        ["connect", "--splits", "0,,10"],
+        "--splits '0,,10' is not allowed: expected one or more values",
+    ),
     "splits and epochs": (
         ["connect", "--splits", "0", "--split-epochs", "0"],
         "expected none together with splits=[0]",
     ),
-    "one order": (["connect", "--orders", "3"], "orders=[3] is not allowed: expected two or more"),
-    "an order twice": (["connect", "--orders", "3,3"], "orders=[3, 3] is not allowed: expected each value once"),
-    "a size twice": (["connect", "--sizes", "1,1.0"], "sizes=[1.0, 1.0] is not allowed: expected each value once"),
+    "one order": (["connect", "--orders", "3"], "--orders [3] is not allowed: expected two or more"),
+    "an order twice": (["connect", "--orders", "3,3"], "--orders [3, 3] is not allowed: expected each value once"),
+    "a size twice": (["connect", "--sizes", "1,1.0"], "--sizes [1.0, 1.0] is not allowed: expected each value once"),
     "a negative size": (
         ["connect", "--sizes", "-1"],
         "size=-1.0 is not allowed: expected a finite number of 0 or more",
     ),
-    "no sizes": (["connect", "--directions", "top"], "directions=['top'] is not allowed: expected none without sizes"),
+    "no sizes": (
+        ["connect", "--directions", "top"],
+        "--directions ['top'] is not allowed: expected none without sizes",
+    ),
     "direction": (
         ["connect", "--sizes", "1", "--directions", "up"],
         "unknown direction 'up': known are bottom, random",
@@ -141,25 +162,28 @@ GRAPHS = {
     ),
     "a density twice": (
         ["tickets", "--densities", "0.5,.50"],
-        "densities=[0.5, 0.5] is not allowed: expected each val",
+        "--densities [0.5, 0.5] is not allowed: expected each val",
     ),
     "mask": (["tickets", "--masks", "large"], "unknown mask 'large': known are iterative, magnitude"),
-    "an empty mask": (["tickets", "--masks", "random,"], "masks='random,' is not allowed: expected one or more values"),
+    "an empty mask": (
+        ["tickets", "--masks", "random,"],
+        "--masks 'random,' is not allowed: expected one or more values",
+    ),
     "a rewind beyond the end": (
         ["tickets", "--rewind", "70"],
-        "rewind=70 is not allowed: expected checkpoints of the t",
+        "--rewind 70 is not allowed: expected checkpoints of the t",
     ),
     "a rewind between": (
         ["tickets", "--rewind", "5"],
-        "rewind=5 is not allowed: expected checkpoints of the trunk bef",
+        "--rewind 5 is not allowed: expected checkpoints of the trunk bef",
     ),
     "an epoch beyond": (
         ["tickets", "--rewind-epoch", "99"],
-        "rewind_epoch=99.0 is not allowed: expected an epoch with",
+        "--rewind-epoch 99.0 is not allowed: expected an epoch with",
     ),
     "a negative epoch": (
         ["tickets", "--rewind-epoch", "-1"],
-        "rewind_epoch=-1.0 is not allowed: expected an epoch with",
+        "--rewind-epoch -1.0 is not allowed: expected an epoch with",
     ),
 }
 

@@ -31,11 +31,28 @@ def command(kind: type[P], act: Callable[..., bool]) -> Callable[..., None]:
     own = list(inspect.signature(act, eval_str=True).parameters.values())[2:]
 
     def call(verbose: Verbose = False, **typed: Any) -> None:
-        if not act(read(kind, typed), verbose, **{one.name: typed[one.name] for one in own}):
+        try:
+            done = act(read(kind, typed), verbose, **{one.name: typed[one.name] for one in own})
+        except ValueError as error:
+            if type(error) is not ValueError:
+                raise
+            raise ValueError(_as_typed(kind, str(error))) from error
+        if not done:
             raise typer.Exit(1)
 
     call.__name__, call.__doc__ = act.__name__, act.__doc__
     return with_options(call, [*options(kind), *own])
+
+
+def _as_typed(kind: type[Any], message: str) -> str:
+    """A message that begins with the name of a parameter, with the option that was typed for it instead."""
+    name, equals, rest = message.partition("=")
+    hints = typing.get_type_hints(kind, include_extras=True)
+    if not equals or name not in hints or name in ARGUMENTS or typing.get_origin(hints[name]) is typing.ClassVar:
+        return message
+    shown = _parted(hints[name])[1] if typing.get_origin(hints[name]) is Annotated else None
+    flags = shown.flags if shown and shown.flags else (f"--{name.replace('_', '-')}",)
+    return f"{flags[0].partition('/')[0]} {rest}"
 
 
 def with_options(call: Callable[..., None], more: Sequence[inspect.Parameter]) -> Callable[..., None]:

@@ -157,7 +157,7 @@ def test_a_series_with_nan_is_refused_before_anything_is_written(trained: Path, 
 def test_analyses_that_need_data_are_refused(trained: Path, tmp_path: Path) -> None:
     done = call("analyse", str(trained), "--store", str(tmp_path), "--analyses", "pruning", env=at_server())
     assert done.returncode == 2
-    assert "analyses='pruning' is not allowed: expected analyses that need no data" in done.stderr.replace("\n", " ")
+    assert "--analyses 'pruning' is not allowed: expected analyses that need no data" in done.stderr.replace("\n", " ")
 
 
 def test_every_tensor_is_read_once_a_checkpoint_by_a_range(trained: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_where_all_are_damaged_the_first_reason_is_said(tmp_path: Path) -> None:
 def test_skipping_needs_an_audit(tmp_path: Path) -> None:
     folder = save(tmp_path / "series", 0)
     code, said = run(str(folder), "--store", str(tmp_path / "store"), "--skip-damaged", "--no-audit")
-    assert code == 2 and "skip_damaged=True is not allowed: expected an audit, so not --no-audit" in said
+    assert code == 2 and "--skip-damaged True is not allowed: expected an audit, so not --no-audit" in said
 
 
 def test_series_of_other_units_are_not_put_on_one_axis(tmp_path: Path) -> None:
