@@ -125,8 +125,9 @@ def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_aga
     with pytest.raises(StudyFailed, match="1 failed"):
         sweep(store, retry_failed=True, **grid)
     (failing,) = [spec.run_id for spec in make_sweep(NAME, "smoke", [OVERFLOWS]).specs]
-    (log,) = files(store).keys() - before.keys()
+    ledger, log = sorted(files(store).keys() - before.keys())
     assert failing in log and "/trainings-" in log
+    assert failing in ledger and "/ledger-trainings-" in ledger
     assert "train again (run" in artifacts("plan")[0]["data"]
 
 
