@@ -103,7 +103,7 @@ def test_series_of_other_units_are_not_put_on_one_axis(tmp_path: Path) -> None:
         (["--key", "nosuch"], "no state dict under key='nosuch'; state dicts in this file: left, right"),
         ([], "several state dicts that may be meant; state dicts in this file: left, right: give one as `--key`"),
         (["--pattern", "("], "is not a regular expression"),
-        (["--revisions", "step*"], "revisions='step*' belongs to hf://organisation/name without a revision"),
+        (["--revisions", "step*"], "--revisions 'step*' belongs to hf://organisation/name without a revision"),
     ],
 )
 def test_what_cannot_be_chosen_is_said_without_a_traceback(arguments: list[str], said: str, tmp_path: Path) -> None:
