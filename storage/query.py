@@ -19,7 +19,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.codec import require_schema
 from specdyn.storage.places import Store
 from specdyn.storage.schema import MEASURED
-from specdyn.storage.studies import study_names
+from specdyn.storage.studies import cube_of, study_names
 
 READERS = 16
 """Coordinates read at a time."""
@@ -62,11 +62,10 @@ def open_study(place: str, study: str = "") -> xr.DataTree:
     store = Store(url)
     if not study and not objects.exists(store.schema):
         return open_results(url)
-    cubes = {"sweep": store.cube, "series": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
     there = study_names(store)
-    for kind in (kind for name, kind in there if name == study):
-        if generations.attributes(cubes[kind](study)):
-            return open_results(cubes[kind](study))
+    for url_of in (cube_of(store, name, kind) for name, kind in there if name == study):
+        if generations.attributes(url_of):
+            return open_results(url_of)
     known = ", ".join(dict.fromkeys(name for name, _ in there)) or "none"
     which = f"no results of a study called {study!r}" if study else "a store, not a study"
     raise objects.StoreError(f"{url}: {which}; its studies are: {known}")

@@ -96,6 +96,12 @@ def record_study(store: Store, record: StudyRecord) -> StudyRecord:
     return _parsed(store, stands, record.name, record.kind)
 
 
+def cube_of(store: Store, name: str, kind: StudyKind) -> str:
+    """Where the cube of a study of that kind lies; a sweep and series of one name share it."""
+    places = {"sweep": store.cube, "series": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
+    return places[kind](name)
+
+
 def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[str, StudyKind]]:
     """Name and kind of every study of these kinds: a listing, and one for each name."""
     found = objects.names(store.studies)

@@ -18,7 +18,7 @@ from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.datasets import DataManifest, read_data_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
-from specdyn.storage.studies import read_study, study_names
+from specdyn.storage.studies import cube_of, read_study, study_names
 from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
 from specdyn.tasks.identity import computed_on, find_run, known_results_id
 from specdyn.tasks.ledger.entries import read_entries
@@ -96,7 +96,6 @@ def _short(place: str) -> str:
 def list_studies(store: str) -> None:
     """Print the studies of a store: sweeps, lines between runs, tickets, series of other programs' checkpoints."""
     url = existing_store(store)
-    cubes = {"sweep": url.cube, "connectivity": url.connectivity, "tickets": url.tickets, "series": url.cube}
     records = [record for name, kind in study_names(url) if (record := read_study(url, name, kind))]
     rows = [
         (
@@ -105,7 +104,7 @@ def list_studies(store: str) -> None:
             r.experiment if r.specs else "-",
             r.preset or "-",
             str(len(r.specs) or len(r.sources)),
-            cubes[r.kind](r.name),
+            cube_of(url, r.name, r.kind),
         )
         for r in records
     ]

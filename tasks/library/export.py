@@ -14,7 +14,7 @@ from specdyn.models.spec.checks import require_known
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results, reading
-from specdyn.storage.studies import study_names
+from specdyn.storage.studies import cube_of, study_names
 from specdyn.tasks.library.frames import BLOCK, axes_of, blocks_of, frame_of, row_dim
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def export(
 def cubes_of(store: Store, study: str) -> dict[str, str]:
     """The URLs of the cubes of a study by their names; ValueError where there is none, listing the studies."""
     known = study_names(store)
-    places = {"sweep": store.cube, "series": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
-    urls = [places[kind](name) for name, kind in known if name == study]
+    urls = [cube_of(store, name, kind) for name, kind in known if name == study]
     found = {url.rsplit("/", 1)[-1].removesuffix(".zarr"): url for url in urls if objects.names(url)}
     if not found:
         names = ", ".join(sorted({name for name, _ in known})) or "none"
