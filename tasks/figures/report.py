@@ -23,7 +23,6 @@ class ReportFigure:
     """One figure of the report and what it takes."""
 
     name: str
-    title: str
     needs: tuple[str, str]
     """Group and variable; without them the figure is skipped."""
     draw: Callable[[xr.DataTree, str], Figure]
@@ -32,49 +31,41 @@ class ReportFigure:
 FIGURES = (
     ReportFigure(
         name="performance",
-        title="Loss and error",
         needs=("metrics", "loss"),
         draw=performance,
     ),
     ReportFigure(
         name="effective_rank",
-        title="Effective rank by layer",
         needs=("layers", "effective_rank"),
         draw=effective_ranks,
     ),
     ReportFigure(
         name="singular_values",
-        title="Singular values over time",
         needs=("layers", "singular_value"),
         draw=singular_values,
     ),
     ReportFigure(
         name="agreement",
-        title="Agreement with the final checkpoint",
         needs=("layers", "agreement"),
         draw=agreement,
     ),
     ReportFigure(
         name="agreement_score",
-        title="Agreement score",
         needs=("layers", "agreement_score"),
         draw=agreement_scores,
     ),
     ReportFigure(
         name="alignment",
-        title="Alignment between layers",
         needs=("pairs", "alignment"),
         draw=alignment,
     ),
     ReportFigure(
         name="alignment_score",
-        title="Alignment score",
         needs=("pairs", "alignment_score"),
         draw=alignment_scores,
     ),
     ReportFigure(
         name="pruned_loss",
-        title="Loss with half of the singular values",
         needs=("metrics", "pruned_loss"),
         draw=pruned_losses,
     ),

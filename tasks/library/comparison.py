@@ -82,9 +82,11 @@ def _runs(tree: "xr.DataTree") -> list[str]:
 
 def _settings(tree: "xr.DataTree") -> Mapping[str, Any]:
     """The settings of the runs: what a cube has along `run` alone, as coordinates or in the group of all settings."""
+    from specdyn.storage.cube_tree import LIVE
+
     table = tree[RUNS_GROUP].to_dataset()
     columns = {str(name): table[name] for name in table.variables if table[name].dims == ("run",)}
-    left_out = {*NO_SETTINGS, *_names(tree)}
+    left_out = {"run", *LIVE, "source", *_names(tree)}
     return {name: column for name, column in columns.items() if name not in left_out}
 
 
@@ -102,7 +104,6 @@ JOINED: dict[str, Any] = {
     "combine_attrs": "drop_conflicts",
 }
 STRING = np.dtypes.StringDType()
-NO_SETTINGS = ("run", "status", "computed_on", "results", "parts", "contents", "trained", "objects", "source")
 
 
 def _varied(studies: Sequence["xr.DataTree"]) -> dict[str, Any]:

@@ -22,7 +22,6 @@ FIRST_KEPT = ("row", "column", "final_rank", "rank", "component")
 LEAST = {"row": 8, "column": 8, "final_rank": 8, "rank": 12, "component": 2}
 """Labels that are kept of these at least."""
 LEAST_STEPS = 12
-NO_VARIABLES = ("parts", "contents", "results", "trained", "computed_on", "source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +81,8 @@ def _variables(tree: xr.DataTree, rows: str) -> Iterable[tuple[str, xr.DataArray
         data = node.to_dataset(inherit=False)
         if node.path.strip("/") in ("runs", "sources"):
             continue
-        for name, array in data.data_vars.items():
-            if rows in array.dims and array.dtype.kind in "fiub" and name not in NO_VARIABLES and array.size:
+        for array in data.data_vars.values():
+            if rows in array.dims and array.dtype.kind in "fiub" and array.size:
                 yield node.path.strip("/"), array
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.schema import MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title
@@ -129,7 +130,7 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     known = {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
     if group in tree.children:
         table = tree[group].to_dataset()
-        hidden = {dim, "status", "computed_on", "results", "parts", "contents", "trained", "objects", "source"}
+        hidden = {dim, *LIVE, "source"}
         known |= {
             str(name): [as_text(value) for value in column.values.tolist()]
             for name, column in table.variables.items()
