@@ -28,7 +28,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import finished_results
-from specdyn.tasks.plan.plan import Study, make_plan
+from specdyn.tasks.plan.plan import Results, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
 from specdyn.tasks.tracking.trackers import get_tracker
@@ -92,10 +92,12 @@ def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableFo
     assert isinstance(study, SeriesStudy)
     series.show_sources(study)
     store = Store(objects.normalise(asked.store))
-    alone = asked.executor == "auto" and chosen_executor(study, asked) == "inline"
-    if alone and not finished_results(study, store, asked.report):
+    if done := finished_results(study, store, asked.report):
+        outcome, failure = _already_done(study, store, done, asked.report), ""
+    elif asked.executor == "auto" and chosen_executor(study, asked) == "inline":
         return series.do_here(study, store, asked, form)
-    outcome, failure = _done_or_run(study, asked, verbose)
+    else:
+        outcome, failure = _by_engines(study, store, asked, verbose)
     series.show_audit(outcome.audit, outcome.not_analysed)
     if outcome.cube:
         series.show_tables((study.sound() if study.skip_damaged else study).results(store), form)
@@ -107,9 +109,18 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
     store = Store(objects.normalise(asked.store))
     _say_others(study, store)
     if done := finished_results(study, store, asked.report):
-        say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
-        outcome = Outcome(name=study.name, store=store.url)
-        return outcome_of(study, outcome, done, asked.report, built=False), ""
+        return _already_done(study, store, done, asked.report), ""
+    return _by_engines(study, store, asked, verbose)
+
+
+def _already_done(study: Study, store: Store, done: Results, report: bool) -> Outcome:
+    """What is there of a study that has nothing left to do."""
+    say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
+    return outcome_of(study, Outcome(name=study.name, store=store.url), done, report, built=False)
+
+
+def _by_engines(study: Study, store: Store, asked: Parameters, verbose: bool) -> tuple[Outcome, str]:
+    """Run the flow of a study that has something left; returns what there is then, and what failed."""
     executor = chosen_executor(study, asked)
     require_engines(executor, asked.ray_address)
     study.checked(require_store(store.url), asks=True)
