@@ -81,9 +81,9 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
 }
 """Arguments of each command that are good."""
 PLACES = {"store", "sources", "folder", "file", "notebook", "api"}
+"""Parameters that name a place."""
 SUFFIXES = {"file": ".png", "notebook": ".py"}
 """Of the names of files that a command writes."""
-"""Parameters that name a place."""
 OTHERS = {
     *("across", "analyses", "at_once", "audited", "axes", "cpu_if_no_gpu", "cpus", "cron", "curve_steps", "densities"),
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
