@@ -20,7 +20,7 @@ from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.sources import look
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.usefixtures("prefect_server")]
 
 FILES = ("deep_linear", "largest_entry", "opt")
 BUILD = ("pyproject.toml", "README.md", "LICENSE")
