@@ -40,6 +40,7 @@ FLOORS = {
         {"spectra"},
         {"evaluation"},
         {"data"},
+        {"timing"},
     ],
 }
 """Package -> its folders and modules, from the top down: each imports itself and what lies below."""

@@ -103,6 +103,13 @@ class Questions(Generic[Results]):
 
         return grok_step(self._data, threshold)
 
+    def timing(self, by_layer: bool = False, memorised: float = 0.01, grokked: float = 0.05) -> xr.Dataset:
+        """When each run memorises, groks and loses rank; see `timing`."""
+        from specdyn.tasks.timing.runs import timing
+
+        data: Any = self._data
+        return timing(data, by_layer, memorised, grokked)
+
     def to_dataframe(self, *names: str) -> "pd.DataFrame":
         """Variables as a tidy table; see `to_dataframe`."""
         from specdyn.tasks.library.frames import to_dataframe
