@@ -37,7 +37,7 @@ def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
         return 0
     device, before = pick_device(), [step for step in there if step <= missing[0]]
     with numerics(spec, device):
-        loop = make_loop(spec, store, device)
+        loop = make_loop(spec, store, device, manifest.forward)
         if before:
             here = max(before)
             load_state(loop.updater, *read_kept_state(there[here]))
