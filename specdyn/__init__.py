@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.sweep import run as run
     from specdyn.tasks.library.table import table as table
     from specdyn.tasks.recording.recorder import Recorder as Recorder
+    from specdyn.tasks.timing.edges import edge_lead as edge_lead
     from specdyn.tasks.timing.runs import timing as timing
 
 OFFERED = {
@@ -30,6 +31,7 @@ OFFERED = {
     "above_chance": "specdyn.tasks.library.questions:above_chance",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "compare": "specdyn.tasks.library.comparison:compare",
+    "edge_lead": "specdyn.tasks.timing.edges:edge_lead",
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
     "grok_step": "specdyn.tasks.library.questions:grok_step",
@@ -50,6 +52,7 @@ __all__ = [
     "above_chance",
     "analyse",
     "compare",
+    "edge_lead",
     "figure",
     "grid",
     "grok_step",

@@ -46,6 +46,8 @@ DIMENSIONS = {
     "fraction": "fraction of the energy",
     "null": "matrix that stands for chance: Gaussian of the same shape, or the final weights shuffled",
     "component": "principal component of the trajectory",
+    "portion": "part of an update",
+    "window_rank": "index of the singular value of a window of updates, 1 is the largest",
     "split": "part of the data",
     "kept": "singular values kept",
     "way": "which singular values are kept",

@@ -103,6 +103,13 @@ class Questions(Generic[Results]):
         data: Any = self._data
         return timing(data, by_layer, memorised, grokked)
 
+    def edge_lead(self, portion: str = "total", grokked: float = 0.05) -> xr.Dataset:
+        """How many steps before grokking the spectral edge of updates has its peak; see `edge_lead`."""
+        from specdyn.tasks.timing.edges import edge_lead
+
+        data: Any = self._data
+        return edge_lead(data, portion, grokked)
+
     def to_dataframe(self, *names: str) -> "pd.DataFrame":
         """Variables as a tidy table; see `to_dataframe`."""
         from specdyn.tasks.library.frames import to_dataframe
