@@ -18,10 +18,17 @@ NAME = "specdyn"
 
 
 class Plots(Generic[Results]):
-    """The figures of a report; each returns a matplotlib figure, by the setting that colours or panels stand for."""
+    """The figures of a report; each returns a matplotlib figure, by the setting that colours or panels stand for.
+
+    `plot(name)` draws any figure by its name, also one of a plug-in.
+    """
 
     def __init__(self, data: Results) -> None:
         self._data: Results = data
+
+    def __call__(self, name: str, by: str = "") -> "Figure":
+        """The figure of that name; see `figure`."""
+        return self._draw(name, by)
 
     def effective_rank(self, by: str = "") -> "Figure":
         """Effective rank of each layer against step."""
