@@ -46,6 +46,7 @@ DIMENSIONS = {
     "fraction": "fraction of the energy",
     "null": "matrix that stands for chance: Gaussian of the same shape, or the final weights shuffled",
     "component": "principal component of the trajectory",
+    "projection": "queries, keys or values of a joint projection",
     "portion": "part of an update",
     "window_rank": "index of the singular value of a window of updates, 1 is the largest",
     "split": "part of the data",
