@@ -86,7 +86,10 @@ def checkpoint_bytes(spec: RunSpec) -> int:
     """Bytes of the tensors of one checkpoint, counted on a network that is built without its weights."""
     import torch
 
+    from specdyn.models.nets.decay_sums import add_decay_sums
     from specdyn.models.nets.matrices import state_bytes
 
     with torch.device("meta"):
-        return state_bytes(experiment_of(spec).build_net(spec))
+        net = experiment_of(spec).build_net(spec)
+        add_decay_sums(spec, net)
+        return state_bytes(net)

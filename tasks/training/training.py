@@ -115,6 +115,7 @@ class Loop:
 
         The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
         """
+        self.updater.begin(start)
         worst = loss = torch.zeros((), device=self.device)
         for step in range(start, stop):
             rate = self._spec.optimizer.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)

@@ -13,8 +13,8 @@ import specdyn
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OFFERED = [
-    *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "load_net", "mean_over"),
-    *("open", "run", "scores", "table", "timing", "to_dataframe"),
+    *("Recorder", "above_chance", "analyse", "by_depth", "compare", "edge_lead", "figure", "grid", "grok_step"),
+    *("load_net", "mean_over", "open", "predicts_pruning", "run", "scores", "table", "timing", "to_dataframe"),
 ]
 
 
