@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.comparison import compare as compare
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
+    from specdyn.tasks.library.judged import claims as claims
     from specdyn.tasks.library.nets import load_net as load_net
     from specdyn.tasks.library.opened import opened as open
     from specdyn.tasks.library.questions import above_chance as above_chance
@@ -33,6 +34,7 @@ OFFERED = {
     "above_chance": "specdyn.tasks.library.questions:above_chance",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "by_depth": "specdyn.tasks.library.by_depth:by_depth",
+    "claims": "specdyn.tasks.library.judged:claims",
     "compare": "specdyn.tasks.library.comparison:compare",
     "edge_lead": "specdyn.tasks.timing.edges:edge_lead",
     "figure": "specdyn.tasks.library.drawing:figure",
@@ -56,6 +58,7 @@ __all__ = [
     "above_chance",
     "analyse",
     "by_depth",
+    "claims",
     "compare",
     "edge_lead",
     "figure",
