@@ -65,7 +65,7 @@ def _show_holder(holder: Holder, plan: Plan | None = None) -> None:
 
 def _trained_now(plan: Plan, since: float) -> list[tuple[str, ...]]:
     """The newest step of each run in training, under UNDER_WAY; the rate is that of checkpoints written `since`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for item in [item for item in plan.items if item.run and item.state == "partial"][:SHOWN]:
         assert item.run
         written = checkpoint_times(plan.store.run_of(item.run))

@@ -65,7 +65,7 @@ class Schedule:
     name: str = dataclasses.field(default="constant", metadata={"name": "schedule"})
     """`constant`, or how the learning rate falls: at `milestones`, as a `cosine`, or after a warm-up."""
     warmup: int = 0
-    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up."""
+    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up; 0 is none."""
     milestones: tuple[int, ...] = ()
     """Epochs at which the schedule `milestones` divides the learning rate by ten."""
     period: int = 0
@@ -91,12 +91,12 @@ class Decay:
     """Weight decay: how much, of what, and for how long."""
 
     weight_decay: float = 0.0
-    """Decoupled for adamw and muon, an L2 term for sgd and sam."""
+    """Decoupled for adamw and muon, an L2 term for sgd and sam; 0 is off."""
     on: str = dataclasses.field(default="all", metadata={"name": "weight_decay_on"})
     """Parameters that decay: `all`, all `matrices`, the `hidden` ones (no embedding, not the last), those of
     `attention`, or all matrices but these (`non-attention`)."""
     after: int = dataclasses.field(default=0, metadata={"name": "decay_from"})
-    """Finished updates after which weight decay begins."""
+    """Finished updates after which weight decay begins; 0 is from the start."""
     until: int | None = dataclasses.field(default=None, metadata={"name": "decay_until"})
     """Finished updates after which weight decay ends; None is never."""
 
