@@ -19,7 +19,7 @@ from specdyn.flows.cli.app import app
 from specdyn.models.experiments.modular_addition import PRESETS
 from specdyn.storage.places import Store
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 ARGUMENTS = ("run", NAME, "--preset", "long", "--weight-decays", "1", "--no-report", "--store")
 DEAD_PROXY = "http://127.0.0.1:9"
