@@ -66,7 +66,7 @@ class Schedule:
     name: str = dataclasses.field(default="constant", metadata={"name": "schedule"})
     """`constant`, or how the learning rate falls: at `milestones`, as a `cosine`, or after a warm-up."""
     warmup: int = 0
-    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up."""
+    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up; 0 is none."""
     milestones: tuple[int, ...] = ()
     """Epochs at which the schedule `milestones` divides the learning rate by ten."""
     period: int = 0
@@ -92,7 +92,7 @@ class Decay:
     """Weight decay: how much, of what, and for how long."""
 
     weight_decay: float = 0.0
-    """Decoupled for adamw and muon, an L2 term for sgd and sam; see `decay`."""
+    """Decoupled for adamw and muon, an L2 term for sgd and sam; see `decay`; 0 is off."""
     kind: str = dataclasses.field(default="l2", metadata={"name": "decay"})
     """`nuclear` shrinks all singular values of a matrix by learning rate times weight decay, whatever the optimizer;
     parameters that are no matrices do not decay then."""
@@ -100,7 +100,7 @@ class Decay:
     """Parameters that decay: `all`, all `matrices`, the `hidden` ones (no embedding, not the last), those of
     `attention`, or all matrices but these (`non-attention`)."""
     after: int = dataclasses.field(default=0, metadata={"name": "decay_from"})
-    """Finished updates after which weight decay begins."""
+    """Finished updates after which weight decay begins; 0 is from the start."""
     until: int | None = dataclasses.field(default=None, metadata={"name": "decay_until"})
     """Finished updates after which weight decay ends; None is never."""
 

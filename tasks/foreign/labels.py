@@ -23,7 +23,7 @@ OPTION = "--label"
 """What labels of a call are called, where others say otherwise."""
 OF_CUBES = (
     *("ticket", "series", "source", "family", "spec", "rows", "columns", "made", "role", "writer", "reader"),
-    "learning_rate_at",
+    *("learning_rate_at", "examples_seen", "short_name", "kind", "depth"),
 )
 """Names in every cube besides its dimensions, variables and the state of its rows."""
 LARGEST = 2**63

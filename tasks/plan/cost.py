@@ -73,7 +73,12 @@ def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
 
 def steps_of_an_epoch(spec: RunSpec, store: Store) -> int:
     """Updates in one epoch; NotPrepared where the data set is not in the store."""
-    return steps_per_epoch(spec, _train_examples(examples_key(spec, store)))
+    return steps_per_epoch(spec, train_examples(spec, store))
+
+
+def train_examples(spec: RunSpec, store: Store) -> int:
+    """How many examples a run trains on; NotPrepared where the data set is not in the store."""
+    return _train_examples(examples_key(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
