@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test tests style types test-numerics test-chaos test-gpu lint bench bench-gpu docs docs-figures clean
+.PHONY: help demo smoke test tests style types test-scenarios test-numerics test-chaos test-gpu lint bench bench-gpu docs docs-figures clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
 	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
-	@echo "make test   set up and run linter, type checker and all tests"
+	@echo "make test   set up and run the linter, the type checker and the tests, in about 10 minutes on 2 cores"
+	@echo "make test-scenarios  the tests of minutes: whole deployments, killed services, SLURM, a browser, all five experiments"
 	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
 	@echo "make test-chaos  processes killed and storage failing while real commands run: what is lost, and what is left"
 	@echo "make bench  our analysis, training and fan-out against the plain ways, and how a store grows"
@@ -51,6 +52,9 @@ test: style
 # One process more than the least machine has cores, as integration tests wait much.
 tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20
+
+test-scenarios: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m scenario tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations=20
 
 test-numerics: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.numerics

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.sweep import run as run
     from specdyn.tasks.library.table import table as table
     from specdyn.tasks.recording.recorder import Recorder as Recorder
+    from specdyn.tasks.timing.runs import timing as timing
 
 OFFERED = {
     "Recorder": "specdyn.tasks.recording.recorder:Recorder",
@@ -38,6 +39,7 @@ OFFERED = {
     "run": "specdyn.tasks.library.sweep:run",
     "scores": "specdyn.tasks.library.questions:scores",
     "table": "specdyn.tasks.library.table:table",
+    "timing": "specdyn.tasks.timing.runs:timing",
     "to_dataframe": "specdyn.tasks.library.frames:to_dataframe",
 }
 """Where each name comes from; imported when it is first used."""
@@ -57,6 +59,7 @@ __all__ = [
     "run",
     "scores",
     "table",
+    "timing",
     "to_dataframe",
 ]
 

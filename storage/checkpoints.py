@@ -255,6 +255,12 @@ def checkpoints_written(run: Run) -> int:
     return sum(name.startswith("step=") for name in found)
 
 
+def checkpoint_times(run: Run) -> dict[int, float]:
+    """When each checkpoint there is was written, by its step, ascending; seconds since 1970. One listing."""
+    found = {name: item.written for name, item in listing(run.folder).items() if name.startswith("step=")}
+    return {int(name.removeprefix("step=").partition(".")[0]): written for name, written in sorted(found.items())}
+
+
 def tensor_bytes(run: Run) -> int:
     """Bytes of the tensors of a checkpoint of a run, finished or not; 0 where there is none. Reads its first bytes."""
     folder = run.folder

@@ -17,7 +17,7 @@ from specdyn.models.plugins.kinds import inside
 from specdyn.models.spec.run_spec import RunSpec, as_text
 from specdyn.models.spec.settings import KINDS, settings_of
 from specdyn.tasks.figures.metrics_table import row as variable_row
-from specdyn.tasks.figures.report import FIGURES
+from specdyn.tasks.figures.offered.registry import figure_names, get_figure
 from specdyn.tasks.spectra.analysis import ANALYSES, Analysis
 
 MADE = "*This page is made from the declarations in the code each time the site is built.*"
@@ -164,12 +164,16 @@ def _about_analysis(analysis: Analysis) -> str:
 
 def figures_page() -> str:
     """Every figure of a report with what it takes."""
-    rows = [(f"`{one.name}`", _first_sentence(one.draw), f"`{one.needs[0]}/{one.needs[1]}`") for one in FIGURES]
+    rows = []
+    for figure in map(get_figure, figure_names()):
+        group, *variables = figure.needs
+        needs = ", ".join(f"`{group}/{variable}`" for variable in variables)
+        rows.append((f"`{figure.name}`", figure.title, _first_sentence(figure.draw), needs))
     about = (
         "`specdyn report STUDY` draws these, and so does `specdyn.figure(results, NAME, by=SETTING)`. "
         "A figure is left out if the results lack what it shows. `specdyn plot STUDY VARIABLE` draws any variable."
     )
-    return page("Figures", about, table(("figure", "what it shows", "needs"), rows))
+    return page("Figures", about, table(("figure", "what it shows", "how it is laid out", "needs"), rows))
 
 
 def pictures_page() -> str:

@@ -54,8 +54,8 @@ def specdyn(
         typer.Option(
             "--plugins",
             metavar="PATH",
-            help="A file, or a folder of files, that declares experiments, analyses, data sets or families of your "
-            "own; it is run. May be repeated; also by `SPECDYN_PLUGINS` and `[tool.specdyn]` in pyproject.toml.",
+            help="A file, or a folder of files, that declares experiments, analyses, figures, data sets or families of "
+            "your own; it is run. May be repeated; also by `SPECDYN_PLUGINS` and `[tool.specdyn]` in pyproject.toml.",
         ),
     ] = None,
 ) -> None:
@@ -71,12 +71,12 @@ def specdyn(
 @friendly
 def list_(
     what: Annotated[
-        str, typer.Argument(help="`experiments`, `presets`, `analyses`, `families`, `studies`.")
+        str, typer.Argument(help="`experiments`, `presets`, `analyses`, `figures`, `families`, `studies`.")
     ] = "experiments",
     of: Annotated[str, typer.Argument(help="With `presets`: those of this experiment alone.")] = "",
     store: StoreOption = "results",
 ) -> None:
-    """List experiments, presets, analyses or families of networks, or the studies in a store.
+    """List experiments, presets, analyses, figures or families of networks, or the studies in a store.
 
     Plug-ins are listed with the place they are from.
     """
@@ -87,6 +87,7 @@ def list_(
         "experiments": listings.list_experiments,
         "presets": lambda: listings.list_presets(of),
         "analyses": listings.list_analyses,
+        "figures": listings.list_figures,
         "families": listings.list_families,
         "studies": lambda: listings.list_studies(store),
     }
@@ -218,7 +219,10 @@ def compare(
 @friendly
 def plot(
     study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
-    variable: Annotated[str, typer.Argument(help="A stored variable, e.g. `stable_rank`; a typo lists them all.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A stored variable, e.g. `stable_rank` (a typo lists them all), or one of `list figures`."),
+    ],
     store: StoreOption = "results",
     by: Annotated[str, typer.Option(help="Setting that colours are sorted by. Default: weight decay.")] = "",
     along: Annotated[str, typer.Option(help="Dimension of the horizontal axis. Default: step, else rank.")] = "",
@@ -228,10 +232,13 @@ def plot(
     layer: Annotated[str, typer.Option(help="One layer, in place of a panel for each.")] = "",
     log: Annotated[str, typer.Option(help="Logarithmic axes: `x`, `y` or `xy`.")] = "",
     file: Annotated[
-        str | None, typer.Option("--out", help="File to write, .png or .svg. Default: STUDY-VARIABLE.png here.")
+        str | None, typer.Option("--out", help="File to write, .png or .svg. Default: STUDY-NAME.png here.")
     ] = None,
 ) -> None:
     """Draw any stored variable of a study: means over seeds by configuration, a panel for each layer or pair.
+
+    Or draw a figure that `specdyn list figures` shows, also your own. `--along`, `--at`, `--layer` and `--log` are for
+    variables.
 
     Examples: `specdyn plot modular_addition-demo stable_rank --log y`,
     `specdyn plot modular_addition-demo singular_value --along rank --layer decoder.weight --at step=1000`
@@ -239,9 +246,7 @@ def plot(
     from specdyn.flows.cli.drawn import draw
 
     chosen = [*(at or []), *([f"layer={layer}"] if layer else [])]
-    out.print(
-        f"figure       {draw(study, variable, store, by, along, chosen, log, file)}", highlight=False, soft_wrap=True
-    )
+    out.print(f"figure       {draw(study, name, store, by, along, chosen, log, file)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

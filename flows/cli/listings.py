@@ -19,6 +19,7 @@ from specdyn.storage.datasets import DataManifest, read_data_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
 from specdyn.storage.studies import cube_of, read_study, study_names
+from specdyn.tasks.figures.offered.registry import FIGURES
 from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
 from specdyn.tasks.identity import computed_on, find_run, known_results_id
 from specdyn.tasks.ledger.entries import read_entries
@@ -62,6 +63,12 @@ def list_analyses() -> None:
         for variable, declared in analysis.variables.items()
     ]
     _table_of(ANALYSES, "Analyses", ("analysis", "variable", "dimensions", "what it is"), rows)
+
+
+def list_figures() -> None:
+    """Print the figures that can be drawn by name, and the variables that each needs."""
+    rows = [(figure.name, figure.title, figure.needs[0], ", ".join(figure.needs[1:])) for figure in _listed(FIGURES)]
+    _table_of(FIGURES, "Figures", ("name", "what it shows", "group", "variables"), rows)
 
 
 def list_families() -> None:

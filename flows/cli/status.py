@@ -1,16 +1,25 @@
-"""`specdyn status` and `ledger`: how far everything is that goes by a name, and what it took."""
+"""`specdyn status` and `ledger`: how far everything is that goes by a name, who works on it, and what it took."""
 
 import json
+import math
+import time
+from collections.abc import Mapping
 
 from specdyn.flows.cli.options import out
 from specdyn.flows.cli.terminal import show_plan, table
 from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
+from specdyn.storage.access.lease import Holder, last_holder
+from specdyn.storage.checkpoints import checkpoint_times
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
 from specdyn.storage.studies import StudyKind, read_study, study_names
-from specdyn.tasks.plan.plan import Study, make_plan
+from specdyn.tasks.plan.plan import Plan, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources, sweep_of
+from specdyn.tasks.plan.tables import SHOWN, duration
+
+WORKER = ("who", "since", "last sign of life", "how far")
+UNDER_WAY = ("run", "step", "of", "steps a second", "time left")
 
 
 def show_status(name: str, store: str) -> None:
@@ -25,12 +34,52 @@ def show_status(name: str, store: str) -> None:
 
         studies += read_graphs(url, name)
     for study in studies:
-        show_plan(make_plan(study, url, estimate=False))
+        holder = last_holder(url.lease(study.cube(url)))
+        plan = make_plan(study, url, estimate=False)
+        show_plan(plan, worked=bool(holder and holder.alive))
+        if holder:
+            _show_holder(holder, plan)
     for kind in kinds:
         if others := other_sources(url, name, kind):
             out.print(others, highlight=False, soft_wrap=True)
     if "series" in kinds:
+        if holder := last_holder(url.lease(url.cube(name))):
+            _show_holder(holder)
         show_series(name, url)
+
+
+def _show_holder(holder: Holder, plan: Plan | None = None) -> None:
+    """Print who works on a study, or died at it, and how far each run is that is in training."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+    who = f"process {holder.pid} on {holder.host}"
+    if holder.dead:
+        table("Interrupted", WORKER, [(who, since, "has ended", holder.doing or "-")])
+    else:
+        sign = f"{duration(holder.silent)} ago" if holder.time else "-"
+        table("At work" if holder.alive else "Silent", WORKER, [(who, since, sign, holder.doing or "-")])
+    if not holder.alive:
+        out.print("nobody works on it now: the same command goes on where it stopped", highlight=False)
+    elif plan and (rows := _trained_now(plan, holder.since)):
+        table("In training", UNDER_WAY, rows)
+
+
+def _trained_now(plan: Plan, since: float) -> list[tuple[str, ...]]:
+    """The newest step of each run in training, under UNDER_WAY; the rate is that of checkpoints written `since`."""
+    rows: list[tuple[str, ...]] = []
+    for item in [item for item in plan.items if item.run and item.state == "partial"][:SHOWN]:
+        assert item.run
+        written = checkpoint_times(plan.store.run_of(item.run))
+        step, rate = max(written, default=0), _rate({at: when for at, when in written.items() if when >= since})
+        left = duration((item.run.steps - step) / rate) if rate > 0 else "-"
+        rows.append((item.label, str(step), str(item.run.steps), f"{rate:.3g}" if rate > 0 else "-", left))
+    return rows
+
+
+def _rate(written: Mapping[int, float]) -> float:
+    """Steps a second between the first and the last of some checkpoints; NaN where there is nothing between."""
+    if len(written) < 2 or (took := max(written.values()) - min(written.values())) <= 0:
+        return math.nan
+    return (max(written) - min(written)) / took
 
 
 def show_ledger(name: str, store: str) -> None:

@@ -15,7 +15,7 @@ from specdyn.flows.cli.options import err, out
 from specdyn.models.experiments.base import get_experiment
 from specdyn.tasks.plan.gathering import stored_contents
 from specdyn.tasks.plan.plan import Plan, Study
-from specdyn.tasks.plan.tables import RUNS, STAGES, plan_summary, run_rows, stage_rows
+from specdyn.tasks.plan.tables import ESTIMATED, RUNS, STAGES, plan_summary, run_rows, stage_rows
 
 GAP = 3
 """Characters between columns, at most."""
@@ -112,12 +112,14 @@ def _side_by_side(widths: Sequence[int], room: int) -> list[list[int]]:
     return groups
 
 
-def show_plan(plan: Plan) -> None:
-    """Print a plan, or with nothing estimated a status."""
-    table(f"{plan.study.name}, {plan.study.kind}, in {plan.store}", STAGES, stage_rows(plan))
-    if rows := run_rows(plan):
+def show_plan(plan: Plan, worked: bool = False) -> None:
+    """Print a plan, or with nothing estimated a status; `worked` is whether somebody works on the study."""
+    columns = len(STAGES) if plan.estimates else STAGES.index(ESTIMATED)
+    stages = [row[:columns] for row in stage_rows(plan)]
+    table(f"{plan.study.name}, {plan.study.kind}, in {plan.store}", STAGES[:columns], stages)
+    if rows := run_rows(plan, worked):
         table("Runs", RUNS, rows)
-    out.print(plan_summary(plan), highlight=False, soft_wrap=True)
+    out.print(plan_summary(plan, worked), highlight=False, soft_wrap=True)
 
 
 def span_of(steps: Sequence[int], unit: str = "steps") -> str:

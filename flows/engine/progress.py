@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 from uuid import UUID
 
@@ -30,7 +30,8 @@ class UnitProgress:
     it.
     """
 
-    def __init__(self, title: str, units: Sequence[Unit]) -> None:
+    def __init__(self, title: str, units: Sequence[Unit], tell: Callable[[str], None] = lambda _: None) -> None:
+        self._tell = tell
         self._title, self._lock, self._units = title, threading.Lock(), {unit.key: unit for unit in units}
         self._totals: Counter[str] = Counter()
         for unit in units:
@@ -100,10 +101,14 @@ class UnitProgress:
         if whole == self._whole and now - self._said < LINE_SECONDS:
             return
         self._whole, self._said = whole, now
+        print(f"{self._title}: {self._line(made)}", file=sys.stderr, flush=True)
+
+    def _line(self, made: Counter[str]) -> str:
+        """What is made of each kind, the time it took, and the time left at that rate."""
         counts = ", ".join(f"{kind} {made[kind]}/{total}" for kind, total in self._totals.items())
-        share, passed = made.total() / max(1, self._totals.total()), now - self._begun
+        share, passed = made.total() / max(1, self._totals.total()), time.monotonic() - self._begun
         left = f", about {duration(passed / share - passed)} left" if 0 < share < 1 else ""
-        print(f"{self._title}: {counts}; {duration(passed)}{left}", file=sys.stderr, flush=True)
+        return f"{counts}; {duration(passed)}{left}"
 
     def refresh(self, publish: bool = False) -> None:
         """Show what is made, once in a while however often this is called, or now with `publish`."""
@@ -118,6 +123,7 @@ class UnitProgress:
             self._bars.update(bar, completed=made[kind])
         if self._bars.disable:
             self._say(made)
+        self._tell(self._line(made))
         if not publish and now - self._published < ARTIFACT_SECONDS:
             return
         self._published = now

@@ -63,7 +63,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
                 study.record(store)
                 ledger = kept_ledger(store, study.experiment, kind, plan.seconds_of, warn)
                 with ledger as note, LiveCube(study.results(store).following(lease)) as live:
-                    ended = run_units(study.name, plan.units, logs, workers, before, live.landed, note)
+                    ended = run_units(study.name, plan.units, logs, workers, before, live.landed, note, lease.tell)
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
             ran = tuple(dict.fromkeys(unit.label for unit in ended.done))

@@ -94,12 +94,14 @@ def run_units(
     failed_before: Mapping[str, str],
     landed: Callable[[Unit], None] = lambda _: None,
     note: Note = lambda unit, calls, failed: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Ended:
     """Run every unit once those it needs are done; what needs one that failed, now or before, is left out.
 
     What a finished unit lets start comes before what was waiting, so that runs are brought to their end one after
     another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit
-    says; `landed` is told of a unit that made something, or ended, `note` of what each took.
+    says; `landed` is told of a unit that made something, or ended, `note` of what each took, `tell` once in a while how
+    far all units are.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
@@ -142,7 +144,7 @@ def run_units(
             progress.ended(unit, whole=True)
 
     waiting, under_way = deque(schedule.ready()), 0
-    with UnitProgress(title, units) as progress:
+    with UnitProgress(title, units, tell) as progress:
         while waiting or under_way:
             while waiting and under_way < max(AT_ONCE, 2 * executor.slots):
                 begin(waiting.popleft())

@@ -31,9 +31,11 @@ class Kind(Generic[T]):
     noun: str
     """What one is called."""
     package: str
-    """Whose modules declare those of the package; `base` and packages in it do not."""
+    """Whose modules declare those of the package; `base` and packages in it do not. Empty with `within`."""
     checked: Callable[[object, str, str], T]
     """The thing from what a plug-in declares, its name and the digest of its source; TypeError or ValueError."""
+    within: Callable[[], Mapping[str, T]] | None = None
+    """Those of the package by name, where they are not a module each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +100,14 @@ def origin(kind: Kind[T], name: str) -> str:
 
 
 def _of_package(kind: Kind[T], name: str) -> T:
+    if kind.within:
+        return kind.within()[name]
     found: T = getattr(importlib.import_module(f"{kind.package}.{name}"), CONSTANTS[kind.group])
     return found
 
 
 def _inside(kind: Kind[T]) -> list[str]:
-    return module_names(importlib.import_module(kind.package))
+    return list(kind.within()) if kind.within else module_names(importlib.import_module(kind.package))
 
 
 def _outside(kind: Kind[T]) -> dict[str, Plugin]:

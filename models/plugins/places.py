@@ -18,7 +18,14 @@ PATHS = "SPECDYN_PLUGINS"
 """Files and folders with plug-ins, separated as those of PATH are."""
 OFF = "SPECDYN_NO_PLUGINS"
 """Anything but 0 leaves out every plug-in."""
-CONSTANTS = {"experiments": "EXPERIMENT", "analyses": "ANALYSIS", "datasets": "DATASETS", "families": "FAMILY"}
+CONSTANTS = {
+    "experiments": "EXPERIMENT",
+    "analyses": "ANALYSIS",
+    "datasets": "DATASETS",
+    "families": "FAMILY",
+    "figures": "FIGURE",
+    "claims": "CLAIM",
+}
 """The constant that declares a thing of each kind. The entry points of a kind are `specdyn.` and the kind."""
 PROJECT = "pyproject.toml"
 
@@ -28,7 +35,7 @@ class Plugin:
     """One thing that is declared outside the package."""
 
     kind: str
-    """`experiments`, `analyses`, `datasets` or `families`."""
+    """One of CONSTANTS."""
     name: str
     place: str
     """The file, or the package with its version and the entry point."""

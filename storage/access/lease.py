@@ -57,6 +57,10 @@ class Holder:
     program: str
     since: float
     beat: int
+    time: float = 0.0
+    """Of its last sign of life, by its own clock."""
+    doing: str = ""
+    """What it said last of how far its work is."""
 
     @property
     def here(self) -> bool:
@@ -71,6 +75,16 @@ class Holder:
         if self.pid == os.getpid():
             return self.program != PROGRAM
         return _birth(self.pid) not in (self.born, UNKNOWN)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since its last sign of life, by the two machines' clocks; 0 where it did not say when that was."""
+        return max(0.0, time.time() - self.time) if self.time else 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is at work, as far as one look can tell."""
+        return not self.dead and (self.here or self.silent <= LIFETIME)
 
     def __str__(self) -> str:
         return (
@@ -91,6 +105,8 @@ class Lease:
     """Whether it waits for a holder that lives, and is not refused."""
     succeeded: bool = False
     """Whether the holder before may still be alive, and write."""
+    doing: str = ""
+    """How far the work is, in words: the next sign of life says it to those who look."""
     _number: int = 0
     _token: str = ""
     _since: float = 0.0
@@ -98,6 +114,10 @@ class Lease:
     _seen: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _done: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, doing: str) -> None:
+        """Have the next sign of life say how far the work is."""
+        self.doing = doing
 
     def check(self) -> None:
         """Raise LeaseLost where another process may have taken over; asks the store only after a pause."""
@@ -190,6 +210,7 @@ class Lease:
             "since": self._since,
             "beat": self._beat,
             "time": time.time(),
+            "doing": self.doing,
         }
         return json.dumps(plain, indent=1).encode()
 
@@ -241,13 +262,19 @@ def holder_of(folder: str) -> Holder | None:
     return None if holder is None or holder.released or holder.dead else holder
 
 
+def last_holder(folder: str) -> Holder | None:
+    """Who holds the lease, or died without giving it back; None where it is free."""
+    holder = _newest(folder)
+    return None if holder is None or holder.released else holder
+
+
 def _newest(folder: str) -> Holder | None:
     """Who put the highest number; None where nobody did."""
     while numbers := [number for name in objects.names(folder) if (number := _number(name))]:
         number = max(numbers)
         try:
             plain: dict[str, Any] = json.loads(objects.read(f"{folder}/{number:08d}.json"))
-            known = {name: plain[name] for name in Holder.__dataclass_fields__ if name != "number"}
+            known = {name: plain[name] for name in Holder.__dataclass_fields__ if name in plain and name != "number"}
             return Holder(number=number, **known)
         except FileNotFoundError:
             continue  # the next one has taken it away

@@ -36,7 +36,9 @@ def plot_variable(
     """
     require_known("log", log, LOGS)
     dim = rows_dim(tree)
-    data = _variable(tree, name, dim)
+    known = drawable_variables(tree, dim)
+    require_known("variable", name, known)
+    data = known[name]
     rows = along_rows(tree, dim)
     assert rows is not None
     groups = groups_of(tree, dim, rows, axis)
@@ -72,14 +74,15 @@ def plot_variable(
     return figure
 
 
-def _variable(tree: xr.DataTree, name: str, dim: str) -> xr.DataArray:
+def drawable_variables(tree: xr.DataTree, dim: str = "") -> dict[str, xr.DataArray]:
+    """The variables of numbers that rows of a cube have, by name."""
+    dim = dim or rows_dim(tree)
     known: dict[str, xr.DataArray] = {}
     for node in tree.subtree:
         if node.path.strip("/") not in ("runs", "sources"):
             found = node.to_dataset(inherit=False)
             known |= {str(key): of for key, of in found.data_vars.items() if dim in of.dims and of.dtype.kind in "fiub"}
-    require_known("variable", name, known)
-    return known[name]
+    return known
 
 
 def _chosen(data: xr.DataArray, dim: str, at: dict[str, Any], along: str) -> tuple[xr.DataArray, str]:

@@ -18,10 +18,17 @@ NAME = "specdyn"
 
 
 class Plots(Generic[Results]):
-    """The figures of a report; each returns a matplotlib figure, by the setting that colours or panels stand for."""
+    """The figures of a report; each returns a matplotlib figure, by the setting that colours or panels stand for.
+
+    `plot(name)` draws any figure by its name, also one of a plug-in.
+    """
 
     def __init__(self, data: Results) -> None:
         self._data: Results = data
+
+    def __call__(self, name: str, by: str = "") -> "Figure":
+        """The figure of that name; see `figure`."""
+        return self._draw(name, by)
 
     def effective_rank(self, by: str = "") -> "Figure":
         """Effective rank of each layer against step."""
@@ -95,6 +102,13 @@ class Questions(Generic[Results]):
         from specdyn.tasks.library.questions import grok_step
 
         return grok_step(self._data, threshold)
+
+    def timing(self, by_layer: bool = False, memorised: float = 0.01, grokked: float = 0.05) -> xr.Dataset:
+        """When each run memorises, groks and loses rank; see `timing`."""
+        from specdyn.tasks.timing.runs import timing
+
+        data: Any = self._data
+        return timing(data, by_layer, memorised, grokked)
 
     def to_dataframe(self, *names: str) -> "pd.DataFrame":
         """Variables as a tidy table; see `to_dataframe`."""

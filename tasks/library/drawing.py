@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from specdyn.models.spec.checks import require_known
 from specdyn.storage.schema import STEP_UNITS
 
 if TYPE_CHECKING:
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure":
-    """A figure of a report, e.g. `figure(tree, "effective_rank", by="weight_decay")`.
+    """A figure of a report, or of a plug-in, e.g. `figure(tree, "effective_rank", by="weight_decay")`.
 
     `data` is a cube, or the group of it that the figure is of; only a cube lets `effective_rank` mark where runs grok.
     `by` is the setting that colours or panels stand for, without it the one of the report. Runs without values are left
@@ -21,20 +20,16 @@ def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure
     import xarray as xr
 
     from specdyn.storage.query import measured_runs
-    from specdyn.tasks.figures.report import FIGURES
-    from specdyn.tasks.figures.sweep_axis import axis_of, has
+    from specdyn.tasks.figures.offered.registry import draw_one, get_figure
+    from specdyn.tasks.figures.sweep_axis import axis_of
     from specdyn.tasks.library.questions import group_of
 
-    known = {one.name: one for one in FIGURES}
-    require_known("figure", name, known)
+    chosen = get_figure(name)
     if isinstance(data, xr.DataTree) and data.data_vars and not data.children:
         data = data.to_dataset()
     tree = data if isinstance(data, xr.DataTree) else _as_tree(data, group_of(data))
-    group, variable = known[name].needs
-    if not has(tree, group, variable):
-        raise ValueError(f"no {variable!r} in these results, which the figure {name!r} shows: expected it in {group!r}")
     tree = measured_runs(tree)
-    return known[name].draw(tree, by or axis_of(tree))
+    return draw_one(chosen, tree, by or axis_of(tree))
 
 
 def _as_tree(data: "xr.Dataset", group: str) -> "xr.DataTree":

@@ -7,7 +7,9 @@ from humanize import naturalsize
 from specdyn.models.wording import plural
 from specdyn.tasks.plan.plan import Item, Plan
 
-STAGES = ("stage", "there", "left", "failed", "time on one worker", "checkpoints to write")
+ESTIMATED = "time on one worker"
+"""The first heading of what is estimated."""
+STAGES = ("stage", "there", "left", "failed", ESTIMATED, "checkpoints to write")
 RUNS = ("run", "state", "done", "what will happen")
 ONE = {"analyses": "analysis", "branches": "branch"}
 """How one of a kind is called where that is not the kind without its last letter."""
@@ -35,8 +37,11 @@ def stage_rows(plan: Plan) -> list[tuple[str, ...]]:
     return rows
 
 
-def run_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """Every run under RUNS with what there is of it; of very many those that are begun or failed come first."""
+def run_rows(plan: Plan, worked: bool = False) -> list[tuple[str, ...]]:
+    """Every run under RUNS with what there is of it; of very many those that are begun or failed come first.
+
+    `worked` is whether somebody works on the study: what is begun is under way then.
+    """
     of_run: dict[str, list[Item]] = {item.label: [] for item in plan.items if item.run or item.kind == "analyses"}
     for item in plan.items:
         if item.label in of_run:
@@ -44,15 +49,17 @@ def run_rows(plan: Plan) -> list[tuple[str, ...]]:
     runs = list(of_run.items())
     if len(runs) > SHOWN:
         runs.sort(key=lambda run: all(item.state in ("new", "done") for item in run[1]))
-    rows = [_row(label, items, plan) for label, items in runs[:SHOWN]]
+    rows = [_row(label, items, plan, worked) for label, items in runs[:SHOWN]]
     more = len(runs) - len(rows)
     return [*rows, (f"and {more} more", "", "", "")] if more else rows
 
 
-def _row(label: str, items: Sequence[Item], plan: Plan) -> tuple[str, ...]:
+def _row(label: str, items: Sequence[Item], plan: Plan, worked: bool) -> tuple[str, ...]:
     first = next((item for item in items if item.state != "done"), items[0])
     trained = first is not items[0]
-    state = "trained" if trained else "under way" if first.state == "partial" else first.state
+    begun = "under way" if worked else "begun"
+    waiting = "waiting" if worked and first.state == "new" else first.state
+    state = "trained" if trained else begun if first.state == "partial" else waiting
     done = ", ".join(f"{item.kind} {item.there}/{item.parts}" for item in items)
     return label, state, done, _what_next(first, [item.kind for item in items if item.unit], plan)
 
@@ -69,12 +76,12 @@ def _what_next(first: Item, kinds: Sequence[str], plan: Plan) -> str:
     return ", ".join(dict.fromkeys(kinds)) or "nothing"
 
 
-def plan_summary(plan: Plan) -> str:
-    """The plan in a sentence or two."""
+def plan_summary(plan: Plan, worked: bool = False) -> str:
+    """The plan in a sentence or two; what is left is to do, or under way where somebody works on it."""
     left = {kind: sum(item.state != "done" for item in plan.of(kind)) for kind in plan.kinds}
     if any(left.values()):
         parts = [f"{count} of {len(plan.of(kind))} {kind}" for kind, count in left.items() if count]
-        text = f"{plan.study.name}: {', '.join(parts)} to do."
+        text = f"{plan.study.name}: {', '.join(parts)} {'under way' if worked else 'to do'}."
     else:
         whole = [plural(len(plan.of(kind)), ONE.get(kind, kind.removesuffix("s")), kind) for kind in left]
         text = f"{plan.study.name}: {', '.join(whole)}, all done; nothing to do."

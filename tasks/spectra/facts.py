@@ -12,6 +12,7 @@ import xarray as xr
 
 from specdyn.storage.rows import Facts
 from specdyn.storage.schema import COUNT, Variable
+from specdyn.tasks.timing.crossings import first_below
 
 GROKKED_BELOW = 0.05
 """Validation error below which a run counts as having generalised (CLAIMS G1)."""
@@ -111,9 +112,5 @@ def grokking(error: xr.DataArray, threshold: float = GROKKED_BELOW) -> dict[str,
 
     A checkpoint that was not measured may have been the first: what comes after it tells nothing.
     """
-    values = error.values
-    below = values < threshold
-    known = int(np.argmax(np.append(np.isnan(values), True)))
-    if below[:known].any():
-        return {"grok_step": float(error["step"].values[np.argmax(below)]), "grok_censored": 0.0}
-    return {"grok_step": np.nan, "grok_censored": 1.0 if known == len(values) else np.nan}
+    found = first_below(error["step"].values, error.values, threshold)
+    return {"grok_step": found.step, "grok_censored": found.censored}

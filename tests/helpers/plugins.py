@@ -35,6 +35,21 @@ EXPERIMENT = replace(
     loss=lambda spec, outputs, batch: {factor} * PARENT.loss(spec, outputs, batch),
 )
 '''
+FIGURE = """
+from matplotlib.figure import Figure
+from specdyn.tasks.figures.offered.declared import ReportFigure
+
+def draw(tree, by):
+    {body}
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_title(by)
+    for run in tree["layers"]["{variable}"].transpose("run", "step", ...).values:
+        axes.plot(run.reshape(len(run), -1))
+    return figure
+
+FIGURE = ReportFigure(name="{name}", title="lines", needs=("layers", "{variable}"), draw=draw)
+"""
 
 
 def analysis(folder: Path, name: str = "largest", factor: int = 1, file: str = "") -> Path:
@@ -45,6 +60,11 @@ def analysis(folder: Path, name: str = "largest", factor: int = 1, file: str = "
 def experiment(folder: Path, name: str = "scaled", factor: int = 1, imports: str = "") -> Path:
     """A file that declares an experiment: modular addition with its loss times a factor."""
     return write(folder, name, EXPERIMENT.format(name=name, factor=factor, imports=imports))
+
+
+def figure(folder: Path, name: str = "lines", variable: str = "effective_rank", body: str = "") -> Path:
+    """A file that declares a figure: a line for each layer of each run."""
+    return write(folder, name, FIGURE.format(name=name, variable=variable, body=body))
 
 
 def write(folder: Path, name: str, text: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from helpers.pipelines import ROOT
 from helpers.topology import RAY_HOST, below, free_ports, ray_node, still_runs, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import json, sys, time

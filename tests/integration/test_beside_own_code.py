@@ -11,7 +11,7 @@ from helpers.pipelines import at_server
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.usefixtures("prefect_server")]
 
 PROGRAM = """
 from models import NETWORK

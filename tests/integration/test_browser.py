@@ -22,7 +22,7 @@ from helpers.served import Served, served
 from specdyn.flows.fields import preset_names
 from specdyn.models.experiments.base import experiment_names, get_experiment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 NAME = "modular_addition"
 SMOKE = f"{NAME}-smoke"

@@ -20,7 +20,7 @@ from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.training.training import train
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.timeout(900)]
 
 LEARNT = {
     "image_classification": ("err", "val", 0.30),

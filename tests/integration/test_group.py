@@ -26,7 +26,7 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.timeout(600)]
 
 PASSWORD = secrets.token_hex(16)
 AUTH = f"lab:{PASSWORD}"

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from helpers.long_preset import long_preset
 from helpers.pipelines import NAME, call, files, sweep, weights_files
 from helpers.products import differing, products
 from helpers.programs import AGAIN, KEPT, PARTS, WORKER, Program
 from helpers.servers import S3Server
+from specdyn.flows.cli.app import app
 from specdyn.models.experiments.modular_addition import PRESETS
 from specdyn.storage.places import Store
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 ARGUMENTS = ("run", NAME, "--preset", "long", "--weight-decays", "1", "--no-report", "--store")
 DEAD_PROXY = "http://127.0.0.1:9"
@@ -79,6 +81,13 @@ def checkpoints(store: Path) -> int:
     return len(weights_files(store))
 
 
+def status(store: Path) -> str:
+    """What is said of the sweep, on one line without the rules of tables."""
+    result = CliRunner().invoke(app, ["status", f"{NAME}-long", "--store", str(store)], env={"COLUMNS": "300"})
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.replace("─", "").split())
+
+
 def lost(title: str, part: str) -> str:
     """How the command begins to tell of a part that it starts again."""
     return f"{title}: {part} has died: {KEPT}, {AGAIN}"
@@ -100,8 +109,12 @@ def test_killed_worker_killed_raylet_and_killed_program_lose_nothing(
     started.wait_for(lambda: checkpoints(store) >= before + 2)
     lose(started, store, "raylet")
     folders.append(started.folder())
+    working = status(store)
+    assert f"At work who since last sign of life how far process {started.process.pid} on " in working
+    assert "In training" in working and " under way." in working and "to do" not in working
     assert [folder.stat().st_mode & 0o077 for folder in folders[1:]] == [0], "others of this machine have no way in"
     assert started.end(signal.SIGKILL) == -signal.SIGKILL
+    assert "At work" not in status(store) and f"process {started.process.pid} on " in status(store)
     assert len(set(folders)) == 2 and not [folder for folder in folders if folder.exists()]
     assert not list((store / "runs").rglob("*.json")), "the program was to be killed in training"
     (line,) = started.lines()

@@ -15,7 +15,7 @@ from specdyn.storage.leftovers import remove_leftovers
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.timeout(600)]
 
 SWEEP = {
     "experiment": NAME,

@@ -16,6 +16,7 @@ from specdyn.storage.query import open_results
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.scenario,
     pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"),
 ]
 

@@ -33,6 +33,7 @@ from specdyn.storage.places import Store
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.scenario,
     pytest.mark.timeout(600),
     pytest.mark.skipif(postgres_folder() is None, reason="PostgreSQL's programs postgres and initdb are not installed"),
 ]

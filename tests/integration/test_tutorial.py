@@ -20,9 +20,9 @@ from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.places import Store
 from specdyn.tasks.plan.sources import look
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.usefixtures("prefect_server")]
 
-FILES = ("deep_linear", "largest_entry", "opt")
+FILES = ("deep_linear", "largest_entry", "opt", "peaks")
 BUILD = ("pyproject.toml", "README.md", "LICENSE")
 STUDY = "deep_linear-sample"
 
@@ -107,6 +107,10 @@ def test_the_experiment_and_the_analysis_run_and_an_edit_is_computed_again(
     initial = get_experiment("deep_linear").net(read_spec(manifest.spec, "deep_linear")).parameters()
     largest = undecayed["largest_entry"].isel(step=0).values
     assert largest.tolist() == [float(w.detach().abs().max()) for w in initial]
+    plot = ("--plugins", "lab", "plot", STUDY, "peaks", "--store", "store", "--out", "peaks.svg")
+    call(installed, work, *plot)
+    drawn = (work / "peaks.svg").read_text()
+    assert all(text in drawn for text in ("largest entry / spectral norm", "weight decay 0.0", "weight decay 1.0"))
     # The second half of the tutorial: what an edit does.
     file = work / "lab" / "largest_entry.py"
     file.write_text(file.read_text().replace("float(", "2 * float("))

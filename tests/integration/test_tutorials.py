@@ -7,7 +7,7 @@ import pytest
 from helpers.snippets import ROOT, follow
 from specdyn.models.experiments.base import experiment_names
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.usefixtures("prefect_server")]
 
 TUTORIALS = sorted(
     str(page.relative_to(ROOT)) for page in (ROOT / "docs" / "tutorials").glob("*.md") if page.stem != "index"

@@ -25,7 +25,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "lab"
     plugins.analysis(folder)
     plugins.experiment(folder)
-    for name in ("EXPERIMENT", "ANALYSIS", "DATASETS", "FAMILY"):
+    for name in ("EXPERIMENT", "ANALYSIS", "FIGURE", "DATASETS", "FAMILY"):
         plugins.write(folder, f"bad_{name.lower()}", f"import no_such_module\n{name} = 1\n")
     monkeypatch.chdir(tmp_path)
     yield folder
@@ -46,6 +46,7 @@ def said(*words: str, code: int = 0) -> str:
         (("list",), "scaled", "experiment"),
         (("list", "presets"), "scaled", "experiment"),
         (("list", "analyses"), "largest", "analysis"),
+        (("list", "figures"), "", "figure"),
         (("list", "families"), "", "family"),
         (("data", "list"), "", "datasets"),
     ],

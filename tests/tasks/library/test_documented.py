@@ -11,7 +11,7 @@ import specdyn
 
 OFFERED = [
     *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "load_net", "mean_over"),
-    *("open", "run", "scores", "table", "to_dataframe"),
+    *("open", "run", "scores", "table", "timing", "to_dataframe"),
 ]
 
 

@@ -273,9 +273,9 @@ def test_of_many_runs_those_that_are_begun_come_first(tmp_path: Path) -> None:
     item = plan.items[0]
     many = tuple(replace(item, label=f"run {i}") for i in range(SHOWN + 7))
     crowded = replace(plan, items=(*many[:-1], replace(many[-1], state="partial", there=2)), estimates={})
-    rows = run_rows(crowded)
+    rows = run_rows(crowded, worked=True)
     assert rows[0] == (f"run {SHOWN + 6}", "under way", "trunks 2/5", "trunks")
-    assert rows[1][:2] == ("run 0", "new")
+    assert rows[1][:2] == ("run 0", "waiting")
     assert len(rows) == SHOWN + 1 and rows[SHOWN] == ("and 7 more", "", "", "")
 
 
@@ -292,8 +292,8 @@ def test_status_shows_a_graph_by_name(tmp_path: Path, killed: Callable[[RunSpec,
     train(TRUNKS[0], Store(store), (10, 30))
     killed(TRUNKS[1], Store(store), 30)
     output = said("status", "g", "--store", store)
-    assert "trunks 1 1 - - -" in output and "branches 0 8 - - -" in output and "pairs 0 8 - - -" in output
-    assert f"wd=1 seed=1 ({TRUNKS[1].run_id[:6]}) under way trunks 4/5 trunks" in output
+    assert "trunks 1 1 -" in output and "branches 0 8 -" in output and "pairs 0 8 -" in output
+    assert f"wd=1 seed=1 ({TRUNKS[1].run_id[:6]}) begun trunks 4/5 trunks" in output
     assert "g: 1 of 2 trunks, 8 of 8 branches, 8 of 8 pairs to do." in output
 
 

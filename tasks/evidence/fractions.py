@@ -1,0 +1,21 @@
+"""The arms of claims that compare much with little data."""
+
+from specdyn.tasks.evidence.cases import Arm, Case
+from specdyn.tasks.evidence.claim import NotRun
+
+MUCH, LITTLE = 0.8, 0.5
+"""Shares of the table: so much or more, and so much or less."""
+
+
+def arms_by_fraction(case: Case, decay_of_much: float, decay_of_little: float) -> tuple[Arm, Arm, tuple[str, ...]]:
+    """The runs on much data and on little, of these weight decays, by seed, and those that are lost."""
+    much, lost = case.arm(
+        lambda settings: settings["train_fraction"] >= MUCH and settings["weight_decay"] == decay_of_much
+    )
+    little, also = case.arm(
+        lambda settings: settings["train_fraction"] <= LITTLE and settings["weight_decay"] == decay_of_little
+    )
+    for name, arm, decay in ((f">= {MUCH}", much, decay_of_much), (f"<= {LITTLE}", little, decay_of_little)):
+        if not arm:
+            raise NotRun(f"no finished run with train_fraction {name} and weight_decay {decay:g}")
+    return much, little, (*lost, *also)

@@ -1,0 +1,84 @@
+"""Which figures there are, by name, and those of them that a cube has the data for."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from specdyn.models.plugins import kinds
+from specdyn.models.spec.checks import require
+from specdyn.tasks.figures.offered.declared import ReportFigure
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+log = logging.getLogger("specdyn.figures")
+
+
+def _of_plugin(declared: object, name: str, digest: str) -> ReportFigure:
+    """The figure that a plug-in declares; TypeError or ValueError says what is wrong with it."""
+    figure = kinds.named(declared, name, ReportFigure)
+    words = isinstance(figure.needs, tuple) and all(isinstance(one, str) for one in figure.needs)
+    require(
+        words and len(figure.needs) > 1, "needs", figure.needs, 'a group and its variables: ("layers", "stable_rank")'
+    )
+    if not callable(figure.draw):
+        raise TypeError(f"draw={figure.draw!r} is not allowed: expected a function of a cube and a setting")
+    return figure
+
+
+def _of_the_package() -> Mapping[str, ReportFigure]:
+    from specdyn.tasks.figures.report import FIGURES as OF_REPORTS
+
+    return {figure.name: figure for figure in OF_REPORTS}
+
+
+FIGURES = kinds.Kind(group="figures", noun="figure", package="", checked=_of_plugin, within=_of_the_package)
+
+
+def figure_names() -> list[str]:
+    """Names of all figures; those of the package first, as a report shows them."""
+    of_package = list(_of_the_package())
+    return [*of_package, *(name for name in kinds.names(FIGURES) if name not in of_package)]
+
+
+def get_figure(name: str) -> ReportFigure:
+    """The figure of that name; ValueError lists the known ones."""
+    return kinds.get(FIGURES, name)
+
+
+def draw_one(figure: ReportFigure, tree: "xr.DataTree", axis: str) -> "Figure":
+    """The figure of a cube whose runs all have values; ValueError where the cube lacks what it shows."""
+    from matplotlib.figure import Figure
+
+    from specdyn.tasks.figures.style import styled
+
+    group = figure.needs[0]
+    if missing := figure.missing(tree):
+        what = ", ".join(map(repr, missing))
+        raise ValueError(
+            f"no {what} in these results, which the figure {figure.name!r} shows: expected it in {group!r}"
+        )
+    drawn = styled(figure.draw)(tree, axis)
+    if not isinstance(drawn, Figure):
+        raise TypeError(f"figure {figure.name!r} returned {type(drawn).__name__}: expected a matplotlib Figure")
+    return drawn
+
+
+def draw_all(tree: "xr.DataTree", axis: str) -> Iterator[tuple[str, "Figure"]]:
+    """Every figure that a cube has the data for, by name.
+
+    A figure of a plug-in that raises is left out and logged: others are not kept from being drawn.
+    """
+    usable = kinds.usable(FIGURES)
+    for name in figure_names():
+        if name not in usable or usable[name].missing(tree):
+            continue
+        try:
+            figure = draw_one(usable[name], tree, axis)
+        except Exception as error:
+            if not (place := kinds.origin(FIGURES, name)):
+                raise
+            log.warning("without the figure %s of %s: %s: %s", name, place, type(error).__name__, error)
+            continue
+        yield name, figure

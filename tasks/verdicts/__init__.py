@@ -1,0 +1,1 @@
+"""Verdicts: claims judged on studies, what is stored of them, and how they are shown."""
