@@ -87,6 +87,7 @@ def run(
 def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, progress: bool) -> None:
     if finished_results(sweep, store, report):
         return
+    sweep = sweep.checked(store)  # prepares samples, whose sizes the count of units needs
     total = sum(item.parts for item in sweep.items(store) if item.unit)
     with counted(f"{sweep.name}: checkpoints", total, progress) as advance:
         did = run_here(
