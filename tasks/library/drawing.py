@@ -22,19 +22,22 @@ def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure
 
     from specdyn.storage.query import measured_runs
     from specdyn.tasks.figures.report import FIGURES
-    from specdyn.tasks.figures.sweep_axis import axis_of, has
+    from specdyn.tasks.figures.sweep_axis import axis_of
     from specdyn.tasks.library.questions import group_of
 
     known = {one.name: one for one in FIGURES}
     require_known("figure", name, known)
-    if isinstance(data, xr.DataTree) and data.data_vars and not data.children:
+    chosen = known[name]
+    of_runs, group = chosen.rows == "run", chosen.needs[0]
+    if of_runs and isinstance(data, xr.DataTree) and data.data_vars and not data.children:
         data = data.to_dataset()
-    tree = data if isinstance(data, xr.DataTree) else _as_tree(data, group_of(data))
-    group, variable = known[name].needs
-    if not has(tree, group, variable):
-        raise ValueError(f"no {variable!r} in these results, which the figure {name!r} shows: expected it in {group!r}")
-    tree = measured_runs(tree)
-    return known[name].draw(tree, by or axis_of(tree))
+    if not isinstance(data, xr.DataTree):
+        data = _as_tree(data, group_of(data)) if of_runs else xr.DataTree(data)
+    if missing := chosen.missing(data):
+        what = ", ".join(map(repr, missing))
+        raise ValueError(f"no {what} in these results, which the figure {name!r} shows: expected it in {group!r}")
+    tree = measured_runs(data)
+    return chosen.draw(tree, by or (axis_of(tree) if of_runs else ""))
 
 
 def _as_tree(data: "xr.Dataset", group: str) -> "xr.DataTree":

@@ -80,13 +80,11 @@ def facts_of(one: "xr.DataTree") -> dict[str, float]:
 
 
 def figures_of(one: "xr.DataTree") -> dict[str, bytes]:
-    """The figures of a report, of this run alone."""
-    from specdyn.tasks.figures.report import FIGURES
+    """The figures that say most, of this run alone."""
+    from specdyn.tasks.figures.report import FIRST, drawn
     from specdyn.tasks.figures.style import to_png
-    from specdyn.tasks.figures.sweep_axis import axis_of, has
 
-    axis = axis_of(one)
-    return {figure.name: to_png(figure.draw(one, axis)) for figure in FIGURES if has(one, *figure.needs)}
+    return {name: to_png(figure) for name, figure in drawn(one, FIRST)}
 
 
 def _only(tree: "xr.DataTree", run_id: str) -> "xr.DataTree":
