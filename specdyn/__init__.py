@@ -1,8 +1,9 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
 `analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
-the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. The others
-ask results, as do the methods of their attribute `specdyn`. Nothing heavy is imported before it is used.
+the results of a study, `compare` puts several side by side, `connect` measures lines between trained networks,
+`Recorder` records a training loop of one's own. The others ask results, as do the methods of their attribute `specdyn`.
+Nothing heavy is imported before it is used.
 """
 
 import importlib
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from specdyn.storage.query import grid as grid
     from specdyn.tasks.library.analysed import analyse as analyse
     from specdyn.tasks.library.comparison import compare as compare
+    from specdyn.tasks.library.connecting import connect as connect
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
     from specdyn.tasks.library.nets import load_net as load_net
@@ -29,6 +31,7 @@ OFFERED = {
     "above_chance": "specdyn.tasks.library.questions:above_chance",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "compare": "specdyn.tasks.library.comparison:compare",
+    "connect": "specdyn.tasks.library.connecting:connect",
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
     "grok_step": "specdyn.tasks.library.questions:grok_step",
@@ -48,6 +51,7 @@ __all__ = [
     "above_chance",
     "analyse",
     "compare",
+    "connect",
     "figure",
     "grid",
     "grok_step",

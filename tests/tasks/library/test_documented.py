@@ -13,15 +13,15 @@ import specdyn
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OFFERED = [
-    *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "load_net", "mean_over"),
-    *("open", "run", "scores", "table", "to_dataframe"),
+    *("Recorder", "above_chance", "analyse", "compare", "connect", "figure", "grid", "grok_step", "load_net"),
+    *("mean_over", "open", "run", "scores", "table", "to_dataframe"),
 ]
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / "docs/library.md").read_text())
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), namespace)
