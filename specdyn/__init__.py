@@ -1,8 +1,9 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
 `analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
-the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. The others
-ask results, as do the methods of their attribute `specdyn`. Nothing heavy is imported before it is used.
+the results of a study, `compare` puts several side by side, `connect` measures lines between trained networks,
+`Recorder` records a training loop of one's own. The others ask results, as do the methods of their attribute `specdyn`.
+Nothing heavy is imported before it is used.
 """
 
 import importlib
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.by_depth import by_depth as by_depth
     from specdyn.tasks.library.by_depth import predicts_pruning as predicts_pruning
     from specdyn.tasks.library.comparison import compare as compare
+    from specdyn.tasks.library.connecting import connect as connect
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
     from specdyn.tasks.library.judged import claims as claims
@@ -37,6 +39,7 @@ OFFERED = {
     "claims": "specdyn.tasks.library.judged:claims",
     "compare": "specdyn.tasks.library.comparison:compare",
     "edge_lead": "specdyn.tasks.timing.edges:edge_lead",
+    "connect": "specdyn.tasks.library.connecting:connect",
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
     "grok_step": "specdyn.tasks.library.questions:grok_step",
@@ -61,6 +64,7 @@ __all__ = [
     "claims",
     "compare",
     "edge_lead",
+    "connect",
     "figure",
     "grid",
     "grok_step",
