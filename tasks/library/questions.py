@@ -22,11 +22,11 @@ def mean_over(data: Results, over: str = "seed") -> Results:
     """The mean over the runs that agree in all settings except `over`; settings are never mixed.
 
     `data` is a group of a cube, or a cube, with every setting that varies as a coordinate of `run`. The result has one
-    entry of `run` for each combination of the other settings, named after it, with these settings as coordinates. Its coordinate
-    `runs` says how many runs a mean is of: those that have values. Where some of these have no value at a place, as at
-    a step that a run has not reached, the mean is of the others, and a coordinate `NAME_runs` counts them place by
-    place. Flags and texts have no mean and are left out. ValueError if runs have no such setting, or if two runs have the
-    same settings.
+    entry of `run` for each combination of the other settings, named after it, with these settings as coordinates. Its
+    coordinate `runs` says how many runs a mean is of: those that have values. Where some of these have no value at a
+    place, as at a step that a run has not reached, the mean is of the others, and a coordinate `NAME_runs` counts them
+    place by place. Flags and texts have no mean and are left out. ValueError if runs have no such setting, or if two
+    runs have the same settings.
     """
     import xarray as xr
 

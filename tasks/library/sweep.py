@@ -44,8 +44,8 @@ def run(
     `settings` are the experiment's, `weight_decay` and `seed` among them: a list is an axis of the grid, one value
     holds in every run, what is not given comes from the preset. `inline` trains in this process, one run after another;
     `ray` calls `specdyn run`, with Prefect and every core of this machine, or the cluster at RAY_ADDRESS. A call that
-    was stopped continues where it stopped. ValueError before anything is spent where a setting is not allowed; SweepFailed
-    where runs failed, after all others are done.
+    was stopped continues where it stopped. ValueError before anything is spent where a setting is not allowed;
+    SweepFailed where runs failed, after all others are done.
     """
     from specdyn.tasks.library.opened import opened
 
