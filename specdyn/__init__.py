@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from specdyn.storage.query import grid as grid
     from specdyn.tasks.library.analysed import analyse as analyse
+    from specdyn.tasks.library.by_depth import by_depth as by_depth
+    from specdyn.tasks.library.by_depth import predicts_pruning as predicts_pruning
     from specdyn.tasks.library.comparison import compare as compare
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
+    from specdyn.tasks.library.judged import claims as claims
     from specdyn.tasks.library.nets import load_net as load_net
     from specdyn.tasks.library.opened import opened as open
     from specdyn.tasks.library.questions import above_chance as above_chance
@@ -23,19 +26,24 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.sweep import run as run
     from specdyn.tasks.library.table import table as table
     from specdyn.tasks.recording.recorder import Recorder as Recorder
+    from specdyn.tasks.timing.edges import edge_lead as edge_lead
     from specdyn.tasks.timing.runs import timing as timing
 
 OFFERED = {
     "Recorder": "specdyn.tasks.recording.recorder:Recorder",
     "above_chance": "specdyn.tasks.library.questions:above_chance",
     "analyse": "specdyn.tasks.library.analysed:analyse",
+    "by_depth": "specdyn.tasks.library.by_depth:by_depth",
+    "claims": "specdyn.tasks.library.judged:claims",
     "compare": "specdyn.tasks.library.comparison:compare",
+    "edge_lead": "specdyn.tasks.timing.edges:edge_lead",
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
     "grok_step": "specdyn.tasks.library.questions:grok_step",
     "load_net": "specdyn.tasks.library.nets:load_net",
     "mean_over": "specdyn.tasks.library.questions:mean_over",
     "open": "specdyn.tasks.library.opened:opened",
+    "predicts_pruning": "specdyn.tasks.library.by_depth:predicts_pruning",
     "run": "specdyn.tasks.library.sweep:run",
     "scores": "specdyn.tasks.library.questions:scores",
     "table": "specdyn.tasks.library.table:table",
@@ -49,13 +57,17 @@ __all__ = [
     "Recorder",
     "above_chance",
     "analyse",
+    "by_depth",
+    "claims",
     "compare",
+    "edge_lead",
     "figure",
     "grid",
     "grok_step",
     "load_net",
     "mean_over",
     "open",
+    "predicts_pruning",
     "run",
     "scores",
     "table",

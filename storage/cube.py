@@ -42,6 +42,8 @@ class CubeWriter:
     url: str
     kind: RowKind = RUNS
     facts: Facts | None = None
+    meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Attributes of settings, by name."""
     lease: Lease | None = None
     _there: dict[str, Taken] | None = field(default=None)
     """What the cube has of each row, once it was looked at."""
@@ -53,7 +55,7 @@ class CubeWriter:
 
         Only rows with new results are read. A row keeps the values that it has where there are none now.
         """
-        structure = Structure.of(self.kind, rows, self.facts, attributes)
+        structure = Structure.of(self.kind, rows, self.facts, attributes, self.meanings)
         there = self._look(structure.digest)
         taken = [_taken(there.get(row.key) if there else None, row) for row in rows]
         appended = there is not None and list(there) == [row.key for row in rows[: len(there)]]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from specdyn.storage.rows import Facts, Row, RowKind, declared
-from specdyn.storage.schema import DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, STEP_UNITS, Variable
+from specdyn.storage.rows import Facts, Labels, Row, RowKind, declared, extra_of, missing_of, union
+from specdyn.storage.schema import COORDINATES, DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, STEP_UNITS, Variable
 from specdyn.storage.zarr_tree import CHECKED, ZarrTree, add_auxiliary, add_coordinate
 
 CHUNK_BYTES = 512 * 1024
@@ -27,8 +27,6 @@ TRAINED_ROWS = 512
 """Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
 LIVE = ("status", "computed_on", "results", "parts", "contents", "trained", "objects")
 """Columns that change after their row was made."""
-
-Labels = Mapping[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +67,28 @@ class Structure:
     """Coordinates along the runs that decide nothing."""
     settings: Mapping[str, "Column"]
     """All settings of the runs."""
-    extras: Mapping[str, tuple[str, str, list[Any] | None]]
-    """Further coordinates: dimension, long name, values; None where runs differ in them."""
+    extras: Mapping[str, tuple[str, list[Any] | None]]
+    """Further coordinates: dimension and values; None where runs differ in them."""
+    meanings: Mapping[str, Mapping[str, str]]
+    """Attributes of settings, by name: what each means, and its unit."""
     attributes: Mapping[str, Any]
     listed: bool
     """Whether it has the names of the objects that its values were taken from."""
 
     @classmethod
-    def of(cls, kind: RowKind, rows: Sequence[Row], facts: Facts | None, attributes: Mapping[str, Any]) -> "Structure":
+    def of(
+        cls,
+        kind: RowKind,
+        rows: Sequence[Row],
+        facts: Facts | None,
+        attributes: Mapping[str, Any],
+        meanings: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> "Structure":
         """The structure of a cube with these rows; ValueError where two things in it have one name."""
         layouts = list({id(row.layout): row.layout for row in rows}.values())
         variables = {name: variable for layout in layouts for name, variable in declared(layout, facts).items()}
         used = {dim for variable in variables.values() for dim in variable.dims}
-        labels = {dim: of for dim, of in _union([layout.labels for layout in layouts]).items() if dim in used}
+        labels = {dim: of for dim, of in union([layout.labels for layout in layouts]).items() if dim in used}
         coordinates, settings = (_columns(of) for of in ([r.coordinates for r in rows], [r.settings for r in rows]))
         names = tuple(dict.fromkeys(name for row in rows for name in row.names))
         for name in (*coordinates, *names, *settings):
@@ -97,7 +104,7 @@ class Structure:
                     f"{twice[0]!r} is a variable of an analysis and another name in the results: rename the variable"
                 )
         extras = {
-            name: _extra(name, labels, layouts)
+            name: extra_of(name, labels, layouts)
             for name in dict.fromkeys(name for layout in layouts for name in layout.extras)
         }
         return cls(
@@ -108,6 +115,7 @@ class Structure:
             names=names,
             settings=settings,
             extras={name: extra for name, extra in extras.items() if extra[0] in labels},
+            meanings=meanings or {},
             attributes=attributes,
             listed=any(row.listed for row in rows),
         )
@@ -140,8 +148,8 @@ class Structure:
             *([list(self.names)] if self.names else []),
             *(["objects"] if self.listed else []),
             {
-                name: [dim, long_name, values and list(map(str, values))]
-                for name, (dim, long_name, values) in self.extras.items()
+                name: [dim, *COORDINATES.get(name, ()), values and list(map(str, values))]
+                for name, (dim, values) in self.extras.items()
             },
             {name: value for name, value in self.attributes.items() if name != "contents"},
             [SCHEMA_VERSION, CHUNK_BYTES, LARGEST_CHUNK, MOST_ROWS, COLUMN_BYTES],
@@ -157,7 +165,7 @@ class Structure:
 
     def files(self, rows: Sequence[Row], taken: Sequence[Taken]) -> dict[str, bytes]:
         """Every object of the cube but the chunks of its values, by key."""
-        attributes = {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **self.attributes}
+        attributes = {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **self._index, **self.attributes}
         tree = ZarrTree({**attributes, "structure": self.digest})
         for name, variables in self.groups.items():
             group = tree.root.create_group(name) if name else tree.root
@@ -168,27 +176,32 @@ class Structure:
         tree.consolidate()
         return tree.objects()
 
+    @property
+    def _index(self) -> dict[str, str]:
+        """Where the variables are, for who opens the root and sees none."""
+        if "" in self.groups:
+            return {}
+        groups = ", ".join([*self.groups, self.kind.sources])
+        return {"groups": f"{groups}; open one with group=NAME, or all with xarray.open_datatree"}
+
     def _add_coordinates(
         self, group: zarr.Group, variables: Mapping[str, Variable], rows: Sequence[Row], taken: Sequence[Taken]
     ) -> None:
         _add_keys(group, self.kind, rows, taken)
         for name, column in self.coordinates.items():
             values = [row.coordinates.get(name, column.missing) for row in rows]
-            add_auxiliary(group, name, (self.kind.dim,), values, _described(name), rows_of_chunk(values))
+            add_auxiliary(group, name, (self.kind.dim,), values, self._described(name, values), rows_of_chunk(values))
         for name in self.names:
             called = [row.names.get(name, "") for row in rows]
-            attributes = {**_described(name), "role": PROVENANCE}
+            attributes = {**self._described(name, called), "role": PROVENANCE}
             add_auxiliary(group, name, (self.kind.dim,), called, attributes, rows_of_chunk(called))
         used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
         for dim in used:
-            add_coordinate(group, dim, (dim,), self.labels[dim], {"long_name": self._long_name(dim)})
-        for name, (dim, long_name, along) in self.extras.items():
-            if dim not in used:
-                continue
-            if along is not None:
-                add_auxiliary(group, name, (dim,), along, {"long_name": long_name})
-            else:
-                self._add_differing(group, name, dim, long_name, rows)
+            attributes = {"long_name": self._long_name(dim), **self._units(dim, self.labels[dim])}
+            add_coordinate(group, dim, (dim,), self.labels[dim], attributes)
+        for name, (dim, along) in self.extras.items():
+            if dim in used:
+                self._add_extra(group, name, dim, along, rows)
 
     def _long_name(self, dim: str) -> str:
         """What a dimension counts."""
@@ -196,20 +209,40 @@ class Structure:
             return STEP_UNITS[self.attributes.get("unit", "steps")]
         return DIMENSIONS.get(dim, dim)
 
-    def _add_differing(self, group: zarr.Group, name: str, dim: str, long_name: str, rows: Sequence[Row]) -> None:
-        """A coordinate of a dimension in which the runs differ: along the runs as well."""
+    def _units(self, dim: str, labels: Sequence[Any]) -> dict[str, str]:
+        """What numbers along a dimension count; nothing of words."""
+        if dim == "step":
+            return {"units": self.attributes.get("unit", "steps")}
+        return _units_of(labels)
+
+    def _described(self, name: str, values: Sequence[Any]) -> dict[str, str]:
+        """The attributes of a setting along the rows."""
+        return {"long_name": name.replace("_", " "), **_units_of(values), **self.meanings.get(name, {})}
+
+    def _add_extra(self, group: zarr.Group, name: str, dim: str, along: list[Any] | None, rows: Sequence[Row]) -> None:
+        """A further coordinate; under a longer name where an axis of the rows has its name, as `depth` may be one."""
+        long_name, comment = COORDINATES.get(name, (name, ""))
+        shown = f"{dim}_{name}" if name in self.coordinates else name
+        dims, values = (
+            ((dim,), along) if along is not None else ((self.kind.dim, dim), self._differing(name, dim, rows))
+        )
+        flat = [value for row in values for value in (row if isinstance(row, list) else [row])]
+        attributes: dict[str, Any] = {"long_name": long_name, **_units_of(flat)}
+        attributes |= {"comment": comment} if comment else {}
+        if any(value == NO_COUNT for value in flat):
+            attributes["_FillValue"] = NO_COUNT
+        add_auxiliary(group, shown, dims, values, attributes, rows_of_chunk(values) if along is None else None)
+
+    def _differing(self, name: str, dim: str, rows: Sequence[Row]) -> list[list[Any]]:
+        """The values of a coordinate of a dimension in which the runs differ, a list for each run."""
         layouts = {id(row.layout): row.layout for row in rows}
         values_of = {key: layout.extras[name][1] if name in layout.extras else () for key, layout in layouts.items()}
-        missing = _missing_of([value for values in values_of.values() for value in values])
+        missing = missing_of([value for values in values_of.values() for value in values])
         of_layout: dict[int, list[Any]] = {}
         for key, values in values_of.items():
             known = dict(zip(layouts[key].labels[dim], values, strict=False))
             of_layout[key] = [known.get(label, missing) for label in self.labels[dim]]
-        table = [of_layout[id(row.layout)] for row in rows]
-        attributes: dict[str, Any] = {"long_name": long_name}
-        if missing == NO_COUNT:
-            attributes["_FillValue"] = NO_COUNT
-        add_auxiliary(group, name, (self.kind.dim, dim), table, attributes, rows_of_chunk(table))
+        return [of_layout[id(row.layout)] for row in rows]
 
     def _add_variable(self, group: zarr.Group, name: str, variable: Variable, rows: int) -> None:
         shape = tuple(len(self.labels[dim]) for dim in variable.dims)
@@ -230,7 +263,7 @@ class Structure:
         along = (self.kind.dim,)
         for name, column in self.settings.items():
             values = [row.settings.get(name, column.missing) for row in rows]
-            add_coordinate(group, name, along, values, _described(name), rows_of_chunk(values))
+            add_coordinate(group, name, along, values, self._described(name, values), rows_of_chunk(values))
         for name in LIVE[1:] if self.listed else LIVE[1:-1]:
             values = [getattr(one, name) for one in taken]
             rows_in_chunk = TRAINED_ROWS if name == "trained" else rows_of_chunk(values)
@@ -250,13 +283,6 @@ _LONG_NAMES = {
 }
 
 
-def _missing_of(values: Sequence[Any]) -> Any:
-    """What stands where a run has no such label: an empty string, NaN or, among whole numbers, -1."""
-    if any(isinstance(value, str) for value in values):
-        return ""
-    return float("nan") if any(isinstance(value, float) for value in values) else NO_COUNT
-
-
 def _add_keys(group: zarr.Group, kind: RowKind, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
     keys = [row.key for row in rows]
     add_coordinate(group, kind.dim, (kind.dim,), keys, {"long_name": kind.long_name}, rows_of_chunk(keys))
@@ -265,20 +291,9 @@ def _add_keys(group: zarr.Group, kind: RowKind, rows: Sequence[Row], taken: Sequ
     add_auxiliary(group, "status", (kind.dim,), statuses, attributes, rows_of_chunk(statuses))
 
 
-def _described(name: str) -> dict[str, str]:
-    return {"long_name": name.replace("_", " "), "units": "1"}
-
-
-def _union(every: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
-    """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
-    union: dict[str, dict[Any, None]] = {}
-    for labels_of in every:
-        for dim, labels in labels_of.items():
-            union.setdefault(dim, {}).update(dict.fromkeys(labels))
-    return {
-        dim: sorted(labels) if all(isinstance(label, int | float) for label in labels) else list(labels)
-        for dim, labels in union.items()
-    }
+def _units_of(values: Sequence[Any]) -> dict[str, str]:
+    """Of numbers without another unit; words and flags have none."""
+    return {"units": "1"} if np.asarray(values).dtype.kind in "iuf" else {}
 
 
 def _columns(every: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
@@ -289,16 +304,6 @@ def _columns(every: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
         whole = known if len(known) == len(every) else [*known, missing]
         columns[name] = Column(missing=missing, kind=np.asarray(whole).dtype.kind)
     return columns
-
-
-def _extra(name: str, labels: Labels, layouts: Sequence[Any]) -> tuple[str, str, list[Any] | None]:
-    """A further coordinate: its values along its dimension, or None where the runs differ in them."""
-    having = [layout for layout in layouts if name in layout.extras]
-    dim, _, long_name = having[0].extras[name]
-    each = [dict(zip(layout.labels[dim], layout.extras[name][1], strict=True)) for layout in having]
-    together = {label: value for one in each for label, value in one.items()}
-    agree = dim in labels and all(one.items() <= together.items() for one in each)
-    return dim, long_name, [together[label] for label in labels[dim]] if agree else None
 
 
 def rows_of_chunk(values: Sequence[Any]) -> int:

@@ -23,6 +23,8 @@ from specdyn.storage.studies import cube_of, study_names
 
 READERS = 16
 """Coordinates read at a time."""
+SHOWN = 20
+"""The most names that are listed of what is beside results that are not there."""
 
 
 class DamagedCube(objects.StoreError):
@@ -41,9 +43,14 @@ def open_results(url: str) -> xr.DataTree:
         with objects.explained(url):
             tree = _open(url)
     except (GroupNotFoundError, FileNotFoundError):
-        folder = url.rsplit("/", 2)[0]
+        if objects.exists(Store(url).schema):
+            raise _not_a_study(
+                Store(url), f"a store, not a study: open one of it by specdyn.open({url!r}, NAME)"
+            ) from None
+        beside = objects.names(url.rsplit("/", 2)[0])
+        more = f" and {len(beside) - SHOWN} more" if len(beside) > SHOWN else ""
         raise objects.StoreError(
-            f"{url}: no results there; beside it: {', '.join(objects.names(folder)) or 'none'}"
+            f"{url}: no results there; beside it: {', '.join(beside[:SHOWN]) or 'none'}{more}"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCube(damaged(url, error)) from None
@@ -54,21 +61,28 @@ def open_results(url: str) -> xr.DataTree:
 def open_study(place: str, study: str = "") -> xr.DataTree:
     """The cube of a study: by its own URL, or by the store that it is in and its name.
 
-    `open_study("results", "my-study")` and `open_study("results/studies/my-study/results.zarr")` are the same; see
-    `open_results` for what comes back. StoreError names the studies that a store has where none or an unknown one is
-    named.
+    `open_study("results", "my-study")`, `open_study("results/studies/my-study")` and
+    `open_study("results/studies/my-study/results.zarr")` are the same; see `open_results` for what comes back.
+    StoreError names the studies that a store has where none or an unknown one is named.
     """
     url = objects.normalise(place)
     store = Store(url)
-    if not study and not objects.exists(store.schema):
+    folder, _, name = url.rpartition("/")
+    if not study and folder.endswith("/studies") and objects.exists(Store(folder.removesuffix("/studies")).schema):
+        return open_study(folder.removesuffix("/studies"), name)
+    if not study:
         return open_results(url)
     there = study_names(store)
     for url_of in (cube_of(store, name, kind) for name, kind in there if name == study):
         if generations.attributes(url_of):
             return open_results(url_of)
-    known = ", ".join(dict.fromkeys(name for name, _ in there)) or "none"
-    which = f"no results of a study called {study!r}" if study else "a store, not a study"
-    raise objects.StoreError(f"{url}: {which}; its studies are: {known}")
+    raise _not_a_study(store, f"no results of a study called {study!r}")
+
+
+def _not_a_study(store: Store, why: str) -> objects.StoreError:
+    """What to say where a study of a store is to be opened and none is named that it has."""
+    names = dict.fromkeys(name for name, _ in study_names(store))
+    return objects.StoreError(f"{store}: {why}; its studies are: {', '.join(names) or 'none'}")
 
 
 def open_measured(url: str) -> xr.DataTree:

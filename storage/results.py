@@ -44,8 +44,8 @@ class RunLayout:
     labels: Mapping[str, Sequence[Any]]
     variables: Mapping[str, Variable]
     attributes: Mapping[str, Any]
-    extras: Mapping[str, tuple[str, Sequence[Any], str]]
-    """Further coordinates: name -> (dimension, values, long_name)."""
+    extras: Mapping[str, tuple[str, Sequence[Any]]]
+    """Further coordinates: name -> (dimension, values); schema.COORDINATES says what they are."""
 
     @property
     def sizes(self) -> dict[str, int]:

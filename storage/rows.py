@@ -9,10 +9,12 @@ import numpy as np
 
 from specdyn.storage.identity import short_digest
 from specdyn.storage.results import DamagedResult, RunLayout, read_values
-from specdyn.storage.schema import RUNS_GROUP, Variable
+from specdyn.storage.schema import NO_COUNT, RUNS_GROUP, SHORT_NAME, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
+
+Labels = Mapping[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,3 +181,40 @@ def _labelled(layout: RunLayout, name: str, array: np.ndarray) -> "xr.DataArray"
     values = np.where(array == variable.fill, np.nan, array) if "_FillValue" in variable.attributes else array
     coordinates = {dim: list(layout.labels[dim]) for dim in variable.dims}
     return xr.DataArray(values, coordinates, variable.dims, name, attrs=variable.attributes)
+
+
+def missing_of(values: Sequence[Any]) -> Any:
+    """What stands where a run has no such label: an empty string, NaN or, among whole numbers, -1."""
+    if any(isinstance(value, str) for value in values):
+        return ""
+    return float("nan") if any(isinstance(value, float) for value in values) else NO_COUNT
+
+
+def union(every: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
+    union: dict[str, dict[Any, None]] = {}
+    for labels_of in every:
+        for dim, labels in labels_of.items():
+            union.setdefault(dim, {}).update(dict.fromkeys(labels))
+    return {
+        dim: sorted(labels) if all(isinstance(label, int | float) for label in labels) else list(labels)
+        for dim, labels in union.items()
+    }
+
+
+def extra_of(name: str, labels: Labels, layouts: Sequence[Any]) -> tuple[str, list[Any] | None]:
+    """A further coordinate: its values along its dimension, or None where the runs differ in them."""
+    having = [layout for layout in layouts if name in layout.extras]
+    dim, _ = having[0].extras[name]
+    each = [dict(zip(layout.labels[dim], layout.extras[name][1], strict=True)) for layout in having]
+    together = {label: value for one in each for label, value in one.items()}
+    agree = dim in labels and all(one.items() <= together.items() for one in each)
+    if name == SHORT_NAME and not agree and dim in labels:
+        return dim, _shortest(each, labels[dim])
+    return dim, [together[label] for label in labels[dim]] if agree else None
+
+
+def _shortest(each: Sequence[Mapping[Any, str]], labels: Sequence[str]) -> list[str]:
+    """Names that tell all layers apart, where each run has proposed what does among its own: the longest of these."""
+    longest = [max((one[label] for one in each if label in one), key=len) for label in labels]
+    return [short if longest.count(short) == 1 else label for short, label in zip(longest, labels, strict=True)]

@@ -46,6 +46,9 @@ DIMENSIONS = {
     "fraction": "fraction of the energy",
     "null": "matrix that stands for chance: Gaussian of the same shape, or the final weights shuffled",
     "component": "principal component of the trajectory",
+    "projection": "queries, keys or values of a joint projection",
+    "portion": "part of an update",
+    "window_rank": "index of the singular value of a window of updates, 1 is the largest",
     "split": "part of the data",
     "kept": "singular values kept",
     "way": "which singular values are kept",
@@ -54,6 +57,29 @@ DIMENSIONS = {
     "side": "singular vectors compared",
     "subspace": "leading ranks that span the subspaces compared",
 }
+
+SHORT_NAME = "short_name"
+COORDINATES = {
+    "rows": ("output directions", "rows of the matrix"),
+    "columns": ("input directions", "columns of the matrix"),
+    "made": ("how the parameter is made a matrix", ""),
+    "role": ("what the layer does", ""),
+    SHORT_NAME: ("name of the layer, cut to what tells it apart", ""),
+    "kind": (
+        "what the layer belongs to",
+        "embedding, attention, mlp, conv, recurrent or output; empty where not known",
+    ),
+    "depth": (
+        "layers before it",
+        "on the longest way by pairs of which one feeds the other; 0 is the first, missing where no pair has it",
+    ),
+    "writer": ("layer that writes", ""),
+    "reader": ("layer that reads", ""),
+    "epoch": ("passes over the training examples", "0 is the start"),
+    "examples_seen": ("training examples in the updates so far", "each counted as often as it was used"),
+    "learning_rate_at": ("learning rate of the update that follows", "with the factor of the schedule"),
+}
+"""Coordinates besides dimensions and settings: what each is, and what its values mean."""
 
 STEP_UNITS = {
     "steps": DIMENSIONS["step"],

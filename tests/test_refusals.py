@@ -58,6 +58,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("status",): ["small"],
     ("ledger",): ["small"],
     ("show",): [SPEC.run_id],
+    ("claims",): ["small"],
     ("report",): ["small"],
     ("compare",): ["small"],
     ("plot",): ["small", "singular_value"],
@@ -119,7 +120,7 @@ OTHERS = {
         "transposed",
         "variant",
     ),
-    *("verbose", "weight_decays", "weights", "what", "yes"),
+    *("history", "only", "verbose", "weight_decays", "weights", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""

@@ -151,6 +151,44 @@ def show(
 
 
 @app.command()
+@with_json
+@friendly
+def claims(
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of studies (see `specdyn list studies`); without any, the claims themselves.",
+            autocompletion=studies,
+            metavar="[STUDY]...",
+        ),
+    ] = None,
+    store: StoreOption = "results",
+    only: Annotated[
+        str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all.", show_default=False)
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Show all verdicts that were stored, judge nothing.")
+    ] = False,
+) -> None:
+    """Judge claims on studies by rules that were fixed beforehand: pass, fail, inconclusive, contested or not run.
+
+    Verdicts are stored beside the results with the version of their rule, and never replaced.
+
+    Example: `specdyn claims modular_addition-demo --only g1,w1`
+    """
+    from specdyn.flows.cli.judged import show_claims, show_history, show_verdicts
+    from specdyn.flows.cli.options import words
+
+    chosen = words(only, "only") if only is not None else []
+    if not sweeps:
+        show_claims(chosen)
+    elif history:
+        show_history(sweeps, store, chosen)
+    else:
+        show_verdicts(sweeps, store, chosen)
+
+
+@app.command()
 @friendly
 def report(
     sweep: Annotated[

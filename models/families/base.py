@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,16 @@ NO_LAYERS = {
     TABLE: "a table of learned numbers that multiplies no activations",
 }
 """Roles of tensors that are no layers, with the reason to give."""
+
+KINDS = {
+    EMBEDDING: "embedding",
+    **dict.fromkeys((QUERY, KEY, VALUE, OUTPUT), "attention"),
+    **dict.fromkeys((GATE, UP, DOWN, LINEAR, ROUTER, "shared gate"), "mlp"),
+    CONVOLUTION: "conv",
+    RECURRENT: "recurrent",
+    HEAD: "output",
+}
+"""What a layer of a role belongs to, as the coordinate `kind` says it."""
 
 Stored = Literal["out_in", "in_out"]
 Cut = Literal["blocks", "grouped", "alternating"]
@@ -107,8 +117,16 @@ class Family:
     """Feeds that hold instead where a setting of config.json is there and false."""
     only_with_heads: bool = False
     """Whether its feeds are claimed only where the number of heads is given."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What layers of a role belong to, where that is not what KINDS says; of every other role with the key empty."""
     native: str = ""
     """A pattern of names that begin with `model.` without any wrapper."""
+
+    def kind_of(self, role: str, slots: Sequence[str]) -> str:
+        """What a layer belongs to, by its role or by the parts that it stands for; empty where that is not known."""
+        known = {**KINDS, **self.kinds}
+        words = (role, *(slot.rpartition(" ")[2] for slot in slots))
+        return next((known[word] for word in words if word in known), known.get("", ""))
 
     def feeds_for(self, config: Mapping[str, Any]) -> tuple[Feed, ...]:
         """What feeds what, as far as the settings of a network decide it."""

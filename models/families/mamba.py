@@ -20,6 +20,7 @@ FAMILY = Family(
         Rule(pattern="embeddings.weight|embedding.weight", role=EMBEDDING),
         Rule(pattern="lm_head.weight", role=HEAD, ties=True),
     ),
+    kinds={**dict.fromkeys((UP, GATE, OUTPUT), "recurrent"), "": "recurrent"},
     feeds=(
         Feed(writers=(EMBEDDING,), readers=(UP, GATE), where="then"),
         Feed(writers=(UP,), readers=SELECTION),

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="recurrent",
     title="nn.LSTM, nn.GRU",
     fragment=True,
+    kinds={"": "recurrent"},
     known_by=("weight_ih_l#", "weight_hh_l#"),
     rules=(
         Rule(pattern="weight_ih_l#", role=RECURRENT, gates=True, slot="forward ih"),

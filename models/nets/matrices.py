@@ -128,6 +128,8 @@ class Entry:
     """The matrices that it is cut into; empty where it is taken whole, and where it is skipped."""
     roles: tuple[str, ...] = ()
     """What each of its matrices does in the network, where that is known."""
+    kinds: tuple[str, ...] = ()
+    """What each of its matrices belongs to, where that is known: embedding, attention, mlp, conv, recurrent, output."""
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:

@@ -20,6 +20,14 @@ def steps_per_epoch(spec: RunSpec, examples: int) -> int:
     return batches_per_epoch(spec, examples) // batches_per_step(spec, examples)
 
 
+def examples_seen(spec: RunSpec, step: int, examples: int) -> int:
+    """Training examples in the batches of `step` updates, each counted as often as it was in one."""
+    per_epoch, of_step = steps_per_epoch(spec, examples), batches_per_step(spec, examples)
+    size = of_step * (spec.batch_size or examples)
+    epochs, more = divmod(step, per_epoch)
+    return epochs * min(examples, per_epoch * size) + more * size
+
+
 def learning_rate_factor(spec: RunSpec, step: int, steps_per_epoch: int) -> float:
     """Factor on the learning rate for the update that follows `step` finished updates (METHOD 1.1, 1.2, 1.4, 1.5).
 

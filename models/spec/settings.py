@@ -1,6 +1,10 @@
 """Settings of a run by name, whatever part of it they lie in."""
 
+import ast
 import dataclasses
+import functools
+import inspect
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -13,6 +17,14 @@ PARTS = ("net", "data")
 NOT_SET_BY_NAME = ("experiment", "source", "start", *PARTS)
 KINDS: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
 """Types of a setting that can be written as text, and what is expected of one."""
+UNITS = {
+    **dict.fromkeys(("steps", "checkpoint_every", "decay_from", "decay_until", "period"), "steps"),
+    **dict.fromkeys(("batch_size", "eval_batch_size", "eval_examples"), "examples"),
+    "warmup": "steps or epochs",
+    "milestones": "epochs",
+    "accumulate": "batches",
+}
+"""Units of settings that count something; other numbers have none."""
 
 
 def settings_of(spec: RunSpec) -> dict[str, Setting]:
@@ -90,3 +102,39 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
+
+
+def unit_of(name: str, kind: Any) -> str:
+    """The unit of a setting of that type: 1 of plain numbers, empty of words and flags."""
+    numbers = {int, float} & {kind, *typing.get_args(kind)}
+    return UNITS.get(name, "1" if numbers else "")
+
+
+def described_settings(spec: RunSpec) -> dict[str, dict[str, str]]:
+    """What a cube says of each setting of a run: its unit, and what it means; None is stored as 0."""
+    said = {}
+    for name, setting in settings_of(spec).items():
+        kind = setting.field.type
+        owner: Any = type(getattr(spec, setting.part)) if setting.part else type(spec)
+        meaning = meanings(owner).get(setting.field.name, "").removesuffix(".")
+        meaning += "; 0 stands for None" if types.NoneType in typing.get_args(kind) else ""
+        of = {"units": unit_of(name, kind), "comment": meaning}
+        said[name] = {key: text for key, text in of.items() if text}
+    return said
+
+
+@functools.cache
+def meanings(owner: type) -> dict[str, str]:
+    """The docstrings of a dataclass' fields, by field; only the source has them."""
+    try:
+        source = inspect.getsource(owner)
+    except (OSError, TypeError):  # of a plug-in whose file is gone, or made by a program
+        return {}
+    tree = ast.parse(textwrap.dedent(source)).body[0]
+    assert isinstance(tree, ast.ClassDef) and dataclasses.is_dataclass(owner)
+    found: dict[str, str] = {}
+    for before, after in zip(tree.body, tree.body[1:], strict=False):
+        match before, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
+    return found

@@ -21,7 +21,7 @@ from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.connect.paths import barrier, instability
 from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.spectra.analysis import Analysis
-from specdyn.tasks.spectra.network_layout import network_layout
+from specdyn.tasks.spectra.network_layout import layer_coordinates, network_layout
 from specdyn.tasks.training.branches import maskable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _line_layout(pair: Pair) -> RunLayout:
         labels={"alpha": list(pair.alphas), **_labels(analyses, layers, layout.ranks)},
         variables={name: found for name, found in variables.items() if renewed or not name.startswith(STORED)},
         attributes={},
-        extras={},
+        extras=layer_coordinates(layout),
     )
 
 

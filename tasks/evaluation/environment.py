@@ -65,6 +65,14 @@ def use_threads(count: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
 def use_gpu_share(share: float) -> None:
     """Bound this process to its share of a GPU's memory, so that it fails itself before it starves a neighbour."""
     if share > 0 and torch.cuda.is_available():

@@ -1,6 +1,5 @@
 """What figures take from a cube: variables, means over seeds, short names."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,32 +64,6 @@ def draw(axes: Axes, values: xr.DataArray, color: Any, **line: Any) -> None:
     axes.plot(drawn.steps, drawn.mean, color=color, **line)
     if values.sizes["run"] > 1:
         axes.fill_between(drawn.steps, drawn.low, drawn.high, color=color, alpha=0.16, linewidth=0)
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names of parameters without `weight`, cut to what tells them apart: `linear1`, `3.linear1`, `features.0`.
-
-    A part in brackets is kept and both sides of a pair `a -> b` are cut: `in_proj[value] → out_proj`. What is shown is
-    shorter, and nothing else: what a name means is declared by the cube.
-    """
-    sides = [side for name in names for side in name.split(" -> ")]
-    forms = {base: _forms(base) for base in dict.fromkeys(side.partition("[")[0] for side in sides)}
-    uses = Counter(form for of_base in forms.values() for form in of_base)
-
-    def cut(side: str) -> str:
-        base, bracket, part = side.partition("[")
-        return next((form for form in forms[base] if uses[form] == 1), base) + bracket + part
-
-    return {name: " → ".join(cut(side) for side in name.split(" -> ")) for name in names}
-
-
-def _forms(base: str) -> list[str]:
-    """Ways to write a parameter's name, shortest first; none is a bare number."""
-    parts = base.removesuffix(".weight").removesuffix("_weight").split(".")
-    numbers = [part for part in parts[:-1] if part.isdigit()]
-    endings = [parts[-k:] for k in range(1, len(parts) + 1)]
-    forms = [".".join(form) for form in (parts[-1:], [*numbers, parts[-1]], *endings)]
-    return [form for form in dict.fromkeys(forms) if not form.replace(".", "").isdigit()]
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 def opened(place: str, study: str = "") -> "xr.DataTree":
     """The cube of a study: by its own URL, or by the store that it is in and its name.
 
-    `open("results", "my-study")` and `open("results/studies/my-study/results.zarr")` are the same. Returns an
+    `open("results", "my-study")` and `open("results/studies/my-study")` are the same. Returns an
     `xarray.DataTree`, read lazily: groups `layers` (run, layer, step, ...), `pairs`, `attention`, `metrics`, and `runs`
     with all settings; NaN beyond a layer's rank and where nothing was computed. The coordinate `status` says how far
     each run is, and `specdyn` has questions and figures. StoreError names the studies that a store has where none or an

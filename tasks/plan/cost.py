@@ -73,7 +73,12 @@ def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
 
 def steps_of_an_epoch(spec: RunSpec, store: Store) -> int:
     """Updates in one epoch; NotPrepared where the data set is not in the store."""
-    return steps_per_epoch(spec, _train_examples(examples_key(spec, store)))
+    return steps_per_epoch(spec, train_examples(spec, store))
+
+
+def train_examples(spec: RunSpec, store: Store) -> int:
+    """How many examples a run trains on; NotPrepared where the data set is not in the store."""
+    return _train_examples(examples_key(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
@@ -86,7 +91,10 @@ def checkpoint_bytes(spec: RunSpec) -> int:
     """Bytes of the tensors of one checkpoint, counted on a network that is built without its weights."""
     import torch
 
+    from specdyn.models.nets.decay_sums import add_decay_sums
     from specdyn.models.nets.matrices import state_bytes
 
     with torch.device("meta"):
-        return state_bytes(experiment_of(spec).build_net(spec))
+        net = experiment_of(spec).build_net(spec)
+        add_decay_sums(spec, net)
+        return state_bytes(net)

@@ -17,7 +17,7 @@ from specdyn.storage.results import DamagedResult
 from specdyn.storage.rows import RUNS, Facts, Row, RowKind
 from specdyn.tasks.plan.plan import Results, Study
 from specdyn.tasks.spectra.analysis import get_analysis, versions_of
-from specdyn.tasks.spectra.labels import FACTS_VERSION
+from specdyn.tasks.spectra.labels import COORDINATES_VERSION, FACTS_VERSION
 
 if TYPE_CHECKING:
     from specdyn.models.experiments.base import Metric
@@ -184,7 +184,12 @@ class StudyCube(ABC):
         """What writes it."""
         from specdyn.storage.cube import CubeWriter
 
-        return CubeWriter(url=self.url, kind=self.kind, facts=self.facts, lease=lease)
+        return CubeWriter(url=self.url, kind=self.kind, facts=self.facts, meanings=self.meanings, lease=lease)
+
+    @property
+    def meanings(self) -> Mapping[str, Mapping[str, str]]:
+        """Attributes of the settings along its rows: what each means, and its unit."""
+        return {}
 
     def described(self) -> dict[str, Any]:
         """Its attributes, with the versions of what computed its values."""
@@ -214,7 +219,11 @@ class RunsCube(StudyCube):
     @property
     def versions(self) -> dict[str, Any]:
         """Of the analyses and the facts."""
-        return {"analyses": versions_of(self.analyses), "facts_version": FACTS_VERSION}
+        return {
+            "analyses": versions_of(self.analyses),
+            "facts_version": FACTS_VERSION,
+            "coordinates_version": COORDINATES_VERSION,
+        }
 
     @property
     @abstractmethod

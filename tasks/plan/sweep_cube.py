@@ -1,18 +1,19 @@
 """The cube of a sweep: its runs, what is measured of each, its report."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import experiment_of, get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters
-from specdyn.models.spec.schedules import learning_rate_factor
+from specdyn.models.spec.schedules import examples_seen, learning_rate_factor, steps_per_epoch
+from specdyn.models.spec.settings import described_settings
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Row
 from specdyn.tasks.plan.cells import Cell, look_at
-from specdyn.tasks.plan.cost import steps_of_an_epoch
+from specdyn.tasks.plan.cost import train_examples
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.sweeps import Sweep
 
@@ -54,6 +55,11 @@ class SweepCube(RunsCube):
             for cell, every in zip(self.cells, settings, strict=True)
         ]
 
+    @property
+    def meanings(self) -> dict[str, dict[str, str]]:
+        """What each setting of the runs means, and its unit."""
+        return {name: of for cell in self.cells for name, of in described_settings(cell.spec).items()}
+
     def again(self, keys: Collection[str] | None = None) -> "SweepCube":
         """The cube with runs looked at again: those with these ids, or all."""
         cells = [
@@ -77,20 +83,22 @@ class SweepCube(RunsCube):
 
 def _layout_of(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], store: Store) -> RunLayout:
     """Labels and variables of a run; may count the examples of its data set, whose number may depend on the seed."""
-    return _layout(replace(spec, seed=0), steps, analyses, steps_of_an_epoch(spec, store))
+    return _layout(replace(spec, seed=0), steps, analyses, train_examples(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
-def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], per_epoch: int) -> RunLayout:
+def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], examples: int) -> RunLayout:
     """The same for all seeds; the network is built without its weights."""
     from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 
     metrics = experiment_of(spec).metrics(spec)
     layout = run_layout(network_layout(spec), steps, analyses, metrics, {})
+    per_epoch = steps_per_epoch(spec, examples)
     rates = [spec.optimizer.learning_rate * learning_rate_factor(spec, step, per_epoch) for step in steps]
-    of_steps: dict[str, tuple[str, list[float], str]] = {
-        "epoch": ("step", [step / per_epoch for step in steps], "passes over the training examples"),
-        "learning_rate_at": ("step", rates, "learning rate of the update that follows"),
+    of_steps: dict[str, tuple[str, Sequence[float]]] = {
+        "epoch": ("step", [step / per_epoch for step in steps]),
+        "examples_seen": ("step", [examples_seen(spec, step, examples) for step in steps]),
+        "learning_rate_at": ("step", rates),
     }
     return replace(layout, extras={**layout.extras, **of_steps})
 

@@ -13,6 +13,8 @@ COMPONENTS = 10
 """Principal components that are kept of a trajectory."""
 FACTS_VERSION = 1
 """To be raised when a number in facts.py changes: cubes are then gathered again."""
+COORDINATES_VERSION = 1
+"""To be raised when coordinates are added to cubes: they are then gathered again, which decomposes nothing."""
 
 OF_SPECTRA = (
     "effective_rank",

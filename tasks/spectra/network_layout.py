@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from specdyn.models.experiments.base import Metric, experiment_of
+from specdyn.models.nets.layers import layer_depths, layer_kinds, module_kinds, short_names
 from specdyn.models.nets.matrices import Entry, LayerPair, Matrix, analysed, inventory
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.wording import plural
 from specdyn.storage.results import RunLayout
-from specdyn.storage.schema import SPLITS, TOP_RANKS
+from specdyn.storage.schema import SHORT_NAME, SPLITS, TOP_RANKS
 from specdyn.tasks.spectra.analysis import get_analysis
 
 
@@ -50,6 +51,17 @@ class NetworkLayout:
     def roles(self) -> tuple[str, ...]:
         """What each layer does, where that is known; else empty."""
         return tuple(role for e in self.entries for role in e.roles or [""] * len(e.matrices))
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each layer belongs to: embedding, attention, mlp, conv, recurrent or output; empty where not known."""
+        known = [kind for e in self.entries for kind in e.kinds or [""] * len(e.matrices)]
+        return layer_kinds(self.layers, self.pairs, known)
+
+    @property
+    def depths(self) -> list[int]:
+        """How many layers come before each one, by the pairs; -1 where no pair has it."""
+        return layer_depths(self.layers, self.pairs)
 
     @property
     def ways(self) -> list[str]:
@@ -91,7 +103,9 @@ def network_layout(spec: RunSpec) -> NetworkLayout:
     experiment = experiment_of(spec)
     with torch.device("meta"):
         net = experiment.build_net(spec)
-    return NetworkLayout(entries=inventory(net), pairs=experiment.layer_pairs(spec, net))
+    kinds = module_kinds(net)
+    entries = (replace(e, kinds=(kinds.get(e.parameter, ""),)) if e.matrices else e for e in inventory(net))
+    return NetworkLayout(entries=tuple(entries), pairs=experiment.layer_pairs(spec, net))
 
 
 def run_layout(
@@ -116,18 +130,26 @@ def run_layout(
         variables=variables,
         attributes={**attributes, "skipped": json.dumps(left_out), **_origin(layout)},
         extras={
-            "rows": ("layer", [m for m, _ in layout.shapes], "output directions"),
-            "columns": ("layer", [n for _, n in layout.shapes], "input directions"),
-            "made": (
-                "layer",
-                layout.ways,
-                "how the parameter is made a matrix",
-            ),
-            **({"role": ("layer", list(layout.roles), "what the layer does")} if any(layout.roles) else {}),
-            "writer": ("pair", [pair.writer.name for pair in layout.pairs], "layer that writes"),
-            "reader": ("pair", [pair.reader.name for pair in layout.pairs], "layer that reads"),
+            "rows": ("layer", [m for m, _ in layout.shapes]),
+            "columns": ("layer", [n for _, n in layout.shapes]),
+            "made": ("layer", layout.ways),
+            **layer_coordinates(layout),
+            **({"role": ("layer", list(layout.roles))} if any(layout.roles) else {}),
+            "writer": ("pair", [pair.writer.name for pair in layout.pairs]),
+            "reader": ("pair", [pair.reader.name for pair in layout.pairs]),
         },
     )
+
+
+def layer_coordinates(layout: NetworkLayout) -> dict[str, tuple[str, list[Any]]]:
+    """Further coordinates of layers in every kind of cube: short name, kind, depth."""
+    names = [layer.name for layer in layout.layers]
+    short = short_names(names)
+    return {
+        SHORT_NAME: ("layer", [short[name] for name in names]),
+        "kind": ("layer", layout.kinds),
+        "depth": ("layer", layout.depths),
+    }
 
 
 def _origin(layout: NetworkLayout) -> dict[str, str]:

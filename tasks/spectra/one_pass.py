@@ -12,6 +12,7 @@ from torch import Tensor
 from specdyn.models.nets.matrices import Matrix
 from specdyn.storage.results import RunLayout, write_block
 from specdyn.tasks.evaluation.environment import pick_device, versions
+from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.spectra.analysis import (
     Analysis,
     CheckpointView,
@@ -244,7 +245,12 @@ def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np
         now = _analyse_layers(work, step, weights, previous, row)
         # What is of all layers together is NaN where some are not there.
         for analysis in () if work.absent(step) else work.of("checkpoint"):
-            view = CheckpointView(now=now, layers=work.layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
+            view = CheckpointView(
+                now=now,
+                layers=work.layout.layers,
+                evaluate=evaluate,  # type: ignore[arg-type]
+                represent=evaluate.represent if isinstance(evaluate, Evaluator) else None,
+            )
             fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now

@@ -48,8 +48,8 @@ def layout_of(
         variables=variables,
         attributes={"run_id": run_id},
         extras={
-            "rows": ("layer", [rows for rows, _ in shapes.values()], "output directions"),
-            "columns": ("layer", [columns for _, columns in shapes.values()], "input directions"),
+            "rows": ("layer", [rows for rows, _ in shapes.values()]),
+            "columns": ("layer", [columns for _, columns in shapes.values()]),
         },
     )
 
@@ -63,8 +63,8 @@ def values_of(layout: RunLayout, seed: int = 0) -> dict[str, np.ndarray]:
         integers = np.dtype(variable.dtype).kind == "i"
         values[name] = (draw.integers(1, 3, shape) if integers else draw.normal(size=shape)).astype(variable.dtype)
     if "singular_value" in values:
-        _, rows, _ = layout.extras["rows"]
-        _, columns, _ = layout.extras["columns"]
+        _, rows = layout.extras["rows"]
+        _, columns = layout.extras["columns"]
         for layer, rank in enumerate(map(min, rows, columns)):
             values["singular_value"][layer, :, rank:] = np.nan
     return values

@@ -13,7 +13,7 @@ from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
-from specdyn.storage.query import DamagedCube, grid, open_results, reading
+from specdyn.storage.query import DamagedCube, grid, open_results, open_study, reading
 from specdyn.storage.studies import study_names
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 
@@ -46,6 +46,17 @@ def test_what_is_not_there_is_answered_with_what_is(store: Store) -> None:
         open_results(store.cube("waiting"))
     with pytest.raises(StoreError, match="beside it: none"):
         open_results(f"{store}/elsewhere/decay/results.zarr")
+
+
+def test_a_store_names_its_studies_and_a_study_opens_by_its_folder(store: Store) -> None:
+    objects.write(store.schema, b"{}")
+    for opened in (open_results, open_study):
+        with pytest.raises(StoreError, match=r"a store, not a study: .*; its studies are: decay, waiting$"):
+            opened(store.url)
+    with pytest.raises(StoreError, match=r"no results of a study called 'dekay'; its studies are: decay, waiting$"):
+        open_study(store.url, "dekay")
+    by_name, by_folder = open_study(store.url, "decay"), open_study(f"{store.url}/studies/decay")
+    xr.testing.assert_identical(by_name["layers"].to_dataset(), by_folder["layers"].to_dataset())
 
 
 def test_results_are_read_lazily_and_their_coordinates_at_once(store: Store) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from specdyn.models.families.base import CONVOLUTION, EMBEDDING, QUERY, RECURRENT, Family, Place, Rule
+from specdyn.models.families.base import CONVOLUTION, EMBEDDING, KINDS, QUERY, RECURRENT, Family, Place, Rule
 from specdyn.models.nets.matrices import PLAIN, Entry, LayerPair, Matrix
 from specdyn.models.spec.checks import require
 from specdyn.tasks.foreign.names import BUFFERS, NO_WEIGHTS, TRANSPOSED
@@ -130,7 +130,8 @@ def _anatomy(
         reasons |= others
         pieces = _grouped(_tied(pieces, tensors, one.rules, config), one.rules, shapes, look)
         for piece in pieces:
-            of_tensor.setdefault(piece.matrix.parameter, []).append(piece)
+            known = replace(piece, kind=one.kind_of(piece.role, piece.slots))
+            of_tensor.setdefault(piece.matrix.parameter, []).append(known)
         if look.heads:
             _require_divided(pieces, shapes, look.heads)
         if look.heads or not one.only_with_heads:
@@ -204,6 +205,7 @@ def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[st
         way=", ".join(ways),
         cut=tuple(piece.matrix for piece in layers),
         roles=tuple(piece.role for piece in layers),
+        kinds=tuple(piece.kind for piece in layers),
     )
 
 
@@ -223,7 +225,7 @@ def _of_no_rule(name: str, shapes: Shapes, look: Look) -> list[Piece] | str:
 
 
 def _piece(matrix: Matrix, role: str, way: str) -> Piece:
-    return Piece(matrix=matrix, role=role, slots=(), place=NOWHERE, way=way)
+    return Piece(matrix=matrix, role=role, slots=(), place=NOWHERE, way=way, kind=KINDS.get(role, ""))
 
 
 def _left_out(tensors: Tensors) -> list[Entry]:

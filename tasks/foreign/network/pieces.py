@@ -39,6 +39,8 @@ class Piece:
     whole: bool = True
     """Whether it is what its slot names; not where it stands for several parts."""
     gates: int = 1
+    kind: str = ""
+    """What it belongs to, as attention; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

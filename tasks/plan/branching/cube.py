@@ -22,9 +22,29 @@ from specdyn.tasks.later import Later
 from specdyn.tasks.plan.branching.graph import EndedRuns, Graph, ended_runs, measured_pairs, measured_tickets, needs_of
 from specdyn.tasks.plan.cost import schedule
 from specdyn.tasks.plan.gathering import StudyCube
+from specdyn.tasks.spectra.labels import COORDINATES_VERSION
 
 ROWS = "specdyn.tasks.connect.rows"
 """Where the labels of rows are made, which takes the network."""
+MEANINGS = {
+    "kind": {
+        "comment": "within (two forks of one base run), across (forks of two base runs, the control) or perturbed "
+        "(two forks of one base run, perturbed at the fork)"
+    },
+    "trunk_a": {"comment": "seed of the base run of the first end"},
+    "trunk_b": {"comment": "seed of the base run of the second end"},
+    "split_step": {"comment": "step at which the two were forked", "units": "steps"},
+    "order_a": {"comment": "seed of the data order of the first end"},
+    "order_b": {"comment": "seed of the data order of the second end"},
+    "size": {"comment": "of a perturbation, relative to the weights; 0 is none"},
+    "direction": {"comment": "of a perturbation: random, top or bottom singular vectors; none where there is none"},
+    "trunk": {"comment": "seed of the base run"},
+    "order": {"comment": "seed of the data order"},
+    "rewind_step": {"comment": "step whose weights the ticket begins from", "units": "steps"},
+    "density": {"comment": "fraction of the weights that is kept"},
+    "mask": {"comment": "how the weights that are kept were chosen"},
+}
+"""What coordinates of pairs and tickets mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +79,8 @@ class GraphCube(StudyCube):
     def versions(self) -> dict[str, Any]:
         """Digest of all that is declared."""
         declared = {name: dataclasses.asdict(variable) for name, variable in self._variables.items()}
-        return {"declared": hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()}
+        digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
+        return {"declared": digest, "coordinates_version": COORDINATES_VERSION}
 
     @functools.cached_property
     def _variables(self) -> Mapping[str, Any]:
@@ -71,6 +92,11 @@ class GraphCube(StudyCube):
         """All pairs or tickets, measured or not."""
         graph = self.graph
         return [*map(self._row_of_pair, graph.pairs), *map(self._row_of_ticket, graph.tickets)]
+
+    @property
+    def meanings(self) -> dict[str, dict[str, str]]:
+        """What each coordinate of pairs or tickets means, and its unit."""
+        return MEANINGS
 
     def _row_of_pair(self, pair: Pair) -> Row:
         assert pair.a.start is not None and pair.b.start is not None

@@ -28,7 +28,7 @@ from specdyn.tasks.figures.report import FIGURES, ReportFigure, write_report
 from specdyn.tasks.figures.spectra import singular_values
 from specdyn.tasks.figures.style import to_png
 from specdyn.tasks.figures.summary import SUMMARY, sweep_table
-from specdyn.tasks.figures.sweep_axis import band, of_all, short_names, spread
+from specdyn.tasks.figures.sweep_axis import band, of_all, spread
 
 NAN = float("nan")
 LAYERS = ("embed.weight", "blocks.0.in_proj_weight", "blocks.0.out_proj.weight")
@@ -314,22 +314,6 @@ def test_an_unknown_axis_and_the_store_of_one_run_are_refused() -> None:
     one_run = xr.DataTree.from_dict({"/layers": cube()["layers"].to_dataset().isel(run=0)})
     with pytest.raises(ValueError, match="expected a sweep cube"):
         levels_of(one_run, "weight_decay")
-
-
-@pytest.mark.parametrize(
-    ("names", "short"),
-    [
-        (LAYERS, ["embed", "in_proj", "out_proj"]),
-        (["b.0.linear.weight", "b.1.linear.weight", "head.weight"], ["0.linear", "1.linear", "head"]),
-        (["features.0.weight", "features.3.weight", "out.weight"], ["features.0", "features.3", "out"]),
-        (["layer1.0.conv.weight", "layer2.0.conv.weight"], ["layer1.0.conv", "layer2.0.conv"]),
-        (["weight"], ["weight"]),
-        (["0.weight", "2.weight"], ["0.weight", "2.weight"]),
-        (["a.weight -> b.weight", "b.weight[key] -> b.weight[query]"], ["a → b", "b[key] → b[query]"]),
-    ],
-)
-def test_short_names_tell_the_layers_apart(names: list[str], short: list[str]) -> None:
-    assert list(short_names(names).values()) == short
 
 
 def test_what_is_left_out_is_said() -> None:

@@ -3,15 +3,21 @@
 import dataclasses
 
 import numpy as np
+import pytest
+import xarray as xr
 
 from helpers.analysed import analyse
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.plan import gathering, sweep_cube
 from specdyn.tasks.plan.cost import steps_of_an_epoch
-from specdyn.tasks.plan.gathering import gather
+from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.sweeps import Sweep
+from specdyn.tasks.spectra import network_layout
+from specdyn.tasks.training.training import Batches
 
 SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=20, checkpoint_every=10)
 
@@ -31,6 +37,71 @@ def test_steps_have_their_epoch_and_learning_rate(local_store: Store) -> None:
     layers = open_results(url)["layers"]
     np.testing.assert_allclose(layers["epoch"], np.array([0, 10, 20]) / steps_of_an_epoch(sweep.specs[0], local_store))
     np.testing.assert_allclose(layers["learning_rate_at"], [0, 0.01 * 10 / 40, 0.01 * 20 / 40])
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_steps_have_the_examples_that_were_seen(local_store: Store, accumulate: int) -> None:
+    """Counted batch by batch, as training takes them."""
+    sweep, url = cube_of(local_store, 0, batch_size=32, accumulate=accumulate)
+    (spec,) = sweep.specs
+    batches, seen = Batches(spec, load_examples(spec, local_store)["train"]), [0]
+    for number in range(20 * accumulate):
+        seen.append(seen[-1] + len(batches(number).targets))
+    found = open_results(url)["layers"]["examples_seen"]
+    assert found.values.tolist() == [seen[step * accumulate] for step in (0, 10, 20)]
+    assert found.dtype.kind == "i"
+
+
+def test_every_coordinate_says_what_it_is_and_numbers_in_which_unit(local_store: Store) -> None:
+    _, url = cube_of(local_store, 0, 1)
+    tree = open_results(url)
+    assert set(tree.attrs["groups"].partition(";")[0].split(", ")) == set(tree.children)
+    for node in tree.children.values():
+        for name, coordinate in node.to_dataset().coords.items():
+            assert coordinate.attrs["long_name"], name
+            assert ("units" in coordinate.attrs) == (coordinate.dtype.kind in "if"), name
+    layers = tree["layers"].to_dataset()
+    assert layers["weight_decay"].attrs["comment"].endswith("0 is off")
+    assert layers["step"].attrs["units"] == "steps"
+    assert tree["runs"]["clip_norm"].attrs["comment"].endswith("0 stands for None")
+    assert layers["kind"].values.tolist() == ["embedding", "attention", "attention", "mlp", "mlp", "output"]
+    assert layers["depth"].dtype.kind == "i" and layers["depth"].values.tolist() == [0, 1, 2, 3, 4, 5]
+    by_kind = layers.singular_value.groupby("kind").mean(...)
+    np.testing.assert_allclose(by_kind.sel(kind="mlp"), layers.singular_value.isel(layer=[3, 4]).mean(), rtol=1e-6)
+
+
+def test_an_axis_called_as_a_coordinate_of_layers_keeps_its_name(local_store: Store) -> None:
+    """A sweep over the depth of the network: layers that both networks have lie as deep, but for the last."""
+    specs = tuple(with_settings(SPEC, depth=depth) for depth in (1, 2))
+    sweep = Sweep(
+        name="deep", experiment=SPEC.experiment, preset="smoke", specs=specs, analyses=("spectrum", "alignment")
+    )
+    analyse(sweep, local_store.url)
+    layers = open_results(gather(sweep, local_store, report=False)[0].url)["layers"].to_dataset()
+    assert layers["depth"].dims == ("run",) and layers["depth"].values.tolist() == [1, 2]
+    assert layers["layer_depth"].dims == ("run", "layer")
+    assert layers["layer_depth"].sel(layer="decoder.weight").values.tolist() == [5, 9]
+    assert layers["short_name"].dims == ("layer",)
+    assert "0.linear1" in layers["short_name"].values and "1.linear1" in layers["short_name"].values
+
+
+def test_a_cube_without_the_new_coordinates_is_opened_and_gathered_again_by_the_next_call(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_cube, "described_settings", lambda spec: {})
+    monkeypatch.setattr(network_layout, "layer_coordinates", lambda layout: {})
+    monkeypatch.setattr(gathering, "COORDINATES_VERSION", 0)
+    sweep_cube._layout.cache_clear()
+    sweep, url = cube_of(local_store, 0)
+    before = open_results(url)["layers"].to_dataset()
+    assert "kind" not in before.coords
+    monkeypatch.undo()
+    sweep_cube._layout.cache_clear()
+    assert finished_results(sweep, local_store, report=False) is None, "so that a call gathers it"
+    assert gather(sweep, local_store, report=False)[1]
+    after = open_results(url)["layers"].to_dataset()
+    assert "kind" in after.coords
+    xr.testing.assert_equal(after[list(before.data_vars)].drop_vars(["kind", "depth", "short_name"]), before)
 
 
 def test_runs_whose_epochs_differ_have_their_own(local_store: Store) -> None:
