@@ -90,6 +90,7 @@ OTHERS = {
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
     *(
         "along",
+        "figures",
         "browser",
         "as_csv",
         "as_json",

@@ -191,33 +191,21 @@ def claims(
 @app.command()
 @friendly
 def report(
-    sweep: Annotated[
-        str,
-        typer.Argument(
-            help="Name of a sweep or of analysed checkpoints (see `specdyn list studies`).", autocompletion=studies
-        ),
-    ],
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
     store: StoreOption = "results",
     folder: Annotated[
         str | None,
-        typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/SWEEP in the store."),
+        typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/STUDY in the store."),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option("--figures", help="Also draw the paper's figures, each as PNG and SVG, as wide as a page's text."),
+    ] = False,
 ) -> None:
-    """Write the figures of a sweep, or of analysed checkpoints, and an HTML report, and print the summary table."""
-    from specdyn.flows.cli.listings import require_cube
-    from specdyn.flows.cli.terminal import show_summary
-    from specdyn.storage.access.objects import normalise, require_writable
-    from specdyn.storage.query import reading
-    from specdyn.tasks.figures.report import write_report
+    """Write the HTML report of a study, also of one still in training, and print the summary table of its runs."""
+    from specdyn.flows.cli.reported import report as write
 
-    url = require_cube(sweep, store)
-    cube = url.cube(sweep)
-    place = url.report(sweep) if folder is None else normalise(folder)
-    require_writable(place)
-    with reading(cube):
-        written = write_report(cube, place)
-        show_summary(cube, place)
-    out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
+    write(study, store, folder, figures)
 
 
 @app.command()

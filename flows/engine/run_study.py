@@ -11,13 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_page, show_result
 from specdyn.flows.engine.cube import cube_lease
 from specdyn.flows.engine.executor import open_executor
-from specdyn.flows.engine.settings import chosen_cluster, chosen_executor, patience
+from specdyn.flows.engine.settings import chosen_cluster, chosen_executor, patience, server_is_temporary
 from specdyn.flows.engine.units import run_units
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import Parameters
 from specdyn.models.wording import plural
 from specdyn.storage.access.lease import Lease
-from specdyn.storage.access.objects import StoreError, names
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.tasks.foreign.audit import HEADINGS
@@ -128,15 +128,13 @@ def _table(study: Study, results: Results) -> str:
 
 
 def show_report(results: Results, store: Store, title: str) -> None:
-    """Show a report's figures, and its page where it has one."""
-    pages = [url for url in results.report if url.endswith(".html")]
-    figures = [url for url in results.report if url.endswith(".png")]
-    for page in pages:
-        folder, _, file = page.rpartition("/")
-        if file == "index.html":  # another kind of study of this name has figures there, too, and names its own
-            figures += [f"{folder}/{name}" for name in names(folder) if name.endswith(".png")]
+    """Show a report's page, and the first figures where somebody can look at them later."""
+    for page in results.report:
         show_page(page, store, title)
-    show_figures(figures)
+    if not server_is_temporary():
+        from specdyn.tasks.figures.report import first_figures
+
+        show_figures(first_figures(results.url))
 
 
 def raise_failures(failures: Mapping[str, str], left_out: Mapping[str, str], outcome: Outcome) -> None:

@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-import matplotlib.colors
-import numpy as np
 import xarray as xr
 
 from specdyn.models.spec.run_spec import as_text
@@ -40,11 +37,3 @@ def groups_of(tree: xr.DataTree, dim: str, along: xr.Dataset, axis: str = "") ->
         name = ", ".join(f"{axis_title(one)} {as_text(settings[one][i])}" for one in varied)
         groups.setdefault(name or f"all {dim}s", []).append(i)
     return list(groups.items())
-
-
-def colors_of(count: int) -> list[str]:
-    """Colours of configurations, in their order; ranks have another scale."""
-    if count == 1:
-        return ["#2b5c8a"]
-    scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
-    return [matplotlib.colors.to_hex(color) for color in scale]

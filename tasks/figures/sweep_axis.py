@@ -21,8 +21,8 @@ def axis_of(tree: xr.DataTree) -> str:
 
 
 def has(tree: xr.DataTree, group: str, name: str) -> bool:
-    """Whether a group of the results is there and has the variable."""
-    return group in tree.children and name in tree[group].data_vars
+    """Whether a group of the results, `/` for the tree itself, is there and has the variable."""
+    return (group == "/" or group in tree.children) and name in tree[group].data_vars
 
 
 def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:

@@ -195,14 +195,16 @@ class StudyCube(ABC):
         """Its attributes, with the versions of what computed its values."""
         return {**self.attributes(), **self.versions}
 
-    @abstractmethod
     def draw(self) -> None:
-        """Draw the report."""
+        """Write the page of its report."""
+        from specdyn.tasks.figures.report import write_report
+
+        write_report(self.url, self.store.report(self.name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCube(StudyCube):
-    """The cube of runs of any origin; its report is a page with figures."""
+    """The cube of runs of any origin."""
 
     @property
     def kind(self) -> RowKind:
@@ -229,12 +231,6 @@ class RunsCube(StudyCube):
     @abstractmethod
     def analyses(self) -> Sequence[str]:
         """The analyses whose variables it has."""
-
-    def draw(self) -> None:
-        """Draw the report."""
-        from specdyn.tasks.figures.report import write_report
-
-        write_report(self.url, self.store.report(self.name))
 
 
 class Following:

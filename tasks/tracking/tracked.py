@@ -74,12 +74,11 @@ class Tracked:
 
     @cached_property
     def figures(self) -> dict[str, bytes]:
-        """The figures of a report, of this run alone, as PNGs by name."""
-        from specdyn.tasks.figures.offered.registry import draw_all
+        """The figures that say most, of this run alone, as PNGs by name."""
+        from specdyn.tasks.figures.report import FIRST, drawn
         from specdyn.tasks.figures.style import to_png
-        from specdyn.tasks.figures.sweep_axis import axis_of
 
-        return {name: to_png(figure) for name, figure in draw_all(self.cube, axis_of(self.cube))}
+        return {name: to_png(figure) for name, figure in drawn(self.cube, FIRST)}
 
 
 def measured_of(tree: "xr.DataTree") -> dict[str, Measured]:

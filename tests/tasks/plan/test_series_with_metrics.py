@@ -91,7 +91,7 @@ def test_losses_of_recorded_runs_are_in_the_cube_in_its_report_and_its_table(
     assert told[0] == f"{folders[0]}/metrics/0.jsonl"
     assert "loss: at 3 of 3 checkpoints" not in told
     assert "train_loss: at 3 of 3 checkpoints, 1 of these logged up to 10 steps before" in told
-    run("report", "theirs", "--out", str(tmp_path / "report"), store=local_store)
+    run("report", "theirs", "--figures", "--out", str(tmp_path / "report"), store=local_store)
     assert (tmp_path / "report/performance.png").is_file()
     assert '"name": "loss"' in (tmp_path / "report/index.html").read_text()
 
