@@ -169,10 +169,10 @@ class RayExecutor:
     def _require_ray(self) -> None:
         """PartLost where Ray was stopped, as a call would start another one, or where a part of it is gone."""
         if not self._open or not ray.is_initialized():
-            raise PartLost("Ray was stopped; what is finished is kept, the same call goes on from there")
+            raise PartLost("Ray was stopped; finished work is kept, the same call continues from there")
         if part := _gone():
             log = f" (its log: {started().kept_log(part.log)})" if part.log else ""
-            raise PartLost(f"{part.name} is gone{log}; what is finished is kept, the same call goes on from there")
+            raise PartLost(f"{part.name} is gone{log}; finished work is kept, the same call continues from there")
 
 
 _Arguments = tuple[tuple[Any, ...], tuple[int, ...]]

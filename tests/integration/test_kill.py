@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 ARGUMENTS = ("run", NAME, "--preset", "long", "--weight-decays", "1", "--no-report", "--store")
 DEAD_PROXY = "http://127.0.0.1:9"
-ON = "the same command goes on from there"
+ON = "the same command continues from there"
 
 
 @pytest.fixture(scope="module")
