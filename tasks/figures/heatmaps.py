@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from specdyn.models.nets.layers import short_names
 from specdyn.storage.schema import SCORE_RANKS
 from specdyn.tasks.figures.levels import Level, heading, levels_of, what
 from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
-from specdyn.tasks.figures.sweep_axis import has, of_all, spread, variable
+from specdyn.tasks.figures.sweep_axis import has, of_all, short_names, spread, variable
 from specdyn.tasks.spectra.labels import CHANCE_OF
 
 RANKS = 100

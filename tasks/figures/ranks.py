@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from specdyn.models.nets.layers import short_names
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
 from specdyn.tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.summary import run_facts
-from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
+from specdyn.tasks.figures.sweep_axis import draw, has, of_all, short_names, spread
 from specdyn.tasks.spectra.facts import COLLAPSED
 
 MOST_LAYERS, MOST_COLUMNS, MOST_ROWS = 23, 4, 6

@@ -9,10 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from specdyn.models.nets.layers import short_names
 from specdyn.tasks.figures.levels import levels_of, over, what
 from specdyn.tasks.figures.style import log_axis, name_step_axes, panels, step_axis, styled
-from specdyn.tasks.figures.sweep_axis import of_all, spread, variable
+from specdyn.tasks.figures.sweep_axis import of_all, short_names, spread, variable
 
 MOST_LAYERS, MOST_LEVELS = 10, 6
 COLORS = matplotlib.colormaps["viridis_r"]

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from specdyn.models.nets import layers
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 
@@ -64,6 +65,10 @@ def draw(axes: Axes, values: xr.DataArray, color: Any, **line: Any) -> None:
     axes.plot(drawn.steps, drawn.mean, color=color, **line)
     if values.sizes["run"] > 1:
         axes.fill_between(drawn.steps, drawn.low, drawn.high, color=color, alpha=0.16, linewidth=0)
+
+
+short_names = layers.short_names
+"""Of layers and pairs, as the cube's coordinate has them."""
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:

@@ -9,11 +9,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.checks import require_known
 from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
 from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_label, styled
-from specdyn.tasks.figures.sweep_axis import draw, of_all, spread
+from specdyn.tasks.figures.sweep_axis import draw, of_all, short_names, spread
 
 ALONG = ("step", "rank", "share", "kept", "alpha", "decile", "row", "component")
 """Dimensions that a figure's horizontal axis is of, if the variable has one, the first that it has."""

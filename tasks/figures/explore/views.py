@@ -8,7 +8,6 @@ import xarray as xr
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.checks import require_known
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.configurations import settings_of
@@ -16,7 +15,7 @@ from specdyn.tasks.figures.heatmaps import COLORS, edges
 from specdyn.tasks.figures.levels import axis_title
 from specdyn.tasks.figures.rows import along_rows, rows_dim
 from specdyn.tasks.figures.style import panels, step_axis, step_label, styled
-from specdyn.tasks.figures.sweep_axis import of_all, spread
+from specdyn.tasks.figures.sweep_axis import of_all, short_names, spread
 from specdyn.tasks.figures.variable import ALONG, LAST, PANELS, plot_variable
 
 USUAL = ("layers", "effective_rank")

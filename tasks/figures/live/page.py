@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from specdyn.models.experiments.base import experiment_names, get_experiment
-from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.run_spec import as_text
 from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.schema import MEASURED, PROVENANCE
@@ -20,6 +19,7 @@ from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
+from specdyn.tasks.figures.sweep_axis import short_names
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(
