@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -19,12 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from specdyn.tasks.evaluation.environment import processor
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MADE = DOCS / "site" / "made.json"
+COLOURS = 128
 PACKAGES = ("specdyn", "torch", "numpy", "matplotlib")
 SAMPLES = ("image_classification", "image_generation", "speech_recognition", "language_modelling")
 
@@ -42,9 +43,9 @@ class Pictures:
 
 GROUPS = {
     "rank": Pictures(
-        commands=("specdyn run modular_addition -s 0,1 --sweep decay",),
-        files={"effective_rank.png": "reports/decay/effective_rank.png"},
-        about="the demo with two seeds",
+        commands=("specdyn run modular_addition", "specdyn report modular_addition-demo --figures"),
+        files={"effective_rank.png": "reports/modular_addition-demo/effective_rank.png"},
+        about="the demo",
     ),
     "report": Pictures(
         commands=(
@@ -67,6 +68,7 @@ GROUPS = {
         commands=(
             "specdyn connect modular_addition --set weight_decay=2 --set steps=1500 --splits 0,50,200,500,1000"
             " --sizes 0,0.1,0.25,0.5,1,2.5 --name connectivity",
+            "specdyn report connectivity --figures",
         ),
         files={
             "connectivity.png": "reports/connectivity/connectivity.png",
@@ -78,6 +80,7 @@ GROUPS = {
         commands=(
             "specdyn connect image_classification --set train_fraction=0.5 --set steps=128 --set checkpoint_every=8"
             " --splits 0,8,16,32,64 --name connectivity-images",
+            "specdyn report connectivity-images --figures",
         ),
         files={"connectivity_images.png": "reports/connectivity-images/connectivity.png"},
         about="48 trainings",
@@ -85,6 +88,7 @@ GROUPS = {
     "tickets": Pictures(
         commands=(
             "specdyn tickets modular_addition --set weight_decay=2 --set steps=1500 --rewind 50 -s 0 --name tickets",
+            "specdyn report tickets --figures",
         ),
         files={"tickets.png": "reports/tickets/tickets.png"},
         about="26 trainings",
@@ -93,12 +97,16 @@ GROUPS = {
         commands=(
             "specdyn tickets image_classification --set train_fraction=0.5 --set steps=128 --set checkpoint_every=8"
             " --rewind 8 -s 0 --name tickets-images",
+            "specdyn report tickets-images --figures",
         ),
         files={"tickets_images.png": "reports/tickets-images/tickets.png"},
         about="26 trainings",
     ),
     "series": Pictures(
-        commands=("python -m tests.benchmarks.hf_series {store}/hugging-face",),
+        commands=(
+            "python -m tests.benchmarks.hf_series {store}/hugging-face",
+            "specdyn report trainer --store {store}/hugging-face/results --figures",
+        ),
         files={
             "series_rank.png": "hugging-face/results/reports/trainer/effective_rank.png",
             "series_loss.png": "hugging-face/results/reports/trainer/performance.png",
@@ -106,7 +114,11 @@ GROUPS = {
         about="eight runs of the Hugging Face Trainer",
     ),
     "recording": Pictures(
-        commands=("python -m docs.site.figures record", "specdyn analyse {store}/recorded/my-run --name my-run"),
+        commands=(
+            "python -m docs.site.figures record",
+            "specdyn analyse {store}/recorded/my-run --name my-run",
+            "specdyn report my-run --figures",
+        ),
         files={"recording.png": "reports/my-run/effective_rank.png"},
         about="the first example of docs/recording.md",
     ),
@@ -128,7 +140,8 @@ def make(name: str, store: Path) -> None:
         subprocess.run([*program, *words[1:]], cwd=ROOT, env=environment, check=True)
     for picture, place in group.files.items():
         if place:
-            shutil.copy(store / place, DOCS / picture)
+            image = Image.open(store / place).convert("RGB")
+            image.quantize(COLOURS, dither=Image.Dither.NONE).save(DOCS / picture, optimize=True)
     made = json.loads(MADE.read_text()) if MADE.exists() else {}
     made[name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
