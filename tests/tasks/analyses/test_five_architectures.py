@@ -14,7 +14,8 @@ from reference.series import HandMade, stored, target_of
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import analysis_names, default_analyses, get_analysis
 from specdyn.tasks.spectra.decomposition import Factors, decompose
-from specdyn.tasks.spectra.one_pass import analyse_block, anchor_steps, decompose_step, needed
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_step
+from specdyn.tasks.spectra.series import anchor_steps, needed
 
 STEPS = tuple(range(0, 100, 10))
 NEEDED = {
