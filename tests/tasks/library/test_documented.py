@@ -13,7 +13,18 @@ import specdyn
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OFFERED = [
-    *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "load_net", "mean_over"),
+    *(
+        "Recorder",
+        "above_chance",
+        "analyse",
+        "claims",
+        "compare",
+        "figure",
+        "grid",
+        "grok_step",
+        "load_net",
+        "mean_over",
+    ),
     *("open", "run", "scores", "table", "to_dataframe"),
 ]
 
