@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.comparison import compare as compare
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
+    from specdyn.tasks.library.judged import advice as advice
     from specdyn.tasks.library.judged import claims as claims
     from specdyn.tasks.library.nets import load_net as load_net
     from specdyn.tasks.library.opened import opened as open
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 OFFERED = {
     "Recorder": "specdyn.tasks.recording.recorder:Recorder",
     "above_chance": "specdyn.tasks.library.questions:above_chance",
+    "advice": "specdyn.tasks.library.judged:advice",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "claims": "specdyn.tasks.library.judged:claims",
     "compare": "specdyn.tasks.library.comparison:compare",
@@ -48,6 +50,7 @@ PACKAGES = ("flows", "models", "storage", "tasks")
 __all__ = [
     "Recorder",
     "above_chance",
+    "advice",
     "analyse",
     "claims",
     "compare",

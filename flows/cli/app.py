@@ -168,6 +168,9 @@ def claims(
     history: Annotated[
         bool, typer.Option("--history", help="Show all verdicts that were stored, judge nothing.")
     ] = False,
+    advice: Annotated[
+        bool, typer.Option("--advice", help="Show what each weight decay of a grid does, and which is too much.")
+    ] = False,
 ) -> None:
     """Judge claims on studies by rules that were fixed beforehand: pass, fail, inconclusive, contested or not run.
 
@@ -175,12 +178,14 @@ def claims(
 
     Example: `specdyn claims modular_addition-demo --only g1,w1`
     """
-    from specdyn.flows.cli.judged import show_claims, show_history, show_verdicts
+    from specdyn.flows.cli.judged import show_advice, show_claims, show_history, show_verdicts
     from specdyn.flows.cli.options import words
 
     chosen = words(only, "only") if only is not None else []
     if not sweeps:
         show_claims(chosen)
+    elif advice:
+        show_advice(sweeps, store)
     elif history:
         show_history(sweeps, store, chosen)
     else:

@@ -76,12 +76,12 @@ def show_plans(tier: str, declared: Sequence[Declared], place: Store) -> None:
 def judge_tier(tier: str, place: Store, declared: Sequence[Declared], claims: Sequence[Claim], took: str) -> None:
     """Judge the claims on the studies that have results, print, store and report the verdicts."""
     names = []
-    for one in declared:
+    for name in dict.fromkeys(one.name for one in declared):
         try:
-            judge_studies(place, [one.name], [])
-            names.append(one.name)
+            judge_studies(place, [name], [])
+            names.append(name)
         except (ValueError, StoreError) as error:
-            err.print(f"without {one.name}: {error}", highlight=False, soft_wrap=True, markup=False)
+            err.print(f"without {name}: {error}", highlight=False, soft_wrap=True, markup=False)
     if not names:
         return
     verdicts = judge_studies(place, names, claims)

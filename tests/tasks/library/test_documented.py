@@ -16,6 +16,7 @@ OFFERED = [
     *(
         "Recorder",
         "above_chance",
+        "advice",
         "analyse",
         "claims",
         "compare",
