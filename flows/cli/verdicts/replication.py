@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from specdyn.flows.cli.judged import say_kept, show
 from specdyn.flows.cli.options import err, out
 from specdyn.flows.cli.terminal import say, table
+from specdyn.flows.cli.verdicts.judged import say_kept, show
 from specdyn.flows.engine.settings import EXECUTORS
 from specdyn.flows.replicate import arguments, is_done, make, planned, spread, study_of
 from specdyn.models.spec.checks import require_known
