@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.connecting import connect as connect
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
+    from specdyn.tasks.library.judged import advice as advice
     from specdyn.tasks.library.judged import claims as claims
     from specdyn.tasks.library.nets import load_net as load_net
     from specdyn.tasks.library.opened import opened as open
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 OFFERED = {
     "Recorder": "specdyn.tasks.recording.recorder:Recorder",
     "above_chance": "specdyn.tasks.library.questions:above_chance",
+    "advice": "specdyn.tasks.library.judged:advice",
     "analyse": "specdyn.tasks.library.analysed:analyse",
     "by_depth": "specdyn.tasks.library.by_depth:by_depth",
     "claims": "specdyn.tasks.library.judged:claims",
@@ -59,6 +61,7 @@ PACKAGES = ("flows", "models", "storage", "tasks")
 __all__ = [
     "Recorder",
     "above_chance",
+    "advice",
     "analyse",
     "by_depth",
     "claims",

@@ -121,7 +121,7 @@ OTHERS = {
         "transposed",
         "variant",
     ),
-    *("history", "only", "plan", "tier", "verbose", "weight_decays", "weights", "what", "yes"),
+    *("advice", "history", "only", "plan", "tier", "verbose", "weight_decays", "weights", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""

@@ -12,6 +12,7 @@ from specdyn.flows.cli.data import data_app
 from specdyn.flows.cli.json_form import with_json
 from specdyn.flows.cli.options import StoreOption, friendly, out, studies
 from specdyn.flows.cli.service import schedule_app, serve
+from specdyn.flows.cli.verdicts import commands
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 
 app = typer.Typer(
@@ -33,6 +34,8 @@ app.command()(command(TicketParameters, start.tickets))
 app.command()(command(AnalyseParameters, start.analyse))
 app.command("plan")(with_json(start.plan))
 app.command()(serve)
+app.command()(with_json(commands.claims))
+app.command()(commands.replicate)
 for look_after in (care.verify, care.repair, care.gc, care.thin, care.remove):
     app.command()(with_json(look_after))
 
@@ -148,70 +151,6 @@ def show(
     from specdyn.flows.cli.listings import show_run
 
     show_run(run_id, store)
-
-
-@app.command()
-@with_json
-@friendly
-def claims(
-    sweeps: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Names of studies (see `specdyn list studies`); without any, the claims themselves.",
-            autocompletion=studies,
-            metavar="[STUDY]...",
-        ),
-    ] = None,
-    store: StoreOption = "results",
-    only: Annotated[
-        str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all.", show_default=False)
-    ] = None,
-    history: Annotated[
-        bool, typer.Option("--history", help="Show all verdicts that were stored, judge nothing.")
-    ] = False,
-) -> None:
-    """Judge claims on studies by rules that were fixed beforehand: pass, fail, inconclusive, contested or not run.
-
-    Verdicts are stored beside the results with the version of their rule, and never replaced.
-
-    Example: `specdyn claims modular_addition-demo --only g1,w1`
-    """
-    from specdyn.flows.cli.judged import show_claims, show_history, show_verdicts
-    from specdyn.flows.cli.options import words
-
-    chosen = words(only, "only") if only is not None else []
-    if not sweeps:
-        show_claims(chosen)
-    elif history:
-        show_history(sweeps, store, chosen)
-    else:
-        show_verdicts(sweeps, store, chosen)
-
-
-@app.command()
-@friendly
-def replicate(
-    tier: Annotated[
-        str, typer.Option(help="`S` (two cores, half an hour), `M` (one GPU), `L` (a cluster); `XS` proves the way.")
-    ] = "S",
-    store: StoreOption = "results",
-    only: Annotated[
-        str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all of the tier.", show_default=False)
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what is left and what it costs, and run nothing.")] = False,
-    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline`.")] = "ray",
-) -> None:
-    """From nothing to verdicts: run the studies that the claims of a tier need, judge the claims, write a report.
-
-    A call that was stopped goes on where it was. The report lists what fails first.
-
-    Example: `specdyn replicate --tier S --plan`
-    """
-    from specdyn.flows.cli.options import words
-    from specdyn.flows.cli.replication import replicate as start
-
-    if not start(tier, store, words(only, "only") if only is not None else [], plan, executor):
-        raise typer.Exit(1)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import numpy as np
 from specdyn.tasks.evidence.cases import Case, OneRun, paired
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
 from specdyn.tasks.evidence.fractions import arms_by_fraction
-from specdyn.tasks.evidence.measures import layers_of, mean_rank, run_ids
+from specdyn.tasks.evidence.measures import layers_of, mean_of, mean_rank, run_ids
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
@@ -35,7 +35,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 def _ratio(one: OneRun, other: OneRun, name: str) -> float:
     """Geometric mean over layers at the end."""
-    return float(np.exp(np.nanmean(np.log(one.final(name) / other.final(name)))))
+    return float(np.exp(mean_of(np.log(one.final(name) / other.final(name)))))
 
 
 CLAIM = Claim(

@@ -6,7 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
-from specdyn.tasks.evidence.measures import baseline, growth_by_rank
+from specdyn.tasks.evidence.measures import baseline, growth_by_rank, mean_of, middle_of
 from specdyn.tasks.evidence.statistics import SEED, spearman
 
 SHUFFLES = 19
@@ -23,12 +23,12 @@ def measure(case: Case) -> Mapping[str, Measured]:
         np.median([spearman(i, draw.permutation(grown)) for i, grown in growth[seed].values() for _ in range(SHUFFLES)])
         for seed in seeds
     ]
-    middle = np.nanmedian(rho, axis=0)
+    middle = middle_of(rho, axis=0)
     measured = Measured(
         seeds=seeds,
         values={
-            "correlation": np.nanmedian(rho, axis=1),
-            "share of matrices": (rho <= -0.5).sum(axis=1) / np.isfinite(rho).sum(axis=1),
+            "correlation": middle_of(rho, axis=1),
+            "share of matrices": mean_of(np.where(np.isfinite(rho), rho <= -0.5, np.nan), axis=1),
             "correlation when shuffled": np.abs(shuffled),
         },
         runs=tuple(arm[seed].run_id for seed in seeds),

@@ -6,6 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rule
+from specdyn.tasks.evidence.measures import mean_of
 from specdyn.tasks.evidence.tickets import by_trunk, early, lost_tickets, mask_score, paper_density, tickets_of, trunks
 
 
@@ -20,7 +21,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
     kept, lost, control = (by_trunk(of, density, seeds, mask_score) for of in (magnitude, random, shuffled))
     layers = [str(layer) for layer in magnitude["layer"].values]
     tested = early(len(layers))
-    late = np.nanmean(kept, axis=0)[tested.stop :]
+    late = mean_of(kept, axis=0)[tested.stop :]
     measured = Measured(
         seeds=seeds,
         values={

@@ -6,6 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
+from specdyn.tasks.evidence.measures import mean_of
 from specdyn.tasks.evidence.tickets import by_trunk, dense_score, early, lost_tickets, paper_density, tickets_of, trunks
 
 
@@ -28,7 +29,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
         lost=lost_tickets(case),
         notes=(f"density {density:g}",),
         exceptions=tuple(
-            f"{layer}: {of:.1f} x chance" for layer, of in zip(layers, np.nanmean(kept, axis=0), strict=True) if of < 5
+            f"{layer}: {of:.1f} x chance" for layer, of in zip(layers, mean_of(kept, axis=0), strict=True) if of < 5
         ),
     )
     return {"rule": measured}

@@ -6,7 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case, OneRun
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
-from specdyn.tasks.evidence.measures import baseline
+from specdyn.tasks.evidence.measures import baseline, mean_of, middle_of
 from specdyn.tasks.evidence.statistics import SEED, spearman
 
 SETTLED, LEADING, FEWEST = 0.8, 100, 8
@@ -22,13 +22,13 @@ def measure(case: Case) -> Mapping[str, Measured]:
     rho = np.array([[spearman(np.arange(len(at)), at) for at in found[s].values()] for s in seeds])
     draw = np.random.default_rng(SEED)
     shuffled = [spearman(np.arange(len(at)), draw.permutation(at)) for of in found.values() for at in of.values()]
-    middle = np.nanmedian(rho, axis=0)
+    middle = middle_of(rho, axis=0)
     measured = Measured(
         seeds=seeds,
-        values={"correlation": np.nanmedian(rho, axis=1)},
+        values={"correlation": middle_of(rho, axis=1)},
         runs=tuple(arm[s].run_id for s in seeds),
         layers=tuple(layers),
-        null=float(np.nanmean(shuffled)),
+        null=float(mean_of(shuffled)),
         exceptions=tuple(f"{layer}: {value:.2f}" for layer, value in zip(layers, middle, strict=True) if not value > 0),
         lost=lost,
     )

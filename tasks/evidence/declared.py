@@ -79,30 +79,24 @@ FIGURE_GRIDS = {
 }
 WHOLE_GRID = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 SAMPLE_SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "image_classification": {"checkpoint_every": 32},
-    "image_generation": {"steps": 120, "checkpoint_every": 20},
+    "image_classification": {"steps": 160, "checkpoint_every": 32},
+    "image_generation": {"steps": 80, "checkpoint_every": 20},
     "speech_recognition": {"checkpoint_every": 20},
     "language_modelling": {"checkpoint_every": 30},
 }
-"""Fewer checkpoints than the presets', to save time."""
-SHORT = {"weight_decay": 2.0, "steps": 1000, "checkpoint_every": 50}
+"""Fewer steps and checkpoints than the presets', to save time."""
+SHORT = {"weight_decay": 2.0, "steps": 800, "checkpoint_every": 50}
 """Settings of the trunks of tickets and lines on modular addition."""
 TINY = {"steps": 40, "checkpoint_every": 10}
 
 STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
     "S": {
         "grokking-s": (
-            _one(
-                "s-grokking",
-                "run",
-                "modular_addition",
-                "demo",
-                weight_decays=[0.0, 1.0, 2.0],
-                seeds=list(FIVE),
-            ),
+            _one("s-grokking", "run", "modular_addition", "demo", weight_decays=[0.0, 1.0, 2.0], seeds=list(SEEDS)),
+            _one("s-grokking", "run", "modular_addition", "demo", weight_decays=[1.0], seeds=[3, 4]),
         ),
         "samples-s": _networks("s", "sample", SAMPLE_GRIDS, SAMPLE_SETTINGS),
-        "tickets-s": (
+        "tickets-s": tuple(
             _one(
                 "s-tickets",
                 "tickets",
@@ -110,11 +104,12 @@ STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
                 "demo",
                 seeds=list(SEEDS),
                 rewind=50,
-                densities=[0.05, 0.2, 0.5],
-                masks=list(MASKS),
+                densities=densities,
+                masks=masks,
                 orders=[10],
                 settings=SHORT,
-            ),
+            )
+            for densities, masks in (([0.05, 0.2, 0.5], ["magnitude"]), ([0.05], ["random", "shuffled"]))
         ),
         "lines-s": (
             _one(
@@ -123,10 +118,10 @@ STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
                 "modular_addition",
                 "demo",
                 seeds=list(SEEDS),
-                splits=[0, 50, 150, 300, 600],
+                splits=[0, 50, 150, 300, 500],
                 orders=list(ORDERS),
                 sizes=[0.0, 0.1, 0.5, 1.0, 2.5],
-                points=7,
+                points=5,
                 settings=SHORT,
             ),
         ),
@@ -247,13 +242,13 @@ def studies_of(tier: str, claims: Sequence[Claim]) -> list[Declared]:
     require_known("tier", tier, tiers())
     needed = [name for claim in claims for name in claim.needs.get(needs_of(tier), ())]
     table = _table(tier)
-    found: dict[str, Declared] = {}
+    found: list[Declared] = []
     for name in dict.fromkeys(needed):
         if tier == "XS" and name not in table:
             continue
         require_known(f"study of tier {tier}", name, table)
-        found |= {one.name: one for one in table[name]}
-    return list(found.values())
+        found += [one for one in table[name] if one not in found]
+    return found
 
 
 def needs_of(tier: str) -> Tier:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from specdyn.tasks.evidence.cases import Arm, Case, OneRun
 from specdyn.tasks.evidence.claim import NotRun
@@ -163,17 +164,17 @@ def run_ids(*arms: Arm) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run.run_id for arm in arms for run in arm.values()))
 
 
-def middle_of(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+def middle_of(values: ArrayLike, axis: int | None = None) -> np.ndarray:
     """The median of the values there are; NaN where there is none."""
     return _of_known(np.nanmedian, values, axis)
 
 
-def mean_of(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+def mean_of(values: ArrayLike, axis: int | None = None) -> np.ndarray:
     """The mean of the values there are; NaN where there is none."""
     return _of_known(np.nanmean, values, axis)
 
 
-def _of_known(of: Any, values: np.ndarray, axis: int | None) -> np.ndarray:
+def _of_known(of: Any, values: ArrayLike, axis: int | None) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of slices that are all NaN
         return np.asarray(of(values, axis=axis))

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from specdyn.tasks.verdicts.judging import Cubes
 
+ENDS = ("low", "high")
+
 
 def claims(
     *studies: "str | xr.DataTree", store: str = "results", only: Sequence[str] = (), keep: bool = False
@@ -58,3 +60,38 @@ def _with(cubes: "Cubes | None", trees: "Sequence[xr.DataTree]") -> "Cubes":
         kind = "connectivity" if "pair" in tree.dims else "tickets" if "ticket" in tree.dims else "results"
         found[kind][str(tree.attrs.get("sweep") or tree.attrs.get("title") or len(found[kind]))] = tree
     return Cubes(**found)
+
+
+def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFrame":
+    """A row for each weight decay of every grid in these studies: what it does to loss and rank, and whether too much.
+
+    `studies` are names of sweeps in the store, or what `open` returned. Columns: `case`, `weight_decay`, `loss` (on
+    validation, at the end) and `rank` (effective rank / rank, without collapsed layers) with `loss_low`, `loss_high`,
+    `rank_low`, `rank_high` (90 % intervals over seeds, NaN of one seed), `collapsed` (layers), `seeds`, `says` (`best`,
+    `as good`, `too little`, `too much`, `collapse`, empty where that cannot be told) and `sentence`. ValueError for an
+    unknown study, StoreError for one without results.
+    """
+    import pandas as pd
+
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.verdicts.advice import advise
+    from specdyn.tasks.verdicts.storing import open_cubes
+
+    names = [study for study in studies if isinstance(study, str)]
+    cubes = open_cubes(existing_store(store), names) if names else None
+    found = advise(_with(cubes, [study for study in studies if not isinstance(study, str)]).results)
+    rows = [
+        {
+            "case": one.case,
+            "weight_decay": level.weight_decay,
+            **{name: getattr(level, name).mean for name in ("loss", "rank")},
+            **{f"{name}_{end}": getattr(getattr(level, name), end) for name in ("loss", "rank") for end in ENDS},
+            "collapsed": level.collapsed,
+            "seeds": level.seeds,
+            "says": level.says,
+            "sentence": one.sentence,
+        }
+        for one in found
+        for level in one.levels
+    ]
+    return pd.DataFrame(rows)

@@ -89,6 +89,15 @@ def test_the_library_judges_studies_and_open_cubes(store: Store) -> None:
     assert again["sentence"].tolist() == frame.loc[frame["claim"] == "r1", "sentence"].tolist()
 
 
+def test_advice_is_a_table_and_a_sentence(store: Store) -> None:
+    assert "no grid of two weight decays in seeds" in command(
+        "claims", "seeds", "--advice", "--store", store.url, code=2
+    )
+    runs = [run(seed, values={"loss": 1 + wd}, weight_decay=wd) for seed in range(3) for wd in (0.0, 1.0)]
+    frame = specdyn.advice(tree(*runs))
+    assert frame["says"].tolist() == ["best", "too much"] and frame["loss"].tolist() == [1, 2]
+
+
 def test_holm_is_over_all_verdicts_made_together() -> None:
     runs = [
         run(seed, values={"effective_rank": 0.9 - 0.5 * wd}, weight_decay=wd) for seed in range(3) for wd in (0, 0.1, 1)

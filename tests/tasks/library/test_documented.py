@@ -12,6 +12,7 @@ import specdyn
 OFFERED = [
     "Recorder",
     "above_chance",
+    "advice",
     "analyse",
     "by_depth",
     "claims",

@@ -10,8 +10,9 @@ from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
 from specdyn.tasks.evidence.claim import CLAIMS, chosen_claims
 from specdyn.tasks.verdicts.judging import Verdict
-from specdyn.tasks.verdicts.storing import judge_studies, keep, kept
-from specdyn.tasks.verdicts.tables import HEADINGS, in_order, verdict_rows
+from specdyn.tasks.verdicts.storing import judge_studies, keep, kept, open_cubes
+from specdyn.tasks.verdicts.tables import HEADINGS as VERDICTS
+from specdyn.tasks.verdicts.tables import in_order, verdict_rows
 
 RESTS_ON = ("claim", "verdict", "says", "runs", "layers", "exceptions", "missing", "notes", "rule")
 
@@ -63,7 +64,7 @@ def show_history(studies: Sequence[str], store: str, only: Sequence[str]) -> Non
 def show(title: str, verdicts: Sequence[Verdict]) -> None:
     """Print verdicts as a table, those that fail first, and what each rests on."""
     ordered = in_order(verdicts)
-    table(title, HEADINGS, verdict_rows(ordered))
+    table(title, VERDICTS, verdict_rows(ordered))
     rows = [
         (
             one.title,
@@ -80,3 +81,16 @@ def show(title: str, verdicts: Sequence[Verdict]) -> None:
         return
     for one in ordered:
         out.print(f"  {one.sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_advice(studies: Sequence[str], store: str) -> None:
+    """Print what each weight decay of a grid does, and a sentence; nothing is written. ValueError without a grid."""
+    from specdyn.tasks.verdicts.advice import HEADINGS, advice_rows, advise
+
+    found = advise(open_cubes(existing_store(store), studies).results)
+    if not found:
+        raise ValueError(f"no grid of two weight decays in {', '.join(studies)}")
+    for advice in found:
+        table(advice.case, HEADINGS, advice_rows(advice))
+    for advice in found:
+        out.print(f"  {advice.sentence}", highlight=False, markup=False, soft_wrap=True)

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from specdyn.flows.cli.judged import say_kept, show
 from specdyn.flows.cli.options import err, out
 from specdyn.flows.cli.terminal import say, table
+from specdyn.flows.cli.verdicts.judged import say_kept, show
 from specdyn.flows.engine.settings import EXECUTORS
 from specdyn.flows.replicate import arguments, is_done, make, planned, spread, study_of
 from specdyn.models.spec.checks import require_known
@@ -76,12 +76,12 @@ def show_plans(tier: str, declared: Sequence[Declared], place: Store) -> None:
 def judge_tier(tier: str, place: Store, declared: Sequence[Declared], claims: Sequence[Claim], took: str) -> None:
     """Judge the claims on the studies that have results, print, store and report the verdicts."""
     names = []
-    for one in declared:
+    for name in dict.fromkeys(one.name for one in declared):
         try:
-            judge_studies(place, [one.name], [])
-            names.append(one.name)
+            judge_studies(place, [name], [])
+            names.append(name)
         except (ValueError, StoreError) as error:
-            err.print(f"without {one.name}: {error}", highlight=False, soft_wrap=True, markup=False)
+            err.print(f"without {name}: {error}", highlight=False, soft_wrap=True, markup=False)
     if not names:
         return
     verdicts = judge_studies(place, names, claims)
