@@ -102,7 +102,6 @@ OTHERS = {
         "masks",
         "of",
         "to",
-        "variable",
         "variables",
     ),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),

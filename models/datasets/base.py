@@ -159,9 +159,8 @@ def get_dataset(name: str, variant: str) -> Dataset:
     variants = variants_of(name)
     if variant not in variants:
         others = ", ".join(other for other, has in kinds.usable(DATASETS).items() if variant in has)
-        raise ValueError(
-            f"data set {name!r} has no variant {variant!r}: known are {', '.join(variants)}; {variant!r} have: {others}"
-        )
+        having = f"; {variant!r} have: {others}" if others else ""
+        raise ValueError(f"data set {name!r} has no variant {variant!r}: known are {', '.join(variants)}{having}")
     return variants[variant]
 
 

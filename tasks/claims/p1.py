@@ -44,6 +44,8 @@ def _pruned(run: OneRun, kept: str) -> float:
 
 
 def _control(run: OneRun, way: str) -> float:
+    if run.has("control_loss"):
+        return float(run.final("control_loss", control=way, split="val"))
     return float(run.final("curve_loss", way=way, share=HALF, split="val"))
 
 

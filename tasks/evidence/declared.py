@@ -17,7 +17,7 @@ ORDERS = (10, 11, 12)
 """Seeds of data orders that are no trunk's."""
 ANALYSES = (
     *("spectrum", "effective_rank", "agreement", "alignment", "norms", "null_levels", "performance"),
-    *("pruning", "pruning_curve"),
+    *("pruning", "pruning_controls"),
 )
 """What the claims are measured on."""
 MASKS = ("magnitude", "random", "shuffled")
@@ -99,7 +99,6 @@ STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
                 "demo",
                 weight_decays=[0.0, 1.0, 2.0],
                 seeds=list(FIVE),
-                analyses=[name for name in ANALYSES if name != "pruning_curve"],  # at 51 checkpoints half of the cost
             ),
         ),
         "samples-s": _networks("s", "sample", SAMPLE_GRIDS, SAMPLE_SETTINGS),

@@ -133,10 +133,17 @@ def decompose_into(
             factors.update(decompose_alike({matrix.name: w for matrix, w in together.items()}, what, vectors))
             yield from together
         return
-    for parameter, w in ahead(of_parameter, weights.__getitem__):
+    for parameter, w in _in_turn(of_parameter, weights):
         for matrix in of_parameter[parameter]:
             factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}", vectors)
             yield matrix
+
+
+def _in_turn(parameters: Iterable[str], weights: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    """Each parameter with its tensor; read ahead of need where it is not in memory, for which a thread costs more."""
+    if isinstance(weights, dict):
+        return ((parameter, weights[parameter]) for parameter in parameters)
+    return ahead(parameters, weights.__getitem__)
 
 
 def _on_device(
@@ -144,7 +151,7 @@ def _on_device(
 ) -> Iterator[dict[Matrix, Tensor]]:
     """The matrices on the device, as many at a time as it is to hold; each parameter is read once."""
     held: dict[Matrix, Tensor] = {}
-    for parameter, w in ahead(of_parameter, weights.__getitem__):
+    for parameter, w in _in_turn(of_parameter, weights):
         held |= {matrix: matrix.of({parameter: w}).to(device) for matrix in of_parameter[parameter]}
         if sum(matrix.nbytes for matrix in held.values()) >= HELD_BYTES:
             yield held

@@ -109,7 +109,7 @@ def test_a_parameter_is_read_once_for_all_its_matrices() -> None:
 def test_only_what_is_large_or_slow_is_left_out_by_default() -> None:
     left_out = set(analysis_names()) - set(default_analyses())
     assert left_out == {
-        *("agreement_full", "pruning_by_layer", "pruning_curve", "pruning_deciles"),
+        *("agreement_full", "pruning_by_layer", "pruning_controls", "pruning_curve", "pruning_deciles"),
         *("projections", "representations", "update_windows"),
     }
 
