@@ -9,6 +9,7 @@ from helpers.snippets import ROOT, example, follow, named, nothing
 
 PAGES: dict[str, Callable[[], None]] = {
     "README.md": named("decay", "modular_addition-demo"),
+    "docs/claims.md": nothing,
     "docs/connectivity.md": named("basins", "modular_addition-demo-steps=1500-weight_decay=2"),
     "docs/library.md": nothing,
     "docs/queries.md": example,
