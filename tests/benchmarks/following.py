@@ -12,9 +12,9 @@ from specdyn.tasks.recording.recorder import Recorder
 from tests.benchmarks.measured import table
 from tests.benchmarks.recording import CASES, Loop
 
-TURNS = 3
+TURNS = 2
 EVERY = 25
-USUAL_ROUNDS = 8
+USUAL_ROUNDS = 4
 """Steps that are recorded in a turn."""
 
 

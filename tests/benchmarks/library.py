@@ -1,9 +1,8 @@
 """What the library takes: to import, and to analyse a network in memory of a million and of 124 million parameters.
 
-`python -m tests.benchmarks.library`, or with numbers of threads: `python -m tests.benchmarks.library 1 2`.
+`python -m tests.benchmarks.library`, or one network with numbers of threads: `... library large 1 2`.
 """
 
-import statistics
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 
 import specdyn as sd
-from tests.benchmarks.measured import table
 
 TURNS = 3
 
@@ -29,39 +27,42 @@ def large() -> nn.Module:
     return GPT2LMHeadModel(GPT2Config())
 
 
+NETS = {"small": (small, TURNS), "large": (large, 1)}
+"""Each with how often it is measured; the quickest counts."""
+
+
 def imported() -> float:
-    """Seconds of `import specdyn` in a process of its own, less those of an empty program."""
-
-    def seconds(program: str) -> float:
-        since = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True)
-        return time.perf_counter() - since
-
-    return min(seconds("import specdyn") for _ in range(TURNS)) - min(seconds("") for _ in range(TURNS))
+    """Seconds of `import specdyn` in a process of its own, the least of several."""
+    program = "import time; t = time.perf_counter(); import specdyn; print(time.perf_counter() - t)"
+    asked = [sys.executable, "-c", program]
+    return min(float(subprocess.run(asked, check=True, capture_output=True).stdout) for _ in range(TURNS))
 
 
-def main(*threads: int) -> None:
-    """Print a table."""
-    print(f"import specdyn: {1000 * imported():.0f} ms")
+def main(names: list[str], threads: list[int]) -> None:
+    """Print a line for each measurement as it is done."""
+    print(f"import specdyn: {1000 * imported():.0f} ms", flush=True)
     sd.table(nn.Linear(8, 8), progress=False)  # what is imported once
     sd.analyse(nn.Linear(8, 8), progress=False)
-    rows = []
-    for net, turns in ((small(), TURNS), (large(), 1)):
-        count = sum(parameter.numel() for parameter in net.parameters())
+    for name in names:
+        build, turns = NETS[name]
+        net = build()
+        count = sum(parameter.numel() for parameter in net.parameters()) / 1e6
         for number in threads:
             torch.set_num_threads(number)
-            took: dict[str, list[float]] = {}
-            for name, call in (("table", sd.table), ("analyse", sd.analyse)):
+            for call in (sd.table, sd.analyse):
+                took = []
                 for _ in range(turns):
                     wall, cpu = time.perf_counter(), time.process_time()
                     call(net, progress=False)
-                    took.setdefault(f"{name}, wall", []).append(time.perf_counter() - wall)
-                    took.setdefault(f"{name}, CPU", []).append(time.process_time() - cpu)
-            seconds = (f"{1000 * statistics.median(of):,.0f} ms" for of in took.values())
-            rows.append((f"{count / 1e6:.1f} million", str(number), *seconds))
-    headings = ("parameters", "threads", "sd.table", "its CPU", "sd.analyse", "its CPU")
-    table("Analysis in memory", headings, rows)
+                    took.append((time.perf_counter() - wall, time.process_time() - cpu))
+                wall, cpu = map(min, zip(*took, strict=True))
+                said = f"{1000 * wall:,.0f} ms, {1000 * cpu:,.0f} ms of CPU"
+                print(f"sd.{call.__name__}, {count:.1f} million parameters, {number} threads: {said}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*(map(int, sys.argv[1:]) if len(sys.argv) > 1 else (1, 2)))
+    given = sys.argv[1:]
+    main(
+        [word for word in given if word in NETS] or list(NETS),
+        [int(word) for word in given if word.isdigit()] or [1, 2],
+    )
