@@ -42,7 +42,7 @@ class Pictures:
 
 GROUPS = {
     "rank": Pictures(
-        commands=("specdyn run modular_addition -s 0,1 --sweep decay",),
+        commands=("specdyn run modular_addition -s 0,1 --sweep decay", "specdyn report decay --figures"),
         files={"effective_rank.png": "reports/decay/effective_rank.png"},
         about="the demo with two seeds",
     ),
@@ -53,6 +53,14 @@ GROUPS = {
         ),
         files={"report.png": ""},
         about="the report of the demo, in Chromium",
+    ),
+    "explore": Pictures(
+        commands=(
+            "specdyn run modular_addition",
+            "python -m helpers.screenshots docs {store} modular_addition-demo",
+        ),
+        files={"explore.png": ""},
+        about="the exploring app on the demo, in Chromium; needs specdyn[explore]",
     ),
     "five": Pictures(
         commands=(
@@ -67,6 +75,7 @@ GROUPS = {
         commands=(
             "specdyn connect modular_addition --set weight_decay=2 --set steps=1500 --splits 0,50,200,500,1000"
             " --sizes 0,0.1,0.25,0.5,1,2.5 --name connectivity",
+            "specdyn report connectivity --figures",
         ),
         files={
             "connectivity.png": "reports/connectivity/connectivity.png",
@@ -78,6 +87,7 @@ GROUPS = {
         commands=(
             "specdyn connect image_classification --set train_fraction=0.5 --set steps=128 --set checkpoint_every=8"
             " --splits 0,8,16,32,64 --name connectivity-images",
+            "specdyn report connectivity-images --figures",
         ),
         files={"connectivity_images.png": "reports/connectivity-images/connectivity.png"},
         about="48 trainings",
@@ -85,6 +95,7 @@ GROUPS = {
     "tickets": Pictures(
         commands=(
             "specdyn tickets modular_addition --set weight_decay=2 --set steps=1500 --rewind 50 -s 0 --name tickets",
+            "specdyn report tickets --figures",
         ),
         files={"tickets.png": "reports/tickets/tickets.png"},
         about="26 trainings",
@@ -93,12 +104,16 @@ GROUPS = {
         commands=(
             "specdyn tickets image_classification --set train_fraction=0.5 --set steps=128 --set checkpoint_every=8"
             " --rewind 8 -s 0 --name tickets-images",
+            "specdyn report tickets-images --figures",
         ),
         files={"tickets_images.png": "reports/tickets-images/tickets.png"},
         about="26 trainings",
     ),
     "series": Pictures(
-        commands=("python -m tests.benchmarks.hf_series {store}/hugging-face",),
+        commands=(
+            "python -m tests.benchmarks.hf_series {store}/hugging-face",
+            "specdyn report trainer --figures --store {store}/hugging-face/results",
+        ),
         files={
             "series_rank.png": "hugging-face/results/reports/trainer/effective_rank.png",
             "series_loss.png": "hugging-face/results/reports/trainer/performance.png",
@@ -106,7 +121,11 @@ GROUPS = {
         about="eight runs of the Hugging Face Trainer",
     ),
     "recording": Pictures(
-        commands=("python -m docs.site.figures record", "specdyn analyse {store}/recorded/my-run --name my-run"),
+        commands=(
+            "python -m docs.site.figures record",
+            "specdyn analyse {store}/recorded/my-run --name my-run",
+            "specdyn report my-run --figures",
+        ),
         files={"recording.png": "reports/my-run/effective_rank.png"},
         about="the first example of docs/recording.md",
     ),
