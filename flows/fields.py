@@ -5,21 +5,37 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from specdyn.flows.shown import Shown
-from specdyn.models.experiments.base import EXPERIMENTS, experiment_names, get_experiment
-from specdyn.models.plugins import kinds
-from specdyn.tasks.spectra.analysis import analysis_names
 
 USUAL = "usual"
 """The preset that an experiment begins with."""
 
 
+def experiment_names() -> list[str]:
+    """Names of all experiments; imported late, as most commands begin without them."""
+    from specdyn.models.experiments import base
+
+    return base.experiment_names()
+
+
+def analysis_names() -> list[str]:
+    """Names of all analyses."""
+    from specdyn.tasks.spectra import analysis
+
+    return analysis.analysis_names()
+
+
 def preset_names() -> list[str]:
     """Names of the presets of all experiments, the usual one first."""
+    from specdyn.models.experiments.base import EXPERIMENTS
+    from specdyn.models.plugins import kinds
+
     return [USUAL, *sorted({name for found in kinds.usable(EXPERIMENTS).values() for name in found.presets})]
 
 
 def named_preset(experiment: str, preset: str) -> str:
     """The preset that a form or a command means."""
+    from specdyn.models.experiments.base import get_experiment
+
     return get_experiment(experiment).usual if preset == USUAL else preset
 
 
@@ -142,9 +158,18 @@ Orders = Annotated[
     list[Annotated[int, Ge(0)]],
     Shown(
         title="Seeds of the data orders",
-        about="One fork (branch) for each; they also seed the masks.",
+        about="Each base run is forked once for each.",
         default="new ones",
         examples=[[3, 4, 5]],
+    ),
+]
+TicketOrders = Annotated[
+    list[Annotated[int, Ge(0)]],
+    Shown(
+        title="Seeds of the data orders",
+        about="Each mask is retrained once for each, which also seeds it if it is drawn at random.",
+        default="new ones",
+        examples=[[3, 4]],
     ),
 ]
 BaseSeeds = Annotated[

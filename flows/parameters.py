@@ -14,9 +14,11 @@ from specdyn.models.spec.start import MASKS
 from specdyn.tasks.foreign.names import TRANSPOSED
 
 Count = Annotated[int, Ge(0)]
-TaskResources = Annotated[
-    Resources, Shown(title="Resources of a task", about="A task is one training, one block of checkpoints or one pair.")
-]
+TITLE = "Resources of a task"
+SweepResources = Annotated[Resources, Shown(title=TITLE, about="A task is one training or one block of checkpoints.")]
+LineResources = Annotated[Resources, Shown(title=TITLE, about="A task is one training, one end or one line.")]
+TicketResources = Annotated[Resources, Shown(title=TITLE, about="A task is one training or one ticket.")]
+SeriesResources = Annotated[Resources, Shown(title=TITLE, about="A task is one block of checkpoints.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +47,6 @@ class SweepParameters:
             flags=("--seeds", "-s"),
         ),
     ] = field(default_factory=list)
-    more_seeds: Annotated[
-        int,
-        Ge(0),
-        Shown(
-            title="New seeds at each call",
-            about="How many seeds a further call adds once all runs of the sweep are done. For schedules; 0 adds none.",
-            examples=[1],
-            in_command=False,
-        ),
-    ] = 0
     optimizers: Annotated[
         list[Annotated[str, Shown(title="Optimizer", choices=lambda: OPTIMIZERS)]],
         Shown(
@@ -75,7 +67,6 @@ class SweepParameters:
         ),
     ] = field(default_factory=dict)
     settings: fields.Settings = field(default_factory=dict)
-    analyses: fields.Analyses = field(default_factory=list)
     sweep: Annotated[
         str,
         Shown(
@@ -86,13 +77,24 @@ class SweepParameters:
             flags=("--sweep", "-n"),
         ),
     ] = ""
-    store: fields.StoreUrl = ""
+    dry_run: fields.DryRun = False
+    analyses: fields.Analyses = field(default_factory=list)
     report: fields.Report = True
     retry_failed: fields.RetryFailed = False
-    dry_run: fields.DryRun = False
+    more_seeds: Annotated[
+        int,
+        Ge(0),
+        Shown(
+            title="New seeds at each call",
+            about="How many seeds a further call adds once all runs of the sweep are done. For schedules; 0 adds none.",
+            examples=[1],
+            in_command=False,
+        ),
+    ] = 0
+    store: fields.StoreUrl = ""
     executor: fields.ExecutorKind = "ray"
     ray_address: fields.RayAddress = ""
-    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+    resources: SweepResources = Resources()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class ConnectParameters:
 
     experiment: fields.ExperimentName = "modular_addition"
     preset: fields.PresetName = fields.USUAL
+    settings: fields.Settings = field(default_factory=dict)
     seeds: fields.BaseSeeds = field(default_factory=lambda: [0, 1, 2])
     splits: Annotated[
         list[Count],
@@ -124,6 +127,15 @@ class ConnectParameters:
         ),
     ] = 5
     orders: fields.Orders = field(default_factory=list)
+    name: fields.StudyName = ""
+    dry_run: fields.DryRun = False
+    across: Annotated[
+        bool,
+        Shown(
+            title="Connect across base runs",
+            about="Also interpolate between forks of different base runs, as a control.",
+        ),
+    ] = True
     sizes: Annotated[
         list[Annotated[float, Ge(0)]],
         Shown(
@@ -141,14 +153,6 @@ class ConnectParameters:
             default="random",
         ),
     ] = field(default_factory=list)
-    settings: fields.Settings = field(default_factory=dict)
-    across: Annotated[
-        bool,
-        Shown(
-            title="Connect across base runs",
-            about="Also interpolate between forks of different base runs, as a control.",
-        ),
-    ] = True
     layerwise: Annotated[
         bool,
         Shown(
@@ -156,6 +160,9 @@ class ConnectParameters:
             about="Also interpolate one layer at a time; costs ten evaluations per layer and pair.",
         ),
     ] = False
+    points: Annotated[
+        int, Ge(3), Shown(title="Points of a line", about="Points on each line, evenly spaced, including both ends.")
+    ] = 11
     curve_steps: Annotated[
         int,
         Ge(0),
@@ -164,18 +171,13 @@ class ConnectParameters:
             about="Updates to train a curve between two final weights with; 0 trains none.",
         ),
     ] = 0
-    points: Annotated[
-        int, Ge(3), Shown(title="Points of a line", about="Points on each line, evenly spaced, including both ends.")
-    ] = 11
-    retrain: fields.Retrain = True
-    retry_failed: fields.RetryFailed = False
-    name: fields.StudyName = ""
-    store: fields.StoreUrl = ""
     report: fields.Report = True
-    dry_run: fields.DryRun = False
+    retry_failed: fields.RetryFailed = False
+    retrain: fields.Retrain = True
+    store: fields.StoreUrl = ""
     executor: fields.ExecutorKind = "ray"
     ray_address: fields.RayAddress = ""
-    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+    resources: LineResources = Resources()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +186,15 @@ class TicketParameters:
 
     experiment: fields.ExperimentName = "modular_addition"
     preset: fields.PresetName = fields.USUAL
+    settings: fields.Settings = field(default_factory=dict)
     seeds: fields.BaseSeeds = field(default_factory=lambda: [0])
+    densities: Annotated[
+        list[Annotated[float, Gt(0), Le(1)]], Shown(title="Densities", about="Fractions of the weights to keep.")
+    ] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5, 0.8])
+    masks: Annotated[
+        list[Annotated[str, Shown(title="Mask", choices=lambda: MASKS)]],
+        Shown(title="Masks", about="How to choose the weights to keep.", default="all masks", examples=[list(MASKS)]),
+    ] = field(default_factory=list)
     rewind: Annotated[
         Count | None,
         Shown(title="Rewind step", about="Checkpoint to rewind to.", default="the first one after an epoch"),
@@ -193,24 +203,16 @@ class TicketParameters:
         Annotated[float, Ge(0)] | None,
         Shown(title="Rewind point in epochs", about="Epoch to rewind to instead of a step."),
     ] = None
-    densities: Annotated[
-        list[Annotated[float, Gt(0), Le(1)]], Shown(title="Densities", about="Fractions of the weights to keep.")
-    ] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5, 0.8])
-    masks: Annotated[
-        list[Annotated[str, Shown(title="Mask", choices=lambda: MASKS)]],
-        Shown(title="Masks", about="How to choose the weights to keep.", default="all masks", examples=[list(MASKS)]),
-    ] = field(default_factory=list)
-    orders: fields.Orders = field(default_factory=list)
-    settings: fields.Settings = field(default_factory=dict)
-    retrain: fields.Retrain = True
-    retry_failed: fields.RetryFailed = False
+    orders: fields.TicketOrders = field(default_factory=list)
     name: fields.StudyName = ""
-    store: fields.StoreUrl = ""
-    report: fields.Report = True
     dry_run: fields.DryRun = False
+    report: fields.Report = True
+    retry_failed: fields.RetryFailed = False
+    retrain: fields.Retrain = True
+    store: fields.StoreUrl = ""
     executor: fields.ExecutorKind = "ray"
     ray_address: fields.RayAddress = ""
-    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+    resources: TicketResources = Resources()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,24 +231,9 @@ class AnalyseParameters:
         ),
     ]
     name: fields.StudyName = ""
-    pattern: Annotated[
-        str,
-        Shown(
-            title="Pattern of steps",
-            about="Regular expression whose group is the step in a file name, or with groups `epoch` and `iteration`.",
-            default="the usual patterns",
-            examples=[r"run-(\d+)", r"ep(?P<epoch>\d+)_it(?P<iteration>\d+)"],
-        ),
-    ] = ""
-    steps_per_epoch: Annotated[
-        int,
-        Ge(0),
-        Shown(
-            title="Steps of an epoch",
-            about="Optimizer steps per epoch, to turn epochs in names into steps; 0 keeps epochs.",
-            examples=[782],
-        ),
-    ] = 0
+    labels: fields.Labels = field(default_factory=dict)
+    metrics: fields.MetricsFile = ""
+    analyses: fields.Analyses = field(default_factory=list)
     revisions: Annotated[
         str,
         Shown(
@@ -254,6 +241,15 @@ class AnalyseParameters:
             about="Pattern of the revisions of a Hub repository, each of which is a checkpoint.",
             default="only the main revision, or the one in the URL",
             examples=["step*"],
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        Shown(
+            title="Set of weights",
+            about="Which weights to analyse where a checkpoint has several sets: `raw`, `ema`, or how names begin.",
+            default="those that are no running mean",
+            examples=["ema"],
         ),
     ] = ""
     key: Annotated[
@@ -293,25 +289,24 @@ class AnalyseParameters:
             examples=["pairs.txt"],
         ),
     ] = ""
-    weights: Annotated[
+    pattern: Annotated[
         str,
         Shown(
-            title="Set of weights",
-            about="Which weights to analyse where a checkpoint has several sets: `raw`, `ema`, or how names begin.",
-            default="those that are no running mean",
-            examples=["ema"],
+            title="Pattern of steps",
+            about="Regular expression whose group is the step in a file name, or with groups `epoch` and `iteration`.",
+            default="the usual patterns",
+            examples=[r"run-(\d+)", r"ep(?P<epoch>\d+)_it(?P<iteration>\d+)"],
         ),
     ] = ""
-    transposed: Annotated[
-        str,
+    steps_per_epoch: Annotated[
+        int,
+        Ge(0),
         Shown(
-            title="Transposed convolutions",
-            about="Regular expression for the names of transposed convolutions.",
+            title="Steps of an epoch",
+            about="Optimizer steps per epoch, to turn epochs in names into steps; 0 keeps epochs.",
+            examples=[782],
         ),
-    ] = TRANSPOSED
-    labels: fields.Labels = field(default_factory=dict)
-    metrics: fields.MetricsFile = ""
-    analyses: fields.Analyses = field(default_factory=list)
+    ] = 0
     audited: Annotated[
         bool,
         Shown(
@@ -328,11 +323,18 @@ class AnalyseParameters:
             flags=("--skip-damaged",),
         ),
     ] = False
-    store: fields.StoreUrl = ""
     report: fields.Report = True
+    transposed: Annotated[
+        str,
+        Shown(
+            title="Transposed convolutions",
+            about="Regular expression for the names of transposed convolutions.",
+        ),
+    ] = TRANSPOSED
+    store: fields.StoreUrl = ""
     executor: fields.SeriesExecutorKind = "auto"
     ray_address: fields.RayAddress = ""
-    resources: TaskResources = Resources()  # noqa: RUF009 - frozen
+    resources: SeriesResources = Resources()  # noqa: RUF009 - frozen
 
 
 Parameters = SweepParameters | ConnectParameters | TicketParameters | AnalyseParameters

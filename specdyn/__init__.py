@@ -1,8 +1,9 @@
 """specdyn: the singular values and vectors of weight matrices while networks train.
 
 `analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
-the results of a study, `compare` puts several side by side, `Recorder` records a training loop of one's own. The others
-ask results, as do the methods of their attribute `specdyn`. Nothing heavy is imported before it is used.
+the results of a study, `compare` puts several side by side, `connect` measures lines between trained networks,
+`Recorder` records a training loop of one's own. The others ask results, as do the methods of their attribute `specdyn`.
+Nothing heavy is imported before it is used.
 """
 
 import importlib
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.by_depth import by_depth as by_depth
     from specdyn.tasks.library.by_depth import predicts_pruning as predicts_pruning
     from specdyn.tasks.library.comparison import compare as compare
+    from specdyn.tasks.library.connecting import connect as connect
     from specdyn.tasks.library.drawing import figure as figure
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
     from specdyn.tasks.library.judged import claims as claims
@@ -36,6 +38,7 @@ OFFERED = {
     "by_depth": "specdyn.tasks.library.by_depth:by_depth",
     "claims": "specdyn.tasks.library.judged:claims",
     "compare": "specdyn.tasks.library.comparison:compare",
+    "connect": "specdyn.tasks.library.connecting:connect",
     "edge_lead": "specdyn.tasks.timing.edges:edge_lead",
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
@@ -60,6 +63,7 @@ __all__ = [
     "by_depth",
     "claims",
     "compare",
+    "connect",
     "edge_lead",
     "figure",
     "grid",

@@ -59,6 +59,7 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("ledger",): ["small"],
     ("show",): [SPEC.run_id],
     ("claims",): ["small"],
+    ("replicate",): ["--tier", "XS"],
     ("report",): ["small"],
     ("compare",): ["small"],
     ("plot",): ["small", "singular_value"],
@@ -101,7 +102,6 @@ OTHERS = {
         "masks",
         "of",
         "to",
-        "variable",
         "variables",
     ),
     *("more_seeds", "name", "notify", "orders", "pattern", "paused", "points", "port", "preset", "public_reports_url"),
@@ -121,7 +121,7 @@ OTHERS = {
         "transposed",
         "variant",
     ),
-    *("history", "only", "verbose", "weight_decays", "weights", "what", "yes"),
+    *("history", "only", "plan", "tier", "verbose", "weight_decays", "weights", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""

@@ -20,7 +20,8 @@ PLACE = Path(__file__).parents[1] / "example" / "results.zip"
 LARGEST = 300_000
 RANKS = 10
 EVERY = 5
-SWEEP = "run modular_addition -s 0,1 --sweep decay"
+SWEEP = "run modular_addition --sweep decay --no-report"
+SECOND_SEED = "run modular_addition -w 2 -s 1 --sweep decay --no-report"
 LINES = (
     "connect modular_addition -s 0,1 --set weight_decay=2 --set steps=750 --splits 0,250 --orders 3,4 --name basins"
     " --no-report"
@@ -45,7 +46,7 @@ KEPT = {
 
 def main(store: str) -> None:
     """Make what the store lacks, and write the archive; AssertionError where it is larger than it should be."""
-    for command in (SWEEP, LINES):
+    for command in (SWEEP, SECOND_SEED, LINES):
         subprocess.run([sys.executable, "-m", "specdyn", *command.split(), "--store", store], check=True)
     with tempfile.TemporaryDirectory() as folder, zarr.config.set({"array.write_empty_chunks": True}):
         for study, (record, cube) in CUBES.items():

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -19,12 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from specdyn.tasks.evaluation.environment import processor
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MADE = DOCS / "site" / "made.json"
+COLOURS = 128
 PACKAGES = ("specdyn", "torch", "numpy", "matplotlib")
 SAMPLES = ("image_classification", "image_generation", "speech_recognition", "language_modelling")
 
@@ -42,9 +43,9 @@ class Pictures:
 
 GROUPS = {
     "rank": Pictures(
-        commands=("specdyn run modular_addition -s 0,1 --sweep decay", "specdyn report decay --figures"),
-        files={"effective_rank.png": "reports/decay/effective_rank.png"},
-        about="the demo with two seeds",
+        commands=("specdyn run modular_addition", "specdyn report modular_addition-demo --figures"),
+        files={"effective_rank.png": "reports/modular_addition-demo/effective_rank.png"},
+        about="the demo",
     ),
     "report": Pictures(
         commands=(
@@ -112,7 +113,7 @@ GROUPS = {
     "series": Pictures(
         commands=(
             "python -m tests.benchmarks.hf_series {store}/hugging-face",
-            "specdyn report trainer --figures --store {store}/hugging-face/results",
+            "specdyn report trainer --store {store}/hugging-face/results --figures",
         ),
         files={
             "series_rank.png": "hugging-face/results/reports/trainer/effective_rank.png",
@@ -147,7 +148,8 @@ def make(name: str, store: Path) -> None:
         subprocess.run([*program, *words[1:]], cwd=ROOT, env=environment, check=True)
     for picture, place in group.files.items():
         if place:
-            shutil.copy(store / place, DOCS / picture)
+            image = Image.open(store / place).convert("RGB")
+            image.quantize(COLOURS, dither=Image.Dither.NONE).save(DOCS / picture, optimize=True)
     made = json.loads(MADE.read_text()) if MADE.exists() else {}
     made[name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -222,7 +222,10 @@ def _options_of(name: str, command: Any) -> list[str]:
 
 def api_page() -> str:
     """What `import specdyn` offers, from its docstrings."""
-    entries = [f"::: {place.replace(':', '.')}\n    options:\n      heading: {name}" for name, place in OFFERED.items()]
+    entries = [
+        f"::: {place.replace(':', '.')}\n    options:\n      heading: {name}\n      toc_label: {name}"
+        for name, place in OFFERED.items()
+    ]
     about = (
         "`import specdyn as sd` offers these names; [Use it from Python](library.md) shows them at work. "
         "Results have the attribute `specdyn`, whose methods are the same functions."

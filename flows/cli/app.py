@@ -190,6 +190,32 @@ def claims(
 
 @app.command()
 @friendly
+def replicate(
+    tier: Annotated[
+        str, typer.Option(help="`S` (two cores, half an hour), `M` (one GPU), `L` (a cluster); `XS` proves the way.")
+    ] = "S",
+    store: StoreOption = "results",
+    only: Annotated[
+        str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all of the tier.", show_default=False)
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what is left and what it costs, and run nothing.")] = False,
+    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline`.")] = "ray",
+) -> None:
+    """From nothing to verdicts: run the studies that the claims of a tier need, judge the claims, write a report.
+
+    A call that was stopped goes on where it was. The report lists what fails first.
+
+    Example: `specdyn replicate --tier S --plan`
+    """
+    from specdyn.flows.cli.options import words
+    from specdyn.flows.cli.replication import replicate as start
+
+    if not start(tier, store, words(only, "only") if only is not None else [], plan, executor):
+        raise typer.Exit(1)
+
+
+@app.command()
+@friendly
 def report(
     study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
     store: StoreOption = "results",

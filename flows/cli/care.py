@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specdyn.flows.cli.options import StoreOption, err, friendly, out
 
@@ -25,6 +24,8 @@ def verify(study: StudyArgument = "", store: StoreOption = "results") -> None:
 
     Writes nothing. Exits with 1 if anything is damaged; `specdyn repair` then has it made again.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from specdyn.storage.places import Store
     from specdyn.tasks.care.repair import verify_study
 

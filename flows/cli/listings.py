@@ -198,8 +198,9 @@ def _fetched(dataset: Dataset) -> str:
     remote = [file for file in dataset.files if isinstance(file, RemoteFile)]
     if not remote:
         return "nothing"
-    known = [file.bytes for file in remote if file.bytes is not None]
-    return size(sum(known)) if len(known) == len(remote) else "unknown"
+    exact = all(file.bytes is not None for file in remote)
+    known = [count for file in remote if (count := file.bytes or file.roughly)]
+    return f"{'' if exact else 'about '}{size(sum(known))}" if len(known) == len(remote) else "unknown"
 
 
 def _prepared(store: Store, dataset: Dataset) -> str:

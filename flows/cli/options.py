@@ -1,6 +1,7 @@
 """What the command's verbs share: their options, how words become values, and how errors end them."""
 
 import functools
+import inspect
 import os
 import signal
 import traceback
@@ -10,6 +11,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.models import OptionInfo
 
 from specdyn.models.spec.checks import items_of
 
@@ -73,6 +75,9 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             err.print("stopped by Ctrl-C", highlight=False)
             raise typer.Exit(128 + signal.SIGINT) from None
+        except (ValueError, OSError) as error:
+            say_error(_as_typed(command, _message(error)) if type(error) is ValueError else _message(error))
+            raise typer.Exit(2) from None
         except Exception as error:  # noqa: BLE001 - the only place where a command ends with an error
             if isinstance(error, _to_mend()):
                 say_error(_message(error))
@@ -84,20 +89,33 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _as_typed(command: Callable[..., Any], message: str) -> str:
+    """A message that begins with the name of an option's parameter, with the option instead: `--log 'z' is not ...`."""
+    name, equals, rest = message.partition("=")
+    flag = f"--{name.replace('_', '-')}"
+    for parameter in inspect.signature(command).parameters.values() if equals else ():
+        for option in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(option, OptionInfo) and (
+                parameter.name == name or flag in (option.default, *(option.param_decls or ()))
+            ):
+                return f"{flag} {rest}"
+    return message
+
+
 def say_error(message: str) -> None:
     """Print an error; brackets in it are no markup."""
     err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def _to_mend() -> tuple[type[Exception], ...]:
-    """Errors whose message tells the user what to do; imported late, as the command starts faster without them."""
+    """Further errors whose message tells the user what to do; most commands end without importing them."""
     from specdyn.flows.engine.processes import PartLost
     from specdyn.storage.access.objects import StoreError
     from specdyn.storage.checkpoints import DamagedCheckpoint
     from specdyn.storage.datasets import DamagedData
     from specdyn.tasks.data.prepare import FetchError, NotPrepared
 
-    return ValueError, OSError, PartLost, StoreError, DamagedCheckpoint, DamagedData, FetchError, NotPrepared
+    return PartLost, StoreError, DamagedCheckpoint, DamagedData, FetchError, NotPrepared
 
 
 def _message(error: Exception) -> str:
@@ -118,7 +136,7 @@ def numbers(text: str, kind: Callable[[str], Any], field: str) -> list[Any]:
     try:
         return [kind(item) for item in items]
     except ValueError:
-        kinds = "integers" if kind is int else "numbers"
+        kinds = "whole numbers" if kind is int else "numbers"
         raise ValueError(f"{field}={text!r} is not allowed: expected {kinds} separated by commas") from None
 
 

@@ -7,9 +7,14 @@ import typer
 
 from specdyn.flows.cli.command import options, read, with_options
 from specdyn.flows.cli.options import CsvOption, JsonOption
-from specdyn.flows.cli.study import start
-from specdyn.flows.cli.terminal import table_form
-from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
+from specdyn.flows.cli.terminal import TableForm, table_form
+from specdyn.flows.parameters import (
+    AnalyseParameters,
+    ConnectParameters,
+    Parameters,
+    SweepParameters,
+    TicketParameters,
+)
 
 GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "sweep", "analyses")
 """Parameters of a sweep that say which runs belong to it."""
@@ -19,6 +24,13 @@ LogOption = Annotated[
     str | None,
     typer.Option("--log", help="Send runs to `tensorboard`, `wandb` or `mlflow` as they are done.", show_default=False),
 ]
+
+
+def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE, tracker: str = "") -> bool:
+    """Run the flow of these parameters; what does that is imported now, as `--help` and a typo do without it."""
+    from specdyn.flows.cli import study
+
+    return study.start(asked, verbose, form, tracker)
 
 
 def run(asked: SweepParameters, verbose: bool, log: LogOption = None) -> bool:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,10 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from specdyn.flows.cli.options import err, out
-from specdyn.models.experiments.base import get_experiment
-from specdyn.tasks.plan.gathering import stored_contents
-from specdyn.tasks.plan.plan import Plan, Study
-from specdyn.tasks.plan.tables import ESTIMATED, RUNS, STAGES, plan_summary, run_rows, stage_rows
+
+if TYPE_CHECKING:
+    from specdyn.tasks.plan.plan import Plan, Study
 
 GAP = 3
 """Characters between columns, at most."""
@@ -112,8 +112,10 @@ def _side_by_side(widths: Sequence[int], room: int) -> list[list[int]]:
     return groups
 
 
-def show_plan(plan: Plan, worked: bool = False) -> None:
+def show_plan(plan: "Plan", worked: bool = False) -> None:
     """Print a plan, or with nothing estimated a status; `worked` is whether somebody works on the study."""
+    from specdyn.tasks.plan.tables import ESTIMATED, RUNS, STAGES, plan_summary, run_rows, stage_rows
+
     columns = len(STAGES) if plan.estimates else STAGES.index(ESTIMATED)
     stages = [row[:columns] for row in stage_rows(plan)]
     table(f"{plan.study.name}, {plan.study.kind}, in {plan.store}", STAGES[:columns], stages)
@@ -133,8 +135,9 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module="prefect")
 
 
-def show_graph(study: Study, cube: str) -> None:
+def show_graph(study: "Study", cube: str) -> None:
     """Print what a study of lines or tickets found."""
+    from specdyn.models.experiments.base import get_experiment
     from specdyn.storage.query import open_measured
     from specdyn.tasks.figures.graph_summary import lines_summary, tickets_summary
     from specdyn.tasks.plan.branching.graph import Graph
@@ -148,6 +151,7 @@ def show_graph(study: Study, cube: str) -> None:
 def show_summary(cube: str, report: str) -> None:
     """Print the summary table of a cube: the one beside its report where that is of all that the cube holds."""
     from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary, summary_of
+    from specdyn.tasks.plan.gathering import stored_contents
 
     summary = read_summary(f"{report}/{SUMMARY}")
     if summary is None or summary.contents != stored_contents(cube):

@@ -22,7 +22,7 @@ REMEDIES = {
     "OutOfRange": "scale the weights, or leave the checkpoint or the analysis out",
     "NotFinite": "look at the training's log; lower the learning rate",
 }
-OTHERWISE = "read the log of the task; then call again, which goes on with what is left"
+OTHERWISE = "read the log of the task; then call again to continue with what is left"
 
 
 def show_figures(figures: Mapping[str, bytes]) -> None:

@@ -2,11 +2,8 @@
 
 import os
 import socket
-import ssl
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -76,6 +73,10 @@ def require_prefect(url: str, named: str) -> None:
 
 def silence(url: str) -> str:
     """Why the API at the URL gives no answer; empty where it gives one, whatever it is."""
+    import ssl
+    import urllib.error
+    import urllib.request  # late, as every command imports this module first
+
     try:
         urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=TRY_SECONDS).close()
     except urllib.error.HTTPError as error:

@@ -38,6 +38,8 @@ class RemoteFile:
     sha256: str | None = None
     of: str = "file"
     """What the hashes are of: the `file`, or what it has `decompressed`, where mirrors compress it again."""
+    roughly: int | None = None
+    """Bytes to expect where no exact number is published; told to people, and decides nothing."""
     system: str | None = None
     """Where a system package puts the same content; taken from there if it is there."""
 
@@ -116,7 +118,8 @@ class Dataset:
         """First 16 hex digits of the sha256 of what decides the arrays: texts about the set are left out."""
         files = [asdict(file) for file in self.files]
         for file in files:
-            file.pop("system", None)
+            for told in ("system", "roughly"):
+                file.pop(told, None)
         plain = {
             "name": self.name,
             "variant": self.variant,
@@ -156,9 +159,8 @@ def get_dataset(name: str, variant: str) -> Dataset:
     variants = variants_of(name)
     if variant not in variants:
         others = ", ".join(other for other, has in kinds.usable(DATASETS).items() if variant in has)
-        raise ValueError(
-            f"data set {name!r} has no variant {variant!r}: known are {', '.join(variants)}; {variant!r} have: {others}"
-        )
+        having = f"; {variant!r} have: {others}" if others else ""
+        raise ValueError(f"data set {name!r} has no variant {variant!r}: known are {', '.join(variants)}{having}")
     return variants[variant]
 
 

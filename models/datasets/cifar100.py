@@ -9,6 +9,7 @@ from specdyn.models.datasets.decoders.cifar import read_cifar_binary
 ARCHIVE = RemoteFile(
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
     md5="03b5dce01913d631647c71ecec9e9cb8",
+    roughly=168_500_000,
 )
 
 

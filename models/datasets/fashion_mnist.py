@@ -14,6 +14,7 @@ SHA256 = {
     LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
 }
 """Of the decompressed bytes: Debian compresses them again."""
+ROUGHLY = {IMAGES: 26_421_880, LABELS: 29_515}
 
 
 def decode(paths: Mapping[str, Path]) -> Decoded:
@@ -29,7 +30,13 @@ DATASETS = {
         kind="images",
         title="Fashion-MNIST, 60,000 training images",
         files=tuple(
-            RemoteFile(url=f"{SOURCE}/{name}", sha256=sha256, of="decompressed", system=f"{SYSTEM}/{name}")
+            RemoteFile(
+                url=f"{SOURCE}/{name}",
+                sha256=sha256,
+                of="decompressed",
+                roughly=ROUGHLY[name],
+                system=f"{SYSTEM}/{name}",
+            )
             for name, sha256 in SHA256.items()
         ),
         decode=decode,

@@ -42,8 +42,8 @@ DATASETS = {
         kind="images",
         title="MNIST, 60,000 training images",
         files=(
-            RemoteFile(url=f"{SOURCE}/{IMAGES}", md5="f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-            RemoteFile(url=f"{SOURCE}/{LABELS}", md5="d53e105ee54ea40749a09fcbcd1e9432"),
+            RemoteFile(url=f"{SOURCE}/{IMAGES}", md5="f68b3c2dcbeaaa9fbdd348bbdeb94873", roughly=9_912_422),
+            RemoteFile(url=f"{SOURCE}/{LABELS}", md5="d53e105ee54ea40749a09fcbcd1e9432", roughly=28_881),
         ),
         decode=decode,
         params={"classes": 10, "shape": (60_000, 1, 28, 28)},

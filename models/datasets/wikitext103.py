@@ -17,7 +17,8 @@ FILES = {
 BYTES = dict(zip((*FILES["train"], *FILES["val"]), (155_788_327, 155_928_670, 655_106), strict=True))
 ROWS = {"train": 1_801_350, "val": 3_760}
 TOKENIZER = RemoteFile(
-    url="https://huggingface.co/EleutherAI/gpt-neox-20b/resolve/c292233c833e336628618a88a648727eb3dff0a7/tokenizer.json"
+    url="https://huggingface.co/EleutherAI/gpt-neox-20b/resolve/c292233c833e336628618a88a648727eb3dff0a7/tokenizer.json",
+    roughly=2_110_000,
 )
 LENGTH, VOCABULARY = 2048, 50_277
 

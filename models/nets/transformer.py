@@ -141,7 +141,13 @@ class TransformerNet(nn.Module):
             mixed_BHK = torch.addcmul(mixed_BHK, weights_BH[..., None], apart_BHK)
         out = block.self_attn.out_proj
         x_BD = F.linear(mixed_BHK.flatten(1), out.weight, out.bias + last_1D[0])
-        return self.decoder(self._feed_forward(block, x_BD))
+        if torch.is_grad_enabled() or vocabulary >= width:
+            return self.decoder(self._feed_forward(block, x_BD))
+        # What the hidden units write is read by the decoder alone: one product in place of two, if it is the smaller.
+        read_VF = self.decoder.weight @ block.linear2.weight
+        bias_V = self.decoder.bias + self.decoder.weight @ block.linear2.bias
+        hidden_BF = F.relu(block.linear1(block.norm2(x_BD)), inplace=True)
+        return torch.addmm(F.linear(x_BD, self.decoder.weight, bias_V), hidden_BF, read_VF.T)
 
     def _embedded(self, tokens_BT: Tensor) -> Tensor:
         return self.pos_encoder(self.encoder(tokens_BT) * math.sqrt(self.config.width))

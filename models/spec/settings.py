@@ -2,21 +2,24 @@
 
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from specdyn.models.spec.checks import items_of, require, require_known
+from specdyn.models.spec.checks import items_of, require
 from specdyn.models.spec.run_spec import RunSpec, Setting, by_part, places
 
 PARTS = ("net", "data")
 NOT_SET_BY_NAME = ("experiment", "source", "start", *PARTS)
 KINDS: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
 """Types of a setting that can be written as text, and what is expected of one."""
+ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"}
+"""What others call some settings."""
 UNITS = {
     **dict.fromkeys(("steps", "checkpoint_every", "decay_from", "decay_until", "period"), "steps"),
     **dict.fromkeys(("batch_size", "eval_batch_size", "eval_examples"), "examples"),
@@ -38,12 +41,23 @@ def with_settings(spec: RunSpec, /, **values: Any) -> RunSpec:
     """The spec with some settings changed; ValueError lists the names there are, or what a value may be."""
     known = settings_of(spec)
     for name, value in values.items():
-        require_known(f"setting of {spec.experiment}", name, known)
+        _require_setting(spec, name, known)
         require(known[name].field.type is not str or isinstance(value, str), name, value, "a word")
     parts = by_part(known, {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     own = parts.pop("")
     changed = {part: dataclasses.replace(getattr(spec, part), **fields) for part, fields in parts.items()}
     return dataclasses.replace(spec, **own, **changed)
+
+
+def _require_setting(spec: RunSpec, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError with the settings that may be meant, unless it is one; there are too many to list them all."""
+    names = sorted(known)
+    if name in names:
+        return
+    meant = [ABBREVIATED[name]] if name in ABBREVIATED else difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
+    every = f"`specdyn settings {spec.experiment}` lists all {len(names)}"
+    raise ValueError(f"unknown setting of {spec.experiment} {name!r}: {hint}{every}")
 
 
 def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
@@ -56,7 +70,7 @@ def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
     for word in words:
         name, equals, text = word.partition("=")
         require(bool(equals), "setting", word, "NAME=VALUE")
-        require_known(f"setting of {spec.experiment}", name, known)
+        _require_setting(spec, name, known)
         require(name not in axes, "setting", word, f"{name} once")
         axes[name] = [read_value(name, known[name].field.type, value) for value in items_of(name, text)]
     return axes

@@ -52,7 +52,7 @@ ANALYSIS = Analysis(
         ),
         "projection_power_law_alpha": Variable(
             dims=("layer", "step", "projection"),
-            long_name="exponent of the power law in the tail of a projection's spectrum",
+            long_name="power-law exponent of a projection",
             about="1 + n / sum log(l_i / xmin) of the rows of queries, keys or values, as power_law_alpha; CLAIMS 5.6",
         ),
     },

@@ -103,7 +103,7 @@ ANALYSIS = Analysis(
         ),
         "representation_components": Variable(
             dims=("layer", "step"),
-            long_name="principal components of what enters the layer that hold 99 % of its variance",
+            long_name="components with 99 % of the variance of what enters the layer",
             dtype=COUNT,
             about="smallest k with sum_{i<=k} v_i >= .99 sum v; CLAIMS 5.13",
         ),

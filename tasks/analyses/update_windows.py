@@ -142,30 +142,30 @@ def _declared(prefix: str, dims: tuple[str, ...], whose: str) -> dict[str, Varia
     return {
         f"{prefix}singular_value": Variable(
             dims=(*dims, "portion", "window_rank"),
-            long_name=f"singular value of the last ten updates of {whose}",
+            long_name=f"singular value of ten updates{whose}",
             about="s_k of X, whose rows are the updates between eleven neighbouring checkpoints, or the gradient's or "
             "decay's part of them; arXiv 2603.15678",
         ),
         f"{prefix}edge": Variable(
             dims=(*dims, "portion"),
-            long_name=f"spectral edge of the last ten updates of {whose}",
+            long_name=f"spectral edge of ten updates{whose}",
             dtype=COUNT,
             about="k* = argmax s_k / s_{k+1} over k up to 5; values below 1e-5 s_1 count as that; arXiv 2603.15678",
         ),
         f"{prefix}edge_ratio": Variable(
             dims=(*dims, "portion"),
-            long_name=f"ratio of singular values at the edge of the last ten updates of {whose}",
+            long_name=f"ratio at the spectral edge of ten updates{whose}",
             about="max s_k / s_{k+1} over k up to 5; 1 without any structure; arXiv 2603.15678",
         ),
         f"{prefix}decay_share": Variable(
             dims=dims,
-            long_name=f"share of weight decay along the first direction of the last ten updates of {whose}",
+            long_name=f"weight decay's share of ten updates{whose}",
             about="sum d^2 / sum (d^2 + g^2), d and g the coordinates of decay's and the gradient's part of each "
             "update along the first right singular vector of X; arXiv 2604.07380",
         ),
         f"{prefix}decay_alignment": Variable(
             dims=dims,
-            long_name=f"cosine of decay with gradient along the first direction of the last ten updates of {whose}",
+            long_name=f"alignment of decay with gradient in ten updates{whose}",
             about="sum d g / sqrt(sum d^2 sum g^2): 1 where both push the same way, -1 against one another; "
             "arXiv 2604.07380",
         ),
@@ -179,8 +179,8 @@ ANALYSIS = Analysis(
     needs_vectors=False,
     default=False,
     variables={
-        **_declared("window_", ("layer", "step"), "the layer"),
-        **_declared("network_window_", ("step",), "the network"),
+        **_declared("window_", ("layer", "step"), ""),
+        **_declared("network_window_", ("step",), ", network"),
     },
     compute=compute,
     labels={"portion": PORTIONS, "window_rank": tuple(range(1, LENGTH + 1))},

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock
+from humanize import naturalsize
 
 from specdyn.models.datasets.base import Dataset, File, PackagedFile, RemoteFile
 from specdyn.models.datasets.decoders.idx import decompressed_sha256
@@ -124,7 +125,10 @@ def _download(file: RemoteFile, path: Path, progress: OnProgress | None, advice:
 
 
 def _size(file: File) -> str:
-    return f"{file.bytes:,} bytes" if isinstance(file, RemoteFile) and file.bytes is not None else "of unknown size"
+    if isinstance(file, RemoteFile) and file.bytes is not None:
+        return f"{file.bytes:,} bytes"
+    roughly = isinstance(file, RemoteFile) and file.roughly
+    return f"about {naturalsize(roughly, format='%.3g')}" if roughly else "of unknown size"
 
 
 def _copy(file: RemoteFile, partial: Path, progress: OnProgress | None) -> None:

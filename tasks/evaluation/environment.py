@@ -19,7 +19,7 @@ _cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
 
 def pick_device() -> torch.device:
     """The GPU where torch sees one, else the CPU; the CPU inside `cpu_only`."""
-    return torch.device("cuda" if torch.cuda.is_available() and not _cpu_only.get() else "cpu")
+    return torch.device("cuda" if not _cpu_only.get() and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import xarray as xr
 
 from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.rows import row_dim
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, levels_of
 from specdyn.tasks.figures.sweep_axis import axis_of
@@ -12,14 +13,15 @@ from specdyn.tasks.figures.sweep_axis import axis_of
 
 def rows_dim(tree: xr.DataTree) -> str:
     """The dimension of the rows."""
-    return next(dim for dim in ("run", "ticket", "pair") if along_rows(tree, dim) is not None)
+    groups = (node.to_dataset(inherit=False) for node in tree.subtree)
+    return next(dim for data in groups if data.data_vars and (dim := row_dim(data)))
 
 
 def along_rows(tree: xr.DataTree, dim: str) -> xr.Dataset | None:
     """The coordinates along a dimension, in the first group that has it."""
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
-        if dim in data.dims and data.data_vars and (dim != "pair" or "layers" not in tree.children):
+        if data.data_vars and row_dim(data) == dim:
             return data[[name for name in data.coords if data[name].dims == (dim,)]]
     return None
 

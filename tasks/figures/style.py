@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
@@ -82,6 +83,8 @@ STYLE: Any = {
     "legend.columnspacing": 1.4,
     "legend.labelspacing": 0.3,
 }
+MATHDEFAULT = r"$\mathdefault{"
+"""What the ticks of a logarithmic axis begin with."""
 DRAWING = threading.RLock()
 """Held while something is drawn: matplotlib's settings are those of all threads."""
 
@@ -96,13 +99,25 @@ styled = _styled()
 """Decorator of everything that draws."""
 
 
+class LiteralFigure(Figure):
+    """A figure in which a name with a dollar sign is no formula; the ticks of logarithmic axes are."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draw it, names as they are."""
+        for text in self.findobj(Text):
+            assert isinstance(text, Text)
+            if "$" in text.get_text():
+                text.set_parse_math(MATHDEFAULT in text.get_text())
+        super().draw(renderer)
+
+
 def panels(rows: int, columns: int, width: float, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
     """A figure with (rows, columns) axes of that size in inches, narrower where they would not fit.
 
     A single column is widened, as titles and the names of layers beside it need room.
     """
     width = max(min(width, WIDEST / columns), NARROWEST / columns)
-    figure = Figure(figsize=(width * columns, height * rows + MARGIN))
+    figure = LiteralFigure(figsize=(width * columns, height * rows + MARGIN))
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from specdyn.models.nets.layers import short_names
-from specdyn.models.spec.checks import require_known
+from specdyn.models.spec.checks import require, require_known
 from specdyn.tasks.figures.levels import colors_of
 from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
 from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_label, styled
@@ -36,7 +36,7 @@ def plot_variable(
     labels of other dimensions, and of the panels' if only one is wanted; what is chosen is said in the title. `log` is
     x, y or xy. ValueError names what there is where the variable, a dimension or a label is not known.
     """
-    require_known("log", log, LOGS)
+    require(log in LOGS, "log", log, "x, y or xy")
     dim = rows_dim(tree)
     known = drawable_variables(tree, dim)
     require_known("variable", name, known)

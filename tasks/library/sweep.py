@@ -51,9 +51,9 @@ def run(
     `ray` calls `specdyn run`, with Prefect and every core of this machine, or the cluster at RAY_ADDRESS. Each run
     computes with `threads` threads; 0 is every core that this process may use. One thread, as the command has by
     default, makes the same bits everywhere: sums over several threads are rounded differently. `log` is a tracker that
-    runs are sent to as they are measured: tensorboard, wandb or mlflow. A call that was stopped goes on where it was.
-    ValueError before anything is spent where a setting is not allowed; SweepFailed where runs failed, after all others
-    are done.
+    runs are sent to as they are measured: tensorboard, wandb or mlflow. A call that was stopped continues where it
+    stopped. ValueError before anything is spent where a setting is not allowed; SweepFailed where runs failed, after
+    all others are done.
     """
     from specdyn.tasks.library.opened import opened
 

@@ -240,6 +240,11 @@ class Following:
     def __init__(self, cube: StudyCube, writer: "CubeWriter") -> None:
         self._cube, self._writer = cube, writer
 
+    def prepare(self) -> None:
+        """Have the labels of all rows made, which takes their networks."""
+        for row in self._cube.rows:
+            row.layout_of()
+
     def update(self, keys: Collection[str]) -> None:
         """Look at rows again, by their keys, and write what is new; what it holds is not said to be whole."""
         self._cube = self._cube.again(keys)

@@ -1,8 +1,9 @@
 """Plans as text, for the terminal and for Prefect."""
 
+import math
 from collections.abc import Sequence
 
-from humanize import naturalsize
+from humanize import naturalsize, precisedelta
 
 from specdyn.models.wording import plural
 from specdyn.tasks.plan.plan import Item, Plan
@@ -86,7 +87,7 @@ def plan_summary(plan: Plan, worked: bool = False) -> str:
         whole = [plural(len(plan.of(kind)), ONE.get(kind, kind.removesuffix("s")), kind) for kind in left]
         text = f"{plan.study.name}: {', '.join(whole)}, all done; nothing to do."
     if plan.estimates:
-        text += f" About {duration(plan.seconds)} on one worker, {size(plan.bytes)} of checkpoints to write."
+        text += f" About {in_words(plan.seconds)} on one worker, {size(plan.bytes)} of checkpoints to write."
     if plan.failed:
         text += f" {plural(len(plan.failed), 'run')} failed before and --retry-failed was not given"
         text += f"; what depends on it is left out ({plural(len(plan.left_out), 'unit')})." if plan.left_out else "."
@@ -103,9 +104,9 @@ def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
 
 
 def plan_cost(plan: Plan, gpus: float | None) -> str:
-    """Hours and bytes that are left; the hours are of GPUs where units get them."""
-    hours = plan.seconds / 3600
-    kind = f"{hours * gpus:.3g} GPU-hours at {gpus:g} GPUs a unit" if gpus else f"{hours:.3g} hours of one worker"
+    """Time and bytes that are left; GPU-hours too where units get GPUs."""
+    kind = f"{in_words(plan.seconds)} of one worker"
+    kind += f" ({plan.seconds / 3600 * gpus:.3g} GPU-hours at {gpus:g} GPUs a unit)" if gpus else ""
     return f"**Cost:** {plural(len(plan.todo), 'unit')} to run; about {kind}; {size(plan.bytes)} of checkpoints."
 
 
@@ -119,7 +120,13 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Seconds for people, in a table."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def in_words(seconds: float) -> str:
+    """Seconds in a sentence, in at most two units: `2 minutes`, `3 hours and 20 minutes`, `12 days and 1 hour`."""
+    unit = next(unit for unit, most in (("seconds", 90), ("minutes", 36_000), ("hours", math.inf)) if seconds < most)
+    return precisedelta(max(1.0, seconds), minimum_unit=unit, format="%.0f")

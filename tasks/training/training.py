@@ -44,10 +44,6 @@ from specdyn.tasks.training.state import load_state, noise_seed, pack_state
 log = logging.getLogger("specdyn.training")
 
 
-class Diverged(Exception):
-    """The loss became NaN or infinite: says which run and at which step."""
-
-
 @dataclass(slots=True)
 class Progress:
     """Where a training stands: the position that the next process continues from."""

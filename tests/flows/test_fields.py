@@ -68,3 +68,32 @@ def test_choices_are_those_of_the_code() -> None:
 )
 def test_wrong_values_are_refused_by_the_form(values: dict[str, Any], said: str) -> None:
     assert any(said in message for message in refusals("run", **values)), refusals("run", **values)
+
+
+EXPERT = ["store", "executor", "ray_address", "resources"]
+FIRST = {
+    "run": ["experiment", "preset", "weight_decays", "seeds"],
+    "connect": ["experiment", "preset", "settings", "seeds", "splits"],
+    "tickets": ["experiment", "preset", "settings", "seeds", "densities", "masks"],
+    "analyse": ["sources", "name", "labels", "metrics"],
+}
+
+
+@pytest.mark.parametrize("verb", FLOWS)
+def test_a_form_begins_with_what_everybody_chooses_and_ends_with_what_experts_do(verb: str) -> None:
+    """The UI orders fields by their position."""
+    fields = schema(verb)["properties"]
+    shown = sorted(fields, key=lambda name: fields[name]["position"])
+    assert shown[: len(FIRST[verb])] == FIRST[verb]
+    assert shown[-len(EXPERT) :] == EXPERT
+
+
+def test_texts_are_of_their_own_flow() -> None:
+    texts = {verb: " ".join(field["description"] for field in schema(verb)["properties"].values()) for verb in FLOWS}
+    for verb, foreign in {
+        "run": ("fork", "prune", "mask", "line"),
+        "connect": ("prune", "mask", "ticket"),
+        "tickets": ("fork", "line", "branch"),
+        "analyse": ("retrain", "fork", "ticket", "weight decays"),
+    }.items():
+        assert [word for word in foreign if f" {word}" in texts[verb].lower().replace("`inline`", "")] == [], verb

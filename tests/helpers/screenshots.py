@@ -78,8 +78,8 @@ def wait_for_end(page: Page, service: Served, run: str) -> None:
     raise AssertionError(f"after {MINUTES} minutes {state}")
 
 
-def make(page: Page, service: Served, folder: Path) -> None:
-    """Start a sweep as a user does, and take the pictures on the way."""
+def fill_form(page: Page, service: Served, folder: Path) -> tuple[str, Form]:
+    """Fill the form of a sweep as a user does, and take its picture; returns the deployment's page and the form."""
     deployment = open_deployment(page, service.ui, "weight-decay-sweep", "run")
     form = Form(page, deployment)
     form.choose("Preset", "demo")
@@ -91,6 +91,12 @@ def make(page: Page, service: Served, folder: Path) -> None:
     page.wait_for_timeout(ASK_MILLISECONDS)
     quiet(page)
     save(folder, "ui_form.png", page.screenshot())
+    return deployment, form
+
+
+def make(page: Page, service: Served, folder: Path) -> None:
+    """Start a sweep as a user does, and take the pictures on the way."""
+    deployment, form = fill_form(page, service, folder)
     run = form.start()
 
     wait_for_progress(page, service, run, least=60)
@@ -161,7 +167,7 @@ def main() -> None:
         browser_page(program) as page,
         served(Path(place)) as service,
     ):
-        make(page, service, folder)
+        (fill_form if sys.argv[2:] == ["form"] else make)(page, service, folder)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from prefect import flow, get_client
 from prefect.client.schemas.objects import FlowRun
 
 from helpers.pipelines import sweep
-from specdyn.flows.engine.cube import cube_lease
-from specdyn.flows.engine.run_study import StudyFailed
+from specdyn.flows.engine.run_study import StudyFailed, cube_lease
 from specdyn.storage.places import Store
 
 pytestmark = pytest.mark.integration

@@ -139,6 +139,39 @@ def test_a_look_at_a_store_loads_nothing_heavy(case: str, looked: dict[str, Answ
     assert looked[case].heavy == set()
 
 
+SLOW_TO_IMPORT = {"numpy", "fsspec", "yaml", "requests", "http", "specdyn.storage.access.objects"}
+"""What makes a command begin later than people feel, besides HEAVY."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("--help",), 0),
+        (("run", "--help"), 0),
+        (("--version",), 0),
+        (("run", "modular_additon"), 2),
+        (("run", NAME, "--nothing"), 2),
+        (("run", NAME, "-w", "0,x"), 2),
+        (("runn",), 2),
+        (("settings", "modular_additon"), 2),
+    ],
+)
+def test_help_and_typos_import_next_to_nothing(arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
+    program = ASKED.replace('found = {"the package"', 'found = {"before"')
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps({"asked": arguments}),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, said, modules = json.loads(done.stdout)["asked"]
+    assert (code, "Traceback" in said) == (status, False)
+    assert {name for name in modules if name in SLOW_TO_IMPORT or name.partition(".")[0] in HEAVY} == set()
+
+
 @pytest.mark.parametrize("case", ["the package", *ANYWHERE])
 def test_what_needs_no_store_loads_nothing_heavy(case: str, looked: dict[str, Answer]) -> None:
     assert (looked[case].status, looked[case].heavy) == (0, set())

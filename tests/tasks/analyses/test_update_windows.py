@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import specdyn as sd
 from reference.views import matrix, run_view
 from specdyn.models.nets.decay_sums import SINCE, SUM
 from specdyn.tasks.analyses.update_windows import LENGTH, grams, windows
@@ -99,3 +101,14 @@ def test_short_runs_and_weights_that_stay_have_no_edge(steps: int) -> None:
 
 def test_it_runs_on_request() -> None:
     assert not get_analysis("update_windows").default
+
+
+def test_the_split_of_a_run_that_recorded_its_decay_is_in_its_cube(tmp_path: Path) -> None:
+    options = {"steps": 24, "checkpoint_every": 2, "record_decay": [True, False], "store": str(tmp_path)}
+    tree = sd.run("modular_addition", "smoke", weight_decay=[1.0], analyses=["update_windows"], **options)
+    ratios = tree["metrics"].to_dataset()["network_window_edge_ratio"]
+    recorded = ratios["record_decay"].values.astype(bool)
+    assert np.isfinite(ratios.sel(step=[20, 22, 24], portion="total")).all()
+    assert (np.isfinite(ratios.sel(step=24, portion=["gradient", "decay"])).values == recorded[:, None]).all()
+    # Weights are the same with and without, and so are whole updates.
+    np.testing.assert_array_equal(*ratios.sel(portion="total"))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.text import Text
 from torch import nn
 
 import specdyn as sd
@@ -34,6 +35,18 @@ def test_another_axis_and_chosen_labels(tree: xr.DataTree) -> None:
     expected = np.exp(np.log(first).mean("run").dropna("rank"))
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), expected, rtol=1e-5)
     assert axes.get_yscale() == "log" and "step 0" in figure.get_suptitle()
+
+
+def test_a_dollar_sign_in_a_name_begins_no_formula(tree: xr.DataTree) -> None:
+    r"""Two of them around a wrong formula; ticks of the logarithmic axis stay powers."""
+    name = r"a$\frac{x$b"
+    layers = tree["layers"].to_dataset()[["stable_rank"]].isel(layer=[0])
+    renamed = xr.DataTree.from_dict({"/layers": layers.assign_coords(layer=[name])})
+    figure = plot_variable(renamed, "stable_rank", log="y")
+    assert len(to_png(figure)) > 1000
+    shown = {text.get_text(): text.get_parse_math() for text in figure.findobj(Text) if "$" in text.get_text()}
+    assert not shown[name]
+    assert all(powers for text, powers in shown.items() if text != name)
 
 
 def test_every_variable_can_be_drawn(tree: xr.DataTree) -> None:

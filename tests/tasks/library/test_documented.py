@@ -10,8 +10,26 @@ import pytest
 import specdyn
 
 OFFERED = [
-    *("Recorder", "above_chance", "analyse", "by_depth", "compare", "edge_lead", "figure", "grid", "grok_step"),
-    *("load_net", "mean_over", "open", "predicts_pruning", "run", "scores", "table", "timing", "to_dataframe"),
+    "Recorder",
+    "above_chance",
+    "analyse",
+    "by_depth",
+    "claims",
+    "compare",
+    "connect",
+    "edge_lead",
+    "figure",
+    "grid",
+    "grok_step",
+    "load_net",
+    "mean_over",
+    "open",
+    "predicts_pruning",
+    "run",
+    "scores",
+    "table",
+    "timing",
+    "to_dataframe",
 ]
 
 

@@ -86,7 +86,10 @@ def test_a_recorded_sweep_comes_back(local_store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"axes": {"widht": [1]}}, "unknown setting of modular_addition 'widht': known are .* did you mean 'width'"),
+        (
+            {"axes": {"widht": [1]}},
+            "unknown setting of modular_addition 'widht': did you mean 'width'.* lists all",
+        ),
         ({"axes": {"experiment": ["x"]}}, "unknown setting of modular_addition 'experiment'"),
         ({"axes": {"net": [1]}}, "unknown setting of modular_addition 'net'"),
         ({"axes": {"width": []}}, r"width=\[\] is not allowed: expected at least one value"),

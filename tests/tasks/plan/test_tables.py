@@ -2,7 +2,7 @@
 
 import pytest
 
-from specdyn.tasks.plan.tables import size
+from specdyn.tasks.plan.tables import in_words, size
 
 
 @pytest.mark.parametrize(
@@ -11,3 +11,19 @@ from specdyn.tasks.plan.tables import size
 )
 def test_a_size_has_three_digits_and_a_unit(count: float, text: str) -> None:
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.000296 * 3600, "1 second"),
+        (0.0, "1 second"),
+        (45.4, "45 seconds"),
+        (120, "2 minutes"),
+        (3 * 3600, "3 hours"),
+        (3 * 3600 + 20 * 60, "3 hours and 20 minutes"),
+        (12.04 * 86400, "12 days and 1 hour"),
+    ],
+)
+def test_a_time_in_words(seconds: float, text: str) -> None:
+    assert in_words(seconds) == text
