@@ -1,8 +1,10 @@
 """The Python of the documents, run as it is printed: blocks of a page one after another, answers compared."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from helpers.snippets import ROOT, example, follow, named, nothing
@@ -37,3 +39,16 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     PAGES[page]()
     follow(page)
+
+
+def test_the_notebook_runs_and_keeps_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example()
+    cells = json.loads((ROOT / "docs" / "explore.ipynb").read_text())["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+            exec("".join(cell["source"]), names)
+    plt.close("all")
+    assert (tmp_path / "effective_rank.svg").read_text().startswith("<?xml")

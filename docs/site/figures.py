@@ -55,6 +55,14 @@ GROUPS = {
         files={"report.png": ""},
         about="the report of the demo, in Chromium",
     ),
+    "explore": Pictures(
+        commands=(
+            "specdyn run modular_addition",
+            "python -m helpers.screenshots docs {store} modular_addition-demo",
+        ),
+        files={"explore.png": ""},
+        about="the exploring app on the demo, in Chromium; needs specdyn[explore]",
+    ),
     "five": Pictures(
         commands=(
             "specdyn run modular_addition",

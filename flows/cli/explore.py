@@ -58,9 +58,25 @@ def explore(study: str, store: str, port: int, browser: bool, file: str | None, 
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="specdyn-explore-") as folder:
         app = Path(folder) / "explore.py"
         app.write_text(source, encoding="utf-8")
+        threading.Thread(target=_warm_up, args=(url, study), daemon=True).start()
         _serve(app, port, browser, say)
     sys.stdout.flush()
     os._exit(0)  # threads of open pages would wait for their browsers
+
+
+def _warm_up(store: str, study: str) -> None:
+    """Draw the first picture and the table once, while the browser loads the page: what they import is there then."""
+    import specdyn as sd
+    from specdyn.tasks.figures.style import to_screen
+
+    with contextlib.suppress(ValueError, KeyError, objects.StoreError):  # the app says what is wrong
+        tree = measured_runs(open_study(store, study))
+        group, (name, *_) = next(iter(views.offered(tree).items()))
+        data = views.lazy(tree, group, name)
+        along, upward = next(iter(views.axes(data)), ""), views.upwards(data)[0]
+        values = views.read(data, [0], {}, (along, upward))
+        to_screen(views.heat_map(tree, values, list(views.rows(tree)), upward, {}))
+        sd.table(views.chosen_rows(tree, [0]))
 
 
 def _serve(app: Path, port: int, browser: bool, say: Callable[[str], None]) -> None:

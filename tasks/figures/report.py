@@ -1,7 +1,7 @@
 """The report of a study: its page, and on request every figure that the results have the data for."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -89,12 +89,16 @@ FIRST = ("performance", "effective_rank", "connectivity", "perturbation", "ticke
 
 
 def write_report(
-    cube_url: str, folder_url: str, figures: bool = False, told: Callable[[str], None] = lambda what: None
+    cube_url: str,
+    folder_url: str,
+    figures: bool = False,
+    told: Callable[[str], None] = lambda what: None,
+    took: Sequence[Sequence[str]] = (),
 ) -> list[str]:
     """Write the page of a study's results, `summary.json` of runs, and with `figures` each figure as PNG and SVG.
 
     Returns the URLs, the page first. The page stands by itself. A figure whose data the results lack is skipped.
-    `told` hears what is done next.
+    `told` hears what is done next; `took` is a table of what the work took, its headings first.
     """
     told("reading the results")
     whole = open_results(cube_url)
@@ -103,7 +107,7 @@ def write_report(
     summary = summary_of(tree) if rows == "run" else None
     written = [f"{folder_url}/{PAGES[rows]}"]
     told("making the page")
-    objects.write(written[0], page(tree, cube_url, summary, whole).encode())
+    objects.write(written[0], page(tree, cube_url, summary, whole, took).encode())
     if summary:
         write_summary(f"{folder_url}/{SUMMARY}", summary)
     if figures:

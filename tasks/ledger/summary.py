@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from specdyn.models.experiments.base import read_spec
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
-from specdyn.storage.studies import StudyRecord, not_a_record
+from specdyn.storage.studies import StudyRecord, not_a_record, read_study, study_names
 from specdyn.tasks.ledger.entries import Entry, read_entries
 
 HEADINGS = (
@@ -23,6 +24,16 @@ def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
         for experiment in experiments
         for entry in read_entries(store, experiment, counts=lambda name: name.partition("-")[0] in owners)
     ]
+
+
+def took_by(store: Store, study: str) -> list[tuple[str, ...]]:
+    """HEADINGS and a row for each kind of unit of a study; nothing where the ledger is empty or cannot be read."""
+    try:
+        records = [read_study(store, name, kind) for name, kind in study_names(store) if name == study]
+        rows = ledger_rows(entries_of(store, [record for record in records if record]))
+    except StoreError:
+        return []
+    return [HEADINGS, *rows] if rows else []
 
 
 def _owners(store: Store, record: StudyRecord) -> set[str]:

@@ -1,6 +1,8 @@
 """Makes the screenshots of the documents: `make docs-figures FIGURES=ui`."""
 
 import io
+import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -138,14 +140,32 @@ def report(page: Page, index: Path, folder: Path) -> None:
     save(folder, "report.png", page.screenshot())
 
 
+def explore(page: Page, store: str, study: str, folder: Path) -> None:
+    """The exploring app on a study."""
+    words = ["explore", study, "--store", store, "--no-browser"]
+    with subprocess.Popen([sys.executable, "-m", "specdyn", *words], stdout=subprocess.PIPE, text=True) as app:
+        try:
+            assert app.stdout is not None
+            page.set_viewport_size({"width": 1240, "height": 1180})
+            page.goto(next(word for word in app.stdout.readline().split() if word.startswith("http")))
+            expect(page.get_by_role("img", name="curves")).to_be_visible()
+            page.wait_for_timeout(3 * ASK_MILLISECONDS)
+            save(folder, "explore.png", page.screenshot())
+        finally:
+            app.send_signal(signal.SIGINT)
+
+
 def main() -> None:
-    """Write the pictures into the folder given: those of the UI, or that of the report that is given beside it."""
+    """Write the pictures into the folder given: of the UI, of the report beside it, or of the app on STORE STUDY."""
     folder = Path(sys.argv[1])
     program = browser_program()
     assert program is not None, "there is no Chromium or Chrome on this machine"
     if len(sys.argv) > 2:
         with browser_page(program) as page:
-            report(page, Path(sys.argv[2]), folder)
+            if len(sys.argv) > 3:
+                explore(page, sys.argv[2], sys.argv[3], folder)
+            else:
+                report(page, Path(sys.argv[2]), folder)
         return
     with (
         tempfile.TemporaryDirectory(prefix="specdyn-") as place,

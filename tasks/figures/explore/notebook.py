@@ -13,9 +13,9 @@ def _():
     from specdyn.storage.access.objects import StoreError
     from specdyn.storage.query import measured_runs, reading
     from specdyn.tasks.figures.explore import views
-    from specdyn.tasks.figures.style import to_png
+    from specdyn.tasks.figures.style import to_screen
 
-    return StoreError, measured_runs, mo, reading, sd, to_png, views
+    return StoreError, measured_runs, mo, reading, sd, to_screen, views
 
 
 @app.cell
@@ -26,9 +26,9 @@ def _():
 
 
 @app.cell
-def _(mo, to_png):
+def _(mo, to_screen):
     def show(figure, name):
-        return mo.image(to_png(figure), alt=name, width=int(72 * figure.get_figwidth()))
+        return mo.image(to_screen(figure), alt=name, width=int(144 * figure.get_figwidth()))
 
     return (show,)
 

@@ -1,5 +1,6 @@
 """What the exploring app offers to choose, and what it shows of a choice."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ MOST_NAMES = 24
 MOST_BYTES = 512 * 2**20
 """Read for one choice."""
 MARK = "#d55e00"
+CHARACTER = 0.055
+"""Inches that one of a panel's title takes."""
 
 
 def offered(tree: xr.DataTree) -> dict[str, list[str]]:
@@ -154,6 +157,7 @@ def heat_map(
     single = upward == dim
     shown = [0] if single else spread(range(values.sizes[dim]), MOST_MAPS)
     figure, grid = panels(1, len(shown), 2.2 if len(shown) > 1 else 5.5, 1.6, sharex=True, sharey=True)
+    width = int(figure.get_figwidth() / len(shown) / CHARACTER)
     drawn = [values if single else values.isel({dim: i}) for i in shown]
     meshes = [np.ma.masked_invalid(one.transpose(upward, across).values.astype(float)) for one in drawn]
     norm = _norm(meshes, log)
@@ -161,7 +165,7 @@ def heat_map(
     for panel, mesh, i in zip(grid[0], meshes, shown, strict=True):
         panel.grid(visible=False)
         image = panel.pcolormesh(edges(places), np.arange(len(mesh) + 1) - 0.5, mesh, cmap=COLORS, norm=norm)
-        panel.set_title("" if single else names[i], fontsize=6)
+        panel.set_title("" if single else textwrap.fill(names[i], width), fontsize=6)
         if across == "step":
             step_axis(panel, 4)
             if "step" in at:

@@ -124,7 +124,7 @@ function colors(panel, data) {
 }
 
 function lines(panel, data, width) {
-  const logy = state.logy && data.some((one) => one.value > 0);
+  const logy = panel.logy && data.some((one) => one.value > 0);
   const logx = state.logx && typeof data[0]?.x === "number";
   const shown = data.filter((one) => (!logy || one.value > 0) && (!logx || one.x > 0));
   const categorical = typeof data[0]?.x === "string";
@@ -143,7 +143,7 @@ function lines(panel, data, width) {
   return Plot.plot({
     width, height: Math.round(width * 0.56), marginLeft: 58, marginBottom: 36, style: { fontSize: "12px", background: "transparent" },
     x: { label: words(panel.x), ...(categorical ? { type: "point" } : logx ? { type: "log" } : {}), ...(panel.zoom && !categorical ? { domain: panel.zoom } : {}) },
-    y: { label: state.chance && levels.length ? "times chance" : panel.variable.units === "1" ? null : panel.variable.units, ...(logy ? { type: "log" } : {}), tickFormat: logy ? "~g" : undefined, nice: !panel.zoom },
+    y: { label: state.chance && levels.length ? "times chance" : panel.variable.units === "1" ? null : panel.variable.units, ...(logy ? { type: "log" } : {}), tickFormat: logy ? (value) => (value < 1e-3 ? value.toExponential(0) : String(value)) : undefined, nice: !panel.zoom },
     color: colors(panel, shown), clip: true, marks,
   });
 }
@@ -160,8 +160,8 @@ function groks(panel, shown) {
 function heat(panel, data, width) {
   const ys = [...new Set(data.map((one) => one.z))];
   const numeric = ys.every((label) => typeof label === "number");
-  const values = data.map((one) => one.value).filter((v) => !state.logy || v > 0);
-  const log = state.logy && values.length > 0;
+  const values = data.map((one) => one.value).filter((v) => !panel.logy || v > 0);
+  const log = panel.logy && values.length > 0;
   const xs = [...new Set(data.map((one) => one.x))];
   return Plot.plot({
     width, height: Math.max(140, Math.min(Math.round(width * 0.6), 26 * ys.length + 70)), marginLeft: numeric ? 46 : Math.min(190, 8 + 6.4 * Math.max(...ys.map((y) => short(panel.color, y).length))), marginBottom: 36, padding: 0,
@@ -192,6 +192,7 @@ class Panel {
     this.variable = VARIABLES.get(spec.variable);
     this.kind = spec.kind ?? "lines";
     this.title = spec.title;
+    this.log = spec.log ?? "";
     this.wanted = [`${spec.x} ${this.kind}`];
     this.own = {};
     this.assign(spec.x, spec.color);
@@ -210,9 +211,10 @@ class Panel {
     this.zoom = null;
   }
 
+  get logy() { return state.logy || this.log === "y"; }
   get oneRow() { return this.color !== ROW && this.x !== ROW; }
   row() { const chosen = this.own[ROW] ?? 0; return state.rows.has(chosen) || !state.rows.size ? chosen : Math.min(...state.rows); }
-  place(dim) { return this.own[dim] ?? state.at[dim] ?? (dim === "step" ? REPORT.labels.step.length - 1 : 0); }
+  place(dim) { return this.own[dim] ?? state.at[dim] ?? (["step", "split"].includes(dim) ? REPORT.labels[dim].length - 1 : 0); }
 
   draw() {
     const { variable } = this;
@@ -249,6 +251,7 @@ class Panel {
       select(this.kind === "heat" ? "down" : "colour", dims.filter((dim) => dim !== this.x && !(this.kind === "heat" && dim === ROW)).map((dim) => [dim, words(dim)]), this.color, (dim) => this.assign(this.x, dim));
       select("as", [["lines", "lines"], ["heat", "heat map"]], this.kind, (kind) => { this.kind = kind; this.assign(this.x, this.color); });
     }
+    select("values", [["", "linear"], ["y", "logarithmic"]], this.log, (log) => { this.log = log; });
     for (const dim of this.fixed()) {
       if (SHARED.includes(dim) && dim in state.at) continue;
       if (places(this.variable, dim).length < 2) continue;
@@ -263,9 +266,28 @@ class Panel {
     const about = variable.about ? `${variable.about}. ` : "";
     const kept = Object.entries(variable.kept).map(([dim, of]) => `${of.length} of ${REPORT.labels[dim].length} ${words(dim)}s shown`).join(", ");
     const table = element("details", { ontoggle: (event) => { if (event.target.open && event.target.children.length < 2) event.target.append(this.table()); } }, element("summary", {}, "table"));
-    const code = element("details", {}, element("summary", {}, "code"), element("pre", {}, `import specdyn\nresults = specdyn.open("${REPORT.url}")\nresults["${variable.group || "/"}"].to_dataset()["${variable.name}"]`));
+    const code = element("details", {}, element("summary", {}, "code"), element("pre", {}, this.code()));
     const button = (text, act) => element("button", { type: "button", onclick: act }, text);
     return element("div", { class: "below" }, element("small", {}, `${about}${kept}`), element("nav", {}, button("CSV", () => this.csv()), button("SVG", () => this.svg()), button("PNG", () => this.png()), table, code));
+  }
+
+  /** Three lines of Python that draw what is shown, of one split where there are two. */
+  code() {
+    const { variable } = this, quoted = (label) => JSON.stringify(label), place = (dim) => nearest(variable, dim, this.place(dim));
+    const fixed = [...this.fixed(), ...(this.dash ? [this.dash] : [])].filter((dim) => dim !== ROW);
+    const chosen = fixed.map((dim) => `${dim}=${quoted(REPORT.labels[dim][places(variable, dim)[place(dim)]])}`);
+    if (this.oneRow) chosen.push(`${ROW}=${quoted(REPORT.rows.labels[this.row()].id)}`);
+    const open = `values = specdyn.open("${REPORT.url}")["${variable.group || "/"}"].to_dataset()["${variable.name}"]`;
+    return `import specdyn\n${open}${chosen.length ? `.sel(${chosen.join(", ")})` : ""}\nvalues.${this.drawing()}`;
+  }
+
+  /** What draws values in xarray, which has no axes of words. */
+  drawing() {
+    const named = (dim) => dim !== ROW && typeof REPORT.labels[dim][0] === "string";
+    if (this.kind === "heat") return `${named(this.color) ? `drop_vars("${this.color}").` : ""}plot(x="${this.x}", y="${this.color}")`;
+    if (this.x === ROW) return 'to_series().plot(style="o")';
+    if (named(this.x)) return `to_series().unstack("${this.x}").T.plot(style="o-")`;
+    return `plot.line(x="${this.x}"${this.color === this.x ? "" : `, hue="${this.color}"`})`;
   }
 
   rowsOf() {
@@ -385,7 +407,7 @@ function shared() {
     const slider = element("input", { type: "range", id: "choose-step", min: 0, max: last, value: last, oninput: (event) => { state.at.step = +event.target.value; shown.value = REPORT.labels.step[state.at.step]; redraw(); } });
     bar.append(element("label", {}, `${REPORT.unit} `, slider, " ", shown));
   }
-  for (const [key, text, wanted] of [["logx", "log along", true], ["logy", "log up", true], ["chance", "times chance", REPORT.variables.some(nullOf)], ["mean", "mean over seeds", REPORT.levels.length < REPORT.rows.labels.length]]) {
+  for (const [key, text, wanted] of [["logx", "log x", true], ["logy", "log y", true], ["chance", "times chance", REPORT.variables.some(nullOf)], ["mean", "mean over seeds", REPORT.levels.length < REPORT.rows.labels.length]]) {
     if (wanted) bar.append(element("label", {}, element("input", { type: "checkbox", id: `choose-${key}`, onchange: (event) => { state[key] = event.target.checked; redraw(); } }), ` ${text}`));
   }
 }

@@ -1,7 +1,7 @@
 """The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, colors_of
 from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
+from specdyn.tasks.figures.live.ran import what_ran
 from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
@@ -31,13 +32,13 @@ TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 PICTURES: tuple[dict[str, str], ...] = (
-    {"variable": "loss", "x": "step", "color": "run"},
+    {"variable": "loss", "log": "y", "x": "step", "color": "run"},
     {"variable": "err", "x": "step", "color": "run"},
     {"variable": "cer", "x": "step", "color": "run"},
     {"variable": "effective_rank", "x": "step", "color": "run"},
     {"variable": "effective_rank", "kind": "heat", "x": "step", "color": "layer", "title": "effective rank by layer"},
-    {"variable": "singular_value", "x": "step", "color": "rank", "title": "singular values over time"},
-    {"variable": "singular_value", "x": "rank", "color": "run", "title": "spectrum"},
+    {"variable": "singular_value", "log": "y", "x": "step", "color": "rank", "title": "singular values over time"},
+    {"variable": "singular_value", "log": "y", "x": "rank", "color": "run", "title": "spectrum"},
     {"variable": "stable_rank", "x": "step", "color": "run"},
     {"variable": "frobenius_norm", "x": "step", "color": "run"},
     {"variable": "spectral_norm", "x": "step", "color": "run"},
@@ -49,11 +50,11 @@ PICTURES: tuple[dict[str, str], ...] = (
     {"variable": "alignment_score", "x": "step", "color": "run"},
     {"variable": "update_relative_norm", "x": "step", "color": "run"},
     {"variable": "update_effective_rank", "x": "step", "color": "run"},
-    {"variable": "pruned_loss", "x": "step", "color": "run"},
-    {"variable": "pruning_curve_loss", "x": "share", "color": "run"},
+    {"variable": "pruned_loss", "log": "y", "x": "step", "color": "run"},
+    {"variable": "curve_loss", "log": "y", "x": "share", "color": "run"},
     {"variable": "network_trajectory_coordinate", "x": "step", "color": "component"},
-    {"variable": "loss_barrier", "x": "alpha", "color": "pair"},
-    {"variable": "ticket_loss", "x": "step", "color": "ticket"},
+    {"variable": "barrier_loss", "x": "kept", "color": "pair"},
+    {"variable": "ticket_loss", "log": "y", "x": "step", "color": "ticket"},
 )
 """What a page begins with, where a cube has it; every other variable can be added."""
 LEGIBLE = {"layer": "parameter", "pair": "pair", "attention": "attention"}
@@ -76,8 +77,13 @@ def page(
     cube_url: str,
     summary: Summary | None = None,
     whole: xr.DataTree | None = None,
+    took: Sequence[Sequence[str]] = (),
 ) -> str:
-    """The page of a cube; `whole` is the cube with what is not measured yet, if that is to be said."""
+    """The page of a cube.
+
+    `whole` is the cube with what is not measured yet, if that is to be said; `took` a table of what the work took, its
+    headings first.
+    """
     dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
     packed = pack(tree, dim)
@@ -98,6 +104,7 @@ def page(
         title=str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Results"),
         cube_url=cube_url,
         noun=f"{dim}s" if len(rows) != 1 else dim,
+        one=dim,
         rows=rows,
         ids={row.id for row in rows},
         data=f"Trained on {data}." if (data := tree.attrs.get("data")) else "",
@@ -106,7 +113,8 @@ def page(
         summary=[row.cells for row in summary.rows] if summary else (),
         grokked_below=GROKKED_BELOW,
         varied=[axis_title(name) for name, texts in settings.items() if len(set(texts)) > 1],
-        common={axis_title(name): texts[0] for name, texts in settings.items() if len(set(texts)) == 1},
+        ran=what_ran(settings, experiment, str(tree.attrs.get("preset", ""))),
+        took=took,
         deviations=known.deviations if known else (),
         thinned=thinning(packed.variables, packed.labels),
         css=content("live.css"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,25 +15,32 @@ from playwright.sync_api import Page, expect
 
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
+from specdyn.storage.places import Store
 from specdyn.tasks.figures.live.page import page as page_of
 
 FIRST_PICTURE = "() => document.querySelector('figure.panel svg') !== null"
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
-    store = str(tmp_path_factory.mktemp("live") / "store")
-    return sd.run("modular_addition", "smoke", store=store, weight_decay=[0.0, 1.0], seed=[0, 1])
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = Store(str(tmp_path_factory.mktemp("live") / "store"))
+    sd.run("modular_addition", "smoke", store=store.url, weight_decay=[0.0, 1.0], seed=[0, 1])
+    return store.cube("modular_addition-smoke")
 
 
 @pytest.fixture(scope="module")
-def opened(tree: xr.DataTree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
+def tree(url: str) -> xr.DataTree:
+    return sd.open(url)
+
+
+@pytest.fixture(scope="module")
+def opened(tree: xr.DataTree, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
     """The page, and everything that it asked for or complained about."""
     program = browser_program()
     if program is None:
         pytest.skip("there is no Chromium or Chrome on this machine")
     file = tmp_path_factory.mktemp("page") / "index.html"
-    file.write_text(page_of(tree, "results.zarr", whole=tree))
+    file.write_text(page_of(tree, url, whole=tree))
     heard: list[str] = []
     with browser_page(program) as page:
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
@@ -164,3 +172,38 @@ def test_a_picture_is_saved_as_csv_and_svg_and_read_as_a_table(
     assert Path(download.value.path()).read_text().startswith("<svg")
     panel.locator("summary", has_text="table").click()
     expect(panel.locator("table tr")).to_have_count(min(401, ranks.size + 1))
+
+
+def test_the_code_of_each_picture_draws_what_it_shows(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    codes: list[str] = page.evaluate("panels.map((panel) => { panel.draw(); return panel.code(); })")
+    drawn: list[list[float]] = page.evaluate(
+        "panels.map((panel) => panel.data.filter((one) => !panel.dash || one.dash === 'val').map((one) => one.value))"
+    )
+    for code, values in zip(codes, drawn, strict=True):
+        assert len(code.splitlines()) == 3
+        names: dict[str, Any] = {}
+        exec(code, names)
+        own = names["values"].values.ravel()
+        np.testing.assert_allclose(np.sort(own[np.isfinite(own)]), np.sort(values), rtol=1e-6, err_msg=code)
+        plt.close("all")
+
+
+def test_it_fits_a_phone_and_paper(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    wide = "document.documentElement.scrollWidth - innerWidth"
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate(wide) <= 0
+    cells = page.locator("table.settings td").evaluate_all("(all) => all.map((one) => one.offsetWidth)")
+    assert min(cells) > 100, "no column is a letter wide"
+    page.emulate_media(media="print")
+    assert page.evaluate(wide) <= 0
+    assert page.locator("#bar").is_hidden() and page.locator(".panel svg").first.is_visible()
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_picture_may_be_logarithmic_by_itself(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    of = "(name) => panels.find((p) => p.variable.name === name).picture.scale('y').type"
+    assert (page.evaluate(of, "loss"), page.evaluate(of, "stable_rank")) == ("log", "linear")

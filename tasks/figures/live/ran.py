@@ -1,0 +1,96 @@
+"""What ran, for a page: how the settings differ from the preset and among the rows, then the rest by what it is of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from specdyn.models.experiments.base import Experiment, experiment_names, get_experiment
+from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters
+from specdyn.models.spec.settings import described_settings, settings_of, with_settings
+from specdyn.tasks.figures.levels import axis_title
+
+OF_PARTS = {
+    "net": "Network",
+    "data": "Data",
+    "optimizer": "Optimizer",
+    "decay": "Weight decay",
+    "norms": "Norms",
+    "schedule": "Schedule",
+    "": "Training",
+    "numerics": "Numerics",
+    "record": "Checkpoints and metrics",
+}
+"""What the parts of a spec are called, in the order in which they are shown."""
+OTHER = "Other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingLine:
+    """One setting of all rows."""
+
+    name: str
+    value: str
+    """Its values, where rows have several."""
+    preset: str = ""
+    """What the preset has; empty where that is not known or not said."""
+    meaning: str = ""
+    """With its unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """The settings of a study in the order in which people ask for them."""
+
+    preset: str = ""
+    """The preset that they are compared with; empty where there is none."""
+    changed: Sequence[SettingLine] = ()
+    """Settings that have a value which the preset, or its grid, has not."""
+    varied: Sequence[SettingLine] = ()
+    """The others in which rows differ."""
+    groups: Mapping[str, Sequence[SettingLine]] = field(default_factory=dict)
+    """The rest, by what it is of."""
+
+
+def what_ran(settings: Mapping[str, Sequence[str]], experiment: str, preset: str) -> Ran:
+    """Settings by name, with the text of each row, beside a preset of an experiment, where both are known."""
+    known = get_experiment(experiment) if experiment in experiment_names() else None
+    grid = _grid_of(known, preset) if known else {}
+    spec = known.preset(preset if grid else known.usual).spec if known else None
+    parts = {name: setting.part for name, setting in settings_of(spec).items()} if spec else {}
+    meanings = _meanings(spec) if spec else {}
+    changed, varied = [], []
+    groups: dict[str, list[SettingLine]] = {title: [] for title in (*OF_PARTS.values(), OTHER)}
+    for name, texts in settings.items():
+        values = list(dict.fromkeys(texts))
+        line = SettingLine(name=axis_title(name), value=", ".join(values) or "none", meaning=meanings.get(name, ""))
+        if name in grid and not set(values) <= set(grid[name]):
+            said = ", ".join(grid[name]) or "none"
+            changed.append(SettingLine(name=line.name, value=line.value, meaning=line.meaning, preset=said))
+        elif len(values) > 1:
+            varied.append(line)
+        else:
+            groups[OF_PARTS[parts[name]] if name in parts else OTHER].append(line)
+    shown = {title: sorted(lines, key=lambda line: line.name) for title, lines in groups.items() if lines}
+    return Ran(preset=preset if grid else "", changed=changed, varied=varied, groups=shown)
+
+
+def _grid_of(known: Experiment, preset: str) -> dict[str, list[str]]:
+    """The values that a preset, with its grid, has of each setting, as a cube shows them; empty where it is unknown."""
+    if preset not in known.presets:
+        return {}
+    of = known.presets[preset]
+    axes = {"weight_decay": of.weight_decays, "seed": of.seeds, **of.axes}
+    found = {name: [as_text(value)] for name, value in hyperparameters(of.spec).items()}
+    for name, values in axes.items():
+        own = [as_text(hyperparameters(with_settings(of.spec, **{name: value}))[name]) for value in values]
+        found[name] = list(dict.fromkeys(own))
+    return found
+
+
+def _meanings(spec: RunSpec) -> dict[str, str]:
+    """What each setting means, with its unit."""
+    said = {}
+    for name, of in described_settings(spec).items():
+        unit = of.get("units", "1")
+        text = of.get("comment", "").replace("`", "")
+        said[name] = f"{text} ({unit})" if text and unit != "1" else text
+    return said
