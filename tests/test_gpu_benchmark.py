@@ -6,10 +6,11 @@ import re
 import pytest
 import torch
 
+from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import get_experiment
 from specdyn.tasks.spectra.decomposition import decompose
 from tests.benchmarks.gpu import __main__ as gpu
-from tests.benchmarks.gpu import kernels, machine, paper, steps
+from tests.benchmarks.gpu import drivers, graphs, kernels, machine, paper, shares, steps
 from tests.benchmarks.gpu.machine import Budget, Table
 from tests.reference.networks import NETWORKS, build, checkpoint
 
@@ -46,12 +47,39 @@ def test_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     table = steps.measure(CPU, True, Budget(200))
     assert [row["experiment"] for row in by_heading(table)] == ["modular_addition", "language_modelling"]
     for row in by_heading(table):
-        assert all(float(row[way]) > 0 for way in ("as it is, steps/s", "TF32", "plain loop"))
+        assert all(float(row[way]) > 0 for way in ("as it is, steps/s", "TF32", "bfloat16", "plain loop"))
         assert row["compiled"] == "-"
     assert [reason.split(",")[0] for reason in table.left_out] == [
         "compiled modular_addition",
         "compiled language_modelling",
     ]
+
+
+def test_ways_to_decompose() -> None:
+    table = drivers.measure(CPU, True, Budget(200))
+    rows = by_heading(table)
+    assert table.left_out == []
+    assert [row["shape"] for row in rows] == ["1 x 16 x 16"] * 4 + ["4 x 24 x 8"] * 4
+    for shape in ("1 x 16 x 16", "4 x 24 x 8"):
+        assert "yes" in [row["fastest"] for row in rows if row["shape"] == shape]
+    assert all(float(row["worst departure"].split()[0]) < 2e-6 for row in rows)
+
+
+def test_runs_that_share_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "TOGETHER", (1, 2))
+    table = shares.measure(CPU, True, Budget(200))
+    one, two = by_heading(table)
+    assert table.left_out == []
+    assert float(one["steps/s of each"]) > 0 and len(two["steps/s of each"].split(", ")) == 2
+    assert shares.at_once(1, True, 0.1, 0.01) == []  # ended in time
+
+
+def test_graphs_are_of_full_batches_on_a_gpu() -> None:
+    full = get_experiment("modular_addition").preset("paper").spec
+    assert graphs.fits(full) and not graphs.fits(get_experiment("image_classification").preset("smoke").spec)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA graphs need a GPU, and the data is on the cpu"):
+            graphs.graph_steps(full, Examples(torch.zeros(2, 3), torch.zeros(2)))
 
 
 def test_networks_of_the_paper_are_trained_where_there_is_time() -> None:
@@ -81,7 +109,14 @@ def test_a_run_is_as_long_as_there_is_time_for() -> None:
 
 
 def test_without_time_everything_is_left_out_by_name() -> None:
-    for part, names in ((kernels.measure, NETWORKS), (steps.measure, steps.experiment_names())):
+    shapes = [" x ".join(map(str, shape)) for shape in drivers.SHORT]
+    sharing = [f"{count} runs at once" for count in shares.TOGETHER]
+    for part, names in (
+        (kernels.measure, NETWORKS),
+        (steps.measure, steps.experiment_names()),
+        (drivers.measure, shapes),
+        (shares.measure, sharing),
+    ):
         table = part(CPU, True, Budget(0))
         assert table.rows == []
         assert sorted(reason.split(",")[0] for reason in table.left_out) == sorted(names)

@@ -16,17 +16,19 @@ from pathlib import Path
 import torch
 
 from specdyn.tasks.evaluation.environment import fix_cublas_workspace, pick_device, use_threads
-from tests.benchmarks.gpu import kernels, paper, steps
+from tests.benchmarks.gpu import drivers, kernels, paper, shares, steps
 from tests.benchmarks.gpu.machine import Budget, Keep, Table, describe
 
 PARTS: dict[str, Callable[[torch.device, bool, Budget, Keep], Table]] = {
     "kernels": kernels.measure,
+    "drivers": drivers.measure,
     "training": steps.measure,
+    "shares": shares.measure,
     "paper-0": functools.partial(paper.measure, weight_decay=0.0),
     "paper-1": functools.partial(paper.measure, weight_decay=1.0),
 }
-SECONDS = {"kernels": 80.0, "training": 130.0, "paper-0": 190.0, "paper-1": 190.0}
-TOGETHER = (("kernels",), ("training",), ("paper-0", "paper-1"))
+SECONDS = {"kernels": 65.0, "drivers": 30.0, "training": 115.0, "shares": 40.0, "paper-0": 155.0, "paper-1": 155.0}
+TOGETHER = (("kernels",), ("drivers",), ("training",), ("shares",), ("paper-0", "paper-1"))
 """Parts that run at the same time: the last two leave most of a GPU idle."""
 ALL_SECONDS = 470.0
 GRACE = 1.15

@@ -1,4 +1,4 @@
-"""Training steps a second of every experiment: as it is, compiled, with TF32, and in the plainest PyTorch loop."""
+"""Training steps a second of every experiment: as it is, in other ways to compute, and in the plainest PyTorch loop."""
 
 import dataclasses
 import math
@@ -18,6 +18,7 @@ from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.training.numerics import compiled, numerics
 from specdyn.tasks.training.training import Loop
+from tests.benchmarks.gpu.graphs import fits, graph_steps
 from tests.benchmarks.gpu.machine import (
     Budget,
     Keep,
@@ -32,10 +33,16 @@ from tests.benchmarks.gpu.machine import (
 from tests.benchmarks.training import plain_steps
 
 HEADINGS = (
-    *("experiment", "parameters", "batch", "as it is, steps/s", "compiled", "TF32", "plain loop", "ratio to plain"),
-    "peak memory",
+    *("experiment", "parameters", "batch", "as it is, steps/s", "compiled", "TF32", "bfloat16", "CUDA graph"),
+    *("plain loop", "ratio to plain", "peak memory"),
 )
-VARIANTS: dict[str, dict[str, Any]] = {"as it is": {}, "compiled": {"compile": True}, "TF32": {"tf32": True}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "compiled": {"compile": True},
+    "TF32": {"tf32": True},
+    "bfloat16": {"precision": "bfloat16"},
+}
+GRAPH = "CUDA graph"
 PLAIN = "plain loop"
 PAPERS_BATCH = {"image_classification": 128, "image_generation": 128}
 """Batches of the paper where the sample data has enough examples for them; else those of the preset."""
@@ -79,7 +86,9 @@ def _row(spec: RunSpec, data: Examples, short: bool, budget: Budget, left_out: l
         for way, changes in VARIANTS.items()
     }
     ways = {"as it is": ways["as it is"], PLAIN: lambda: plain_steps(spec, data), **ways}
-    rates: dict[str, float] = dict.fromkeys(ways, math.nan)
+    if fits(spec):
+        ways[GRAPH] = lambda: graph_steps(spec, data)
+    rates: dict[str, float] = dict.fromkeys((*ways, GRAPH), math.nan)
     most = "-"
     for i, (way, make) in enumerate(ways.items()):
         if short and way == "compiled":
@@ -100,7 +109,7 @@ def _row(spec: RunSpec, data: Examples, short: bool, budget: Budget, left_out: l
         spec.experiment,
         f"{count:,}",
         str(spec.batch_size or len(data.targets)),
-        *(_rate(rates[way]) for way in (*VARIANTS, PLAIN)),
+        *(_rate(rates[way]) for way in (*VARIANTS, GRAPH, PLAIN)),
         "-" if math.isnan(ratio := rates["as it is"] / rates[PLAIN]) else f"{ratio:.2f}x",
         most,
     )
