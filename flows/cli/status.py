@@ -8,7 +8,7 @@ from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
-from specdyn.storage.studies import StudyKind, read_study, study_names
+from specdyn.storage.studies import StudyKind, no_results, read_study, study_names
 from specdyn.tasks.plan.plan import Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 
@@ -49,8 +49,7 @@ def _kinds_of(name: str, store: Store) -> list[StudyKind]:
     names = study_names(store)
     kinds = [kind for known, kind in names if known == name]
     if not kinds:
-        known = sorted({known for known, _ in names})
-        raise ValueError(f"no results called {name!r} in {store}; it has: {', '.join(known) or 'none'}")
+        raise no_results(name, store, (known for known, _ in names))
     return kinds
 
 
