@@ -1,7 +1,7 @@
 """Records of studies: what belongs to each, over all calls that asked for it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -100,6 +100,13 @@ def cube_of(store: Store, name: str, kind: StudyKind) -> str:
     """Where the cube of a study of that kind lies; a sweep and series of one name share it."""
     places = {"sweep": store.cube, "series": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
     return places[kind](name)
+
+
+def no_results(
+    study: str, store: Store, known: Iterable[str], there: str = "it has", what: str = "results"
+) -> ValueError:
+    """The error for results that a store does not have, with the names of those that it has."""
+    return ValueError(f"no {what} called {study!r} in {store}; {there}: {', '.join(sorted(set(known))) or 'none'}")
 
 
 def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[str, StudyKind]]:

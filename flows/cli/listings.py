@@ -18,7 +18,7 @@ from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.datasets import DataManifest, read_data_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.probe import Check, existing_store
-from specdyn.storage.studies import cube_of, read_study, study_names
+from specdyn.storage.studies import cube_of, no_results, read_study, study_names
 from specdyn.tasks.figures.offered.registry import FIGURES
 from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
 from specdyn.tasks.identity import computed_on, find_run, known_results_id
@@ -124,8 +124,7 @@ def require_cube(name: str, store: str) -> Store:
     studies = study_names(url, ("sweep", "series"))
     records = [read_study(url, name, kind) for known, kind in studies if known == name]
     if not any(records):
-        known = list(dict.fromkeys(known for known, _ in studies))
-        raise ValueError(f"no sweep called {name!r} in {url}; it has: {', '.join(known) or 'none'}")
+        raise no_results(name, url, (known for known, _ in studies), what="sweep")
     return url
 
 

@@ -13,7 +13,7 @@ from specdyn.storage.access.lease import Holder, last_holder
 from specdyn.storage.checkpoints import checkpoint_times
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
-from specdyn.storage.studies import StudyKind, read_study, study_names
+from specdyn.storage.studies import StudyKind, no_results, read_study, study_names
 from specdyn.tasks.plan.plan import Plan, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 from specdyn.tasks.plan.tables import SHOWN, duration
@@ -98,8 +98,7 @@ def _kinds_of(name: str, store: Store) -> list[StudyKind]:
     names = study_names(store)
     kinds = [kind for known, kind in names if known == name]
     if not kinds:
-        known = sorted({known for known, _ in names})
-        raise ValueError(f"no results called {name!r} in {store}; it has: {', '.join(known) or 'none'}")
+        raise no_results(name, store, (known for known, _ in names))
     return kinds
 
 

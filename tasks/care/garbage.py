@@ -16,7 +16,7 @@ from specdyn.storage.care.verify import CUBES
 from specdyn.storage.datasets import DamagedData, read_data_manifest
 from specdyn.storage.identity import short_digest
 from specdyn.storage.leftovers import HOUR, unfinished_writes
-from specdyn.storage.places import Store
+from specdyn.storage.places import PROBE, Store
 from specdyn.storage.results import SUFFIX, DamagedResult, read_metadata
 from specdyn.storage.studies import KINDS, READERS
 from specdyn.tasks.care.references import OWNER, References, all_records, references
@@ -116,6 +116,8 @@ def _belongs_to_nobody(
     folder, *inside = key.split("/")
     known, kind, owner = True, folder, ""
     match folder, inside:
+        case _ if folder.startswith(PROBE):
+            known, kind, owner = False, "trials of the store", folder
         case (("checkpoints" | "runs"), [experiment, name, *_]):
             run_id = name.removesuffix(".json").removesuffix(".versions")
             known, kind, owner = (experiment, run_id) in needed.runs, "runs", f"{experiment}/{run_id}"

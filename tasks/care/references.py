@@ -86,8 +86,13 @@ def all_records(store: Store) -> list[StudyRecord]:
     return [record for record in records if record is not None]
 
 
-def references(store: Store, records: Iterable[StudyRecord]) -> References:
-    """What these studies refer to. StoreError where a record is not what it says."""
+def references(
+    store: Store, records: Iterable[StudyRecord], read: Mapping[RunKey, Manifest | None] | None = None
+) -> References:
+    """What these studies refer to. StoreError where a record is not what it says.
+
+    Manifests that are `read` already are not read again.
+    """
     every = list(records)
     specs: dict[RunKey, RunSpec] = {}
     for record in every:
@@ -96,7 +101,7 @@ def references(store: Store, records: Iterable[StudyRecord]) -> References:
         except (ValueError, KeyError, TypeError) as error:
             raise not_a_record(store, record.name, record.kind, error) from None
         specs |= {(spec.experiment, spec.run_id): spec for spec in found}
-    runs = _with_origins(store, specs)
+    runs = _with_origins(store, specs, read or {})
     sources = frozenset(source for record in every for source in record.sources)
     pairs, names = _measured(store, every, runs)
     return References(
@@ -110,11 +115,16 @@ def references(store: Store, records: Iterable[StudyRecord]) -> References:
     )
 
 
-def _with_origins(store: Store, specs: Mapping[RunKey, RunSpec]) -> dict[RunKey, Manifest | None]:
+def _with_origins(
+    store: Store, specs: Mapping[RunKey, RunSpec], read: Mapping[RunKey, Manifest | None]
+) -> dict[RunKey, Manifest | None]:
     """The runs, and all that these began from or follow, however far back."""
     found: dict[RunKey, Manifest | None] = {}
     known, ahead = dict(specs), list(specs)
-    look = functools.partial(_manifest, store)
+
+    def look(key: RunKey) -> Manifest | None:
+        return read[key] if key in read else _manifest(store, key)
+
     with ThreadPoolExecutor(READERS) as pool:
         while ahead:
             found |= dict(zip(ahead, pool.map(look, ahead), strict=True))

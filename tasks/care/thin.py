@@ -75,7 +75,7 @@ def _plan(store: Store, name: str, keep_every: int) -> Thinning:
     starts = {(spec.start.run_id, spec.start.step) for spec in every.specs.values() if spec.start}
     steps: dict[RunKey, tuple[int, ...]] = {}
     whole: dict[RunKey, str] = {}
-    for key, manifest in references(store, own).runs.items():
+    for key, manifest in references(store, own, read=every.runs).runs.items():
         if why := _kept_whole(store, manifest, names, followed):
             whole[key] = why
             continue

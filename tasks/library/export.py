@@ -15,7 +15,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results, reading
 from specdyn.storage.rows import row_dim
-from specdyn.storage.studies import cube_of, study_names
+from specdyn.storage.studies import cube_of, no_results, study_names
 from specdyn.tasks.library.frames import BLOCK, axes_of, blocks_of, frame_of
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ def cubes_of(store: Store, study: str) -> dict[str, str]:
     urls = [cube_of(store, name, kind) for name, kind in known if name == study]
     found = {url.rsplit("/", 1)[-1].removesuffix(".zarr"): url for url in urls if objects.names(url)}
     if not found:
-        names = ", ".join(sorted({name for name, _ in known})) or "none"
         without = "it has no results yet; studies are" if urls else "it has"
-        raise ValueError(f"no results called {study!r} in {store}; {without}: {names}")
+        raise no_results(study, store, (name for name, _ in known), without)
     return found
 
 

@@ -116,6 +116,7 @@ class Cell:
             parts=len(self.steps),
             unit=unit if left else None,
             network=self.spec,
+            analyses=tuple(dict.fromkeys(name for names in self.missing.values() for name in names)),
             cost=lambda: Cost(analysed=left),
         )
 

@@ -14,10 +14,14 @@ from specdyn.tasks.later import Later
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Seconds of one step of training and of one checkpoint's analysis, and of the parts of this."""
+    """Seconds of one step of training and of all that is asked for of a checkpoint, and of parts of both."""
 
     step: float
     checkpoint: float
+    beginning: float = 0.0
+    """Of a training, before its first step and in what this takes longer than others."""
+    writing: float = 0.0
+    """Of one checkpoint."""
     evaluation: float = 0.0
     """Of all examples of a split, the mean of both."""
     renewal: float = 0.0
@@ -42,15 +46,19 @@ class Cost:
     """Checkpoints that are analysed in all that is asked for."""
     written: int = 0
     """Checkpoints that are written."""
+    begun: int = 0
+    """Trainings that are begun, or gone on with."""
 
     def seconds(self, rates: Rates) -> float:
-        """The time that it takes one worker; writing is part of training."""
+        """The time that it takes one worker."""
         return (
             self.evaluations * rates.evaluation
             + self.decompositions * rates.decomposition
             + self.renewals * rates.renewal
             + self.updates * rates.step
             + self.analysed * rates.checkpoint
+            + self.written * rates.writing
+            + self.begun * rates.beginning
         )
 
 

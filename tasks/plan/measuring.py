@@ -1,68 +1,137 @@
 """Seconds that steps, evaluations and decompositions take, measured on this machine."""
 
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from specdyn.models.datasets.decoders.examples import Examples
-from specdyn.models.experiments.base import experiment_of
+from specdyn.models.experiments.base import Metric, experiment_of
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
+from specdyn.storage.schema import SPLITS
 from specdyn.tasks.evaluation.environment import pick_device
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.plan.cost import Rates
-from specdyn.tasks.spectra.decomposition import decompose
-from specdyn.tasks.spectra.network_layout import network_layout
-from specdyn.tasks.spectra.one_pass import decompose_into
+from specdyn.tasks.spectra.analysis import Evaluate, get_analysis
+from specdyn.tasks.spectra.decomposition import Factors, decompose
+from specdyn.tasks.spectra.network_layout import NetworkLayout, Target, network_layout, run_layout
+from specdyn.tasks.spectra.one_pass import Pass, decompose_into, measure_block
 from specdyn.tasks.training.numerics import numerics
 from specdyn.tasks.training.training import Loop
 
-EVALUATIONS = 3
-"""Times a checkpoint is evaluated: as it is, top half, bottom half."""
 LONG = 2.0
-"""Seconds of a step that is not worth repeating for an estimate."""
+"""Seconds of what is not worth repeating for an estimate."""
 
 
-def measure(spec: RunSpec, store: Store, threads: int | None = None, steps: int = 5) -> Rates:
-    """Time a few real steps, one real pass over a checkpoint and the evaluation of a batch of each split.
+def measure(
+    spec: RunSpec, store: Store, threads: int | None = None, analyses: tuple[str, ...] = (), steps: int = 5
+) -> Rates:
+    """Time a few real steps, a checkpoint put, a real pass over one and the evaluation of a batch of each split.
 
     With as many threads as a unit of work will have; None leaves them as they are.
     """
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads or before)
-        return _measured(spec, store, steps)
+        return _measured(spec, store, analyses, steps)
     finally:
         torch.set_num_threads(before)
 
 
-def _measured(spec: RunSpec, store: Store, steps: int) -> Rates:
-    experiment = experiment_of(spec)
+def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int) -> Rates:
+    experiment, began = experiment_of(spec), time.perf_counter()
     device = pick_device()
     net = experiment.net(spec).to(device)
     data = load_examples(spec, store)
     # Taken before the steps: with some settings a few of them suffice to leave no finite weight.
     weights = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
-    step = _seconds_a_step(Loop(experiment, spec, net, data["train"].to(device)), spec, device, steps)
+    loop, building = Loop(experiment, spec, net, data["train"].to(device)), time.perf_counter() - began
+    first, step = _seconds_of_steps(loop, spec, device, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        since = time.perf_counter()
+        write_checkpoint(Store(folder).run_of(spec), 0, weights)
+        writing = time.perf_counter() - since
     decompose(torch.eye(2))  # the first call of LAPACK takes long
-    since = time.perf_counter()
-    matrices = sum(1 for _ in decompose_into({}, weights, network_layout(spec), "estimate"))
+    since, layout, factors = time.perf_counter(), network_layout(spec), dict[str, Factors]()
+    matrices = sum(1 for _ in decompose_into(factors, weights, layout, "estimate"))
     decomposing = time.perf_counter() - since
     evaluation, renewal = _seconds_of_evaluations(spec, data, weights, device)
+    passing, evaluated = _seconds_of_a_pass(spec, layout, analyses, weights, factors) if analyses else (0.0, [])
     return Rates(
         step=step,
-        checkpoint=decomposing + EVALUATIONS * len(data) * evaluation + (EVALUATIONS - 1) * renewal,
+        beginning=building + first - step,
+        writing=writing,
+        checkpoint=passing + len(evaluated) * len(data) * evaluation + sum(evaluated) * renewal,
         evaluation=evaluation,
         renewal=renewal,
         decomposition=decomposing / matrices,
     )
 
 
-def _seconds_a_step(loop: Loop, spec: RunSpec, device: torch.device, steps: int) -> float:
-    """Of several steps after one to warm up; of that one alone where it takes long."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Three:
+    """Three checkpoints, of which only the second is neither the first nor the last, and no data."""
+
+    weights_of: Sequence[Mapping[str, Tensor]]
+    metrics: Mapping[str, Metric]
+    evaluated: list[bool]
+    """Grows by one for each time that metrics are asked for: whether BatchNorm's statistics are to be renewed."""
+    name: str = "estimate"
+    steps: tuple[int, ...] = (0, 1, 2)
+
+    def weights(self, step: int) -> Mapping[str, Tensor]:
+        """Weights in memory."""
+        return self.weights_of[step]
+
+    def absent(self, step: int, layout: NetworkLayout) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def evaluator(self) -> Evaluate:
+        """Zeros, at once: what evaluations take is known already, and only how many there are is not."""
+
+        def evaluate(weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:
+            self.evaluated.append(renormalise)
+            return {name: np.zeros(len(SPLITS), np.float32) for name in self.metrics}
+
+        return evaluate
+
+
+def _seconds_of_a_pass(
+    spec: RunSpec,
+    layout: NetworkLayout,
+    analyses: tuple[str, ...],
+    weights: Mapping[str, Tensor],
+    factors: Mapping[str, Factors],
+) -> tuple[float, list[bool]]:
+    """Of all analyses of one checkpoint but for its evaluations, and each of these: whether it renews statistics."""
+    experiment = experiment_of(spec)
+    metrics, other = experiment.metrics(spec), experiment.net(replace(spec, seed=spec.seed + 1)).state_dict()
+    series = _Three(weights_of=(weights, other, weights), metrics=metrics, evaluated=[])
+    target = Target(folder="", layout=run_layout(layout, series.steps, analyses, metrics, {}))
+    chosen = [get_analysis(name) for name in analyses]
+
+    def run() -> float:
+        series.evaluated.clear()
+        anchors = {0: factors, 2: factors}
+        work = Pass(series=series, layout=layout, target=target, analyses=chosen, scratch=dict, anchors=anchors)
+        since = time.perf_counter()
+        measure_block(work, (1,))
+        return time.perf_counter() - since
+
+    first = run()  # also imports what the analyses need
+    return (first if first > LONG else run()), series.evaluated
+
+
+def _seconds_of_steps(loop: Loop, spec: RunSpec, device: torch.device, steps: int) -> tuple[float, float]:
+    """Of the first step, which takes longer, and of one of several others; of the first alone where it takes long."""
 
     def run(start: int, stop: int) -> float:
         since = time.perf_counter()
@@ -71,7 +140,7 @@ def _seconds_a_step(loop: Loop, spec: RunSpec, device: torch.device, steps: int)
 
     with numerics(spec, device):
         first = run(0, 1)
-        return first if first > LONG else run(1, 1 + steps) / steps
+        return first, (first if first > LONG else run(1, 1 + steps) / steps)
 
 
 def _seconds_of_evaluations(

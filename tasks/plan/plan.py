@@ -39,6 +39,8 @@ class Item:
     """The run that is trained; None of anything else."""
     network: RunSpec | None = None
     """A run of the network that work is done on, by which its cost is estimated."""
+    analyses: tuple[str, ...] = ()
+    """What is left to analyse of its checkpoints, for the estimate."""
     cost: Callable[[], Cost] = Cost
     """What is left to do, counted where an estimate is asked for, as it may build a network."""
 
@@ -262,7 +264,9 @@ def _estimates(
         if (network := item.network) is None:
             continue
         if (group := alike(network)) not in rates:
-            rates[group] = _rates(network, items, store, threads)
+            of_group = [one for one in todo if one.network and alike(one.network) == group]
+            analyses = tuple(dict.fromkeys(name for one in of_group for name in one.analyses))
+            rates[group] = _rates(network, items, store, threads, analyses)
         cost, before = item.cost(), made.get(item.kind, Estimate())
         size = _bytes_of_a_checkpoint(network, items, store, sizes) if cost.written else 0
         seconds_of[item.key] = cost.seconds(rates[group])
@@ -272,9 +276,11 @@ def _estimates(
     return made, seconds_of
 
 
-def _rates(network: RunSpec, items: Sequence[Item], store: Store, threads: int | None) -> Rates:
+def _rates(
+    network: RunSpec, items: Sequence[Item], store: Store, threads: int | None, analyses: tuple[str, ...]
+) -> Rates:
     """Measured here, but for the step where a finished run of the kind tells how long it takes."""
-    rates: Rates = ask(Later("specdyn.tasks.plan.measuring", "measure"), network, store, threads)
+    rates: Rates = ask(Later("specdyn.tasks.plan.measuring", "measure"), network, store, threads, analyses)
     group = alike(network)
     for item in items:
         if (
@@ -283,7 +289,8 @@ def _rates(network: RunSpec, items: Sequence[Item], store: Store, threads: int |
             and alike(item.run) == group
             and (m := read_manifest(store.run_of(item.run)))
         ):
-            return replace(rates, step=m.seconds / (item.run.steps - item.run.first_step))
+            step = m.seconds / (item.run.steps - item.run.first_step)
+            return replace(rates, step=step, beginning=0.0, writing=0.0)
     return rates
 
 

@@ -92,7 +92,7 @@ def training_item(
         unit=unit if tried else None,
         run=spec,
         network=spec,
-        cost=lambda: Cost(updates=(spec.steps - spec.first_step) * left / parts, written=left),
+        cost=lambda: Cost(updates=(spec.steps - spec.first_step) * left / parts, written=left, begun=int(left > 0)),
     )
 
 

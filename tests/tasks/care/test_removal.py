@@ -75,6 +75,7 @@ def unneeded(store: Store) -> dict[str, str]:
     ticket = objects.names(store.measured("tickets", SWEEP.experiment))[0]
     other = "0123456789ab"
     kinds = {
+        f".probe-{other}/a": "trials of the store",
         f"checkpoints/modular_addition/{other}/step=00000000.safetensors": "runs",
         f"runs/modular_addition/{other}.json": "runs",
         f"runs/modular_addition/{other}.versions/00000002.json": "runs",

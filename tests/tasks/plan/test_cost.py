@@ -18,7 +18,7 @@ from specdyn.tasks.plan import measuring, plan
 from specdyn.tasks.plan.cost import Rates, checkpoint_bytes, schedule, steps_of_an_epoch
 from specdyn.tasks.plan.measuring import measure
 from specdyn.tasks.plan.plan import make_plan
-from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout
+from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.training.training import train
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
@@ -40,18 +40,22 @@ def test_the_bytes_of_the_paper_are_those_of_its_parameters() -> None:
 
 
 def test_measured_times_are_positive_and_nothing_is_written() -> None:
-    rates = measure(SMOKE, Store("nowhere"), steps=2)
+    rates = measure(SMOKE, Store("nowhere"), None, ("spectrum",), steps=2)
     assert 0 < rates.step < 5
+    assert min(rates.beginning, rates.writing) > 0
     assert 0 < rates.checkpoint < 30
 
 
-def test_the_parts_of_a_checkpoint_make_up_the_whole() -> None:
-    rates = measure(SMOKE, Store("nowhere"), steps=1)
-    matrices = len(network_layout(SMOKE).matrices)
-    # Whole, top and bottom half on two splits.
-    whole = 3 * 2 * rates.evaluation + 2 * rates.renewal + matrices * rates.decomposition
-    assert rates.checkpoint == pytest.approx(whole)
-    assert min(rates.evaluation, rates.decomposition) > 0
+@pytest.mark.parametrize(("analyses", "evaluations"), [(("spectrum",), 0), (("performance",), 1), (("pruning",), 2)])
+def test_evaluations_of_a_checkpoint_are_counted(
+    analyses: tuple[str, ...], evaluations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, or both halves; each on two splits."""
+    monkeypatch.setattr(measuring, "_seconds_of_evaluations", lambda *_: (1e6, 0.0))
+    rates = measure(SMOKE, Store("nowhere"), None, analyses, steps=1)
+    assert rates.checkpoint // 1e6 == 2 * evaluations
+    assert min(rates.checkpoint, rates.decomposition) > 0
+    assert measure(SMOKE, Store("nowhere"), steps=1).checkpoint == 0
 
 
 def test_settings_that_diverge_at_once_are_measured_too() -> None:
@@ -75,7 +79,7 @@ def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch
 def test_the_bytes_left_are_told_by_a_checkpoint_that_is_there(
     local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "measure", lambda spec, store, threads: Rates(step=1.0, checkpoint=1.0))
+    monkeypatch.setattr(measuring, "measure", lambda *_: Rates(step=1.0, checkpoint=1.0))
     sweep = sweep_called("bytes", 0.0, 1.0)
     first, second = sweep.specs
     weights = get_experiment(first.experiment).net(first).state_dict()

@@ -40,7 +40,7 @@ RATES = Rates(step=1.0, checkpoint=0.0, evaluation=1e3, decomposition=1e6)
 @pytest.fixture(autouse=True)
 def rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Known seconds in the place of measured ones."""
-    monkeypatch.setattr(measuring, "measure", lambda spec, store, threads=None: RATES)
+    monkeypatch.setattr(measuring, "measure", lambda *_: RATES)
 
 
 @pytest.fixture
