@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: help demo smoke test tests style types test-scenarios test-numerics test-chaos test-gpu lint bench bench-gpu clean
+.PHONY: help demo smoke test tests style types test-scenarios test-numerics test-chaos test-gpu lint bench bench-gpu docs docs-figures clean
 
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
 	@echo "make test-chaos  processes killed and storage failing while real commands run: what is lost, and what is left"
 	@echo "make bench  our analysis, training and fan-out against the plain ways, and how a store grows"
+	@echo "make docs   build the documentation site in build/site; make docs-figures  the figures that it shows"
 	@echo "make test-gpu, make bench-gpu  tests and figures of an NVIDIA GPU, each in at most 8 minutes"
 
 $(BIN)/python:
@@ -74,6 +75,15 @@ bench-gpu: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m tests.benchmarks
+
+# Needs no network once installed; a link or reference that leads nowhere ends it.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m docs.site.build build/site
+
+# FIGURES="report.png tickets.png" makes some of them; without it all, in about an hour on 2 cores.
+docs-figures: $(VENV)/.installed-dev
+	$(BIN)/python -m docs.site.figures $(FIGURES)
 
 clean:
 	rm -rf $(VENV) results build *.egg-info

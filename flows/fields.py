@@ -137,7 +137,7 @@ RayAddress = Annotated[
         examples=["auto"],
     ),
 ]
-Report = Annotated[bool, Shown(title="Draw figures", about="Write the figures and the HTML report.")]
+Report = Annotated[bool, Shown(title="Write the report", about="Write the HTML report.")]
 RetryFailed = Annotated[
     bool,
     Shown(

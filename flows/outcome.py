@@ -30,7 +30,7 @@ class Outcome:
     rebuilt: bool = False
     """Whether the call wrote the cube."""
     report: Sequence[str] = ()
-    """The URLs of the page or the figures; none where none were asked for."""
+    """The URL of the page; none where none was asked for."""
     audit: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
     """What an audit found, by the place of each series."""
     not_analysed: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)

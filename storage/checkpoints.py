@@ -61,6 +61,8 @@ class Manifest:
     processor: str = ""
     """The model of the CPU or GPU behind the device; empty in manifests that were written before it was recorded."""
     threads: int
+    forward: str = "layers"
+    """How outputs were computed in training: by the network's own `layers`, or by `tables` (docs/benchmarks.md)."""
     seconds: float
     """Training time of all processes that worked on the run."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import zarr.storage
 from zarr.core.buffer import default_buffer_prototype
 
 from specdyn.storage.cube_tree import Structure, Taken
-from specdyn.storage.rows import RUNS, Facts, Row, placed, with_facts
+from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, with_facts
 
 
 def cube_in_memory(
@@ -18,9 +18,10 @@ def cube_in_memory(
     values: Sequence[Mapping[str, np.ndarray]],
     facts: Facts | None,
     attributes: Mapping[str, Any],
+    kind: RowKind = RUNS,
 ) -> xr.DataTree:
-    """The cube of runs with these values, each on its run's own labels, as `open_results` shows one that is stored."""
-    structure = Structure.of(RUNS, rows, facts, attributes)
+    """The cube of rows with these values, each on its row's own labels, as `open_results` shows one that is stored."""
+    structure = Structure.of(kind, rows, facts, attributes)
     buffer = default_buffer_prototype().buffer
     files = structure.files(rows, [Taken(status=row.status) for row in rows])
     store = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})

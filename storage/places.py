@@ -98,6 +98,10 @@ class Store:
         """The cube of the lottery tickets of a graph of runs."""
         return f"{self.studies}/{name}/tickets.zarr"
 
+    def verdicts(self, name: str) -> str:
+        """Folder of the verdicts on a study: each is put once, and its name says of which rule and which results."""
+        return f"{self.studies}/{name}/claims"
+
     @property
     def leases(self) -> str:
         """Folder of all leases."""

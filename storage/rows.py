@@ -34,6 +34,16 @@ PAIRS = RowKind(dim="pair", long_name="two runs that are connected", group="", s
 TICKETS = RowKind(dim="ticket", long_name="run from a mask of a dense run", group="", sources="sources")
 
 
+def row_dim(data: "xr.Dataset") -> str | None:
+    """The dimension along which a group of a cube has its rows: runs, tickets, or pairs of runs; None without rows."""
+    for kind in (RUNS, TICKETS):
+        if kind.dim in data.dims:
+            return kind.dim
+    # Pairs of layers have the same dimension, and no status along it.
+    of_runs = "status" in data.coords and data["status"].dims == (PAIRS.dim,)
+    return PAIRS.dim if of_runs else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One run, trained or not; or what is measured between two runs, or of a ticket."""

@@ -77,7 +77,8 @@ def computed_on(manifest: Manifest) -> str:
     threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
     torch_version = manifest.versions.get("torch")
     where = manifest.processor or manifest.device
-    return ", ".join([where, threads, *([f"torch {torch_version}"] if torch_version else [])])
+    by = ["by tables"] if manifest.forward == "tables" else []
+    return ", ".join([where, threads, *by, *([f"torch {torch_version}"] if torch_version else [])])
 
 
 def require_norm_run(spec: RunSpec, store: Store) -> Manifest:

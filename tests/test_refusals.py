@@ -58,6 +58,8 @@ GIVEN: dict[tuple[str, ...], list[str]] = {
     ("status",): ["small"],
     ("ledger",): ["small"],
     ("show",): [SPEC.run_id],
+    ("claims",): ["small"],
+    ("replicate",): ["--tier", "XS"],
     ("report",): ["small"],
     ("compare",): ["small"],
     ("plot",): ["small", "singular_value"],
@@ -89,6 +91,7 @@ OTHERS = {
     *("directions", "dry_run", "every", "executor", "experiment", "gpus", "heads", "host", "keep_every", "layerwise"),
     *(
         "along",
+        "figures",
         "browser",
         "as_csv",
         "as_json",
@@ -118,7 +121,7 @@ OTHERS = {
         "transposed",
         "variant",
     ),
-    *("verbose", "weight_decays", "weights", "what", "yes"),
+    *("history", "only", "plan", "tier", "verbose", "weight_decays", "weights", "what", "yes"),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""

@@ -151,35 +151,87 @@ def show(
 
 
 @app.command()
+@with_json
+@friendly
+def claims(
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of studies (see `specdyn list studies`); without any, the claims themselves.",
+            autocompletion=studies,
+            metavar="[STUDY]...",
+        ),
+    ] = None,
+    store: StoreOption = "results",
+    only: Annotated[
+        str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all.", show_default=False)
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Show all verdicts that were stored, judge nothing.")
+    ] = False,
+) -> None:
+    """Judge claims on studies by rules that were fixed beforehand: pass, fail, inconclusive, contested or not run.
+
+    Verdicts are stored beside the results with the version of their rule, and never replaced.
+
+    Example: `specdyn claims modular_addition-demo --only g1,w1`
+    """
+    from specdyn.flows.cli.judged import show_claims, show_history, show_verdicts
+    from specdyn.flows.cli.options import words
+
+    chosen = words(only, "only") if only is not None else []
+    if not sweeps:
+        show_claims(chosen)
+    elif history:
+        show_history(sweeps, store, chosen)
+    else:
+        show_verdicts(sweeps, store, chosen)
+
+
+@app.command()
+@friendly
+def replicate(
+    tier: Annotated[
+        str, typer.Option(help="`S` (two cores, half an hour), `M` (one GPU), `L` (a cluster); `XS` proves the way.")
+    ] = "S",
+    store: StoreOption = "results",
+    only: Annotated[
+        str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all of the tier.", show_default=False)
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what is left and what it costs, and run nothing.")] = False,
+    executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline`.")] = "ray",
+) -> None:
+    """From nothing to verdicts: run the studies that the claims of a tier need, judge the claims, write a report.
+
+    A call that was stopped goes on where it was. The report lists what fails first.
+
+    Example: `specdyn replicate --tier S --plan`
+    """
+    from specdyn.flows.cli.options import words
+    from specdyn.flows.cli.replication import replicate as start
+
+    if not start(tier, store, words(only, "only") if only is not None else [], plan, executor):
+        raise typer.Exit(1)
+
+
+@app.command()
 @friendly
 def report(
-    sweep: Annotated[
-        str,
-        typer.Argument(
-            help="Name of a sweep or of analysed checkpoints (see `specdyn list studies`).", autocompletion=studies
-        ),
-    ],
+    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
     store: StoreOption = "results",
     folder: Annotated[
         str | None,
-        typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/SWEEP in the store."),
+        typer.Option("--out", help="Folder or `s3://` URL to write to. Default: reports/STUDY in the store."),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option("--figures", help="Also draw the paper's figures, each as PNG and SVG, as wide as a page's text."),
+    ] = False,
 ) -> None:
-    """Write the figures of a sweep, or of analysed checkpoints, and an HTML report, and print the summary table."""
-    from specdyn.flows.cli.listings import require_cube
-    from specdyn.flows.cli.terminal import show_summary
-    from specdyn.storage.access.objects import normalise, require_writable
-    from specdyn.storage.query import reading
-    from specdyn.tasks.figures.report import write_report
+    """Write the HTML report of a study, also of one still in training, and print the summary table of its runs."""
+    from specdyn.flows.cli.reported import report as write
 
-    url = require_cube(sweep, store)
-    cube = url.cube(sweep)
-    place = url.report(sweep) if folder is None else normalise(folder)
-    require_writable(place)
-    with reading(cube):
-        written = write_report(cube, place)
-        show_summary(cube, place)
-    out.print(f"{len(written) - 1} figures and a page: {written[0]}", soft_wrap=True)
+    write(study, store, folder, figures)
 
 
 @app.command()

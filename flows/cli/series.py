@@ -12,7 +12,7 @@ from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
-from specdyn.tasks.foreign.audit import HEADINGS
+from specdyn.tasks.foreign.findings import HEADINGS
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.library.table import COLUMNS, MEASURED, LayerTable, table_of_row
 from specdyn.tasks.plan.here import run_here

@@ -181,7 +181,7 @@ def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
     if outcome.cube:
         out.print(f"results      {outcome.cube}", highlight=False, soft_wrap=True)
     for url in outcome.report:
-        out.print(f"{'figures' if url.endswith('.html') else 'figure':13}{url}", highlight=False, soft_wrap=True)
+        out.print(f"report       {url}", highlight=False, soft_wrap=True)
     if study.kind != "series":
         out.print(f"checkpoints  {store.checkpoints()}", highlight=False, soft_wrap=True)
     if outcome.cube:

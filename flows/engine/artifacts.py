@@ -1,8 +1,7 @@
 """What a flow leaves in Prefect for people: figures, places, failures."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 
@@ -23,16 +22,14 @@ REMEDIES = {
     "OutOfRange": "scale the weights, or leave the checkpoint or the analysis out",
     "NotFinite": "look at the training's log; lower the learning rate",
 }
-OTHERWISE = "read the log of the task; then call again, which goes on with what is left"
+OTHERWISE = "read the log of the task; then call again to continue with what is left"
 
 
-def show_figures(figures: Sequence[str]) -> None:
-    """Make an image artifact of every figure, the picture itself inside, as the browser cannot reach the store."""
-    for url in figures:
-        data = objects.read(url)
+def show_figures(figures: Mapping[str, bytes]) -> None:
+    """Make an image artifact of every PNG, the picture itself inside, as the browser cannot reach the store."""
+    for name, data in figures.items():
         if len(data) > LARGEST_IMAGE:
             continue
-        name = PurePosixPath(url).stem
         create_image_artifact(
             f"data:image/png;base64,{base64.b64encode(data).decode()}",
             key=name.replace("_", "-"),

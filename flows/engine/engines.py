@@ -14,7 +14,7 @@ from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.processes import Part, PartLost, Supervisor, started
 from specdyn.flows.engine.reachable import accepts, require_cluster, require_prefect, silence
 from specdyn.flows.engine.ready_database import copy_ready, keep_ready
-from specdyn.flows.engine.settings import patience
+from specdyn.flows.engine.settings import TEMPORARY, patience
 
 WAIT_SECONDS = 3.0
 """For a cluster that is just being started."""
@@ -141,7 +141,7 @@ class _TemporaryServer:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the command, which ends this
             )
-        os.environ["PREFECT_API_URL"] = f"{self._url}/api"
+        os.environ["PREFECT_API_URL"] = os.environ[TEMPORARY] = f"{self._url}/api"
         refresh_global_settings_context()
 
     def answers(self) -> Part:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -11,7 +12,6 @@ from specdyn.flows.engine.imports import importing
 
 with importing():
     import ray
-    import torch
     from ray.exceptions import RayError, RayTaskError
 
     from specdyn.flows.engine.processes import Part, PartLost, started
@@ -22,11 +22,11 @@ with importing():
         units_that_fit,
     )
     from specdyn.flows.engine.settings import EXECUTORS
-    from specdyn.flows.engine.unit_log import Recorded, opened, recorded
+    from specdyn.flows.engine.unit_log import opened, recorded
+    from specdyn.flows.engine.worker import Answer, answer, answered, filled, run_unit
     from specdyn.flows.resources import Resources
-    from specdyn.models.plugins.places import Sent, sent
+    from specdyn.models.plugins.places import sent
     from specdyn.models.spec.checks import require, require_known
-    from specdyn.tasks.evaluation.environment import cpu_only, use_gpu_share, use_threads
     from specdyn.tasks.ledger.metering import Spent, add, metered, taken
 
 LOST_WORKER_RETRIES = 3
@@ -92,18 +92,9 @@ class RayExecutor:
         self._given, self._open = (cpus, gpus), True
         self.slots, self._counted = fitting, time.monotonic()
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": LOST_WORKER_RETRIES}
-        self._plugins = sent()
-
-        # What is the same for all units goes to a worker once, with the function.
-        def recorded_unit(call: _Call, *results: Any) -> Recorded:
-            return recorded(run_unit, metered, cpus, gpus, gpus or 1.0, call[1], *_filled(call, results))
-
-        def unit(call: _Call, *results: Any) -> Any:
-            return run_unit(metered, cpus, gpus, gpus or 1.0, call[1], *_filled(call, results))
-
-        # Two results: what it took is asked for apart from a value that may be large.
-        self._unit: Any = ray.remote(unit).options(name=run_unit.__name__, num_returns=2, **options)
-        self._recorded: Any = ray.remote(recorded_unit).options(name=run_unit.__name__, **options)
+        self._options = {"name": run_unit.__name__, **options}
+        self._plugins, self._token = sent(), uuid.uuid4().hex
+        self._remote: dict[tuple[Any, bool], Any] = {}
 
     def _recount(self) -> None:
         """Have `slots` follow the cluster, which may scale; it is asked once in a while, not for every unit."""
@@ -119,15 +110,17 @@ class RayExecutor:
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
     ) -> None:
         running: list[Any] = []
-        waiting = list(reversed(calls))
+        waiting, remote, looked = list(reversed(calls)), self._of(function), 0.0
         try:
             while waiting or running:
-                self._require_ray()
+                if (now := time.monotonic()) - looked > LOOK_SECONDS:
+                    self._require_ray()
+                    looked = now
                 self._recount()
                 # Twice as many as fit: what waits is what a cluster that scales grows by.
                 more = 2 * self.slots - len(running) if waiting else 0
                 for _ in range(min(more, len(waiting))):
-                    running.append(self._recorded.remote(*self._sent(function, waiting.pop())))
+                    running.append(remote.remote(*_sent(waiting.pop())))
                 finished, running = ray.wait(running, timeout=LOOK_SECONDS)
                 for reference in finished:
                     done(taken(functools.partial(opened, functools.partial(_result, reference))))
@@ -142,15 +135,32 @@ class RayExecutor:
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
         self._require_ray()
-        value, spent = self._unit.remote(*self._sent(function, args))
+        value, spent = self._of(function, apart=True).remote(*_sent(args))
         add(functools.partial(_spent, spent))
         return value
 
-    def _sent(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of a task: the call in one piece, and the results of others that are arguments of it."""
-        results = {place: one for place, one in enumerate(args) if isinstance(one, ray.ObjectRef)}
-        rest = tuple(None if place in results else one for place, one in enumerate(args))
-        return (self._plugins, function, rest, tuple(results)), *results.values()
+    def _of(self, function: Callable[..., Any], apart: bool = False) -> Any:
+        """The function as one of Ray; with `apart` what it took is a result of its own, as its value may be large.
+
+        What is the same for all calls goes to a worker once, with the function: the plug-ins as well, which are known
+        there once they are read. They come first, as what follows may be of their classes, and the token has every
+        executor's be read, also where they are the same as those of one before the last.
+        """
+        if (function, apart) not in self._remote:
+            (cpus, gpus), same = self._given, (self._plugins, function, self._token)
+
+            def unit(args: _Arguments, *results: Any) -> Answer:
+                return answer(same[1], cpus, gpus, filled(*args, results))
+
+            def unit_apart(args: _Arguments, *results: Any) -> Any:
+                return run_unit(metered, cpus, gpus, gpus or 1.0, same[1], *filled(*args, results))
+
+            self._remote[function, apart] = (
+                ray.remote(unit_apart).options(num_returns=2, **self._options)
+                if apart
+                else ray.remote(unit).options(**self._options)
+            )
+        return self._remote[function, apart]
 
     def close(self) -> None:
         """Start nothing any more."""
@@ -159,22 +169,23 @@ class RayExecutor:
     def _require_ray(self) -> None:
         """PartLost where Ray was stopped, as a call would start another one, or where a part of it is gone."""
         if not self._open or not ray.is_initialized():
-            raise PartLost("Ray was stopped; what is finished is kept, the same call goes on from there")
+            raise PartLost("Ray was stopped; finished work is kept, the same call continues from there")
         if part := _gone():
             log = f" (its log: {started().kept_log(part.log)})" if part.log else ""
-            raise PartLost(f"{part.name} is gone{log}; what is finished is kept, the same call goes on from there")
+            raise PartLost(f"{part.name} is gone{log}; finished work is kept, the same call continues from there")
 
 
-_Call = tuple[Sent, Callable[..., Any], tuple[Any, ...], tuple[int, ...]]
-"""Plug-ins, which are known once they are read, then a function, its arguments, and places for results of others."""
+_Arguments = tuple[tuple[Any, ...], tuple[int, ...]]
+"""Arguments, and the places among them for results of other calls."""
 
 
-def _filled(call: _Call, results: Sequence[Any]) -> list[Any]:
-    """The arguments of a call with the results in their places."""
-    args = list(call[2])
-    for place, result in zip(call[3], results, strict=True):
-        args[place] = result
-    return args
+def _sent(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a task: those of a call in one piece, and the results of others that are arguments of it."""
+    results = {place: one for place, one in enumerate(args) if isinstance(one, ray.ObjectRef)}
+    if not results:
+        return ((args, ()),)
+    rest = tuple(None if place in results else one for place, one in enumerate(args))
+    return (rest, tuple(results)), *results.values()
 
 
 def _gone() -> Part | None:
@@ -184,7 +195,7 @@ def _gone() -> Part | None:
 
 def _result(reference: Any) -> Any:
     try:
-        return ray.get(reference)
+        return answered(ray.get(reference))
     except RayTaskError as error:
         raise error.cause from None
 
@@ -196,23 +207,6 @@ def _spent(reference: Any) -> Spent | None:
             found: Spent = ray.get(reference)
             return found
     return None
-
-
-def run_unit(function: Callable[..., Any], threads: int, gpus: float | None, *args: Any) -> Any:
-    """Call a function with that many threads and that share of a GPU's memory; what every worker runs.
-
-    With 0 GPUs it computes on the CPU, with None on what torch sees.
-    """
-    use_threads(threads)
-    use_gpu_share(gpus or 0.0)
-    try:
-        with cpu_only() if gpus == 0 else contextlib.nullcontext():
-            return function(*args)
-    except torch.OutOfMemoryError as error:
-        raise NotEnoughResources(
-            f"gpus={gpus or 1:g} of each unit: its share of the memory is too small ({str(error).splitlines()[0]}); "
-            "ask for a larger share, or for smaller batches"
-        ) from error
 
 
 @contextlib.contextmanager

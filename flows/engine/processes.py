@@ -43,7 +43,7 @@ class Part:
 
 
 class PartLost(Exception):
-    """Something that work needs is gone: says what; what is finished is kept."""
+    """Something that work needs is gone: says what; finished work is kept."""
 
 
 class NotStarted(PartLost):
@@ -218,7 +218,7 @@ class Supervisor:
         for teller in tellers:
             teller.join(HOOK_SECONDS)
         self.all.end()
-        self._say(f"{self.title} was stopped by {by}: what is finished is kept, the same command goes on from there")
+        self._say(f"{self.title} was stopped by {by}: finished work is kept, the same command continues from there")
         os._exit(128 + number)
 
     def _end_without(self, part: Part) -> NoReturn:
@@ -227,10 +227,10 @@ class Supervisor:
 
     def _end_or_again(self, what: str, again: bool, its_log: str = "") -> NoReturn:
         self._once.acquire()  # never given back: the process ends here, or becomes another program
-        then = "starting again from there" if again else "the same command goes on from there"
+        then = "starting again from there" if again else "the same command continues from there"
         log = f"; its log is {self.all.kept_log(its_log)}" if its_log else ""
         self.all.end()
-        self._say(f"{self.title}: {what}: what is finished is kept, {then}{log}")
+        self._say(f"{self.title}: {what}: finished work is kept, {then}{log}")
         if again:
             self.all.start_again(self._terminal)
         os._exit(1)

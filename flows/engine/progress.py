@@ -12,6 +12,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from specdyn.tasks.plan.live import pause_after
 from specdyn.tasks.plan.tables import duration
 from specdyn.tasks.plan.units import Unit
 
@@ -19,8 +20,6 @@ ARTIFACT_SECONDS = 5.0
 BAR_SECONDS = 2.0
 LINE_SECONDS = 30.0
 """Between lines where no terminal shows bars; a kind whose last part is made has a line at once."""
-SHARE = 0.1
-"""Of the time that counting may take: on a slow store it is seldom, as each training under way takes a listing."""
 
 
 class UnitProgress:
@@ -114,7 +113,7 @@ class UnitProgress:
         """Show what is made, once in a while however often this is called, or now with `publish`."""
         now = time.monotonic()
         every = ARTIFACT_SECONDS if self._bars.disable else BAR_SECONDS
-        if not publish and now - self._looked < max(every, self._took / SHARE):
+        if not publish and now - self._looked < pause_after(self._took, every):
             return
         made = self.counted()
         self._looked = time.monotonic()

@@ -1,32 +1,35 @@
 """What every flow does with its study: plan, run what is left, gather, show, say what failed."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from rich.console import Console
 
 from specdyn.flows.engine.artifacts import next_call, show_failures, show_figures, show_page, show_result
-from specdyn.flows.engine.cube import cube_lease
 from specdyn.flows.engine.executor import open_executor
-from specdyn.flows.engine.settings import chosen_cluster, chosen_executor, patience
+from specdyn.flows.engine.settings import chosen_cluster, chosen_executor, patience, server_is_temporary
 from specdyn.flows.engine.units import run_units
 from specdyn.flows.outcome import Outcome, outcome_of
 from specdyn.flows.parameters import Parameters
 from specdyn.models.wording import plural
-from specdyn.storage.access.lease import Lease
-from specdyn.storage.access.objects import StoreError, names
+from specdyn.storage.access.lease import Lease, hold
+from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
-from specdyn.tasks.foreign.audit import HEADINGS
+from specdyn.tasks.asked import asking
+from specdyn.tasks.failures import Diverged
+from specdyn.tasks.foreign.findings import HEADINGS
 from specdyn.tasks.ledger.keeping import kept_ledger
 from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.live import LiveCube
-from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
+from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan, planned
 from specdyn.tasks.plan.tables import plan_markdown, plan_summary
-from specdyn.tasks.training.training import Diverged
 
 SHOWN = 20
 """The most lines about what was left out."""
@@ -46,23 +49,32 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
     StudyFailed where units failed, now or before.
     """
     if asked.dry_run:
-        plan, outcome = _planned(study.checked(store, asks=True), store, asked)
-        return replace(outcome, todo=_labels(plan))
+        plan = make_plan(
+            study.checked(store, asks=True), store, threads=asked.resources.cpus, retry_failed=asked.retry_failed
+        )
+        return replace(_shown_plan(plan, asked), todo=_labels(plan))
     if done := finished_results(study, store, asked.report):
-        return _shown(study, done, _planned(study, store, asked)[1], asked.report, built=False)
+        outcome = _shown_plan(planned(study, store, asked.retry_failed), asked)
+        return _shown(study, done, outcome, asked.report, built=False)
     require_store(store.url)
     with cube_lease(study.cube(store), store) as lease:
         study = study.checked(store)
-        plan, outcome = _planned(study, store, asked)
+        plan = planned(study, store, asked.retry_failed)
         failures = {f"{item.kind}: {item.label}": f"{Diverged.__name__}: {item.reason}" for item in plan.failed}
         left_out = {f"{i.kind}: {i.label}": plan.left_out[i.key] for i in plan.items if i.key in plan.left_out}
         if plan.todo:
             cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
             kind, before, warn = chosen_executor(study, asked), failed_before(plan.items), get_run_logger().warning
             with open_executor(kind, asked.resources, cluster, patience()) as workers:
-                study.record(store)
+                # Before the units are under way: what is asked of workers then would wait for these.
+                with asking(workers.run) if kind == "ray" else nullcontext():
+                    plan = plan.estimated(asked.resources.cpus)
+                    outcome = _shown_plan(plan, asked)
+                    study.record(store)
+                    following = study.results(store).following(lease)
+                    following.prepare()
                 ledger = kept_ledger(store, study.experiment, kind, plan.seconds_of, warn)
-                with ledger as note, LiveCube(study.results(store).following(lease)) as live:
+                with ledger as note, LiveCube(following) as live:
                     ended = run_units(study.name, plan.units, logs, workers, before, live.landed, note, lease.tell)
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
@@ -70,6 +82,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
             finished = sum(unit.kind == plan.kinds[-1] for unit in ended.done)
             outcome = replace(outcome, ran=ran, finished=finished, work=ended.work)
         else:
+            outcome = _shown_plan(plan, asked)
             study.record(store)
         try:
             outcome = finish(study, store, outcome, asked.report, lease)
@@ -81,14 +94,36 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
     return outcome
 
 
-def _planned(study: Study, store: Store, asked: Parameters) -> tuple[Plan, Outcome]:
-    """The plan, in the log and as an artifact, and what is said of it."""
-    plan = make_plan(study, store, threads=asked.resources.cpus, retry_failed=asked.retry_failed)
+@contextmanager
+def cube_lease(cube: str, store: Store) -> Iterator[Lease]:
+    """Hold the lease of a cube, by its URL, and of all that it is made of; waits while another call holds it.
+
+    One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.
+    """
+    with hold(store.lease(cube), cube.rsplit("/", 2)[-2], _say) as lease:
+        yield lease
+
+
+def _say(line: str) -> None:
+    logger = get_run_logger()
+    logger.info(line)
+    if not _on_terminal(logging.getLogger("prefect.flow_runs")):
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+def _on_terminal(logger: logging.Logger) -> bool:
+    """Whether the terminal shows what this logger says at the level of information."""
+    here = any(isinstance(each, logging.StreamHandler) and each.level <= logging.INFO for each in logger.handlers)
+    return here or bool(logger.propagate and logger.parent and _on_terminal(logger.parent))
+
+
+def _shown_plan(plan: Plan, asked: Parameters) -> Outcome:
+    """What is said of a plan, which is shown in the log and as an artifact."""
     text = plan_markdown(plan, asked.resources.gpus)
-    create_markdown_artifact(text, key="plan", description=f"Plan of {study.name}")
+    create_markdown_artifact(text, key="plan", description=f"Plan of {plan.study.name}")
     summary = plan_summary(plan)
     get_run_logger().info(summary)
-    return plan, Outcome(name=study.name, store=store.url, summary=summary)
+    return Outcome(name=plan.study.name, store=plan.store.url, summary=summary)
 
 
 def _labels(plan: Plan) -> tuple[str, ...]:
@@ -128,15 +163,13 @@ def _table(study: Study, results: Results) -> str:
 
 
 def show_report(results: Results, store: Store, title: str) -> None:
-    """Show a report's figures, and its page where it has one."""
-    pages = [url for url in results.report if url.endswith(".html")]
-    figures = [url for url in results.report if url.endswith(".png")]
-    for page in pages:
-        folder, _, file = page.rpartition("/")
-        if file == "index.html":  # another kind of study of this name has figures there, too, and names its own
-            figures += [f"{folder}/{name}" for name in names(folder) if name.endswith(".png")]
+    """Show a report's page, and the first figures where somebody can look at them later."""
+    for page in results.report:
         show_page(page, store, title)
-    show_figures(figures)
+    if not server_is_temporary():
+        from specdyn.tasks.figures.report import first_figures
+
+        show_figures(first_figures(results.url))
 
 
 def raise_failures(failures: Mapping[str, str], left_out: Mapping[str, str], outcome: Outcome) -> None:

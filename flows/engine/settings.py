@@ -21,6 +21,8 @@ REPORTS = "SPECDYN_REPORTS_URL"
 """Where a browser finds the store's reports."""
 PATIENCE = "SPECDYN_CLUSTER_WAIT"
 """Seconds that a cluster which scales gets to have a machine for one unit; unset is none."""
+TEMPORARY = "SPECDYN_TEMPORARY_PREFECT"
+"""The API of the Prefect server that ends with the command; unset where one goes on."""
 DEFAULT_STORE = "results"
 EXECUTORS = ("ray", "inline")
 """Where units of work run."""
@@ -71,6 +73,11 @@ def patience() -> float:
         seconds = -1.0
     require(0 <= seconds < math.inf, PATIENCE, said, "a number of seconds, 0 or more")
     return seconds
+
+
+def server_is_temporary() -> bool:
+    """Whether nobody can look at Prefect's UI once the flow has ended."""
+    return bool(os.environ.get(TEMPORARY)) and os.environ[TEMPORARY] == os.environ.get("PREFECT_API_URL")
 
 
 def report_url(page: str, store: Store) -> str:

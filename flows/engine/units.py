@@ -21,11 +21,10 @@ from specdyn.storage.access.objects import NoSpace
 from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.datasets import DamagedData
 from specdyn.tasks.data.prepare import NotPrepared
+from specdyn.tasks.failures import Diverged, NotFinite
 from specdyn.tasks.ledger.keeping import Note
 from specdyn.tasks.ledger.metering import Spent, noted
 from specdyn.tasks.plan.units import Schedule, Unit
-from specdyn.tasks.spectra.decomposition import NotFinite
-from specdyn.tasks.training.training import Diverged
 from specdyn.tasks.work import Work
 
 REFRESH_SECONDS = 2.0

@@ -20,10 +20,10 @@ from specdyn.models.spec.checks import require
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
 HEARTBEAT = "prefect.flow-run.heartbeat"
-DIED = "Its process sent no heartbeat any more. Running it again goes on with what is left."
+DIED = "Its process sent no heartbeat any more. Run it again to continue with what is left."
 MESSAGE = """{{ flow.name }} / {{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}
 {{ flow_run|ui_url }}
-Its artifact `failures` says what failed and what to do. Running it again goes on with what is left."""
+Its artifact `failures` says what failed and what to do. Run it again to continue with what is left."""
 
 
 def zombies() -> AutomationCore:

@@ -28,7 +28,7 @@ def silent_runs_marked(say: Callable[[str], None]) -> Iterator[None]:
 
     def mark() -> None:
         for name in mark_silent_runs():
-            say(f"crashed      {name}: died with an earlier service; running it again goes on with what is left")
+            say(f"crashed      {name}: died with an earlier service; run it again to continue with what is left")
 
     timer = threading.Timer(SILENT_SECONDS + 5, mark)
     timer.daemon = True

@@ -85,13 +85,16 @@ class Experiment:
         return self.presets[name]
 
     def net(self, spec: RunSpec) -> nn.Module:
-        """The network as it is initialised for the spec's seed, on the CPU."""
+        """The network as it is initialised for the spec's seed, on the CPU, with the buffers of what it records."""
         import torch
 
         from specdyn.models import generators
+        from specdyn.models.nets.decay_sums import add_decay_sums
 
         with generators.kept(torch.device("cpu"), spec.seed):
-            return self.build_net(spec)
+            net = self.build_net(spec)
+        add_decay_sums(spec, net)
+        return net
 
 
 def _of_plugin(declared: object, name: str, source: str) -> Experiment:

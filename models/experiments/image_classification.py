@@ -122,7 +122,7 @@ PRESETS = {
     ),
     "mlp-random": Preset(
         spec=dataclasses.replace(MLP, data=Images(labels="random")),
-        about="the same MLP on permuted labels: learns by heart and does not generalise",
+        about="the same MLP on permuted labels: memorises them and does not generalise",
         weight_decays=(0.0,),
         seeds=SEEDS,
         axes={"learning_rate": (0.1, 0.01, 1e-3, 1e-4)},

@@ -31,7 +31,7 @@ def build_net(spec: RunSpec) -> nn.Module:
     prime = spec.data.prime
     if isinstance(spec.net, Mlp):
         return MlpNet(spec.net, inputs=2 * prime, outputs=prime)
-    return TransformerNet(spec.net, vocabulary=prime + 1, length=3)
+    return TransformerNet(spec.net, vocabulary=prime + 1, length=3, last_token=prime)
 
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:

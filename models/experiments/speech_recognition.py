@@ -113,7 +113,7 @@ PRESETS = {
     ),
     "sample": Preset(
         spec=SAMPLE,
-        about="two narrow layers learn four readings by heart, a fifth validates: half a minute on a laptop",
+        about="two narrow layers memorise four readings, and a fifth validates: half a minute on a laptop",
         weight_decays=(0.0, 1.0, 10.0),
     ),
     "paper-sample": Preset(

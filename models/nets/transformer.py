@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from specdyn.models.nets.matrices import LayerPair, Matrix
 from specdyn.models.spec.architectures import Transformer
@@ -48,16 +49,23 @@ class Embedding(nn.Embedding):
             super().reset_parameters()
 
 
+ENDS = WeakTensorKeyDictionary()
+"""Batches whose inputs all end alike: by the batch its version and that token, so that a GPU is asked once."""
+
+
 class TransformerNet(nn.Module):
     """Tokens (B, T) to logits of the last position (B, V), or of all positions (B, T, V).
 
     Parameter names are torch's own for `nn.TransformerEncoder`, so published checkpoints load. As published, all
-    layers start with the same weights: torch copies the one that it is given.
+    layers start with the same weights: torch copies the one that it is given. `last_token` is the token that inputs
+    end in, where all end alike.
     """
 
-    def __init__(self, config: Transformer, vocabulary: int, length: int) -> None:
+    def __init__(self, config: Transformer, vocabulary: int, length: int, last_token: int | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self._last_token = config, last_token
+        self.train_by_tables = False
+        """Use `_by_tables` with gradients too; without them it is used wherever it can be."""
         self.encoder = Embedding(vocabulary, config.width)
         self.pos_encoder = PositionalEncoder(length, config.width)
         layer = nn.TransformerEncoderLayer(
@@ -77,6 +85,9 @@ class TransformerNet(nn.Module):
         Without gradients the projections of the first layer are made once for each token and position that there is,
         where these are fewer than the rows of the batch.
         """
+        wanted_by_tables = last_only and (self.train_by_tables or not torch.is_grad_enabled())
+        if wanted_by_tables and self.has_tables(len(tokens_BT)) and self._end_alike(tokens_BT):
+            return self._by_tables(tokens_BT)
         blocks = list(self.transformer_encoder.layers)
         every, last = slice(None), slice(-1, None)
         wanted = [every] * (len(blocks) - 1) + [last if last_only else every]
@@ -89,6 +100,54 @@ class TransformerNet(nn.Module):
             x_BTD = self._block(block, x_BTD[:, queries], *self._project(block, x_BTD, queries))
         logits_BTV = self.decoder(x_BTD)
         return logits_BTV[:, -1] if last_only else logits_BTV
+
+    def has_tables(self, rows: int) -> bool:
+        """Whether logits of so many inputs that end alike take less work by tables of what one token decides."""
+        return self._last_token is not None and self.config.depth == 1 and rows > len(self.encoder.weight)
+
+    def _end_alike(self, tokens_BT: Tensor) -> bool:
+        """Whether all inputs end in `last_token`; each batch is looked at once, as long as nothing is written to it."""
+        known = None if tokens_BT.is_inference() else (tokens_BT._version, self._last_token)
+        if known and ENDS.get(tokens_BT) == known:
+            return True
+        alike = bool(tokens_BT[:, -1].eq(self._last_token or 0).all())
+        if known and alike:
+            ENDS[tokens_BT] = known
+        return alike
+
+    def _by_tables(self, tokens_BT: Tensor) -> Tensor:
+        """Logits of the last position of one block, for inputs that all end alike.
+
+        The last position asks the same of all inputs, so that a token's score, key and value are the same wherever it
+        stands at a position: they are computed for each token and position, and looked up. What is added to the last
+        position's own value are differences from it, as weights of attention add up to 1.
+        """
+        block = self.transformer_encoder.layers[0]
+        (vocabulary, width), heads, before = self.encoder.weight.shape, self.config.heads, tokens_BT.shape[1] - 1
+        scaled_VD = self.encoder.weight * math.sqrt(width)
+        x_PVD = scaled_VD + self.pos_encoder.pe[:before, None]
+        last_1D = scaled_VD[self._last_token :][:1] + self.pos_encoder.pe[before]
+        q_11D, kv_1RE = self._project(block, torch.cat([x_PVD.flatten(0, 1), last_1D])[None], slice(-1, None))
+        k_RD, v_RD = kv_1RE[0].chunk(2, dim=-1)
+        scores_RH = (k_RD * q_11D[0]).unflatten(-1, (heads, -1)).sum(-1) / math.sqrt(width // heads)
+        apart_RD = v_RD - v_RD[-1]
+        rows = [slice(position * vocabulary, (position + 1) * vocabulary) for position in range(before)]
+        looked_up = list(zip(tokens_BT.T.contiguous()[:before], rows, strict=True))
+        scores_TBH = [F.embedding(column_B, scores_RH[row]) for column_B, row in looked_up]
+        weights_TBH = torch.stack([*scores_TBH, scores_RH[-1].expand(len(tokens_BT), -1)]).softmax(0)
+        mixed_BHK = v_RD[-1].view(heads, -1).expand(len(tokens_BT), -1, -1)
+        for weights_BH, (column_B, row) in zip(weights_TBH[:before], looked_up, strict=True):
+            apart_BHK = F.embedding(column_B, apart_RD[row]).unflatten(-1, (heads, -1))
+            mixed_BHK = torch.addcmul(mixed_BHK, weights_BH[..., None], apart_BHK)
+        out = block.self_attn.out_proj
+        x_BD = F.linear(mixed_BHK.flatten(1), out.weight, out.bias + last_1D[0])
+        if torch.is_grad_enabled() or vocabulary >= width:
+            return self.decoder(self._feed_forward(block, x_BD))
+        # What the hidden units write is read by the decoder alone: one product in place of two, if it is the smaller.
+        read_VF = self.decoder.weight @ block.linear2.weight
+        bias_V = self.decoder.bias + self.decoder.weight @ block.linear2.bias
+        hidden_BF = F.relu(block.linear1(block.norm2(x_BD)), inplace=True)
+        return torch.addmm(F.linear(x_BD, self.decoder.weight, bias_V), hidden_BF, read_VF.T)
 
     def _embedded(self, tokens_BT: Tensor) -> Tensor:
         return self.pos_encoder(self.encoder(tokens_BT) * math.sqrt(self.config.width))
@@ -112,7 +171,9 @@ class TransformerNet(nn.Module):
 
     def _block(self, block: nn.Module, x_BQD: Tensor, q_BQD: Tensor, kv_BTE: Tensor) -> Tensor:
         """One pre-norm block, its output only at the query positions."""
-        x_BQD = x_BQD + self._attend(block.self_attn, q_BQD, kv_BTE)  # type: ignore[arg-type]
+        return self._feed_forward(block, x_BQD + self._attend(block.self_attn, q_BQD, kv_BTE))  # type: ignore[arg-type]
+
+    def _feed_forward(self, block: nn.Module, x_BQD: Tensor) -> Tensor:
         hidden = F.relu(block.linear1(block.norm2(x_BQD)), inplace=True)  # type: ignore[operator]
         return x_BQD + block.linear2(hidden)  # type: ignore[operator]
 

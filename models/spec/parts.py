@@ -16,6 +16,7 @@ from specdyn.models.spec.checks import (
 
 OPTIMIZERS = ("adamw", "muon", "sam", "sgd")
 SCHEDULES = ("constant", "cosine", "cosine-to-zero", "milestones", "step", "warmup", "warmup-cosine")
+DECAYS = ("l2", "nuclear")
 DECAYED = ("all", "attention", "hidden", "matrices", "non-attention")
 PRECISIONS = ("bfloat16", "float16", "float32")
 NORM_CONTROLS = ("initial", "none")
@@ -91,7 +92,10 @@ class Decay:
     """Weight decay: how much, of what, and for how long."""
 
     weight_decay: float = 0.0
-    """Decoupled for adamw and muon, an L2 term for sgd and sam; 0 is off."""
+    """Decoupled for adamw and muon, an L2 term for sgd and sam; see `decay`; 0 is off."""
+    kind: str = dataclasses.field(default="l2", metadata={"name": "decay"})
+    """`nuclear` shrinks all singular values of a matrix by learning rate times weight decay, whatever the optimizer;
+    parameters that are no matrices do not decay then."""
     on: str = dataclasses.field(default="all", metadata={"name": "weight_decay_on"})
     """Parameters that decay: `all`, all `matrices`, the `hidden` ones (no embedding, not the last), those of
     `attention`, or all matrices but these (`non-attention`)."""
@@ -102,6 +106,7 @@ class Decay:
 
     def __post_init__(self) -> None:
         require_declared_types(self)
+        require_known("decay", self.kind, DECAYS)
         require_known("weight_decay_on", self.on, DECAYED)
         require_amounts(self, "weight_decay", "after")
         later = self.until is None or self.until > self.after
@@ -153,6 +158,9 @@ class Record:
     """Metrics are the unweighted mean over batches of this size (METHOD 4.1)."""
     eval_examples: int | None = None
     """Training examples that metrics are measured on, a fixed random subset; None is all of them."""
+    decay: bool = dataclasses.field(default=False, metadata={"name": "record_decay"})
+    """Keep with each checkpoint what weight decay did to every matrix since the one before: checkpoints get twice as
+    large, three times where decay goes through momentum."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)

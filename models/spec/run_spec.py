@@ -90,7 +90,7 @@ ORDER = (
     *("momentum", "schedule", "warmup", "checkpoint_every", "early_checkpoints", "eval_batch_size", "eval_examples"),
     *("seed", "accumulate", "clip_norm", "precision", "milestones", "period", "nesterov", "sam_radius"),
     *("weight_decay_on", "decay_from", "decay_until", "norm_control", "norm_run", "tf32", "compile", "deterministic"),
-    "source",
+    *("source", "decay", "record_decay"),
 )
 """In which settings are listed and stored, whatever part they are in; those that are not here come last."""
 

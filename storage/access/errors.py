@@ -40,8 +40,8 @@ def space_needed(url: str, needed: int | None = None) -> Iterator[None]:
         if error.errno == errno.EFBIG:
             facts.append("see `ulimit -f`")
         raise NoSpace(
-            f"{url}: {FULL[error.errno]} ({', '.join(facts) or 'see your quota'}); make room, then call again: what is "
-            "finished is kept"
+            f"{url}: {FULL[error.errno]} ({', '.join(facts) or 'see your quota'}); free some space, then call again: "
+            "finished work is kept"
         ) from None
 
 

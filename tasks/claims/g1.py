@@ -6,7 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case, paired
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
-from specdyn.tasks.evidence.measures import error_name, final_ranks, grokked_at, last, layers_of, run_ids
+from specdyn.tasks.evidence.measures import error_name, final_ranks, grokked_at, last, layers_of, middle_of, run_ids
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
@@ -18,8 +18,8 @@ def measure(case: Case) -> Mapping[str, Measured]:
     layers = layers_of(decays[seeds[0]])
     # The ratio of a layer that has collapsed is not known, and its run neither.
     by_seed = np.exp(np.log(ratios).mean(axis=1))
-    high = [f"{layer}: ratio {ratio:.2f}" for layer, ratio in zip(layers, np.nanmedian(ratios, axis=0), strict=True)]
-    high = [text for text, ratio in zip(high, np.nanmedian(ratios, axis=0), strict=True) if ratio > 0.7]
+    high = [f"{layer}: ratio {ratio:.2f}" for layer, ratio in zip(layers, middle_of(ratios, axis=0), strict=True)]
+    high = [text for text, ratio in zip(high, middle_of(ratios, axis=0), strict=True) if ratio > 0.7]
     groks = [float(np.isfinite(grokked_at(without[seed])[1])) for seed in seeds]
     measured = Measured(
         seeds=seeds,

@@ -21,7 +21,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
     found = {seed: _peaks(run) for seed, run in arm.items()}
     seeds = tuple(found)
     draw = np.random.default_rng(SEED)
-    null = np.mean([spearman(np.arange(len(p)), draw.permutation(p)) for _, p in found.values() for _ in range(99)])
+    null = np.mean([spearman(np.arange(len(p)), draw.permutation(p)) for _, p in found.values() for _ in range(19)])
     measured = Measured(
         seeds=seeds,
         values={"correlation": np.array([spearman(np.arange(len(p)), p) for _, p in found.values()])},

@@ -6,7 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rule
-from specdyn.tasks.evidence.measures import baseline, final_ranks, grokked_at, middle
+from specdyn.tasks.evidence.measures import baseline, final_ranks, grokked_at, mean_of, middle
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
@@ -17,7 +17,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
     if len(seeds) < 2:
         raise NotRun(f"{len(seeds)} of {len(arm)} runs of weight decay {decay:g} grok: expected two at least")
     steps = np.array([at[seed] for seed in seeds])
-    ranks = np.array([np.nanmean(final_ranks(arm[seed])) for seed in seeds])
+    ranks = np.array([mean_of(final_ranks(arm[seed])) for seed in seeds])
     of_steps, of_ranks = (float(x.std(ddof=1) / x.mean()) for x in (steps, ranks))
     measured = Measured(
         seeds=seeds,

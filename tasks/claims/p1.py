@@ -7,7 +7,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case, OneRun
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rule
-from specdyn.tasks.evidence.measures import baseline, last, layers_of
+from specdyn.tasks.evidence.measures import baseline, last, layers_of, mean_of
 
 HALF = 0.5
 
@@ -36,7 +36,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
         "gap of the top half / of a random half": np.where(random > 0, top / random, np.inf),
         "gap of the top half - of as much energy": top - matched,
     }
-    return {**found, "with controls": Measured(values=values, **{**common, "null": float(np.nanmean(random))})}
+    return {**found, "with controls": Measured(values=values, **{**common, "null": float(mean_of(random))})}
 
 
 def _pruned(run: OneRun, kept: str) -> float:
@@ -44,6 +44,8 @@ def _pruned(run: OneRun, kept: str) -> float:
 
 
 def _control(run: OneRun, way: str) -> float:
+    if run.has("control_loss"):
+        return float(run.final("control_loss", control=way, split="val"))
     return float(run.final("curve_loss", way=way, share=HALF, split="val"))
 
 

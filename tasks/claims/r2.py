@@ -9,7 +9,7 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
 from specdyn.tasks.evidence.measures import baseline, growth_by_rank
 from specdyn.tasks.evidence.statistics import SEED, spearman
 
-SHUFFLES = 99
+SHUFFLES = 19
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

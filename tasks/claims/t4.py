@@ -15,7 +15,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
     magnitude = tickets_of(case, "magnitude")
     seeds, levels = trunks(magnitude), densities(case)
     if len(levels) < 3:
-        raise NotRun(f"{len(levels)} densities: a trend takes three")
+        raise NotRun(f"a trend takes three densities, got {len(levels)}")
     layers = [str(layer) for layer in magnitude["layer"].values]
     tested = early(len(layers))
     table = np.array(

@@ -6,7 +6,15 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rule
-from specdyn.tasks.evidence.measures import before_collapse, by_level, final_ranks, layers_of, lost_in, seeds_of
+from specdyn.tasks.evidence.measures import (
+    before_collapse,
+    by_level,
+    final_ranks,
+    layers_of,
+    lost_in,
+    middle_of,
+    seeds_of,
+)
 
 REVERSED = 0.02
 """Of the full rank: a rise between neighbours by so much is a reversal."""
@@ -16,7 +24,7 @@ NEIGHBOURS = 3
 def measure(case: Case) -> Mapping[str, Measured]:
     """The median over layers of the final effective rank along weight decay, up to the first collapse."""
     seeds = seeds_of(case)
-    levels, table = by_level(case, "weight_decay", seeds, lambda run: float(np.nanmedian(final_ranks(run))))
+    levels, table = by_level(case, "weight_decay", seeds, lambda run: float(middle_of(final_ranks(run))))
     kept = before_collapse(case, "weight_decay", seeds)
     if len(kept) < NEIGHBOURS:
         raise NotRun(f"{len(kept)} weight decays without collapse: a trend takes {NEIGHBOURS}")

@@ -6,7 +6,16 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rule
-from specdyn.tasks.evidence.measures import baseline, before_collapse, by_level, final_ranks, last, lost_in, seeds_of
+from specdyn.tasks.evidence.measures import (
+    baseline,
+    before_collapse,
+    by_level,
+    final_ranks,
+    last,
+    lost_in,
+    middle_of,
+    seeds_of,
+)
 
 WORSE = 1.2
 """Training loss / that of the baseline: so much still counts as performing."""
@@ -21,7 +30,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
     if not seeds:
         raise NotRun("no seed is finished at the baseline")
     kept = before_collapse(case, "weight_decay", seeds)
-    levels, table = by_level(case, "weight_decay", seeds, lambda run: float(np.nanmedian(final_ranks(run))))
+    levels, table = by_level(case, "weight_decay", seeds, lambda run: float(middle_of(final_ranks(run))))
     _, losses = by_level(case, "weight_decay", seeds, lambda run: last(run, "loss", "train"))
     place = levels.index(usual)
     if len(kept) < 2 or place not in kept:

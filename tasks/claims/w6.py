@@ -6,7 +6,7 @@ import numpy as np
 
 from specdyn.tasks.evidence.cases import Case, OneRun
 from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rule
-from specdyn.tasks.evidence.measures import final_ranks, layers_of, run_ids
+from specdyn.tasks.evidence.measures import final_ranks, layers_of, mean_of, middle_of, run_ids
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
@@ -24,16 +24,14 @@ def measure(case: Case) -> Mapping[str, Measured]:
     measured = Measured(
         seeds=seeds,
         values={
-            "rank ratio": np.exp(np.nanmean(np.log(ratios), axis=1)),
+            "rank ratio": np.exp(mean_of(np.log(ratios), axis=1)),
             "largest difference of norms": np.array([_differ(decays[s], controls[s]) for s in seeds]),
         },
         runs=run_ids(decays, {s: controls[s] for s in seeds}),
         layers=tuple(layers),
         null=1.0,
         exceptions=tuple(
-            f"{layer}: ratio {of:.2f}"
-            for layer, of in zip(layers, np.nanmedian(ratios, axis=0), strict=True)
-            if of >= 1
+            f"{layer}: ratio {of:.2f}" for layer, of in zip(layers, middle_of(ratios, axis=0), strict=True) if of >= 1
         ),
         lost=lost,
     )

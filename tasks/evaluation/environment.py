@@ -19,7 +19,7 @@ _cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
 
 def pick_device() -> torch.device:
     """The GPU where torch sees one, else the CPU; the CPU inside `cpu_only`."""
-    return torch.device("cuda" if torch.cuda.is_available() and not _cpu_only.get() else "cpu")
+    return torch.device("cuda" if not _cpu_only.get() and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
@@ -63,6 +63,14 @@ def use_threads(count: int) -> None:
     torch.set_deterministic_debug_mode("warn")  # the other way to say it imports the compiler
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
 
 
 def use_gpu_share(share: float) -> None:

@@ -11,6 +11,7 @@ from specdyn.models import generators
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import Experiment, Metric
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.tasks.evaluation.representations import Moments, moments
 
 EVALUATION_SEED = 20_000
 """Seed of what metrics draw at random, the same for every checkpoint and variant."""
@@ -44,6 +45,12 @@ class Evaluator:
                 estimate_batch_norm(self._net, (batch.inputs for batch in self._train.batches(self._batch)))
         rows = [self._split(examples) for examples in self._data.values()]
         return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in self._metrics}
+
+    def represent(self, weights: Mapping[str, Tensor]) -> dict[str, Moments]:
+        """What enters each layer on the validation examples, by parameter; one forward pass a batch."""
+        self._net.load_state_dict(dict(weights))
+        with self._same_noise():
+            return moments(self._net, self._data["val"].batches(self._batch), weights)
 
     def _split(self, examples: Examples) -> dict[str, float]:
         values: dict[str, list[Tensor]] = {name: [] for name in self._metrics}

@@ -5,7 +5,7 @@ from specdyn.tasks.evidence.claim import NotRun
 from specdyn.tasks.evidence.measures import error_name, last
 
 LEARNED = 0.01
-"""Training error below which a network has learned its set by heart."""
+"""Training error below which a network has memorised its set."""
 
 
 def arms_by_labels(case: Case) -> tuple[Arm, Arm, tuple[int, ...], tuple[str, ...], tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """What several claims measure of a run: ranks and their fall, the step at which it groks, scores beside chance."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -160,3 +161,19 @@ def lost_in(case: Case) -> tuple[str, ...]:
 def run_ids(*arms: Arm) -> tuple[str, ...]:
     """The runs of arms."""
     return tuple(dict.fromkeys(run.run_id for arm in arms for run in arm.values()))
+
+
+def middle_of(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """The median of the values there are; NaN where there is none."""
+    return _of_known(np.nanmedian, values, axis)
+
+
+def mean_of(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """The mean of the values there are; NaN where there is none."""
+    return _of_known(np.nanmean, values, axis)
+
+
+def _of_known(of: Any, values: np.ndarray, axis: int | None) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of slices that are all NaN
+        return np.asarray(of(values, axis=axis))

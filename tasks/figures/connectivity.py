@@ -18,10 +18,19 @@ APART = ("trunk_a", "trunk_b", "order_a", "order_b"), ("run_a", "run_b")
 LINES: dict[str, tuple[str, Any]] = {"": ("", "-"), "matched_": (", units matched", (0, (1, 1.2)))}
 
 
+def metric_of(data: xr.Dataset) -> str:
+    """The metric that figures of lines and tickets show: the loss, where it is measured."""
+    metrics = [str(name) for name in data.data_vars if "split" in data[name].dims and f"barrier_{name}" in data]
+    metrics += [str(name) for name in data.data_vars if data[name].dims == ("ticket", "step", "split")]
+    return "loss" if "loss" in metrics else metrics[0]
+
+
 @styled
-def by_split(data: xr.Dataset, metric: str) -> Figure:
-    """Barrier of a metric on both splits, and agreement, against the step at which the branches part."""
-    figure, grid = panels(1, 3, 4.6, 4.0)
+def by_split(tree: xr.DataTree, axis: str = "") -> Figure:
+    """Barrier of the loss on both splits, and agreement, against the step at which the branches part."""
+    data = tree.to_dataset()
+    metric = metric_of(data)
+    figure, grid = panels(1, 3, 1.85, 1.6)
     # Pairs that were perturbed are in the other figure, by the size of the noise.
     plain = data.isel(pair=np.flatnonzero(data["kind"].values != "perturbed"))
     steps = plain["split_step"].values.tolist()
@@ -39,7 +48,7 @@ def by_split(data: xr.Dataset, metric: str) -> Figure:
             if (name := f"{prefix}agreement_score") in chosen:
                 draw_ranges(grid[0, 2], chosen[name].mean("layer"), lines, look, steps)
     for axes, split in zip(grid[0], SPLITS, strict=False):
-        axes.axhline(0, color=FAINT, linewidth=0.8)
+        axes.axhline(0, color=FAINT, linewidth=0.5)
         axes.set_ylabel(f"barrier, {split} {data[metric].attrs['long_name']}")
     chance = float(data["agreement_null"].mean())
     grid[0, 2].axhline(chance, color=FAINT, linestyle="--", label="two random matrices")
@@ -53,10 +62,12 @@ def by_split(data: xr.Dataset, metric: str) -> Figure:
 
 
 @styled
-def by_size(data: xr.Dataset, metric: str) -> Figure:
+def by_size(tree: xr.DataTree, axis: str = "") -> Figure:
     """Barrier on validation and agreement against the size of a perturbation, a line for each direction."""
+    data = tree.to_dataset()
+    metric = metric_of(data)
     noisy = data.isel(pair=np.flatnonzero(data["kind"].values == "perturbed"))
-    figure, grid = panels(1, 2, 5.0, 4.0)
+    figure, grid = panels(1, 2, 2.4, 1.6)
     sizes = noisy["size"].values.tolist()
     for direction in dict.fromkeys(noisy["direction"].values.tolist()):
         chosen = noisy.isel(pair=np.flatnonzero(noisy["direction"].values == direction))

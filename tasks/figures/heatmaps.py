@@ -1,5 +1,8 @@
 """Agreement with the final checkpoint and alignment between layers, as heat maps over time."""
 
+import math
+from collections.abc import Mapping
+
 import matplotlib
 import numpy as np
 import xarray as xr
@@ -7,14 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from specdyn.models.nets.layers import short_names
 from specdyn.storage.schema import SCORE_RANKS
 from specdyn.tasks.figures.levels import Level, heading, levels_of, what
-from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, styled
-from specdyn.tasks.figures.sweep_axis import has, of_all, short_names, spread, variable
+from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, step_label, styled
+from specdyn.tasks.figures.sweep_axis import has, of_all, spread, variable
 from specdyn.tasks.spectra.labels import CHANCE_OF
 
 RANKS = 100
-MOST_ROWS, MOST_COLUMNS = 8, 8
+MOST_ROWS, MOST_COLUMNS = 6, 5
+LABEL = 0.009
+"""Of a figure's width that a character of a label beside the panels takes."""
 BESIDE = 5
 """What stands beside a row is broken like a heading over one of so many columns."""
 COLORS = matplotlib.colormaps["magma"].with_extremes(bad="#e8e8e8")
@@ -66,10 +72,10 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
     names, levels = spread(everything, MOST_COLUMNS), spread(all_levels, MOST_ROWS)
     short = short_names(everything)
     values = data.sel({thing: names}).isel(rank=slice(RANKS)).load()
-    figure, grid = panels(len(levels), len(names), 3.0, 2.2, sharex=True, sharey="col")
+    figure, grid = panels(len(levels), len(names), 1.6, 1.0, sharex=True, sharey="col")
     for row, level in zip(grid, levels, strict=True):
         for axes, label in zip(row, names, strict=True):
-            mesh = _mesh(axes, _mean(values.sel({thing: label}), level).transpose("rank", "step"))
+            mesh = mesh_by_step(axes, _mean(values.sel({thing: label}), level).transpose("rank", "step"))
         row[0].set_ylabel(f"{heading(level, BESIDE)}\nrank (1 = largest)")
     for axes, label in zip(grid[0], names, strict=True):
         level_of_chance = f"\nchance {by_chance[label]:.2g}" if label in by_chance else ""
@@ -83,27 +89,48 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
     return figure
 
 
+@styled
+def effective_rank_map(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
+    """Effective rank / rank: a panel for each level, layer against step."""
+    return _by_layer(tree, "layers", "effective_rank", axis, {}, "Effective rank / rank of each layer")
+
+
+@styled
+def gini_map(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
+    """Gini coefficient of the singular values: a panel for each level, layer against step."""
+    return _by_layer(tree, "layers", "gini", axis, {}, "Gini coefficient of each layer's singular values")
+
+
 def _scores(tree: xr.DataTree, group: str, name: str, axis: str) -> Figure:
-    """Values (run, thing, step): a panel for each level, a row of pixels for each layer or pair."""
-    data, by_chance = variable(tree, group, f"{name}_score"), chance(tree, group, name)
+    thing = "layer" if group == "layers" else "pair"
+    title = f"{name.capitalize()} score of each {thing}: mean of the first {SCORE_RANKS} ranks"
+    return _by_layer(tree, group, f"{name}_score", axis, chance(tree, group, name), title)
+
+
+def _by_layer(
+    tree: xr.DataTree, group: str, name: str, axis: str, by_chance: Mapping[str, float], title: str
+) -> Figure:
+    """Values (run, thing, step) from 0 to 1: a panel for each level, a row of pixels for each layer or pair."""
+    data = variable(tree, group, name)
     thing = str(data.dims[1])
     names, all_levels = data[thing].values.tolist(), levels_of(tree, axis)
     levels, short = spread(all_levels, MOST_COLUMNS), short_names(names)
     values = data.load()
-    figure, grid = panels(1, len(levels), 4.2, min(8.0, 0.34 * len(names) + 1.2), sharex=True, sharey=True)
-    for axes, level in zip(grid[0], levels, strict=True):
-        mesh = _mesh(axes, _mean(values, level).transpose(thing, "step"))
-        axes.set_title(heading(level, len(levels)))
+    figure, grid = panels(1, len(levels), 2.2, min(5.0, 0.13 * len(names) + 0.5), sharex=True, sharey=True)
     labels = [short[label] + (f" ({by_chance[label]:.2g})" if label in by_chance else "") for label in names]
+    # What the labels beside the panels leave of the width.
+    columns = math.ceil(len(levels) / (1 - LABEL * max(map(len, labels), default=0)))
+    for axes, level in zip(grid[0], levels, strict=True):
+        mesh = mesh_by_step(axes, _mean(values, level).transpose(thing, "step"))
+        axes.set_title(heading(level, columns))
+        if columns > MOST_COLUMNS:
+            step_axis(axes, 2)
     grid[0, 0].set_yticks(range(1, len(names) + 1), labels)
     grid[0, 0].set_ylim(len(names) + 0.5, 0.5)
     grid[0, 0].set_ylabel(f"{thing} (chance level)" if by_chance else thing)
-    figure.colorbar(mesh, ax=grid, label=f"{name} score", pad=0.01)
-    name_step_axes(grid, tree)
-    figure.suptitle(
-        f"{name.capitalize()} score of each {thing}: mean of the first {SCORE_RANKS} ranks"
-        + of_all(levels, all_levels, what(levels))
-    )
+    figure.colorbar(mesh, ax=grid, label=name.replace("_", " "), pad=0.01)
+    figure.supxlabel(step_label(tree))
+    figure.suptitle(title + of_all(levels, all_levels, what(levels)))
     return figure
 
 
@@ -117,7 +144,7 @@ def edges(places: np.ndarray) -> np.ndarray:
     return np.concatenate([places[:1], (places[1:] + places[:-1]) / 2, [max(places[-1], places[0] + 1)]])
 
 
-def _mesh(axes: Axes, values: xr.DataArray) -> QuadMesh:
+def mesh_by_step(axes: Axes, values: xr.DataArray) -> QuadMesh:
     """Values (row, step) as cells from 0 to 1; a cell reaches half-way to the neighbouring steps."""
     rows, steps = values.sizes[values.dims[0]], values["step"].values
     if not len(steps):  # one grey column, as matplotlib draws no empty mesh
@@ -125,5 +152,11 @@ def _mesh(axes: Axes, values: xr.DataArray) -> QuadMesh:
     axes.grid(visible=False)
     step_axis(axes, 3)
     return axes.pcolormesh(
-        edges(steps), np.arange(rows + 1) + 0.5, np.ma.masked_invalid(values.values), cmap=COLORS, vmin=0, vmax=1
+        edges(steps),
+        np.arange(rows + 1) + 0.5,
+        np.ma.masked_invalid(values.values),
+        cmap=COLORS,
+        vmin=0,
+        vmax=1,
+        rasterized=True,  # an SVG of every cell would take megabytes
     )

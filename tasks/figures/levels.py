@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 import xarray as xr
 from matplotlib.lines import Line2D
@@ -16,7 +17,7 @@ from specdyn.tasks.figures.style import FAINT
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (6, 1.3, 1, 1.3)))
 """As many line styles as can be told apart."""
-CHARACTERS = 150
+CHARACTERS = 96
 """Of a line of text over the whole width of a figure."""
 
 
@@ -28,7 +29,7 @@ class Level:
     """What it has on each axis, by the axis in words."""
     runs: tuple[int, ...]
     """Positions along `run`, by seed."""
-    color: tuple[float, float, float, float]
+    color: str
     """By the first axis."""
     dash: Any
     """By another axis, of figures whose line styles say nothing else."""
@@ -43,6 +44,14 @@ class Level:
         return f"n = {len(self.runs)}"
 
 
+def colors_of(count: int) -> list[str]:
+    """Colours of configurations in their order, the same in figures and on pages; ranks and heat maps have others."""
+    if count == 1:
+        return ["#2b5c8a"]
+    scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
+    return [matplotlib.colors.to_hex(color) for color in scale]
+
+
 def levels_of(tree: xr.DataTree, axis: str, dashes: bool = False) -> list[Level]:
     """All configurations of a cube, sorted by the axis and by what else varies.
 
@@ -54,14 +63,14 @@ def levels_of(tree: xr.DataTree, axis: str, dashes: bool = False) -> list[Level]
     dashed = next((name for name in others if dashes and len(grid.axes[name]) <= len(DASHES)), None)
     rest = [name for name in others if name != dashed]
     shades = grid.axes[color]
-    colors = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(shades)) if len(shades) > 1 else [0.3])
+    colors = colors_of(len(shades))
 
     def level(one: Configuration) -> Level:
         of = dict(zip(grid.axes, one.values, strict=True))
         return Level(
             values={axis_title(name): value for name, value in of.items()},
             runs=one.runs,
-            color=tuple(colors[shades.index(of[color])]),
+            color=colors[shades.index(of[color])],
             dash=DASHES[grid.axes[dashed].index(of[dashed])] if dashed else DASHES[0],
             line=_said({name: of[name] for name in (color, dashed) if name}),
             panel=_said({name: of[name] for name in rest}),
@@ -123,7 +132,7 @@ def line_handles(levels: Sequence[Level]) -> list[Line2D | Patch]:
     for level in levels:
         alike.setdefault(level.line, []).append(level)
     return [
-        Line2D([], [], color=same[0].color, linestyle=same[0].dash, linewidth=2.5, label=f"{line}, {seeds_text(same)}")
+        Line2D([], [], color=same[0].color, linestyle=same[0].dash, linewidth=1.6, label=f"{line}, {seeds_text(same)}")
         for line, same in alike.items()
     ]
 

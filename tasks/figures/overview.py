@@ -12,7 +12,7 @@ from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, step_
 from specdyn.tasks.figures.sweep_axis import axis_of, draw, has, variable
 
 COLUMNS = 3
-WIDEST = 52
+WIDEST = 36
 """Characters of a line over a panel."""
 
 
@@ -25,7 +25,7 @@ def overview(trees: Sequence[xr.DataTree], axis: str = "") -> Figure:
     shown = [(tree, panel, levels) for tree in trees for panel, levels in _panels(tree, axis)]
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure, grid = panels(rows, columns, 4.6, 3.6, sharey=True)
+    figure, grid = panels(rows, columns, 1.85, 1.5, sharey=True)
     for axes, (tree, panel, levels) in zip(grid.flat, shown, strict=False):
         ranks = variable(tree, "layers", "effective_rank").load().mean("layer")
         for level in levels:

@@ -32,10 +32,10 @@ from specdyn.tasks.figures.style import (
 from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
 
 DASHES: dict[str, Any] = {"train": (0, (2.5, 1.5)), "val": "-"}
-WIDTHS = {"train": 1.2, "val": 2.0}
+WIDTHS = {"train": 0.8, "val": 1.2}
 HALVES = {"top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
-MOST_ROWS, MOST_COLUMNS, MOST_METRICS = 6, 8, 4
-WIDE = 3.2
+MOST_ROWS, MOST_COLUMNS, MOST_METRICS = 6, 4, 3
+WIDE = 1.8
 """Line width of the whole network, so that it shows under a half that does as well."""
 
 
@@ -53,7 +53,7 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     levels = levels_of(tree, axis)
     all_rows = panels_of(levels)
     rows = spread(all_rows, MOST_ROWS)
-    figure, grid = panels(len(rows), len(names), 6.5, 4.6 if len(rows) == 1 else 3.4, sharex=True, sharey="col")
+    figure, grid = panels(len(rows), len(names), 2.7, 1.7 if len(rows) == 1 else 1.3, sharex=True, sharey="col")
     for name, column in zip(names, grid.T, strict=True):
         values = metrics[name].load()
         for axes, row in zip(column, rows, strict=True):
@@ -70,10 +70,40 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
             column[0].set_ylim(bottom=0)
     name_step_axes(grid, tree)
     left_out = of_all(names, everything, "metric") + of_all(rows, all_rows, "row")
-    title = " and ".join(names).capitalize().replace("err", "error")
-    figure.suptitle(f"{title} by {axes_title(levels)}" + left_out)
+    title = " and ".join(map(_called, names))
+    figure.suptitle(f"{title[0].upper()}{title[1:]} by {axes_title(levels)}" + left_out)
     splits = [Line2D([], [], color=INK, linestyle=DASHES[split], label=split) for split in SPLITS]
     legend_below(figure, [*line_handles(levels), *splits, *spread_handles(levels)])
+    return figure
+
+
+def _called(metric: str, begins: bool = False) -> str:
+    """What a metric is called in words."""
+    name = {"err": "error", "cer": "CER", "wer": "WER"}.get(metric, metric)
+    return name[0].upper() + name[1:] if begins else name
+
+
+@styled
+def errors(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
+    """Training and validation error against step, a panel for each split, a line for each level."""
+    values = tree[METRICS_GROUP].to_dataset()["err"].load()
+    levels = levels_of(tree, axis, dashes=True)
+    all_rows = panels_of(levels)
+    rows = spread(all_rows, MOST_ROWS)
+    figure, grid = panels(len(rows), len(SPLITS), 2.7, 1.5, sharex=True, sharey=True)
+    for line, row in zip(grid, rows, strict=True):
+        for axes, split in zip(line, SPLITS, strict=True):
+            for level in levels:
+                if level.panel == row:
+                    of_level = values.isel(run=list(level.runs)).sel(split=split)
+                    draw(axes, of_level, level.color, linestyle=level.dash)
+            axes.set_title(f"{row}, {split}" if row else split)
+            axes.set_ylim(0, 1)
+            step_axis(axes)
+        line[0].set_ylabel("error")
+    name_step_axes(grid, tree)
+    legend_below(figure, [*line_handles(levels), *spread_handles(levels)])
+    figure.suptitle(f"Error by {axes_title(levels)}" + of_all(rows, all_rows, "row"))
     return figure
 
 
@@ -83,16 +113,19 @@ def _units(values: xr.DataArray) -> str:
 
 
 @styled
-def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """The loss of the whole network and of either half of its spectra: rows are splits, columns levels."""
+def pruned_metrics(tree: xr.DataTree, axis: str = "weight_decay", metric: str = "loss") -> Figure:
+    """A metric of the whole network and of either half of its spectra: rows are splits, columns levels."""
     metrics = tree[METRICS_GROUP].to_dataset()
-    pruned = metrics["pruned_loss"].load()
-    full = metrics["loss"].load() if has(tree, METRICS_GROUP, "loss") else None
+    pruned = metrics[f"pruned_{metric}"].load()
+    full = metrics[metric].load() if has(tree, METRICS_GROUP, metric) else None
     everything = levels_of(tree, axis)
     levels = spread(everything, MOST_COLUMNS)
-    figure, grid = panels(len(SPLITS), len(levels), 3.6, 2.6, sharex=True, sharey="row")
+    figure, grid = panels(len(SPLITS), len(levels), 1.8, 1.1, sharex=True, sharey="row")
     for row, split in zip(grid, SPLITS, strict=True):
-        log_axis(row[0], pruned.values)
+        if metric == "loss":
+            log_axis(row[0], pruned.values)
+        else:
+            row[0].set_ylim(bottom=0)
         for axes, level in zip(row, levels, strict=True):
             runs = {"run": list(level.runs)}
             if full is not None:
@@ -100,12 +133,15 @@ def pruned_losses(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
             for kept, (_, color) in HALVES.items():
                 draw(axes, pruned.isel(runs).sel(split=split, kept=kept), color)
             step_axis(axes, 4)
-        row[0].set_ylabel(f"{split} loss{_units(pruned)}")
+        row[0].set_ylabel(f"{split} {_called(metric)}{_units(pruned)}")
     for axes, level in zip(grid[0], levels, strict=True):
         axes.set_title(heading(level, len(levels)))
     handles = [Line2D([], [], color=FULL, linewidth=WIDE, label="all singular values")] if full is not None else []
     handles += [Line2D([], [], color=color, label=label) for label, color in HALVES.values()]
     name_step_axes(grid, tree)
-    figure.suptitle("Loss with half of the singular values" + of_all(levels, everything, what(everything)))
+    figure.suptitle(
+        f"{_called(metric, begins=True)} with half of the singular values"
+        + of_all(levels, everything, what(everything))
+    )
     legend_below(figure, [*handles, *spread_handles(levels)])
     return figure

@@ -42,7 +42,6 @@ def draw_ranges(
             linestyle=look.dash,
             label=", ".join(text for text in (look.label, line.says, line.n) if text),
             marker=marker,
-            ms=4,
         )
         low, high = ([float(of(group)) for group in groups] for of in (np.min, np.max))
         axes.fill_between(where, low, high, color=look.color, alpha=0.13, linewidth=0)

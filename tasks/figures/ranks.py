@@ -9,26 +9,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from specdyn.models.nets.layers import short_names
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
 from specdyn.tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.summary import run_facts
-from specdyn.tasks.figures.sweep_axis import draw, has, of_all, short_names, spread
+from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
 from specdyn.tasks.spectra.facts import COLLAPSED
 
 MOST_LAYERS, MOST_COLUMNS, MOST_ROWS = 23, 4, 6
-COLLAPSE_MARK: Any = {"marker": "x", "color": "#cc3311", "linestyle": "none", "markersize": 5}
-GROK_MARK: Any = {"marker": "|", "color": INK, "linestyle": "none", "markersize": 10, "markeredgewidth": 2.2}
+TITLES = {
+    "effective_rank": ("Effective rank", "effective rank / rank"),
+    "effective_rank_count": ("Values that hold 90 % of the sum", "values / rank"),
+    "effective_rank_ratio": ("Stable rank", "stable rank / rank"),
+}
+COLLAPSE_MARK: Any = {"marker": "x", "color": "#cc3311", "linestyle": "none", "markersize": 2.5}
+GROK_MARK: Any = {"marker": "|", "color": INK, "linestyle": "none", "markersize": 5, "markeredgewidth": 1.2}
 
 
 @styled
-def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
+def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay", name: str = "effective_rank") -> Figure:
     """A panel for the mean over layers and for each layer, a line for each level.
 
     Where more varies than colours and line styles can say, a row for each further choice, and fewer layers.
-    Ticks on the lower edge are the grokking steps of the runs, crosses the steps at which a layer is collapsed.
+    `name` is any variable of layers between 0 and 1, as `effective_rank_count`. Ticks on the lower edge are the
+    grokking steps of the runs, crosses the steps at which a layer is collapsed.
     """
     data = tree["layers"].to_dataset()
-    ranks, groks = data["effective_rank"].load(), run_facts(tree)["grok_step"]
+    ranks, groks = data[name].load(), run_facts(tree)["grok_step"]
     known = has(tree, "layers", "collapse")
     collapsed = data["collapse"].load() == COLLAPSED if known else xr.zeros_like(ranks, dtype=bool)
     everything = ranks["layer"].values.tolist()
@@ -39,12 +46,12 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     short = short_names(everything)
     mean = f"mean over {len(everything)} layers"
     shown = [(mean, ranks.mean("layer"), collapsed.any("layer"))]
-    for name in names:
-        of_layer = {"layer": name}
-        shown.append((short[name] + _shape(data.sel(of_layer)), ranks.sel(of_layer), collapsed.sel(of_layer)))
+    for label in names:
+        of_layer = {"layer": label}
+        shown.append((short[label] + _shape(data.sel(of_layer)), ranks.sel(of_layer), collapsed.sel(of_layer)))
     columns = min(MOST_COLUMNS, len(shown))
     lines = math.ceil(len(shown) / columns)
-    figure, grid = panels(len(rows) * lines, columns, 3.5, 2.5, sharex=True, sharey=True)
+    figure, grid = panels(len(rows) * lines, columns, 1.6, 1.15, sharex=True, sharey=True)
     for row, own in zip(rows, grid.reshape(len(rows), -1), strict=True):
         chosen = [level for level in levels if level.panel == row]
         for axes, (title, of_panel, collapses) in zip(own, shown, strict=False):
@@ -53,7 +60,7 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
         own[0].set_title(f"{row}\n{mean}" if row else mean, fontweight="bold")
     name_step_axes(grid, tree)
     for axes in grid[:, 0]:
-        axes.set_ylabel("effective rank / rank")
+        axes.set_ylabel(TITLES[name][1])
     # The last panels of the last line may have no layer; those above them then name the step axis.
     for column in range(len(shown) - (lines - 1) * columns, columns):
         grid[-1, column].remove()
@@ -62,7 +69,7 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
     handles = [Line2D([], [], label=label, **mark) for label, mark, marked in marks if marked.any()]
     legend_below(figure, [*line_handles(levels), *spread_handles(levels), *handles])
     left_out = of_all(names, everything, "layer") + of_all(rows, all_rows, "row")
-    figure.suptitle(f"Effective rank of each layer by {axes_title(levels)}{left_out}")
+    figure.suptitle(f"{TITLES[name][0]} of each layer by {axes_title(levels)}{left_out}")
     return figure
 
 
@@ -76,7 +83,7 @@ def _panel(
         if (at := collapsed.isel(runs).any("run").values).any():
             axes.plot(ranks["step"].values[at], ranks.isel(runs).mean("run").values[at], **COLLAPSE_MARK)
         steps = groks.isel(runs).dropna("run").values
-        axes.vlines(steps, 0, 0.09, color=level.color, linewidth=2.2, linestyles=level.dash)
+        axes.vlines(steps, 0, 0.09, color=level.color, linewidth=1.2, linestyles=level.dash)
     axes.set_ylim(0, 1)
     step_axis(axes, 4)
     axes.xaxis.set_tick_params(labelbottom=True)

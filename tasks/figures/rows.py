@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-import matplotlib.colors
-import numpy as np
 import xarray as xr
 
 from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.rows import row_dim
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, levels_of
 from specdyn.tasks.figures.sweep_axis import axis_of
@@ -15,14 +13,15 @@ from specdyn.tasks.figures.sweep_axis import axis_of
 
 def rows_dim(tree: xr.DataTree) -> str:
     """The dimension of the rows."""
-    return next(dim for dim in ("run", "ticket", "pair") if along_rows(tree, dim) is not None)
+    groups = (node.to_dataset(inherit=False) for node in tree.subtree)
+    return next(dim for data in groups if data.data_vars and (dim := row_dim(data)))
 
 
 def along_rows(tree: xr.DataTree, dim: str) -> xr.Dataset | None:
     """The coordinates along a dimension, in the first group that has it."""
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
-        if dim in data.dims and data.data_vars and (dim != "pair" or "layers" not in tree.children):
+        if data.data_vars and row_dim(data) == dim:
             return data[[name for name in data.coords if data[name].dims == (dim,)]]
     return None
 
@@ -40,11 +39,3 @@ def groups_of(tree: xr.DataTree, dim: str, along: xr.Dataset, axis: str = "") ->
         name = ", ".join(f"{axis_title(one)} {as_text(settings[one][i])}" for one in varied)
         groups.setdefault(name or f"all {dim}s", []).append(i)
     return list(groups.items())
-
-
-def colors_of(count: int) -> list[str]:
-    """Colours of configurations, in their order; ranks have another scale."""
-    if count == 1:
-        return ["#2b5c8a"]
-    scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
-    return [matplotlib.colors.to_hex(color) for color in scale]

@@ -9,11 +9,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from specdyn.models.nets.layers import short_names
 from specdyn.tasks.figures.levels import levels_of, over, what
 from specdyn.tasks.figures.style import log_axis, name_step_axes, panels, step_axis, styled
-from specdyn.tasks.figures.sweep_axis import of_all, short_names, spread, variable
+from specdyn.tasks.figures.sweep_axis import of_all, spread, variable
 
-MOST_LAYERS, MOST_LEVELS = 10, 6
+MOST_LAYERS, MOST_LEVELS = 8, 4
+MOST_VECTORS = 64
+"""Lines of a panel that an SVG has as lines, not as pixels."""
 COLORS = matplotlib.colormaps["viridis_r"]
 DEPTH = 1e-6
 """The smallest value shown, as a fraction of the layer's largest: the collapse of a value goes on for ever."""
@@ -28,12 +31,12 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
     short = short_names(everything)
     values = data.isel(run=[level.runs[0] for level in levels]).load()
     colors = ScalarMappable(LogNorm(1, max(2, values.sizes["rank"])), COLORS)
-    figure, grid = panels(len(names), len(levels), 3.4, 2.0, sharex=True, sharey="row")
+    figure, grid = panels(len(names), len(levels), 1.8, 0.85, sharex=True, sharey="row")
     for row, name in zip(grid, names, strict=True):
         of_layer = values.sel(layer=name)
         for column, axes in enumerate(row):
-            _lines(axes, of_layer.isel(run=column), colors)
-        _limits(row[0], of_layer.values, log)
+            draw_spectrum(axes, of_layer.isel(run=column), colors)
+        limit_spectra(row[0], of_layer.values, log)
         row[0].set_ylabel(f"{short[name]}\nsingular value")
     for axes, level in zip(grid[0], levels, strict=True):
         axes.set_title(over(level, len(levels)))
@@ -49,19 +52,20 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
     return figure
 
 
-def _lines(axes: Axes, values: xr.DataArray, colors: ScalarMappable) -> None:
+def draw_spectrum(axes: Axes, values: xr.DataArray, colors: ScalarMappable) -> None:
     """A line for each rank of values (step, rank), the largest on top; steps without values are left out."""
     known = values.dropna("step", how="all").dropna("rank", how="all").transpose("step", "rank")
     steps = known["step"].values
     lines = [np.column_stack([steps, known.values[:, i]]) for i in reversed(range(known.sizes["rank"]))]
     ranks = known["rank"].values[::-1]
-    axes.add_collection(LineCollection(lines, colors=colors.to_rgba(ranks), linewidths=0.7))
+    many = len(lines) > MOST_VECTORS
+    axes.add_collection(LineCollection(lines, colors=colors.to_rgba(ranks), linewidths=0.4, rasterized=many))
     if len(steps):
         axes.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
     step_axis(axes, 4)
 
 
-def _limits(axes: Axes, values: np.ndarray, log: bool) -> None:
+def limit_spectra(axes: Axes, values: np.ndarray, log: bool) -> None:
     """The y axis of a row: from 0, or over at most six decades."""
     positive = values[np.isfinite(values) & (values > 0)]
     if not len(positive):

@@ -19,48 +19,69 @@ from PIL import Image
 
 from specdyn.storage.schema import STEP_UNITS
 
-WIDEST = 14.0
-NARROWEST = 7.0
-"""Inches."""
-DPI = 120
+WIDEST = 5.5
+"""Inches: the width of the text in the usual conference and journal templates."""
+NARROWEST = 3.25
+"""Inches: one of two columns."""
+DPI = 300
 LARGEST = 400_000
 """Bytes of a PNG of all colours. Beyond it few colours do for heat maps and spectra, never for pale bands."""
-INCHES, HANDLE = 0.085, 0.8
+INCHES, HANDLE = 0.055, 0.42
 """Of a character in a legend, and of the line beside a text."""
+MARGIN = 0.55
+"""Inches of height that a title, labels and a legend take."""
 INK, FAINT = "#222222", "#b8b8b8"
 FULL, TOP, BOTTOM = INK, "#0072b2", "#d55e00"
 """Colours of the whole network and of its halves, told apart by the colour-blind."""
 
 STYLE: Any = {
     "figure.constrained_layout.use": True,
-    "figure.titlesize": 15,
-    "figure.labelsize": 12,
-    "font.size": 11,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.titlesize": 8.5,
+    "figure.labelsize": 7,
+    "font.size": 7,
     "text.color": INK,
-    "axes.titlesize": 11,
+    "axes.titlesize": 7,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2,
     "axes.titlelocation": "left",
-    "axes.labelsize": 11,
+    "axes.labelsize": 7,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#888888",
-    "axes.linewidth": 0.8,
+    "axes.linewidth": 0.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.xmargin": 0.02,
     "axes.grid": True,
     "grid.color": "#ececec",
-    "grid.linewidth": 0.8,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 6,
+    "xtick.major.size": 2,
+    "xtick.major.width": 0.5,
+    "xtick.minor.size": 1.2,
+    "xtick.minor.width": 0.4,
+    "xtick.major.pad": 2,
+    "ytick.labelsize": 6,
+    "ytick.major.size": 2,
+    "ytick.major.width": 0.5,
+    "ytick.minor.size": 1.2,
+    "ytick.minor.width": 0.4,
+    "ytick.major.pad": 2,
     "xtick.color": "#888888",
     "ytick.color": "#888888",
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "lines.linewidth": 1.7,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 2.5,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
-    "legend.fontsize": 10.5,
-    "legend.title_fontsize": 10.5,
+    "legend.fontsize": 6.5,
+    "legend.title_fontsize": 6.5,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.4,
+    "legend.labelspacing": 0.3,
 }
 MATHDEFAULT = r"$\mathdefault{"
 """What the ticks of a logarithmic axis begin with."""
@@ -96,7 +117,7 @@ def panels(rows: int, columns: int, width: float, height: float, **sharing: Any)
     A single column is widened, as titles and the names of layers beside it need room.
     """
     width = max(min(width, WIDEST / columns), NARROWEST / columns)
-    figure = LiteralFigure(figsize=(width * columns, height * rows + 1.0))
+    figure = LiteralFigure(figsize=(width * columns, height * rows + MARGIN))
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from specdyn.models.nets import layers
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.configurations import runs_of, settings_of
 
@@ -22,8 +21,8 @@ def axis_of(tree: xr.DataTree) -> str:
 
 
 def has(tree: xr.DataTree, group: str, name: str) -> bool:
-    """Whether a group of the results is there and has the variable."""
-    return group in tree.children and name in tree[group].data_vars
+    """Whether a group of the results, `/` for the tree itself, is there and has the variable."""
+    return (group == "/" or group in tree.children) and name in tree[group].data_vars
 
 
 def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
@@ -65,10 +64,6 @@ def draw(axes: Axes, values: xr.DataArray, color: Any, **line: Any) -> None:
     axes.plot(drawn.steps, drawn.mean, color=color, **line)
     if values.sizes["run"] > 1:
         axes.fill_between(drawn.steps, drawn.low, drawn.high, color=color, alpha=0.16, linewidth=0)
-
-
-short_names = layers.short_names
-"""Of layers and pairs, as the cube's coordinate has them."""
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from specdyn.tasks.figures.configurations import lines_of
+from specdyn.tasks.figures.connectivity import metric_of
 from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
 from specdyn.tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
 
@@ -19,9 +20,11 @@ COLORS = {
 
 
 @styled
-def by_density(data: xr.Dataset, metric: str) -> Figure:
+def by_density(tree: xr.DataTree, axis: str = "") -> Figure:
     """Last metrics on both splits, agreement with the dense run, and of the dense end with its masked self."""
-    figure, grid = panels(1, 4, 3.5, 3.8)
+    data = tree.to_dataset()
+    metric = metric_of(data)
+    figure, grid = panels(1, 4, 1.4, 1.5)
     last = data.isel(step=-1)
     shown = [
         (last[metric].sel(split="train"), f"train {data[metric].attrs['long_name']} at the end"),

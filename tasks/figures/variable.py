@@ -9,10 +9,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.checks import require, require_known
-from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
+from specdyn.tasks.figures.levels import colors_of
+from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
 from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_label, styled
-from specdyn.tasks.figures.sweep_axis import draw, of_all, short_names, spread
+from specdyn.tasks.figures.sweep_axis import draw, of_all, spread
 
 ALONG = ("step", "rank", "share", "kept", "alpha", "decile", "row", "component")
 """Dimensions that a figure's horizontal axis is of, if the variable has one, the first that it has."""
@@ -49,7 +51,7 @@ def plot_variable(
     labels = data[panel].values.tolist() if panel else [None]
     shown = spread(labels, MOST_PANELS)
     columns = min(COLUMNS, len(shown))
-    figure, grid = panels(math.ceil(len(shown) / columns), columns, 3.6, 2.7, sharex=True)
+    figure, grid = panels(math.ceil(len(shown) / columns), columns, 2.2, 1.25, sharex=True)
     short = short_names(list(map(str, labels))) if panel in PANELS else {}
     colors = colors_of(len(groups))
     for axes, label in zip(grid.flat, shown, strict=False):
@@ -68,7 +70,7 @@ def plot_variable(
     for axes in grid[:, 0]:
         axes.set_ylabel("" if units == "1" else units)
     named = [(text, color) for (text, _), color in zip(groups, colors, strict=True)]
-    legend_below(figure, [Line2D([], [], color=color, linewidth=2.5, label=text) for text, color in named])
+    legend_below(figure, [Line2D([], [], color=color, linewidth=1.6, label=text) for text, color in named])
     left_out = of_all(shown, labels, panel) if panel else ""
     figure.suptitle(f"{data.attrs.get('long_name', name)}{title}{left_out}")
     return figure

@@ -57,7 +57,7 @@ def _told(step: int, names: list[str], of: int, kind: str, what: str, advice: st
         text = f"a jump of {what}: {where} lie off the way between the checkpoints before and after"
     else:
         text = f"a jump of {what}: {where} change more here than before and after"
-        advice = "training began anew here, or the checkpoints are of two runs"
+        advice = "training restarted here, or the checkpoints are of two runs"
     tensor = names[0] if len(names) == 1 and of > 1 else ""
     return finding("warning", (step,), text, advice, tensor)
 

@@ -78,15 +78,15 @@ def _typed(text: str) -> Label:
     return text
 
 
-def labels_of(found: Found, given: Mapping[str, Any]) -> Labels:
-    """The labels of a series: those of the call, then what the files beside it say.
+def labels_of(found: Found | None, given: Mapping[str, Any]) -> Labels:
+    """The labels of a series: those of the call, then what the files beside it say; None is in memory and has none.
 
     ValueError names a label of the call that is not allowed; those of files are left out, and told.
     """
     values: dict[str, Label] = {}
     origins: dict[str, str] = {}
     told: list[str] = []
-    for origin, said in {OPTION: given, **labels_beside(found)}.items():
+    for origin, said in {OPTION: given, **(labels_beside(found) if found else {})}.items():
         for name, value in said.items():
             if why := _refusal(name, value):
                 if origin == OPTION:

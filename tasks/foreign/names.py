@@ -2,14 +2,17 @@
 
 import re
 
+from specdyn.models.nets.decay_sums import SUM, VELOCITY
+
 FOREIGN = "foreign"
 """What stands for the experiment in the places and the cubes of other programs' checkpoints."""
 
 BUFFERS = re.compile(
     r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|(causal_|attn_|attention_|tri)?mask|IGNORE|tril"
     r"|relative_position_index|relative_coords_table|running_mean|running_var|num_batches_tracked)$"
+    rf"|({SUM}|{VELOCITY})$"
 )
-"""Names that libraries give to tensors which are not trained."""
+"""Names that libraries, and runs with `record_decay`, give to tensors which are not trained."""
 
 TRANSPOSED = r"tconv|deconv|up_?conv|conv_?transpose"
 """Names that transposed convolutions have; nothing in a file tells them from others."""

@@ -110,6 +110,27 @@ class Questions(Generic[Results]):
         data: Any = self._data
         return timing(data, by_layer, memorised, grokked)
 
+    def edge_lead(self, portion: str = "total", grokked: float = 0.05) -> xr.Dataset:
+        """How many steps before grokking the spectral edge of updates has its peak; see `edge_lead`."""
+        from specdyn.tasks.timing.edges import edge_lead
+
+        data: Any = self._data
+        return edge_lead(data, portion, grokked)
+
+    def by_depth(self, metric: str = "loss", split: str = "val") -> "pd.DataFrame":
+        """A row for each layer and checkpoint: kind, depth, spectrum and what pruning it costs; see `by_depth`."""
+        from specdyn.tasks.library.by_depth import by_depth
+
+        data: Any = self._data
+        return by_depth(data, metric, split)
+
+    def predicts_pruning(self, metric: str = "loss", split: str = "val") -> xr.Dataset:
+        """Correlation of each layer's spectrum with what pruning it costs; see `predicts_pruning`."""
+        from specdyn.tasks.library.by_depth import predicts_pruning
+
+        data: Any = self._data
+        return predicts_pruning(data, metric, split)
+
     def to_dataframe(self, *names: str) -> "pd.DataFrame":
         """Variables as a tidy table; see `to_dataframe`."""
         from specdyn.tasks.library.frames import to_dataframe

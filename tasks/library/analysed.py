@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from specdyn.models.spec.checks import require
+from specdyn.models.spec.checks import require, require_known
+from specdyn.storage.access.objects import normalise
 from specdyn.storage.access.reading import normalise_source
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.foreign.found import Search
 from specdyn.storage.foreign.steps import PICKLED, SAFE
 from specdyn.storage.foreign.weights import Choice
-from specdyn.storage.rows import Row
+from specdyn.tasks.foreign.labels import Labels, labels_of, require_alike
+from specdyn.tasks.foreign.metrics import Logged, Metrics, metrics_of
 from specdyn.tasks.foreign.names import TRANSPOSED
 from specdyn.tasks.foreign.network.layout import Look
 from specdyn.tasks.foreign.network.tables import PairTable
@@ -22,13 +24,15 @@ from specdyn.tasks.library.measuring import measure
 from specdyn.tasks.library.model import ModelSeries, look_of_module, series_of_module
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.plan.series import choose
-from specdyn.tasks.plan.series_cube import series_attributes, told_apart
-from specdyn.tasks.plan.sources import Source, require_one_unit
+from specdyn.tasks.plan.series_cube import series_attributes, told_apart, told_by_labels
+from specdyn.tasks.plan.sources import Source, logged_of, require_one_unit
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 if TYPE_CHECKING:
     import xarray as xr
     from torch import Tensor, nn
+
+    from specdyn.tasks.foreign.labels import Label
 
     Given: TypeAlias = "nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]"
 
@@ -42,6 +46,9 @@ class Subject:
     label: str
     series: ModelSeries | ReadSeries
     layout: NetworkLayout
+    labels: Labels = Labels()  # noqa: RUF009 - frozen
+    logged: Logged = Logged()  # noqa: RUF009 - frozen
+    metrics: Metrics = Metrics()  # noqa: RUF009 - frozen
 
     @property
     def unit(self) -> str:
@@ -62,6 +69,8 @@ def analyse(
     key: str = "",
     part: str = "",
     weights: str = "",
+    labels: "Mapping[str, Label] | Mapping[str, Mapping[str, Label]] | None" = None,
+    metrics: str = "",
     progress: bool = True,
 ) -> "xr.DataTree":
     """Analyse models, files or series of checkpoints in this process, and return their cube.
@@ -69,8 +78,10 @@ def analyse(
     `what` is a `torch.nn.Module`, a state dict, a file, a folder, `s3://...`, `hf://organisation/name`, a pattern such
     as `"runs/*/checkpoint-*"`, or several of these in a list or by name; each is one run of the cube. Checkpoints on
     disk are the steps of their series, a model in memory is step 0. `analyses` are all that need no data unless some
-    are named; the other arguments are the options of `specdyn analyse`. Shows progress where standard error is a
-    terminal.
+    are named; the other arguments are the options of `specdyn analyse`. `labels` are settings of every run, or by the
+    name of a run those of each; `metrics` is a file, or a folder of files, of what was logged in training. What lies
+    beside checkpoints counts without them: `labels.json`, `metrics.jsonl` and the like. Shows progress where standard
+    error is a terminal.
 
     Returns the groups that `specdyn.open` returns: `layers` (run, layer, step, ...), `pairs`, `attention`, `metrics`;
     float32, NaN beyond a layer's rank. Each matrix is decomposed once. The models are not changed, no random number is
@@ -89,27 +100,27 @@ def analyse(
         revisions=revisions,
         choice=Choice(key=key, weights=weights, part=part),
     )
-    subjects = list(_subjects(what, search, look))
+    subjects = _with_training(list(_subjects(what, search, look)), labels or {}, metrics)
     read = [Source(one.series, one.layout, search, look) for one in subjects if isinstance(one.series, ReadSeries)]
     if read:
         require_one_unit(read)
+    described = {one.label: one for one in subjects}
     rows, values = [], []
     total = sum(len(one.layout.matrices) * len(one.series.steps) for one in subjects)
     with counted("matrices", total, progress) as advance:
-        for subject in subjects:
+        for subject, row in zip(subjects, told_by_labels(described), strict=True):
             layout, measured = measure(subject.series, subject.layout, names, advance)
-            values.append(measured)
+            layout = replace(layout, variables={**layout.variables, **subject.metrics.variables})
+            values.append({**measured, **subject.metrics.values})
             rows.append(
-                Row(
-                    key=subject.label,
+                replace(
+                    row,
                     status="done",
                     layout_of=lambda layout=layout: layout,  # type: ignore[misc]
-                    coordinates={"series": subject.label},
-                    settings={"series": subject.label},
                     provenance={"source": subject.series.name},
                 )
             )
-    attributes = series_attributes({one.label: one.layout for one in subjects}, subjects[0].unit)
+    attributes = series_attributes(described, subjects[0].unit)
     return cube_in_memory(rows, values, RUN_FACTS, {"title": ", ".join(one.label for one in subjects), **attributes})
 
 
@@ -130,6 +141,25 @@ def _subjects(what: Any, search: Search, look: Look) -> Iterator[Subject]:
         yield from _of_several(what, search, look)
     else:
         yield _in_memory(what, look)
+
+
+def _with_training(subjects: Sequence[Subject], labels: Mapping[str, Any], metrics: str) -> list[Subject]:
+    """The runs with what is known of their training, by the call or by what lies beside their checkpoints."""
+    names = [one.label for one in subjects]
+    by_run = bool(labels) and all(isinstance(of, Mapping) for of in labels.values())
+    for name in labels if by_run else ():
+        require_known("run in labels", name, names)
+    read = [one for one in subjects if isinstance(one.series, ReadSeries)]
+    require(not metrics or bool(read), "metrics", metrics, "none, as no checkpoints on disk are analysed")
+    found = []
+    for one in subjects:
+        given = labels.get(one.label, {}) if by_run else labels
+        series = one.series if isinstance(one.series, ReadSeries) else None
+        logged = logged_of(series, normalise(metrics) if metrics else "", len(read) == 1) if series else Logged()
+        found.append(replace(one, labels=labels_of(series.found if series else None, given), logged=logged))
+    require_alike({one.label: one.labels for one in found})
+    variables = metrics_of([one.logged for one in found], {name for one in found for name in one.labels.values})
+    return [replace(one, metrics=of) for one, of in zip(found, variables, strict=True)]
 
 
 def _of_several(what: Sequence[Any], search: Search, look: Look) -> Iterator[Subject]:

@@ -18,8 +18,9 @@ def compare(*studies: "xr.DataTree", names: Sequence[str] = ()) -> "xr.DataTree"
     `studies` are what `open` or `analyse` returned, `names` what they are called; else each goes by its own name.
     Layers, steps and other labels are the union over all, NaN where a study has none. A setting in which runs of
     different studies differ is a coordinate, so that figures and `groupby` can tell them apart by it. A run that
-    several studies have stands under each of them as `study/run`. ValueError for fewer than two, for names that are not
-    as many, for cubes of lines or tickets, and for series that count different things, such as steps and epochs.
+    several studies share appears once for each of them, as `study/run`. ValueError for fewer than two, for names that
+    are not as many, for cubes of lines or tickets, and for series that count different things, such as steps and
+    epochs.
     """
     import xarray as xr
 

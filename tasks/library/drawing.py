@@ -25,11 +25,13 @@ def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure
     from specdyn.tasks.library.questions import group_of
 
     chosen = get_figure(name)
-    if isinstance(data, xr.DataTree) and data.data_vars and not data.children:
+    of_runs = chosen.rows == "run"
+    if of_runs and isinstance(data, xr.DataTree) and data.data_vars and not data.children:
         data = data.to_dataset()
-    tree = data if isinstance(data, xr.DataTree) else _as_tree(data, group_of(data))
-    tree = measured_runs(tree)
-    return draw_one(chosen, tree, by or axis_of(tree))
+    if not isinstance(data, xr.DataTree):
+        data = _as_tree(data, group_of(data)) if of_runs else xr.DataTree(data)
+    tree = measured_runs(data)
+    return draw_one(chosen, tree, by or (axis_of(tree) if of_runs else ""))
 
 
 def _as_tree(data: "xr.Dataset", group: str) -> "xr.DataTree":

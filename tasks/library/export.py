@@ -14,8 +14,9 @@ from specdyn.models.spec.checks import require_known
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results, reading
+from specdyn.storage.rows import row_dim
 from specdyn.storage.studies import cube_of, study_names
-from specdyn.tasks.library.frames import BLOCK, axes_of, blocks_of, frame_of, row_dim
+from specdyn.tasks.library.frames import BLOCK, axes_of, blocks_of, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specdyn.models.spec.checks import require, require_known
+from specdyn.storage.rows import row_dim
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 BLOCK = 2**21
 """Values that are held at a time."""
-ROWS = ("run", "pair", "ticket")
-"""What rows of a cube are of, the first that a group has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +25,6 @@ class Block:
     places: tuple[slice, ...]
     """One for each dimension."""
     values: "Mapping[str, xr.Variable]"
-
-
-def row_dim(data: "xr.Dataset") -> str | None:
-    """The dimension along which a group has a run, or a pair or ticket of runs."""
-    return next((dim for dim in ROWS if dim in data.dims and "status" in data.coords), None) if data.dims else None
 
 
 def axes_of(data: "xr.Dataset", dims: Sequence[str]) -> list[str]:

@@ -7,9 +7,9 @@ import numpy as np
 from specdyn.storage.results import RunLayout
 from specdyn.tasks.spectra.analysis import get_analysis
 from specdyn.tasks.spectra.filling import stack
-from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
-from specdyn.tasks.spectra.one_pass import Pass, Target, decompose_step, measure_block, need_vectors
-from specdyn.tasks.spectra.series import Series
+from specdyn.tasks.spectra.network_layout import NetworkLayout, Target, run_layout
+from specdyn.tasks.spectra.one_pass import Pass, decompose_step, measure_block
+from specdyn.tasks.spectra.series import Series, need_vectors
 
 
 def measure(

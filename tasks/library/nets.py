@@ -12,8 +12,8 @@ def load_net(store: str, run_id: str, step: int | None = None) -> "nn.Module":
     """The network of a run with the weights and buffers that it had at a step, in evaluation mode, on the CPU.
 
     `run_id` may be its first characters; without `step` it is the last checkpoint. The checkpoint is verified.
-    ValueError where no run, or several, begin so, where it is still in training, and for a step without a checkpoint;
-    DamagedCheckpoint where the file is not as it was written.
+    ValueError if no run or several runs start with `run_id`, if the run is still in training, or if the step has no
+    checkpoint; DamagedCheckpoint if the file is not as it was written.
     """
     from specdyn.models.experiments.base import get_experiment, read_spec
     from specdyn.storage.checkpoints import read_checkpoint, read_manifest

@@ -19,14 +19,14 @@ SCORE = "_score"
 
 
 def mean_over(data: Results, over: str = "seed") -> Results:
-    """The mean over the runs that agree in all settings but `over`; settings are never mixed.
+    """The mean over the runs that agree in all settings except `over`; settings are never mixed.
 
     `data` is a group of a cube, or a cube, with every setting that varies as a coordinate of `run`. The result has one
-    entry of `run` for each combination of the other settings, called by it, with these as coordinates. Its coordinate
-    `runs` says how many runs a mean is of: those that have values. Where some of these have no value at a place, as at
-    a step that a run has not reached, the mean is of the others, and a coordinate `NAME_runs` counts them place by
-    place. Flags and texts have no mean and are left out. ValueError where runs have no such setting, or where nothing
-    tells two of them apart.
+    entry of `run` for each combination of the other settings, named after it, with these settings as coordinates. Its
+    coordinate `runs` says how many runs a mean is of: those that have values. Where some of these have no value at a
+    place, as at a step that a run has not reached, the mean is of the others, and a coordinate `NAME_runs` counts them
+    place by place. Flags and texts have no mean and are left out. ValueError if runs have no such setting, or if two
+    runs have the same settings.
     """
     import xarray as xr
 
@@ -65,8 +65,8 @@ def mean_over(data: Results, over: str = "seed") -> Results:
 def scores(data: Results) -> Results:
     """The agreement and alignment scores that results have: means over the ten leading ranks (METHOD 5).
 
-    Of a group its variables that are scores, of a cube those of every group that has some. ValueError where there is
-    none, naming the analyses that measure them.
+    From a group its scores, from a cube the scores of every group. ValueError if there are none; it names the analyses
+    that measure them.
     """
     return _chosen(
         data,
@@ -77,11 +77,11 @@ def scores(data: Results) -> Results:
 
 
 def above_chance(data: Results, *names: str) -> Results:
-    """Values divided by what chance alone gives of the same layer or pair; 1 is chance, NaN where that level is 0.
+    """Values divided by their chance level for the same layer or pair; 1 is chance, NaN where that level is 0.
 
-    Of every variable that has such a level, or of the named ones; in a group, or in a cube of several. Where there are
-    several levels, of a Gaussian and of a shuffled matrix, the result has their dimension `null`. Which level belongs
-    to which variable is `CHANCE_OF` in `specdyn.tasks.spectra.labels`. ValueError where none is there.
+    For every variable that has a chance level, or for the named ones, in a group or in a whole cube. If there are two
+    levels, of a Gaussian and of a shuffled matrix, the result has their dimension `null`. Which level belongs
+    to which variable is `CHANCE_OF` in `specdyn.tasks.spectra.labels`. ValueError if the results have no chance level.
     """
     import xarray as xr
 

@@ -3,18 +3,22 @@
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from specdyn.models.experiments.base import get_experiment
-from specdyn.models.spec.checks import require_known
+from specdyn.models.spec.checks import require, require_known
 from specdyn.models.spec.run_spec import as_text
 from specdyn.storage.access.objects import normalise
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
+from specdyn.tasks.evaluation.environment import usable_cores
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.plan.gathering import finished_results
 from specdyn.tasks.plan.here import run_here
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
+from specdyn.tasks.tracking.sender import Sender
+from specdyn.tasks.tracking.trackers import get_tracker
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +40,7 @@ def run(
     name: str = "",
     report: bool = False,
     threads: int = 1,
+    log: str = "",
     progress: bool = True,
     **settings: Any,
 ) -> "xr.DataTree":
@@ -43,13 +48,19 @@ def run(
 
     `settings` are the experiment's, `weight_decay` and `seed` among them: a list is an axis of the grid, one value
     holds in every run, what is not given comes from the preset. `inline` trains in this process, one run after another;
-    `ray` calls `specdyn run`, with Prefect and every core of this machine, or the cluster at RAY_ADDRESS. A call that
-    was stopped goes on where it was. ValueError before anything is spent where a setting is not allowed; SweepFailed
-    where runs failed, after all others are done.
+    `ray` calls `specdyn run`, with Prefect and every core of this machine, or the cluster at RAY_ADDRESS. Each run
+    computes with `threads` threads; 0 is every core that this process may use. One thread, as the command has by
+    default, makes the same bits everywhere: sums over several threads are rounded differently. `log` is a tracker that
+    runs are sent to as they are measured: tensorboard, wandb or mlflow. A call that was stopped continues where it
+    stopped. ValueError before anything is spent where a setting is not allowed; SweepFailed where runs failed, after
+    all others are done.
     """
     from specdyn.tasks.library.opened import opened
 
     require_known("executor", executor, EXECUTORS)
+    require(isinstance(threads, int) and threads >= 0, "threads", threads, "a whole number from 0")
+    if log:
+        get_tracker(log)
     preset = preset or get_experiment(experiment).usual
     axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | range)}
     fixed = {key: value for key, value in settings.items() if key not in axes}
@@ -65,16 +76,18 @@ def run(
     )
     place = Store(normalise(store))
     if executor == "ray":
-        _by_command(sweep, place, report, settings)
+        _by_command(sweep, place, report, threads, log, settings)
     else:
         require_store(place.url)
-        _in_this_process(sweep, place, threads, report, progress)
+        with Sender(log, place, experiment, sweep.name, _say) if log else nullcontext():
+            _in_this_process(sweep, place, threads or usable_cores(), report, progress)
     return opened(sweep.cube(place))
 
 
 def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, progress: bool) -> None:
     if finished_results(sweep, store, report):
         return
+    sweep = sweep.checked(store)  # prepares samples, whose sizes the count of units needs
     total = sum(item.parts for item in sweep.items(store) if item.unit)
     with counted(f"{sweep.name}: checkpoints", total, progress) as advance:
         did = run_here(
@@ -83,17 +96,22 @@ def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, pro
             threads=threads,
             report=report,
             advance=lambda _, parts: advance(parts),
-            say=lambda line: print(line, file=sys.stderr),
+            say=_say,
         )
     if did.failures:
         raise SweepFailed("; ".join(f"{what}: {why}" for what, why in did.failures.items()))
 
 
-def _by_command(sweep: Sweep, store: Store, report: bool, settings: Mapping[str, Any]) -> None:
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _by_command(sweep: Sweep, store: Store, report: bool, threads: int, log: str, settings: Mapping[str, Any]) -> None:
     """Have `specdyn run` do it; what it prints goes to standard error as it comes."""
     command = [sys.executable, "-m", "specdyn", "run", sweep.experiment, "--preset", sweep.preset]
     command += ["--store", store.url, "--sweep", sweep.name, "--analyses", ",".join(sweep.analyses)]
-    command += [] if report else ["--no-report"]
+    command += ["--cpus", str(threads or usable_cores())]
+    command += [*([] if report else ["--no-report"]), *(["--log", log] if log else [])]
     for name, value in settings.items():
         axis = isinstance(value, list | range)
         flag = {"weight_decay": "-w", "seed": "-s"}.get(name, "-a" if axis else "--set")

@@ -114,7 +114,7 @@ def table(what: "Given | xr.DataTree", **options: Any) -> "pd.DataFrame":
     `rows`, `columns`, `stable_rank`, `effective_rank` (a fraction of the full rank), `spectral_norm`,
     `power_law_alpha`, `power_law_distance`, `mp_spikes` (singular values beyond the Marchenko-Pastur edge),
     `collapsed`; NaN where a number does not exist. The index is the layer, or run and layer where there are several
-    runs. Only singular values are computed. Errors are those of `analyse`.
+    runs. Only singular values are computed. Raises the same errors as `analyse`.
     """
     import xarray as xr
 

@@ -4,10 +4,12 @@ import functools
 from dataclasses import dataclass
 
 from specdyn.models.experiments.base import experiment_of
-from specdyn.models.spec.run_spec import RunSpec, own_settings
+from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.schedules import checkpoint_steps, steps_per_epoch
 from specdyn.storage.places import Store
+from specdyn.tasks.asked import of_network
 from specdyn.tasks.evaluation.examples import ExamplesKey, count_train_examples, examples_key
+from specdyn.tasks.later import Later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +54,6 @@ class Cost:
         )
 
 
-COST_NOTHING = {
-    *("seed", "weight_decay", "learning_rate", "steps", "checkpoint_every", "decay_from", "decay_until", "start")
-}
-"""Settings that change neither the work of a step nor that of a checkpoint."""
-
-
-def alike(spec: RunSpec) -> object:
-    """What is equal for runs of which a step costs the same, and the analysis of a checkpoint too."""
-    return tuple(value for name, value in own_settings(spec).items() if name not in COST_NOTHING)
-
-
 def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
     """Steps at which the run will keep its weights; NotPrepared where the data set that this takes is not in the store.
 
@@ -89,9 +80,18 @@ def _train_examples(of: ExamplesKey) -> int:
 
 def checkpoint_bytes(spec: RunSpec) -> int:
     """Bytes of the tensors of one checkpoint, counted on a network that is built without its weights."""
+    size: int = of_network(Later(__name__, "built_bytes"), spec)
+    return size
+
+
+def built_bytes(spec: RunSpec) -> int:
+    """The same, counted in this process."""
     import torch
 
+    from specdyn.models.nets.decay_sums import add_decay_sums
     from specdyn.models.nets.matrices import state_bytes
 
     with torch.device("meta"):
-        return state_bytes(experiment_of(spec).build_net(spec))
+        net = experiment_of(spec).build_net(spec)
+        add_decay_sums(spec, net)
+        return state_bytes(net)

@@ -195,14 +195,16 @@ class StudyCube(ABC):
         """Its attributes, with the versions of what computed its values."""
         return {**self.attributes(), **self.versions}
 
-    @abstractmethod
     def draw(self) -> None:
-        """Draw the report."""
+        """Write the page of its report."""
+        from specdyn.tasks.figures.report import write_report
+
+        write_report(self.url, self.store.report(self.name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCube(StudyCube):
-    """The cube of runs of any origin; its report is a page with figures."""
+    """The cube of runs of any origin."""
 
     @property
     def kind(self) -> RowKind:
@@ -230,18 +232,17 @@ class RunsCube(StudyCube):
     def analyses(self) -> Sequence[str]:
         """The analyses whose variables it has."""
 
-    def draw(self) -> None:
-        """Draw the report."""
-        from specdyn.tasks.figures.report import write_report
-
-        write_report(self.url, self.store.report(self.name))
-
 
 class Following:
     """A cube that is written while units of its study run."""
 
     def __init__(self, cube: StudyCube, writer: "CubeWriter") -> None:
         self._cube, self._writer = cube, writer
+
+    def prepare(self) -> None:
+        """Have the labels of all rows made, which takes their networks."""
+        for row in self._cube.rows:
+            row.layout_of()
 
     def update(self, keys: Collection[str]) -> None:
         """Look at rows again, by their keys, and write what is new; what it holds is not said to be whole."""

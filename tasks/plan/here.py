@@ -14,7 +14,7 @@ from specdyn.tasks.ledger.keeping import kept_ledger
 from specdyn.tasks.ledger.metering import Spent, metered, noted, taken
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.live import LiveCube
-from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan
+from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, planned
 from specdyn.tasks.plan.units import Schedule, Unit
 from specdyn.tasks.work import Work
 
@@ -74,14 +74,14 @@ def run_here(
     cube = study.cube(store)
     with hold(store.lease(cube), cube.rsplit("/", 2)[-2], say) as lease:
         study = study.checked(store)
-        plan = make_plan(study, store, threads=threads, retry_failed=retry_failed)
+        plan = planned(study, store, retry_failed)
         failures = {f"{item.kind}: {item.label}": item.reason for item in plan.failed}
         done: list[Unit] = []
         works: list[Work] = []
         schedule = Schedule(plan.units, failed_before(plan.items))
         study.record(store)
         following = study.results(store).following(lease) if live and plan.units else None
-        ledger = kept_ledger(store, study.experiment, "here", plan.seconds_of)
+        ledger = kept_ledger(store, study.experiment, "here", estimates={})
         with ledger as note, LiveCube(following) as cube_now, computing(threads):
             while ready := schedule.ready():
                 for unit in ready:

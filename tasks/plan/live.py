@@ -12,7 +12,7 @@ from specdyn.tasks.plan.units import Unit
 EVERY_SECONDS = 4.0
 """Between two updates at least."""
 SHARE = 0.1
-"""Of the time that updates may take: where they are slow they are seldom."""
+"""Of the time that keeping something up to date may take: on a slow store it is done less often."""
 
 log = logging.getLogger("specdyn.live")
 
@@ -61,4 +61,9 @@ class LiveCube:
             self._following.update(changed)
         except Exception as error:  # noqa: BLE001 - the end of the call writes it all, and raises what is wrong
             log.warning("the results are not up to date before the end of this call: %s", error)
-        return max(EVERY_SECONDS, (time.monotonic() - began) / SHARE)
+        return pause_after(time.monotonic() - began, EVERY_SECONDS)
+
+
+def pause_after(took: float, least: float) -> float:
+    """Seconds to wait after an update that took so long: at least `least`, and so many that updates keep to SHARE."""
+    return max(least, took / SHARE)

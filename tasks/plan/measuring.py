@@ -26,7 +26,7 @@ LONG = 2.0
 """Seconds of a step that is not worth repeating for an estimate."""
 
 
-def measure(spec: RunSpec, store: Store, steps: int = 5, threads: int | None = None) -> Rates:
+def measure(spec: RunSpec, store: Store, threads: int | None = None, steps: int = 5) -> Rates:
     """Time a few real steps, one real pass over a checkpoint and the evaluation of a batch of each split.
 
     With as many threads as a unit of work will have; None leaves them as they are.

@@ -8,7 +8,9 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.checkpoints import read_manifest, tensor_bytes
 from specdyn.storage.places import Store
-from specdyn.tasks.plan.cost import Cost, Rates, alike, checkpoint_bytes
+from specdyn.tasks.asked import alike, ask
+from specdyn.tasks.later import Later
+from specdyn.tasks.plan.cost import Cost, Rates, checkpoint_bytes
 from specdyn.tasks.plan.units import Schedule, Unit
 
 if TYPE_CHECKING:
@@ -179,6 +181,11 @@ class Plan:
     left_out: Mapping[str, str]
     """Keys of the items that need one that failed before, with the label of that one."""
 
+    def estimated(self, threads: int | None) -> "Plan":
+        """The plan with what the rest will cost, by a few steps of it that are timed with the threads of a unit."""
+        estimates, seconds_of = _estimates(self.items, self.todo, self.store, threads)
+        return replace(self, estimates=estimates, seconds_of=seconds_of)
+
     @property
     def todo(self) -> tuple[Item, ...]:
         """What is left and can be done."""
@@ -222,11 +229,14 @@ def make_plan(
     Without, no data set is read. Steps are timed with the `threads` of a unit of work. What failed stays so, with all
     that needs it, and costs nothing, unless `retry_failed`.
     """
-    items = tuple(study.items(store, retry_failed, whole=estimate))
-    left_out = needing_failed(items)
-    todo = [item for item in items if item.unit and item.key not in left_out]
-    estimates, seconds_of = _estimates(items, todo, store, threads) if estimate else ({}, {})
-    return Plan(study=study, store=store, items=items, estimates=estimates, seconds_of=seconds_of, left_out=left_out)
+    plan = planned(study, store, retry_failed, whole=estimate)
+    return plan.estimated(threads) if estimate else plan
+
+
+def planned(study: Study, store: Store, retry_failed: bool = False, whole: bool = True) -> Plan:
+    """Look at all that a study consists of, without an estimate; with `whole` as `Study.items` says."""
+    items = tuple(study.items(store, retry_failed, whole))
+    return Plan(study=study, store=store, items=items, estimates={}, seconds_of={}, left_out=needing_failed(items))
 
 
 def failed_before(items: Iterable[Item]) -> dict[str, str]:
@@ -264,9 +274,8 @@ def _estimates(
 
 def _rates(network: RunSpec, items: Sequence[Item], store: Store, threads: int | None) -> Rates:
     """Measured here, but for the step where a finished run of the kind tells how long it takes."""
-    from specdyn.tasks.plan.measuring import measure
-
-    rates, group = measure(network, store, threads=threads), alike(network)
+    rates: Rates = ask(Later("specdyn.tasks.plan.measuring", "measure"), network, store, threads)
+    group = alike(network)
     for item in items:
         if (
             item.run

@@ -12,8 +12,10 @@ from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
+from specdyn.tasks.failures import Diverged
 from specdyn.tasks.foreign.kept import Kept
 from specdyn.tasks.identity import results_id
+from specdyn.tasks.later import Later
 from specdyn.tasks.plan.cost import Cost
 from specdyn.tasks.plan.plan import Item, State
 from specdyn.tasks.plan.units import Unit, Workers
@@ -22,8 +24,7 @@ from specdyn.tasks.work import Work
 
 if TYPE_CHECKING:
     from specdyn.tasks.spectra.decomposition import Factors
-    from specdyn.tasks.spectra.network_layout import NetworkLayout
-    from specdyn.tasks.spectra.one_pass import Target
+    from specdyn.tasks.spectra.network_layout import NetworkLayout, Target
     from specdyn.tasks.spectra.series import Series
 
 
@@ -40,7 +41,7 @@ def train_whole(
     for the reason given.
     """
     from specdyn.tasks.training.replay import keep_states
-    from specdyn.tasks.training.training import Diverged, train
+    from specdyn.tasks.training.training import train
 
     before = read_manifest(store.run_of(spec))
     if before and before.thinned and again:
@@ -164,8 +165,7 @@ def analyse_run(
     workers: Workers, advance: Callable[[int], None], spec: RunSpec, analyses: tuple[str, ...], store: Store
 ) -> Work:
     """Analyse the blocks of a trained run that are missing."""
-    from specdyn.tasks.spectra.network_layout import network_layout, run_layout
-    from specdyn.tasks.spectra.one_pass import Target
+    from specdyn.tasks.spectra.network_layout import Target, network_layout, run_layout
     from specdyn.tasks.spectra.series import RunSeries
 
     manifest = read_manifest(store.run_of(spec))
@@ -197,9 +197,7 @@ def analyse_blocks(
     Factors that blocks share pass through memory, or lie in the store where they are `kept`; those that lie there
     already are not made again.
     """
-    from specdyn.storage.scratch import ScratchFactors
-    from specdyn.tasks.spectra.decomposition import Factors
-    from specdyn.tasks.spectra.one_pass import EVERY, anchor_steps, decompose_step, need_vectors, needed
+    from specdyn.tasks.spectra.series import EVERY, anchor_steps, need_vectors, needed
 
     asked = [get_analysis(name) for names in missing.values() for name in names]
     vectors = need_vectors(asked)
@@ -207,8 +205,9 @@ def analyse_blocks(
     compared = tuple(compares) if kept and "any" not in compares else EVERY
     shared = set(anchor_steps(series.steps, missing, compared)) | (kept.whole(missing) if kept else set())
     there = kept.there(series, layout, shared, vectors) if kept else set()
+    decomposed = Later("specdyn.tasks.spectra.one_pass", "decompose_step")
     anchors = {
-        step: workers.start(decompose_step, series, layout, step, vectors, _scratch(kept, step, vectors))
+        step: workers.start(decomposed, series, layout, step, vectors, _scratch(kept, step, vectors))
         for step in sorted(shared)
     }
     made = [_count(series, layout, step, vectors) for step in sorted(shared - there)]
@@ -217,16 +216,25 @@ def analyse_blocks(
         made.append(block[1])
         advance(len(block[0]))
 
-    scratch = functools.partial(ScratchFactors, Factors) if kept else dict
     calls = [
         (
-            *(scratch, series, layout, target, block, names),
+            *(_passing(kept), series, layout, target, block, names),
             *(anchors[step] for step in sorted({*needed(series.steps, block, compared), *block}) if step in anchors),
         )
         for block, names in missing.items()
     ]
     workers.run_all(_analyse_block, calls, done)
     return Work(decompositions=sum(made))
+
+
+def _passing(kept: Kept | None) -> "Callable[[], MutableMapping[str, Factors]]":
+    """Where a block puts the factors of the checkpoint that it works on."""
+    if not kept:
+        return dict
+    from specdyn.storage.scratch import ScratchFactors
+    from specdyn.tasks.spectra.decomposition import Factors
+
+    return functools.partial(ScratchFactors, Factors)
 
 
 def _count(series: "Series", layout: "NetworkLayout", step: int, vectors: bool) -> int:
@@ -237,10 +245,12 @@ def _count(series: "Series", layout: "NetworkLayout", step: int, vectors: bool) 
 
 def _scratch(kept: Kept | None, step: int, vectors: bool) -> "Callable[[], MutableMapping[str, Factors]]":
     """Where the factors of a step are put."""
+    if not kept:
+        return dict
     from specdyn.storage.scratch import StoredFactors
     from specdyn.tasks.spectra.decomposition import Factors
 
-    return functools.partial(StoredFactors, kept.place(step, vectors), Factors) if kept else dict
+    return functools.partial(StoredFactors, kept.place(step, vectors), Factors)
 
 
 def _analyse_block(scratch: "Callable[[], MutableMapping[str, Factors]]", *args: Any) -> tuple[Block, int]:

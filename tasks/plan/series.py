@@ -25,8 +25,7 @@ from specdyn.tasks.plan.series_cube import SeriesCube, known_of, stand_alone
 from specdyn.tasks.plan.sources import Source, audit_of, left_out_of, look_again, require_sound
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
-from specdyn.tasks.spectra.network_layout import run_layout
-from specdyn.tasks.spectra.one_pass import Target
+from specdyn.tasks.spectra.network_layout import Target, run_layout
 from specdyn.tasks.work import Work
 
 SECONDS_ALONE = 15.0

@@ -3,16 +3,17 @@
 import functools
 import itertools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 from specdyn.models.spec.run_spec import as_text
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Row
-from specdyn.tasks.foreign.labels import Label, Labelled, not_told_apart
+from specdyn.tasks.foreign.labels import Label, Labelled, Labels, not_told_apart
+from specdyn.tasks.foreign.metrics import Logged, Metrics
 from specdyn.tasks.foreign.names import FOREIGN
 from specdyn.tasks.foreign.series import known_contents
 from specdyn.tasks.plan.gathering import RunsCube, counting_variables
@@ -54,7 +55,27 @@ def known_of(source: Source, analyses: Sequence[str], store: Store) -> Known:
     )
 
 
-def stand_alone(sources: Sequence[Source]) -> str:
+class Described(Protocol):
+    """A series with its layers and what is known of its training."""
+
+    @property
+    def layout(self) -> NetworkLayout:
+        """Its layers."""
+
+    @property
+    def labels(self) -> Labels:
+        """What tells it from others."""
+
+    @property
+    def logged(self) -> Logged:
+        """What its training program logged."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The same as variables."""
+
+
+def stand_alone(sources: Sequence[Described]) -> str:
     """Why each series stands for itself in figures; empty where labels tell them apart."""
     described = [
         Labelled(
@@ -89,22 +110,20 @@ class SeriesCube(RunsCube):
 
         Where labels tell them apart these are their settings, otherwise each stands for itself.
         """
-        analyses, shown, own = self.analyses, self._shown, bool(stand_alone(self.sources))
+        analyses, told = self.analyses, told_by_labels(dict(zip(self.series, self.sources, strict=True)))
         return [
-            Row(
+            replace(
+                of_series,
                 key=known.results.partition("/")[0],
                 status="partial" if known.analysed.parts and not known.complete else STATUS[known.complete],
                 layout_of=functools.partial(_layout, source, analyses),
-                coordinates={**({"series": name} if own else {"family": source.layout.family}), **labels},
-                names={} if own else {"series": name},
-                settings={"series": name, "family": source.layout.family, **source.labels.values},
                 provenance={"source": source.series.name},
                 results=known.results,
                 listed=True,
                 parts=counting_variables(known.analysed.parts, {})
                 | ({known.metrics: frozenset(source.metrics.variables)} if known.metrics else {}),
             )
-            for source, name, labels, known in zip(self.sources, self.series, shown, self.found, strict=True)
+            for source, of_series, known in zip(self.sources, told, self.found, strict=True)
             if known.results
         ]
 
@@ -112,16 +131,6 @@ class SeriesCube(RunsCube):
     def series(self) -> list[str]:
         """What each series is called."""
         return told_apart([source.series.name for source in self.sources])
-
-    @property
-    def _shown(self) -> list[dict[str, Label]]:
-        """The labels of each series that are coordinates: those given by hand, and others in which series differ."""
-        every = [source.labels for source in self.sources]
-        texts = [{name: as_text(value) for name, value in labels.values.items()} for labels in every]
-        names = dict.fromkeys(name for labels in every for name in labels.values)
-        by_hand = {*ALWAYS_SHOWN, *(name for labels in every for name in labels.by_hand)}
-        shown = [name for name in names if name in by_hand or len({of.get(name) for of in texts}) > 1]
-        return [{name: labels.values[name] for name in shown if name in labels.values} for labels in every]
 
     def again(self, keys: Collection[str] | None = None) -> "SeriesCube":
         """The cube with series looked at again: those of these names, or all."""
@@ -133,30 +142,64 @@ class SeriesCube(RunsCube):
 
     def attributes(self) -> dict[str, str]:
         """Title, the family of each series, and where its labels and metrics come from."""
-        layouts = {name: one.layout for name, one in zip(self.series, self.sources, strict=True)}
-        labels = self._by_series(
-            lambda one: {name: [value, one.labels.origins[name]] for name, value in one.labels.values.items()}
+        described = dict(zip(self.series, self.sources, strict=True))
+        unit = self.sources[0].series.found.unit
+        return {"title": f"Checkpoints: {self.name}", "sweep": self.name, **series_attributes(described, unit)}
+
+
+def series_attributes(series: Mapping[str, Described], unit: str) -> dict[str, str]:
+    """What a cube of series, by their names, says of itself.
+
+    The family of each, what steps count, and where labels and metrics are from.
+    """
+    families = {name: [of.layout.family, of.layout.because, *of.layout.told] for name, of in series.items()}
+    labels = {
+        name: {label: [value, of.labels.origins[label]] for label, value in of.labels.values.items()}
+        for name, of in series.items()
+        if of.labels.values
+    }
+    metrics = {
+        name: [*of.logged.files, *of.logged.told, *of.metrics.told] for name, of in series.items() if of.logged.files
+    }
+    return {
+        "experiment": FOREIGN,
+        "families": json.dumps(families),
+        "unit": unit,
+        **({"labels": json.dumps(labels)} if labels else {}),
+        **({"metrics": json.dumps(metrics)} if metrics else {}),
+    }
+
+
+def told_by_labels(series: Mapping[str, Described]) -> list[Row]:
+    """A row without values for each series, by their names.
+
+    Labels are settings, and where they do not tell all series apart each goes by its name.
+    """
+    own = bool(stand_alone(list(series.values())))
+    return [
+        Row(
+            key=name,
+            status="planned",
+            layout_of=functools.partial(_no_layout, name),
+            coordinates={**({"series": name} if own else {"family": of.layout.family}), **labels},
+            names={} if own else {"series": name},
+            settings={"series": name, "family": of.layout.family, **of.labels.values},
         )
-        metrics = self._by_series(
-            lambda one: [*one.logged.files, *one.logged.told, *one.metrics.told] if one.logged.files else []
-        )
-        return {
-            "title": f"Checkpoints: {self.name}",
-            "sweep": self.name,
-            **series_attributes(layouts, self.sources[0].series.found.unit),
-            **({"labels": json.dumps(labels)} if labels else {}),
-            **({"metrics": json.dumps(metrics)} if metrics else {}),
-        }
-
-    def _by_series(self, of: Callable[[Source], Any]) -> dict[str, Any]:
-        """What there is to say of each series, by its name."""
-        return {name: said for name, one in zip(self.series, self.sources, strict=True) if (said := of(one))}
+        for (name, of), labels in zip(series.items(), _shown([of.labels for of in series.values()]), strict=True)
+    ]
 
 
-def series_attributes(layouts: Mapping[str, NetworkLayout], unit: str) -> dict[str, str]:
-    """What a cube of series says of itself: the family of each, and what steps count."""
-    families = {name: [of.family, of.because, *of.told] for name, of in layouts.items()}
-    return {"experiment": FOREIGN, "families": json.dumps(families), "unit": unit}
+def _no_layout(name: str) -> RunLayout:
+    raise AssertionError(f"the row of {name} has no layout yet")
+
+
+def _shown(every: Sequence[Labels]) -> list[dict[str, Label]]:
+    """The labels of each series that are coordinates: those given by hand, and others in which series differ."""
+    texts = [{name: as_text(value) for name, value in labels.values.items()} for labels in every]
+    names = dict.fromkeys(name for labels in every for name in labels.values)
+    by_hand = {*ALWAYS_SHOWN, *(name for labels in every for name in labels.by_hand)}
+    shown = [name for name in names if name in by_hand or len({of.get(name) for of in texts}) > 1]
+    return [{name: labels.values[name] for name in shown if name in labels.values} for labels in every]
 
 
 STATUS = {True: "done", False: "planned"}

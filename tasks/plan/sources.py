@@ -111,10 +111,14 @@ def look_again(sources: Sequence[Source]) -> tuple[Source, ...]:
 def _look(url: str, search: Search, how: Look, given: Given, alone: bool) -> Source:
     found = find_checkpoints(url, search=search)
     series = ReadSeries(found, search.choice.weights)
-    labels = labels_of(found, given.labels)
-    log = given_log(given.metrics, found, alone) if given.metrics else find_log(found)
-    logged = logged_at(log, series.steps, found.unit)
+    labels, logged = labels_of(found, given.labels), logged_of(series, given.metrics, alone)
     return Source(series, series.layout(how), search, how, given, labels, logged)
+
+
+def logged_of(series: ReadSeries, metrics: str, alone: bool) -> Logged:
+    """What was logged at the checkpoints of a series: in a file of metrics, or else in what lies beside them."""
+    log = given_log(metrics, series.found, alone) if metrics else find_log(series.found)
+    return logged_at(log, series.steps, series.found.unit)
 
 
 def require_sound(sources: Sequence[Source]) -> None:

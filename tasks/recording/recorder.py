@@ -21,6 +21,7 @@ from specdyn.storage.recordings import RecordingRecord
 from specdyn.tasks.evaluation.environment import versions
 from specdyn.tasks.plan.names import require_name
 from specdyn.tasks.recording.copies import Copies, copied, is_spread, require_copyable, unwrapped, watched
+from specdyn.tasks.recording.following import Following, WhenBehind
 from specdyn.tasks.recording.processes import from_first
 from specdyn.tasks.recording.schedule import schedule
 from specdyn.tasks.recording.spectra import require_pattern, singular_values
@@ -54,6 +55,8 @@ class Recorder:
         layers: str = "",
         when_full: WhenFull = "wait",
         pending: int = 2,
+        analyse: bool | Sequence[str] = False,
+        when_behind: WhenBehind = "later",
         resume_from: int | None = None,
         enabled: bool = True,
     ) -> None:
@@ -62,8 +65,10 @@ class Recorder:
         Steps are multiples of `every` (100 if no schedule is given), those in `at`, and `per_decade` of each power of
         ten. `settings` tell this training from others. `keep="spectra"` keeps the singular values of the layers that
         the regular expression `layers` finds, and no weights. `pending` copies may wait to be written; then the loop
-        waits too, or skips the step. `resume_from` removes what was recorded after that step. Without `enabled` it
-        does nothing at all.
+        waits too, or skips the step. `analyse`, True or names of analyses, has another process analyse what is recorded
+        while training goes on, into the study NAME; where it is more than `pending` steps behind it catches up later,
+        or the thread that writes waits for it. `resume_from` removes what was recorded after that step. Without
+        `enabled` it does nothing at all.
 
         ValueError for arguments that cannot be, and where the name has a recording with other settings; StoreError
         where the store cannot be used, or another process records under that name.
@@ -74,6 +79,11 @@ class Recorder:
         require(isinstance(pending, int) and pending >= 1, "pending", pending, "a whole number from 1")
         require(not layers or keep == "spectra", "layers", layers, "nothing, unless keep='spectra'")
         require_pattern("layers", layers)
+        behind = get_args(WhenBehind)
+        require(when_behind in behind, "when_behind", when_behind, "one of " + ", ".join(behind))
+        require(not analyse or keep == "checkpoints", "analyse", analyse, "False where no checkpoints are kept")
+        self._analyses = _chosen(analyse)
+        self._when_behind = when_behind
         begins = resume_from is None or (isinstance(resume_from, int) and resume_from >= 0)
         require(begins, "resume_from", resume_from, "a step from 0, or None")
         self.errors: list[str] = []
@@ -109,13 +119,16 @@ class Recorder:
 
     def _open(self, store: str, record: RecordingRecord, pending: int) -> set[int]:
         try:
-            self._writing = Writing(store, record, pending, self._fail)
+            self._writing = Writing(store, record, pending, self._fail, self._follow if self._analyses else None)
         except LeaseHeld as error:
             raise LeaseHeld(
                 f"{error}; choose another name, or, for several processes of one training, call "
                 "torch.distributed.init_process_group first"
             ) from None
         return set(self._writing.steps)
+
+    def _follow(self, store: str, name: str, pending: int) -> Following:
+        return Following(store, name, self._analyses, pending if self._when_behind == "wait" else None, self._fail)
 
     def __enter__(self) -> Recorder:
         return self
@@ -164,7 +177,8 @@ class Recorder:
     def close(self, finished: bool = True) -> None:
         """Record the last step that was told, write all that is queued, and say whether training finished.
 
-        Call it before the weights change again: a step whose weights are gone is not recorded.
+        Call it before the weights change again: a step whose weights are gone is not recorded. Where training finished
+        it waits for the analysis, if there is one.
         """
         if not self._active:
             return
@@ -295,6 +309,15 @@ class _AtExit:
 
     def forget(self) -> None:
         atexit.unregister(self)
+
+
+def _chosen(analyse: bool | Sequence[str]) -> tuple[str, ...]:
+    """The analyses that are meant; ValueError for an unknown one, and for one that needs data."""
+    if isinstance(analyse, bool) and not analyse:
+        return ()
+    from specdyn.tasks.plan.series import choose
+
+    return choose(None if isinstance(analyse, bool) else analyse)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

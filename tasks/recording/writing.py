@@ -13,6 +13,7 @@ from specdyn.storage.access.writer import BackgroundWriter
 from specdyn.storage.probe import require_store
 from specdyn.storage.recordings import AlreadyRecorded, RecordingRecord, Written, read_recording, write_recording
 from specdyn.tasks.recording.copies import Copies
+from specdyn.tasks.recording.following import Following
 from specdyn.tasks.recording.spectra import gathered
 
 Metrics = dict[str, float | Tensor]
@@ -21,8 +22,18 @@ Metrics = dict[str, float | Tensor]
 class Writing:
     """A recording that this process holds the lease of; everything is written in order by one thread."""
 
-    def __init__(self, store: str, record: RecordingRecord, pending: int, fail: Callable[[str], None]) -> None:
-        """Raises as `Recorder` does; `fail` is told what goes wrong later on."""
+    def __init__(
+        self,
+        store: str,
+        record: RecordingRecord,
+        pending: int,
+        fail: Callable[[str], None],
+        follow: Callable[[str, str, int], Following] | None = None,
+    ) -> None:
+        """Raises as `Recorder` does; `fail` is told what goes wrong later on.
+
+        `follow` starts the analysis of the recording, by the store's URL, its name, and how many steps may wait.
+        """
         self.pending, self._fail = pending, fail
         self._place = require_store(store).recording(record.name)
         with contextlib.ExitStack() as stack:
@@ -33,6 +44,7 @@ class Writing:
             if before is None:
                 self._say()
             self._written = Written(self._place, lease.check)
+            self._analysis = follow(self._place.store.url, record.name, pending) if follow else None
             self._writer = stack.enter_context(BackgroundWriter(pending))
             self._open = stack.pop_all()
         self.steps = self._written.steps
@@ -58,9 +70,11 @@ class Writing:
         )
 
     def close(self, lines: Mapping[int, Metrics], finished: bool) -> None:
-        """Write all that is queued and what is left, and let others record."""
+        """Write all that is queued and what is left, let others record, and wait for the analysis if there is one."""
         self._writer.submit(lambda: self._safely(lambda: self._finish(lines, finished), "the end is not written"))
         self._open.close()
+        if self._analysis:
+            self._analysis.finish(whole=finished)
 
     def _safely(self, act: Callable[[], None], failed: str) -> None:
         """Do it, unless recording is stopped; what goes wrong is told, and stops recording where it would be mixed."""
@@ -85,6 +99,8 @@ class Writing:
         url = self._place.spectrum(step) if spectra else self._place.checkpoint(step)
         self._written.put(url, step, copies.tensors)
         self._say(tied=copies.tied, finished=False)
+        if self._analysis:
+            self._analysis.told(step)
 
     def _truncate(self, step: int) -> None:
         self._lines = {at: line for at, line in self._lines.items() if at <= step}
@@ -95,6 +111,8 @@ class Writing:
         """Remove what is left of a training that went on elsewhere, before anything is written beside it."""
         if self._back is not None:
             self._written.truncate(self._back)
+            if self._analysis:
+                self._analysis.back(self._back)
             self._back = None
 
     def _finish(self, lines: Mapping[int, Metrics], finished: bool) -> None:

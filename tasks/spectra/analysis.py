@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from specdyn.models.experiments.base import Metric
     from specdyn.models.nets.matrices import LayerPair, Matrix
+    from specdyn.tasks.evaluation.representations import Moments
     from specdyn.tasks.spectra.decomposition import Factors
 
 Compared = Literal["", "initial", "previous", "final", "any"]
@@ -137,6 +138,8 @@ class CheckpointView:
     now: Decomposed
     layers: tuple[Matrix, ...]
     evaluate: Evaluate
+    represent: Callable[[Mapping[str, Tensor]], Mapping[str, Moments]] | None = None
+    """Sums of what enters the layers on the validation examples, for any weights, by parameter; None without data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from specdyn.storage.schema import OutOfRange
+from specdyn.tasks.failures import NotFinite
 from specdyn.tasks.spectra.labels import DRIVERS
 
 GRAM_ASPECT = 2.0
@@ -32,10 +33,6 @@ GRAM_BLOCK = 32
 
 SMALLEST, LARGEST = 2.0**-149, torch.finfo(torch.float32).max
 """The range of float32, in which results are stored."""
-
-
-class NotFinite(ValueError):
-    """A matrix holds NaN or infinity: says which layer of which step."""
 
 
 class Factors(NamedTuple):

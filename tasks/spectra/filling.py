@@ -51,6 +51,8 @@ def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:
     """The values as they are stored; OutOfRange where a finite one is too large for that."""
     with np.errstate(over="ignore"):
         stored = variable.stored(array)
+    if stored.dtype == array.dtype:
+        return stored
     if stored.dtype.kind == "f" and bool((lost := np.isinf(stored) & np.isfinite(array)).any()):
         raise OutOfRange(
             f"variable {what}: {np.abs(array[lost]).max():.3g} is out of range: expected up to "

@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import torch
 
 from specdyn.models.experiments.base import Metric, experiment_of
 from specdyn.models.nets.layers import layer_depths, layer_kinds, module_kinds, short_names
@@ -14,6 +12,8 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.wording import plural
 from specdyn.storage.results import RunLayout
 from specdyn.storage.schema import SHORT_NAME, SPLITS, TOP_RANKS
+from specdyn.tasks.asked import of_network
+from specdyn.tasks.later import Later
 from specdyn.tasks.spectra.analysis import get_analysis
 
 
@@ -98,8 +98,30 @@ class NetworkLayout:
         return max(min(shape) for shape in self.shapes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the results of a run go."""
+
+    folder: str
+    """An object for each block."""
+    layout: RunLayout
+    contents: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Digests by step, and by what analyses depend on, of the checkpoints that decide their values.
+
+    With them each checkpoint has objects of its own, one for each digest.
+    """
+
+
 def network_layout(spec: RunSpec) -> NetworkLayout:
-    """The layout of a spec's network, which is built without its weights."""
+    """The layout of a spec's network, which is built without its weights, by another process where one is asked."""
+    found: NetworkLayout = of_network(Later(__name__, "built_layout"), spec)
+    return found
+
+
+def built_layout(spec: RunSpec) -> NetworkLayout:
+    """The same, with the network built in this process."""
+    import torch
+
     experiment = experiment_of(spec)
     with torch.device("meta"):
         net = experiment.build_net(spec)

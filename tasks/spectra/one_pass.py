@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from specdyn.models.nets.matrices import Matrix
-from specdyn.storage.results import RunLayout, write_block
+from specdyn.storage.results import write_block
 from specdyn.tasks.evaluation.environment import pick_device, versions
+from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.spectra.analysis import (
     Analysis,
     CheckpointView,
@@ -23,32 +24,16 @@ from specdyn.tasks.spectra.analysis import (
 )
 from specdyn.tasks.spectra.decomposition import Factors, decompose, decompose_alike
 from specdyn.tasks.spectra.filling import fill, stack
-from specdyn.tasks.spectra.network_layout import NetworkLayout
-from specdyn.tasks.spectra.series import Deferred, Series, ahead
+from specdyn.tasks.spectra.network_layout import NetworkLayout, Target
+from specdyn.tasks.spectra.series import Deferred, Series, ahead, need_vectors
 
 log = logging.getLogger("specdyn.analysis")
 
 HELD_BYTES = 2**28
 """Matrices from which on a GPU is given no more at a time: decomposing them takes several times their memory."""
 
-EVERY = ("initial", "final", "previous")
-"""Whatever a checkpoint may be compared with."""
 Anchor = tuple[int, Mapping[str, Factors]]
 """A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where the results of a run go."""
-
-    folder: str
-    """An object for each block."""
-    layout: RunLayout
-    contents: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    """Digests by step, and by what analyses depend on, of the checkpoints that decide their values.
-
-    With them each checkpoint has objects of its own, one for each digest.
-    """
 
 
 @dataclass(kw_only=True)
@@ -112,33 +97,6 @@ class Pass:
         return Decomposed(step=step, weights=weights, factors=self.anchors.get(step, {}))
 
 
-def need_vectors(analyses: Iterable[Analysis]) -> bool:
-    """Whether any of the analyses asks for singular vectors."""
-    return any(analysis.needs_vectors for analysis in analyses)
-
-
-def needed(steps: tuple[int, ...], block: tuple[int, ...], compared: Collection[str] = EVERY) -> list[int]:
-    """Steps whose factors a block is given: those that its checkpoints are `compared` with, and its own last.
-
-    They are the run's first and last, and the one before the block.
-    """
-    of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(block[0]) - 1)]}
-    return sorted({*(of[which] for which in compared), block[-1]})
-
-
-def anchor_steps(
-    steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]], compared: Collection[str] = EVERY
-) -> list[int]:
-    """The first and last step, and those before each block: what blocks share is decomposed on its own.
-
-    The two ends are among them for any blocks, also where an end is the last step of the only block: every block
-    compares its checkpoints with both.
-    """
-    shared = {step for block in blocks for step in needed(steps, block, compared) if step != block[-1]}
-    ends = {"initial": steps[0], "final": steps[-1]}
-    return sorted(shared | {step for which, step in ends.items() if which in compared})
-
-
 def decompose_step(
     series: Series,
     layout: NetworkLayout,
@@ -175,10 +133,17 @@ def decompose_into(
             factors.update(decompose_alike({matrix.name: w for matrix, w in together.items()}, what, vectors))
             yield from together
         return
-    for parameter, w in ahead(of_parameter, weights.__getitem__):
+    for parameter, w in _in_turn(of_parameter, weights):
         for matrix in of_parameter[parameter]:
             factors[matrix.name] = decompose(matrix.of({parameter: w}), f"{what} layer {matrix.name}", vectors)
             yield matrix
+
+
+def _in_turn(parameters: Iterable[str], weights: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    """Each parameter with its tensor; read ahead of need where it is not in memory, for which a thread costs more."""
+    if isinstance(weights, dict):
+        return ((parameter, weights[parameter]) for parameter in parameters)
+    return ahead(parameters, weights.__getitem__)
 
 
 def _on_device(
@@ -186,7 +151,7 @@ def _on_device(
 ) -> Iterator[dict[Matrix, Tensor]]:
     """The matrices on the device, as many at a time as it is to hold; each parameter is read once."""
     held: dict[Matrix, Tensor] = {}
-    for parameter, w in ahead(of_parameter, weights.__getitem__):
+    for parameter, w in _in_turn(of_parameter, weights):
         held |= {matrix: matrix.of({parameter: w}).to(device) for matrix in of_parameter[parameter]}
         if sum(matrix.nbytes for matrix in held.values()) >= HELD_BYTES:
             yield held
@@ -244,7 +209,12 @@ def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np
         now = _analyse_layers(work, step, weights, previous, row)
         # What is of all layers together is NaN where some are not there.
         for analysis in () if work.absent(step) else work.of("checkpoint"):
-            view = CheckpointView(now=now, layers=work.layout.layers, evaluate=evaluate)  # type: ignore[arg-type]
+            view = CheckpointView(
+                now=now,
+                layers=work.layout.layers,
+                evaluate=evaluate,  # type: ignore[arg-type]
+                represent=evaluate.represent if isinstance(evaluate, Evaluator) else None,
+            )
             fill(row, work.target.layout, analysis, view, f"{series.name} step {step}")
         rows.append(row)
         previous = now

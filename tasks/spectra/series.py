@@ -1,23 +1,25 @@
-"""A series of checkpoints of one network, wherever it comes from, read one at a time and ahead of need."""
+"""A series of checkpoints of one network, wherever it comes from, read one at a time and ahead of need.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+It is analysed in blocks; which checkpoints of others a block needs is told here, without torch.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from torch import Tensor
-
 from specdyn.models.experiments.base import experiment_of, read_spec
 from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.places import Store
-from specdyn.tasks.evaluation.environment import pick_device
-from specdyn.tasks.evaluation.evaluator import Evaluator
-from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.spectra.analysis import Evaluate
+from specdyn.tasks.spectra.analysis import Analysis, Evaluate
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from specdyn.tasks.spectra.network_layout import NetworkLayout
 
+EVERY = ("initial", "final", "previous")
+"""Whatever a checkpoint may be compared with."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -33,7 +35,7 @@ class Series(Protocol):
     @property
     def steps(self) -> tuple[int, ...]: ...
 
-    def weights(self, step: int) -> Mapping[str, Tensor]:
+    def weights(self, step: int) -> "Mapping[str, Tensor]":
         """Tensors by parameter; may be read as they are asked for."""
         ...
 
@@ -63,7 +65,7 @@ class RunSeries:
         """Steps of the manifest."""
         return self.manifest.steps
 
-    def weights(self, step: int) -> Mapping[str, Tensor]:
+    def weights(self, step: int) -> "Mapping[str, Tensor]":
         """Weights and buffers, verified; one request."""
         entry = self.manifest.checkpoints[self.steps.index(step)]
         return read_checkpoint(self.store.run_of(self.manifest), entry)
@@ -74,23 +76,27 @@ class RunSeries:
 
     def evaluator(self) -> Evaluate:
         """Metrics on the data of the run's spec, which stays on the device."""
+        from specdyn.tasks.evaluation.environment import pick_device
+        from specdyn.tasks.evaluation.evaluator import Evaluator
+        from specdyn.tasks.evaluation.examples import load_examples
+
         spec = read_spec(self.manifest.spec, self.manifest.experiment)
         experiment = experiment_of(spec)
         return Evaluator(experiment, spec, experiment.net(spec), load_examples(spec, self.store), pick_device())
 
 
-class Deferred(Mapping[str, Tensor]):
+class Deferred(Mapping[str, "Tensor"]):
     """Weights that are read when the first of them is asked for."""
 
-    def __init__(self, read: Callable[[], Mapping[str, Tensor]]) -> None:
+    def __init__(self, read: "Callable[[], Mapping[str, Tensor]]") -> None:
         self._read, self._weights = read, None
 
-    def _loaded(self) -> Mapping[str, Tensor]:
+    def _loaded(self) -> "Mapping[str, Tensor]":
         if self._weights is None:
             self._weights = self._read()  # type: ignore[assignment]
         return self._weights  # type: ignore[return-value]
 
-    def __getitem__(self, parameter: str) -> Tensor:
+    def __getitem__(self, parameter: str) -> "Tensor":
         return self._loaded()[parameter]
 
     def __iter__(self) -> Iterator[str]:
@@ -111,3 +117,30 @@ def ahead(keys: Iterable[K], read: Callable[[K], V]) -> Iterator[tuple[K, V]]:
             waiting = upcoming
         if waiting is not None:
             yield waiting[0], waiting[1].result()
+
+
+def need_vectors(analyses: Iterable[Analysis]) -> bool:
+    """Whether any of the analyses asks for singular vectors."""
+    return any(analysis.needs_vectors for analysis in analyses)
+
+
+def needed(steps: tuple[int, ...], block: tuple[int, ...], compared: Collection[str] = EVERY) -> list[int]:
+    """Steps whose factors a block is given: those that its checkpoints are `compared` with, and its own last.
+
+    They are the run's first and last, and the one before the block.
+    """
+    of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(block[0]) - 1)]}
+    return sorted({*(of[which] for which in compared), block[-1]})
+
+
+def anchor_steps(
+    steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]], compared: Collection[str] = EVERY
+) -> list[int]:
+    """The first and last step, and those before each block: what blocks share is decomposed on its own.
+
+    The two ends are among them for any blocks, also where an end is the last step of the only block: every block
+    compares its checkpoints with both.
+    """
+    shared = {step for block in blocks for step in needed(steps, block, compared) if step != block[-1]}
+    ends = {"initial": steps[0], "final": steps[-1]}
+    return sorted(shared | {step for which, step in ends.items() if which in compared})

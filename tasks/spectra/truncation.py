@@ -18,11 +18,18 @@ def keep_in_all(
     weights: Mapping[str, Tensor], layers: Sequence[Matrix], factors: Mapping[str, Factors], keep: Keep
 ) -> dict[str, Tensor]:
     """The weights with every layer but the last replaced by what `keep` leaves of it; other tensors are shared."""
+    return keep_in(layers[:-1], weights, factors, keep)
+
+
+def keep_in(
+    layers: Sequence[Matrix], weights: Mapping[str, Tensor], factors: Mapping[str, Factors], keep: Keep
+) -> dict[str, Tensor]:
+    """The weights with these layers replaced by what `keep` leaves of them; other tensors are shared."""
     kept = dict(weights)
-    for layer in layers[:-1]:
+    for layer in layers:
         parameter = weights[layer.parameter]
         left = keep(layer, layer.of(weights), factors[layer.name])
-        kept[layer.parameter] = _as_parameter(left, parameter, layer.transposed)
+        kept[layer.parameter] = as_parameter(left, parameter, layer.transposed)
     return kept
 
 
@@ -110,7 +117,7 @@ def generator(layer: Matrix) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(layer.name))
 
 
-def _as_parameter(w_MN: Tensor, parameter: Tensor, transposed: bool) -> Tensor:
+def as_parameter(w_MN: Tensor, parameter: Tensor, transposed: bool) -> Tensor:
     """The matrix back in the parameter's own shape."""
     if not transposed:
         return w_MN.reshape(parameter.shape)

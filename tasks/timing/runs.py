@@ -60,21 +60,21 @@ def timing(data: "xr.DataTree", by_layer: bool = False, memorised: float = 0.01,
 
     for name, value in (("memorised", memorised), ("grokked", grokked)):
         require(0 < value <= 1, name, value, "an error above 0 and at most 1")
-    error, ranks = _measured(data, METRICS_GROUP, "err"), _measured(data, "layers", "effective_rank")
+    error, ranks = measured(data, METRICS_GROUP, "err"), measured(data, "layers", "effective_rank")
     layers = data["layers"].to_dataset()
     if "collapse" in layers:
         ranks = ranks.where(~(layers["collapse"].load() == COLLAPSED).any("step"))
     ranks = ranks.transpose("layer", "run", "step") if by_layer else ranks.mean("layer").expand_dims("layer")
-    whole = error["status"].values == "done" if "status" in error.coords else np.zeros(error.sizes["run"], dtype=bool)
     train, val = (error.sel(split=split).transpose("run", "step").values for split in ("train", "val"))
     shape = (error.sizes["run"], ranks.sizes["layer"])
     found = {name: np.full(shape, np.nan) for name in OF_RUN}
     found |= {name: np.full((*shape, len(DEFINITIONS)), np.nan) for name in OF_DEFINITION}
+    values = ranks.transpose("run", "layer", "step").values
+    of_runs = own_steps(error, train, val, values.max(axis=1))
     for run, layer in np.ndindex(shape):
-        series = np.stack([train[run], val[run], ranks.isel(layer=layer).transpose("run", "step").values[run]])
-        # A cube has the steps of all runs; those that a finished run lacks are not its own.
-        own = ~np.isnan(series).all(axis=0) if whole[run] else np.ones(series.shape[1], dtype=bool)
-        of_run = _of_run(error["step"].values[own], series[:, own], memorised, grokked)
+        own = of_runs[run]
+        series = np.stack([of[own] for of in (train[run], val[run], values[run, layer])])
+        of_run = _of_run(error["step"].values[own], series, memorised, grokked)
         for name in found:
             found[name][run, layer] = of_run[name]
     along = {name: of for name, of in error.coords.items() if of.dims == ("run",)}
@@ -115,7 +115,18 @@ def _of_run(
     return {**of_run, **{name: list(of) for name, of in zip(OF_DEFINITION, zip(*rows, strict=True), strict=True)}}
 
 
-def _measured(data: "xr.DataTree", group: str, name: str) -> "xr.DataArray":
+def own_steps(error: "xr.DataArray", *series: np.ndarray) -> list[np.ndarray]:
+    """Of each run which steps (T,) are its own: a cube has those of all runs, and a finished one lacks some.
+
+    `series` (runs, T) are what was measured; of a run that is not finished every step counts.
+    """
+    whole = error["status"].values == "done" if "status" in error.coords else np.zeros(error.sizes["run"], dtype=bool)
+    missing = np.all([np.isnan(of) for of in series], axis=0)
+    return [~missing[run] if whole[run] else np.ones(missing.shape[1], dtype=bool) for run in range(len(missing))]
+
+
+def measured(data: "xr.DataTree", group: str, name: str) -> "xr.DataArray":
+    """A variable of a group of a cube; ValueError where it is not there."""
     import xarray as xr
 
     node = data.children.get(group) if isinstance(data, xr.DataTree) else None

@@ -1,39 +1,44 @@
-"""Sends runs of a study as they are done: a thread of the command reads the cube. Training knows nothing of it."""
+"""Sends runs of a study as they are measured: a thread of the command reads the cube. Training knows nothing of it."""
 
+import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from specdyn.storage.access import objects
 from specdyn.storage.generations import attributes
 from specdyn.storage.places import Store
-from specdyn.tasks.tracking.tracked import finished_runs, tracked
-from specdyn.tasks.tracking.trackers import described, get_tracker, parsed
+from specdyn.tasks.tracking.records import SentRecord, read_sent, sent_record
+from specdyn.tasks.tracking.tracked import Measured, measured_of, tracked, without
+from specdyn.tasks.tracking.trackers import Stream, get_tracker
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 EVERY_SECONDS = 10.0
 
 
-def sent_record(store: Store, tracker: str, study: str, experiment: str, run_id: str) -> str:
-    """The object that says where a run of a study is in a tracker; it goes with the run's logs."""
-    return f"{store.logs(experiment, run_id)}/sent-to-{tracker}-{study}.json"
-
-
 class Sender:
-    """Sends each run of a study to a tracker once it is done, and the rest when the call ends.
+    """Sends the numbers of each run of a study to a tracker as they are measured, and all else once it is done.
 
-    An object in the store says where a run is there, and of which values: what was sent is not sent again, also by
-    later calls. The first error is said in one line, and ends the sending of this call; the runs are not touched by it.
+    An object in the store says where a run is there, and what was sent: no number is sent twice, also by later calls
+    and after a kill. The first error is said in one line, and ends the sending of this call; the runs are not touched
+    by it.
     """
 
     def __init__(self, name: str, store: Store, experiment: str, study: str, say: Callable[[str], None]) -> None:
         self._tracker, self._name = get_tracker(name), name
         self._store, self._experiment, self._study, self._say = store, experiment, study, say
         self._failed, self._ended = False, threading.Event()
-        self._known: dict[str, str] = {}
+        self._known: dict[str, SentRecord | None] = {}
+        self._looked: dict[str, str] = {}
+        """The contents of each run when it was last looked at."""
+        self._streams: dict[str, Stream] = {}
         self._thread = threading.Thread(target=self._run, name=f"to {name}", daemon=True)
         self.sent: list[str] = []
-        """Runs that this call sent."""
+        """Runs that are done and that this call sent."""
         self.where = ""
         """Where the last of them is."""
 
@@ -46,13 +51,16 @@ class Sender:
         self._thread.join()
         if kind is None or issubclass(kind, Exception):
             self._send()
+        for stream in self._streams.values():
+            with contextlib.suppress(Exception):  # a tracker that failed has been told of
+                stream.close(finished=False)
 
     def _run(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
             self._send()
 
     def _send(self) -> None:
-        """Send every run that is done and was not sent as it is."""
+        """Send what is new of every run."""
         if self._failed:
             return
         try:
@@ -69,14 +77,40 @@ class Sender:
         if not attributes(cube):
             return
         tree = open_results(cube)
-        for run, contents in finished_runs(tree).items():
-            record = sent_record(self._store, self._name, self._study, self._experiment, run)
-            if run not in self._known and objects.exists(record):
-                self._known[run] = str(parsed(objects.read(record)).get("contents", ""))
-            if self._known.get(run) == contents:
-                continue
-            where = self._tracker.send(tracked(tree, run, self._study), self._store.url)
-            objects.write(record, described(where, contents))
-            self.where = where
-            self._known[run] = contents
-            self.sent.append(run)
+        for run, measured in measured_of(tree).items():
+            url = sent_record(self._store, self._name, self._study, self._experiment, run)
+            if run not in self._known:
+                self._known[run] = read_sent(url)
+            before = self._known[run]
+            is_there = before is not None and before.contents == measured.contents
+            if not is_there and self._looked.get(run) != f"{measured.done} {measured.contents}":
+                self._send_one(tree, run, measured, url)
+                self._looked[run] = f"{measured.done} {measured.contents}"
+
+    def _send_one(self, tree: "xr.DataTree", run_id: str, measured: Measured, url: str) -> None:
+        """Send what is new of a run, and where it is done its figures and the end of it."""
+        run, before = tracked(tree, run_id, self._study), self._known[run_id]
+        # Values of a run that was sent whole, or of other versions, are not told apart from those that are there.
+        anew = before is not None and (bool(before.contents) or before.results != measured.results)
+        if anew and run_id in self._streams:
+            self._streams.pop(run_id).close(finished=False)
+        record = before if before and not anew else SentRecord(where="", results=measured.results)
+        if not (run.scalars or measured.done):
+            return
+        if run_id not in self._streams:
+            self._streams[run_id] = self._tracker.open(run, self._store.url, anew, record.steps)
+        stream = self._streams[run_id]
+        new = without(run.scalars, stream.sent)
+        steps = {name: stream.sent.get(name, frozenset()) | new.get(name, {}).keys() for name in {*stream.sent, *new}}
+        record = replace(record, where=stream.where, steps=steps)
+        if new:
+            objects.write(url, record.encoded())
+            stream.send(new)
+        if measured.done:
+            stream.end(run.facts, run.figures)
+            self._streams.pop(run_id).close(finished=True)
+            record = replace(record, contents=measured.contents)
+            objects.write(url, record.encoded())
+            self.where = record.where
+            self.sent.append(run_id)
+        self._known[run_id] = record

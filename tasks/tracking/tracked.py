@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,86 +18,98 @@ OF_LAYERS = ("effective_rank", "stable_rank", "spectral_norm", "frobenius_norm")
 OF_NETWORK = ("log_norm_product",)
 NO_SETTINGS = ("results", "parts", "contents", "trained")
 
+Scalars = Mapping[str, Mapping[int, float]]
+"""By name and step, finite numbers alone: `val/loss`, `layers/effective_rank`, ..."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How far a run of a cube is."""
+
+    done: bool
+    results: str
+    """What its values are of: its spec and the versions of all that computes them."""
+    contents: str
+    """Digest of the objects that its values were taken from."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tracked:
-    """A run that is measured."""
+    """A run of which something is measured; what is sent of it is read from its cube when it is asked for."""
 
     run_id: str
     study: str
-    settings: Mapping[str, Any]
-    scalars: Mapping[str, Mapping[int, float]]
-    """By name and step, finite numbers alone: `val/loss`, `layers/effective_rank`, ..."""
-    facts: Mapping[str, float]
-    """Of the whole run."""
-    figures: Mapping[str, bytes]
-    """PNGs by name."""
+    cube: "xr.DataTree"
+    """Of this run alone."""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings, and what is known of its origin."""
+        table = self.cube[RUNS_GROUP].to_dataset().isel(run=0)
+        return {str(name): _plain(of.values) for name, of in table.data_vars.items() if name not in NO_SETTINGS}
+
+    @cached_property
+    def scalars(self) -> Scalars:
+        """Losses, errors, and the like on both splits, means over layers, and numbers of the network."""
+        found: dict[str, dict[int, float]] = {}
+        if METRICS_GROUP in self.cube.children:
+            metrics = self.cube[METRICS_GROUP].to_dataset().isel(run=0)
+            for name, of in metrics.data_vars.items():
+                if set(of.dims) == {"split", "step"}:
+                    found |= {f"{split}/{name}": _by_step(of.sel(split=split)) for split in SPLITS}
+            found |= {f"network/{name}": _by_step(metrics[name]) for name in OF_NETWORK if name in metrics}
+        if "layers" in self.cube.children:
+            layers = self.cube["layers"].to_dataset().isel(run=0)
+            found |= {f"layers/{name}": _by_step(layers[name].mean("layer")) for name in OF_LAYERS if name in layers}
+        return {name: values for name, values in found.items() if values}
+
+    @cached_property
+    def facts(self) -> dict[str, float]:
+        """What is known of the run as a whole."""
+        if METRICS_GROUP not in self.cube.children:
+            return {}
+        metrics = self.cube[METRICS_GROUP].to_dataset().isel(run=0)
+        values = {name: float(metrics[name]) for name in RUN_FACTS if name in metrics}
+        return {name: value for name, value in values.items() if np.isfinite(value)}
+
+    @cached_property
+    def figures(self) -> dict[str, bytes]:
+        """The figures that say most, of this run alone, as PNGs by name."""
+        from specdyn.tasks.figures.report import FIRST, drawn
+        from specdyn.tasks.figures.style import to_png
+
+        return {name: to_png(figure) for name, figure in drawn(self.cube, FIRST)}
 
 
-def finished_runs(tree: "xr.DataTree") -> dict[str, str]:
-    """The runs of a cube that are done, with the digest of what their values were taken from."""
+def measured_of(tree: "xr.DataTree") -> dict[str, Measured]:
+    """How far each run of a cube is, of those that something is measured of."""
     runs = tree[RUNS_GROUP].to_dataset()
-    every = zip(*(runs[name].values.tolist() for name in ("run", "status", "contents")), strict=True)
-    return {str(run): str(contents) for run, status, contents in every if status == "done"}
+    every = zip(*(runs[name].values.tolist() for name in ("run", "status", "results", "contents")), strict=True)
+    return {
+        str(run): Measured(done=status == "done", results=str(results), contents=str(contents))
+        for run, status, results, contents in every
+        if status == "done" or (status == "partial" and contents)
+    }
 
 
 def tracked(tree: "xr.DataTree", run_id: str, study: str) -> Tracked:
-    """A run of a cube with all that is sent of it."""
-    one = _only(tree, run_id)
-    table = one[RUNS_GROUP].to_dataset().isel(run=0)
-    settings = {str(name): _plain(of.values) for name, of in table.data_vars.items() if name not in NO_SETTINGS}
-    return Tracked(
-        run_id=run_id,
-        study=study,
-        settings=settings,
-        scalars=scalars_of(one),
-        facts=facts_of(one),
-        figures=figures_of(one),
-    )
-
-
-def scalars_of(one: "xr.DataTree") -> dict[str, dict[int, float]]:
-    """Losses, errors, and the like on both splits, means over layers, and numbers of the network, by step."""
-    found: dict[str, dict[int, float]] = {}
-    if METRICS_GROUP in one.children:
-        metrics = one[METRICS_GROUP].to_dataset().isel(run=0)
-        for name, of in metrics.data_vars.items():
-            if set(of.dims) == {"split", "step"}:
-                found |= {f"{split}/{name}": _by_step(of.sel(split=split)) for split in SPLITS}
-        found |= {f"network/{name}": _by_step(metrics[name]) for name in OF_NETWORK if name in metrics}
-    if "layers" in one.children:
-        layers = one["layers"].to_dataset().isel(run=0)
-        found |= {f"layers/{name}": _by_step(layers[name].mean("layer")) for name in OF_LAYERS if name in layers}
-    return {name: values for name, values in found.items() if values}
-
-
-def facts_of(one: "xr.DataTree") -> dict[str, float]:
-    """What is known of the run as a whole."""
-    if METRICS_GROUP not in one.children:
-        return {}
-    metrics = one[METRICS_GROUP].to_dataset().isel(run=0)
-    values = {name: float(metrics[name]) for name in RUN_FACTS if name in metrics}
-    return {name: value for name, value in values.items() if np.isfinite(value)}
-
-
-def figures_of(one: "xr.DataTree") -> dict[str, bytes]:
-    """The figures of a report, of this run alone."""
-    from specdyn.tasks.figures.offered.registry import draw_all
-    from specdyn.tasks.figures.style import to_png
-    from specdyn.tasks.figures.sweep_axis import axis_of
-
-    return {name: to_png(figure) for name, figure in draw_all(one, axis_of(one))}
-
-
-def _only(tree: "xr.DataTree", run_id: str) -> "xr.DataTree":
-    """The cube of one run, with the labels that it has values for."""
+    """A run of a cube."""
     import xarray as xr
 
     groups = {}
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
         groups[node.path] = data.sel(run=[run_id]) if "run" in data.dims else data
-    return xr.DataTree.from_dict(groups)
+    return Tracked(run_id=run_id, study=study, cube=xr.DataTree.from_dict(groups))
+
+
+def without(scalars: Scalars, sent: Mapping[str, frozenset[int]]) -> dict[str, dict[int, float]]:
+    """The numbers at steps that were not sent, in order of steps."""
+    new = {
+        name: {step: values[step] for step in sorted(values) if step not in sent.get(name, ())}
+        for name, values in scalars.items()
+    }
+    return {name: values for name, values in new.items() if values}
 
 
 def _by_step(values: "xr.DataArray") -> dict[int, float]:

@@ -1,24 +1,25 @@
-"""Trackers: each sends one run and returns where it is there. Their packages are imported when something is sent.
+"""Trackers: each takes runs one by one, number by number. Their packages are imported when a run is opened.
 
-A run that is sent again replaces the one before, or goes on under the same name.
+A run that is sent anew replaces the one before, or goes on under the same name.
 """
 
 import importlib.util
 import io
-import json
 import os
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from specdyn.models.spec.checks import require_known
+from specdyn.tasks.tracking.tracked import Scalars
 
 if TYPE_CHECKING:
     from specdyn.tasks.tracking.tracked import Tracked
@@ -29,101 +30,190 @@ BATCH = 500
 """Metrics of MLflow that are sent in one request."""
 
 
+class Stream(ABC):
+    """A run that is open in a tracker."""
+
+    where: str
+    """Where it is there."""
+    sent: dict[str, frozenset[int]]
+    """The steps that the tracker has of each number, by its name."""
+
+    @abstractmethod
+    def add(self, scalars: Scalars) -> None:
+        """Send numbers by name and step."""
+
+    @abstractmethod
+    def end(self, facts: Mapping[str, float], figures: Mapping[str, bytes]) -> None:
+        """Send what is known of the run as a whole."""
+
+    @abstractmethod
+    def close(self, finished: bool) -> None:
+        """Send what waits; the run can be opened again."""
+
+    def send(self, scalars: Scalars) -> None:
+        """Send numbers, and know that they are there."""
+        self.add(scalars)
+        for name, values in scalars.items():
+            self.sent[name] = self.sent.get(name, frozenset()) | values.keys()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracker:
     """A program that people watch runs in."""
 
     package: str
     extra: str
-    send: "Callable[[Tracked, str], str]"
-    """Sends a run of a store, and returns where it is."""
+    open: "Callable[[Tracked, str, bool, Mapping[str, frozenset[int]]], Stream]"
+    """Opens a run of a store: `anew` in place of one that is there, otherwise going on with it.
+
+    The steps that a record says were sent count where the tracker itself cannot be asked.
+    """
 
 
-def to_tensorboard(run: "Tracked", store: str) -> str:
-    """Write event files to `tensorboard/STUDY/RUN` in the store, or here where the store is no folder."""
-    from PIL import Image
-    from torch.utils.tensorboard import SummaryWriter
+class ToTensorBoard(Stream):
+    """Event files in `tensorboard/STUDY/RUN` in the store, or here where the store is no folder."""
 
-    base = Path("tensorboard").resolve() if "://" in store else Path(store) / "tensorboard"
-    folder = base / run.study / run.run_id
-    shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as writer:
-        settings = {TAG: run.run_id, **run.settings}
-        writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
-        for name, values in run.scalars.items():
+    def __init__(self, run: "Tracked", store: str, anew: bool, recorded: Mapping[str, frozenset[int]]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        base = Path("tensorboard").resolve() if "://" in store else Path(store) / "tensorboard"
+        folder = base / run.study / run.run_id
+        if anew:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._tags = self._there(folder)
+        self.where, self.sent = str(folder), {name: steps for name, steps in self._tags.items() if steps}
+        self._writer = SummaryWriter(str(folder))
+        if "settings/text_summary" not in self._tags:
+            settings = {TAG: run.run_id, **run.settings}
+            self._writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
+
+    @staticmethod
+    def _there(folder: Path) -> dict[str, frozenset[int]]:
+        """What the files have, with the steps of numbers; what a killed process did not write whole does not count."""
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        if not folder.is_dir():
+            return {}
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        tags = events.Tags()
+        others = dict.fromkeys([*tags["tensors"], *tags["images"]], frozenset[int]())
+        return {**others, **{tag: frozenset(one.step for one in events.Scalars(tag)) for tag in tags["scalars"]}}
+
+    def add(self, scalars: Scalars) -> None:
+        for name, values in scalars.items():
             for step, value in values.items():
-                writer.add_scalar(name, value, step)
-        for name, value in run.facts.items():
-            writer.add_scalar(f"run/{name}", value, 0)
-        for name, png in run.figures.items():
-            writer.add_image(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), dataformats="HWC")
-    return str(folder)
+                self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def end(self, facts: Mapping[str, float], figures: Mapping[str, bytes]) -> None:
+        from PIL import Image
+
+        for name, value in facts.items():
+            if f"run/{name}" not in self._tags:
+                self._writer.add_scalar(f"run/{name}", value, 0)
+        for name, png in figures.items():
+            if name not in self._tags:
+                picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+                self._writer.add_image(name, picture, dataformats="HWC")
+
+    def close(self, finished: bool) -> None:
+        self._writer.close()
 
 
-def to_wandb(run: "Tracked", store: str) -> str:
-    """Send to the project of WANDB_PROJECT, or of the study's name; WANDB_MODE=offline writes files alone."""
-    import wandb
-    from PIL import Image
+class ToWandb(Stream):
+    """The project of WANDB_PROJECT, or of the study's name; WANDB_MODE=offline writes files alone."""
 
-    if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
-        raise ValueError("nobody is logged in: call `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline")
-    with wandb.init(
-        project=os.environ.get("WANDB_PROJECT", run.study),
-        id=run.run_id,
-        name=run.run_id,
-        group=run.study,
-        config={**run.settings, TAG: run.run_id, "specdyn.store": store},
-        resume="allow",
-        reinit="create_new",
-        settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
-    ) as there:
-        there.define_metric("step", hidden=True)
-        there.define_metric("*", step_metric="step")
+    def __init__(self, run: "Tracked", store: str, anew: bool, recorded: Mapping[str, frozenset[int]]) -> None:
+        import wandb
+
+        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
+            raise ValueError("nobody is logged in: call `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline")
+        self._there = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", run.study),
+            id=run.run_id,
+            name=run.run_id,
+            group=run.study,
+            config={**run.settings, TAG: run.run_id, "specdyn.store": store},
+            resume="allow",
+            reinit="create_new",
+            settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
+        )
+        self._there.define_metric("step", hidden=True)
+        self._there.define_metric("*", step_metric="step")
+        self.where = str(self._there.url or self._there.dir)
+        self.sent = {} if anew else dict(recorded)
+
+    def add(self, scalars: Scalars) -> None:
         by_step: dict[int, dict[str, float]] = defaultdict(dict)
-        for name, values in run.scalars.items():
+        for name, values in scalars.items():
             for step, value in values.items():
                 by_step[step][name] = value
         for step in sorted(by_step):
-            there.log({"step": step, **by_step[step]})
-        if run.figures:
-            there.log({f"figures/{name}": wandb.Image(Image.open(io.BytesIO(p))) for name, p in run.figures.items()})
-        there.summary.update(dict(run.facts))
-        return str(there.url or there.dir)
+            self._there.log({"step": step, **by_step[step]})
+
+    def end(self, facts: Mapping[str, float], figures: Mapping[str, bytes]) -> None:
+        import wandb
+        from PIL import Image
+
+        if figures:
+            pictures = {name: wandb.Image(Image.open(io.BytesIO(png))) for name, png in figures.items()}
+            self._there.log({f"figures/{name}": picture for name, picture in pictures.items()})
+        self._there.summary.update(dict(facts))
+
+    def close(self, finished: bool) -> None:
+        self._there.finish()
 
 
-def to_mlflow(run: "Tracked", store: str) -> str:
-    """Send to the experiment of the study's name at MLFLOW_TRACKING_URI; a run that was there before is replaced."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
+class ToMlflow(Stream):
+    """The experiment of the study's name at MLFLOW_TRACKING_URI; a run that is sent anew replaces the one before."""
 
-    client = MlflowClient()
-    found = client.get_experiment_by_name(run.study)
-    experiment = found.experiment_id if found else client.create_experiment(run.study)
-    old = client.search_runs([experiment], f"tags.`{TAG}` = '{run.run_id}'")
-    tags = {TAG: run.run_id, "specdyn.store": store, "mlflow.runName": run.run_id}
-    there = client.create_run(experiment, tags=tags).info.run_id
-    now = int(time.time() * 1000)
-    params = [Param(name, str(value)) for name, value in run.settings.items()]
-    metrics = [Metric(n, value, now, step) for n, values in run.scalars.items() for step, value in values.items()]
-    metrics += [Metric(f"run/{name}", value, now, 0) for name, value in run.facts.items()]
-    for start in range(0, len(params), 100):
-        client.log_batch(there, params=params[start : start + 100])
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(there, metrics=metrics[start : start + BATCH])
-    with tempfile.TemporaryDirectory(prefix="specdyn-figures-") as folder:
-        for name, png in run.figures.items():
-            Path(folder, f"{name}.png").write_bytes(png)
-        client.log_artifacts(there, folder, "figures")
-    client.set_terminated(there)
-    for one in old:
-        client.delete_run(one.info.run_id)
-    return str(there)
+    def __init__(self, run: "Tracked", store: str, anew: bool, recorded: Mapping[str, frozenset[int]]) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client = MlflowClient()
+        found = self._client.get_experiment_by_name(run.study)
+        experiment = found.experiment_id if found else self._client.create_experiment(run.study)
+        old = self._client.search_runs([experiment], f"tags.`{TAG}` = '{run.run_id}'")
+        for one in old if anew else ():
+            self._client.delete_run(one.info.run_id)
+        self.sent = {}
+        if old and not anew:
+            self.where = str(old[0].info.run_id)
+            for name in old[0].data.metrics:
+                history = self._client.get_metric_history(self.where, name)
+                self.sent[name] = frozenset(metric.step for metric in history)
+            return
+        tags = {TAG: run.run_id, "specdyn.store": store, "mlflow.runName": run.run_id}
+        self.where = str(self._client.create_run(experiment, tags=tags).info.run_id)
+        params = [Param(name, str(value)) for name, value in run.settings.items()]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(self.where, params=params[start : start + 100])
+
+    def add(self, scalars: Scalars) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, step) for name, of in scalars.items() for step, value in of.items()]
+        for start in range(0, len(metrics), BATCH):
+            self._client.log_batch(self.where, metrics=metrics[start : start + BATCH])
+
+    def end(self, facts: Mapping[str, float], figures: Mapping[str, bytes]) -> None:
+        self.add({f"run/{name}": {0: value} for name, value in facts.items() if f"run/{name}" not in self.sent})
+        with tempfile.TemporaryDirectory(prefix="specdyn-figures-") as folder:
+            for name, png in figures.items():
+                Path(folder, f"{name}.png").write_bytes(png)
+            self._client.log_artifacts(self.where, folder, "figures")
+
+    def close(self, finished: bool) -> None:
+        if finished:
+            self._client.set_terminated(self.where)
 
 
 TRACKERS = {
-    "mlflow": Tracker(package="mlflow", extra="mlflow", send=to_mlflow),
-    "tensorboard": Tracker(package="tensorboard", extra="tensorboard", send=to_tensorboard),
-    "wandb": Tracker(package="wandb", extra="wandb", send=to_wandb),
+    "mlflow": Tracker(package="mlflow", extra="mlflow", open=ToMlflow),
+    "tensorboard": Tracker(package="tensorboard", extra="tensorboard", open=ToTensorBoard),
+    "wandb": Tracker(package="wandb", extra="wandb", open=ToWandb),
 }
 
 
@@ -134,17 +224,3 @@ def get_tracker(name: str) -> Tracker:
     if importlib.util.find_spec(tracker.package) is None:
         raise ValueError(f"log={name!r} needs {tracker.package}: pip install 'specdyn[{tracker.extra}]'")
     return tracker
-
-
-def described(where: str, contents: str) -> bytes:
-    """The record of a run that was sent."""
-    return json.dumps({"where": where, "contents": contents}).encode()
-
-
-def parsed(text: bytes) -> dict[str, Any]:
-    """What such a record says; nothing where it is something else."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,6 +1,7 @@
 """Runs that begin at a checkpoint of a trunk, as it is, perturbed or masked (METHOD 2.1, 2.2, 2.3)."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,8 @@ def require_trunk(spec: RunSpec, store: Store) -> Manifest:
         state = "not in the store" if manifest is None else manifest.status
         raise ValueError(f"{trunk} is {state}; a branch needs a finished run: train it first")
     own = read_spec(manifest.spec, spec.experiment)
-    for field in ("net", "data", "seed"):
-        ours, theirs = getattr(spec, field), getattr(own, field)
+    for field, of in (("net", "net"), ("data", "data"), ("seed", "seed"), ("record_decay", "record.decay")):
+        ours, theirs = attrgetter(of)(spec), attrgetter(of)(own)
         if ours != theirs:
             raise ValueError(f"{trunk} has {field}={theirs}, the branch {ours}: they must be the same")
     there = sorted(kept_states(store.run(spec.experiment, spec.start.run_id)).keys() & set(manifest.steps))

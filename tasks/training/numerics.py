@@ -9,6 +9,7 @@ import torch.utils.deterministic
 from torch import nn
 
 from specdyn.models import generators
+from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.tasks.evaluation.environment import fix_cublas_workspace
@@ -55,6 +56,15 @@ def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
     fits = precision != "float16" or device.type == "cuda"
     require(fits, "precision", precision, f"float32 or bfloat16 on the {device.type}; float16 needs a GPU")
     return torch.autocast(device.type, DTYPES.get(precision), enabled=precision in DTYPES)
+
+
+def choose_forward(spec: RunSpec, net: nn.Module, examples: int) -> str:
+    """How outputs are computed in training: `tables` where that is the same function for less work, else `layers`.
+
+    Tables need full batches of a network that has them, float32, and no compiler.
+    """
+    plain = spec.numerics.precision == "float32" and not spec.numerics.compile and spec.batch_size is None
+    return "tables" if plain and isinstance(net, TransformerNet) and net.has_tables(examples) else "layers"
 
 
 def compiled(spec: RunSpec, net: nn.Module) -> nn.Module:

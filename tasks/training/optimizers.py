@@ -12,9 +12,13 @@ from specdyn.models import generators
 from specdyn.models.spec.parts import Optimizer
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.schedules import weight_decay_at
+from specdyn.tasks.training.decay_sums import DecaySums
+from specdyn.tasks.training.nuclear import NuclearDecay
 
 Losses = Callable[[], Iterable[Tensor]]
 """Gives the losses of the batches of one update, each made as it is asked for."""
+Changes = Mapping[str, tuple[Tensor, Tensor]]
+"""What decay does to each matrix in an update; see DecaySums."""
 Norms = Callable[[int], Iterable[Tensor]]
 """Norms of the matrices after so many updates."""
 
@@ -59,6 +63,8 @@ def decayed(spec: RunSpec, net: nn.Module) -> set[str]:
         "attention": attention,
         "non-attention": set(matrices(net)) - attention,
     }[spec.decay.on]
+    if spec.decay.kind == "nuclear":
+        names &= set(matrices(net))
     if not names:
         kind = type(net).__name__
         raise ValueError(f"weight_decay_on={spec.decay.on!r} is not allowed: {kind} has no such parameters")
@@ -108,9 +114,10 @@ def _adamw(chosen: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optim
 class Updater:
     """Makes the updates of a network's weights, and holds what must be kept to go on with them.
 
-    An update is: the gradient of one or more batches, its norm bounded, the optimizer's step, the norms of the matrices
-    put back where they are controlled. In float16 losses are scaled, and an update whose gradient overflows is left
-    out. Made before weights are loaded: the norms that are held are those of the weights it is given.
+    An update is: the gradient of one or more batches, its norm bounded, the optimizer's step, singular values shrunk
+    where the nuclear norm decays, the norms of the matrices put back where they are controlled. In float16 losses are
+    scaled, and an update whose gradient overflows is left out. Made before weights are loaded: the norms that are held
+    are those of the weights it is given.
     """
 
     def __init__(self, spec: RunSpec, net: nn.Module) -> None:
@@ -123,6 +130,13 @@ class Updater:
         norms = _norms(self._held)
         self._norms: Norms = lambda step: norms
         self._dropped: list[tuple[nn.Parameter, Tensor]] = []
+        self._shrink = NuclearDecay(net, decayed(spec, net)) if spec.decay.kind == "nuclear" else None
+        self._sums = DecaySums(spec, net, decayed(spec, net)) if spec.record.decay else None
+
+    def begin(self, step: int) -> None:
+        """What decay does is summed from this step on, where it is recorded."""
+        if self._sums:
+            self._sums.begin(step)
 
     def hold_norms(self, norms: Norms) -> None:
         """Hold the norms of all matrices, in their order, at what is given for each number of finished updates."""
@@ -136,18 +150,21 @@ class Updater:
     def __call__(self, step: int, rate: float, losses: Losses, batches: int = 1) -> Tensor:
         """Make the update that follows `step` finished ones; returns the mean loss of its batches before it."""
         decay = weight_decay_at(self._spec, step)
+        l2 = 0.0 if self._shrink else decay
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"], group["weight_decay"] = rate, decay if group["decays"] else 0.0
+                group["lr"], group["weight_decay"] = rate, l2 if group["decays"] else 0.0
         chosen = self._spec.optimizer
         loss = self._sharpness_aware(losses, batches) if chosen.name == "sam" else self._add(losses, batches)
         if chosen.clip_norm is not None:
             for optimizer in self.optimizers:
                 self._scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(self._parameters, chosen.clip_norm)
+        changes = self._sums.before(rate, l2) if self._sums else {}
         for optimizer in self.optimizers:
             self._scaler.step(optimizer)
-        self._scaler.update()
+        if self._update_scale():
+            self._decay(rate * decay, changes)
         if self._held:
             with torch.no_grad():
                 for w, norm, now in zip(self._held, self._norms(step + 1), _norms(self._held), strict=True):
@@ -156,6 +173,24 @@ class Updater:
             for w, dropped in self._dropped:
                 w.masked_fill_(dropped, 0.0)
         return loss
+
+    def _update_scale(self) -> bool:
+        """Whether the update was made, where something depends on it; asked of the device only then."""
+        if not (self._shrink or self._sums):
+            self._scaler.update()
+            return False
+        before = self._scaler.get_scale()
+        self._scaler.update()
+        return self._scaler.get_scale() >= before  # it falls where the update was left out
+
+    def _decay(self, amount: float, changes: Changes) -> None:
+        """Shrink singular values, where they are to decay, and count what decay has done to the matrices."""
+        before = self._sums.weights() if self._sums and self._shrink else {}
+        if self._shrink:
+            self._shrink(amount)
+        if self._sums:
+            self._sums.add(changes)
+            self._sums.add_since(before)
 
     def _add(self, losses: Losses, batches: int) -> Tensor:
         """The gradient of the mean loss of the batches, into the parameters; returns that loss."""

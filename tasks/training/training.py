@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from specdyn.models import generators
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import Experiment, experiment_of
+from specdyn.models.nets.transformer import TransformerNet
 from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.models.spec.schedules import batches_per_step, checkpoint_steps, learning_rate_factor, steps_per_epoch
 from specdyn.storage.access.writer import BackgroundWriter
@@ -36,15 +37,11 @@ from specdyn.tasks.identity import origins_of, outdated
 from specdyn.tasks.ledger.metering import wrote
 from specdyn.tasks.training.branches import begin_branch, mask_of
 from specdyn.tasks.training.norm_control import norms_of_run
-from specdyn.tasks.training.numerics import autocast, compiled, numerics
+from specdyn.tasks.training.numerics import autocast, choose_forward, compiled, numerics
 from specdyn.tasks.training.optimizers import Updater
 from specdyn.tasks.training.state import load_state, noise_seed, pack_state
 
 log = logging.getLogger("specdyn.training")
-
-
-class Diverged(Exception):
-    """The loss became NaN or infinite: says which run and at which step."""
 
 
 @dataclass(slots=True)
@@ -90,8 +87,12 @@ class Batches:
 class Loop:
     """The training of a network, as far as it does not depend on what is recorded of it."""
 
-    def __init__(self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Examples) -> None:
+    def __init__(
+        self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Examples, forward: str | None = None
+    ) -> None:
+        """`forward` is the way that outputs are computed (`choose_forward`); None chooses it."""
         self._experiment, self._spec, self.net = experiment, spec, net
+        self.compute_by(forward or choose_forward(spec, net, len(data.targets)))
         self.device = data.targets.device
         self._batches = Batches(spec, data)
         self._parts = batches_per_step(spec, len(data.targets))
@@ -99,11 +100,18 @@ class Loop:
         self.per_epoch = steps_per_epoch(spec, len(data.targets))
         self.updater = Updater(spec, net)
 
+    def compute_by(self, forward: str) -> None:
+        """Compute outputs from now on by the network's own `layers`, or by its `tables`."""
+        self.forward = forward
+        if isinstance(self.net, TransformerNet):
+            self.net.train_by_tables = forward == "tables"
+
     def run(self, start: int, stop: int) -> Tensor:
         """Make the updates start+1 .. stop; returns the last loss, or one that is not finite if there was any.
 
         The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
         """
+        self.updater.begin(start)
         worst = loss = torch.zeros((), device=self.device)
         for step in range(start, stop):
             rate = self._spec.optimizer.learning_rate * learning_rate_factor(self._spec, step, self.per_epoch)
@@ -159,6 +167,7 @@ def train(
         device=str(device),
         processor=processor(device),
         threads=torch.get_num_threads(),
+        forward=loop.forward,
         seconds=round(progress.seconds, 3),
         versions=versions(),
         origins=origins,
@@ -167,11 +176,14 @@ def train(
     return manifest
 
 
-def make_loop(spec: RunSpec, store: Store, device: torch.device) -> Loop:
-    """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins."""
+def make_loop(spec: RunSpec, store: Store, device: torch.device, forward: str | None = None) -> Loop:
+    """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins.
+
+    `forward` as of `Loop`.
+    """
     experiment = experiment_of(spec)
     net = compiled(spec, experiment.net(spec).to(device).train())
-    loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device))
+    loop = Loop(experiment, spec, net, load_examples(spec, store)["train"].to(device), forward)
     generators.seed(noise_seed(spec), device)
     if mask := mask_of(spec, store):
         loop.updater.hold(mask)
@@ -236,6 +248,7 @@ class Recorder:
             self.progress.entries += (write_checkpoint(self._run, step, weights),)
             entries = [[e.step, e.bytes, e.sha256, e.header_bytes] for e in self.progress.entries]
             reached = {"step": step, "seconds": seconds, "entries": entries, "origins": self.progress.origins}
+            reached["forward"] = self._loop.forward
             write_state(self._run, step, state, {**reached, **metadata})
             if step in self._keep:
                 keep_state(self._run, step, state, metadata)
@@ -261,4 +274,5 @@ def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) ->
         return None
     loop.net.load_state_dict(weights)
     load_state(loop.updater, tensors, metadata)
+    loop.compute_by(metadata.get("forward", "layers"))  # the bits of a run are of one way, whatever is chosen today
     return Progress(step=metadata["step"], seconds=metadata["seconds"], entries=entries)

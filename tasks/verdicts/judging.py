@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import xarray as xr
@@ -34,7 +34,7 @@ class Verdict:
     """What it was judged on, for people."""
     studies: tuple[str, ...]
     statement: str
-    definitions: Mapping[str, str] = None  # type: ignore[assignment]
+    definitions: Mapping[str, str] = field(default_factory=dict)
     """The state by each definition of the claim."""
     effect: str = ""
     """The quantity that the numbers are of."""
@@ -57,6 +57,8 @@ class Verdict:
     """About how many seeds like these would decide; 0 where that is not known, or it is decided."""
     contents: str = ""
     """Digest of the cubes that it was made of."""
+    made: str = ""
+    """When it was stored first, in UTC."""
 
     @property
     def title(self) -> str:

@@ -22,8 +22,8 @@ from specdyn.storage.checkpoints import Manifest, read_checkpoint
 from specdyn.storage.places import Store
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.evaluation.examples import load_examples
-from specdyn.tasks.spectra.network_layout import network_layout, run_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
+from specdyn.tasks.spectra.network_layout import Target, network_layout, run_layout
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_step
 from specdyn.tasks.spectra.series import RunSeries
 from specdyn.tasks.training.training import train
 from tests.benchmarks.spectra import published

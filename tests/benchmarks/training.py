@@ -13,6 +13,7 @@ from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.datasets.decoders.modular_addition import ModularAddition
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.nets.transformer import positional_table
+from specdyn.models.spec.architectures import Transformer
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import require_data
@@ -23,18 +24,23 @@ from specdyn.tasks.training.training import Loop
 
 STEPS = {"demo": 200, "sample": 40}
 """Presets that are timed in every experiment that has them, with the steps that are made."""
+FULL_BATCH, FULL_BATCH_STEPS = ("paper", "slingshot", "data-rich"), 10
+"""Presets of modular addition that are trained on the whole training set at once."""
 ROUNDS = 3
 
 
 class PlainTransformer(nn.Module):
     """The same network from torch's own parts, without our shortcuts."""
 
-    def __init__(self, tokens: int, width: int, heads: int, feedforward: int) -> None:
+    def __init__(self, tokens: int, config: Transformer) -> None:
         super().__init__()
-        self.width = width
+        self.width = width = config.width
         self.encoder = nn.Embedding(tokens, width)
-        layer = nn.TransformerEncoderLayer(width, heads, feedforward, dropout=0.0, norm_first=True, batch_first=True)
-        layer.norm1 = layer.norm2 = nn.Identity()  # type: ignore[assignment]
+        layer = nn.TransformerEncoderLayer(
+            width, config.heads, config.feedforward, dropout=0.0, norm_first=True, batch_first=True
+        )
+        if not config.layernorm:
+            layer.norm1 = layer.norm2 = nn.Identity()  # type: ignore[assignment]
         self.transformer_encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
         self.decoder = nn.Linear(width, tokens)
         self.register_buffer("pe", positional_table(3, width))
@@ -51,8 +57,9 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     use_threads(1)
     cases = [(name, preset, steps) for name in experiment_names() for preset, steps in STEPS.items()]
     there = [case for case in cases if case[1] in get_experiment(case[0]).presets]
+    there += [("modular_addition", preset, FULL_BATCH_STEPS) for preset in FULL_BATCH]
     with tempfile.TemporaryDirectory() as folder:
-        return [row(*case, Store(folder)) for case in [*there, ("modular_addition", "paper", 20)]]
+        return [row(*case, Store(folder)) for case in there]
 
 
 def row(name: str, preset: str, steps: int, store: Store) -> tuple[str, str, str, str, str]:
@@ -94,7 +101,7 @@ def our_loop(spec: RunSpec, data: Examples, steps: int) -> Callable[[], object]:
 def plain_net(spec: RunSpec) -> nn.Module:
     """The experiment's network; the transformer of modular addition from torch's own parts."""
     if isinstance(spec.data, ModularAddition):
-        return PlainTransformer(spec.data.prime + 1, spec.net.width, spec.net.heads, spec.net.feedforward)
+        return PlainTransformer(spec.data.prime + 1, spec.net)
     return get_experiment(spec.experiment).net(spec).train()
 
 

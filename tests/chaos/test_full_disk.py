@@ -138,7 +138,7 @@ def require_told(failed: "subprocess.CompletedProcess[str]", pattern: str) -> st
     assert failed.returncode in (1, 2), everything
     assert "Traceback" not in everything and "bug in specdyn" not in everything, everything
     lines = [line for line in everything.splitlines() if re.search(pattern, line)]
-    assert lines and "make room, then call again" in lines[-1], everything
+    assert lines and "free some space, then call again" in lines[-1], everything
     return lines[-1].strip()
 
 

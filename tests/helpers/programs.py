@@ -15,7 +15,7 @@ from helpers.topology import command_line
 from specdyn.flows.engine.watchdog import marked
 
 STOP_SECONDS = 5.0
-KEPT = "what is finished is kept"
+KEPT = "finished work is kept"
 AGAIN = "starting again from there; its log is "
 PARTS = {"raylet": "/raylet/raylet ", "GCS": "/gcs/gcs_server ", "Prefect": "prefect.server.api.server:create_app"}
 """Words of the command line of each part."""

@@ -1,4 +1,4 @@
-"""Makes the screenshots of the documents: `PYTHONPATH=tests python -m helpers.screenshots docs [form]`."""
+"""Makes the screenshots of the documents: `make docs-figures FIGURES=ui`."""
 
 import io
 import sys
@@ -124,11 +124,24 @@ def make(page: Page, service: Served, folder: Path) -> None:
     save(folder, "ui_schedule.png", page.screenshot())
 
 
+def report(page: Page, index: Path, folder: Path) -> None:
+    """The top of a report's page."""
+    page.set_viewport_size({"width": 1240, "height": 1180})
+    page.goto(index.resolve().as_uri())
+    expect(page.locator("svg").first).to_be_visible()
+    page.wait_for_timeout(3 * ASK_MILLISECONDS)
+    save(folder, "report.png", page.screenshot())
+
+
 def main() -> None:
-    """Write the pictures into the folder given."""
+    """Write the pictures into the folder given: those of the UI, or that of the report that is given beside it."""
     folder = Path(sys.argv[1])
     program = browser_program()
     assert program is not None, "there is no Chromium or Chrome on this machine"
+    if len(sys.argv) > 2:
+        with browser_page(program) as page:
+            report(page, Path(sys.argv[2]), folder)
+        return
     with (
         tempfile.TemporaryDirectory(prefix="specdyn-") as place,
         browser_page(program) as page,

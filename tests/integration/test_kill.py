@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 ARGUMENTS = ("run", NAME, "--preset", "long", "--weight-decays", "1", "--no-report", "--store")
 DEAD_PROXY = "http://127.0.0.1:9"
-ON = "the same command goes on from there"
+ON = "the same command continues from there"
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +147,17 @@ def test_lost_gcs_lost_prefect_and_ctrl_c_between_blocks_lose_nothing_and_nothin
     assert started.said().endswith(f"{stopped}\n")
     assert stopped == f"{NAME}-long was stopped by Ctrl-C: {KEPT}, {ON}"
     there = {path: path.stat().st_mtime_ns for path in measured()}
-    result = call(*ARGUMENTS, str(store), driver=True, env=environment_of_users)
+    environment = {**environment_of_users, "PYTHONPROFILEIMPORTTIME": "1"}
+    result = call(*ARGUMENTS, str(store), "--verbose", driver=True, env=environment)
     assert result.returncode == 0, result.stderr
+    assert "ray" in (imported := modules(result.stderr)) and not imported & {"torch", "scipy"}, "workers do that"
     assert {path: path.stat().st_mtime_ns for path in there} == there
     assert differing(str(store), undisturbed) == []
+
+
+def modules(said: str) -> set[str]:
+    """What a process imported that was told to time its imports."""
+    return {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
 
 
 def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server_of_the_user(

@@ -21,6 +21,7 @@ from specdyn.flows.outcome import Outcome
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
 from specdyn.storage.places import Store
+from specdyn.tasks.figures.report import write_report
 from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, trunk_specs
 from specdyn.tasks.plan.branching.records import read_graphs
 
@@ -78,16 +79,20 @@ def test_the_cube_has_every_pair_with_its_labels(done: Path) -> None:
     assert apart.sel(split_step=20) < apart.sel(split_step=0) < across
 
 
-def test_figures_are_drawn(done: Path) -> None:
+def test_its_figures_are_drawn_on_request(done: Path, tmp_path: Path) -> None:
     folder = Path(Store(str(done)).report(GRAPH_NAME))
-    assert {path.name for path in folder.glob("*.png")} == {"connectivity.png", "perturbation.png"}
+    assert {path.name for path in folder.glob("*.*")} >= {"connectivity.html"} and not list(folder.glob("*.png"))
+    write_report(Store(str(done)).connectivity(GRAPH_NAME), str(tmp_path), figures=True)
+    kinds = ("", "_barriers", "_agreement", "_agreement_score")
+    expected = {"connectivity", "barriers", "ends_agreement", "ends_agreement_score"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == expected | {f"perturbation{kind}" for kind in kinds}
 
 
 def test_a_second_call_says_that_nothing_is_left_and_writes_nothing(done: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
     outcome = connect(str(done))
     assert f"2 trunks, {TRAININGS - 2} branches, {PAIRS} pairs, all done; nothing to do." in outcome.summary
-    assert (outcome.measured, len(outcome.report)) == (PAIRS, 3)
+    assert (outcome.measured, len(outcome.report)) == (PAIRS, 1)
     assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
 
 

@@ -43,7 +43,7 @@ def test_the_program_of_the_page_ends_with_figures(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "11 checkpoints, steps 0 to 500" in done.stderr
     report = tmp_path / "results/reports/my-run"
-    assert {path.name for path in report.iterdir()} >= {"index.html", "effective_rank.png"}
+    assert {path.name for path in report.iterdir()} == {"index.html", "drawn.json", "summary.json"}
     tree = xr.open_datatree(tmp_path / "results/studies/my-run/results.zarr", engine="zarr")
     ranks = tree["layers"].to_dataset().effective_rank.isel(run=0)
     assert ranks.step.values.tolist() == list(range(0, 501, 50))

@@ -199,5 +199,5 @@ def test_an_executor_starts_nothing_once_its_block_has_ended() -> None:
     with open_executor("ray", Resources()) as executor:
         assert executor.run(len, "four") == 4
     for ask in (executor.run, executor.start):
-        with pytest.raises(PartLost, match="Ray was stopped; what is finished is kept, the same call goes on from"):
+        with pytest.raises(PartLost, match="Ray was stopped; finished work is kept, the same call continues from"):
             ask(len, "four")

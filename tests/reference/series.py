@@ -15,8 +15,8 @@ from specdyn.storage.access.objects import names
 from specdyn.storage.results import parts_in
 from specdyn.storage.rows import Row, row_values
 from specdyn.tasks.spectra.analysis import Evaluate
-from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
+from specdyn.tasks.spectra.network_layout import NetworkLayout, Target, run_layout
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_step
 
 TOTAL = {"total": Metric(of=lambda outputs, batch: outputs, long_name="sum of all entries")}
 

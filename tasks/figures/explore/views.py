@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.checks import require_known
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.configurations import settings_of
@@ -15,7 +16,7 @@ from specdyn.tasks.figures.heatmaps import COLORS, edges
 from specdyn.tasks.figures.levels import axis_title
 from specdyn.tasks.figures.rows import along_rows, rows_dim
 from specdyn.tasks.figures.style import panels, step_axis, step_label, styled
-from specdyn.tasks.figures.sweep_axis import of_all, short_names, spread
+from specdyn.tasks.figures.sweep_axis import of_all, spread
 from specdyn.tasks.figures.variable import ALONG, LAST, PANELS, plot_variable
 
 USUAL = ("layers", "effective_rank")
@@ -131,7 +132,7 @@ def curves(
     figure = plot_variable(one, str(values.name), by, along, here, log)
     if along == "step" and "step" in at:
         for panel in figure.axes:
-            panel.axvline(float(at["step"]), color=MARK, linewidth=1.2)
+            panel.axvline(float(at["step"]), color=MARK, linewidth=0.8)
     return figure
 
 
@@ -152,7 +153,7 @@ def heat_map(
         values, across = values.expand_dims("value", -1), "value"
     single = upward == dim
     shown = [0] if single else spread(range(values.sizes[dim]), MOST_MAPS)
-    figure, grid = panels(1, len(shown), 4.2 if len(shown) > 1 else 9.0, 3.4, sharex=True, sharey=True)
+    figure, grid = panels(1, len(shown), 2.2 if len(shown) > 1 else 5.5, 1.6, sharex=True, sharey=True)
     drawn = [values if single else values.isel({dim: i}) for i in shown]
     meshes = [np.ma.masked_invalid(one.transpose(upward, across).values.astype(float)) for one in drawn]
     norm = _norm(meshes, log)
@@ -160,17 +161,17 @@ def heat_map(
     for panel, mesh, i in zip(grid[0], meshes, shown, strict=True):
         panel.grid(visible=False)
         image = panel.pcolormesh(edges(places), np.arange(len(mesh) + 1) - 0.5, mesh, cmap=COLORS, norm=norm)
-        panel.set_title("" if single else names[i], fontsize=9)
+        panel.set_title("" if single else names[i], fontsize=6)
         if across == "step":
             step_axis(panel, 4)
             if "step" in at:
-                panel.axvline(float(at["step"]), color=MARK, linewidth=1.5)
+                panel.axvline(float(at["step"]), color=MARK, linewidth=1.0)
         elif texts:
             panel.set_xticks(places, texts, rotation=30)
         panel.set_xlabel(step_label(tree) if across == "step" else across)
     marks = list(names) if single else _names(values, upward)
     ticks = spread(range(len(marks)), MOST_NAMES)
-    grid[0, 0].set_yticks(ticks, [marks[i] for i in ticks], fontsize=8)
+    grid[0, 0].set_yticks(ticks, [marks[i] for i in ticks], fontsize=5.5)
     grid[0, 0].set_ylim(len(marks) - 0.5, -0.5)
     figure.colorbar(image, ax=grid, pad=0.01)
     left_out = "" if single else of_all(shown, range(values.sizes[dim]), dim)

@@ -10,16 +10,16 @@ import numpy as np
 import xarray as xr
 
 from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.run_spec import as_text
 from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.schema import MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
-from specdyn.tasks.figures.levels import axis_title
+from specdyn.tasks.figures.levels import axis_title, colors_of
 from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
-from specdyn.tasks.figures.rows import along_rows, colors_of, groups_of, rows_dim
+from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
-from specdyn.tasks.figures.sweep_axis import short_names
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(

@@ -19,12 +19,24 @@ class ReportFigure:
     title: str
     """What it shows, in a few words."""
     needs: tuple[str, ...]
-    """A group of the cube, then one or more of its variables; without them the figure is not drawn."""
+    """A group of the results, `/` for those of lines and tickets, then the variables that it takes."""
     draw: Callable[[xr.DataTree, str], Figure]
-    """The matplotlib figure of a cube, whose runs all have values, by the setting that colours or panels stand for."""
+    """The matplotlib figure of results whose rows all have values, by the setting that colours or panels stand for."""
+    rows: str = "run"
+    """What the results have rows of: `run`, `pair` or `ticket`."""
+    along: str = ""
+    """Of pairs: what they are drawn along, `split_step` or `size`; those that were perturbed have a size alone."""
 
     def missing(self, tree: xr.DataTree) -> tuple[str, ...]:
-        """The variables that it needs and that a cube lacks."""
+        """What it needs and results lack; empty where it can be drawn."""
+        from specdyn.tasks.figures.paper.lines import families
+        from specdyn.tasks.figures.rows import rows_dim
+        from specdyn.tasks.figures.sweep_axis import has
+
         group, *variables = self.needs
-        there = tree[group].data_vars if group in tree.children else ()
-        return tuple(name for name in variables if name not in there)
+        if rows_dim(tree) != self.rows:
+            return tuple(variables)
+        lacking = tuple(name for name in variables if not has(tree, group, name))
+        if not lacking and self.along and not families(tree.to_dataset(), self.along):
+            return (f"pairs along {self.along}",)
+        return lacking

@@ -1,7 +1,7 @@
 """Which figures there are, by name, and those of them that a cube has the data for."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from specdyn.models.plugins import kinds
@@ -65,15 +65,17 @@ def draw_one(figure: ReportFigure, tree: "xr.DataTree", axis: str) -> "Figure":
     return drawn
 
 
-def draw_all(tree: "xr.DataTree", axis: str) -> Iterator[tuple[str, "Figure"]]:
-    """Every figure that a cube has the data for, by name.
+def draw_all(
+    tree: "xr.DataTree", axis: str, names: tuple[str, ...] = (), told: Callable[[str], None] = lambda what: None
+) -> Iterator[tuple[str, "Figure"]]:
+    """Every figure that results have the data for, or of those `names`; `told` hears which is drawn next.
 
     A figure of a plug-in that raises is left out and logged: others are not kept from being drawn.
     """
     usable = kinds.usable(FIGURES)
-    for name in figure_names():
-        if name not in usable or usable[name].missing(tree):
-            continue
+    chosen = [name for name in names or figure_names() if name in usable and not usable[name].missing(tree)]
+    for i, name in enumerate(chosen, 1):
+        told(f"drawing figure {i} of {len(chosen)}: {name}")
         try:
             figure = draw_one(usable[name], tree, axis)
         except Exception as error:

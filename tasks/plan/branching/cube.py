@@ -1,4 +1,4 @@
-"""The cube of a graph: its lines or tickets as rows, what decides what it holds, its figures."""
+"""The cube of a graph: its lines or tickets as rows, what decides what it holds, its page."""
 
 import dataclasses
 import functools
@@ -10,7 +10,6 @@ from typing import Any
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.run_spec import RunSpec
-from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.results import SUFFIX, RunLayout
 from specdyn.storage.rows import PAIRS, TICKETS, Facts, Row, RowKind
@@ -170,41 +169,13 @@ class GraphCube(StudyCube):
 
     @property
     def note(self) -> str:
-        """Where it is noted of which contents the figures were drawn."""
+        """Where it is noted of which contents the page was made."""
         return f"{self.store.report(self.graph.name)}/{self.graph.kind}-drawn.json"
 
     @property
     def report(self) -> tuple[str, ...]:
-        """The URLs of its page and its figures."""
-        kinds = {pair.kind for pair in self.graph.pairs if pair.pair_id in self.values}
-        drawn = {
-            "tickets": bool(self.graph.tickets),
-            "connectivity": bool(kinds - {"perturbed"}),
-            "perturbation": "perturbed" in kinds,
-        }
-        files = [f"{self.graph.kind}.html", *(f"{name}.png" for name, there in drawn.items() if there)]
-        return tuple(f"{self.store.report(self.graph.name)}/{file}" for file in files)
-
-    def draw(self) -> None:
-        """Write the page, and draw the figures, of what is measured in the cube that is there."""
-        from specdyn.storage.query import measured_runs, open_results
-        from specdyn.tasks.figures import connectivity
-        from specdyn.tasks.figures import tickets as ticket_figures
-        from specdyn.tasks.figures.live.page import page
-        from specdyn.tasks.figures.style import to_png
-
-        by = {
-            "connectivity.png": connectivity.by_split,
-            "perturbation.png": connectivity.by_size,
-            "tickets.png": ticket_figures.by_density,
-        }
-        whole = open_results(self.url)
-        tree = measured_runs(whole)
-        data = tree.to_dataset()
-        metric = next(iter(get_experiment(self.graph.experiment).metrics(self.graph.trunks[0])))
-        objects.write(self.report[0], page(tree, self.url, whole=whole).encode())
-        for url in self.report[1:]:
-            objects.write(url, to_png(by[url.rsplit("/", 1)[-1]](data, metric)))
+        """The URL of its page."""
+        return (f"{self.store.report(self.graph.name)}/{self.graph.kind}.html",)
 
 
 def graph_cube(graph: Graph, store: Store, asked: Graph) -> GraphCube:

@@ -63,7 +63,7 @@ def ask(*arguments: str, store: Store, code: int = 0) -> str:
 
 def test_every_command_is_in_one_of_these_lists() -> None:
     """A new command is to be said here to ask or to write."""
-    writing = {"run", "analyse", "connect", "tickets", "serve", "repair"}
+    writing = {"run", "analyse", "connect", "tickets", "claims", "replicate", "serve", "repair"}
     found = {command.name or command.callback.__name__.strip("_") for command in app.registered_commands}  # type: ignore[union-attr]
     asking = {arguments[0] for arguments in (*OF_A_STORE.values(), *OF_ANY_PLACE.values())} - {"data"}
     assert found == writing | asking | {"settings"}, "settings are of no store"

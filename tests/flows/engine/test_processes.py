@@ -89,7 +89,7 @@ def test_a_signal_ends_all_in_one_line_also_while_the_main_thread_is_in_c_code(
     _, said = started.process.communicate(timeout=SECONDS)
     assert started.process.returncode == 128 + number
     assert started.left() == []
-    assert said == f"The work was stopped by {by}: what is finished is kept, the same command goes on from there\n"
+    assert said == f"The work was stopped by {by}: finished work is kept, the same command continues from there\n"
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_part_of_its_own_that_dies_is_started_again_so_many_times(program: Cal
     out, said = started.process.communicate(timeout=(MOST_RESTARTS + 1) * SECONDS)
     assert started.process.returncode == 1
     lines = [line.split("; its log is ") for line in said.splitlines()]
-    died = "The work: The child has died: what is finished is kept, "
-    again, over = "starting again from there", "the same command goes on from there"
+    died = "The work: The child has died: finished work is kept, "
+    again, over = "starting again from there", "the same command continues from there"
     assert [line for line, _ in lines] == [died + again] * MOST_RESTARTS + [died + over]
     for _, log in lines:
         assert Path(log).read_text() == "why it died"
@@ -132,7 +132,7 @@ def test_what_does_not_start_is_tried_again_so_many_times(program: Callable[...,
     started = program(work="raise NotStarted('The cluster did not start')")
     _, said = started.process.communicate(timeout=(MOST_RESTARTS + 1) * SECONDS)
     lines = said.splitlines()
-    tried = "The work: The cluster did not start: what is finished is kept, starting again from there"
+    tried = "The work: The cluster did not start: finished work is kept, starting again from there"
     assert lines[:MOST_RESTARTS] == [tried] * MOST_RESTARTS
     assert tried not in lines[MOST_RESTARTS:]
     assert lines[-1].endswith("NotStarted: The cluster did not start")
@@ -144,7 +144,7 @@ def test_without_a_part_that_others_run_the_program_ends(program: Callable[..., 
     _, said = started.process.communicate(timeout=SECONDS)
     sentence, log = said.strip().split("; its log is ")
     assert sentence == (
-        "The work: The child does not answer any more: what is finished is kept, the same command goes on from there"
+        "The work: The child does not answer any more: finished work is kept, the same command continues from there"
     )
     assert started.process.returncode == 1
     Path(log).unlink()

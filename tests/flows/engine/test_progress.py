@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from specdyn.flows.engine import progress
-from specdyn.flows.engine.progress import ARTIFACT_SECONDS, SHARE, UnitProgress
+from specdyn.flows.engine.progress import ARTIFACT_SECONDS, UnitProgress
+from specdyn.tasks.plan.live import SHARE
 from specdyn.tasks.plan.units import Unit
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from specdyn.flows.engine.executor import run_unit
 from specdyn.flows.engine.resources import NotEnoughResources
+from specdyn.flows.engine.worker import run_unit
 from specdyn.tasks.evaluation.environment import pick_device
 
 

@@ -138,7 +138,7 @@ def test_a_disk_that_takes_no_more_is_said_with_the_bytes_that_are_needed(
         with pytest.raises(NoSpace) as error:
             put(f"{local_store}/a/object", bytes(123456))
         assert str(error.value) == (
-            f"{local_store}/a/object: {said}; make room, then call again: what is finished is kept"
+            f"{local_store}/a/object: {said}; free some space, then call again: finished work is kept"
         )
 
 

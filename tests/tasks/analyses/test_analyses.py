@@ -25,8 +25,8 @@ from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Analysis, analysis_names, get_analysis
 from specdyn.tasks.spectra.decomposition import DRIVERS, Factors, decompose
-from specdyn.tasks.spectra.network_layout import network_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, decompose_step
+from specdyn.tasks.spectra.network_layout import Target, network_layout
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_step
 
 SPECS = [pytest.param(get_experiment(name).preset("smoke").spec, id=f"{name}/smoke") for name in experiment_names()] + [
     pytest.param(

@@ -14,7 +14,8 @@ from reference.series import HandMade, stored, target_of
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import analysis_names, default_analyses, get_analysis
 from specdyn.tasks.spectra.decomposition import Factors, decompose
-from specdyn.tasks.spectra.one_pass import analyse_block, anchor_steps, decompose_step, needed
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_step
+from specdyn.tasks.spectra.series import anchor_steps, needed
 
 STEPS = tuple(range(0, 100, 10))
 NEEDED = {
@@ -107,7 +108,10 @@ def test_a_parameter_is_read_once_for_all_its_matrices() -> None:
 
 def test_only_what_is_large_or_slow_is_left_out_by_default() -> None:
     left_out = set(analysis_names()) - set(default_analyses())
-    assert left_out == {"agreement_full", "pruning_curve", "pruning_deciles"}
+    assert left_out == {
+        *("agreement_full", "pruning_by_layer", "pruning_controls", "pruning_curve", "pruning_deciles"),
+        *("projections", "representations", "update_windows"),
+    }
 
 
 class Watched(dict[str, Tensor]):

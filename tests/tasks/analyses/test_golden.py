@@ -13,8 +13,8 @@ from specdyn.tasks.analyses.alignment import alignment
 from specdyn.tasks.analyses.effective_rank import effective_ranks
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Decomposed, PairView, default_analyses
-from specdyn.tasks.spectra.network_layout import run_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block
+from specdyn.tasks.spectra.network_layout import Target, run_layout
+from specdyn.tasks.spectra.one_pass import analyse_block
 from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
 
 ALL_LAYERS = [pytest.param(g, layer, id=f"{g.name}-{layer}") for g in GOLDEN.values() for layer in g.layers]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
-from specdyn.models.experiments.base import get_experiment
+import specdyn as sd
+from specdyn.models.experiments.base import experiment_of, get_experiment
 from specdyn.models.nets.mlp import Mlp
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
@@ -336,3 +337,20 @@ def test_a_line_of_fewer_points_holds_every_second_one(store: Store, values: dic
     np.testing.assert_allclose(found["matched_loss"], values["matched_loss"][::2], rtol=1e-5)
     with pytest.raises(ValueError, match="points=2 is not allowed: expected 3 or more"):
         dataclasses.replace(PAIR, points=2)
+
+
+def test_a_program_measures_the_same_of_a_network_of_its_own(store: Store, values: dict[str, np.ndarray]) -> None:
+    meter, weights = Meter(PAIR.a, store), [read_finished(store, finished(s, store), 20) for s in (PAIR.a, PAIR.b)]
+
+    def evaluate(net: nn.Module) -> dict[str, float]:
+        found = meter.metrics(net.state_dict())
+        return {f"{s}_{name}": float(of[i]) for name, of in found.items() for i, s in enumerate(("train", "val"))}
+
+    def build() -> nn.Module:
+        return experiment_of(PAIR.a).net(PAIR.a)
+
+    line = sd.connect(weights, build, evaluate, progress=False).to_dataset().isel(pair=0)
+    for name in ("loss", "err"):
+        np.testing.assert_allclose(line[name], values[name][:, 0], rtol=1e-5, atol=1e-7)
+    for name in ("effective_rank", "singular_value", "agreement_score", "subspace_overlap", "distance", "cosine"):
+        np.testing.assert_allclose(line[name], values[name], rtol=1e-4, atol=1e-5)

@@ -103,7 +103,7 @@ def test_heat_maps_have_a_row_for_each_configuration() -> None:
     for mesh, (decay, optimizer) in zip(meshes[::2], itertools.product((0.0, 1.0), OPTIMIZERS), strict=True):
         expected = mean_of(values, TWO, weight_decay=decay, optimizer=optimizer)[0].T
         np.testing.assert_allclose(np.ma.getdata(mesh.get_array()), expected)
-    assert figure.axes[2].get_ylabel() == "weight decay 0\noptimizer sgd, n = 3\nrank (1 = largest)"
+    assert figure.axes[2].get_ylabel() == "weight decay 0\noptimizer sgd,\nn = 3\nrank (1 = largest)"
 
 
 def test_spectra_show_the_first_seed_of_each_configuration() -> None:

@@ -132,7 +132,7 @@ def test_the_command_draws_variables_and_figures(lab: Path, tmp_path: Path, tree
     said("effective_rank", "--out", out)
     assert ">weight_decay<" not in Path(out).read_text(), "the variable comes first"
     said("performance", "--by", "seed", "--out", out)
-    assert "by seed" in Path(out).read_text()
+    assert "Loss" in Path(out).read_text()
     assert "--log y is not allowed: expected nothing: lines is a figure" in said("lines", "--log", "y", code=2)
     assert "unknown variable or figure 'line'" in said("line", code=2)
     plugins.figure(lab, "stable_rank")

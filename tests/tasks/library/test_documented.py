@@ -1,7 +1,6 @@
-"""The examples of docs/library.md, run one after another as a reader would; and what `import specdyn` offers."""
+"""What `import specdyn` offers, and what it imports; tests/test_snippets.py runs the examples of docs/library.md."""
 
 import inspect
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,21 +9,28 @@ import pytest
 
 import specdyn
 
-ROOT = Path(__file__).parents[3]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OFFERED = [
-    *("Recorder", "above_chance", "analyse", "compare", "figure", "grid", "grok_step", "load_net", "mean_over"),
-    *("open", "run", "scores", "table", "timing", "to_dataframe"),
+    "Recorder",
+    "above_chance",
+    "analyse",
+    "by_depth",
+    "claims",
+    "compare",
+    "connect",
+    "edge_lead",
+    "figure",
+    "grid",
+    "grok_step",
+    "load_net",
+    "mean_over",
+    "open",
+    "predicts_pruning",
+    "run",
+    "scores",
+    "table",
+    "timing",
+    "to_dataframe",
 ]
-
-
-def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = BLOCK.findall((ROOT / "docs/library.md").read_text())
-    assert len(blocks) == 12
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "docs/library.md", "exec"), namespace)
 
 
 def test_the_surface_is_what_it_was_and_says_what_it_does() -> None:

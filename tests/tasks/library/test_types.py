@@ -14,13 +14,16 @@ import xarray as xr
 from torch import nn
 
 net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-tree: xr.DataTree = sd.analyse({"a": net, "b": net}, ["spectrum"], heads=2, progress=False)
+tree: xr.DataTree = sd.analyse({"a": net, "b": net}, ["spectrum"], heads=2, labels={"seed": 0}, progress=False)
+apart: xr.DataTree = sd.analyse({"a": net}, labels={"a": {"weight_decay": 0.5}}, metrics="log.jsonl")
 ranks = sd.table(net)["effective_rank"]
-sweep: xr.DataTree = sd.run("modular_addition", "smoke", weight_decay=[0.0, 1.0], executor="inline")
+sweep: xr.DataTree = sd.run("modular_addition", "smoke", weight_decay=[0.0, 1.0], executor="inline", log="wandb")
+lines: xr.DataTree = sd.connect([net, "recorded/a"], lambda: net, lambda of: {"loss": 1.0}, inputs=())
 opened: xr.DataTree = sd.open("results", "study")
 both: xr.DataTree = sd.compare(opened, sweep, names=["old", "new"])
 loaded: nn.Module = sd.load_net("results", "abc", step=10)
-with sd.Recorder("results", "mine", every=10, settings={"weight_decay": 1.0}) as recorder:
+figure = sd.figure(tree, "effective_rank", by="series")
+with sd.Recorder("results", "mine", every=10, settings={"weight_decay": 1.0}, analyse=["spectrum"]) as recorder:
     recorder.step(0, net, loss=1.0)
 """
 WRONG = """

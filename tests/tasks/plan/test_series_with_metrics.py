@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import xarray as xr
 from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
@@ -89,7 +91,7 @@ def test_losses_of_recorded_runs_are_in_the_cube_in_its_report_and_its_table(
     assert told[0] == f"{folders[0]}/metrics/0.jsonl"
     assert "loss: at 3 of 3 checkpoints" not in told
     assert "train_loss: at 3 of 3 checkpoints, 1 of these logged up to 10 steps before" in told
-    run("report", "theirs", "--out", str(tmp_path / "report"), store=local_store)
+    run("report", "theirs", "--figures", "--out", str(tmp_path / "report"), store=local_store)
     assert (tmp_path / "report/performance.png").is_file()
     assert '"name": "loss"' in (tmp_path / "report/index.html").read_text()
 
@@ -208,3 +210,58 @@ def test_labels_and_metrics_on_object_storage_are_read_like_files(tmp_path: Path
     assert theirs.logged.files == (f"{s3_store}/theirs/hf/checkpoint-10/trainer_state.json",)
     np.testing.assert_array_equal(own.metrics.values["loss"][0], [3, 2, np.nan])
     assert np.isfinite(theirs.metrics.values["loss"]).all()
+
+
+def same_told(held: xr.DataTree, stored: xr.DataTree) -> None:
+    """What a cube in memory says of training is what the command stores."""
+    for path in ("layers", "metrics", "runs"):
+        ours, theirs = held[path].to_dataset(inherit=False), stored[path].to_dataset(inherit=False).load()
+        names = {*theirs.variables} - {
+            "run",
+            "results",
+            "parts",
+            "contents",
+            "trained",
+            "objects",
+            "singular_value",
+            "collapse",
+        }
+        assert names <= {*ours.variables}
+        for name in names:
+            np.testing.assert_array_equal(ours.variables[name].values, theirs.variables[name].values)
+            assert ours.variables[name].attrs == theirs.variables[name].attrs
+    assert {name: held.attrs.get(name) for name in ("labels", "metrics")} == {
+        name: stored.attrs.get(name) for name in ("labels", "metrics")
+    }
+
+
+def test_a_program_takes_labels_and_metrics_as_the_command_does(tmp_path: Path, local_store: Store) -> None:
+    folders = [save(tmp_path / "a", 0), save(tmp_path / "b", 1)]
+    given: dict[str, Any] = {"labels": {"width": 64, "optimizer": "sgd"}}
+    require_store(local_store.url)
+    analysed(asked(*folders, store=local_store, **given), local_store)
+    stored = open_results(local_store.cube("theirs"))
+    held = specdyn.analyse(folders, ["spectrum"], **given)
+    same_told(held, stored)
+    assert held["metrics"].to_dataset()["optimizer"].values.tolist() == ["sgd", "sgd"]
+    means = specdyn.mean_over(held["metrics"].to_dataset(), "seed")
+    assert means["runs"].values.tolist() == [2]
+    elsewhere = tmp_path / "other.jsonl"
+    elsewhere.write_text(json.dumps({"step": 200, "val_err": 0.5}))
+    analysed(asked(folders[0], store=local_store, metrics=str(elsewhere)), local_store)
+    held = specdyn.analyse(folders[0], ["spectrum"], metrics=str(elsewhere))
+    same_told(held, open_results(local_store.cube("theirs")))
+    assert held["metrics"]["err"].sel(split="val", step=200).values.tolist() == [0.5]
+
+
+def test_models_in_memory_have_the_labels_of_the_call() -> None:
+    models = {"a": nn.Linear(6, 5), "b": nn.Linear(6, 5)}
+    labels: dict[str, Any] = {"a": {"weight_decay": 0.0}, "b": {"weight_decay": 1.0}}
+    tree = specdyn.analyse(models, ["spectrum"], labels=labels)
+    assert tree["layers"].to_dataset()["weight_decay"].values.tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"unknown run in labels 'c': known are a, b"):
+        specdyn.analyse(models, ["spectrum"], labels={"c": {"weight_decay": 1.0}})
+    with pytest.raises(ValueError, match="label step=1 is not allowed"):
+        specdyn.analyse(models, ["spectrum"], labels={"step": 1})
+    with pytest.raises(ValueError, match=r"metrics='m\.jsonl' is not allowed: expected none"):
+        specdyn.analyse(models, ["spectrum"], metrics="m.jsonl")

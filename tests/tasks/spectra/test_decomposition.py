@@ -11,13 +11,13 @@ from torch import Tensor
 
 from reference.spectra import matrix_with
 from specdyn.storage.schema import OutOfRange
+from specdyn.tasks.failures import NotFinite
 from specdyn.tasks.spectra import decomposition
 from specdyn.tasks.spectra.decomposition import (
     DRIVERS,
     GRAM_FLOOR,
     SINGLE_FLOOR,
     Factors,
-    NotFinite,
     decompose,
     decompose_alike,
 )

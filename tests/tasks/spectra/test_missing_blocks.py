@@ -13,7 +13,9 @@ from specdyn.storage.access.objects import delete
 from specdyn.storage.results import part_name
 from specdyn.tasks.plan.runs import analysed
 from specdyn.tasks.spectra.analysis import versions_of
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_step, needed
+from specdyn.tasks.spectra.network_layout import Target
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_step
+from specdyn.tasks.spectra.series import anchor_steps, needed
 
 ANALYSES = ("spectrum", "agreement_initial", "agreement_previous", "trajectory")
 """Of one checkpoint; with the first, which stands for the last too; with the one before; of the whole run."""

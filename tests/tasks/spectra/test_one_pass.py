@@ -25,13 +25,14 @@ from specdyn.storage.places import Store
 from specdyn.storage.results import blocks_of, part_name
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.failures import NotFinite
 from specdyn.tasks.plan.runs import analysed
 from specdyn.tasks.spectra import decomposition, one_pass
 from specdyn.tasks.spectra.analysis import Analysis, default_analyses, get_analysis, versions_of
-from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
-from specdyn.tasks.spectra.network_layout import NetworkLayout, network_layout, run_layout
-from specdyn.tasks.spectra.one_pass import Target, analyse_block, anchor_steps, decompose_into, decompose_step, needed
-from specdyn.tasks.spectra.series import RunSeries, ahead
+from specdyn.tasks.spectra.decomposition import Factors, decompose
+from specdyn.tasks.spectra.network_layout import NetworkLayout, Target, network_layout, run_layout
+from specdyn.tasks.spectra.one_pass import analyse_block, decompose_into, decompose_step
+from specdyn.tasks.spectra.series import RunSeries, ahead, anchor_steps, needed
 from specdyn.tasks.training.training import train
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec

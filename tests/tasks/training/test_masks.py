@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from specdyn.tasks.spectra.decomposition import NotFinite
+from specdyn.tasks.failures import NotFinite
 from specdyn.tasks.training.masks import (
     apply,
     densities,

@@ -1,5 +1,6 @@
 """How a run computes: set as the spec says, and put back."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.architectures import Mlp
 from specdyn.models.spec.settings import with_settings
-from specdyn.tasks.training.numerics import autocast, compiled, numerics
+from specdyn.tasks.training.numerics import autocast, choose_forward, compiled, numerics
 
 SMOKE = get_experiment("modular_addition").preset("smoke").spec
 CPU = torch.device("cpu")
@@ -47,6 +49,23 @@ def test_settings_hold_inside_and_are_put_back(tf32: bool, deterministic: bool, 
 def test_products_are_in_the_precision_asked_for(precision: str, dtype: torch.dtype) -> None:
     with autocast(with_settings(SMOKE, precision=precision), CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_outputs_are_computed_by_tables_where_these_are_less_work() -> None:
+    full = with_settings(SMOKE, batch_size=None)
+    chosen = {
+        "full batch": (full, 100),
+        "few examples": (full, SMOKE.data.prime + 1),
+        "batches": (SMOKE, 100),
+        "bfloat16": (with_settings(full, precision="bfloat16"), 100),
+        "compiled": (with_settings(full, compile=True), 100),
+        "two blocks": (with_settings(full, depth=2), 100),
+        "mlp": (dataclasses.replace(full, net=Mlp(width=8)), 100),
+        "sam": (with_settings(full, optimizer="sam"), 100),
+    }
+    nets = {case: get_experiment("modular_addition").net(spec) for case, (spec, _) in chosen.items()}
+    found = {case: choose_forward(spec, nets[case], examples) for case, (spec, examples) in chosen.items()}
+    assert [case for case, forward in found.items() if forward == "tables"] == ["full batch", "sam"]
 
 
 def test_a_network_is_compiled_in_place_for_each_shape_and_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:

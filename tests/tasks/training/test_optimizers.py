@@ -308,6 +308,7 @@ def test_an_update_whose_gradient_overflows_is_left_out_and_the_scale_halved(opt
         {"optimizer": "sam", "momentum": 0.9, "nesterov": True},
         {"optimizer": "muon", "weight_decay_on": "hidden"},
         {"optimizer": "adamw", "precision": "float16", "clip_norm": 0.1},
+        {"optimizer": "adamw", "decay": "nuclear", "precision": "float16"},
     ],
     ids=str,
 )

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from reference.spectra import matrix_with, orthonormal
 from specdyn.models.nets.matrices import Matrix, layers
 from specdyn.models.spec.start import Perturbation
-from specdyn.tasks.spectra.decomposition import Factors, NotFinite, decompose
+from specdyn.tasks.failures import NotFinite
+from specdyn.tasks.spectra.decomposition import Factors, decompose
 from specdyn.tasks.training.perturbations import noise_in_directions, noise_random, perturb, perturbed
 
 SIZES = (0.1, 0.25, 0.5, 1.0, 2.5)

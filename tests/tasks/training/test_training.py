@@ -29,8 +29,11 @@ from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.environment import processor
 from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.identity import computed_on
+from specdyn.tasks.spectra.series import RunSeries
 from specdyn.tasks.training import training
 from specdyn.tasks.training.optimizers import Updater
+from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import Batches
 
 train = functools.partial(training.train, device=torch.device("cpu"))
@@ -39,6 +42,9 @@ STEPS = (0, 10, 20, 30, 40, 50, 60)
 KINDS = {
     "adamw in batches": SMOKE,
     "adamw on the full batch": with_settings(SMOKE, batch_size=None, schedule="warmup", warmup=10),
+    "by tables with LayerNorm": dataclasses.replace(
+        with_settings(SMOKE, batch_size=None), net=Transformer(width=16, feedforward=16, layernorm=True)
+    ),
     "sgd with momentum": with_settings(SMOKE, optimizer="sgd", momentum=0.9, learning_rate=0.05),
     "sgd without": with_settings(SMOKE, optimizer="sgd", learning_rate=0.05),
     "with LayerNorm": dataclasses.replace(SMOKE, net=Transformer(width=16, feedforward=16, layernorm=True, depth=2)),
@@ -214,6 +220,44 @@ def test_every_experiment_resumes_to_equal_bits(name: str, tmp_path: Path) -> No
     assert train(spec, Store(str(stores[1]))).checkpoints == manifest.checkpoints
     assert digests(stores[0], spec) == digests(stores[1], spec)
     assert len(set(digests(stores[0], spec).values())) == len(manifest.steps)
+
+
+def test_a_full_batch_is_trained_by_tables_and_says_so(whole: dict[str, tuple[Manifest, dict[str, str]]]) -> None:
+    full = {"adamw on the full batch", "by tables with LayerNorm"}
+    assert {kind for kind, (manifest, _) in whole.items() if manifest.forward == "tables"} == full
+    for kind in full:
+        assert ", by tables," in computed_on(whole[kind][0])
+    assert "tables" not in computed_on(whole["adamw in batches"][0])
+
+
+def test_training_by_tables_ends_where_training_by_layers_does(
+    tmp_path: Path, whole: dict[str, tuple[Manifest, dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, losses = KINDS["by tables with LayerNorm"], []
+    evaluator = RunSeries(store=Store(str(tmp_path)), manifest=whole["by tables with LayerNorm"][0]).evaluator()
+    for forward in ("tables", "layers"):
+        monkeypatch.setattr(training, "choose_forward", lambda *given, forward=forward: forward)
+        store = Store(str(tmp_path / forward))
+        manifest = train(spec, store)
+        assert manifest.forward == forward
+        losses.append(evaluator(RunSeries(store=store, manifest=manifest).weights(60))["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert digests(tmp_path / "tables", spec) == whole["by tables with LayerNorm"][1]
+    assert digests(tmp_path / "layers", spec) != whole["by tables with LayerNorm"][1]
+
+
+def test_a_run_that_began_by_layers_goes_on_and_is_repeated_by_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, stores = KINDS["adamw on the full batch"], [Store(str(tmp_path / name)) for name in ("whole", "died")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "choose_forward", lambda *given: "layers")
+        expected = train(spec, stores[0])
+        die_at(33, patch)
+        with pytest.raises(Death):
+            train(spec, stores[1])
+    assert train(spec, stores[1]).checkpoints == expected.checkpoints
+    assert keep_states(spec, stores[0], (20, 40)) == 40
 
 
 def test_a_resumed_run_makes_only_the_missing_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

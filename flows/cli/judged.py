@@ -1,0 +1,82 @@
+"""`specdyn claims`: the claims, verdicts on studies, and those that were stored."""
+
+from collections.abc import Sequence
+
+from specdyn.flows.cli.options import err, out
+from specdyn.flows.cli.terminal import table
+from specdyn.models.wording import plural
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.places import Store
+from specdyn.storage.probe import existing_store
+from specdyn.tasks.evidence.claim import CLAIMS, chosen_claims
+from specdyn.tasks.verdicts.judging import Verdict
+from specdyn.tasks.verdicts.storing import judge_studies, keep, kept
+from specdyn.tasks.verdicts.tables import HEADINGS, in_order, verdict_rows
+
+RESTS_ON = ("claim", "verdict", "says", "runs", "layers", "exceptions", "missing", "notes", "rule")
+
+
+def show_claims(only: Sequence[str]) -> None:
+    """Print the claims and where they are from; nothing is read but their declarations."""
+    from specdyn.models.plugins import kinds
+
+    rows = [
+        (one.title, str(one.version), one.statement, one.source, kinds.origin(CLAIMS, one.name) or "-")
+        for one in chosen_claims(only)
+    ]
+    table("Claims", ("claim", "version", "says", "source", "from"), rows)
+    unusable = [(one.name, one.place, one.why) for one in kinds.broken(CLAIMS)]
+    if unusable:
+        table("Claims that cannot be used", ("claim", "from", "why"), unusable)
+
+
+def show_verdicts(studies: Sequence[str], store: str, only: Sequence[str]) -> None:
+    """Judge claims on studies, print the verdicts and store them; where they cannot be stored it is said."""
+    place, chosen = existing_store(store), chosen_claims(only)
+    verdicts = judge_studies(place, studies, chosen)
+    show(f"Verdicts on {', '.join(studies)} in {place}", verdicts)
+    say_kept(place, verdicts)
+
+
+def say_kept(place: Store, verdicts: Sequence[Verdict]) -> None:
+    """Store verdicts, and say how many are new or why they are not stored."""
+    try:
+        put = keep(place, verdicts)
+    except (StoreError, OSError) as error:
+        err.print(f"not stored: {error}", highlight=False, soft_wrap=True, markup=False)
+        return
+    out.print(f"stored       {plural(put, 'new verdict')} beside the results", highlight=False)
+
+
+def show_history(studies: Sequence[str], store: str, only: Sequence[str]) -> None:
+    """Print every verdict that was stored on studies, with the version of its rule; nothing is judged."""
+    place, names = existing_store(store), {claim.name for claim in chosen_claims(only)}
+    rows = [
+        (study, one.made, f"{one.title} v{one.version}", one.state, one.sentence)
+        for study in studies
+        for one in kept(place, study)
+        if not only or one.claim in names
+    ]
+    table(f"Stored verdicts in {place}", ("study", "made", "claim", "verdict", "says"), rows)
+
+
+def show(title: str, verdicts: Sequence[Verdict]) -> None:
+    """Print verdicts as a table, those that fail first, and what each rests on."""
+    ordered = in_order(verdicts)
+    table(title, HEADINGS, verdict_rows(ordered))
+    rows = [
+        (
+            one.title,
+            one.state,
+            one.sentence,
+            *(", ".join(cell) or "-" for cell in (one.runs, one.layers, one.exceptions, one.lost, one.notes)),
+            f"v{one.version} {one.rule}",
+        )
+        for one in ordered
+        if one.state != "not run"
+    ]
+    if out.stderr:  # programs read all of it
+        table("What they rest on", RESTS_ON, rows)
+        return
+    for one in ordered:
+        out.print(f"  {one.sentence}", highlight=False, markup=False, soft_wrap=True)

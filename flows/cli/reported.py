@@ -1,0 +1,56 @@
+"""`specdyn report`: the pages of a study, and on request its figures as files."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from specdyn.flows.cli.options import err, out
+from specdyn.models.wording import plural
+from specdyn.storage import generations
+from specdyn.storage.access.objects import normalise, require_writable
+from specdyn.storage.probe import existing_store
+from specdyn.storage.studies import cube_of, study_names
+
+
+def report(study: str, store: str, folder: str | None, figures: bool) -> None:
+    """Write the pages of what is measured of a study, and print the summary table of its runs.
+
+    ValueError names the studies there are; StoreError where nothing is measured, or the folder cannot be written.
+    """
+    url = existing_store(store)
+    there = study_names(url)
+    kinds = [kind for name, kind in there if name == study]
+    if not kinds:
+        known = ", ".join(dict.fromkeys(name for name, _ in there)) or "none"
+        raise ValueError(f"no study called {study!r} in {url}; it has: {known}")
+    cubes = {cube_of(url, study, kind): kind for kind in kinds}
+    measured = {cube: kind for cube, kind in cubes.items() if generations.attributes(cube)} or cubes
+    place = url.report(study) if folder is None else normalise(folder)
+    require_writable(place)
+    written: list[str] = []
+    with _told(study) as told:
+        from specdyn.storage.query import reading
+        from specdyn.tasks.figures.report import write_report
+
+        for cube in measured:
+            with reading(cube):
+                written += write_report(cube, place, figures, told)
+    for cube, kind in measured.items():
+        if kind in ("sweep", "series"):
+            from specdyn.flows.cli.terminal import show_summary
+
+            show_summary(cube, place)
+    for page in [one for one in written if one.endswith(".html")]:
+        out.print(f"report       {page}", highlight=False, soft_wrap=True)
+    if figures:
+        pictures = plural(sum(one.endswith(".png") for one in written), "figure")
+        out.print(f"figures      {pictures}, each as PNG and SVG, in {place}", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _told(study: str) -> Iterator[Callable[[str], None]]:
+    """What is done now, in a terminal; it goes at the end."""
+    if not err.is_terminal:
+        yield lambda what: None
+        return
+    with err.status(f"report of {study}: starting") as shown:
+        yield lambda what: shown.update(f"report of {study}: {what}")

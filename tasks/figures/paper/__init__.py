@@ -1,0 +1,1 @@
+"""Further figures of the paper: maps of layers, means by size, lines between runs, masks of tickets."""

@@ -1,0 +1,60 @@
+"""Claims from a program: what the experiments say, decided by rules that were fixed before looking."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from specdyn.tasks.verdicts.judging import Cubes
+
+
+def claims(
+    *studies: "str | xr.DataTree", store: str = "results", only: Sequence[str] = (), keep: bool = False
+) -> "pd.DataFrame":
+    """A row for each claim and each set of runs that it is judged on, those that fail first (CLAIMS 2.8).
+
+    `studies` are names of studies in the store, or what `open` returned; `only` the ids of claims, all without it.
+    Columns: `claim`, `state` (`pass`, `fail`, `inconclusive`, `contested`, `not run`), `sentence`, `case`, `effect`
+    (the quantity), `value`, `low`, `high` (its 90 % interval over seeds), `null`, `p`, `p_holm`, `n`, `runs`, `layers`,
+    `exceptions`, `lost`, `notes`, `definitions`, `version` and `rule` among others; None where a number does not exist.
+    With `keep` verdicts on studies by name are stored beside their cubes. ValueError for an unknown claim or study,
+    StoreError for one without results.
+    """
+    import pandas as pd
+
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.evidence.claim import chosen_claims
+    from specdyn.tasks.verdicts.judging import Verdict, judge, plain
+    from specdyn.tasks.verdicts.storing import keep as put
+    from specdyn.tasks.verdicts.storing import open_cubes
+    from specdyn.tasks.verdicts.tables import in_order
+
+    chosen = chosen_claims(only)
+    names = [study for study in studies if isinstance(study, str)]
+    trees = [study for study in studies if not isinstance(study, str)]
+    verdicts: list[Verdict] = []
+    if names or not studies:
+        place = existing_store(store)
+        cubes = open_cubes(place, names)
+        verdicts = judge(chosen, _with(cubes, trees))
+        if keep:
+            put(place, [one for one in verdicts if set(one.studies) <= set(names)])
+    else:
+        verdicts = judge(chosen, _with(None, trees))
+    return pd.DataFrame([plain(one) for one in in_order(verdicts)], columns=[field.name for field in fields(Verdict)])
+
+
+def _with(cubes: "Cubes | None", trees: "Sequence[xr.DataTree]") -> "Cubes":
+    """Cubes with further ones that are open, by their titles."""
+    from specdyn.tasks.verdicts.judging import Cubes
+
+    found: dict[str, dict[str, xr.DataTree]] = {
+        name: dict(getattr(cubes, name)) if cubes else {} for name in ("results", "connectivity", "tickets")
+    }
+    for tree in trees:
+        kind = "connectivity" if "pair" in tree.dims else "tickets" if "ticket" in tree.dims else "results"
+        found[kind][str(tree.attrs.get("sweep") or tree.attrs.get("title") or len(found[kind]))] = tree
+    return Cubes(**found)

@@ -1,0 +1,66 @@
+"""What weight decay does to each matrix, summed over the updates since the last checkpoint.
+
+In an update W' - W decay's part is -eta lambda W for adamw and muon, whose decay is decoupled. For sgd and sam it is
+-eta v, where v <- mu v + lambda W is the L2 term's share of the momentum, which is linear in what goes into it; with
+Nesterov's form it is -eta (lambda W + mu v). For the nuclear norm it is what its proximal step changes. The gradient's
+part is the rest; with controlled norms or a mask that includes what these put back. The weights have the same bits with
+and without.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from specdyn.models.nets.decay_sums import SINCE, SUM, VELOCITY, has_velocity
+from specdyn.models.spec.run_spec import RunSpec
+
+
+class DecaySums:
+    """Keeps the sums in the network's own buffers."""
+
+    def __init__(self, spec: RunSpec, net: nn.Module, decayed: set[str]) -> None:
+        buffers = dict(net.named_buffers())
+        self._since = buffers[SINCE]
+        self._sums = {name.removesuffix(SUM): sum for name, sum in buffers.items() if name.endswith(SUM)}
+        self._velocities = {name: buffers[name + VELOCITY] for name in self._sums} if has_velocity(spec) else {}
+        self._weights = {name: net.get_parameter(name) for name in self._sums if name in decayed}
+        self._momentum, self._nesterov = spec.optimizer.momentum, spec.optimizer.nesterov
+
+    @torch.no_grad()
+    def begin(self, step: int) -> None:
+        """Sum from here on."""
+        self._since.fill_(step)
+        for sum in self._sums.values():
+            sum.zero_()
+
+    @torch.no_grad()
+    def before(self, rate: float, l2: float) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Of each matrix what the coming update will add by its decay, and the velocity that will be left."""
+        found = {}
+        for name, w in self._weights.items():
+            force = l2 * w
+            if not self._velocities:
+                found[name] = (-rate * force, force)
+                continue
+            velocity = self._momentum * self._velocities[name] + force
+            found[name] = (-rate * (force + self._momentum * velocity if self._nesterov else velocity), velocity)
+        return found
+
+    @torch.no_grad()
+    def add(self, changes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Count changes that an update has made."""
+        for name, (change, velocity) in changes.items():
+            self._sums[name] += change
+            if self._velocities:
+                self._velocities[name].copy_(velocity)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the matrices that decay."""
+        return {name: w.detach().clone() for name, w in self._weights.items()}
+
+    @torch.no_grad()
+    def add_since(self, before: Mapping[str, Tensor]) -> None:
+        """Count how the matrices differ from what they were."""
+        for name, w in before.items():
+            self._sums[name] += self._weights[name] - w

@@ -1,0 +1,84 @@
+"""Verdicts beside the cubes that they are of: each is put once, so that a later rule does not rewrite what was said."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from specdyn.storage import generations
+from specdyn.storage.access import objects
+from specdyn.storage.access.codec import decode, encode
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.places import Store
+from specdyn.storage.query import open_results
+from specdyn.storage.studies import KINDS, READERS, study_names
+from specdyn.tasks.evidence.claim import Claim
+from specdyn.tasks.verdicts.judging import Cubes, Verdict, judge
+
+OF_KIND = {"sweep": "results", "series": "results", "connectivity": "connectivity", "tickets": "tickets"}
+
+
+def open_cubes(store: Store, studies: Sequence[str]) -> Cubes:
+    """The cubes of studies. ValueError names the studies that a store has, StoreError says what has no results yet."""
+    names = study_names(store)
+    found: dict[str, dict[str, object]] = {"results": {}, "connectivity": {}, "tickets": {}}
+    for study in dict.fromkeys(studies):
+        kinds = [kind for kind in KINDS if (study, kind) in names]
+        if not kinds:
+            known = ", ".join(sorted({name for name, _ in names})) or "none"
+            raise ValueError(f"no study called {study!r} in {store}; it has: {known}")
+        places = {OF_KIND[kind]: url for kind in kinds if generations.attributes(url := _cube(store, study, kind))}
+        if not places:
+            raise StoreError(f"{study} in {store} has no results yet: a claim is judged once runs are analysed")
+        for kind, url in places.items():
+            found[kind][study] = open_results(url)
+    return Cubes(**found)  # type: ignore[arg-type]
+
+
+def _cube(store: Store, study: str, kind: str) -> str:
+    places = {"results": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
+    return places[OF_KIND[kind]](study)
+
+
+def judge_studies(store: Store, studies: Sequence[str], claims: Sequence[Claim]) -> list[Verdict]:
+    """Verdicts on studies, from their cubes; nothing is written."""
+    return judge(claims, open_cubes(store, studies))
+
+
+def keep(store: Store, verdicts: Sequence[Verdict]) -> int:
+    """Put the verdicts that there are not yet beside each of their studies; says how many were put.
+
+    What is there stays, also where Holm's correction is over other claims now. StoreError where nothing can be written.
+    """
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    put = 0
+    for verdict in verdicts:
+        data = encode(replace(verdict, made=moment))
+        for study in verdict.studies:
+            url = f"{store.verdicts(study)}/{verdict.key}.json"
+            put += not objects.exists(url) and objects.create(url, data)
+    return put
+
+
+def kept(store: Store, study: str) -> list[Verdict]:
+    """All verdicts on a study that were stored, oldest first; a listing and a request for each.
+
+    StoreError names one that is damaged.
+    """
+    folder = store.verdicts(study)
+    urls = [f"{folder}/{name}" for name in objects.names(folder) if name.endswith(".json")]
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(_read, urls))
+    return sorted(found, key=lambda one: (one.made, one.claim, one.case))
+
+
+def newest(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Of each claim and case the verdict that was stored last."""
+    return list({(one.claim, one.case): one for one in verdicts}.values())
+
+
+def _read(url: str) -> Verdict:
+    try:
+        return decode(Verdict, url, objects.read(url))
+    except ValueError as error:
+        raise StoreError(f"{url} is no verdict ({error}); delete it, and `specdyn claims` writes it again") from None
