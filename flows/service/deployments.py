@@ -9,6 +9,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from specdyn.flows.analyse import analyse_checkpoints
 from specdyn.flows.connect import mode_connectivity
+from specdyn.flows.service.checked_form import checked_schema
 from specdyn.flows.sweep import weight_decay_sweep
 from specdyn.flows.tickets import lottery_tickets
 
@@ -24,13 +25,16 @@ FLOWS: dict[str, Flow[Any, Any]] = {
 def deployments(at_once: int) -> list[RunnerDeployment]:
     """A deployment of every flow; runs beyond so many of one at once wait in its queue."""
     limit = ConcurrencyLimitConfig(limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    return [
-        flow.to_deployment(  # type: ignore[misc]
-            verb,
-            tags=["specdyn"],
-            description=flow.fn.__doc__,
-            concurrency_limit=limit,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
-        for verb, flow in FLOWS.items()
-    ]
+    return [_deployment(verb, flow, limit) for verb, flow in FLOWS.items()]
+
+
+def _deployment(verb: str, flow: Flow[Any, Any], limit: ConcurrencyLimitConfig) -> RunnerDeployment:
+    made: RunnerDeployment = flow.to_deployment(  # type: ignore[assignment]
+        verb,
+        tags=["specdyn"],
+        description=flow.fn.__doc__,
+        concurrency_limit=limit,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    made._parameter_openapi_schema = checked_schema(flow)
+    return made

@@ -6,9 +6,11 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import is_valid_schema, validate
 
+from specdyn.flows.service.checked_form import checked_schema
 from specdyn.flows.service.deployments import FLOWS
-from specdyn.models.experiments.base import experiment_names
+from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.parts import OPTIMIZERS
+from specdyn.models.spec.settings import settings_of
 from specdyn.tasks.spectra.analysis import analysis_names
 
 
@@ -97,3 +99,47 @@ def test_texts_are_of_their_own_flow() -> None:
         "analyse": ("retrain", "fork", "ticket", "weight decays"),
     }.items():
         assert [word for word in foreign if f" {word}" in texts[verb].lower().replace("`inline`", "")] == [], verb
+
+
+@pytest.mark.parametrize(
+    ("verb", "values", "said"),
+    [
+        ("run", {"experiment": "image_classification", "preset": "demo"}, "'demo' is not one of ['usual', 'paper'"),
+        ("connect", {"preset": "lenet"}, "'lenet' is not one of"),
+        ("tickets", {"experiment": "speech_recognition", "preset": "mlp"}, "'mlp' is not one of"),
+        ("run", {"settings": {"lr": 1}}, "'lr' is not one of"),
+        ("run", {"axes": {"widht": [1]}}, "'widht' is not one of"),
+        ("analyse", {"sources": ["a"], "sauces": ["a"]}, "('sauces' was unexpected)"),
+        ("run", {"weight_decay": 1}, "('weight_decay' was unexpected)"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_when_the_run_is_made(
+    verb: str, values: dict[str, Any], said: str
+) -> None:
+    """By the rules that a deployment has beside the types of its fields, as Prefect's server applies them."""
+    rules = checked_schema(FLOWS[verb]).model_dump(exclude_unset=True)
+    is_valid_schema(rules)
+    found = validate(values, rules, raise_on_error=False, preprocess=True, ignore_required=True)
+    assert [error.message for error in found if said in error.message], found
+
+
+@pytest.mark.parametrize(
+    ("verb", "values"),
+    [
+        ("run", {}),
+        ("run", {"preset": "mlp", "settings": {"width": 32, "steps": 10}, "axes": {"prime": [13]}}),
+        (
+            "run",
+            {
+                "experiment": "image_classification",
+                "preset": "lenet",
+                "settings": dict.fromkeys(settings_of(get_experiment("image_classification").preset("lenet").spec), 1),
+            },
+        ),
+        ("connect", {"experiment": "language_modelling", "preset": "smoke"}),
+        ("analyse", {"sources": ["somewhere"]}),
+    ],
+)
+def test_what_fits_together_is_taken(verb: str, values: dict[str, Any]) -> None:
+    rules = checked_schema(FLOWS[verb]).model_dump(exclude_unset=True)
+    assert validate(values, rules, raise_on_error=False, preprocess=True) == []

@@ -21,8 +21,8 @@ LARGEST = 300_000
 SECONDS = 600
 FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """Fonts that a browser would fetch."""
-RATE = re.compile(r"\d+ +2500 +[\d.]+ +\d")
-"""Step, steps, rate and time left of a run."""
+RATE = re.compile(r"wd=1 .* [5-9]\d\d +2500 +[\d.]+ +\d")
+"""Step, steps, rate and time left of the second run, well under way."""
 RUN = ("run", "modular_addition", "-w", "0,1", "-n", "grokking", "--no-report")
 
 

@@ -119,7 +119,8 @@ hook = CustomWebhookNotificationBlock(
 )
 hook.save("tests")
 print(set_up("custom-webhook/tests") == set_up("custom-webhook/tests"))
-run = run_deployment("weight-decay-sweep/run", parameters={"preset": "paper-sample", "executor": "inline"}, timeout=180)
+WRONG = {"preset": "smoke", "settings": {"learning_rate": -1.0}, "executor": "inline"}
+run = run_deployment("weight-decay-sweep/run", parameters=WRONG, timeout=180)
 print(run.state.name)
 """
 
@@ -144,8 +145,8 @@ def test_a_failure_is_told_to_the_notification_block(service: Served) -> None:
         assert ended.stdout.split() == ["True", "Failed"], ended.stdout + ended.stderr
         message = told.get(timeout=60)
         server.shutdown()
-    assert message["subject"] == "specdyn: modular_addition paper-sample failed"
-    assert "unknown preset of modular_addition 'paper-sample': known are" in message["body"]
+    assert message["subject"] == "specdyn: modular_addition smoke failed"
+    assert "learning_rate=-1.0 is not allowed: expected a finite number above 0" in message["body"]
     automations = ask_with_token(service, "automations")
     assert sorted(one["name"] for one in automations) == ["specdyn: mark runs that died", "specdyn: tell of failures"]
 

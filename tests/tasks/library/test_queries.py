@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SETTINGS = {"steps": 20, "checkpoint_every": 10}
 DEMO, LINES = "modular_addition-demo", "modular_addition-demo-steps=1500-weight_decay=2"
-PAGES = {"README.md": "## Query the results", "docs/results.md": "# Results", "docs/connectivity.md": "# Linear mode"}
+PAGES = {"docs/results.md": "# Results", "docs/connectivity.md": "# Linear mode"}
 """The heading under which each page opens a study."""
 DASK = importlib.util.find_spec("dask") is not None
 

@@ -1,0 +1,42 @@
+"""What a form cannot say of one field alone: which presets and settings an experiment has; refused with the run."""
+
+from typing import Any
+
+from prefect import Flow
+from prefect.utilities.callables import ParameterSchema, parameter_schema
+from pydantic import ConfigDict
+
+from specdyn.flows.fields import USUAL
+from specdyn.models.experiments.base import EXPERIMENTS, Experiment
+from specdyn.models.plugins import kinds
+from specdyn.models.spec.settings import settings_of
+
+
+class CheckedSchema(ParameterSchema):
+    """A flow's parameters with rules between them, which Prefect's server checks before it makes a run."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def checked_schema(flow: Flow[Any, Any]) -> CheckedSchema:
+    """The schema of a flow's form; unknown parameters, and presets and settings of another experiment, are refused."""
+    plain = parameter_schema(flow.fn)
+    fields, rules = plain.properties, list[dict[str, Any]]()
+    if "experiment" in fields:
+        default = fields["experiment"]["default"]
+        # A plug-in may be edited while the service runs: what it has is looked at by each run.
+        own = [one for one in kinds.usable(EXPERIMENTS).values() if not kinds.origin(EXPERIMENTS, one.name)]
+        rules = [_rule(one, fields.keys(), one.name == default) for one in own]
+    more: dict[str, Any] = {"additionalProperties": False, **({"allOf": rules} if rules else {})}
+    return CheckedSchema(**{**plain.model_dump(exclude_unset=True), **more})
+
+
+def _rule(experiment: Experiment, fields: Any, default: bool) -> dict[str, Any]:
+    """What holds where an experiment is chosen, or is taken because none is."""
+    settings = {name for preset in experiment.presets.values() for name in settings_of(preset.spec)}
+    named = {"propertyNames": {"enum": sorted(settings)}}
+    then = {"preset": {"enum": [USUAL, *experiment.presets]}, "settings": named, "axes": named}
+    chosen: dict[str, Any] = {"properties": {"experiment": {"const": experiment.name}}}
+    if not default:
+        chosen["required"] = ["experiment"]
+    return {"if": chosen, "then": {"properties": {name: of for name, of in then.items() if name in fields}}}
