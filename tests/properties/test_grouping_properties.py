@@ -79,8 +79,16 @@ def compared(tree: xr.DataTree, axis: str) -> Figure:
     return overview([tree], axis)
 
 
-DRAWN: dict[str, Callable[[xr.DataTree, str], Figure]] = {figure.name: figure.draw for figure in FIGURES}
-DRAWN["overview"] = compared
+def drawn() -> dict[str, Callable[[xr.DataTree, str], Figure]]:
+    """A figure of each function that draws runs: those that differ in a variable's name alone are drawn alike."""
+    runs: list[Settings] = [{"weight_decay": 0.0, "seed": 0}]
+    tree = cube_of(runs, by_configuration(runs))
+    able = [figure for figure in FIGURES if not figure.missing(tree)]
+    by_function = {getattr(figure.draw, "func", figure.draw): figure for figure in able}
+    return {**{figure.name: figure.draw for figure in by_function.values()}, "overview": compared}
+
+
+DRAWN = drawn()
 
 
 def values_drawn(figure: Figure) -> Iterator[np.ndarray]:
