@@ -12,9 +12,12 @@ from specdyn.tasks.figures.sweep_axis import axis_of
 
 
 def rows_dim(tree: xr.DataTree) -> str:
-    """The dimension of the rows."""
+    """The dimension of the rows; ValueError where no group has any, as after `isel(run=0)`."""
     groups = (node.to_dataset(inherit=False) for node in tree.subtree)
-    return next(dim for data in groups if data.data_vars and (dim := row_dim(data)))
+    found = next((dim for data in groups if data.data_vars and (dim := row_dim(data))), None)
+    if found is None:
+        raise ValueError("no runs, pairs or tickets in any group: expected a cube; choose one run by isel(run=[0])")
+    return found
 
 
 def along_rows(tree: xr.DataTree, dim: str) -> xr.Dataset | None:

@@ -127,6 +127,7 @@ def pairs(decays: tuple[float, ...] = (1.0,), across_at: tuple[int, ...] = (50, 
             "layer": np.array(MATRICES, STRING),
             "rank": range(1, 7),
             **columns("pair", rows),
+            "status": ("pair", np.array(["done"] * count, STRING)),
             **labels,
         },
     )

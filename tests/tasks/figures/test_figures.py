@@ -251,6 +251,8 @@ def test_an_unknown_axis_and_the_store_of_one_run_are_refused() -> None:
     one_run = xr.DataTree.from_dict({"/layers": cube()["layers"].to_dataset().isel(run=0)})
     with pytest.raises(ValueError, match="expected a sweep cube"):
         levels_of(one_run, "weight_decay")
+    with pytest.raises(ValueError, match="no runs, pairs or tickets in any group"):
+        FIGURES[0].missing(one_run)
 
 
 def test_what_is_left_out_is_said() -> None:
@@ -284,8 +286,17 @@ def stored(tree: xr.DataTree, folder: Path) -> str:
     return url
 
 
+def smallest() -> xr.DataTree:
+    """A cube of two runs with one layer and one pair of layers: every figure of runs can be drawn of it."""
+    tree = cube(decays=(0.0, 1.0), seeds=1)
+    whole = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+    return xr.DataTree.from_dict(
+        {path: data.isel({dim: [-1] for dim in ("layer", "pair") if dim in data.dims}) for path, data in whole.items()}
+    )
+
+
 def test_the_report_is_a_page_and_on_request_all_figures(tmp_path: Path) -> None:
-    folder, url = str(tmp_path / "report"), stored(cube(), tmp_path)
+    folder, url = str(tmp_path / "report"), stored(smallest(), tmp_path)
     told: list[str] = []
     assert write_report(url, folder) == [f"{folder}/index.html"]
     assert sorted(path.name for path in Path(folder).iterdir()) == ["index.html", SUMMARY]
@@ -301,12 +312,13 @@ def test_the_report_is_a_page_and_on_request_all_figures(tmp_path: Path) -> None
     there = [SUMMARY, *(Path(url).name for url in (index, *figures))]
     assert sorted(path.name for path in Path(folder).iterdir()) == sorted(there)
     rows = json.loads((Path(folder) / SUMMARY).read_text())["rows"]
-    assert [row["run_id"] for row in rows] == [row.run_id for row in sweep_table(cube())]
+    assert [row["run_id"] for row in rows] == [row.run_id for row in sweep_table(smallest())]
     page = Path(index).read_text()
     assert not re.findall(r'src="|href="(?!data:,|#run-)', page), "the page stands by itself"
     assert "<h1>A &lt;sweep&gt;</h1>" in page
-    assert "<dt>optimizer</dt><dd>adamw</dd>" in page
-    assert page.count("<tr>") == 7
+    assert '<th scope="row">optimizer</th><td>adamw</td>' in page
+    (runs,) = re.findall(r"<table>.*?</table>", page, re.DOTALL)
+    assert runs.count("<tr>") == 1 + len(rows)
 
 
 def test_the_report_skips_what_the_cube_lacks(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from specdyn.tasks.figures.offered.registry import FIGURES, draw_all, figure_nam
 from specdyn.tasks.figures.report import FIGURES as OF_REPORTS
 from specdyn.tasks.figures.report import write_report
 
+OF_RANKS = ("effective_rank", "effective_rank_count", "effective_rank_ratio", "effective_rank_map")
+"""The package's figures of what the analysis `effective_rank` measures."""
+
 
 @pytest.fixture(autouse=True)
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -70,7 +73,7 @@ def test_a_report_has_it_and_does_without_one_that_raises(
     plugins.write(lab, "nothing", plugins.FIGURE.format(name="nothing", variable="effective_rank", body="return 3"))
     places.forget()
     with caplog.at_level(logging.WARNING, "specdyn.figures"):
-        assert [name for name, _ in draw_all(tree, "series")] == ["effective_rank", "lines"]
+        assert [name for name, _ in draw_all(tree, "series")] == [*OF_RANKS, "lines"]
     assert [record.getMessage() for record in caplog.records] == [
         f"without the figure nothing of {lab}/nothing.py: TypeError: figure 'nothing' returned int: expected a "
         "matplotlib Figure",
@@ -79,8 +82,9 @@ def test_a_report_has_it_and_does_without_one_that_raises(
     with pytest.raises(KeyError, match="series"):
         sd.figure(tree, "raises")
     tree.to_zarr(tmp_path / "cube.zarr", zarr_format=3)
-    written = write_report(str(tmp_path / "cube.zarr"), str(tmp_path / "report"))
-    assert [Path(url).name for url in written] == ["index.html", "effective_rank.png", "lines.png"]
+    written = write_report(str(tmp_path / "cube.zarr"), str(tmp_path / "report"), figures=True)
+    files = [f"{name}{ending}" for name in (*OF_RANKS, "lines") for ending in (".png", ".svg")]
+    assert [Path(url).name for url in written] == ["index.html", *files]
 
 
 def test_one_of_a_package_and_names_that_are_taken(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +137,7 @@ def test_the_command_draws_variables_and_figures(lab: Path, tmp_path: Path, tree
     assert ">weight_decay<" not in Path(out).read_text(), "the variable comes first"
     said("performance", "--by", "seed", "--out", out)
     assert "Loss" in Path(out).read_text()
-    assert "log='y' is not allowed: expected nothing: lines is a figure" in said("lines", "--log", "y", code=2)
+    assert "--log 'y' is not allowed: expected nothing: lines is a figure" in said("lines", "--log", "y", code=2)
     assert "unknown variable or figure 'line'" in said("line", code=2)
     plugins.figure(lab, "stable_rank")
     places.forget()

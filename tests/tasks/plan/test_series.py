@@ -119,7 +119,9 @@ def test_other_commands_know_the_series_by_its_name(store: Store, tmp_path: Path
 
     assert f"{NAME} series - - 1 {store.cube(NAME)}" in said("list", "studies")
     assert "1 series analysed at 2 steps" in said("status", NAME)
-    assert "figures      11 figures" in said("report", NAME, "--figures", "--out", str(tmp_path / "report"))
+    assert "figures 2 figures, each as PNG and SVG" in said(
+        "report", NAME, "--figures", "--out", str(tmp_path / "report")
+    )
     assert (tmp_path / "report" / "singular_values.png").is_file()
     assert "no effective ranks; analyse it with effective_rank" in said("compare", NAME, code=2)
     for command in ("status", "report", "compare"):
