@@ -84,6 +84,15 @@ def cube(decays: tuple[float, ...] = (0.0, 0.5, 2.0), seeds: int = 2) -> xr.Data
     )
 
 
+def smallest() -> xr.DataTree:
+    """A cube of two runs with one layer and one pair of layers: every figure of runs can be drawn of it."""
+    tree = cube(decays=(0.0, 1.0), seeds=1)
+    whole = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+    return xr.DataTree.from_dict(
+        {path: data.isel({dim: [-1] for dim in ("layer", "pair") if dim in data.dims}) for path, data in whole.items()}
+    )
+
+
 def columns(dim: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The coordinates of a dimension from what each of its items is."""
     found = {name: [row[name] for row in rows] for name in rows[0]}

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 
-from helpers.drawings import LAYERS, NAN, STEPS, STRING, WIDTHS, cube
+from helpers.drawings import LAYERS, NAN, STEPS, STRING, WIDTHS, cube, smallest
 from specdyn.models.spec.run_spec import as_text
 from specdyn.tasks.figures.heatmaps import (
     agreement,
@@ -284,15 +284,6 @@ def stored(tree: xr.DataTree, folder: Path) -> str:
     url = str(folder / "sweep.zarr")
     tree.to_zarr(url, zarr_format=3)
     return url
-
-
-def smallest() -> xr.DataTree:
-    """A cube of two runs with one layer and one pair of layers: every figure of runs can be drawn of it."""
-    tree = cube(decays=(0.0, 1.0), seeds=1)
-    whole = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
-    return xr.DataTree.from_dict(
-        {path: data.isel({dim: [-1] for dim in ("layer", "pair") if dim in data.dims}) for path, data in whole.items()}
-    )
 
 
 def test_the_report_is_a_page_and_on_request_all_figures(tmp_path: Path) -> None:
