@@ -54,6 +54,7 @@ DIMENSIONS = {
     "way": "which singular values are kept",
     "share": "fraction of the singular values kept",
     "decile": "tenth of the singular values removed, 1 has the largest",
+    "control": "how the random half of the singular values is kept",
     "side": "singular vectors compared",
     "subspace": "leading ranks that span the subspaces compared",
 }

@@ -83,15 +83,18 @@ class TransformerNet(nn.Module):
         """Logits; with `last_only` the last layer computes keys and values everywhere, all else once.
 
         Without gradients the projections of the first layer are made once for each token and position that there is,
-        where these are fewer than the rows of the batch.
+        where these are fewer than the rows of the batch. No table is used while a layer has a hook, as hooks expect
+        each layer to be called with the inputs of the batch.
         """
         wanted_by_tables = last_only and (self.train_by_tables or not torch.is_grad_enabled())
-        if wanted_by_tables and self.has_tables(len(tokens_BT)) and self._end_alike(tokens_BT):
+        can_use_tables = wanted_by_tables and self.has_tables(len(tokens_BT)) and not self._is_watched()
+        if can_use_tables and self._end_alike(tokens_BT):
             return self._by_tables(tokens_BT)
         blocks = list(self.transformer_encoder.layers)
         every, last = slice(None), slice(-1, None)
         wanted = [every] * (len(blocks) - 1) + [last if last_only else every]
-        if not torch.is_grad_enabled() and len(self.encoder.weight) < len(tokens_BT):
+        few_tokens = not torch.is_grad_enabled() and len(self.encoder.weight) < len(tokens_BT)
+        if few_tokens and not self._is_watched():
             x_BTD = self._block(blocks[0], *self._from_table(blocks[0], tokens_BT, wanted[0]))
             blocks, wanted = blocks[1:], wanted[1:]
         else:
@@ -100,6 +103,18 @@ class TransformerNet(nn.Module):
             x_BTD = self._block(block, x_BTD[:, queries], *self._project(block, x_BTD, queries))
         logits_BTV = self.decoder(x_BTD)
         return logits_BTV[:, -1] if last_only else logits_BTV
+
+    def _is_watched(self) -> bool:
+        """Whether a layer has a hook, which a table would pass by; hooks of the whole network do not count."""
+        waiting = list(self._modules.values())
+        while waiting:  # a third of the time that `modules` takes, at every step
+            layer = waiting.pop()
+            if layer is None:
+                continue
+            if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+                return True
+            waiting += layer._modules.values()
+        return False
 
     def has_tables(self, rows: int) -> bool:
         """Whether logits of so many inputs that end alike take less work by tables of what one token decides."""

@@ -111,7 +111,12 @@ def test_shapes_of_layers_depend_on_the_run_only_where_they_differ(local_store: 
 def test_names_units_and_flags_are_kept(url: str) -> None:
     tree = open_results(url)
     attributes = {name: value for name, value in tree.attrs.items() if name not in ("structure", SEAL)}
-    assert attributes == {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", "title": "made by hand"}
+    assert attributes == {
+        "schema_version": SCHEMA_VERSION,
+        "Conventions": "CF-1.11",
+        "groups": "layers, pairs, metrics, runs; open one with group=NAME, or all with xarray.open_datatree",
+        "title": "made by hand",
+    }
     assert tree["metrics/loss"].attrs == {"long_name": "loss", "units": "nat"}
     assert tree["layers/effective_rank"].attrs["comment"] == "METHOD 4.3"
     assert tree["layers/collapse"].attrs["flag_meanings"] == "missing alive collapsed"

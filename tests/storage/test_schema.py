@@ -117,6 +117,7 @@ STORED = {
         "window_singular_value": "layer step portion window_rank: float32",
     },
     "metrics": {
+        "control_{metric}": "control split step: float32",
         "curve_{metric}": "way share split step: float32",
         "decile_{metric}": "decile split step: float32",
         "log_norm_product": "step: float32",
@@ -177,6 +178,7 @@ COORDINATES = [
     "way",
     "share",
     "decile",
+    "control",
     "side",
     "subspace",
 ]

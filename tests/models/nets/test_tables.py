@@ -126,3 +126,24 @@ def test_tables_are_used_where_they_are_less_work_and_asked_for(by_tables: list[
         assert by_tables == []
         net(tokens[: VOCABULARY + 1])
     assert by_tables == [VOCABULARY + 1]
+
+
+@pytest.mark.parametrize("register", ["register_forward_pre_hook", "register_forward_hook"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_hook_sees_each_layer_called_with_the_batch(register: str, depth: int, by_tables: list[int]) -> None:
+    net, tokens = net_and_tokens(Transformer(width=16, feedforward=24, depth=depth, layernorm=True), 3)
+    expected = net(tokens)
+    seen: list[tuple[object, int]] = []
+    for name in ("norm1", "self_attn.out_proj", "linear1", "linear2"):
+        layer = net.transformer_encoder.layers[0].get_submodule(name)
+        handle = getattr(layer, register)(lambda of, given, *_: seen.append((of, len(given[0]))))
+        with torch.no_grad():
+            torch.testing.assert_close(net(tokens), expected, rtol=1e-10, atol=1e-10)
+        assert seen.pop() == (layer, len(tokens)), "the first block is not read from a table of tokens either"
+        assert not seen
+        handle.remove()
+    assert by_tables == []
+    net.register_forward_hook(lambda *_: None)
+    with torch.no_grad():
+        net(tokens)
+    assert by_tables == [len(tokens)] * (depth == 1), "hooks of the whole network are no reason"

@@ -90,9 +90,11 @@ def test_rows_are_positions_within_their_length_and_means_over_pixels() -> None:
     assert not net.each._forward_pre_hooks
 
 
-def test_the_features_of_a_run_are_what_its_last_layer_reads(local_store: Store) -> None:
+@pytest.mark.parametrize("batch", [16, 16384])
+def test_the_features_of_a_run_are_what_its_last_layer_reads(local_store: Store, batch: int) -> None:
+    # Batches of more examples than tokens are evaluated by tables, which call few layers, unless these are watched.
     experiment = get_experiment("modular_addition")
-    spec = with_settings(experiment.preset("smoke").spec, eval_batch_size=16)
+    spec = with_settings(experiment.preset("smoke").spec, eval_batch_size=batch)
     net, data = experiment.net(spec), load_examples(spec, local_store)
     weights = {name: w.clone() for name, w in net.state_dict().items()}
     view = CheckpointView(
@@ -104,11 +106,10 @@ def test_the_features_of_a_run_are_what_its_last_layer_reads(local_store: Store)
     runs = []
     net.register_forward_hook(lambda *_: runs.append(1))
     found = get_analysis("representations").compute(view)
-    assert len(runs) == -(-len(data["val"].targets) // 16), "one pass over the validation examples"
+    assert len(runs) == -(-len(data["val"].targets) // batch), "one pass over the validation examples"
     seen = {layer.name: i for i, layer in enumerate(layers(net))}
     net.decoder = nn.Identity()  # type: ignore[assignment]
-    with torch.no_grad():
-        z_ND = net(data["val"].inputs).double().numpy()
+    z_ND = net(data["val"].inputs).detach().double().numpy()  # with gradients, so by the layers
     s = np.linalg.svd(z_ND, compute_uv=False)
     p = s[s > 1e-6 * s[0]] / s[s > 1e-6 * s[0]].sum()
     last = found["representation_rankme"][seen["decoder.weight"]]
