@@ -51,7 +51,7 @@ REFUSALS = {
         ["modular_addition", "--seeds", "0,1,"],
         "--seeds '0,1,' is not allowed: expected one or mo",
     ),
-    "a seed with a point": (["modular_addition", "--seeds", "0.5"], "--seeds '0.5' is not allowed: expected integers"),
+    "a seed with a point": (["modular_addition", "--seeds", "0.5"], "--seeds '0.5' is not allowed: expected whole"),
     "an empty analysis": (["modular_addition", "--analyses", "spectrum,"], "--analyses 'spectrum,' is not allowed"),
     "an empty value": (["modular_addition", "-a", "learning_rate=1e-3,,1"], "learning_rate='1e-3,,1' is not allowed"),
     "an empty setting": (
@@ -250,7 +250,7 @@ def test_list_names_everything_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", ["status", "report"])
 def test_an_unknown_sweep_is_named_with_those_there_are(verb: str, tmp_path: Path) -> None:
     store = require_store(str(tmp_path))
-    assert re.search("no (sweep|results) called 'nothing' in", said(verb, "nothing", "--store", store.url, code=2))
+    assert re.search("no (study|results) called 'nothing' in", said(verb, "nothing", "--store", store.url, code=2))
 
 
 def test_an_unknown_run_is_refused(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_a_service_that_is_none_is_refused_in_a_line_that_names_it(path: tuple[s
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     for wrong in ("nowhere", "ftp://127.0.0.1/api", "http://", ""):
-        assert f"api={wrong!r} is not allowed" in said(*arguments(path, "api", wrong, ""))
+        assert f"--api {wrong!r} is not allowed" in said(*arguments(path, "api", wrong, ""))
     down = "http://127.0.0.1:1/api"
     with temporary_settings({PREFECT_API_URL: down, PREFECT_CLIENT_MAX_RETRIES: 0}):
         assert f"no Prefect server answers at {down}" in said(*arguments(path, "api", down, ""))
@@ -344,7 +344,7 @@ def test_a_checkpoint_that_was_cut_off_is_named(suffix: str, tmp_path: Path) -> 
 
 def test_the_place_of_a_comparison_is_a_picture(finished: Path, tmp_path: Path) -> None:
     for wrong in (tmp_path, tmp_path / "figure.pdf"):
-        assert f"out='{wrong}'" in said("compare", "small", "--out", str(wrong), "--store", str(finished))
+        assert f"--out '{wrong}'" in said("compare", "small", "--out", str(wrong), "--store", str(finished))
 
 
 def test_trying_a_place_leaves_nothing_there(tmp_path: Path, s3_store: Store) -> None:

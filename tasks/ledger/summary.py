@@ -17,7 +17,14 @@ HEADINGS = (
 
 def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
     """The entries of all that studies consist of, oldest first: a listing for each experiment, no manifest is read."""
-    owners = {owner for record in records for owner in _owners(store, record)}
+    return _entries(store, records, _owners_of(store, records))
+
+
+def _owners_of(store: Store, records: Sequence[StudyRecord]) -> set[str]:
+    return {owner for record in records for owner in _owners(store, record)}
+
+
+def _entries(store: Store, records: Sequence[StudyRecord], owners: set[str]) -> list[Entry]:
     experiments = dict.fromkeys(record.experiment for record in records)
     return [
         entry
@@ -27,10 +34,15 @@ def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
 
 
 def took_by(store: Store, study: str) -> list[tuple[str, ...]]:
-    """HEADINGS and a row for each kind of unit of a study; nothing where the ledger is empty or cannot be read."""
+    """HEADINGS and a row for each kind of unit of a study; nothing where the ledger is empty or cannot be read.
+
+    StoreError where a record of the study is damaged.
+    """
+    read = (read_study(store, name, kind) for name, kind in study_names(store) if name == study)
+    records = [record for record in read if record]
+    owners = _owners_of(store, records)
     try:
-        records = [read_study(store, name, kind) for name, kind in study_names(store) if name == study]
-        rows = ledger_rows(entries_of(store, [record for record in records if record]))
+        rows = ledger_rows(_entries(store, records, owners))
     except StoreError:
         return []
     return [HEADINGS, *rows] if rows else []

@@ -1,5 +1,6 @@
 """A cube that changes while it is read: its versions, and a reader that checks every value of what it has open."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from helpers.cubes import layout_of, values_of, write_cube, write_row
+from helpers.cubes import VARIABLES, layout_of, values_of, write_cube, write_row
 from specdyn.storage.access.lease import Lease
 from specdyn.storage.places import Store
 from specdyn.storage.rows import Row
@@ -34,12 +35,14 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
 """Growth along runs, steps in between, new layers and another order, fewer runs, growth again."""
 
 
-def rows_of(store: Store) -> dict[str, Row]:
-    """All runs with their results."""
-    return {
-        run: write_row(store, layout, VALUES[run], weight_decay=i / 10, seed=i)
-        for i, (run, layout) in enumerate(LAYOUTS.items())
-    }
+def rows_of(store: Store, names: Sequence[str] = tuple(VARIABLES)) -> dict[str, Row]:
+    """All runs with their results, of these variables."""
+    rows = {}
+    for i, (run, layout) in enumerate(LAYOUTS.items()):
+        of_names = dataclasses.replace(layout, variables={name: layout.variables[name] for name in names})
+        values = {name: VALUES[run][name] for name in names}
+        rows[run] = write_row(store, of_names, values, weight_decay=i / 10, seed=i)
+    return rows
 
 
 def build(url: str, rows: Mapping[str, Row], version: int, lease: Lease | None = None) -> None:
@@ -47,15 +50,16 @@ def build(url: str, rows: Mapping[str, Row], version: int, lease: Lease | None =
     write_cube(url, [rows[run] for run in VERSIONS[version]], {"title": str(version)}, lease=lease)
 
 
-def check(tree: xr.DataTree) -> int:
-    """Read every value of every run and compare it with what the run has; returns the version that it is of."""
+def check(tree: xr.DataTree, names: Sequence[str] = tuple(VARIABLES)) -> int:
+    """Compare every value of these variables with what its run has; returns the version that the cube is of."""
     version = int(tree.attrs["title"])
     assert tree["layers"]["run"].values.tolist() == list(VERSIONS[version])
     decays = tree["layers"]["weight_decay"].values.tolist()
     assert decays == [list(LAYOUTS).index(run) / 10 for run in VERSIONS[version]]
     for i, run in enumerate(VERSIONS[version]):
         layout = LAYOUTS[run]
-        for name, variable in layout.variables.items():
+        for name in names:
+            variable = layout.variables[name]
             of_run = tree[f"{variable.group}/{name}"].isel(run=i).load()
             labels: dict[str, Sequence[Any]] = {dim: layout.labels[dim] for dim in variable.dims}
             np.testing.assert_array_equal(of_run.sel(labels), VALUES[run][name], err_msg=f"{run} {name} of {version}")

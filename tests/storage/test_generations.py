@@ -55,18 +55,25 @@ def test_what_was_opened_survives_two_builds(url: str, rows: dict[str, Row]) -> 
 
 
 def test_the_cube_is_never_missing_and_switched_by_one_write(
-    url: str, rows: dict[str, Row], monkeypatch: pytest.MonkeyPatch
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Variables of two groups: what is opened before each write, and after the last, is one of the two versions."""
+    names, url = ("effective_rank", "loss"), local_store.cube("hand")
+    rows = rows_of(local_store, names)
+    build(url, rows, 0)
     found: list[int] = []
     write = objects.write
 
+    def look() -> None:
+        found.append(check(xr.open_datatree(url, engine="zarr"), names))
+
     def watched(where: str, data: bytes) -> None:
-        found.append(check(xr.open_datatree(url, engine="zarr")))
+        look()
         write(where, data)
-        found.append(check(xr.open_datatree(url, engine="zarr")))
 
     monkeypatch.setattr(objects, "write", watched)
     build(url, rows, 3)
+    look()
     assert set(found) == {0, 3}
     assert found == sorted(found)
 
