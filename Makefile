@@ -54,7 +54,7 @@ tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20
 
 test-scenarios: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m scenario tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations=20
+	$(BIN)/python -m pytest -m scenario -n 3 --dist loadfile --no-loadscope-reorder --durations=20
 
 test-numerics: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.numerics

@@ -17,6 +17,8 @@ from specdyn.models.spec.settings import settings_of
 from specdyn.tasks.figures.offered.registry import figure_names
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
 
+pytestmark = pytest.mark.scenario  # all pages of the site are made
+
 LINK = re.compile(r"\]\(([^)\s#]+)[^)\s]*\)")
 
 

@@ -15,7 +15,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 SECONDS = 400
 ANALYSES = ["spectrum", "effective_rank", "agreement"]

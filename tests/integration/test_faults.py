@@ -14,7 +14,7 @@ from helpers.pipelines import call, sweep
 from helpers.products import differing, products
 from helpers.servers import S3Server, forget_clients
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.scenario]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from specdyn.tasks.plan.branching.records import read_graphs
 if TYPE_CHECKING:
     from specdyn.flows.engine.executor import Executor
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.usefixtures("prefect_server")]
 SETTINGS = {"weight_decay": 1.0, "steps": 40}
 GRAPH_NAME = f"{NAME}-smoke-steps=40-weight_decay=1"
 """Made of the settings: another weight decay has results of its own."""

@@ -21,7 +21,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis, versions_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
+pytestmark = [pytest.mark.integration, pytest.mark.scenario, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 
 
 @pytest.fixture

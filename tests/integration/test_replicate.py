@@ -22,6 +22,7 @@ def replicate(store: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.integration
+@pytest.mark.scenario
 def test_a_tier_goes_from_nothing_to_verdicts_and_on_where_it_was(tmp_path: Path) -> None:
     store = tmp_path / "store"
     only = ("--only", "t1,t2", "--executor", "inline")

@@ -10,6 +10,8 @@ from specdyn.storage.recordings import read_lines, read_recording, read_step, re
 from specdyn.tasks.recording.recorder import Recorder
 from specdyn.tasks.recording.spectra import open_spectra
 
+pytestmark = pytest.mark.scenario  # each test starts Python with torch in two processes
+
 
 @pytest.fixture
 def place(local_store: Store) -> Recording:
