@@ -1,5 +1,7 @@
 """Every singular value of every layer against step."""
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 import xarray as xr
@@ -10,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from specdyn.models.nets.layers import short_names
-from specdyn.tasks.figures.levels import levels_of, over, what
+from specdyn.tasks.figures.levels import Level, levels_of, over, what
 from specdyn.tasks.figures.style import log_axis, name_step_axes, panels, step_axis, styled
 from specdyn.tasks.figures.sweep_axis import of_all, spread, variable
 
@@ -38,18 +40,25 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
             draw_spectrum(axes, of_layer.isel(run=column), colors)
         limit_spectra(row[0], of_layer.values, log)
         row[0].set_ylabel(f"{short[name]}\nsingular value")
-    for axes, level in zip(grid[0], levels, strict=True):
-        axes.set_title(over(level, len(levels)))
-    bar = figure.colorbar(colors, ax=grid, label="rank (1 = largest)", aspect=50, pad=0.01, format="{x:.0f}")
-    bar.ax.invert_yaxis()
-    name_step_axes(grid, tree)
-    figure.align_ylabels(grid[:, 0])
+    name_panels(figure, grid, levels, colors, tree)
     figure.suptitle(
         "Singular values of each layer in one run"
         + of_all(names, everything, "layer")
         + of_all(levels, all_levels, what(levels))
     )
     return figure
+
+
+def name_panels(
+    figure: Figure, grid: np.ndarray, levels: Sequence[Level], colors: ScalarMappable, tree: xr.DataTree
+) -> None:
+    """Titles over columns of levels, a bar that says which colour a rank has, and the names of the axes."""
+    for axes, level in zip(grid[0], levels, strict=True):
+        axes.set_title(over(level, len(levels)))
+    bar = figure.colorbar(colors, ax=grid, label="rank (1 = largest)", aspect=50, pad=0.01, format="{x:.0f}")
+    bar.ax.invert_yaxis()
+    name_step_axes(grid, tree)
+    figure.align_ylabels(grid[:, 0])
 
 
 def draw_spectrum(axes: Axes, values: xr.DataArray, colors: ScalarMappable) -> None:

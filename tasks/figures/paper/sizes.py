@@ -6,8 +6,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from specdyn.tasks.figures.levels import levels_of, line_handles, over, panels_of, spread_handles, what
-from specdyn.tasks.figures.spectra import COLORS, MOST_LAYERS, MOST_LEVELS, draw_spectrum, limit_spectra
+from specdyn.tasks.figures.levels import levels_of, line_handles, panels_of, spread_handles, what
+from specdyn.tasks.figures.spectra import COLORS, MOST_LAYERS, MOST_LEVELS, draw_spectrum, limit_spectra, name_panels
 from specdyn.tasks.figures.style import legend_below, name_step_axes, panels, step_axis, styled
 from specdyn.tasks.figures.sweep_axis import draw, of_all, spread, variable
 
@@ -37,12 +37,7 @@ def singular_values_by_size(tree: xr.DataTree, axis: str = "weight_decay") -> Fi
         limit_spectra(row[0], np.stack([mean.values for mean in means]), log=True)
         count = len(sizes[size])
         row[0].set_ylabel(f"{count} layer{'s' if count > 1 else ''} of rank {size}\nsingular value")
-    for axes, level in zip(grid[0], levels, strict=True):
-        axes.set_title(over(level, len(levels)))
-    bar = figure.colorbar(colors, ax=grid, label="rank (1 = largest)", aspect=50, pad=0.01, format="{x:.0f}")
-    bar.ax.invert_yaxis()
-    name_step_axes(grid, tree)
-    figure.align_ylabels(grid[:, 0])
+    name_panels(figure, grid, levels, colors, tree)
     figure.suptitle(
         "Singular values, means over layers of one rank and seeds"
         + of_all(shown, list(sizes), "size")
