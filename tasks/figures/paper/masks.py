@@ -54,14 +54,11 @@ def dense_agreement_scores(tree: xr.DataTree, axis: str = "") -> Figure:
     """The score of that agreement: layer against step, a panel for each mask."""
     data = tree.to_dataset()
     density, of_masks = sparsest(data)
-    names = data["layer"].values.tolist()
-    masks, short = spread(list(of_masks), MOST_MASKS), short_names(names)
-    figure, grid = panels(1, len(masks), 2.2, min(5.0, 0.13 * len(names) + 0.6), sharex=True, sharey=True)
+    names, masks = data["layer"].values.tolist(), spread(list(of_masks), MOST_MASKS)
+    figure, grid = _panels_of_layers(masks, names)
     for axes, mask in zip(grid[0], masks, strict=True):
         score = data["agreement_dense_score"].isel(ticket=of_masks[mask]).mean("ticket").dropna("step", how="all")
         mesh = mesh_by_step(axes, score.transpose("layer", "step"))
-        axes.set_title(mask)
-    grid[0, 0].set_yticks(range(1, len(names) + 1), [short[name] for name in names])
     grid[0, 0].set_ylim(len(names) + 0.5, 0.5)
     name_step_axes(grid, tree)
     figure.colorbar(mesh, ax=grid, label="agreement score", pad=0.01)
@@ -75,16 +72,13 @@ def mask_agreement(tree: xr.DataTree, axis: str = "") -> Figure:
     """Agreement of the dense end with what the sparsest masks leave of it: layer against rank, a panel for a mask."""
     data = tree.to_dataset()
     density, of_masks = sparsest(data)
-    names = data["layer"].values.tolist()
-    masks, short = spread(list(of_masks), MOST_MASKS), short_names(names)
+    names, masks = data["layer"].values.tolist(), spread(list(of_masks), MOST_MASKS)
     values = data["agreement_mask"].isel(rank=slice(MOST_RANKS)).dropna("rank", how="all")
-    figure, grid = panels(1, len(masks), 2.2, min(5.0, 0.13 * len(names) + 0.6), sharex=True, sharey=True)
+    figure, grid = _panels_of_layers(masks, names)
     for axes, mask in zip(grid[0], masks, strict=True):
         of_mask = values.isel(ticket=of_masks[mask]).mean("ticket").transpose("layer", "rank")
         mesh = draw_map(axes, of_mask.values, of_mask["rank"].values.tolist())
-        axes.set_title(mask)
         axes.set_xlabel("rank (1 = largest)")
-    grid[0, 0].set_yticks(range(1, len(names) + 1), [short[name] for name in names])
     figure.colorbar(mesh, ax=grid, label="agreement", pad=0.01)
     left_out = of_all(masks, list(of_masks), "mask")
     figure.suptitle(f"Agreement of the dense end with its masked self, density {density:g}{left_out}")
@@ -118,3 +112,13 @@ def mask_agreement_scores(tree: xr.DataTree, axis: str = "") -> Figure:
     legend_below(figure, axes.get_legend_handles_labels()[0])
     figure.suptitle(f"Agreement of the dense end with its masked self by layer, density {density:g}")
     return figure
+
+
+def _panels_of_layers(masks: list[str], names: list[str]) -> tuple[Figure, np.ndarray]:
+    """A panel for each mask, with a row for each layer."""
+    figure, grid = panels(1, len(masks), 2.2, min(5.0, 0.13 * len(names) + 0.6), sharex=True, sharey=True)
+    for axes, mask in zip(grid[0], masks, strict=True):
+        axes.set_title(mask)
+    short = short_names(names)
+    grid[0, 0].set_yticks(range(1, len(names) + 1), [short[name] for name in names])
+    return figure, grid
