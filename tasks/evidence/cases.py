@@ -1,5 +1,6 @@
 """A case: the runs of studies that agree in all settings but those in which a claim compares them, and the seed."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +9,13 @@ import numpy as np
 import xarray as xr
 
 from specdyn.models.spec.run_spec import as_text
+from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.schema import PROVENANCE
 from specdyn.tasks.evidence.claim import NotRun
 
 LINES, TICKETS = "pair", "ticket"
 """The dimensions of the other cubes."""
-NO_SETTING = ("run_id", "contents", "computed_on", "results", "parts", "trained", "status", "series")
+NO_SETTING = ("run_id", "series", *LIVE)
 """What a cube says of a run besides its settings."""
 
 
@@ -134,6 +136,11 @@ def runs_in(study: str, tree: xr.DataTree) -> Iterable[OneRun]:
     experiment = str(tree.attrs.get("experiment", ""))
     for i, run_id in enumerate(settings["run"].values.tolist()):
         own = {"experiment": experiment, **_settings(settings, i)}
+        if (seed := own.get("seed")) in (None, "") or (isinstance(seed, float) and math.isnan(seed)):
+            own.pop("seed", None)  # of a series without that label: it is no seed of another one
+            own["source"] = f"{own.get('source', '')} {run_id}"
+        else:
+            own.pop("source", None)
         groups = {name: of.isel(run=i) for name, of in data.items()}
         yield OneRun(
             run_id=str(run_id),

@@ -123,8 +123,13 @@ def fall_with_rank(values: Sequence[float]) -> float:
 
 
 def by_level(case: Case, setting: str, seeds: Sequence[int], of: Any) -> tuple[list[float], np.ndarray]:
-    """A number of each run as (seed, level) along a setting; NaN where a run is not finished."""
+    """A number of each run as (seed, level) along a setting; NaN where a run is not finished.
+
+    NotRun where no run says what it has of the setting, as those that another program trained.
+    """
     levels = case.levels(setting)
+    if not levels:
+        raise NotRun(f"no run says its {setting}")
     table = np.full((len(seeds), len(levels)), np.nan)
     for column, level in enumerate(levels):
         arm, _ = case.arm(lambda settings, level=level: settings.get(setting) == level)  # type: ignore[misc]
