@@ -162,6 +162,19 @@ def test_faults_come_as_often_as_asked() -> None:
     assert "truncated" not in [faults.draw(generator, "PUT", "put") for _ in range(1000)]
 
 
+def test_a_fault_that_did_not_happen_by_chance_happens_all_the_same(proxy: FaultProxy, key: str) -> None:
+    share = 1 / 7
+    generator = random.Random(next(seed for seed in range(10_000) if _least(seed, 8) > share))
+    proxy._generator = generator
+    with proxy.failing(slow_down=share):
+        assert [ask(proxy, "GET", key)[0] for _ in range(8)] == [200] * 7 + [503]
+
+
+def _least(seed: int, count: int) -> float:
+    generator = random.Random(seed)
+    return min(generator.random() for _ in range(count))
+
+
 def test_only_the_kinds_that_are_named_fail(proxy: FaultProxy, key: str) -> None:
     with proxy.failing(slow_down=1.0, kinds=frozenset({"create", "list"})):
         assert ask(proxy, "GET", key)[0] == ask(proxy, "PUT", key, b"x")[0] == 200

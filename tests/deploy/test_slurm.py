@@ -26,6 +26,7 @@ def site(tmp_path: Path) -> dict[str, str]:
     programs = {"srun": SRUN, "scontrol": r"printf 'a\nb\nc\n'", "ray": RAY, "python": PYTHON}
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "shared").mkdir()
+    (tmp_path / "calls").touch()  # read by a loop that may be there before the first line
     for name, body in programs.items():
         path = tmp_path / "venv" / "bin" / name
         path.write_text(f"#!/usr/bin/env bash\n{body}\n")
@@ -50,7 +51,7 @@ def run(site: dict[str, str], *command: str) -> tuple[int, list[str]]:
     done = subprocess.run([script, *command], env=site, capture_output=True, text=True, timeout=60, check=False)
     calls = Path(site["CALLS"])
     assert list(Path(site["SPECDYN_SHARED"]).iterdir()) == [], "the token is left behind"
-    return done.returncode, calls.read_text().splitlines() if calls.exists() else []
+    return done.returncode, calls.read_text().splitlines()
 
 
 def test_the_cluster_is_there_before_the_command_and_gone_after_it(site: dict[str, str]) -> None:

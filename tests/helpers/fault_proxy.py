@@ -1,7 +1,8 @@
 """A proxy before an S3 server that fails now and then: refused requests, cut connections, short answers.
 
 It runs in a thread of the test and listens on 127.0.0.1, so other processes reach it by AWS_ENDPOINT_URL_S3. Which
-requests fail is drawn from a seeded generator.
+requests fail is drawn from a seeded generator; but the order in which threads ask is not, so a fault that has a share
+of 2 % and has not happened in 50 requests happens to the next: a test can rely on having met each.
 """
 
 import asyncio
@@ -57,18 +58,23 @@ class Faults:
     kinds: frozenset[str] | None = None
     """Kinds of operation that fail; all of them by default."""
 
+    def shares(self, method: str, kind: str) -> dict[str, float]:
+        """How often each fault happens to a request of this kind, without those that cannot."""
+        if self.kinds is not None and kind not in self.kinds:
+            return {}
+        shares = {
+            SLOW_DOWN: self.slow_down,
+            CUT_BEFORE: self.cut_before,
+            CUT_AFTER: self.cut_after,
+            TRUNCATED: self.truncated if method == "GET" else 0.0,
+            BUSY_KEYS: self.busy_keys if kind == "delete many" else 0.0,
+        }
+        return {fault: share for fault, share in shares.items() if share}
+
     def draw(self, generator: random.Random, method: str, kind: str) -> str | None:
         """What happens to the next request."""
         drawn, limit = generator.random(), 0.0
-        if self.kinds is not None and kind not in self.kinds:
-            return None
-        for fault, share in (
-            (SLOW_DOWN, self.slow_down),
-            (CUT_BEFORE, self.cut_before),
-            (CUT_AFTER, self.cut_after),
-            (TRUNCATED, self.truncated if method == "GET" else 0.0),
-            (BUSY_KEYS, self.busy_keys if kind == "delete many" else 0.0),
-        ):
+        for fault, share in self.shares(method, kind).items():
             limit += share
             if drawn < limit:
                 return fault
@@ -94,12 +100,15 @@ class FaultProxy:
         self._generator = random.Random(seed)
         self._faults = Faults()
         self._of_key: Counter[tuple[str, str]] = Counter()
+        self._spared: Counter[str] = Counter()
+        """Requests that a fault could have happened to, by its name, for as long as it has not happened once."""
         self._upstream: aiohttp.ClientSession | None = None
 
     def faults(self, **shares: Any) -> None:
         """Fail like this from now on; a fault that is not given does not happen."""
         self._faults = Faults(**shares)
         self._of_key.clear()
+        self._spared.clear()
 
     def quiet(self) -> None:
         """Stop failing, and stop waiting."""
@@ -151,13 +160,22 @@ class FaultProxy:
             return _cut(request)
 
     def _drawn(self, request: web.Request) -> str | None:
-        fault = self._faults.draw(self._generator, request.method, kind_of(request))
+        fault = self._next_fault(request.method, kind_of(request))
         key = (request.method, request.path)
         if fault is None or (self._faults.most is not None and self._of_key[key] >= self._faults.most):
             return None
         self._of_key[key] += 1
         self.happened[fault] += 1
         return fault
+
+    def _next_fault(self, method: str, kind: str) -> str | None:
+        if drawn := self._faults.draw(self._generator, method, kind):
+            return drawn
+        for fault, share in self._faults.shares(method, kind).items():
+            self._spared[fault] += 1
+            if not self.happened[fault] and self._spared[fault] > 1 / share:
+                return fault
+        return None
 
     def _refusal(self, request: web.Request) -> web.Response:
         text = "" if request.method == "HEAD" else REFUSAL
