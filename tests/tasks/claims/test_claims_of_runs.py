@@ -259,3 +259,28 @@ def test_results_without_what_is_measured_say_so(claim: str) -> None:
     said = of(claim, CASES[claim]["pass"], without=without)
     assert said.state == "not run"
     assert "not among the results" in said.sentence or "measures no error" in said.sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "loss", "state"),
+    [
+        ((3.0, 1.0), (30.0, 3.0), "pass"),  # CTC that learned only silence: below a tenth of its first loss
+        ((3.0, 0.5), (30.0, 29.0), "inconclusive"),
+        ((0.9, 0.9), (2.3, 1.0), "pass"),
+        ((0.9, 0.6), (2.3, 2.3), "inconclusive"),
+    ],
+)
+def test_a_network_that_stopped_working_is_at_chance_whatever_its_loss_began_at(
+    error: tuple[float, float], loss: tuple[float, float], state: str
+) -> None:
+    values = {"frobenius_norm": falling(10, 0.01), "err": splits(falling(*error), 1), "loss": splits(falling(*loss), 1)}
+    assert of("w2", decays(lambda _, wd: values if wd == 1 else {})).state == state
+
+
+def test_without_an_error_the_loss_is_compared_with_the_first() -> None:
+    def runs(end: float) -> Runs:
+        values = {"frobenius_norm": falling(10, 0.01), "loss": splits(falling(1.0, end), 1)}
+        return decays(lambda _, wd: values if wd == 1 else {})
+
+    states = [of("w2", runs(end), without=["err"]).state for end in (0.9, 0.5)]
+    assert states == ["pass", "inconclusive"]
