@@ -113,7 +113,7 @@ class Claim:
 
     @property
     def digest(self) -> str:
-        """First 16 hexadecimal digits of the hash of its version and of all that decides; of a plug-in its source too."""
+        """First 16 hexadecimal digits of the hash of its version and all that decides; of a plug-in its source too."""
         decides = {
             "name": self.name,
             "version": self.version,

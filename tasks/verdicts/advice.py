@@ -65,8 +65,8 @@ def require_runs(cubes: Cubes) -> None:
         if not any("run" in node.dims for node in tree.children.values()):
             dims = sorted({str(dim) for node in tree.subtree for dim in node.dims})
             raise ValueError(
-                f"{name} has no runs, only the dimensions {', '.join(dims)}: advice takes the cube of a sweep over weight "
-                "decay, as specdyn.open returns it"
+                f"{name} has no runs, only the dimensions {', '.join(dims)}: advice takes the cube of a sweep over "
+                "weight decay, as specdyn.open returns it"
             )
     for noun, others in (("lines", cubes.connectivity), ("tickets", cubes.tickets)):
         if alone := [name for name in others if name not in cubes.results]:
