@@ -145,6 +145,29 @@ STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
                 settings={"learning_rate": 1e-3},
             ),
         ),
+        "noise-m": (
+            _one(
+                "m-noise",
+                "run",
+                "image_classification",
+                "mlp-true",
+                weight_decays=[0.0],
+                seeds=list(FIVE),
+                axes={"noise": [0.0, 0.25, 0.5, 0.75, 1.0]},
+                settings={"learning_rate": 1e-3},
+            ),
+        ),
+        "rates-m": (
+            _one(
+                "m-rates",
+                "run",
+                "image_classification",
+                "mlp-true",
+                weight_decays=[0.0],
+                seeds=list(SEEDS),
+                axes={"learning_rate": [3e-4, 1e-3, 3e-3, 1e-2, 0.1]},
+            ),
+        ),
         "crossed-m": tuple(
             _one(
                 f"m-crossed-{optimizer}",
