@@ -96,3 +96,13 @@ def show_advice(studies: Sequence[str], store: str) -> None:
         table(advice.case, HEADINGS, advice_rows(advice))
     for advice in found:
         out.print(f"  {advice.sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_counterexamples(studies: Sequence[str], store: str) -> None:
+    """Print the runs that generalize at a higher rank than others that memorize; ValueError where none compare."""
+    from specdyn.tasks.verdicts.counterexamples import HEADINGS, counterexample_rows, search
+
+    searched = search(open_cubes(existing_store(store), studies).results)
+    if rows := counterexample_rows(searched):
+        table("Counter-examples", HEADINGS, rows)
+    out.print(searched.sentence, highlight=False, markup=False, soft_wrap=True)
