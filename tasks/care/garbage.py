@@ -219,7 +219,7 @@ def _left_over(store: Store, keys: Keys) -> list[Thing]:
     for key in keys:
         folder, _, inside = key.partition("/")
         name = inside.partition("/")[0]
-        if (folder == "scratch" and name == inside) or (folder == "leases" and name in ended):
+        if (folder in ("scratch", "reservations") and name == inside) or (folder == "leases" and name in ended):
             found.setdefault((folder, name), []).append(key)
     things = [thing_of(kind, name, of, keys) for (kind, name), of in found.items() if of]
     return [*things, *_replaced(store, keys), *_unfinished(store)]

@@ -95,6 +95,7 @@ def unneeded(store: Store) -> dict[str, str]:
         f"data/{objects.names(f'{store}/data')[0]}/arrays-{other}.zarr/zarr.json": "prepared data",
         f"studies/{SWEEP.name}/results.zarr/layers/loss/c.0.0": "replaced chunks",
         "scratch/factors.safetensors": "scratch",
+        "reservations/0123456789abcdef": "reservations",
         "leases/gone.results.zarr/00000001.json": "leases",
         f"checkpoints/.{'0' * 32}.partial": "unfinished writes",
     }
