@@ -134,7 +134,7 @@ def _belongs_to_nobody(
         case "series", [name, *_]:
             owner = name.partition(".")[0]
             known, kind = owner in map(short_digest, needed.sources), "series records"
-        case ("reports" | "tensorboard"), [owner, _, *_]:
+        case (("reports" | "tensorboard"), [owner, _, *_]):
             known = owner in needed.studies
         case "data", [dataset, name, *_] if name.endswith(".zarr"):
             owner = f"{dataset}/{name}"
