@@ -69,17 +69,19 @@ def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFra
     validation, at the end) and `rank` (effective rank / rank, without collapsed layers) with `loss_low`, `loss_high`,
     `rank_low`, `rank_high` (90 % intervals over seeds, NaN of one seed), `collapsed` (layers), `seeds`, `says` (`best`,
     `as good`, `too little`, `too much`, `collapse`, empty where that cannot be told) and `sentence`. ValueError for an
-    unknown study, StoreError for one without results.
+    unknown study and one of lines or tickets, StoreError for one without results.
     """
     import pandas as pd
 
     from specdyn.storage.probe import existing_store
-    from specdyn.tasks.verdicts.advice import advise
+    from specdyn.tasks.verdicts.advice import advise, require_runs
     from specdyn.tasks.verdicts.storing import open_cubes
 
     names = [study for study in studies if isinstance(study, str)]
     cubes = open_cubes(existing_store(store), names) if names else None
-    found = advise(_with(cubes, [study for study in studies if not isinstance(study, str)]).results)
+    every = _with(cubes, [study for study in studies if not isinstance(study, str)])
+    require_runs(every)
+    found = advise(every.results)
     rows = [
         {
             "case": one.case,

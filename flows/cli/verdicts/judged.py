@@ -85,9 +85,11 @@ def show(title: str, verdicts: Sequence[Verdict]) -> None:
 
 def show_advice(studies: Sequence[str], store: str) -> None:
     """Print what each weight decay of a grid does, and a sentence; nothing is written. ValueError without a grid."""
-    from specdyn.tasks.verdicts.advice import HEADINGS, advice_rows, advise
+    from specdyn.tasks.verdicts.advice import HEADINGS, advice_rows, advise, require_runs
 
-    found = advise(open_cubes(existing_store(store), studies).results)
+    cubes = open_cubes(existing_store(store), studies)
+    require_runs(cubes)
+    found = advise(cubes.results)
     if not found:
         raise ValueError(f"no grid of two weight decays in {', '.join(studies)}")
     for advice in found:

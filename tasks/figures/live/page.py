@@ -17,6 +17,7 @@ from specdyn.storage.schema import MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, colors_of
 from specdyn.tasks.figures.live.files import SCRIPTS, content
+from specdyn.tasks.figures.live.judged import Judged
 from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.live.ran import what_ran
 from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
@@ -78,11 +79,12 @@ def page(
     summary: Summary | None = None,
     whole: xr.DataTree | None = None,
     took: Sequence[Sequence[str]] = (),
+    judged: Judged | None = None,
 ) -> str:
     """The page of a cube.
 
     `whole` is the cube with what is not measured yet, if that is to be said; `took` a table of what the work took, its
-    headings first.
+    headings first; `judged` the verdicts on the study.
     """
     dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
@@ -115,6 +117,7 @@ def page(
         varied=[axis_title(name) for name, texts in settings.items() if len(set(texts)) > 1],
         ran=what_ran(settings, experiment, str(tree.attrs.get("preset", ""))),
         took=took,
+        judged=judged,
         deviations=known.deviations if known else (),
         thinned=thinning(packed.variables, packed.labels),
         css=content("live.css"),
