@@ -84,7 +84,7 @@ FIGURES = (
         "mask_agreement_score", "of dense with masked, by layer", masks.mask_agreement_scores, "agreement_mask_score"
     ),
 )
-"""Those of the paper (METHOD 6); a study has those that it has the data for."""
+"""The figures of the paper (METHOD 6); a study gets those that it has the data for."""
 FIRST = ("performance", "effective_rank", "connectivity", "perturbation", "tickets")
 """The figures that say most: those that Prefect's UI shows of a run."""
 

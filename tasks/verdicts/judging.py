@@ -81,7 +81,7 @@ class Cubes:
     tickets: Mapping[str, xr.DataTree]
 
     def of(self, kind: str) -> Mapping[str, xr.DataTree]:
-        """Those of a kind."""
+        """The studies of a kind."""
         found: Mapping[str, xr.DataTree] = getattr(self, CUBES[kind])
         return found
 

@@ -67,7 +67,7 @@ class PageRow:
 
     id: str
     name: str
-    """What tells it from the others."""
+    """Its unique label."""
     level: int
     """Which of the configurations it is of."""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def _plain(value: Any) -> Any:
 
 
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
-    """Every setting as text for each row: those of the group with all of them, else the coordinates."""
+    """Every setting as text for each row: from the group that has all of them, else from the coordinates."""
     group = {"run": "runs"}.get(dim, "sources")
     along = along_rows(tree, dim)
     assert along is not None
@@ -151,7 +151,7 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
-    """The rows by what tells them apart, and the configurations with a colour each."""
+    """The rows by their unique labels, and the configurations with a colour each."""
     along = along_rows(tree, dim)
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
