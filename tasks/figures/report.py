@@ -17,6 +17,7 @@ from specdyn.tasks.figures.rows import rows_dim
 from specdyn.tasks.figures.style import to_png, to_svg
 from specdyn.tasks.figures.summary import SUMMARY, summary_of, write_summary
 from specdyn.tasks.figures.sweep_axis import axis_of
+from specdyn.tasks.ledger.stored import Stored
 
 PAGES = {"run": "index.html", "pair": "connectivity.html", "ticket": "tickets.html"}
 """The file of a page, by what the results have rows of."""
@@ -94,11 +95,13 @@ def write_report(
     figures: bool = False,
     told: Callable[[str], None] = lambda what: None,
     took: Sequence[Sequence[str]] = (),
+    stored: Stored | None = None,
 ) -> list[str]:
     """Write the page of a study's results, `summary.json` of runs, and with `figures` each figure as PNG and SVG.
 
     Returns the URLs, the page first. The page stands by itself. A figure whose data the results lack is skipped.
-    `told` hears what is done next; `took` is a table of what the work took, its headings first.
+    `told` hears what is done next; `took` is a table of what the work took, its headings first, and `stored` what the
+    store holds of the runs.
     """
     told("reading the results")
     whole = open_results(cube_url)
@@ -107,7 +110,7 @@ def write_report(
     summary = summary_of(tree) if rows == "run" else None
     written = [f"{folder_url}/{PAGES[rows]}"]
     told("making the page")
-    objects.write(written[0], page(tree, cube_url, summary, whole, took).encode())
+    objects.write(written[0], page(tree, cube_url, summary, whole, took, stored).encode())
     if summary:
         write_summary(f"{folder_url}/{SUMMARY}", summary)
     if figures:

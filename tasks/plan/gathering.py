@@ -198,9 +198,11 @@ class StudyCube(ABC):
     def draw(self) -> None:
         """Write the page of its report."""
         from specdyn.tasks.figures.report import write_report
+        from specdyn.tasks.ledger.stored import stored_by
         from specdyn.tasks.ledger.summary import took_by
 
-        write_report(self.url, self.store.report(self.name), took=took_by(self.store, self.name))
+        took, stored = took_by(self.store, self.name), stored_by(self.store, self.name, self.url)
+        write_report(self.url, self.store.report(self.name), took=took, stored=stored)
 
 
 @dataclass(frozen=True, kw_only=True)
