@@ -53,6 +53,10 @@ class UnitProgress:
         self._looked = self._published = self._took = 0.0
         self._begun = self._said = time.monotonic()
         self._whole: set[str] = set()
+        self._before: int | None = None
+        """Parts at the first look."""
+        self._first: tuple[float, int] | None = None
+        """When more were seen for the first time, and how many there were then."""
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -105,9 +109,27 @@ class UnitProgress:
     def _line(self, made: Counter[str]) -> str:
         """What is made of each kind, the time it took, and the time left at that rate."""
         counts = ", ".join(f"{kind} {made[kind]}/{total}" for kind, total in self._totals.items())
-        share, passed = made.total() / max(1, self._totals.total()), time.monotonic() - self._begun
-        left = f", about {duration(passed / share - passed)} left" if 0 < share < 1 else ""
-        return f"{counts}; {duration(passed)}{left}"
+        passed, left = time.monotonic() - self._begun, self._left(made)
+        return f"{counts}; {duration(passed)}{'' if left is None else f', about {duration(left)} left'}"
+
+    def _left(self, made: Counter[str]) -> float | None:
+        """Seconds left at the rate since this call made its first part; None until it has made more."""
+        if self._first is None:
+            return None
+        since, before = self._first
+        more, left = made.total() - before, self._totals.total() - made.total()
+        return (time.monotonic() - since) * left / more if more > 0 and left > 0 else None
+
+    def _notice_first(self, made: Counter[str]) -> None:
+        """Note when this call has made its first part.
+
+        What comes before that is the start of processes and their imports, which later parts do not wait for, and
+        parts that were there before.
+        """
+        if self._before is None:
+            self._before = made.total()
+        elif self._first is None and made.total() > self._before:
+            self._first = time.monotonic(), made.total()
 
     def refresh(self, publish: bool = False) -> None:
         """Show what is made, once in a while however often this is called, or now with `publish`."""
@@ -118,6 +140,7 @@ class UnitProgress:
         made = self.counted()
         self._looked = time.monotonic()
         self._took = self._looked - now
+        self._notice_first(made)
         for kind, bar in self._bar.items():
             self._bars.update(bar, completed=made[kind])
         if self._bars.disable:

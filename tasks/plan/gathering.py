@@ -197,12 +197,10 @@ class StudyCube(ABC):
 
     def draw(self) -> None:
         """Write the page of its report."""
-        from specdyn.tasks.figures.live.judged import judged_on
+        from specdyn.tasks.figures.live.beside import look_beside
         from specdyn.tasks.figures.report import write_report
-        from specdyn.tasks.ledger.summary import took_by
 
-        took, judged = took_by(self.store, self.name), judged_on(self.store, self.name)
-        write_report(self.url, self.store.report(self.name), took=took, judged=judged)
+        write_report(self.url, self.store.report(self.name), beside=look_beside(self.store, self.name, self.url))
 
 
 @dataclass(frozen=True, kw_only=True)

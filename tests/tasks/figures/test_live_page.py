@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
 from specdyn.storage.places import Store
+from specdyn.tasks.figures.live.beside import Beside
 from specdyn.tasks.figures.live.judged import Judged, JudgedLine
 from specdyn.tasks.figures.live.page import page as page_of
 
@@ -55,7 +56,7 @@ def opened(tree: xr.DataTree, url: str, tmp_path_factory: pytest.TempPathFactory
     if program is None:
         pytest.skip("there is no Chromium or Chrome on this machine")
     file = tmp_path_factory.mktemp("page") / "index.html"
-    file.write_text(page_of(tree, url, whole=tree, judged=JUDGED))
+    file.write_text(page_of(tree, url, whole=tree, beside=Beside(judged=JUDGED)))
     heard: list[str] = []
     with browser_page(program) as page:
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
