@@ -13,8 +13,7 @@ from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import size
-from specdyn.storage.cube_tree import LIVE
-from specdyn.storage.schema import MEASURED, PROVENANCE
+from specdyn.storage.schema import LIVE, MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, colors_of
 from specdyn.tasks.figures.live.beside import NOTHING, Beside
