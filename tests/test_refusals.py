@@ -121,7 +121,19 @@ OTHERS = {
         "transposed",
         "variant",
     ),
-    *("advice", "history", "only", "plan", "tier", "verbose", "weight_decays", "weights", "what", "yes"),
+    *(
+        "advice",
+        "counterexamples",
+        "history",
+        "only",
+        "plan",
+        "tier",
+        "verbose",
+        "weight_decays",
+        "weights",
+        "what",
+        "yes",
+    ),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""
@@ -165,23 +177,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(store.url)
 
 
-@contextlib.contextmanager
-def unwritable(store: Path) -> Iterator[tuple[str, str]]:
-    """A folder that this process may read and not write, also where the tests run as root, and a store that it may."""
-    user = os.geteuid()
+@pytest.fixture(scope="module")
+def open_to_all(finished: Path) -> Iterator[Path]:
+    """A folder with a folder that may be read and not written, and a copy of the store that everybody may write."""
     with tempfile.TemporaryDirectory(prefix="specdyn-refused-") as place:
         base, copy, folder = Path(place), Path(place) / "store", Path(place) / "unwritable"
-        shutil.copytree(store, copy)
+        shutil.copytree(finished, copy)
         folder.mkdir()
         for found in [base, copy, *copy.rglob("*")]:
             found.chmod(0o777)
         folder.chmod(0o555)
-        try:
-            if user == 0:
-                os.seteuid(NOBODY)
-            yield str(folder), str(copy)
-        finally:
-            os.seteuid(user)
+        yield base
+
+
+@contextlib.contextmanager
+def somebody() -> Iterator[None]:
+    """Be a user who may not write everywhere, also where the tests run as root."""
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(NOBODY)
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def test_every_command_and_every_parameter_is_known_here() -> None:
@@ -213,18 +231,21 @@ def test_a_wrong_place_is_refused_in_a_line_that_names_it(
 
 @pytest.mark.parametrize(("path", "place"), WALKED, ids=IDS)
 def test_a_place_that_cannot_be_written_is_refused_in_a_line_that_names_it(
-    path: tuple[str, ...], place: str, finished: Path, monkeypatch: pytest.MonkeyPatch
+    path: tuple[str, ...], place: str, open_to_all: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("overview", "report"):  # nothing is drawn before the place is tried
         monkeypatch.setattr(
             f"specdyn.tasks.figures.{module}.{'overview' if module == 'overview' else 'write_report'}", None
         )
     reading = path in MAY_BE_EMPTY or path[0] in ("plan", "status", "ledger", "show")
-    with unwritable(finished) as (folder, store):
-        wrong = f"{folder}/below/a" + SUFFIXES.get(place, "")
-        codes = (1, 2) if path == ("storage", "check") else (2,)
-        output = said(*arguments(path, place, wrong, store), failing=not reading, codes=codes)
-    assert reading or folder in output
+    folder, store = open_to_all / "unwritable", open_to_all / "store"
+    before = sorted(store.rglob("*"))
+    wrong = f"{folder}/below/a" + SUFFIXES.get(place, "")
+    codes = (1, 2) if path == ("storage", "check") else (2,)
+    with somebody():
+        output = said(*arguments(path, place, wrong, str(store)), failing=not reading, codes=codes)
+    assert reading or str(folder) in output
+    assert sorted(store.rglob("*")) == before and list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(("path", "place"), WALKED, ids=IDS)

@@ -1,5 +1,8 @@
 """A small store with everything that a store can have, and the calls that made it, in this process."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -66,3 +69,33 @@ def snapshot(store: Store) -> dict[str, tuple[bytes, int]]:
     """Every file of a local store, with its time of writing."""
     files = (path for path in Path(store.url).rglob("*") if path.is_file())
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@contextmanager
+def put_back(place: Path) -> Iterator[None]:
+    """Have a folder after the block as it was before the first one, with the times of writing.
+
+    Only what differs is written, as making and removing all folders of a store costs more than most tests.
+    """
+    copy = place.with_name(f"{place.name}-kept")
+    if not copy.exists():
+        shutil.copytree(place, copy)
+    yield
+    wanted, there = _below(copy), _below(place)
+    for name in sorted(there, reverse=True):  # files before the folder that they are in
+        if name not in wanted or (there[name] is None) != (wanted[name] is None):
+            (place / name).rmdir() if there[name] is None else (place / name).unlink()
+    for name, of_file in wanted.items():
+        if of_file is None:
+            (place / name).mkdir(exist_ok=True)
+        elif there.get(name) != of_file:
+            shutil.copy2(copy / name, place / name)
+
+
+def _below(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """Size and time of writing of every file, None of every folder; folders before what is in them."""
+    found: dict[str, tuple[int, int] | None] = {}
+    for path in sorted(folder.rglob("*")):
+        state = None if path.is_dir() else path.stat()
+        found[str(path.relative_to(folder))] = state and (state.st_size, state.st_mtime_ns)
+    return found

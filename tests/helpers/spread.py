@@ -1,6 +1,6 @@
 """Processes of one training with gloo on this machine, each calling a function of a module that can be imported."""
 
-import socket
+import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +13,19 @@ def together(act: Callable[..., Any], *arguments: Any, processes: int = 2) -> li
     """What each process returned, by rank; AssertionError with the traceback where one raised."""
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [
-        context.Process(target=_one, args=(rank, processes, port, answers, act, arguments)) for rank in range(processes)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(timeout=240)
-    hung = [process.pid for process in started if process.is_alive()]
-    for process in started:
-        process.kill()
+    with tempfile.TemporaryDirectory() as folder:  # a port that is free now may be taken before they listen
+        meeting = f"file://{folder}/meeting"
+        started = [
+            context.Process(target=_one, args=(rank, processes, meeting, answers, act, arguments))
+            for rank in range(processes)
+        ]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(timeout=240)
+        hung = [process.pid for process in started if process.is_alive()]
+        for process in started:
+            process.kill()
     assert not hung, f"processes {hung} hang"
     found: dict[int, Any] = {}
     while not answers.empty():
@@ -35,8 +35,8 @@ def together(act: Callable[..., Any], *arguments: Any, processes: int = 2) -> li
     return [found[rank] for rank in range(processes)]
 
 
-def _one(rank: int, processes: int, port: int, answers: Any, act: Callable[..., Any], arguments: Any) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+def _one(rank: int, processes: int, meeting: str, answers: Any, act: Callable[..., Any], arguments: Any) -> None:
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     try:
         answers.put((rank, act(*arguments), ""))
     except BaseException:

@@ -1,7 +1,7 @@
 """The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.schema import MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, colors_of
+from specdyn.tasks.figures.live.beside import NOTHING, Beside
 from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.live.ran import what_ran
@@ -68,7 +69,7 @@ class PageRow:
 
     id: str
     name: str
-    """What tells it from the others."""
+    """Its unique label."""
     level: int
     """Which of the configurations it is of."""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -79,17 +80,15 @@ def page(
     cube_url: str,
     summary: Summary | None = None,
     whole: xr.DataTree | None = None,
-    took: Sequence[Sequence[str]] = (),
-    stored: Stored | None = None,
+    beside: Beside = NOTHING,
 ) -> str:
     """The page of a cube.
 
-    `whole` is the cube with what is not measured yet, if that is to be said; `took` a table of what the work took, its
-    headings first; `stored` what the store holds of the runs.
+    `whole` is the cube with what is not measured yet, if that is to be said; `beside` what the store says beside it.
     """
     dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
-    results, stored = _results(tree, dim), stored or Stored()
+    results = _results(tree, dim)
     packed = pack(tree, dim)
     settings = _settings(tree, dim)
     report = {
@@ -118,10 +117,11 @@ def page(
         grokked_below=GROKKED_BELOW,
         varied=[axis_title(name) for name, texts in settings.items() if len(set(texts)) > 1],
         ran=what_ran(settings, experiment, str(tree.attrs.get("preset", ""))),
-        took=took,
-        held=stored.totals(results, dim),
-        about=[_held(row, of, stored) for row, of in zip(rows, results, strict=True)],
-        unfinished=[(_name(run.run_id, whole, dim), run) for run in stored.unfinished],
+        took=beside.took,
+        judged=beside.judged,
+        held=beside.stored.totals(results, dim),
+        about=[_held(row, of, beside.stored) for row, of in zip(rows, results, strict=True)],
+        unfinished=[(_name(run.run_id, whole, dim), run) for run in beside.stored.unfinished],
         deviations=known.deviations if known else (),
         thinned=thinning(packed.variables, packed.labels),
         css=content("live.css"),
@@ -138,7 +138,7 @@ def _plain(value: Any) -> Any:
 
 
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
-    """Every setting as text for each row: those of the group with all of them, else the coordinates."""
+    """Every setting as text for each row: from the group that has all of them, else from the coordinates."""
     group = {"run": "runs"}.get(dim, "sources")
     along = along_rows(tree, dim)
     assert along is not None
@@ -155,7 +155,7 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
-    """The rows by what tells them apart, and the configurations with a colour each."""
+    """The rows by their unique labels, and the configurations with a colour each."""
     along = along_rows(tree, dim)
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []

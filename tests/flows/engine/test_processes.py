@@ -34,8 +34,6 @@ with supervisor.at_work(native_log=True):
 SLEEPS = "import time; time.sleep(600)"
 IN_C_CODE = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
 """Minutes in which the main thread sees no signal."""
-FORKED = "os.fork() or (time.sleep(8), os._exit(0)); time.sleep(600)"
-"""Work beside a process that holds what the program has open for longer than all may take."""
 
 
 class Program:

@@ -129,3 +129,21 @@ def test_the_time_left_leaves_out_the_start_of_processes_and_what_was_there(
         bars.ended(unit, whole=True)
     times = [line.partition("; ")[2] for line in said]
     assert times == ["0 s", "2 min", "2 min", "2 min, about 60 s left", "2 min, about 50 s left", "2 min"]
+
+
+def test_the_time_left_weighs_kinds_by_what_they_are_expected_to_take(clock: Clock, shown: list[float]) -> None:
+    """Ten parts of 9 s, of which two are there, then ten of 1 s: 82 s, whatever the number of parts says."""
+    made, said = [2], list[str]()
+    slow = dataclasses.replace(training(0, lambda: made[0]), parts=10)
+    quick = dataclasses.replace(training(1, lambda: 0), kind="analyses", parts=10, made=None)
+    expected = {slow.key: 36.0, quick.key: 5.0}  # on a machine that is twice as fast
+    with UnitProgress("two kinds", [slow, quick], said.append, expected) as bars:
+        bars.begun(slow)
+        bars.refresh()
+        for _ in range(2):
+            clock.now += 9.0
+            made[0] += 1
+            bars.refresh()
+        bars.ended(slow, whole=False)
+        bars.ended(quick, whole=False)
+    assert said[2].endswith("; 18 s, about 64 s left")

@@ -74,10 +74,11 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.fixture
-def closed() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def closed() -> Iterator[int]:
+    """A port on which nothing listens, kept so that nobody else begins to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield int(bound.getsockname()[1])
 
 
 def test_a_cluster_that_is_gone_is_refused_by_the_name_that_gave_it(closed: int) -> None:
@@ -90,11 +91,11 @@ def test_a_cluster_that_is_gone_is_refused_by_the_name_that_gave_it(closed: int)
         require_cluster("lab:port", "RAY_ADDRESS", 0.0)
 
 
-def test_a_cluster_that_is_being_started_is_waited_for(closed: int) -> None:
+def test_a_cluster_that_is_being_started_is_waited_for() -> None:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", closed))
+        listener.bind(("127.0.0.1", 0))
         threading.Timer(0.3, listener.listen).start()
-        require_cluster(f"127.0.0.1:{closed}", "RAY_ADDRESS", 30.0)
+        require_cluster(f"127.0.0.1:{listener.getsockname()[1]}", "RAY_ADDRESS", 60.0)
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "head"])

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from helpers.kept import GRAPHS, SERIES, SWEEP, call_all, cubes_of, snapshot
+from helpers.kept import GRAPHS, SERIES, SWEEP, call_all, cubes_of, put_back, snapshot
 from specdyn.flows.cli.app import app
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import hold
@@ -40,11 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
 
 @pytest.fixture
 def store(made: tuple[Store, Path]) -> Iterator[Store]:
-    kept = f"{made[0]}-kept"
-    shutil.copytree(made[0].url, kept)
-    yield made[0]
-    shutil.rmtree(made[0].url)
-    Path(kept).rename(made[0].url)
+    with put_back(Path(made[0].url)):
+        yield made[0]
 
 
 def age(store: Store, seconds: float = 7200) -> None:
@@ -92,9 +88,11 @@ def unneeded(store: Store) -> dict[str, str]:
         f"masks/{other}.safetensors": "masks",
         f"series/{other}.json": "series records",
         "reports/gone/index.html": "reports",
+        "tensorboard/gone/wd=0 seed=0/events.out.tfevents.1": "tensorboard",
         f"data/{objects.names(f'{store}/data')[0]}/arrays-{other}.zarr/zarr.json": "prepared data",
         f"studies/{SWEEP.name}/results.zarr/layers/loss/c.0.0": "replaced chunks",
         "scratch/factors.safetensors": "scratch",
+        "reservations/0123456789abcdef": "reservations",
         "leases/gone.results.zarr/00000001.json": "leases",
         f"checkpoints/.{'0' * 32}.partial": "unfinished writes",
     }

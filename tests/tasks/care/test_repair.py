@@ -1,6 +1,5 @@
 """Every kind of object of a store that is damaged is named, refused by its readers, and made again after a repair."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from helpers.kept import SERIES, SWEEP, call_all, cubes_of, snapshot
+from helpers.kept import SERIES, SWEEP, call_all, cubes_of, put_back, snapshot
 from specdyn.flows.cli.app import app
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import hold
@@ -46,11 +45,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def store(made: Made) -> Iterator[Store]:
     """The store, which is put back afterwards, as what is measured of a series says where that lies."""
-    kept = f"{made.store}-kept"
-    shutil.copytree(made.store.url, kept)
-    yield made.store
-    shutil.rmtree(made.store.url)
-    Path(kept).rename(made.store.url)
+    with put_back(Path(made.store.url)):
+        yield made.store
 
 
 def _read_checkpoints(store: Store) -> None:

@@ -1,7 +1,6 @@
 """Checkpoints that were measured are removed: not those that others need, and no number is lost."""
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 from helpers.analysed import analyse, sweep_called
 from helpers.branched import carry_out, graph_in
-from helpers.kept import snapshot
+from helpers.kept import put_back, snapshot
 from specdyn.flows.cli.app import app
 from specdyn.models.spec.parts import Norms
 from specdyn.storage.access import objects
@@ -47,11 +46,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(made: Store) -> Iterator[Store]:
-    kept = f"{made}-kept"
-    shutil.copytree(made.url, kept)
-    yield made
-    shutil.rmtree(made.url)
-    Path(kept).rename(made.url)
+    with put_back(Path(made.url)):
+        yield made
 
 
 def steps(store: Store, run_id: str) -> list[int]:

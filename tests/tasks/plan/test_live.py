@@ -39,17 +39,17 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_rows_are_written_at_once_then_those_that_changed_also_after_a_failure(failing: int) -> None:
     cube = Recorded(failing)
     with LiveCube(cube) as live:  # type: ignore[arg-type]
-        assert cube.written.acquire(timeout=10)
+        assert cube.written.acquire(timeout=60)
         for row in ("a", "b"):
             live.landed(unit(row))
-            assert cube.written.acquire(timeout=10)
+            assert cube.written.acquire(timeout=60)
     assert cube.updates == [set(), {"a"}, {"b"}]
 
 
 def test_what_fills_no_row_writes_nothing() -> None:
     cube = Recorded()
     with LiveCube(cube) as live:  # type: ignore[arg-type]
-        assert cube.written.acquire(timeout=10)
+        assert cube.written.acquire(timeout=60)
         live.landed(unit(""))
         assert not cube.written.acquire(timeout=0.2)
     assert cube.updates == [set()]

@@ -300,8 +300,8 @@ def test_steps_are_skipped_while_the_queue_is_full_but_never_the_last(
 
 def test_the_loop_waits_where_it_is_asked_to_and_nothing_is_lost(place: Recording, held: Held) -> None:
     loop = Loop()
-    threading.Timer(0.4, held.go.set).start()
     since = time.monotonic()
+    threading.Timer(0.4, held.go.set).start()
     with Recorder(str(place.store), "run", every=1, pending=1) as recorder:
         loop.run(8, lambda step, model, loss: recorder.step(step, model))
         assert time.monotonic() - since > 0.3
@@ -390,7 +390,8 @@ def test_a_folder_that_is_taken_away_never_raises_into_training(place: Recording
     loop = Loop()
     with Recorder(str(place.store), "run", every=5) as recorder:
         loop.run(7, lambda step, model, loss: recorder.step(step, model))
-        time.sleep(0.2)
+        while not Path(place.checkpoint(5)).exists():
+            time.sleep(0.01)
         objects.delete(place.store.url)
         Path(place.store.url).write_text("no folder any more")
         loop.run(20, lambda step, model, loss: recorder.step(step, model))
