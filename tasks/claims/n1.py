@@ -1,4 +1,4 @@
-"""N1: whether rank tells networks that memorize from those that generalize, on labels of which some are random.
+"""N1: whether rank tells networks that memorise from those that generalise, on labels of which some are random.
 
 Asked by reviewers. The gap between both errors counts, of networks that learned their training set: at each share of
 random labels those fit alike, and differ in how much of what they learned holds beyond it.
@@ -19,7 +19,7 @@ LEVELS = 3
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Along the share of random labels: final effective rank, mean over layers, beside the generalization gap."""
+    """Along the share of random labels: final effective rank, mean over layers, beside the generalisation gap."""
     levels = case.levels("noise")
     if len(levels) < LEVELS:
         raise NotRun(f"{len(levels)} shares of random labels (noise): expected {LEVELS} or more")
@@ -66,7 +66,7 @@ def _gap(run: OneRun) -> float:
 CLAIM = Claim(
     name="n1",
     version=1,
-    statement="On one task the effective rank tells networks that memorize from networks that generalize.",
+    statement="On one task the effective rank tells networks that memorise from networks that generalise.",
     source="asked by reviewers; not in the paper",
     varies=("noise",),
     null="a correlation of 0: the rank says nothing of the gap",

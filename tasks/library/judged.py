@@ -103,12 +103,12 @@ def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFra
 def counterexamples(
     *studies: "str | xr.DataTree", store: str = "results", below: float = 0.05, gap: float = 0.5
 ) -> "pd.DataFrame":
-    """A row for each two runs on one task of which the one that generalizes has the higher effective rank (CLAIMS 2.9).
+    """A row for each two runs on one task of which the one that generalises has the higher effective rank (CLAIMS 2.9).
 
     `studies` are names of sweeps in the store, or what `open` returned. Both runs have a training error below `below`
     at the end; the validation error of the one is below it too, that of the other exceeds `gap`. One task: all settings
     of data and network agree; seeds and the rest may differ. Runs with a collapsed layer are left out. Columns: `task`,
-    then with the endings `_generalizes` and `_memorizes` each `run`, `study`, `seed`, `rank` (effective rank / rank,
+    then with the endings `_generalises` and `_memorises` each `run`, `study`, `seed`, `rank` (effective rank / rank,
     mean over layers), `train_error` and `val_error`; `ratio` (of ranks, by which rows are sorted), `layers` (share of
     layers with the higher rank) and `differ` (settings). No row means that there is none: `attrs["pairs"]` says among
     how many. ValueError where no two runs can be compared, StoreError for a study without results.
@@ -125,13 +125,13 @@ def counterexamples(
     rows = [
         {
             "task": one.task,
-            **{f"{name}_generalizes": value for name, value in one.generalizes.facts.items()},
-            **{f"{name}_memorizes": value for name, value in one.memorizes.facts.items()},
+            **{f"{name}_generalises": value for name, value in one.generalises.facts.items()},
+            **{f"{name}_memorises": value for name, value in one.memorises.facts.items()},
             **{name: getattr(one, name) for name in OF_BOTH},
         }
         for one in searched.examples
     ]
-    ends = [f"{name}_{of}" for of in ("generalizes", "memorizes") for name in FACTS]
+    ends = [f"{name}_{of}" for of in ("generalises", "memorises") for name in FACTS]
     found = pd.DataFrame(rows, columns=["task", *ends, *OF_BOTH])
     found.attrs["pairs"] = searched.pairs
     return found

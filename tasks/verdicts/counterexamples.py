@@ -1,4 +1,4 @@
-"""Counter-examples: on one task a network that generalizes at a higher rank than one that memorizes (CLAIMS 2.9)."""
+"""Counter-examples: on one task a network that generalises at a higher rank than one that memorises (CLAIMS 2.9)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from specdyn.tasks.evidence.measures import error_name, final_ranks, last
 FACTS = ("run", "study", "seed", "rank", "train_error", "val_error")
 """What is said of each of both runs."""
 BELOW, GAP = 0.05, 0.5
-"""Error below which a network has learned, and validation error above which it has only memorized."""
+"""Error below which a network has learned, and validation error above which it has only memorised."""
 HEADINGS = (
-    *("on", "generalizes", "memorizes", "rank", "other rank", "ratio", "layers", "val error", "other val error"),
+    *("on", "generalises", "memorises", "rank", "other rank", "ratio", "layers", "val error", "other val error"),
     "differ in",
 )
 
@@ -47,27 +47,27 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterExample:
-    """Two runs on one task, of which the one that generalizes has the higher rank."""
+    """Two runs on one task, of which the one that generalises has the higher rank."""
 
     task: str
     """What tells it from other tasks among the studies."""
-    generalizes: Learned
-    memorizes: Learned
+    generalises: Learned
+    memorises: Learned
 
     @property
     def ratio(self) -> float:
         """Of mean ranks."""
-        return self.generalizes.rank / self.memorizes.rank
+        return self.generalises.rank / self.memorises.rank
 
     @property
     def layers(self) -> float:
-        """Share of the layers that have the higher rank in the network that generalizes."""
-        return float((self.generalizes.ranks > self.memorizes.ranks).mean())
+        """Share of the layers that have the higher rank in the network that generalises."""
+        return float((self.generalises.ranks > self.memorises.ranks).mean())
 
     @property
     def differ(self) -> str:
-        """The settings in which the runs differ, both values of each, that of the network that generalizes first."""
-        one, other = (dict(of.run.settings) for of in (self.generalizes, self.memorizes))
+        """The settings in which the runs differ, both values of each, that of the network that generalises first."""
+        one, other = (dict(of.run.settings) for of in (self.generalises, self.memorises))
         names = sorted(name for name in {*one, *other} if as_text(one.get(name)) != as_text(other.get(name)))
         return ", ".join(f"{name} {as_text(one.get(name))} | {as_text(other.get(name))}" for name in names)
 
@@ -85,7 +85,7 @@ class Searched:
     def sentence(self) -> str:
         """Both numbers."""
         return (
-            f"In {len(self.examples)} of {plural(self.pairs, 'pair')} of runs on one task the network that generalizes "
+            f"In {len(self.examples)} of {plural(self.pairs, 'pair')} of runs on one task the network that generalises "
             "has the higher effective rank."
         )
 
@@ -93,8 +93,8 @@ class Searched:
 def search(trees: Mapping[str, xr.DataTree], below: float = BELOW, gap: float = GAP) -> Searched:
     """All counter-examples among the runs in cubes, by the name of their study.
 
-    A network has learned its training set where its error is below `below`; then it generalizes where the validation
-    error is below it too, and memorizes where that exceeds `gap`. Runs are on one task where they agree in all
+    A network has learned its training set where its error is below `below`; then it generalises where the validation
+    error is below it too, and memorises where that exceeds `gap`. Runs are on one task where they agree in all
     settings of data and network, whatever their seeds and the rest. ValueError where there is no pair to compare.
     """
     free = tuple(name for name in places(RunSpec) if name not in ("experiment", "source", "net", "data"))
@@ -107,15 +107,15 @@ def search(trees: Mapping[str, xr.DataTree], below: float = BELOW, gap: float = 
         runs, able, unable = runs + len(case.runs), able + len(fit), unable + len(unfit)
         pairs += len(fit) * len(unfit)
         found += [
-            CounterExample(task=case.label, generalizes=one, memorizes=other)
+            CounterExample(task=case.label, generalises=one, memorises=other)
             for one in fit
             for other in unfit
             if one.rank > other.rank
         ]
     if not pairs:
         raise ValueError(
-            f"no two runs on one task to compare: of {plural(runs, 'run')} {able} generalize (both errors below "
-            f"{below:g}) and {unable} memorize (validation error above {gap:g}); other levels are below= and gap= of "
+            f"no two runs on one task to compare: of {plural(runs, 'run')} {able} generalise (both errors below "
+            f"{below:g}) and {unable} memorise (validation error above {gap:g}); other levels are below= and gap= of "
             "specdyn.counterexamples"
         )
     return Searched(examples=tuple(sorted(found, key=lambda one: -one.ratio)), pairs=pairs)
@@ -142,11 +142,11 @@ def counterexample_rows(searched: Searched) -> list[tuple[str, ...]]:
     return [
         (
             one.task,
-            *(of.run.run_id for of in (one.generalizes, one.memorizes)),
-            *(f"{of.rank:.3g}" for of in (one.generalizes, one.memorizes)),
+            *(of.run.run_id for of in (one.generalises, one.memorises)),
+            *(f"{of.rank:.3g}" for of in (one.generalises, one.memorises)),
             f"{one.ratio:.3g}",
             f"{one.layers:.0%}",
-            *(f"{of.val:.3g}" for of in (one.generalizes, one.memorizes)),
+            *(f"{of.val:.3g}" for of in (one.generalises, one.memorises)),
             one.differ,
         )
         for one in searched.examples

@@ -30,7 +30,7 @@ def claims(
     counterexamples: Annotated[
         bool,
         typer.Option(
-            "--counterexamples", help="Show runs that generalize at a higher rank than others that memorize one task."
+            "--counterexamples", help="Show runs that generalise at a higher rank than others that memorise one task."
         ),
     ] = False,
 ) -> None:

@@ -99,7 +99,7 @@ def show_advice(studies: Sequence[str], store: str) -> None:
 
 
 def show_counterexamples(studies: Sequence[str], store: str) -> None:
-    """Print the runs that generalize at a higher rank than others that memorize; ValueError where none compare."""
+    """Print the runs that generalise at a higher rank than others that memorise; ValueError where none compare."""
     from specdyn.tasks.verdicts.counterexamples import HEADINGS, counterexample_rows, search
 
     searched = search(open_cubes(existing_store(store), studies).results)

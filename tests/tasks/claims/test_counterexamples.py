@@ -1,4 +1,4 @@
-"""Counter-examples: runs that generalize at a higher rank than others that memorize the same task."""
+"""Counter-examples: runs that generalise at a higher rank than others that memorise the same task."""
 
 from typing import Any
 
@@ -31,12 +31,12 @@ def test_a_pair_is_named_with_what_it_differs_in_and_the_largest_comes_first() -
     )
     found = sd.counterexamples(cube)
     mean = (2 * 0.5 + 4 * 0.9) / 6
-    assert found["run_memorizes"].tolist() == ["worse", "bad"]
+    assert found["run_memorises"].tolist() == ["worse", "bad"]
     assert found["ratio"].tolist() == pytest.approx([mean / 0.4, mean / 0.6])
     assert found["layers"].tolist() == pytest.approx([1.0, 4 / 6])
     assert found["differ"].tolist() == ["optimizer adamw | sgd, weight_decay 1 | 0", "weight_decay 1 | 0"]
     row = found.iloc[0]
-    assert (row["run_generalizes"], row["val_error_generalizes"], row["val_error_memorizes"]) == ("good", 0.01, 0.9)
+    assert (row["run_generalises"], row["val_error_generalises"], row["val_error_memorises"]) == ("good", 0.01, 0.9)
     assert found.attrs["pairs"] == 2
 
 
@@ -58,7 +58,7 @@ def test_without_any_the_frame_is_empty_and_says_among_how_many() -> None:
 )
 def test_runs_that_do_not_compare_are_no_pair(others: list[dict[str, Any]]) -> None:
     width = {"width": 32} if len(others) == 2 else {}
-    with pytest.raises(ValueError, match=r"no two runs on one task to compare: of [123] runs? [12] generalize"):
+    with pytest.raises(ValueError, match=r"no two runs on one task to compare: of [123] runs? [12] generalise"):
         search({"hand": hand(one("good", FIT, 0.9, weight_decay=1.0, **width), *others)})
 
 
@@ -66,7 +66,7 @@ def test_lost_runs_and_collapsed_layers_do_not_count() -> None:
     good, bad = one("good", FIT, 0.9), one("bad", UNFIT, 0.4, weight_decay=0.1)
     gone = run(0, values={"err": UNFIT, "effective_rank": 0.4, "collapse": 2.0}, run_id="gone")
     assert search({"hand": hand(good, bad, gone)}).pairs == 1
-    with pytest.raises(ValueError, match="0 memorize"):
+    with pytest.raises(ValueError, match="0 memorise"):
         search({"hand": hand(good, {**bad, "status": "failed"}, gone)})
 
 
@@ -81,7 +81,7 @@ def test_runs_of_several_studies_are_compared() -> None:
     first, second = hand(one("good", FIT, 0.9, weight_decay=1.0)), hand(one("bad", UNFIT, 0.4))
     first.attrs["title"], second.attrs["title"] = "first", "second"
     found = sd.counterexamples(first, second)
-    assert found[["study_generalizes", "study_memorizes"]].to_numpy().tolist() == [["first", "second"]]
+    assert found[["study_generalises", "study_memorises"]].to_numpy().tolist() == [["first", "second"]]
 
 
 def test_the_command_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,4 +93,4 @@ def test_the_command_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged, "open_cubes", lambda *_: Cubes(results={"hand": cube}, connectivity={}, tickets={}))
     said = CliRunner().invoke(app, ["claims", "hand", "--counterexamples"], env={"COLUMNS": "300"}).output
     assert "good" in said and "weight_decay 1 | 0" in said
-    assert "In 1 of 1 pair of runs on one task the network that generalizes has the higher effective rank." in said
+    assert "In 1 of 1 pair of runs on one task the network that generalises has the higher effective rank." in said
