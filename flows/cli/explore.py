@@ -1,5 +1,6 @@
 """`specdyn explore`: a marimo app on the results of a study, served on this machine."""
 
+import base64
 import contextlib
 import importlib.util
 import os
@@ -26,6 +27,24 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 STOP_SECONDS = 1
 """For answers that are on their way when the app is stopped."""
+HEAD = "first.html"
+HEADED = ("marimo.App(", f"marimo.App(html_head_file={HEAD!r}, ")
+"""What the app that is served has besides the notebook: a head that shows its first picture."""
+FIRST_PICTURE = """<style>
+#first-picture { position: absolute; top: 205px; left: 100px; max-width: 85vw; pointer-events: none; }
+</style>
+<script>
+const first = Object.assign(new Image(), {id: "first-picture", alt: "first picture", width: WIDTH, src: "SOURCE"});
+const show = () => document.body ? document.body.prepend(first) : requestAnimationFrame(show);
+const gone = () => { first.remove(); watching.disconnect(); };
+const shown = () => document.querySelector("img[alt='heat map']") && gone();
+const watching = new MutationObserver(shown);
+watching.observe(document, {childList: true, subtree: true});
+setTimeout(gone, 30000);
+show();
+</script>
+"""
+"""Of the page, where the app has its own picture; it goes once that one is shown, or has not been in half a minute."""
 STARTS = ('STORE = "results"', 'STUDY = "modular_addition-demo"')
 """Lines of the notebook in the package that say which study it is of."""
 
@@ -63,27 +82,31 @@ def explore(study: str, store: str, port: int, browser: bool, file: str | None, 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="specdyn-explore-") as folder:
         app = Path(folder) / "explore.py"
-        app.write_text(source, encoding="utf-8")
-        warming = threading.Thread(target=_warm_up, args=(tree,), daemon=True)
+        app.write_text(source.replace(*HEADED), encoding="utf-8")
+        head = Path(folder) / HEAD
+        head.touch()
+        warming = threading.Thread(target=_warm_up, args=(tree, head), daemon=True)
         warming.start()
         _serve(app, port, browser, warming, say)
     sys.stdout.flush()
     os._exit(0)  # threads of open pages would wait for their browsers
 
 
-def _warm_up(tree: "xr.DataTree") -> None:
-    """Draw the first pictures and the table once: what they import is there when the page asks for them."""
+def _warm_up(tree: "xr.DataTree", head: Path) -> None:
+    """Draw the first pictures and the table once: what they import is there when the page asks for them.
+
+    The first picture goes into the head of the page, to be seen while the browser loads the app.
+    """
     import specdyn as sd
     from specdyn.tasks.figures.style import to_screen
 
     with contextlib.suppress(ValueError, KeyError, objects.StoreError):  # the app says what is wrong
-        group, (name, *_) = next(iter(views.offered(tree).items()))
-        data = views.lazy(tree, group, name)
-        along, upward = next(iter(views.axes(data)), ""), views.upwards(data)[0]
-        values = views.read(data, [0], {}, (along, upward))
-        to_screen(views.heat_map(tree, values, list(views.rows(tree)), upward, {}))
-        to_screen(views.curves(tree, group, values, along, {}))
-        sd.table(views.chosen_rows(tree, [0]))
+        _, values, heat_map, curves = views.first_choice(tree)
+        source = f"data:image/png;base64,{base64.b64encode(to_screen(heat_map)).decode()}"
+        to_screen(curves)
+        sd.table(views.chosen_rows(tree, range(values.shape[0])))
+        width = str(int(144 * heat_map.get_figwidth()))  # as the notebook has it
+        head.write_text(FIRST_PICTURE.replace("SOURCE", source).replace("WIDTH", width), encoding="utf-8")
 
 
 def _serve(app: Path, port: int, browser: bool, warming: threading.Thread, say: Callable[[str], None]) -> None:

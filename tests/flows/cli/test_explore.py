@@ -1,5 +1,6 @@
 """`specdyn explore`: what it refuses, the notebook that it writes, and the app in a real browser until Ctrl-C."""
 
+import base64
 import importlib.util
 import re
 import signal
@@ -93,9 +94,14 @@ def test_a_browser_shows_it_and_it_asks_no_other_address_and_ends_on_ctrl_c(stor
             asked: list[str] = []
             with browser_page(program) as page:
                 page.on("request", lambda one: asked.append(one.url))
-                page.goto(found[0])
+                page.goto(found[0], wait_until="commit")
+                first = page.locator("img[alt='first picture']")
+                first.wait_for()
+                drawn = base64.b64decode(str(first.get_attribute("src")).partition("base64,")[2])
                 heat_map = page.locator("img[alt='heat map']")
                 heat_map.wait_for()
+                first.wait_for(state="detached")
+                assert page.request.get(f"{found[0]}/{heat_map.get_attribute('src')}").body() == drawn
                 page.locator("img[alt='curves']").wait_for()
                 page.get_by_text("decoder.weight").first.wait_for()
                 before = heat_map.get_attribute("src")
