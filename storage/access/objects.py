@@ -169,7 +169,6 @@ def put_file(path: str, url: str) -> None:
 
 
 def require_writable(url: str) -> None:
-    return
     """Raise StoreError unless objects can be put below a prefix; tries one, and removes it."""
     with explained(url):
         if not is_local(url):
