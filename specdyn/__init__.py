@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.frames import to_dataframe as to_dataframe
     from specdyn.tasks.library.judged import advice as advice
     from specdyn.tasks.library.judged import claims as claims
+    from specdyn.tasks.library.judged import counterexamples as counterexamples
     from specdyn.tasks.library.nets import load_net as load_net
     from specdyn.tasks.library.opened import opened as open
     from specdyn.tasks.library.questions import above_chance as above_chance
@@ -41,6 +42,7 @@ OFFERED = {
     "claims": "specdyn.tasks.library.judged:claims",
     "compare": "specdyn.tasks.library.comparison:compare",
     "connect": "specdyn.tasks.library.connecting:connect",
+    "counterexamples": "specdyn.tasks.library.judged:counterexamples",
     "edge_lead": "specdyn.tasks.timing.edges:edge_lead",
     "figure": "specdyn.tasks.library.drawing:figure",
     "grid": "specdyn.storage.query:grid",
@@ -67,6 +69,7 @@ __all__ = [
     "claims",
     "compare",
     "connect",
+    "counterexamples",
     "edge_lead",
     "figure",
     "grid",

@@ -22,10 +22,11 @@ from zarr.storage import StorePath
 from specdyn.storage import generations
 from specdyn.storage.access import objects
 from specdyn.storage.access.lease import Lease
-from specdyn.storage.cube_tree import LIVE, Structure, Taken
+from specdyn.storage.cube_tree import Structure, Taken
 from specdyn.storage.generations import ROOT
 from specdyn.storage.query import DamagedCube, reading
 from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, row_values
+from specdyn.storage.schema import LIVE
 
 HELD_BYTES = 64 * 1024 * 1024
 """Values that are held in memory at a time."""

@@ -12,7 +12,16 @@ import numpy as np
 import zarr
 
 from specdyn.storage.rows import Facts, Labels, Row, RowKind, declared, extra_of, missing_of, union
-from specdyn.storage.schema import COORDINATES, DIMENSIONS, NO_COUNT, PROVENANCE, SCHEMA_VERSION, STEP_UNITS, Variable
+from specdyn.storage.schema import (
+    COORDINATES,
+    DIMENSIONS,
+    LIVE,
+    NO_COUNT,
+    PROVENANCE,
+    SCHEMA_VERSION,
+    STEP_UNITS,
+    Variable,
+)
 from specdyn.storage.zarr_tree import CHECKED, ZarrTree, add_auxiliary, add_coordinate
 
 CHUNK_BYTES = 512 * 1024
@@ -25,8 +34,6 @@ COLUMN_BYTES = 64 * 1024
 """What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
 TRAINED_ROWS = 512
 """Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
-LIVE = ("status", "computed_on", "results", "parts", "contents", "trained", "objects")
-"""Columns that change after their row was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,15 @@ class Store:
         """Folder of the lease of a cube: who holds it may write what the cube is made of, and the cube."""
         return f"{self.leases}/{'.'.join(cube.rsplit('/', 2)[-2:])}"
 
+    @property
+    def reservations(self) -> str:
+        """Folder of the reservations of work that studies share."""
+        return f"{self.url}/reservations"
+
+    def reservation(self, key: str) -> str:
+        """The reservation of a piece of work, by its key."""
+        return f"{self.reservations}/{key}"
+
     def series(self, digest: str) -> str:
         """The record of what the files of a series of other programs' checkpoints hold, by a digest of its place."""
         return f"{self.url}/series/{digest}.json"

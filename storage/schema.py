@@ -22,6 +22,8 @@ GROUPS = {"layer": "layers", "pair": "pairs", "attention": "attention"}
 METRICS_GROUP = "metrics"
 RUNS_GROUP = "runs"
 """The group of a cube with all settings of every run, and what its values were taken from."""
+LIVE = ("status", "computed_on", "results", "parts", "contents", "trained", "objects")
+"""Columns of it that change after their row was made."""
 
 STATUSES = ("planned", "partial", "done", "failed", "damaged")
 """Of a run in a cube: nothing, some or all of it is measured, it diverged, or a checkpoint has to be made again."""

@@ -17,6 +17,8 @@ Ask = Callable[..., Any]
 _asked: list[Ask] = []
 _told: dict[object, Any] = {}
 """What was asked and answered of networks."""
+KEPT = 1000
+"""Answers that are kept at most: a service lives long."""
 
 
 def alike(spec: RunSpec) -> object:
@@ -46,5 +48,7 @@ def of_network(function: Later, spec: RunSpec) -> Any:
         value = ask(function, spec)
         if not _asked:
             return value
+        if len(_told) >= KEPT:
+            _told.pop(next(iter(_told)), None)
         _told[key] = value
     return _told[key]

@@ -121,7 +121,19 @@ OTHERS = {
         "transposed",
         "variant",
     ),
-    *("advice", "history", "only", "plan", "tier", "verbose", "weight_decays", "weights", "what", "yes"),
+    *(
+        "advice",
+        "counterexamples",
+        "history",
+        "only",
+        "plan",
+        "tier",
+        "verbose",
+        "weight_decays",
+        "weights",
+        "what",
+        "yes",
+    ),
 }
 MAY_BE_EMPTY = {("list",), ("storage", "clean"), ("data", "list")}
 """Commands that have an answer where nothing is."""

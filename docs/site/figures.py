@@ -47,6 +47,17 @@ GROUPS = {
         files={"effective_rank.png": "reports/modular_addition-demo/effective_rank.png"},
         about="the demo",
     ),
+    "paper": Pictures(
+        commands=(
+            "specdyn run modular_addition --preset paper -w 1 -s 0 --cpus 2",
+            "specdyn report modular_addition-paper --figures",
+        ),
+        files={
+            "paper_loss.png": "reports/modular_addition-paper/performance.png",
+            "paper_rank.png": "reports/modular_addition-paper/effective_rank.png",
+        },
+        about="the paper's run at weight decay 1: 40,000 steps, 401 checkpoints, 25 to 45 minutes on 2 cores",
+    ),
     "report": Pictures(
         commands=(
             "specdyn run modular_addition",

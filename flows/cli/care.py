@@ -55,8 +55,7 @@ def _reached(store: str) -> str:
 
 
 def _summary(found: "Verified") -> str:
-    from specdyn.models.wording import plural
-    from specdyn.tasks.plan.tables import size
+    from specdyn.models.wording import plural, size
 
     looked_at = f"{plural(found.objects, 'object')}, {size(found.bytes)}"
     lines = [f"not checked: {why}" for why in found.skipped]
@@ -99,10 +98,9 @@ def gc(
 
     Refuses while any call works on the store. Nothing that was written within the last hour is deleted.
     """
-    from specdyn.models.wording import plural
+    from specdyn.models.wording import plural, size
     from specdyn.storage.probe import existing_store
     from specdyn.tasks.care.garbage import delete_garbage, find_garbage
-    from specdyn.tasks.plan.tables import size
 
     url = existing_store(store)
     found = find_garbage(url)
@@ -134,10 +132,9 @@ def remove(
     Refuses while a call works on the study.
     """
     from specdyn.flows.cli.terminal import table
-    from specdyn.models.wording import plural
+    from specdyn.models.wording import plural, size
     from specdyn.storage.probe import existing_store
     from specdyn.tasks.care import remove as removal
-    from specdyn.tasks.plan.tables import size
 
     url = existing_store(store)
     plan = removal.plan_removal(url, study)
@@ -168,10 +165,9 @@ def thin(
     trains the run again.
     """
     from specdyn.flows.cli.terminal import table
-    from specdyn.models.wording import plural
+    from specdyn.models.wording import plural, size
     from specdyn.storage.probe import existing_store
     from specdyn.tasks.care import thin as thinning
-    from specdyn.tasks.plan.tables import size
 
     url = existing_store(store)
     plan = thinning.plan_thinning(url, study, keep_every)
@@ -195,7 +191,7 @@ def thin(
 def _show_things(title: str, things: "Sequence[Thing]") -> None:
     """Print how much there is of each kind."""
     from specdyn.flows.cli.terminal import table
-    from specdyn.tasks.plan.tables import size
+    from specdyn.models.wording import size
 
     rows = []
     for kind in dict.fromkeys(thing.kind for thing in things):

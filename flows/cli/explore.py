@@ -10,13 +10,18 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.probe import existing_store
 from specdyn.storage.query import measured_runs, open_study
 from specdyn.tasks.figures.explore import views
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 1
@@ -46,7 +51,8 @@ def explore(study: str, store: str, port: int, browser: bool, file: str | None, 
         require(written.endswith(".py") and not os.path.isdir(written), "notebook", file, "the name of a .py file")
         objects.require_writable(written.rsplit("/", 1)[0])
         require(not objects.exists(written), "notebook", file, "a file that is not there yet")
-    views.offered(measured_runs(open_study(url, study)))
+    tree = measured_runs(open_study(url, study))
+    views.offered(tree)
     source = notebook(url, study)
     if file is not None:
         objects.write(written, source.encode())
@@ -58,41 +64,59 @@ def explore(study: str, store: str, port: int, browser: bool, file: str | None, 
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="specdyn-explore-") as folder:
         app = Path(folder) / "explore.py"
         app.write_text(source, encoding="utf-8")
-        threading.Thread(target=_warm_up, args=(url, study), daemon=True).start()
-        _serve(app, port, browser, say)
+        warming = threading.Thread(target=_warm_up, args=(tree,), daemon=True)
+        warming.start()
+        _serve(app, port, browser, warming, say)
     sys.stdout.flush()
     os._exit(0)  # threads of open pages would wait for their browsers
 
 
-def _warm_up(store: str, study: str) -> None:
-    """Draw the first picture and the table once, while the browser loads the page: what they import is there then."""
+def _warm_up(tree: "xr.DataTree") -> None:
+    """Draw the first pictures and the table once: what they import is there when the page asks for them."""
     import specdyn as sd
     from specdyn.tasks.figures.style import to_screen
 
     with contextlib.suppress(ValueError, KeyError, objects.StoreError):  # the app says what is wrong
-        tree = measured_runs(open_study(store, study))
         group, (name, *_) = next(iter(views.offered(tree).items()))
         data = views.lazy(tree, group, name)
         along, upward = next(iter(views.axes(data)), ""), views.upwards(data)[0]
         values = views.read(data, [0], {}, (along, upward))
         to_screen(views.heat_map(tree, values, list(views.rows(tree)), upward, {}))
+        to_screen(views.curves(tree, group, values, along, {}))
         sd.table(views.chosen_rows(tree, [0]))
 
 
-def _serve(app: Path, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def _serve(app: Path, port: int, browser: bool, warming: threading.Thread, say: Callable[[str], None]) -> None:
     import marimo
     import uvicorn
 
+    with listen(port) as listening:
+        served = marimo.create_asgi_app(quiet=True).with_app(path="/", root=str(app)).build()
+        config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS)
+        announcing = (listening.getsockname()[1], browser, warming, say)
+        threading.Thread(target=_announce, args=announcing, daemon=True).start()
+        uvicorn.Server(config).run([listening])
+
+
+def listen(port: int) -> socket.socket:
+    """A socket that listens on a port of this machine, a free one for 0; ValueError where it is taken or no port."""
     try:
         listening = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise ValueError(f"port={port} on {HOST}: {why}; choose another, or 0 for a free one") from None
-    with listening:
-        url = f"http://{HOST}:{listening.getsockname()[1]}"
-        served = marimo.create_asgi_app(quiet=True).with_app(path="/", root=str(app)).build()
-        config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS)
-        say(f"explore      {url}  (Ctrl-C ends it)")
-        if browser:
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        uvicorn.Server(config).run([listening])
+    # Python's loop sets this only on sockets that it opens itself. Without it the body of each answer waits 40 ms for
+    # the receipt of its head, and a page is 300 of them.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def _announce(port: int, browser: bool, warming: threading.Thread, say: Callable[[str], None]) -> None:
+    """Say where the app is, and open it, once its page and its pictures take no longer the first time than later."""
+    warming.join()
+    with contextlib.suppress(OSError, HTTPException), contextlib.closing(HTTPConnection(HOST, port)) as asking:
+        asking.request("GET", "/")
+        asking.getresponse().read()
+    say(f"explore      http://{HOST}:{port}  (Ctrl-C ends it)")
+    if browser:
+        webbrowser.open(f"http://{HOST}:{port}")

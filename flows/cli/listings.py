@@ -12,7 +12,7 @@ from specdyn.models.families.base import FAMILIES
 from specdyn.models.plugins.kinds import Kind, broken, get, names, origin, usable
 from specdyn.models.spec.checks import require_known
 from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters
-from specdyn.models.wording import plural
+from specdyn.models.wording import plural, size
 from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import read_manifest
 from specdyn.storage.datasets import DataManifest, read_data_manifest
@@ -24,7 +24,7 @@ from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary
 from specdyn.tasks.identity import computed_on, find_run, known_results_id
 from specdyn.tasks.ledger.entries import read_entries
 from specdyn.tasks.ledger.summary import HEADINGS, ledger_rows
-from specdyn.tasks.plan.tables import duration, size
+from specdyn.tasks.plan.tables import duration
 from specdyn.tasks.spectra.analysis import ANALYSES
 
 T = TypeVar("T")

@@ -29,13 +29,12 @@ def report(study: str, store: str, folder: str | None, figures: bool) -> None:
     written: list[str] = []
     with _told(study) as told:
         from specdyn.storage.query import reading
+        from specdyn.tasks.figures.live.beside import look_beside
         from specdyn.tasks.figures.report import write_report
-        from specdyn.tasks.ledger.summary import took_by
 
-        took = took_by(url, study)
         for cube in measured:
             with reading(cube):
-                written += write_report(cube, place, figures, told, took)
+                written += write_report(cube, place, figures, told, look_beside(url, study, cube))
     for cube, kind in measured.items():
         if kind in ("sweep", "series"):
             from specdyn.flows.cli.terminal import show_summary

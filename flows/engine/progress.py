@@ -4,7 +4,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Self
 from uuid import UUID
 
@@ -26,15 +27,25 @@ class UnitProgress:
     """Parts that are made of each kind of unit, of all that a call is to make; shown from the flow's own thread.
 
     What can be seen from outside, as the checkpoints of a training, is counted where it lies, whichever process makes
-    it.
+    it. `seconds_of` has what units are expected to take, by their key: a part of a training weighs more in the time
+    left than that of an analysis.
     """
 
-    def __init__(self, title: str, units: Sequence[Unit], tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        title: str,
+        units: Sequence[Unit],
+        tell: Callable[[str], None] = lambda _: None,
+        seconds_of: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._tell = tell
         self._title, self._lock, self._units = title, threading.Lock(), {unit.key: unit for unit in units}
         self._totals: Counter[str] = Counter()
         for unit in units:
             self._totals[unit.kind] += unit.parts
+        self._seconds: dict[str, float] = dict.fromkeys(self._totals, 0.0)
+        for unit in units:
+            self._seconds[unit.kind] += seconds_of.get(unit.key, 0.0)
         self._made: Counter[str] = Counter()
         """By kind, of the units that have ended."""
         self._under_way: Counter[str] = Counter()
@@ -53,6 +64,10 @@ class UnitProgress:
         self._looked = self._published = self._took = 0.0
         self._begun = self._said = time.monotonic()
         self._whole: set[str] = set()
+        self._before: Counter[str] | None = None
+        """Parts at the first look, by kind."""
+        self._first: tuple[float, Counter[str]] | None = None
+        """When more were seen for the first time, and how many there were then."""
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -105,9 +120,31 @@ class UnitProgress:
     def _line(self, made: Counter[str]) -> str:
         """What is made of each kind, the time it took, and the time left at that rate."""
         counts = ", ".join(f"{kind} {made[kind]}/{total}" for kind, total in self._totals.items())
-        share, passed = made.total() / max(1, self._totals.total()), time.monotonic() - self._begun
-        left = f", about {duration(passed / share - passed)} left" if 0 < share < 1 else ""
-        return f"{counts}; {duration(passed)}{left}"
+        passed, left = time.monotonic() - self._begun, self._left(made)
+        return f"{counts}; {duration(passed)}{'' if left is None else f', about {duration(left)} left'}"
+
+    def _left(self, made: Counter[str]) -> float | None:
+        """Seconds left at the rate since this call made its first part; None until it has made more."""
+        if self._first is None or self._before is None:
+            return None
+        since, before = self._first
+        at_first = {kind: total - self._before[kind] for kind, total in self._totals.items()}
+        known = all(self._seconds[kind] for kind, parts in at_first.items() if parts)
+        weights = {kind: self._seconds[kind] / parts if known else 1.0 for kind, parts in at_first.items() if parts}
+        more = sum(weight * (made[kind] - before[kind]) for kind, weight in weights.items())
+        left = sum(weight * (self._totals[kind] - made[kind]) for kind, weight in weights.items())
+        return (time.monotonic() - since) * left / more if more > 0 and left > 0 else None
+
+    def _notice_first(self, made: Counter[str]) -> None:
+        """Note when this call has made its first part.
+
+        What comes before that is the start of processes and their imports, which later parts do not wait for, and
+        parts that were there before.
+        """
+        if self._before is None:
+            self._before = made
+        elif self._first is None and made.total() > self._before.total():
+            self._first = time.monotonic(), made
 
     def refresh(self, publish: bool = False) -> None:
         """Show what is made, once in a while however often this is called, or now with `publish`."""
@@ -118,6 +155,7 @@ class UnitProgress:
         made = self.counted()
         self._looked = time.monotonic()
         self._took = self._looked - now
+        self._notice_first(made)
         for kind, bar in self._bar.items():
             self._bars.update(bar, completed=made[kind])
         if self._bars.disable:

@@ -75,7 +75,17 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
                     following.prepare()
                 ledger = kept_ledger(store, study.experiment, kind, plan.seconds_of, warn)
                 with ledger as note, LiveCube(following) as live:
-                    ended = run_units(study.name, plan.units, logs, workers, before, live.landed, note, lease.tell)
+                    ended = run_units(
+                        study.name,
+                        plan.units,
+                        logs,
+                        workers,
+                        failed_before=before,
+                        landed=live.landed,
+                        note=note,
+                        tell=lease.tell,
+                        seconds_of=plan.seconds_of,
+                    )
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
             ran = tuple(dict.fromkeys(unit.label for unit in ended.done))

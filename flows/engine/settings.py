@@ -2,10 +2,11 @@
 
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Literal
 
 from specdyn.models.spec.checks import require
-from specdyn.storage.access.objects import normalise
+from specdyn.storage.access.objects import is_local, normalise
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 
@@ -36,10 +37,24 @@ def chosen_store(given: str, asks: bool = False) -> Store:
     ValueError where the service does not allow it; StoreError where it cannot be used.
     """
     url = normalise(given or os.environ.get(STORE) or DEFAULT_STORE)
-    allowed = [normalise(root) for root in os.environ.get(ALLOWED, "").split()]
+    allowed = allowed_stores()
     inside = not allowed or any(url == root or url.startswith(f"{root}/") for root in allowed)
     require(inside, "store", url, f"one of those this service may write to, or a place below: {', '.join(allowed)}")
     return planned_store(url) if asks else require_store(url)
+
+
+def allowed_stores() -> list[str]:
+    """Where flows may write, as the service says; empty where they may anywhere."""
+    return [normalise(root) for root in os.environ.get(ALLOWED, "").split()]
+
+
+def allowed_pattern() -> str:
+    """A regular expression for what a form may have as store: nothing, or one of those allowed, or a place below.
+
+    Empty where any is. Who creates a run is told by it; a path that leads elsewhere, by `..`, is refused by the flow.
+    """
+    places = [f"(?:file://)?{re.escape(root)}" if is_local(root) else re.escape(root) for root in allowed_stores()]
+    return rf"^(?:(?:{'|'.join(places)})(?:/.*)?)?$" if places else ""
 
 
 def chosen_executor(study: "Study", asked: "Parameters") -> Literal["ray", "inline"]:

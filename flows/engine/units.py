@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 from prefect import task
@@ -94,13 +95,14 @@ def run_units(
     landed: Callable[[Unit], None] = lambda _: None,
     note: Note = lambda unit, calls, failed: None,
     tell: Callable[[str], None] = lambda _: None,
+    seconds_of: Mapping[str, float] = MappingProxyType({}),
 ) -> Ended:
     """Run every unit once those it needs are done; what needs one that failed, now or before, is left out.
 
     What a finished unit lets start comes before what was waiting, so that runs are brought to their end one after
     another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit
     says; `landed` is told of a unit that made something, or ended, `note` of what each took, `tell` once in a while how
-    far all units are.
+    far all units are, by the seconds that they are expected to take.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
@@ -143,7 +145,7 @@ def run_units(
             progress.ended(unit, whole=True)
 
     waiting, under_way = deque(schedule.ready()), 0
-    with UnitProgress(title, units, tell) as progress:
+    with UnitProgress(title, units, tell, seconds_of) as progress:
         while waiting or under_way:
             while waiting and under_way < max(AT_ONCE, 2 * executor.slots):
                 begin(waiting.popleft())

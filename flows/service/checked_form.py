@@ -6,6 +6,7 @@ from prefect import Flow
 from prefect.utilities.callables import ParameterSchema, parameter_schema
 from pydantic import ConfigDict
 
+from specdyn.flows.engine.settings import allowed_pattern
 from specdyn.flows.fields import USUAL
 from specdyn.models.experiments.base import EXPERIMENTS, Experiment
 from specdyn.models.plugins import kinds
@@ -19,7 +20,11 @@ class CheckedSchema(ParameterSchema):
 
 
 def checked_schema(flow: Flow[Any, Any]) -> CheckedSchema:
-    """The schema of a flow's form; unknown parameters, and presets and settings of another experiment, are refused."""
+    """The schema of a flow's form.
+
+    Unknown parameters, presets and settings of another experiment, and stores that the service does not allow are
+    refused.
+    """
     plain = parameter_schema(flow.fn)
     fields, rules = plain.properties, list[dict[str, Any]]()
     if "experiment" in fields:
@@ -27,6 +32,8 @@ def checked_schema(flow: Flow[Any, Any]) -> CheckedSchema:
         # A plug-in may be edited while the service runs: what it has is looked at by each run.
         own = [one for one in kinds.usable(EXPERIMENTS).values() if not kinds.origin(EXPERIMENTS, one.name)]
         rules = [_rule(one, fields.keys(), one.name == default) for one in own]
+    if pattern := allowed_pattern():
+        fields["store"]["pattern"] = pattern
     more: dict[str, Any] = {"additionalProperties": False, **({"allOf": rules} if rules else {})}
     return CheckedSchema(**{**plain.model_dump(exclude_unset=True), **more})
 

@@ -1,6 +1,7 @@
 """Pure functions of the step: learning rate, weight decay, and when to keep a checkpoint (METHOD 0.2, 1.1-1.5)."""
 
 import math
+from collections.abc import Sequence
 
 from specdyn.models.spec.run_spec import RunSpec
 
@@ -51,6 +52,21 @@ def learning_rate_factor(spec: RunSpec, step: int, steps_per_epoch: int) -> floa
             return 0.1 ** sum(epoch >= drop for drop in drops)
         case _:
             return 1.0
+
+
+def step_coordinates(spec: RunSpec, steps: Sequence[int], examples: int) -> dict[str, tuple[str, Sequence[float]]]:
+    """What stands beside steps of a run that trains on that many examples: name, dimension and a value for each step.
+
+    `epoch` counts passes over the examples and is a fraction inside one; `learning_rate_at` is that of the update that
+    follows the step, with the factor of the schedule. A branch counts from the start of its trunk, as its steps do.
+    """
+    per_epoch = steps_per_epoch(spec, examples)
+    rates = [spec.optimizer.learning_rate * learning_rate_factor(spec, step, per_epoch) for step in steps]
+    return {
+        "epoch": ("step", [step / per_epoch for step in steps]),
+        "examples_seen": ("step", [examples_seen(spec, step, examples) for step in steps]),
+        "learning_rate_at": ("step", rates),
+    }
 
 
 def weight_decay_at(spec: RunSpec, step: int) -> float:

@@ -134,7 +134,7 @@ def _belongs_to_nobody(
         case "series", [name, *_]:
             owner = name.partition(".")[0]
             known, kind = owner in map(short_digest, needed.sources), "series records"
-        case "reports", [owner, _, *_]:
+        case (("reports" | "tensorboard"), [owner, _, *_]):
             known = owner in needed.studies
         case "data", [dataset, name, *_] if name.endswith(".zarr"):
             owner = f"{dataset}/{name}"
@@ -219,7 +219,7 @@ def _left_over(store: Store, keys: Keys) -> list[Thing]:
     for key in keys:
         folder, _, inside = key.partition("/")
         name = inside.partition("/")[0]
-        if (folder == "scratch" and name == inside) or (folder == "leases" and name in ended):
+        if (folder in ("scratch", "reservations") and name == inside) or (folder == "leases" and name in ended):
             found.setdefault((folder, name), []).append(key)
     things = [thing_of(kind, name, of, keys) for (kind, name), of in found.items() if of]
     return [*things, *_replaced(store, keys), *_unfinished(store)]

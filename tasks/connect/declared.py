@@ -24,7 +24,7 @@ def labels_of(analyses: Sequence[Analysis]) -> dict[str, tuple[Any, ...]]:
 def measure(
     analyses: Sequence[Analysis], view: Any, metrics: Mapping[str, Metric], sizes: Mapping[str, int], what: str
 ) -> Values:
-    """What the analyses compute of a view, in arrays as declared; `sizes` are those of dimensions without labels.
+    """What the analyses compute of a view, in arrays as declared; `sizes` has the dimensions without labels.
 
     A value fills the leading corner of its array; NaN beyond. ValueError where one does not fit its declaration.
     """

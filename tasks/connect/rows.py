@@ -11,6 +11,7 @@ import torch
 from specdyn.models.experiments.base import experiment_of
 from specdyn.models.nets.matrices import Matrix
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.models.spec.schedules import step_coordinates
 from specdyn.storage.results import RunLayout
 from specdyn.storage.rows import Facts
 from specdyn.storage.schema import Variable
@@ -58,14 +59,17 @@ def _line_layout(pair: Pair) -> RunLayout:
 
 
 @functools.lru_cache(maxsize=64)
-def ticket_layout(spec: RunSpec, steps: tuple[int, ...]) -> RunLayout:
-    """Labels and variables of a ticket with checkpoints at these steps; its seed and start do not matter."""
+def ticket_layout(spec: RunSpec, steps: tuple[int, ...], examples: int) -> RunLayout:
+    """Labels and variables of a ticket with checkpoints at these steps, which trains on that many examples.
+
+    Its seed and start do not matter.
+    """
     layers, ranks = masked_layers(spec)
     return RunLayout(
         labels={"step": list(steps), **_labels(TICKET, [layer.name for layer in layers], ranks)},
         variables=variables_of(TICKET, experiment_of(spec).metrics(spec)),
         attributes={},
-        extras={},
+        extras=step_coordinates(spec, steps, examples),
     )
 
 

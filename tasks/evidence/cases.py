@@ -9,8 +9,7 @@ import numpy as np
 import xarray as xr
 
 from specdyn.models.spec.run_spec import as_text
-from specdyn.storage.cube_tree import LIVE
-from specdyn.storage.schema import PROVENANCE
+from specdyn.storage.schema import LIVE, PROVENANCE
 from specdyn.tasks.evidence.claim import NotRun
 
 LINES, TICKETS = "pair", "ticket"

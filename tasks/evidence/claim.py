@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -108,10 +108,12 @@ class Claim:
     """Quantities for each of the rules, from a case alone; NotRun where something is missing."""
     needs: Mapping[Tier, tuple[str, ...]] = field(default_factory=dict)
     """Names of the declared studies that it is measured on, by tier."""
+    code: str = ""
+    """Digest of the source of a plug-in; empty for claims of the package, whose code a test holds to its version."""
 
     @property
     def digest(self) -> str:
-        """First 16 hexadecimal digits of the hash of its version and of all that decides."""
+        """First 16 hexadecimal digits of the hash of its version and all that decides; of a plug-in its source too."""
         decides = {
             "name": self.name,
             "version": self.version,
@@ -120,6 +122,7 @@ class Claim:
             "varies": self.varies,
             "null": self.null,
             "rules": {name: asdict(rule) for name, rule in self.rules.items()},
+            **({"code": self.code} if self.code else {}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -137,7 +140,7 @@ def of_plugin(declared: object, name: str, source: str) -> Claim:
         require(bool(rule.passes), "passes", rule.passes, "one condition at least")
     for tier in found.needs:
         require_known("tier", tier, TIERS)
-    return found
+    return replace(found, code=source)
 
 
 CLAIMS = kinds.Kind(group="claims", noun="claim", package="specdyn.tasks.claims", checked=of_plugin)

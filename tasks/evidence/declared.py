@@ -79,21 +79,23 @@ FIGURE_GRIDS = {
 }
 WHOLE_GRID = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 SAMPLE_SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "image_classification": {"steps": 160, "checkpoint_every": 32},
+    "image_classification": {"steps": 160, "checkpoint_every": 32, "early_checkpoints": 0},
     "image_generation": {"steps": 80, "checkpoint_every": 20},
     "speech_recognition": {"checkpoint_every": 20},
-    "language_modelling": {"checkpoint_every": 30},
+    "language_modelling": {"checkpoint_every": 50, "early_checkpoints": 0},
 }
 """Fewer steps and checkpoints than the presets', to save time."""
+FINE = {"checkpoint_every": 20}
+"""Settings of runs that grok: the earliest do near step 550, and G2 takes checkpoints 5 % of that apart or less."""
 SHORT = {"weight_decay": 2.0, "steps": 800, "checkpoint_every": 50}
 """Settings of the trunks of tickets and lines on modular addition."""
 TINY = {"steps": 40, "checkpoint_every": 10}
 
 STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
     "S": {
-        "grokking-s": (
-            _one("s-grokking", "run", "modular_addition", "demo", weight_decays=[0.0, 1.0, 2.0], seeds=list(SEEDS)),
-            _one("s-grokking", "run", "modular_addition", "demo", weight_decays=[1.0], seeds=[3, 4]),
+        "grokking-s": tuple(
+            _one(*("s-grokking", "run", "modular_addition", "demo"), weight_decays=decays, seeds=seeds, settings=FINE)
+            for decays, seeds in (([0.0, 1.0, 2.0], list(SEEDS)), ([1.0], [3, 4]))
         ),
         "samples-s": _networks("s", "sample", SAMPLE_GRIDS, SAMPLE_SETTINGS),
         "tickets-s": tuple(
@@ -118,7 +120,7 @@ STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
                 "modular_addition",
                 "demo",
                 seeds=list(SEEDS),
-                splits=[0, 50, 150, 300, 500],
+                splits=[0, 50, 200, 400, 600],
                 orders=list(ORDERS),
                 sizes=[0.0, 0.1, 0.5, 1.0, 2.5],
                 points=5,
@@ -141,6 +143,29 @@ STUDIES: Mapping[str, Mapping[str, tuple[Declared, ...]]] = {
                 seeds=list(FIVE),
                 axes={"labels": ["true", "random"]},
                 settings={"learning_rate": 1e-3},
+            ),
+        ),
+        "noise-m": (
+            _one(
+                "m-noise",
+                "run",
+                "image_classification",
+                "mlp-true",
+                weight_decays=[0.0],
+                seeds=list(FIVE),
+                axes={"noise": [0.0, 0.25, 0.5, 0.75, 1.0]},
+                settings={"learning_rate": 1e-3},
+            ),
+        ),
+        "rates-m": (
+            _one(
+                "m-rates",
+                "run",
+                "image_classification",
+                "mlp-true",
+                weight_decays=[0.0],
+                seeds=list(SEEDS),
+                axes={"learning_rate": [3e-4, 1e-3, 3e-3, 1e-2, 0.1]},
             ),
         ),
         "crossed-m": tuple(

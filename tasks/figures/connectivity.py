@@ -14,7 +14,7 @@ from specdyn.tasks.figures.style import FAINT, legend_below, panels, styled
 KINDS = {"within": ("one trunk", "#0072b2"), "across": ("two trunks", "#d55e00")}
 DIRECTIONS = {"random": "#222222", "top": "#0072b2", "bottom": "#d55e00"}
 APART = ("trunk_a", "trunk_b", "order_a", "order_b"), ("run_a", "run_b")
-"""The seeds of a pair, and what tells pairs apart."""
+"""The seeds of a pair, and what identifies it."""
 LINES: dict[str, tuple[str, Any]] = {"": ("", "-"), "matched_": (", units matched", (0, (1, 1.2)))}
 
 

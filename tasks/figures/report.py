@@ -1,7 +1,7 @@
 """The report of a study: its page, and on request every figure that the results have the data for."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from specdyn.storage.access import objects
 from specdyn.storage.query import measured_runs, open_results
 from specdyn.tasks.figures import connectivity, heatmaps, performance, ranks, spectra, tickets
+from specdyn.tasks.figures.live.beside import NOTHING, Beside
 from specdyn.tasks.figures.live.page import page
 from specdyn.tasks.figures.offered.declared import ReportFigure
 from specdyn.tasks.figures.offered.registry import draw_all
@@ -83,7 +84,7 @@ FIGURES = (
         "mask_agreement_score", "of dense with masked, by layer", masks.mask_agreement_scores, "agreement_mask_score"
     ),
 )
-"""Those of the paper (METHOD 6); a study has those that it has the data for."""
+"""The figures of the paper (METHOD 6); a study gets those that it has the data for."""
 FIRST = ("performance", "effective_rank", "connectivity", "perturbation", "tickets")
 """The figures that say most: those that Prefect's UI shows of a run."""
 
@@ -93,12 +94,12 @@ def write_report(
     folder_url: str,
     figures: bool = False,
     told: Callable[[str], None] = lambda what: None,
-    took: Sequence[Sequence[str]] = (),
+    beside: Beside = NOTHING,
 ) -> list[str]:
     """Write the page of a study's results, `summary.json` of runs, and with `figures` each figure as PNG and SVG.
 
     Returns the URLs, the page first. The page stands by itself. A figure whose data the results lack is skipped.
-    `told` hears what is done next; `took` is a table of what the work took, its headings first.
+    `told` hears what is done next; `beside` is what the store says beside the results.
     """
     told("reading the results")
     whole = open_results(cube_url)
@@ -107,7 +108,7 @@ def write_report(
     summary = summary_of(tree) if rows == "run" else None
     written = [f"{folder_url}/{PAGES[rows]}"]
     told("making the page")
-    objects.write(written[0], page(tree, cube_url, summary, whole, took).encode())
+    objects.write(written[0], page(tree, cube_url, summary, whole, beside).encode())
     if summary:
         write_summary(f"{folder_url}/{SUMMARY}", summary)
     if figures:

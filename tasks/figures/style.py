@@ -86,7 +86,7 @@ STYLE: Any = {
 MATHDEFAULT = r"$\mathdefault{"
 """What the ticks of a logarithmic axis begin with."""
 DRAWING = threading.RLock()
-"""Held while something is drawn: matplotlib's settings are those of all threads."""
+"""Held while something is drawn: all threads share matplotlib's settings."""
 
 
 @contextlib.contextmanager

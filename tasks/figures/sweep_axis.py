@@ -13,7 +13,7 @@ from specdyn.tasks.figures.configurations import runs_of, settings_of
 
 
 def axis_of(tree: xr.DataTree) -> str:
-    """What tells the runs of a cube apart first: weight decay, otherwise which series, or another label of these."""
+    """The first label by which the runs of a cube differ: weight decay, else the series, or another label of these."""
     settings = settings_of(runs_of(tree))
     varied = [name for name, values in settings.items() if len(set(map(as_text, values))) > 1]
     usual = [name for name in ("weight_decay", "series") if name in settings]

@@ -1,4 +1,4 @@
-"""Checkpoints that do not lie between their neighbours: those of another run, or damaged in their numbers."""
+"""Checkpoints that do not lie between their neighbours: from another run, or with damaged numbers."""
 
 import itertools
 import math

@@ -27,7 +27,7 @@ class Kept:
     contents: Mapping[int, str]
     """By step, a digest of the checkpoint."""
     everything: bool
-    """Whether those of all checkpoints are kept, or only of the first and the last one."""
+    """Whether factors are kept of all checkpoints, or only of the first and the last one."""
 
     def place(self, step: int, vectors: bool) -> str:
         """The folder of a checkpoint's factors."""

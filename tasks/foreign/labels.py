@@ -9,10 +9,9 @@ from typing import Any
 
 from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import as_text
-from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.foreign.beside import LABELS, labels_beside
 from specdyn.storage.foreign.found import Found
-from specdyn.storage.schema import DIMENSIONS
+from specdyn.storage.schema import DIMENSIONS, LIVE
 from specdyn.tasks.foreign.findings import some
 from specdyn.tasks.spectra.analysis import analysis_names, get_analysis
 

@@ -51,7 +51,7 @@ class Metrics:
     told: tuple[str, ...] = ()
 
     def of(self, steps: Sequence[int]) -> "Metrics":
-        """Those of some of the steps."""
+        """The metrics of some of the steps."""
         places = [self.steps.index(step) for step in steps] if self.variables else []
         values = {name: array[..., places] for name, array in self.values.items()}
         return replace(self, steps=tuple(steps), values=values)

@@ -15,7 +15,7 @@ BUFFERS = re.compile(
 """Names that libraries, and runs with `record_decay`, give to tensors which are not trained."""
 
 TRANSPOSED = r"tconv|deconv|up_?conv|conv_?transpose"
-"""Names that transposed convolutions have; nothing in a file tells them from others."""
+"""Names that transposed convolutions have; in a file they look like any other."""
 
 NO_WEIGHTS = {
     "position or token embeddings": re.compile(

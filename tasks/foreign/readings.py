@@ -26,7 +26,7 @@ class Reading:
     sample: np.ndarray
     """Some of its entries over its norm."""
     constant: bool
-    """Whether all entries are equal, as those of biases before training."""
+    """Whether all entries are equal, as in biases before training."""
 
 
 def reading(w: Tensor) -> Reading:

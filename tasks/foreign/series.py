@@ -44,7 +44,7 @@ class ForeignSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What decides the results of a series: those of a checkpoint by its own content, and by that of others."""
+    """What decides the results of a series: for each checkpoint, its own content and that of others."""
 
     place: str
     """Digest of where the checkpoints are and of how their layers are looked at, which names the folder of results."""

@@ -20,7 +20,7 @@ class Shapes:
     of: dict[int, tuple[Mapping[str, Shape], Mapping[str, torch.dtype]]] = field(default_factory=dict)
 
     def add(self, step: int, weights: ForeignWeights) -> None:
-        """Keep those of a checkpoint."""
+        """Keep the shapes of a checkpoint."""
         self.of[step] = dict(weights.shapes), dict(weights.dtypes)
 
     def findings(self) -> list[Finding]:

@@ -13,7 +13,7 @@ from specdyn.tasks.spectra.decomposition import scaled
 EDGE_MARGIN = 1.25
 """How far above the largest value of a random matrix the first singular value of an untrained layer may lie."""
 LEAST_SIDE = 16
-"""Rows and columns from which a layer's first singular value tells chance from training."""
+"""Rows and columns from which a layer's first singular value shows whether it was trained."""
 POWER_STEPS = 30
 
 

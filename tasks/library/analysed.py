@@ -125,7 +125,7 @@ def analyse(
 
 
 def _subjects(what: Any, search: Search, look: Look) -> Iterator[Subject]:
-    """Every run that is meant, by the name that tells it from others."""
+    """Every run that is meant, by its unique name."""
     if isinstance(what, Mapping) and what and not _is_state_dict(what):
         for name, one in what.items():
             subjects = list(_subjects(one, search, look))
@@ -201,7 +201,7 @@ def _is_state_dict(what: Mapping[Any, Any]) -> bool:
 
 
 def _series_at(place: str, search: Search) -> Iterator[ReadSeries]:
-    """The series at a place; those of a pattern are the checkpoints of each folder that it matches."""
+    """The series at a place; for a pattern, the checkpoints of each folder that it matches."""
     matches = [] if "://" in place or os.path.exists(place) else sorted(glob.glob(os.path.expanduser(place)))
     if not matches:
         yield ReadSeries(find_checkpoints(place, search=search), search.choice.weights)

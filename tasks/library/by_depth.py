@@ -1,4 +1,4 @@
-"""The shape of each layer's spectrum by depth and kind, and whether it tells which layers can be pruned."""
+"""The shape of each layer's spectrum by depth and kind, and whether it predicts which layers can be pruned."""
 
 import re
 from typing import TYPE_CHECKING, Any

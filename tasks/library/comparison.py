@@ -83,7 +83,7 @@ def _runs(tree: "xr.DataTree") -> list[str]:
 
 def _settings(tree: "xr.DataTree") -> Mapping[str, Any]:
     """The settings of the runs: what a cube has along `run` alone, as coordinates or in the group of all settings."""
-    from specdyn.storage.cube_tree import LIVE
+    from specdyn.storage.schema import LIVE
 
     table = tree[RUNS_GROUP].to_dataset()
     columns = {str(name): table[name] for name in table.variables if table[name].dims == ("run",)}

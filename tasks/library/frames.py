@@ -28,7 +28,7 @@ class Block:
 
 
 def axes_of(data: "xr.Dataset", dims: Sequence[str]) -> list[str]:
-    """What tells rows of these dimensions apart beside their labels: settings that vary, and how far a row is."""
+    """What identifies rows of these dimensions beside their labels: settings that vary, and how far a row is."""
     row = row_dim(data)
     along = [str(name) for name, of in data.coords.items() if of.dims == (row,) and name != row]
     return sorted(along, key=lambda name: name == "status") if row in dims else []

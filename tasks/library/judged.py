@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.verdicts.judging import Cubes
 
 ENDS = ("low", "high")
+OF_BOTH = ("ratio", "layers", "differ")
 
 
 def claims(
@@ -69,17 +70,19 @@ def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFra
     validation, at the end) and `rank` (effective rank / rank, without collapsed layers) with `loss_low`, `loss_high`,
     `rank_low`, `rank_high` (90 % intervals over seeds, NaN of one seed), `collapsed` (layers), `seeds`, `says` (`best`,
     `as good`, `too little`, `too much`, `collapse`, empty where that cannot be told) and `sentence`. ValueError for an
-    unknown study, StoreError for one without results.
+    unknown study and one of lines or tickets, StoreError for one without results.
     """
     import pandas as pd
 
     from specdyn.storage.probe import existing_store
-    from specdyn.tasks.verdicts.advice import advise
+    from specdyn.tasks.verdicts.advice import advise, require_runs
     from specdyn.tasks.verdicts.storing import open_cubes
 
     names = [study for study in studies if isinstance(study, str)]
     cubes = open_cubes(existing_store(store), names) if names else None
-    found = advise(_with(cubes, [study for study in studies if not isinstance(study, str)]).results)
+    every = _with(cubes, [study for study in studies if not isinstance(study, str)])
+    require_runs(every)
+    found = advise(every.results)
     rows = [
         {
             "case": one.case,
@@ -95,3 +98,40 @@ def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFra
         for level in one.levels
     ]
     return pd.DataFrame(rows)
+
+
+def counterexamples(
+    *studies: "str | xr.DataTree", store: str = "results", below: float = 0.05, gap: float = 0.5
+) -> "pd.DataFrame":
+    """A row for each two runs on one task of which the one that generalises has the higher effective rank (CLAIMS 2.9).
+
+    `studies` are names of sweeps in the store, or what `open` returned. Both runs have a training error below `below`
+    at the end; the validation error of the one is below it too, that of the other exceeds `gap`. One task: all settings
+    of data and network agree; seeds and the rest may differ. Runs with a collapsed layer are left out. Columns: `task`,
+    then with the endings `_generalises` and `_memorises` each `run`, `study`, `seed`, `rank` (effective rank / rank,
+    mean over layers), `train_error` and `val_error`; `ratio` (of ranks, by which rows are sorted), `layers` (share of
+    layers with the higher rank) and `differ` (settings). No row means that there is none: `attrs["pairs"]` says among
+    how many. ValueError where no two runs can be compared, StoreError for a study without results.
+    """
+    import pandas as pd
+
+    from specdyn.storage.probe import existing_store
+    from specdyn.tasks.verdicts.counterexamples import FACTS, search
+    from specdyn.tasks.verdicts.storing import open_cubes
+
+    names = [study for study in studies if isinstance(study, str)]
+    cubes = open_cubes(existing_store(store), names) if names else None
+    searched = search(_with(cubes, [study for study in studies if not isinstance(study, str)]).results, below, gap)
+    rows = [
+        {
+            "task": one.task,
+            **{f"{name}_generalises": value for name, value in one.generalises.facts.items()},
+            **{f"{name}_memorises": value for name, value in one.memorises.facts.items()},
+            **{name: getattr(one, name) for name in OF_BOTH},
+        }
+        for one in searched.examples
+    ]
+    ends = [f"{name}_{of}" for of in ("generalises", "memorises") for name in FACTS]
+    found = pd.DataFrame(rows, columns=["task", *ends, *OF_BOTH])
+    found.attrs["pairs"] = searched.pairs
+    return found

@@ -118,10 +118,11 @@ def table(what: "Given | xr.DataTree", **options: Any) -> "pd.DataFrame":
     """
     import xarray as xr
 
-    from specdyn.tasks.library.analysed import analyse
+    if isinstance(what, xr.DataTree):
+        return as_frame(tables_of_cube(what))
+    from specdyn.tasks.library.analysed import analyse  # takes torch, which a cube needs not
 
-    tree = what if isinstance(what, xr.DataTree) else analyse(what, ANALYSES, **options)
-    return as_frame(tables_of_cube(tree))
+    return as_frame(tables_of_cube(analyse(what, ANALYSES, **options)))
 
 
 def as_frame(tables: Sequence[LayerTable]) -> "pd.DataFrame":

@@ -80,13 +80,14 @@ class Cell:
         """Whether the run is trained to its end."""
         return self.state in ("done", "trained")
 
-    def items(self, store: Store, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
-        """Its training and its analysis."""
+    def items(self, store: Store, cube: str, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
+        """Its training and its analysis, for the study with that cube."""
         training = training_item(
             "trainings",
             self.spec,
             self.label,
             store,
+            cube,
             state="done" if self.state == "trained" else self.state,
             reason=self.reason,
             there=min(self.written, len(self.steps)),
@@ -101,7 +102,7 @@ class Cell:
             label=self.label,
             needs=(self.spec.run_id,),
             function=analyse_run,
-            arguments=(self.spec, tuple(analyses), store),
+            arguments=(self.spec, tuple(analyses), store, cube),
             log=self.spec.run_id,
             row=self.spec.run_id,
             spreads=True,

@@ -1,4 +1,4 @@
-"""What a run will cost: checkpoints and bytes counted; measuring.py tells the seconds."""
+"""What a run will cost: checkpoints and bytes counted; measuring.py estimates the seconds."""
 
 import functools
 from dataclasses import dataclass

@@ -197,10 +197,10 @@ class StudyCube(ABC):
 
     def draw(self) -> None:
         """Write the page of its report."""
+        from specdyn.tasks.figures.live.beside import look_beside
         from specdyn.tasks.figures.report import write_report
-        from specdyn.tasks.ledger.summary import took_by
 
-        write_report(self.url, self.store.report(self.name), took=took_by(self.store, self.name))
+        write_report(self.url, self.store.report(self.name), beside=look_beside(self.store, self.name, self.url))
 
 
 @dataclass(frozen=True, kw_only=True)

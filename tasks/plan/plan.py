@@ -165,7 +165,7 @@ class Study(Protocol):
         ...
 
     def clean(self, store: Store) -> None:
-        """Remove what its units shared, also those of a call that was killed."""
+        """Remove what its units shared, also what a killed call left."""
         ...
 
 
@@ -279,7 +279,7 @@ def _estimates(
 def _rates(
     network: RunSpec, items: Sequence[Item], store: Store, threads: int | None, analyses: tuple[str, ...]
 ) -> Rates:
-    """Measured here, but for the step where a finished run of the kind tells how long it takes."""
+    """Measured here, except for the step if a finished run of the kind shows how long it takes."""
     rates: Rates = ask(Later("specdyn.tasks.plan.measuring", "measure"), network, store, threads, analyses)
     group = alike(network)
     for item in items:

@@ -1,7 +1,9 @@
 """Trainings and analyses as units of work. What computes is imported where it runs, as a look does without it."""
 
+import contextlib
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.storage.access import objects
+from specdyn.storage.access.reservations import reserved
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
@@ -28,18 +31,25 @@ if TYPE_CHECKING:
     from specdyn.tasks.spectra.series import Series
 
 
+log = logging.getLogger("specdyn.training")
+
 Block = tuple[int, ...]
 """Steps of the checkpoints that are analysed as one unit."""
 
 
 def train_whole(
-    spec: RunSpec, store: Store, keep: tuple[int, ...] = (), retry_failed: bool = False, again: str = ""
+    spec: RunSpec, store: Store, cube: str, keep: tuple[int, ...] = (), retry_failed: bool = False, again: str = ""
 ) -> Work:
-    """Train a run to its end and have it keep states; Diverged where its loss stopped being finite.
+    """Train a run to its end, for the study with that cube, and have it keep states.
 
-    A run that is trained already is left alone, unless checkpoints of it were removed and it is to be trained `again`
-    for the reason given.
+    Diverged where its loss stopped being finite. A run that is trained already, or by another study's call meanwhile,
+    is left alone, unless checkpoints of it were removed and it is to be trained `again` for the reason given.
     """
+    with _reserved(spec.run_id, spec, store, cube):
+        return _train_whole(spec, store, keep, retry_failed, again)
+
+
+def _train_whole(spec: RunSpec, store: Store, keep: tuple[int, ...], retry_failed: bool, again: str) -> Work:
     from specdyn.tasks.training.replay import keep_states
     from specdyn.tasks.training.training import train
 
@@ -53,11 +63,17 @@ def train_whole(
     return Work(trainings=int(manifest != before or bool(made)))
 
 
+def _reserved(key: str, spec: RunSpec, store: Store, cube: str) -> contextlib.AbstractContextManager[None]:
+    """Hold the reservation of work on a run, which other studies may have too."""
+    return reserved(store.reservation(key), store.lease(cube), f"run {spec.run_id}", log.info)
+
+
 def training_item(
     kind: str,
     spec: RunSpec,
     label: str,
     store: Store,
+    cube: str,
     *,
     state: State,
     reason: str,
@@ -76,7 +92,7 @@ def training_item(
         label=label,
         needs=needs,
         function=train_whole,
-        arguments=(spec, store, keep, state == "failed", reason if state == "damaged" else ""),
+        arguments=(spec, store, cube, keep, state == "failed", reason if state == "damaged" else ""),
         parts=parts,
         row=spec.run_id,
         made=functools.partial(checkpoints_written, store.run_of(spec)),
@@ -162,9 +178,21 @@ def analysed_checkpoints(
 
 
 def analyse_run(
+    workers: Workers,
+    advance: Callable[[int], None],
+    spec: RunSpec,
+    analyses: tuple[str, ...],
+    store: Store,
+    cube: str,
+) -> Work:
+    """Analyse the blocks of a trained run that are missing, for the study with that cube."""
+    with _reserved(f"{spec.run_id}-analysis", spec, store, cube):
+        return _analyse_run(workers, advance, spec, analyses, store)
+
+
+def _analyse_run(
     workers: Workers, advance: Callable[[int], None], spec: RunSpec, analyses: tuple[str, ...], store: Store
 ) -> Work:
-    """Analyse the blocks of a trained run that are missing."""
     from specdyn.tasks.spectra.network_layout import Target, network_layout, run_layout
     from specdyn.tasks.spectra.series import RunSeries
 

@@ -64,7 +64,7 @@ class Described(Protocol):
 
     @property
     def labels(self) -> Labels:
-        """What tells it from others."""
+        """Labels by which it differs from other series."""
 
     @property
     def logged(self) -> Logged:
@@ -133,7 +133,7 @@ class SeriesCube(RunsCube):
         return told_apart([source.series.name for source in self.sources])
 
     def again(self, keys: Collection[str] | None = None) -> "SeriesCube":
-        """The cube with series looked at again: those of these names, or all."""
+        """The cube with series looked at again: all, or those with these names."""
         found = tuple(
             known_of(source, self.asked, self.store) if keys is None or source.series.name in keys else before
             for source, before in zip(self.sources, self.found, strict=True)

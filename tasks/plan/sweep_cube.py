@@ -1,13 +1,13 @@
 """The cube of a sweep: its runs, what is measured of each, its report."""
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import experiment_of, get_experiment
 from specdyn.models.spec.run_spec import RunSpec, hyperparameters
-from specdyn.models.spec.schedules import examples_seen, learning_rate_factor, steps_per_epoch
+from specdyn.models.spec.schedules import step_coordinates
 from specdyn.models.spec.settings import described_settings
 from specdyn.storage.places import Store
 from specdyn.storage.results import RunLayout
@@ -93,14 +93,7 @@ def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], ex
 
     metrics = experiment_of(spec).metrics(spec)
     layout = run_layout(network_layout(spec), steps, analyses, metrics, {})
-    per_epoch = steps_per_epoch(spec, examples)
-    rates = [spec.optimizer.learning_rate * learning_rate_factor(spec, step, per_epoch) for step in steps]
-    of_steps: dict[str, tuple[str, Sequence[float]]] = {
-        "epoch": ("step", [step / per_epoch for step in steps]),
-        "examples_seen": ("step", [examples_seen(spec, step, examples) for step in steps]),
-        "learning_rate_at": ("step", rates),
-    }
-    return replace(layout, extras={**layout.extras, **of_steps})
+    return replace(layout, extras={**layout.extras, **step_coordinates(spec, steps, examples)})
 
 
 def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepCube:

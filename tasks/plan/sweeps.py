@@ -70,7 +70,8 @@ class Sweep:
 
     def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
         """The training and the analysis of every run."""
-        pairs = [cell.items(store, self.analyses, retry_failed) for cell in self.cells(store)]
+        cube = self.cube(store)
+        pairs = [cell.items(store, cube, self.analyses, retry_failed) for cell in self.cells(store)]
         return [item for items in zip(*pairs, strict=True) for item in items]
 
     def checked(self, store: Store, asks: bool = False) -> "Sweep":

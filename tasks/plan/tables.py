@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from humanize import naturalsize, precisedelta
+from humanize import precisedelta
 
-from specdyn.models.wording import plural
+from specdyn.models.wording import plural, size
 from specdyn.tasks.plan.plan import Item, Plan
 
 ESTIMATED = "time on one worker"
@@ -112,11 +112,6 @@ def plan_cost(plan: Plan, gpus: float | None) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    return naturalsize(count, format="%.3g")
 
 
 def duration(seconds: float) -> str:

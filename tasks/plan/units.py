@@ -31,7 +31,7 @@ class Unit:
     label: str
     """How people tell it from others of its kind."""
     needs: tuple[str, ...]
-    """Keys of the units that must end first; those of no unit are in the store already."""
+    """Keys of the units that must end first; a key without a unit is in the store already."""
     function: Callable[..., Any]
     """Defined at the top of a module, so that any process can call it; returns the Work that it did."""
     arguments: tuple[Any, ...]

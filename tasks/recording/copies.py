@@ -14,7 +14,7 @@ from specdyn.models.spec.checks import require
 from specdyn.tasks.foreign.weights.wrappers import INSIDE
 
 WATCHED = 8
-"""Tensors whose version counters stand for those of all."""
+"""Tensors whose version counters stand for all."""
 
 
 @dataclass(slots=True)

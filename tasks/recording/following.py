@@ -32,7 +32,7 @@ class Following:
     def __init__(
         self, store: str, name: str, analyses: Sequence[str], pending: int | None, fail: Callable[[str], None]
     ) -> None:
-        """Start it. With `pending` a thread that tells a step waits until no more are behind."""
+        """Start it. With `pending`, a thread that announces a step waits until no more are behind."""
         self._name, self._pending, self._fail = name, pending, fail
         self._changed = threading.Condition()
         self._behind: list[int] = []

@@ -160,7 +160,7 @@ class Recorder:
         self._guarded(step, model, metrics, forced=True)
 
     def log(self, step: int, /, **metrics: Any) -> None:
-        """Record metrics of a step alone, such as those of an evaluation."""
+        """Record metrics of a step without weights, such as an evaluation's."""
         if self._active:
             self._add_line(step, {name: float(value) for name, value in self._numbers(step, metrics).items()})
 
@@ -285,7 +285,7 @@ class Recorder:
 
 
 class _Seen:
-    """The step that was told last, with what tells whether its weights are still those."""
+    """The last step that was announced, with a way to see whether the weights have changed since."""
 
     def __init__(self, step: int, model: nn.Module, tensors: Sequence[Tensor], metrics: Metrics) -> None:
         self.step, self.model, self.metrics = step, model, metrics

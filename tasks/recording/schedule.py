@@ -12,7 +12,7 @@ USUAL = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The steps that are multiples of `every`, those of `at`, and `per_decade` of each power of ten; 0 is none."""
+    """Multiples of `every`, the steps in `at`, and `per_decade` steps in each power of ten; 0 is none."""
 
     every: int = 0
     at: frozenset[int] = frozenset()

@@ -114,7 +114,7 @@ class PairView:
         return self._by_head(self.pair.reader)
 
     def _by_head(self, matrix: Matrix) -> Factors:
-        """The factors of a matrix, those of a head as often as heads of the other layer share it."""
+        """The factors of a matrix; a head is repeated for each head of the other layer that shares it."""
         factors = self.now.factors[matrix.name]
         if not 0 < matrix.heads < self.pair.heads:
             return factors
@@ -179,7 +179,7 @@ class Analysis:
     needs_data: bool = False
     """Whether it evaluates the network, which needs an experiment's data."""
     compares: Compared = ""
-    """The checkpoint that it compares another one with; those of other programs' series show it no other."""
+    """The checkpoint that it compares another one with; in other programs' series it sees no other."""
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Labels of dimensions that this analysis brings."""
 

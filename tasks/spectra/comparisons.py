@@ -4,7 +4,7 @@ from specdyn.storage.schema import Variable
 
 
 def variables(suffix: str, other: str) -> dict[str, Variable]:
-    """Declarations of what `agreement.compare` gives; `other` names the other checkpoint."""
+    """Declarations of what `agreement.compare` returns; `other` names the other checkpoint."""
     return {
         f"agreement{suffix}": Variable(
             dims=("layer", "step", "rank"),

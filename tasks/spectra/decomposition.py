@@ -49,7 +49,7 @@ class Factors(NamedTuple):
 
 
 def reordered(factors: Factors, rows_M: Tensor, columns_N: Tensor) -> Factors:
-    """The factors of W[rows][:, columns], where `factors` are those of W and each index is there once."""
+    """The factors of W[rows][:, columns], where `factors` belong to W and each index is there once."""
     return factors._replace(left=factors.left[rows_M], right=factors.right[columns_N])
 
 

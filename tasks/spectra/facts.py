@@ -103,7 +103,7 @@ RUN_FACTS = Facts(declare=facts_declared, compute=facts_of)
 
 
 def _metrics(variables: Mapping[str, Variable] | Mapping[str, xr.DataArray]) -> list[str]:
-    """Metrics of the network as it was saved: those of changed weights have further dimensions."""
+    """Metrics of the network as it was saved; metrics of changed weights have further dimensions."""
     return [name for name, variable in variables.items() if set(variable.dims) == {"split", "step"}]
 
 

@@ -57,4 +57,4 @@ CHANCE_OF = {
 }
 """Variable -> the variable with its level by chance (CLAIMS 2.7): the only table of these pairs."""
 LOGARITHMS = frozenset({"power_law_log_alpha_norm"})
-"""Those of which a ratio to that level says nothing."""
+"""Variables whose ratio to that level says nothing."""

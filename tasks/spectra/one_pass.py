@@ -45,7 +45,7 @@ class Pass:
     target: Target
     analyses: Sequence[Analysis]
     scratch: Callable[[], MutableMapping[str, Factors]]
-    """Gives a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
+    """Makes a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
     anchors: dict[int, Mapping[str, Factors]]
     advance: Callable[[int], None] = field(default=lambda _: None)
     """Told how many more matrices are done."""
@@ -198,7 +198,7 @@ def analyse_block(
 
 
 def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """The values of each of these checkpoints, and at the last of all those of the run."""
+    """The values of each of these checkpoints, and with the last checkpoint of all also the values of the run."""
     series = work.series
     evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
     rows: list[dict[str, np.ndarray]] = []

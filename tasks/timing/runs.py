@@ -116,7 +116,7 @@ def _of_run(
 
 
 def own_steps(error: "xr.DataArray", *series: np.ndarray) -> list[np.ndarray]:
-    """Of each run which steps (T,) are its own: a cube has those of all runs, and a finished one lacks some.
+    """Which steps (T,) each run has itself: a cube has the steps of all runs, and a finished run lacks some.
 
     `series` (runs, T) are what was measured; of a run that is not finished every step counts.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specdyn.storage.schema import METRICS_GROUP, RUNS_GROUP, SPLITS
+from specdyn.storage.schema import LIVE, METRICS_GROUP, RUNS_GROUP, SPLITS
 from specdyn.tasks.figures.summary import RUN_FACTS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OF_LAYERS = ("effective_rank", "stable_rank", "spectral_norm", "frobenius_norm")
 """Variables of which the mean over the layers that have a value is sent."""
 OF_NETWORK = ("log_norm_product",)
-NO_SETTINGS = ("results", "parts", "contents", "trained")
+NO_SETTINGS = {*LIVE} - {"computed_on"}
 
 Scalars = Mapping[str, Mapping[int, float]]
 """By name and step, finite numbers alone: `val/loss`, `layers/effective_rank`, ..."""

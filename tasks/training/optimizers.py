@@ -16,7 +16,7 @@ from specdyn.tasks.training.decay_sums import DecaySums
 from specdyn.tasks.training.nuclear import NuclearDecay
 
 Losses = Callable[[], Iterable[Tensor]]
-"""Gives the losses of the batches of one update, each made as it is asked for."""
+"""Yields the losses of the batches of one update, each computed when it is asked for."""
 Changes = Mapping[str, tuple[Tensor, Tensor]]
 """What decay does to each matrix in an update; see DecaySums."""
 Norms = Callable[[int], Iterable[Tensor]]

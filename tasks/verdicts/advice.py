@@ -12,6 +12,7 @@ from specdyn.tasks.evidence.cases import Case, OneRun, cases_of
 from specdyn.tasks.evidence.claim import NotRun
 from specdyn.tasks.evidence.measures import by_level, final_ranks, last, mean_of, seeds_of
 from specdyn.tasks.evidence.statistics import Interval, interval
+from specdyn.tasks.verdicts.judging import Cubes
 
 HEADINGS = ("weight decay", "validation loss", "rank", "collapsed layers", "seeds", "says")
 WORSE = 0.05
@@ -56,6 +57,20 @@ def advise(trees: Mapping[str, xr.DataTree]) -> list[Advice]:
         except NotRun:
             continue
     return found
+
+
+def require_runs(cubes: Cubes) -> None:
+    """ValueError names the studies that are no sweep: lines, tickets, and tables of neither."""
+    for name, tree in cubes.results.items():
+        if not any("run" in node.dims for node in tree.children.values()):
+            dims = sorted({str(dim) for node in tree.subtree for dim in node.dims})
+            raise ValueError(
+                f"{name} has no runs, only the dimensions {', '.join(dims)}: advice takes the cube of a sweep over "
+                "weight decay, as specdyn.open returns it"
+            )
+    for noun, others in (("lines", cubes.connectivity), ("tickets", cubes.tickets)):
+        if alone := [name for name in others if name not in cubes.results]:
+            raise ValueError(f"{alone[0]} is a study of {noun}: advice takes sweeps over weight decay")
 
 
 def _advice(case: Case) -> Advice:

@@ -81,7 +81,7 @@ class Cubes:
     tickets: Mapping[str, xr.DataTree]
 
     def of(self, kind: str) -> Mapping[str, xr.DataTree]:
-        """Those of a kind."""
+        """The studies of a kind."""
         found: Mapping[str, xr.DataTree] = getattr(self, CUBES[kind])
         return found
 
@@ -191,7 +191,8 @@ VERBS = {"pass": "passes", "fail": "fails", "inconclusive": "is inconclusive", "
 def _sentence(
     claim: Claim, case: Case, state: State, states: Mapping[str, str], main: Decision, of: Measured, first: str
 ) -> str:
-    number = f"{claim.rules[first].effect[0]} {main.effect.mean:.3g}"
+    value = "not known" if math.isnan(main.effect.mean) else f"{main.effect.mean:.3g}"
+    number = f"{claim.rules[first].effect[0]} {value}"
     if math.isfinite(main.effect.low):
         number += f" [{main.effect.low:.3g}, {main.effect.high:.3g}]"
     if math.isfinite(of.null):

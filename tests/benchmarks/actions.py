@@ -22,7 +22,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.tasks.plan.gathering import gather
 from specdyn.tasks.plan.here import ThisProcess
-from specdyn.tasks.plan.runs import analyse_run
+from specdyn.tasks.plan.runs import analyse_run, train_whole
 from specdyn.tasks.plan.sweeps import Sweep
 from specdyn.tasks.spectra.analysis import default_analyses
 from tests.benchmarks.measured import slow_server, table
@@ -76,8 +76,9 @@ def actions(
             taken[name] = proxy.count, proxy.received + proxy.sent, time.perf_counter() - since
 
     new, names = after.specs[-1], iter(ACTIONS)
-    measure(next(names), lambda: train(new, store.url))
-    measure(next(names), lambda: analyse_run(ThisProcess(), lambda _: None, new, after.analyses, store))
+    measure(next(names), lambda: train_whole(new, store, after.cube(store)))
+    analysis = (new, after.analyses, store, after.cube(store))
+    measure(next(names), lambda: analyse_run(ThisProcess(), lambda _: None, *analysis))
     after.record(store)
     measure(next(names), lambda: gather(after, store, report=False))
     measure(next(names), lambda: after.items(store, whole=False))
@@ -93,7 +94,7 @@ def actions(
 
 def _analysed(spec: RunSpec, sweep: Sweep, store: Store) -> None:
     train(spec, store.url)
-    analyse_run(ThisProcess(), lambda _: None, spec, sweep.analyses, store)
+    analyse_run(ThisProcess(), lambda _: None, spec, sweep.analyses, store, sweep.cube(store))
 
 
 def lines(taken: dict[str, Taken]) -> list[tuple[str, ...]]:

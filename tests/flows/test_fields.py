@@ -6,11 +6,14 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import is_valid_schema, validate
 
+from specdyn.flows.engine import settings as flow_settings
+from specdyn.flows.engine.settings import ALLOWED, STORE, chosen_store
 from specdyn.flows.service.checked_form import checked_schema
 from specdyn.flows.service.deployments import FLOWS
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.spec.parts import OPTIMIZERS
 from specdyn.models.spec.settings import settings_of
+from specdyn.storage.places import Store
 from specdyn.tasks.spectra.analysis import analysis_names
 
 
@@ -121,6 +124,39 @@ def test_what_does_not_fit_together_is_refused_when_the_run_is_made(
     is_valid_schema(rules)
     found = validate(values, rules, raise_on_error=False, preprocess=True, ignore_required=True)
     assert [error.message for error in found if said in error.message], found
+
+
+@pytest.mark.parametrize("verb", FLOWS)
+@pytest.mark.parametrize("allowed", [(), ("/shared/a+b", "s3://lab/specdyn")])
+def test_a_store_that_the_service_does_not_allow_is_refused_when_the_run_is_made(
+    verb: str, allowed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same stores as the flow itself, which refuses what leaves one of them by `..` too."""
+    monkeypatch.setenv(ALLOWED, " ".join(allowed))
+    monkeypatch.setenv(STORE, allowed[0] if allowed else "results")
+    monkeypatch.setattr(flow_settings, "require_store", Store)
+    rules = checked_schema(FLOWS[verb]).model_dump(exclude_unset=True)
+    is_valid_schema(rules)
+    inside = ("", "/shared/a+b", "/shared/a+b/", "/shared/a+b/mine", "file:///shared/a+b", "s3://lab/specdyn/x")
+    outside = (
+        "/",
+        "/elsewhere",
+        "/shared",
+        "/shared/a+bc",
+        "/shared/aab",
+        "s3://lab",
+        "s3://lab/specdyn-2",
+        "/x/shared/a+b",
+    )
+    for store in (*inside, *outside):
+        found = validate({"store": store}, rules, raise_on_error=False, preprocess=True, ignore_required=True)
+        taken = not allowed or store in inside
+        assert ["does not match" in one.message for one in found] == ([] if taken else [True])
+        if taken:
+            chosen_store(store)
+        else:
+            with pytest.raises(ValueError, match="one of those this service may write to"):
+                chosen_store(store)
 
 
 @pytest.mark.parametrize(

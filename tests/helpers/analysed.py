@@ -29,4 +29,4 @@ def analyse(sweep: Sweep, store: str) -> None:
     sweep.record(Store(store))
     for spec in sweep.specs:
         train(spec, store)
-        analyse_run(ThisProcess(), lambda _: None, spec, sweep.analyses, Store(store))
+        analyse_run(ThisProcess(), lambda _: None, spec, sweep.analyses, Store(store), sweep.cube(Store(store)))

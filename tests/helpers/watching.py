@@ -20,8 +20,8 @@ import xarray as xr
 
 import specdyn
 from specdyn.storage.access.objects import StoreError
-from specdyn.storage.cube_tree import LIVE
 from specdyn.storage.query import reading
+from specdyn.storage.schema import LIVE
 
 HELD = 6
 """Trees that are kept open and read again later, the oldest first given up."""

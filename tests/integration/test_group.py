@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 
 from helpers.pipelines import NAME, ROOT, call
 from helpers.served import Served, served
-from helpers.topology import basic
+from helpers.topology import basic, wait_until
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
@@ -123,6 +124,18 @@ WRONG = {"preset": "smoke", "settings": {"learning_rate": -1.0}, "executor": "in
 run = run_deployment("weight-decay-sweep/run", parameters=WRONG, timeout=180)
 print(run.state.name)
 """
+
+
+def test_a_store_that_is_not_allowed_is_refused_with_the_run(service: Served) -> None:
+    _, deployment = ask(f"{service.api}/deployments/name/weight-decay-sweep/run", AUTH)
+    before = len(ask_with_token(service, "flow_runs"))
+    token = ask(f"{service.api}/csrf-token?client=tests", AUTH)[1]["token"]
+    parameters = {"preset": "smoke", "store": str(service.store.parent / "elsewhere")}
+    url = f"{service.api}/deployments/{deployment['id']}/create_flow_run"
+    status, said = ask(url, AUTH, {"parameters": parameters}, token)
+    assert status == HTTPStatus.CONFLICT
+    assert "Validation failed for field 'store'" in said and "does not match" in said
+    assert len(ask_with_token(service, "flow_runs")) == before
 
 
 def test_a_failure_is_told_to_the_notification_block(service: Served) -> None:
@@ -313,3 +326,25 @@ def test_the_password_is_written_nowhere(service: Served) -> None:
     assert len(places) > 1
     for path in places:
         assert PASSWORD.encode() not in path.read_bytes(), path
+
+
+def test_a_run_that_waits_for_its_turn_asks_for_it_every_few_seconds(service: Served) -> None:
+    """By the times that its states say, as runs wait long enough for several only on a slow machine."""
+    _, deployment = ask(f"{service.api}/deployments/name/weight-decay-sweep/run", AUTH)
+    token = ask(f"{service.api}/csrf-token?client=tests", AUTH)[1]["token"]
+    parameters = {"preset": "smoke", "settings": {"learning_rate": -1.0}, "executor": "inline"}
+    url = f"{service.api}/deployments/{deployment['id']}/create_flow_run"
+    runs = [ask(url, AUTH, {"parameters": parameters}, token)[1]["id"] for _ in range(2)]
+    wait_until(lambda: all(_ended(service, run) for run in runs), "both runs end", SECONDS)
+    states = [state for run in runs for state in ask(f"{service.api}/flow_run_states/?flow_run_id={run}", AUTH)[1]]
+    waits = [
+        datetime.fromisoformat(state["state_details"]["scheduled_time"]) - datetime.fromisoformat(state["timestamp"])
+        for state in states
+        if state["name"] == "AwaitingConcurrencySlot"
+    ]
+    assert waits, "one of both waits for the other"
+    assert {round(wait.total_seconds()) for wait in waits} == {3}
+
+
+def _ended(service: Served, run: str) -> bool:
+    return bool(ask(f"{service.api}/flow_runs/{run}", AUTH)[1]["state_type"] in ("FAILED", "COMPLETED", "CRASHED"))

@@ -27,6 +27,12 @@ def claims(
     advice: Annotated[
         bool, typer.Option("--advice", help="Show what each weight decay of a grid does, and which is too much.")
     ] = False,
+    counterexamples: Annotated[
+        bool,
+        typer.Option(
+            "--counterexamples", help="Show runs that generalise at a higher rank than others that memorise one task."
+        ),
+    ] = False,
 ) -> None:
     """Judge claims on studies by rules that were fixed beforehand: pass, fail, inconclusive, contested or not run.
 
@@ -35,13 +41,21 @@ def claims(
     Example: `specdyn claims modular_addition-demo --only g1,w1`
     """
     from specdyn.flows.cli.options import words
-    from specdyn.flows.cli.verdicts.judged import show_advice, show_claims, show_history, show_verdicts
+    from specdyn.flows.cli.verdicts.judged import (
+        show_advice,
+        show_claims,
+        show_counterexamples,
+        show_history,
+        show_verdicts,
+    )
 
     chosen = words(only, "only") if only is not None else []
     if not sweeps:
         show_claims(chosen)
     elif advice:
         show_advice(sweeps, store)
+    elif counterexamples:
+        show_counterexamples(sweeps, store)
     elif history:
         show_history(sweeps, store, chosen)
     else:

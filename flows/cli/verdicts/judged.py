@@ -85,12 +85,24 @@ def show(title: str, verdicts: Sequence[Verdict]) -> None:
 
 def show_advice(studies: Sequence[str], store: str) -> None:
     """Print what each weight decay of a grid does, and a sentence; nothing is written. ValueError without a grid."""
-    from specdyn.tasks.verdicts.advice import HEADINGS, advice_rows, advise
+    from specdyn.tasks.verdicts.advice import HEADINGS, advice_rows, advise, require_runs
 
-    found = advise(open_cubes(existing_store(store), studies).results)
+    cubes = open_cubes(existing_store(store), studies)
+    require_runs(cubes)
+    found = advise(cubes.results)
     if not found:
         raise ValueError(f"no grid of two weight decays in {', '.join(studies)}")
     for advice in found:
         table(advice.case, HEADINGS, advice_rows(advice))
     for advice in found:
         out.print(f"  {advice.sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_counterexamples(studies: Sequence[str], store: str) -> None:
+    """Print the runs that generalise at a higher rank than others that memorise; ValueError where none compare."""
+    from specdyn.tasks.verdicts.counterexamples import HEADINGS, counterexample_rows, search
+
+    searched = search(open_cubes(existing_store(store), studies).results)
+    if rows := counterexample_rows(searched):
+        table("Counter-examples", HEADINGS, rows)
+    out.print(searched.sentence, highlight=False, markup=False, soft_wrap=True)

@@ -47,7 +47,7 @@ def offered(tree: xr.DataTree) -> dict[str, list[str]]:
 
 
 def rows(tree: xr.DataTree) -> dict[str, int]:
-    """Position of each run, pair or ticket by what tells it from the others."""
+    """Position of each run, pair or ticket by its unique label."""
     dim = rows_dim(tree)
     along = along_rows(tree, dim)
     assert along is not None

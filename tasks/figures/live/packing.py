@@ -30,7 +30,7 @@ class Packed:
 
     variables: list[dict[str, Any]]
     labels: dict[str, list[Any]]
-    """By dimension, those of the rows left out."""
+    """The rows that are left out, by dimension."""
     block: str
     """The block, compressed by gzip, as base64."""
 

@@ -1,7 +1,7 @@
 """The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,17 @@ import xarray as xr
 from specdyn.models.experiments.base import experiment_names, get_experiment
 from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.run_spec import as_text
-from specdyn.storage.cube_tree import LIVE
-from specdyn.storage.schema import MEASURED, PROVENANCE
+from specdyn.models.wording import size
+from specdyn.storage.schema import LIVE, MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
 from specdyn.tasks.figures.levels import axis_title, colors_of
+from specdyn.tasks.figures.live.beside import NOTHING, Beside
 from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.live.ran import what_ran
 from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
+from specdyn.tasks.ledger.stored import Stored, folder_of
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(
@@ -66,7 +68,7 @@ class PageRow:
 
     id: str
     name: str
-    """What tells it from the others."""
+    """Its unique label."""
     level: int
     """Which of the configurations it is of."""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -77,15 +79,15 @@ def page(
     cube_url: str,
     summary: Summary | None = None,
     whole: xr.DataTree | None = None,
-    took: Sequence[Sequence[str]] = (),
+    beside: Beside = NOTHING,
 ) -> str:
     """The page of a cube.
 
-    `whole` is the cube with what is not measured yet, if that is to be said; `took` a table of what the work took, its
-    headings first.
+    `whole` is the cube with what is not measured yet, if that is to be said; `beside` what the store says beside it.
     """
     dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
+    results = _results(tree, dim)
     packed = pack(tree, dim)
     settings = _settings(tree, dim)
     report = {
@@ -114,7 +116,11 @@ def page(
         grokked_below=GROKKED_BELOW,
         varied=[axis_title(name) for name, texts in settings.items() if len(set(texts)) > 1],
         ran=what_ran(settings, experiment, str(tree.attrs.get("preset", ""))),
-        took=took,
+        took=beside.took,
+        judged=beside.judged,
+        held=beside.stored.totals(results, dim),
+        about=[_held(row, of, beside.stored) for row, of in zip(rows, results, strict=True)],
+        unfinished=[(_name(run.run_id, whole, dim), run) for run in beside.stored.unfinished],
         deviations=known.deviations if known else (),
         thinned=thinning(packed.variables, packed.labels),
         css=content("live.css"),
@@ -131,7 +137,7 @@ def _plain(value: Any) -> Any:
 
 
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
-    """Every setting as text for each row: those of the group with all of them, else the coordinates."""
+    """Every setting as text for each row: from the group that has all of them, else from the coordinates."""
     group = {"run": "runs"}.get(dim, "sources")
     along = along_rows(tree, dim)
     assert along is not None
@@ -148,7 +154,7 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
-    """The rows by what tells them apart, and the configurations with a colour each."""
+    """The rows by their unique labels, and the configurations with a colour each."""
     along = along_rows(tree, dim)
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
@@ -186,6 +192,26 @@ def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     table = tree[group].to_dataset()
     names = [name for name in ("status", "computed_on", "source") if name in table.variables]
     return {name.replace("_", " "): [str(value) for value in table[name].values.tolist()] for name in names}
+
+
+def _results(tree: xr.DataTree, dim: str) -> list[str]:
+    """The id of the results of each row; empty where the cube does not say."""
+    along = along_rows(tree, dim)
+    assert along is not None
+    group = tree[name].to_dataset() if (name := {"run": "runs"}.get(dim, "sources")) in tree.children else {}
+    return [str(of) for of in group["results"].values] if "results" in group else [""] * along.sizes[dim]
+
+
+def _held(row: PageRow, results: str, stored: Stored) -> dict[str, str]:
+    """What is said of a row, with what the store holds of it."""
+    run, count = stored.runs.get(row.id), stored.results.get(folder_of(results))
+    return {**row.about, **(run.about if run else {}), **({} if count is None else {"results": size(count)})}
+
+
+def _name(run_id: str, whole: xr.DataTree | None, dim: str) -> str:
+    """What tells a run from the others that a study asks for; its id where it is none of the rows."""
+    rows = _rows(whole, dim)[0] if whole is not None else []
+    return next((f"{row.name} ({run_id})" for row in rows if row.id == run_id and row.name != run_id), run_id)
 
 
 def _notes(whole: xr.DataTree | None, dim: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""The figures that can be drawn of a study by name: those of the package and those of plug-ins."""
+"""The figures that can be drawn of a study by name, from the package and from plug-ins."""

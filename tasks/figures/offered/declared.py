@@ -19,7 +19,7 @@ class ReportFigure:
     title: str
     """What it shows, in a few words."""
     needs: tuple[str, ...]
-    """A group of the results, `/` for those of lines and tickets, then the variables that it takes."""
+    """A group of the results (`/` for lines and tickets), then the variables that it takes."""
     draw: Callable[[xr.DataTree, str], Figure]
     """The matplotlib figure of results whose rows all have values, by the setting that colours or panels stand for."""
     rows: str = "run"

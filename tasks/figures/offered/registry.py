@@ -1,4 +1,4 @@
-"""Which figures there are, by name, and those of them that a cube has the data for."""
+"""Which figures there are, by name, and which of them a cube has the data for."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ FIGURES = kinds.Kind(group="figures", noun="figure", package="", checked=_of_plu
 
 
 def figure_names() -> list[str]:
-    """Names of all figures; those of the package first, as a report shows them."""
+    """Names of all figures; the package's first, as a report shows them."""
     of_package = list(_of_the_package())
     return [*of_package, *(name for name in kinds.names(FIGURES) if name not in of_package)]
 

@@ -100,7 +100,7 @@ def setting(config: Config, names: Sequence[str]) -> int:
 
 
 def width_of(shapes: Shapes, rules: Sequence[Rule], config: Config) -> int:
-    """The width of the residual stream: of config.json, or of position or token embeddings; 0 where nothing tells."""
+    """The width of the residual stream: of config.json, or of position or token embeddings; 0 if unknown."""
     if given := setting(config, ("hidden_size", "n_embd", "d_model", "dim")):
         return given
     for role in (POSITION, EMBEDDING):
@@ -111,7 +111,7 @@ def width_of(shapes: Shapes, rules: Sequence[Rule], config: Config) -> int:
 
 
 def kept(shape: tuple[int, ...], width: int) -> Stored | None:
-    """Which of the last two axes the inputs are, for a tensor that reads the stream; None where nothing tells."""
+    """Which of the last two axes the inputs are, for a tensor that reads the stream; None if unknown."""
     first, last = shape[-2:]
     if first == last:
         return None

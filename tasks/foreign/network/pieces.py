@@ -21,7 +21,7 @@ GATES = {4: ("input gate", "forget gate", "cell gate", "output gate"), 3: ("rese
 SHOWN = 2
 """The gate that stands for a pair: the cell or new gate, which writes the content."""
 WRITERS = (OUTPUT, DOWN)
-"""Roles whose outputs are as wide as the stream, where those of others read it."""
+"""Roles whose outputs are as wide as the stream; the others read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Cutting:
 
 
 def cutting(shapes: Shapes, family: Family | None, config: Config, heads: int) -> Cutting:
-    """What config.json and the options say, heads given by hand before those of config.json."""
+    """What config.json and the options say; heads given by hand come before config.json's."""
     rules = family.rules if family else ()
     wanted = {name for rule in rules for name in rule.sizes}
     stacked = [shapes[tensor][0] for tensor in named(shapes, [rule for rule in rules if rule.heads])]

@@ -82,7 +82,7 @@ def unwrapped(names: Mapping[str, str], matrices: Collection[str]) -> dict[str, 
 
 
 def _native(names: Sequence[str]) -> bool:
-    """Whether names begin as those of a family do without any wrapper."""
+    """Whether names begin as in a family without any wrapper."""
     patterns = [family.native for family in families() if family.native]
     places = (place_in(pattern, name) for name in names for pattern in patterns)
     return any(place is not None and not place.stack for place in places)

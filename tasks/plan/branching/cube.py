@@ -19,12 +19,14 @@ from specdyn.tasks.connect.variables import LINE, TICKET
 from specdyn.tasks.identity import computed_on
 from specdyn.tasks.later import Later
 from specdyn.tasks.plan.branching.graph import EndedRuns, Graph, ended_runs, measured_pairs, measured_tickets, needs_of
-from specdyn.tasks.plan.cost import schedule
+from specdyn.tasks.plan.cost import schedule, train_examples
 from specdyn.tasks.plan.gathering import StudyCube
 from specdyn.tasks.spectra.labels import COORDINATES_VERSION
 
 ROWS = "specdyn.tasks.connect.rows"
 """Where the labels of rows are made, which takes the network."""
+STEP_COORDINATES_VERSION = 1
+"""Of what stands beside the steps of tickets; a new one has their cubes gathered again."""
 MEANINGS = {
     "kind": {
         "comment": "within (two forks of one base run), across (forks of two base runs, the control) or perturbed "
@@ -79,7 +81,8 @@ class GraphCube(StudyCube):
         """Digest of all that is declared."""
         declared = {name: dataclasses.asdict(variable) for name, variable in self._variables.items()}
         digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
-        return {"declared": digest, "coordinates_version": COORDINATES_VERSION}
+        steps = {"step_coordinates": STEP_COORDINATES_VERSION} if self.graph.tickets else {}
+        return {"declared": digest, "coordinates_version": COORDINATES_VERSION, **steps}
 
     @functools.cached_property
     def _variables(self) -> Mapping[str, Any]:
@@ -127,7 +130,7 @@ class GraphCube(StudyCube):
         }
         own = self.ended.finished.get(spec.run_id)
         steps = own.steps if own else tuple(s for s in schedule(spec, self.store) if s >= spec.first_step)
-        layout = functools.partial(Later(ROWS, "ticket_layout"), replace(spec, seed=0, start=None), steps)
+        layout = functools.partial(_ticket_layout, spec, steps, self.store)
         return self._row(spec.run_id, (spec.run_id,), layout, coordinates)
 
     def _row(
@@ -176,6 +179,14 @@ class GraphCube(StudyCube):
     def report(self) -> tuple[str, ...]:
         """The URL of its page."""
         return (f"{self.store.report(self.graph.name)}/{self.graph.kind}.html",)
+
+
+def _ticket_layout(spec: RunSpec, steps: tuple[int, ...], store: Store) -> RunLayout:
+    """Labels and variables of a ticket; may count the examples of its data set, whose number may depend on the seed."""
+    layout: RunLayout = Later(ROWS, "ticket_layout")(
+        replace(spec, seed=0, start=None), steps, train_examples(spec, store)
+    )
+    return layout
 
 
 def graph_cube(graph: Graph, store: Store, asked: Graph) -> GraphCube:

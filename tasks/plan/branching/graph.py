@@ -102,7 +102,7 @@ class Graph:
         record_study(store, record_of(self))
 
     def clean(self, store: Store) -> None:
-        """Remove the factors that units shared, also those of a call that was killed."""
+        """Remove the factors that units shared, also what a killed call left."""
         from specdyn.tasks.connect.factors import forget_factors
 
         forget_factors(store, self.experiment, self.runs)

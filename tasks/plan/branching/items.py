@@ -113,6 +113,7 @@ class _Look:
             spec,
             name_of(spec),
             self.store,
+            self.graph.cube(self.store),
             state=state,
             reason=reason,
             there=there,
@@ -146,7 +147,7 @@ class _Look:
                     key=trunk.run_id,
                     label=name_of(trunk),
                     function=train_whole,
-                    arguments=(trunk, self.store, missing, False),
+                    arguments=(trunk, self.store, self.graph.cube(self.store), missing, False),
                     parts=len(missing),
                     cost=functools.partial(_replay, updates),
                 )

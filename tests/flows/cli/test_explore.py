@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
 from specdyn.flows.cli.app import app
+from specdyn.flows.cli.explore import listen
 from specdyn.storage.probe import require_store
 from specdyn.tasks.plan.sweeps import make_sweep
 
@@ -58,11 +59,24 @@ def test_the_notebook_is_of_the_study_and_replaces_no_file(tmp_path: Path, store
     assert file.read_text() == source
 
 
+def test_answers_are_sent_without_waiting_for_receipts_of_what_was_sent_before() -> None:
+    with listen(0) as listening, socket.create_connection(listening.getsockname()[:2]):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_the_table_of_a_study_takes_no_torch(store: str) -> None:
+    code = f"import sys, specdyn as sd; print(len(sd.table(sd.open({store!r}, {STUDY!r}))), 'torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["12", "False"]  # six layers of two runs
+
+
 @needs_marimo
 def test_a_port_that_is_taken_is_named(store: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"port={port} on 127.0.0.1" in said(STUDY, "--store", store, "--port", port, "--no-browser")
+        assert f"--port {port} on 127.0.0.1" in said(STUDY, "--store", store, "--port", port, "--no-browser")
 
 
 @needs_marimo

@@ -1,5 +1,6 @@
 """How often progress looks at a store, with a clock and artifacts made by hand."""
 
+import dataclasses
 import types
 import uuid
 from collections.abc import Callable
@@ -104,6 +105,45 @@ def test_without_a_terminal_a_line_says_how_far_it_is(
             bars.refresh()
     assert capsys.readouterr().err.splitlines() == [
         "nightly: trainings 2/4; 40 s, about 40 s left",
-        "nightly: trainings 3/4; 71 s, about 24 s left",
+        "nightly: trainings 3/4; 71 s, about 26 s left",  # two parts in 51 s
         "nightly: trainings 4/4; 80 s",
     ]
+
+
+@pytest.mark.parametrize("there", [0, 3])
+def test_the_time_left_leaves_out_the_start_of_processes_and_what_was_there(
+    there: int, clock: Clock, shown: list[float]
+) -> None:
+    made, said = [there], list[str]()
+    unit = training(0, lambda: made[0])
+    unit = dataclasses.replace(unit, parts=there + 8)
+    with UnitProgress("slow start", [unit], said.append) as bars:
+        bars.begun(unit)
+        bars.refresh()
+        clock.now += 100.0
+        bars.refresh()
+        for _ in range(3):  # one part each 10 s, the first after a start of 100 s
+            clock.now += 10.0
+            made[0] += 1
+            bars.refresh()
+        bars.ended(unit, whole=True)
+    times = [line.partition("; ")[2] for line in said]
+    assert times == ["0 s", "2 min", "2 min", "2 min, about 60 s left", "2 min, about 50 s left", "2 min"]
+
+
+def test_the_time_left_weighs_kinds_by_what_they_are_expected_to_take(clock: Clock, shown: list[float]) -> None:
+    """Ten parts of 9 s, of which two are there, then ten of 1 s: 82 s, whatever the number of parts says."""
+    made, said = [2], list[str]()
+    slow = dataclasses.replace(training(0, lambda: made[0]), parts=10)
+    quick = dataclasses.replace(training(1, lambda: 0), kind="analyses", parts=10, made=None)
+    expected = {slow.key: 36.0, quick.key: 5.0}  # on a machine that is twice as fast
+    with UnitProgress("two kinds", [slow, quick], said.append, expected) as bars:
+        bars.begun(slow)
+        bars.refresh()
+        for _ in range(2):
+            clock.now += 9.0
+            made[0] += 1
+            bars.refresh()
+        bars.ended(slow, whole=False)
+        bars.ended(quick, whole=False)
+    assert said[2].endswith("; 18 s, about 64 s left")

@@ -88,9 +88,11 @@ def unneeded(store: Store) -> dict[str, str]:
         f"masks/{other}.safetensors": "masks",
         f"series/{other}.json": "series records",
         "reports/gone/index.html": "reports",
+        "tensorboard/gone/wd=0 seed=0/events.out.tfevents.1": "tensorboard",
         f"data/{objects.names(f'{store}/data')[0]}/arrays-{other}.zarr/zarr.json": "prepared data",
         f"studies/{SWEEP.name}/results.zarr/layers/loss/c.0.0": "replaced chunks",
         "scratch/factors.safetensors": "scratch",
+        "reservations/0123456789abcdef": "reservations",
         "leases/gone.results.zarr/00000001.json": "leases",
         f"checkpoints/.{'0' * 32}.partial": "unfinished writes",
     }

@@ -1,8 +1,11 @@
 """Advice on weight decay from a grid: the knee, the collapse, and what is too much."""
 
 import numpy as np
+import pytest
+import xarray as xr
 
 from helpers.claimed import run, tree
+from specdyn import advice as advice_on
 from specdyn.tasks.verdicts.advice import advice_rows, advise
 
 LOSS = {0.0: 1.0, 0.1: 0.5, 1.0: 0.9, 10.0: 3.0}
@@ -44,3 +47,18 @@ def test_a_run_that_is_lost_is_left_out_and_one_weight_decay_is_no_grid() -> Non
     assert [one.seeds for one in advice.levels] == [3, 0, 3, 3]
     assert advice.levels[2].says == "best"
     assert advise({"hand": tree(run(0, weight_decay=1.0))}) == []
+
+
+@pytest.mark.parametrize(
+    ("dim", "where", "says"),
+    [
+        ("pair", "/", "hand is a study of lines: advice takes sweeps"),
+        ("ticket", "/", "hand is a study of tickets: advice takes sweeps"),
+        ("pair", "/pairs", "hand has no runs, only the dimensions pair: advice takes the cube of a sweep"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(dim: str, where: str, says: str) -> None:
+    table = xr.Dataset({"agreement_score": (dim, [0.5, 0.7])}, {dim: ["a", "b"]})
+    cube = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"title": "hand"}), where: table.assign_attrs(title="hand")})
+    with pytest.raises(ValueError, match=says):
+        advice_on(cube)

@@ -107,6 +107,41 @@ def labelled(true: dict[str, Any], random: dict[str, Any], seeds: int = 5, learn
     return each(of, range(seeds))
 
 
+def noisy(rank: Callable[[float], float], learned: float = 0.0, shares: Any = (0.0, 0.25, 0.5, 1.0)) -> Runs:
+    """Networks on labels of which a share is random, which learn their set; the gap grows with the share."""
+
+    def of(seed: int) -> Runs:
+        return [
+            run(
+                seed,
+                values={"err": splits(learned, 0.1 + 0.8 * noise), "effective_rank": rank(noise) + 0.01 * seed},
+                noise=noise,
+            )
+            for noise in shares
+        ]
+
+    return each(of)
+
+
+def rates(scores: dict[float, float], losses: dict[float, Any] | None = None) -> Runs:
+    """Networks by learning rate, all of which learn alike unless their losses are said."""
+
+    def of(seed: int) -> Runs:
+        return [
+            run(
+                seed,
+                values={
+                    "alignment_score": score * (1 + 0.02 * seed) if np.ndim(score) == 0 else score,
+                    "loss": splits((losses or {}).get(rate, falling(2.0, 0.1)), 1.0),
+                },
+                learning_rate=rate,
+            )
+            for rate, score in scores.items()
+        ]
+
+    return each(of)
+
+
 def inner(ranks: float, spread: float = 0.0) -> dict[str, Any]:
     """Effective ranks of the inner layers, which differ; first and last have 1."""
     layers = np.ones(len(LAYERS))
@@ -190,6 +225,16 @@ CASES: dict[str, dict[str, Runs]] = {
         "inconclusive": decays(lambda _, wd: {"effective_rank": 0.9 - 0.3 * wd}),
     },
     "w6": {"pass": controls(0.6), "fail": controls(1.0), "inconclusive": controls(0.6, norms=2.0)},
+    "n1": {
+        "pass": noisy(lambda noise: 0.5 + 0.3 * noise),
+        "fail": noisy(lambda noise: 0.8 - 0.3 * noise),
+        "inconclusive": noisy(lambda noise: 0.5 + 0.02 * noise),
+    },
+    "n2": {
+        "pass": rates({0.001: 0.4, 0.01: 0.25, 0.1: 0.1}),
+        "fail": rates({0.001: 0.1, 0.01: 0.25, 0.1: 0.3}),
+        "inconclusive": rates({0.001: 0.15, 0.01: 0.12, 0.1: 0.1}),
+    },
     "l1": {
         "pass": labelled(inner(0.5), inner(0.8)),
         "fail": labelled(inner(0.8), inner(0.5)),
@@ -248,7 +293,7 @@ def test_collapsed_layers_are_never_a_crash(claim: str) -> None:
         {**one, "arrays": {**one["arrays"], "collapse": np.full_like(one["arrays"]["collapse"], 2.0)}} for one in runs
     ]
     verdict = of(claim, gone)
-    if claim in ("g1", "p2", "w1", "w4", "w5", "w6", "l1"):
+    if claim in ("g1", "p2", "w1", "w4", "w5", "w6", "l1", "n1"):
         assert verdict.state != "pass", verdict.sentence
 
 
@@ -259,3 +304,56 @@ def test_results_without_what_is_measured_say_so(claim: str) -> None:
     said = of(claim, CASES[claim]["pass"], without=without)
     assert said.state == "not run"
     assert "not among the results" in said.sentence or "measures no error" in said.sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "loss", "state"),
+    [
+        ((3.0, 1.0), (30.0, 3.0), "pass"),  # CTC that learned only silence: below a tenth of its first loss
+        ((3.0, 0.5), (30.0, 29.0), "inconclusive"),
+        ((0.9, 0.9), (2.3, 1.0), "pass"),
+        ((0.9, 0.6), (2.3, 2.3), "inconclusive"),
+    ],
+)
+def test_a_network_that_stopped_working_is_at_chance_whatever_its_loss_began_at(
+    error: tuple[float, float], loss: tuple[float, float], state: str
+) -> None:
+    values = {"frobenius_norm": falling(10, 0.01), "err": splits(falling(*error), 1), "loss": splits(falling(*loss), 1)}
+    assert of("w2", decays(lambda _, wd: values if wd == 1 else {})).state == state
+
+
+def test_without_an_error_the_loss_is_compared_with_the_first() -> None:
+    def runs(end: float) -> Runs:
+        values = {"frobenius_norm": falling(10, 0.01), "loss": splits(falling(1.0, end), 1)}
+        return decays(lambda _, wd: values if wd == 1 else {})
+
+    states = [of("w2", runs(end), without=["err"]).state for end in (0.9, 0.5)]
+    assert states == ["pass", "inconclusive"]
+
+
+def test_networks_that_do_not_learn_their_set_have_no_gap() -> None:
+    unlearned = of("n1", noisy(lambda noise: 0.5 + 0.3 * noise, learned=0.5))
+    assert unlearned.state == "not run" and "learn their training set" in unlearned.sentence
+    few = of("n1", noisy(lambda noise: 0.5 + 0.3 * noise, shares=(0.0, 1.0)))
+    assert few.state == "not run" and "2 shares of random labels" in few.sentence
+
+
+def test_a_level_that_breaks_the_order_is_an_exception() -> None:
+    ranks = {0.0: 0.5, 0.25: 0.6, 0.5: 0.55, 1.0: 0.8}
+    verdict = of("n1", noisy(ranks.__getitem__))
+    assert verdict.exceptions == ("noise 0.5 has a larger gap than 0.25 and no higher rank: 0.560 and 0.610",)
+    assert verdict.value == pytest.approx(0.8), "1 - 6 * (1 + 1) / (4 * 15), the same in every seed"
+
+
+def test_alignment_is_compared_at_equal_training_loss() -> None:
+    """Scores grow in time alike at every rate: a rate that learns late is no better aligned, only looked at later."""
+    late, early = falling(2.0, 0.1, at=0.8), falling(2.0, 0.1, at=0.2)
+    grown = np.broadcast_to(0.1 + 0.4 * TIME, (len(PAIRS), T))
+    verdict = of("n2", rates({0.001: grown, 0.01: grown, 0.1: grown}, {0.001: late, 0.01: early, 0.1: early}))
+    reached = [int(np.flatnonzero(curve <= max(late.min(), early.min()))[0]) for curve in (late, early)]
+    assert verdict.value == pytest.approx(grown[0, reached[0]] / grown[0, reached[1]], rel=1e-6)
+
+
+def test_a_rate_that_learns_nothing_is_not_compared() -> None:
+    verdict = of("n2", rates({0.001: 0.4, 0.01: 0.25, 0.1: 0.1}, {0.001: falling(2.0, 1.5)}))
+    assert verdict.state == "not run" and "below 0.5 of the first" in verdict.sentence

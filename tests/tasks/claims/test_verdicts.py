@@ -141,3 +141,17 @@ def test_a_claim_of_ones_own_is_a_file(store: Store, tmp_path: Path, monkeypatch
     finally:
         monkeypatch.delenv(places.PATHS)
         places.forget()
+
+
+def test_an_edited_statistic_of_ones_own_claim_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = []
+    for text in (PLUGIN, PLUGIN, PLUGIN.replace("np.ones(len(arm))", "2 * np.ones(len(arm))")):
+        (tmp_path / "mine.py").write_text(text)
+        monkeypatch.setenv(places.PATHS, str(tmp_path))
+        places.forget()
+        try:
+            digests.append(get_claim("mine").digest)
+        finally:
+            monkeypatch.delenv(places.PATHS)
+            places.forget()
+    assert digests[0] == digests[1] != digests[2]

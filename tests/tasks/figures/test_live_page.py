@@ -1,6 +1,7 @@
 """The page of a report in a real browser, from a file: what it shows is what the cube has."""
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from playwright.sync_api import Page, expect
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
 from specdyn.storage.places import Store
+from specdyn.tasks.figures.live.beside import Beside
+from specdyn.tasks.figures.live.judged import Judged, JudgedLine
 from specdyn.tasks.figures.live.page import page as page_of
 
 FIRST_PICTURE = "() => document.querySelector('figure.panel svg') !== null"
@@ -33,6 +36,19 @@ def tree(url: str) -> xr.DataTree:
     return sd.open(url)
 
 
+DECIDED = JudgedLine(
+    **{"claim": "T1 v1", "state": "fail", "statement": "Magnitude tickets train better.", "effect": "loss ratio"},
+    **{"value": "1.02", "interval": "1.01 to 1.02", "null": "1", "n": "3", "sentence": "T1 fails on mine."},
+    exceptions=("a.weight: rises",),
+)
+JUDGED = Judged(
+    study="mine",
+    counts="1 fail, 1 pass",
+    decided=[DECIDED, dataclasses.replace(DECIDED, claim="W1 v1", state="pass", exceptions=())],
+    not_run=[dataclasses.replace(DECIDED, claim="C1 v1", state="not run", sentence="C1 was not run: no lines.")],
+)
+
+
 @pytest.fixture(scope="module")
 def opened(tree: xr.DataTree, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
     """The page, and everything that it asked for or complained about."""
@@ -40,7 +56,7 @@ def opened(tree: xr.DataTree, url: str, tmp_path_factory: pytest.TempPathFactory
     if program is None:
         pytest.skip("there is no Chromium or Chrome on this machine")
     file = tmp_path_factory.mktemp("page") / "index.html"
-    file.write_text(page_of(tree, url, whole=tree))
+    file.write_text(page_of(tree, url, whole=tree, beside=Beside(judged=JUDGED)))
     heard: list[str] = []
     with browser_page(program) as page:
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
@@ -201,6 +217,27 @@ def test_it_fits_a_phone_and_paper(opened: tuple[Page, list[str]]) -> None:
     assert page.locator("#bar").is_hidden() and page.locator(".panel svg").first.is_visible()
     page.emulate_media(media="screen")
     page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_verdicts_are_a_table_that_screen_readers_phones_and_paper_have_whole(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    section = page.get_by_role("region", name="Verdicts")
+    expect(section.get_by_role("columnheader")).to_have_text(
+        ["claim", "verdict", "statement", "effect", "value", "90 % interval", "by chance", "seeds", "why"]
+    )
+    expect(section.get_by_role("rowheader")).to_have_text(["T1 v1", "W1 v1"])
+    expect(section.get_by_role("row").nth(1)).to_contain_text("Exceptions: a.weight: rises.")
+    expect(section).to_contain_text("C1 was not run: no lines.")
+    interval = section.locator("td[data-of='90 % interval']").first
+    label = "(cell) => getComputedStyle(cell, '::before').content"
+    assert interval.evaluate(label) == "none", "the column has a heading"
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert "90 % interval" in interval.evaluate(label)
+    assert section.evaluate("(one) => one.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(media="print")
+    assert section.is_visible() and section.get_by_text("Magnitude tickets train better.").first.is_visible()
+    page.emulate_media(media="screen")
 
 
 def test_a_picture_may_be_logarithmic_by_itself(opened: tuple[Page, list[str]]) -> None:

@@ -18,6 +18,7 @@ OFFERED = [
     "claims",
     "compare",
     "connect",
+    "counterexamples",
     "edge_lead",
     "figure",
     "grid",

@@ -1,6 +1,7 @@
 """What stands beside the values in the cube of a sweep."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import xarray as xr
 
 from helpers.analysed import analyse
 from specdyn.models.experiments.base import get_experiment
+from specdyn.models.spec.parts import SCHEDULES
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
@@ -102,6 +104,51 @@ def test_a_cube_without_the_new_coordinates_is_opened_and_gathered_again_by_the_
     after = open_results(url)["layers"].to_dataset()
     assert "kind" in after.coords
     xr.testing.assert_equal(after[list(before.data_vars)].drop_vars(["kind", "depth", "short_name"]), before)
+
+
+RATE, EPOCHS = 0.01, 6
+
+
+def by_epochs(step: int) -> float:
+    """Warm-up of one epoch, then half a cosine over the epochs of the run; at its floor when warm-up ends."""
+    rises = [0.55 + 0.45 * np.cos(np.pi * (epoch - 1) / EPOCHS) for epoch in (2, 3, 4, 5)]
+    return RATE * float([0, 0.1, *rises, 0.1][step // 4])
+
+
+def by_steps(step: int) -> float:
+    """Warm-up of six steps, then half a cosine of 20 steps that ends at step 20; at its floor when warm-up ends."""
+    if step < 6:
+        return RATE * step / 6
+    return RATE * (0.1 if step == 6 or step >= 20 else 0.55 + 0.45 * float(np.cos(np.pi * (step - 6) / 20)))
+
+
+RATES: dict[str, tuple[dict[str, object], Callable[[int], float]]] = {
+    "constant": ({}, lambda step: RATE),
+    "warmup": ({"warmup": 12}, lambda step: RATE * min(step / 12, 1)),
+    "milestones": ({"milestones": (2, 5)}, lambda step: RATE / (1 if step < 8 else 10 if step < 20 else 100)),
+    "step": ({}, lambda step: RATE),  # drops after 10,000 epochs
+    "cosine": ({"warmup": 1}, by_epochs),
+    "warmup-cosine": ({"warmup": 6, "period": 20}, by_steps),
+    "cosine-to-zero": ({}, lambda step: RATE * float(np.cos(np.pi * (step // 4) / (2 * EPOCHS)) ** 2)),
+}
+"""Of each schedule its settings, and the rate after a step in epochs of four steps, by its formula."""
+
+
+def test_each_run_has_the_learning_rates_of_its_schedule(local_store: Store) -> None:
+    examples = len(load_examples(SPEC, local_store)["train"].targets)
+    common = {"steps": 4 * EPOCHS, "checkpoint_every": 3, "batch_size": -(-examples // 4), "learning_rate": RATE}
+    specs = tuple(with_settings(SPEC, schedule=name, **common, **settings) for name, (settings, _) in RATES.items())
+    sweep = Sweep(name="rates", experiment=SPEC.experiment, preset="smoke", specs=specs, analyses=("spectrum",))
+    analyse(sweep, local_store.url)
+    layers = open_results(gather(sweep, local_store, report=False)[0].url)["layers"].to_dataset()
+    steps = layers["step"].values.tolist()
+    assert steps == list(range(0, 25, 3)) and RATES.keys() == set(SCHEDULES)
+    np.testing.assert_array_equal(layers["epoch"], [step / 4 for step in steps])
+    assert layers["learning_rate_at"].dims == ("run", "step") and layers["learning_rate_at"].dtype == np.float64
+    for spec, (_, rate) in zip(specs, RATES.values(), strict=True):
+        found = layers["learning_rate_at"].sel(run=spec.run_id)
+        np.testing.assert_allclose(found, [rate(step) for step in steps], rtol=1e-12, atol=1e-17)
+        np.testing.assert_array_equal(layers["schedule"].sel(run=spec.run_id), spec.schedule.name)
 
 
 def test_runs_whose_epochs_differ_have_their_own(local_store: Store) -> None:

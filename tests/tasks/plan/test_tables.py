@@ -2,7 +2,8 @@
 
 import pytest
 
-from specdyn.tasks.plan.tables import in_words, size
+from specdyn.models.wording import size
+from specdyn.tasks.plan.tables import in_words
 
 
 @pytest.mark.parametrize(

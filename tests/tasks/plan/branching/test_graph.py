@@ -70,7 +70,7 @@ def test_what_is_left_is_read_from_the_store(tmp_path: Path) -> None:
     train(trunk, Store(store), (10,), torch.device("cpu"))
     assert remaining(graph, store) == {"states": 1, "branches": 4, **shared}
     (states,) = left(graph, Store(store), "states")
-    assert states.unit is not None and states.unit.arguments[2] == (20,)
+    assert states.unit is not None and states.unit.arguments[3] == (20,)
     keep_states(trunk, Store(store), (20,))
     assert sorted(kept_states(Store(store).run(NAME, trunk.run_id))) == [10, 20]
     for spec in graph.branches:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -15,12 +16,16 @@ from specdyn.storage.checkpoints import mark_damaged, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.probe import require_store
 from specdyn.storage.studies import record_study
+from specdyn.tasks.connect import rows
+from specdyn.tasks.evaluation.examples import load_examples
+from specdyn.tasks.plan.branching import cube as branching_cube
 from specdyn.tasks.plan.branching.graph import Graph
 from specdyn.tasks.plan.branching.records import record_of
 from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.plan import make_plan
 from specdyn.tasks.spectra.network_layout import network_layout
 from specdyn.tasks.training.branches import maskable
+from specdyn.tasks.training.training import Batches
 
 KINDS = pytest.mark.parametrize("which", ["connect", "tickets"])
 
@@ -123,6 +128,46 @@ def test_a_graph_that_lacks_anything_is_not_done_and_the_next_call_makes_it_whol
     carry_out(graph, Store(str(store)), report=lose in OF_THE_REPORT)
     assert finished_results(graph, Store(str(store)), report=lose in OF_THE_REPORT)
     xr.testing.assert_identical(xr.open_zarr(graph.cube(Store(str(store)))).load(), whole)
+
+
+def test_steps_of_tickets_have_epoch_learning_rate_and_the_examples_that_were_seen(tmp_path: Path) -> None:
+    settings = {"steps": 20, "checkpoint_every": 5, "batch_size": 32, "schedule": "warmup", "warmup": 16}
+    graph, store = graph_in(str(tmp_path), "tickets", settings={**settings, "learning_rate": 0.01})
+    carry_out(graph, store)
+    cube = xr.open_zarr(graph.cube(store))
+    (dense,) = graph.trunks
+    examples = load_examples(dense, store)["train"]
+    # Counted batch by batch, as training takes them; a ticket begins where its dense run was.
+    batches = Batches(dense, examples)
+    sizes = [len(batches(number).targets) for number in range(20)]
+    steps = [10, 15, 20]
+    assert cube["step"].values.tolist() == steps
+    assert cube["examples_seen"].values.tolist() == [sum(sizes[:step]) for step in steps]
+    assert cube["examples_seen"].dtype.kind == "i" and sum(sizes) < 20 * 32
+    np.testing.assert_allclose(cube["epoch"], np.array(steps) / np.ceil(len(examples.targets) / 32), rtol=1e-15)
+    np.testing.assert_allclose(cube["learning_rate_at"], 0.01 * np.array([10 / 16, 15 / 16, 1.0]), rtol=1e-15)
+    for name in ("epoch", "examples_seen", "learning_rate_at"):
+        assert cube[name].attrs["long_name"] and cube[name].attrs["units"] == "1"
+
+
+def test_an_older_cube_of_tickets_has_what_stands_beside_its_steps_after_the_next_call(
+    copied: Callable[[str], tuple[Graph, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, folder = copied("tickets")
+    store = Store(str(folder))
+    whole = xr.open_zarr(graph.cube(store)).load()
+    shutil.rmtree(graph.cube(store))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(rows, "step_coordinates", lambda *_: {})
+        earlier.setattr(branching_cube, "STEP_COORDINATES_VERSION", 0)
+        rows.ticket_layout.cache_clear()
+        gather(graph, store, report=False)
+    rows.ticket_layout.cache_clear()
+    beside = ["epoch", "examples_seen", "learning_rate_at"]
+    xr.testing.assert_equal(xr.open_zarr(graph.cube(store)).load(), whole.drop_vars(beside))
+    assert not finished_results(graph, store, report=False), "so that a call gathers it"
+    assert gather(graph, store, report=False)[1]
+    xr.testing.assert_identical(xr.open_zarr(graph.cube(store)).load(), whole)
 
 
 def test_a_graph_with_a_run_that_failed_is_never_done(tmp_path: Path) -> None:

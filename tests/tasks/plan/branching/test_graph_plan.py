@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from specdyn.flows.cli.app import app
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
+from specdyn.models.wording import size
 from specdyn.storage.checkpoints import mark_damaged, read_manifest, write_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import write_values
@@ -25,7 +26,7 @@ from specdyn.tasks.plan.cost import Rates, checkpoint_bytes
 from specdyn.tasks.plan.counting import Counter
 from specdyn.tasks.plan.plan import Estimate, Item, Plan, make_plan
 from specdyn.tasks.plan.sweeps import make_sweep
-from specdyn.tasks.plan.tables import SHOWN, plan_markdown, plan_summary, run_rows, size
+from specdyn.tasks.plan.tables import SHOWN, plan_markdown, plan_summary, run_rows
 from specdyn.tasks.training import training
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import Loop

@@ -1,0 +1,49 @@
+"""Reservations: work that several studies share is done by one call at a time, and by the next where that one died.
+
+A reservation is one object, put only where there is none, that names the lease of the study whose call works. It stands
+for as long as somebody holds that lease, so it needs no sign of life of its own.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from specdyn.storage.access import objects
+from specdyn.storage.access.lease import LIFETIME, LOOK_SECONDS, holder_of
+from specdyn.storage.access.objects import StoreError
+
+
+@contextlib.contextmanager
+def reserved(url: str, lease: str, what: str, say: Callable[[str], None], lifetime: float = LIFETIME) -> Iterator[None]:
+    """Hold the reservation at `url` for the call that holds the lease at the folder `lease`; two requests.
+
+    Waits while a call of another study has it, and says for which once. One whose lease nobody holds, or whose holder
+    showed no sign of life for `lifetime` seconds, is taken over. What is reserved has to be harmless if done twice: two
+    calls that take over from one that died at the same moment may both go on.
+    """
+    leases, _, name = lease.rpartition("/")
+    folder, _, key = url.rpartition("/")
+    place = folder, [key]
+    mine, told, watched, changed = name.encode(), b"", ("", 0), time.monotonic()
+    while not objects.create(url, mine):
+        try:
+            owner = objects.read(url)
+        except FileNotFoundError:
+            continue  # its owner ended meanwhile
+        if owner == mine:
+            break  # left by a call of the same study that died
+        holder = holder_of(f"{leases}/{owner.decode()}")
+        if holder is not None and (holder.token, holder.beat) != watched:
+            watched, changed = (holder.token, holder.beat), time.monotonic()
+        if holder is None or time.monotonic() - changed > lifetime:
+            objects.delete_all(*place)
+            continue
+        if owner != told:
+            told = owner
+            say(f"{what}: waiting for {holder}, who works on it for {owner.decode().partition('.')[0]}")
+        time.sleep(min(LOOK_SECONDS, lifetime / 20))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(StoreError, OSError):
+            objects.delete_all(*place)

@@ -1,0 +1,30 @@
+"""What a page says of a study beside its results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from specdyn.storage.places import Store
+from specdyn.tasks.figures.live.judged import Judged, judged_on
+from specdyn.tasks.ledger.stored import Stored, stored_by
+from specdyn.tasks.ledger.summary import took_by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What the store has on a study, apart from its results."""
+
+    took: Sequence[Sequence[str]] = ()
+    """A table of what the work took, its headings first."""
+    judged: Judged | None = None
+    """The verdicts on the study; None where nobody looked for them."""
+    stored: Stored = field(default_factory=Stored)
+    """What the store holds of the runs."""
+
+
+NOTHING = Beside()
+"""Where only the results are known."""
+
+
+def look_beside(store: Store, study: str, cube: str) -> Beside:
+    """What the store has on a study, apart from its cube at that URL; StoreError where a record is damaged."""
+    return Beside(took=took_by(store, study), judged=judged_on(store, study), stored=stored_by(store, study, cube))

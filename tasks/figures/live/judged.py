@@ -1,0 +1,91 @@
+"""What a page says of the verdicts on its study: those that are stored, newest of each claim, those that fail first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specdyn.storage import generations
+from specdyn.storage.access.objects import StoreError
+from specdyn.storage.places import Store
+from specdyn.storage.studies import cube_of, study_names
+from specdyn.tasks.verdicts.judging import Verdict
+from specdyn.tasks.verdicts.page import counted
+from specdyn.tasks.verdicts.storing import kept, newest
+from specdyn.tasks.verdicts.tables import in_order
+
+NO_NUMBER = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedLine:
+    """One verdict on the page."""
+
+    claim: str
+    """With the version of its rule."""
+    state: str
+    statement: str
+    effect: str
+    value: str
+    interval: str
+    null: str
+    n: str
+    sentence: str
+    exceptions: Sequence[str] = ()
+    lost: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The verdicts on a study as a page has them."""
+
+    study: str
+    counts: str = ""
+    """How many there are of each state."""
+    decided: Sequence[JudgedLine] = ()
+    """Those that were judged, what fails first."""
+    not_run: Sequence[JudgedLine] = ()
+    problem: str = ""
+    """Why what is stored cannot be read."""
+
+
+def judged_on(store: Store, study: str) -> Judged:
+    """The stored verdicts on a study; a listing, and a request for each verdict.
+
+    A damaged verdict is said on the page and does not keep it from being made.
+    """
+    try:
+        newest_first = in_order(newest(kept(store, study)))
+        cubes = [cube_of(store, study, kind) for name, kind in study_names(store) if name == study]
+        contents = {str(generations.attributes(url).get("contents", "")) for url in cubes}
+    except StoreError as error:
+        return Judged(study=study, problem=str(error))
+    lines = [_line(one, contents) for one in newest_first]
+    return Judged(
+        study=study,
+        counts=counted(newest_first),
+        decided=[line for line in lines if line.state != "not run"],
+        not_run=[line for line in lines if line.state == "not run"],
+    )
+
+
+def _line(verdict: Verdict, contents: set[str]) -> JudgedLine:
+    ends = (verdict.low, verdict.high)
+    earlier = not contents & set(verdict.contents.split(","))
+    return JudgedLine(
+        claim=f"{verdict.title} v{verdict.version}",
+        state=verdict.state,
+        statement=verdict.statement,
+        effect=verdict.effect or NO_NUMBER,
+        value=_number(verdict.value),
+        interval=f"{_number(ends[0])} to {_number(ends[1])}" if None not in ends else NO_NUMBER,
+        null=_number(verdict.null),
+        n=str(verdict.n) if verdict.n else NO_NUMBER,
+        sentence=verdict.sentence,
+        exceptions=verdict.exceptions,
+        lost=verdict.lost,
+        notes=(*verdict.notes, *(["made of earlier results than those of this page"] if earlier else [])),
+    )
+
+
+def _number(value: float | None) -> str:
+    return NO_NUMBER if value is None else f"{value:.3g}"
