@@ -45,6 +45,7 @@ from collections.abc import Generator, Iterator  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from helpers.order import place  # noqa: E402
 from helpers.servers import S3Server, forget_clients  # noqa: E402
 from helpers.servers import s3_server as running_s3_server  # noqa: E402
 from specdyn.storage.places import Store  # noqa: E402
@@ -54,27 +55,6 @@ settings.register_profile(
     "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
-
-
-LONGEST = (
-    "five_experiments",
-    "power_cut",
-    "topology",
-    "group",
-    "kill",
-    "browser",
-    "slurm",
-    "mode_connectivity",
-    "prefect_yaml",
-    "sweep_on_s3",
-    "at_once",
-    "checkpoint_analysis",
-    "s3_storage",
-    "autoscaling",
-    "sweep",
-    "beside_own_code",
-)
-"""Files of integration tests by the time they take; the other ones follow, and all that starts no engine."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -90,13 +70,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, so that no process is left with one of them in the end."""
-    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-
-    def place(item: pytest.Item) -> int:
-        engines = item.path.parent.name == "integration"
-        return places.get(item.path.name, len(places)) if engines else len(places) + 1
-
-    items.sort(key=place)
+    items.sort(key=lambda item: place(item.path))
 
 
 def pytest_unconfigure() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers import order
+
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "models": {"models"},
@@ -123,6 +125,11 @@ def test_the_rule_of_floors_catches() -> None:
     assert upwards("from specdyn.tasks.plan.sweeps import Sweep", "tasks", "training") == {"plan"}
     assert upwards("import specdyn.flows.sweep", "flows", "connect") == {"sweep"}
     assert upwards("from specdyn.tasks.data import prepare", "tasks", "training") == set()
+
+
+def test_files_of_tests_that_begin_first_are_there() -> None:
+    assert [path for path in order.PLACES if not path.is_file()] == []
+    assert len(order.PLACES) == len(order.LONGEST)
 
 
 def test_no_folder_is_crowded() -> None:

@@ -13,7 +13,7 @@ ADDING = "add it to the cube"
 SAME = [name for name in ACTIONS if name != ADDING]
 """Actions that take as many requests whatever the number of runs that are listed together."""
 ANALYSES = ("spectrum", "effective_rank", "performance")
-FEW, MANY = 20, 50
+FEW, MANY = 18, 30
 """Both are listed together, and are within one chunk of rows."""
 
 

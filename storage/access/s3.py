@@ -90,7 +90,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
     """Seconds for which a request is sent again that the server was too busy for, or whose connection was cut."""
     patience_silent = 60.0
     """The same where nothing came within the read timeout."""
-    patience_absent = 50.0
+    patience_absent = 5.0
     """The same where nothing listens at the address, or it is another one than expected."""
     retries = 10
     """Times that s3fs reads a body that breaks off; those of requests are counted by nobody but the loop."""
@@ -172,7 +172,7 @@ class HastyS3(PatientS3):
 
     patience = 10.0
     patience_silent = 0.0
-    patience_absent = 5.0
+    patience_absent = 0.0
 
 
 async def _answer(call: Callable[..., Any], arguments: dict[str, Any]) -> Any:

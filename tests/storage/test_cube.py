@@ -351,6 +351,7 @@ def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, mo
     grown = [*run_rows(local_store, 2), *run_rows(local_store, 3)[2:]]
     whole = local_store.cube("whole")
     write_cube(whole, grown)
+    expected = {name: group.to_dataset().load() for name, group in open_results(whole).children.items()}
     total = count_of_puts(monkeypatch, local_store.cube("counted"), small, grown)
     for survivors in range(0, total, 5):
         where = local_store.cube(f"cut{survivors}")
@@ -361,8 +362,10 @@ def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, mo
         assert tree["layers"].sizes["run"] in (2, 3)
         assert tree["layers/effective_rank"].isel(run=slice(2), step=0).notnull().all(), "what was there stays"
         write_cube(where, grown)
-        for name, group in open_results(whole).children.items():
-            xr.testing.assert_identical(open_results(where)[name].to_dataset().load(), group.to_dataset().load())
+        completed = open_results(where).children
+        assert completed.keys() == expected.keys()
+        for name, group in completed.items():
+            xr.testing.assert_identical(group.to_dataset().load(), expected[name])
 
 
 def count_of_puts(monkeypatch: pytest.MonkeyPatch, where: str, small: list[Row], grown: list[Row]) -> int:

@@ -110,8 +110,8 @@ def test_every_variable_can_be_shown(tree: xr.DataTree) -> None:
             data = views.lazy(tree, group, name)
             along, upward = next(iter(views.axes(data)), ""), views.upwards(data)[0]
             at = {dim: views.first_label(dim, list(of)) for dim, of in views.labels(data).items()}
-            values = views.read(data, range(4), at, (along, upward))
-            views.heat_map(tree, values, names, upward, at, log=True)
+            values = views.read(data, [0, 3], at, (along, upward))
+            views.heat_map(tree, values, [names[0], names[3]], upward, at, log=True)
             views.curves(tree, group, values, along, at, log="y")
             shown += 1
     assert shown > 90

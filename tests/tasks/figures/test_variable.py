@@ -50,11 +50,21 @@ def test_a_dollar_sign_in_a_name_begins_no_formula(tree: xr.DataTree) -> None:
 
 
 def test_every_variable_can_be_drawn(tree: xr.DataTree) -> None:
+    few = xr.DataTree.from_dict(
+        {
+            node.path: node.to_dataset(inherit=False).isel(
+                run=[0, 2],
+                layer=[0, -1],
+                missing_dims="ignore",  # of two settings, and panels beside one another
+            )
+            for node in tree.subtree
+        }
+    )
     drawn = 0
-    for node in tree.subtree:
+    for node in few.subtree:
         for name, array in node.to_dataset(inherit=False).data_vars.items():
             if "run" in array.dims and array.dtype.kind in "fiub" and node.path != "/runs":
-                plot_variable(tree, str(name))
+                assert plot_variable(few, str(name)).axes
                 drawn += 1
     assert drawn > 90
 
