@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def alignment(view: PairView) -> Tensor:
-    """|<reader_i, writer_j>| as (R_reader, R_writer), after an axis of heads, or of parts where there are several.
+def along_shared(view: PairView) -> tuple[Tensor, Tensor]:
+    """Vectors of reader and writer along the width d that they share, (d, R) each, after an axis of heads or parts.
 
     Parts of a vector, a kernel position of the reader's or a gate of the writer's, keep the length they have in it.
     """
@@ -24,7 +24,14 @@ def alignment(view: PairView) -> Tensor:
         reader = reader.unflatten(0, (-1, pair.positions)).movedim(1, 0)
     if pair.gates > 1:
         writer = writer.unflatten(0, (pair.gates, -1))
-    return (reader.mT @ writer).abs()
+    return reader, writer
+
+
+def alignment(view: PairView) -> Tensor:
+    """|<reader_i, writer_i>| as (R,), R the smaller rank, after an axis of heads or parts where there are several."""
+    reader, writer = along_shared(view)
+    rank = min(reader.shape[-1], writer.shape[-1])
+    return (reader[..., :rank] * writer[..., :rank]).sum(-2).abs()
 
 
 def compute(view: PairView) -> Values:
@@ -32,7 +39,7 @@ def compute(view: PairView) -> Values:
 
     Heads are averaged for the pair; of several parts the centre position, or gate g, stands for it.
     """
-    diagonals = np.diagonal(np.asarray(alignment(view)), axis1=-2, axis2=-1)
+    diagonals = np.asarray(alignment(view))
     scores = diagonals[..., :SCORE_RANKS].mean(axis=-1)
     if diagonals.ndim == 1:
         return {"alignment": diagonals, "alignment_score": scores}

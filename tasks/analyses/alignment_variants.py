@@ -20,8 +20,12 @@ def grams(view: PairView) -> tuple[Tensor, Tensor]:
     """A_r / t_r^2 and A_w / t_w^2, A_r = W_r' W_r and A_w = W_w W_w' on the shared width, (.., d, d), from factors.
 
     A reading convolution sums them over its kernel positions, a writing LSTM over its gates; heads are an axis.
-    t are `sizes`, without which squares of very large or small values would leave float32.
+    t are `sizes`, without which squares of very large or small values would leave float32. Where both matrices span
+    less than d, as those of heads do, the Gram matrices are in coordinates of that span, (.., R_r + R_w, R_r + R_w):
+    traces, norms and inner products are the same.
     """
+    import torch
+
     pair = view.pair
     reader_s, writer_s = (factors.s.double() / size for factors, size in zip(_both(view), sizes(view), strict=True))
     x = view.reader.vectors(pair.reader_vectors) * reader_s.float().unsqueeze(-2)
@@ -30,6 +34,10 @@ def grams(view: PairView) -> tuple[Tensor, Tensor]:
         x = x.unflatten(0, (-1, pair.positions)).flatten(1)
     if pair.gates > 1:
         y = y.unflatten(0, (pair.gates, -1)).movedim(0, 1).flatten(1)
+    rank = x.shape[-1]
+    if rank + y.shape[-1] < x.shape[-2]:
+        both = torch.linalg.qr(torch.cat([x, y], dim=-1), mode="r").R
+        x, y = both[..., :rank], both[..., rank:]
     return x @ x.mT, y @ y.mT
 
 

@@ -10,13 +10,10 @@ KEPT = ("top", "bottom")
 
 def compute(view: CheckpointView) -> Values:
     """Every metric for both halves on every split; the last layer is left whole, BatchNorm is estimated again."""
-    from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
+    from specdyn.tasks.spectra.truncation import halves
 
     now = view.now
-    measured = [
-        view.evaluate(keep_in_all(now.weights, view.layers, now.factors, keep), renormalise=True)
-        for keep in (HALVES[kept] for kept in KEPT)
-    ]
+    measured = [view.evaluate(kept, renormalise=True) for kept in halves(now.weights, view.layers, now.factors)]
     return {f"pruned_{name}": np.stack([values[name] for values in measured]) for name in measured[0]}
 
 

@@ -19,7 +19,7 @@ def compute(view: RunView) -> Values:
     width, steps = kept_width(len(view.layers), len(view.steps)), len(view.steps)
     # Layers that some checkpoints lack do not move, and have no part in the network's way.
     points: list[list[np.ndarray]] = [[] for _ in view.layers]
-    for step in view.steps:
+    for step in view.steps if steps > 1 else ():  # one point does not move
         weights = view.read(step)
         for kept, layer in zip(points, view.layers, strict=True):
             if layer.parameter not in view.absent:

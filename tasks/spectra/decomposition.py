@@ -25,11 +25,13 @@ Left vectors depart from orthogonality by 2e-6 there, as those of a float32 SVD 
 SINGLE_FLOOR = 0.03
 """Smallest s_i / s_1 whose left vector is computed in float32 from the eigenvectors of the Gram matrix."""
 
-SLAB = 8192
-"""Rows of a matrix held in float64 at a time."""
+SLAB = 2048
+"""Rows of a matrix held in float64 at a time: few enough that their memory is used again, and not asked for."""
 
 GRAM_BLOCK = 32
 """Fewest columns that are worth a product of their own."""
+GRAM_BLOCKS = 8
+"""Most blocks of columns: of the half that is not needed they compute an eighth, where four compute a quarter."""
 
 SMALLEST, LARGEST = 2.0**-149, torch.finfo(torch.float32).max
 """The range of float32, in which results are stored."""
@@ -93,7 +95,7 @@ def singular_values(w_MN: Tensor) -> Tensor:
     """Singular values alone, descending, as (R,) or, of a stack, (.., R) in float64.
 
     Square roots of the eigenvalues of the float64 Gram matrix: exact to 1e-8 of s_1, below which they are noise.
-    Memory is that of the Gram matrix and of 8192 rows. NaN or infinity in the matrix is an error of LAPACK.
+    Memory is that of the Gram matrix and of 2048 rows. NaN or infinity in the matrix is an error of LAPACK.
     """
     tall_MN = w_MN if w_MN.shape[-2] >= w_MN.shape[-1] else w_MN.mT
     return torch.linalg.eigvalsh(upper_gram(tall_MN), UPLO="U").clamp_min(0).sqrt().flip(-1)
@@ -101,7 +103,8 @@ def singular_values(w_MN: Tensor) -> Tensor:
 
 def require_finite(w_MN: Tensor, what: str) -> None:
     """Raise NotFinite, naming `what`, unless every entry is a finite number."""
-    if w_MN.numel() and not bool(torch.isfinite(w_MN.abs().max())):  # ten times as fast as asking of every entry
+    # The extremes are NaN where an entry is; ten times as fast as asking of every entry.
+    if w_MN.numel() and not bool(torch.isfinite(torch.stack([w_MN.amin(), w_MN.amax()])).all()):
         bad = int((~torch.isfinite(w_MN)).sum())
         raise NotFinite(f"{what}: {bad} of {w_MN.numel()} entries are NaN or infinite; the run diverged there")
 
@@ -113,12 +116,18 @@ def scaled(w_MN: Tensor) -> tuple[Tensor, Tensor]:
     of other dtypes those change alone that are 1e-31 times smaller than the largest.
     """
     wide_MN = _wide(w_MN)
-    largest = wide_MN.abs().amax((-2, -1), keepdim=True)
+    largest = _largest(wide_MN)
     # A power of two beyond these has no inverse among the normal numbers of the dtype.
     bound = -round(math.log2(torch.finfo(wide_MN.dtype).tiny))
     exponent = torch.frexp(largest.double()).exponent.clamp(-bound, bound)
     scale = torch.ldexp(torch.ones_like(largest, dtype=torch.float64), exponent)
     return (wide_MN * (1 / scale).to(wide_MN.dtype)).float(), scale
+
+
+def _largest(w_MN: Tensor) -> Tensor:
+    """The largest magnitude of each matrix as (.., 1, 1), NaN where an entry is; without a copy, as `abs` makes one."""
+    both = (-2, -1)
+    return torch.maximum(w_MN.amax(both, keepdim=True), -w_MN.amin(both, keepdim=True))
 
 
 def difference(a_MN: Tensor, b_MN: Tensor) -> Tensor:
@@ -185,9 +194,10 @@ def _by_gram(w_MN: Tensor) -> Factors | None:
     k = int((s >= SINGLE_FLOOR * s[..., :1]).sum(-1).min())
     large, small = by_values[..., :k].float(), by_values[..., k:]
     left = torch.empty_like(w_MN, memory_format=torch.contiguous_format)
-    for slab, rows in zip(w_MN.split(SLAB, dim=-2), left.split(SLAB, dim=-2), strict=True):
-        rows[..., :k] = slab @ large
-        rows[..., k:] = slab.double() @ small
+    torch.matmul(w_MN, large, out=left[..., :k])
+    if k < s.shape[-1]:
+        for slab, rows in zip(w_MN.split(SLAB, dim=-2), left.split(SLAB, dim=-2), strict=True):
+            rows[..., k:] = slab.double() @ small
     return Factors(left, s, right.float(), DRIVERS.index("gram_float64"))
 
 
@@ -195,7 +205,7 @@ def upper_gram(w_MN: Tensor) -> Tensor:
     """W'W (.., N, N) in float64 on and above its diagonal; what lies below is zero or not to be used."""
     columns = w_MN.shape[-1]
     gram_NN = torch.zeros(*w_MN.shape[:-2], columns, columns, dtype=torch.float64, device=w_MN.device)
-    block = max(GRAM_BLOCK, -(-columns // 4))
+    block = max(GRAM_BLOCK, -(-columns // GRAM_BLOCKS))
     for slab in w_MN.split(SLAB, dim=-2):
         exact_MN = slab.double()
         for start in range(0, columns, block):

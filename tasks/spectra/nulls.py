@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from specdyn.tasks.spectra.assignment import one_to_one
+from specdyn.tasks.spectra.decomposition import GRAM_ASPECT, upper_gram
 
 DENSITY = 0.05
 """Share of the entries that a lottery ticket keeps."""
@@ -54,14 +55,27 @@ def best_match(rows: int, columns: int, name: str) -> float:
     """
     rank = min(rows, columns)
     random = generator(f"frames {name}")
-    left, right = (torch.linalg.qr(torch.randn(size, rank, generator=random))[0][:rank] for size in (rows, columns))
+    left, right = (first_rows(torch.randn(size, rank, generator=random)) for size in (rows, columns))
     a_RR = np.asarray((left * right).abs())
     return float(a_RR[one_to_one(a_RR)].mean())
 
 
+def first_rows(draws_MR: Tensor) -> Tensor:
+    """The first R rows of Q in a Gaussian M x R matrix's Q R, but for the signs of its columns, as (R, R).
+
+    From twice as many rows as columns on they are those of the matrix times the inverse of its Gram matrix's Cholesky
+    factor, in float64: the condition number of a Gaussian matrix is at most about 6 there.
+    """
+    rank = draws_MR.shape[1]
+    if len(draws_MR) < GRAM_ASPECT * rank:
+        return torch.linalg.qr(draws_MR)[0][:rank]
+    factor_RR = torch.linalg.cholesky(upper_gram(draws_MR).triu().mT).mT
+    return torch.linalg.solve_triangular(factor_RR, draws_MR[:rank].double(), upper=True, left=False).float()
+
+
 def kept_energy(w_MN: Tensor) -> float:
     """Share of sum W^2 in the 5 % of the entries (at least one) of largest magnitude; NaN for a zero matrix."""
-    squares = w_MN.flatten().double().square()
-    total = float(squares.sum())
-    kept = float(squares.topk(max(1, int(DENSITY * len(squares)))).values.sum())
-    return kept / total if total > 0 else math.nan
+    squares = w_MN.double().square().flatten().numpy()
+    total, count = float(squares.sum()), max(1, int(DENSITY * len(squares)))
+    squares.partition(len(squares) - count)
+    return float(squares[-count:].sum()) / total if total > 0 else math.nan

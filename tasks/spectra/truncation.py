@@ -1,7 +1,7 @@
 """Networks with part of their singular values removed (METHOD 4.5, CLAIMS 2.7 and 5.14)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +35,10 @@ def keep_in(
 
 def components(factors: Factors, chosen: Tensor | slice) -> Tensor:
     """The sum of some of the components s_i u_i v_i' as (M, N)."""
-    return (factors.left[:, chosen] * factors.s[chosen]) @ factors.right[:, chosen].mT
+    left_MK, right_NK = factors.left[:, chosen], factors.right[:, chosen]
+    if len(left_MK) > len(right_NK):
+        return left_MK @ (right_NK * factors.s[chosen]).mT
+    return (left_MK * factors.s[chosen]) @ right_NK.mT
 
 
 def count_kept(factors: Factors, fraction: float) -> int:
@@ -63,7 +66,19 @@ def bottom(fraction: float) -> Keep:
     return keep
 
 
-HALVES = {"top": top(0.5), "bottom": bottom(0.5)}
+def halves(
+    weights: Mapping[str, Tensor], layers: Sequence[Matrix], factors: Mapping[str, Factors]
+) -> Iterator[Mapping[str, Tensor]]:
+    """The weights with the first ceil(R / 2) components of every layer but the last, then with the others.
+
+    The first are used up by the second, which are the difference from them, layer by layer: only one layer more than
+    the weights of one network is held.
+    """
+    kept = keep_in_all(weights, layers, factors, top(0.5))
+    yield kept
+    for layer in layers[:-1]:
+        kept[layer.parameter] = weights[layer.parameter] - kept[layer.parameter]
+    yield kept
 
 
 def without(start: float, stop: float) -> Keep:

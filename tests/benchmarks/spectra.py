@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 import specdyn.tasks.spectra.one_pass
 from specdyn.models.nets.matrices import Matrix
-from specdyn.tasks.analyses.alignment import alignment
+from specdyn.tasks.analyses.alignment import alignment, along_shared
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.spectra.agreement import agreement
 from specdyn.tasks.spectra.analysis import Decomposed, PairView
 from specdyn.tasks.spectra.decomposition import Factors, decompose
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.one_pass import decompose_into
-from specdyn.tasks.spectra.truncation import HALVES, keep_in_all
+from specdyn.tasks.spectra.truncation import halves
 from tests.reference.networks import NETWORKS, build, checkpoint
 
 Weights = Mapping[str, Tensor]
@@ -56,7 +56,8 @@ def published(
         pair for pair in body.pairs if "by head" not in pair.name and pair.reader.name != "linear.weight[reverse]"
     ):
         both = {matrix.name: svd(matrix) for matrix in (pair.writer, pair.reader)}
-        alignment(PairView(pair=pair, now=Decomposed(step=0, weights=weights, factors=both)))
+        read, written = along_shared(PairView(pair=pair, now=Decomposed(step=0, weights=weights, factors=both)))
+        (read.mT @ written).abs()  # whole, of which the diagonal is shown
     pruned = []
     for first in (True, False):
         pruned.append(dict(weights))
@@ -78,8 +79,8 @@ def one_pass(weights: Weights, final: Weights, body: NetworkLayout, net: nn.Modu
     now = Decomposed(step=0, weights=weights, factors=factors)
     for pair in body.pairs:
         alignment(PairView(pair=pair, now=now))
-    for keep in HALVES.values():
-        keep_in_all(weights, body.layers, factors, keep)
+    for _ in halves(weights, body.layers, factors):
+        pass
     return len(factors)
 
 

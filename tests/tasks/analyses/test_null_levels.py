@@ -81,6 +81,24 @@ def test_the_best_match_by_chance_is_that_of_two_gaussian_matrices() -> None:
     assert np.mean(drawn) > 3 * nulls.agreement(24, 40)
 
 
+@pytest.mark.parametrize(("rows", "rank"), [(1, 1), (2, 1), (7, 7), (13, 7), (14, 7), (300, 7)])
+def test_the_frames_of_the_best_match_are_those_of_a_qr(rows: int, rank: int) -> None:
+    draws = torch.randn(rows, rank, generator=torch.Generator().manual_seed(rows))
+    expected = np.linalg.qr(draws.double().numpy())[0][:rank]
+    np.testing.assert_allclose(nulls.first_rows(draws).abs(), abs(expected), atol=2e-5)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 5), (40, 30)])
+def test_the_energy_of_the_largest_entries_is_that_of_the_sorted_ones(rows: int, columns: int) -> None:
+    w = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+    squares = sorted((float(x) ** 2 for x in w.flatten()), reverse=True)
+    kept = sum(squares[: max(1, rows * columns // 20)])
+    before = w.clone()
+    for lying in (w, w.mT):
+        assert nulls.kept_energy(lying) == pytest.approx(kept / sum(squares))
+    assert torch.equal(w, before)
+
+
 def test_both_nulls_have_the_layers_size_and_the_shuffled_one_its_entries() -> None:
     w = matrix(np.random.default_rng(0).normal(0.3, 2, size=(50, 40)))
     drawn = nulls.without_structure(w, "w")

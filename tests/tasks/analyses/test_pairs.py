@@ -39,9 +39,12 @@ def test_a_product_has_the_values_of_the_multiplied_matrices(rows: int, width: i
     assert set(found) == {"product_singular_value", "product_effective_rank"}
 
 
-def test_weighted_alignments_are_those_of_the_multiplied_matrices() -> None:
+@pytest.mark.parametrize("shapes", [((7, 5), (5, 9)), ((3, 12), (12, 4)), ((6, 12), (12, 6)), ((1, 30), (30, 1))])
+def test_weighted_alignments_are_those_of_the_multiplied_matrices(
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
     rng = np.random.default_rng(1)
-    reader, writer = rng.normal(size=(7, 5)), rng.normal(size=(5, 9))
+    reader, writer = (rng.normal(size=shape) for shape in shapes)
     found = of_pair("alignment_variants", CHAIN, {"a": matrix(writer), "b": matrix(reader)})
     norms = np.linalg.norm(reader) * np.linalg.norm(writer)
     assert found["weighted_alignment"] == pytest.approx(np.linalg.norm(reader @ writer) / norms, rel=1e-5)
@@ -119,8 +122,9 @@ def test_a_writing_lstm_is_summed_over_its_gates() -> None:
     assert of_pair("products", pair, weights) == {}
 
 
-def test_balanced_layers_are_aligned_and_have_no_imbalance() -> None:
-    left, right, shared = orthonormal(6, 4, 0), orthonormal(9, 4, 1), orthonormal(5, 4, 2)
+@pytest.mark.parametrize(("rows", "width", "columns"), [(6, 5, 9), (4, 20, 4)])
+def test_balanced_layers_are_aligned_and_have_no_imbalance(rows: int, width: int, columns: int) -> None:
+    left, right, shared = orthonormal(rows, 4, 0), orthonormal(columns, 4, 1), orthonormal(width, 4, 2)
     s = np.diag([4.0, 2.0, 1.0, 0.5])
     weights = {"a": matrix(shared @ s @ right.T), "b": matrix(left @ s @ shared.T)}
     found = of_pair("alignment_variants", CHAIN, weights)

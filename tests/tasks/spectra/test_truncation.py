@@ -12,6 +12,7 @@ from specdyn.tasks.spectra.truncation import (
     Keep,
     bottom,
     energy_matched,
+    halves,
     keep_in_all,
     random_components,
     random_directions,
@@ -32,7 +33,7 @@ class Convolutions(nn.Module):
         self.head = nn.Linear(4, 3)
 
 
-def halves(net: nn.Module, fraction: float = 0.5) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+def halves_of(net: nn.Module, fraction: float = 0.5) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     weights = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     found = layers(net)
     factors = {matrix.name: decompose(matrix.of(weights)) for matrix in found}
@@ -72,7 +73,7 @@ def test_the_number_kept_is_rounded_up_for_any_fraction(fraction: float, kept: i
 
 def test_convolutions_come_back_in_their_own_shape_with_half_of_their_values() -> None:
     net = Convolutions()
-    weights, kept = halves(net)
+    weights, kept = halves_of(net)
     for matrix, rank in zip(layers(net)[:2], (6, 4), strict=True):
         s = values(matrix, weights)
         assert len(s) == rank
@@ -84,7 +85,7 @@ def test_convolutions_come_back_in_their_own_shape_with_half_of_their_values() -
 
 
 def test_top_and_bottom_add_up_to_the_weights() -> None:
-    weights, kept = halves(Convolutions())
+    weights, kept = halves_of(Convolutions())
     for name in ("conv.weight", "tconv.weight", "line.weight"):
         total = kept["top"][name].double() + kept["bottom"][name].double()
         # the difference is formed once in float32: half a unit in its last place
@@ -92,13 +93,13 @@ def test_top_and_bottom_add_up_to_the_weights() -> None:
 
 
 def test_the_bottom_of_a_matrix_of_rank_limit_one_is_zero() -> None:
-    weights, kept = halves(Convolutions())
+    weights, kept = halves_of(Convolutions())
     assert not kept["bottom"]["line.weight"].any()
     torch.testing.assert_close(kept["top"]["line.weight"], weights["line.weight"])
 
 
 def test_the_last_layer_and_all_that_is_no_matrix_stay() -> None:
-    weights, kept = halves(Convolutions())
+    weights, kept = halves_of(Convolutions())
     for part in kept.values():
         assert list(part) == list(weights)
         changed = {name for name in weights if not torch.equal(part[name], weights[name])}
@@ -108,8 +109,18 @@ def test_the_last_layer_and_all_that_is_no_matrix_stay() -> None:
 def test_the_weights_themselves_are_left_alone() -> None:
     net = Convolutions()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    weights, _ = halves(net)
+    weights, _ = halves_of(net)
     assert all(torch.equal(weights[name], before[name]) for name in before)
+
+
+def test_the_halves_one_after_another_are_those_made_alone() -> None:
+    net = Convolutions()
+    weights, alone = halves_of(net)
+    factors = {matrix.name: decompose(matrix.of(weights)) for matrix in layers(net)}
+    for name, part in zip(("top", "bottom"), halves(weights, layers(net), factors), strict=True):
+        assert list(part) == list(weights)
+        assert all(torch.equal(part[key], alone[name][key]) for key in weights)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in net.state_dict().items())
 
 
 def one_layer(keep: Keep, w: Tensor) -> Tensor:
