@@ -345,15 +345,20 @@ def test_a_block_that_lands_rewrites_its_values_and_what_says_so_and_nothing_els
     assert puts_of(monkeypatch, lambda: write_cube(where, [few[0], more[1]])) == []
 
 
-def test_what_a_call_left_that_died_anywhere_is_completed(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was put by then: readers see the old values or the new ones, and the next call puts the rest."""
-    small = run_rows(local_store, 2, blocks=1)
-    grown = [*run_rows(local_store, 2), *run_rows(local_store, 3)[2:]]
+@pytest.mark.parametrize(("runs", "every"), [(3, 5), (2, 1)])
+def test_what_a_call_left_that_died_anywhere_is_completed(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, runs: int, every: int
+) -> None:
+    """Whatever was put by then: readers see the old values or the new ones, and the next call puts the rest.
+
+    A new run has the columns of all put again, so what is forgotten of the others shows only without one.
+    """
+    small, grown = run_rows(local_store, 2, blocks=1), run_rows(local_store, runs)
     whole = local_store.cube("whole")
     write_cube(whole, grown)
     expected = {name: group.to_dataset().load() for name, group in open_results(whole).children.items()}
     total = count_of_puts(monkeypatch, local_store.cube("counted"), small, grown)
-    for survivors in range(0, total, 5):
+    for survivors in range(0, total, every):
         where = local_store.cube(f"cut{survivors}")
         write_cube(where, small)
         with dying_after(monkeypatch, survivors), contextlib.suppress(DiedError):
