@@ -46,21 +46,22 @@ def test_a_sweep_runs_on_all_nodes_of_a_job_and_nothing_is_done_twice(
         "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)),
     }.items():
         monkeypatch.setenv(name, value)
-    sweep = ("specdyn", "run", NAME, "--preset", "smoke", "--store", str(store), "--no-report")
+    sweep = ("specdyn", "run", NAME, "--preset", "smoke", "--store", str(store), "--no-report", "-s", "0,1,2,3")
 
     job = cluster.run(LIGHT, SCRIPT, *sweep)
     assert (job.state, job.exit_code) == ("COMPLETED", "0:0"), job.log
     assert list(shared.iterdir()) == [], "the token is left behind"
     layers = open_results(Store(str(store)).cube(SMOKE))["layers"]
-    assert sorted(layers["weight_decay"].values.tolist()) == [0.0, 1.0]
+    assert sorted(layers["weight_decay"].values.tolist()) == [0.0] * 4 + [1.0] * 4
     assert np.isfinite(layers["effective_rank"].values).all()
     logs = [path.read_text() for path in (store / "logs").rglob("trainings-*.log")]
     trained = {run: int(pid) for log in logs for pid, run in TRAINED.findall(log)}
-    assert len(logs) == len(trained) == 2
-    assert sorted(job.nodes[pid] for pid in trained.values()) == list(NODES)
+    assert len(logs) == len(trained) == 8
+    # More runs than the first node ends while the second one's worker starts.
+    assert sorted({job.nodes[pid] for pid in trained.values()}) == list(NODES)
 
     before = files(store)
     again = cluster.run((*LIGHT, "--nodes=1"), SCRIPT, *sweep)
     assert (again.state, again.exit_code) == ("COMPLETED", "0:0"), again.log
-    assert "2 runs already done: nothing to do" in again.log
+    assert "8 runs already done: nothing to do" in again.log
     assert files(store) == before
