@@ -92,6 +92,29 @@ class Holder:
         )
 
 
+@dataclass(slots=True)
+class Silence:
+    """How long a holder that is looked at now and then has shown no sign of life."""
+
+    pause: float
+    """Seconds between two looks."""
+    sign: tuple[str, int] = ("", 0)
+    """The last sign of life: whose, and its number."""
+    seconds: float = 0.0
+    """Since it was seen for the first time; time in which the store does not answer does not count."""
+    _looked: float = field(default_factory=lambda: _clock())
+
+    def look(self, holder: Holder) -> bool:
+        """Take in what was read of the holder; whether that is a new sign of life."""
+        before, self._looked = self._looked, _clock()
+        if (holder.token, holder.beat) != self.sign:
+            self.sign, self.seconds = (holder.token, holder.beat), 0.0
+            return True
+        # A look that takes long tells that the store is slow to answer, also to the holder's signs of life.
+        self.seconds += min(self._looked - before, 2 * self.pause)
+        return False
+
+
 @dataclass(slots=True, kw_only=True)
 class Lease:
     """A lease that this process holds, or has lost."""
@@ -140,22 +163,17 @@ class Lease:
 
     def _acquire(self) -> None:
         """Wait until nobody holds the lease, or who does is dead, and take it."""
-        told, watched, silent, looked = "", ("", 0), 0.0, _clock()
+        told, silence = "", Silence(self._pause)
         while True:
             holder = _newest(self.folder)
             if holder is None or holder.released or holder.dead:
                 if self._take(holder, succeeded=False):
                     return
                 continue
-            # A look that takes long tells that the store is slow to answer, also to the holder's signs of life.
-            before, looked = looked, _clock()
-            if (holder.token, holder.beat) != watched:
-                if not self.waits and (watched[0] or holder.here):
-                    raise LeaseHeld(f"{self.what}: held by {holder}")
-                watched, silent = (holder.token, holder.beat), 0.0
-            else:
-                silent += min(looked - before, 2 * self._pause)
-            if silent > self.lifetime:
+            first = not silence.sign[0]
+            if silence.look(holder) and not self.waits and (holder.here or not first):
+                raise LeaseHeld(f"{self.what}: held by {holder}")
+            if silence.seconds > self.lifetime:
                 if self._take(holder, succeeded=True):
                     return
                 continue

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from specdyn.storage.access import objects
-from specdyn.storage.access.lease import LIFETIME, LOOK_SECONDS, holder_of
+from specdyn.storage.access.lease import LIFETIME, LOOK_SECONDS, Silence, holder_of
 from specdyn.storage.access.objects import StoreError
 
 
@@ -24,7 +24,7 @@ def reserved(url: str, lease: str, what: str, say: Callable[[str], None], lifeti
     leases, _, name = lease.rpartition("/")
     folder, _, key = url.rpartition("/")
     place = folder, [key]
-    mine, told, watched, changed = name.encode(), b"", ("", 0), time.monotonic()
+    mine, told, silence = name.encode(), b"", Silence(min(LOOK_SECONDS, lifetime / 20))
     while not objects.create(url, mine):
         try:
             owner = objects.read(url)
@@ -33,15 +33,15 @@ def reserved(url: str, lease: str, what: str, say: Callable[[str], None], lifeti
         if owner == mine:
             break  # left by a call of the same study that died
         holder = holder_of(f"{leases}/{owner.decode()}")
-        if holder is not None and (holder.token, holder.beat) != watched:
-            watched, changed = (holder.token, holder.beat), time.monotonic()
-        if holder is None or time.monotonic() - changed > lifetime:
+        if holder is not None:
+            silence.look(holder)
+        if holder is None or silence.seconds > lifetime:
             objects.delete_all(*place)
             continue
         if owner != told:
             told = owner
             say(f"{what}: waiting for {holder}, who works on it for {owner.decode().partition('.')[0]}")
-        time.sleep(min(LOOK_SECONDS, lifetime / 20))
+        time.sleep(silence.pause)
     try:
         yield
     finally:
