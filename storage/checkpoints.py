@@ -6,19 +6,25 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.listing import listing
-from specdyn.storage.access.records import Version, change_record, newest_place, read_record
+from specdyn.storage.access.records import Version, change_record, newest_place, read_record, versions_below
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Run, Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LISTED_ALONE = 16
+"""Runs up to which what there is of each is listed by itself, as a store may have many others."""
+READERS = 16
+"""Manifests that are read at a time."""
 
 LENGTH = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
@@ -294,3 +300,10 @@ def read_manifest(run: Run, newest: Mapping[str, Version] | None = None) -> Mani
         raise DamagedCheckpoint(
             f"run {run.run_id}: {place} is not a manifest ({error}); delete it to train on"
         ) from None
+
+
+def read_manifests(store: Store, experiment: str, run_ids: Sequence[str]) -> list[Manifest | None]:
+    """The manifests of runs of an experiment, several read at a time; which there are of many is listed once."""
+    newest = versions_below(store.manifests(experiment)) if len(run_ids) > LISTED_ALONE else None
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda run_id: read_manifest(store.run(experiment, run_id), newest), run_ids))

@@ -32,9 +32,9 @@ def report(study: str, store: str, folder: str | None, figures: bool) -> None:
         from specdyn.tasks.figures.live.beside import look_beside
         from specdyn.tasks.figures.report import write_report
 
-        for cube in measured:
+        for cube, beside in look_beside(url, study, measured).items():
             with reading(cube):
-                written += write_report(cube, place, figures, told, look_beside(url, study, cube))
+                written += write_report(cube, place, figures, told, beside)
     for cube, kind in measured.items():
         if kind in ("sweep", "series"):
             from specdyn.flows.cli.terminal import show_summary

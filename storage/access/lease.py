@@ -102,7 +102,7 @@ class Silence:
     """The last sign of life: whose, and its number."""
     seconds: float = 0.0
     """Since it was seen for the first time; time in which the store does not answer does not count."""
-    _looked: float = field(default_factory=lambda: _clock())
+    _looked: float = 0.0
 
     def look(self, holder: Holder) -> bool:
         """Take in what was read of the holder; whether that is a new sign of life."""

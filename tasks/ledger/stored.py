@@ -2,22 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from specdyn.models.experiments.base import read_spec
 from specdyn.models.wording import plural, size
 from specdyn.storage.access import objects
-from specdyn.storage.access.records import versions_below
-from specdyn.storage.checkpoints import Manifest, read_manifest
+from specdyn.storage.checkpoints import Manifest, read_manifests
 from specdyn.storage.places import Store
 from specdyn.storage.results import SUFFIX
-from specdyn.storage.studies import READERS, StudyRecord, cube_of, not_a_record, read_study, study_names
+from specdyn.storage.studies import StudyRecord, cube_of, not_a_record, read_study, study_names
 
 MEASURED = {"sweep": "runs", "series": "runs", "connectivity": "pairs", "tickets": "tickets"}
 """The kind of results of the rows of each kind of study."""
-LISTED_ALONE = 16
-"""Runs up to which the manifest of each is looked for by itself, as a store may have many others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +125,9 @@ def stored_by(store: Store, study: str, cube: str) -> Stored:
 
 
 def _manifests(store: Store, record: StudyRecord) -> list[Manifest]:
-    """The manifests of the runs of a record, several read at a time; many are listed once."""
+    """The manifests of the runs of a record that have one; StoreError where the record is damaged."""
     try:
         ids = [read_spec(text, record.experiment).run_id for text in record.specs]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise not_a_record(store, record.name, record.kind, error) from None
-    newest = versions_below(store.manifests(record.experiment)) if len(ids) > LISTED_ALONE else None
-    with ThreadPoolExecutor(READERS) as pool:
-        read = pool.map(lambda run_id: read_manifest(store.run(record.experiment, run_id), newest), ids)
-        return [manifest for manifest in read if manifest]
+    return [manifest for manifest in read_manifests(store, record.experiment, ids) if manifest]

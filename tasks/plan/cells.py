@@ -11,7 +11,7 @@ from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
 from specdyn.storage.access.records import Version, versions_below
-from specdyn.storage.checkpoints import Manifest, checkpoints_written, read_manifest
+from specdyn.storage.checkpoints import LISTED_ALONE, READERS, Manifest, checkpoints_written, read_manifest
 from specdyn.storage.places import Store
 from specdyn.storage.results import blocks_of
 from specdyn.tasks.data.prepare import hold_data, require_data
@@ -21,11 +21,7 @@ from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.runs import Block, analyse_run, analysed, training_item
 from specdyn.tasks.plan.units import Unit
 
-LISTED_ALONE = 16
-"""Runs up to which what there is of each is listed by itself, as a store may have many others."""
 THINNED = "checkpoints of it were removed, and {} needs them"
-READERS = 16
-"""Runs that are looked at at a time."""
 
 CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 

@@ -200,7 +200,8 @@ class StudyCube(ABC):
         from specdyn.tasks.figures.live.beside import look_beside
         from specdyn.tasks.figures.report import write_report
 
-        write_report(self.url, self.store.report(self.name), beside=look_beside(self.store, self.name, self.url))
+        beside = look_beside(self.store, self.name, [self.url])
+        write_report(self.url, self.store.report(self.name), beside=beside[self.url])
 
 
 @dataclass(frozen=True, kw_only=True)

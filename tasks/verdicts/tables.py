@@ -8,6 +8,8 @@ from specdyn.tasks.verdicts.judging import Verdict
 
 RULE_HEADINGS = ("claim", "says", "for each seed", "passes where", "fails where", "beside", "seeds")
 HEADINGS = ("claim", "verdict", "on", "effect", "value", "90 % interval", "null", "p", "p (Holm)", "n")
+NONE = "-"
+"""Where a number, or what it is of, does not exist."""
 
 
 def rules_table(claims: Iterable[Claim]) -> str:
@@ -39,14 +41,14 @@ def verdict_rows(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:
         (
             one.title,
             one.state,
-            one.case or "-",
-            one.effect or "-",
-            _number(one.value),
-            f"{_number(one.low)} to {_number(one.high)}" if one.low is not None else "-",
-            _number(one.null),
-            _number(one.p),
-            _number(one.p_holm),
-            str(one.n) if one.n else "-",
+            one.case or NONE,
+            one.effect or NONE,
+            number(one.value),
+            interval(one),
+            number(one.null),
+            number(one.p),
+            number(one.p_holm),
+            str(one.n) if one.n else NONE,
         )
         for one in in_order(verdicts)
     ]
@@ -57,8 +59,15 @@ def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda one: (STATES.index(one.state), one.claim, one.case))
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def number(value: float | None) -> str:
+    """A number for people; a dash where there is none."""
+    return NONE if value is None else f"{value:.3g}"
+
+
+def interval(verdict: Verdict) -> str:
+    """Both ends of its interval; a dash where there is none."""
+    ends = (verdict.low, verdict.high)
+    return NONE if None in ends else " to ".join(map(number, ends))
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,6 +1,6 @@
 """What a page says of a study beside its results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from specdyn.storage.places import Store
@@ -25,6 +25,7 @@ NOTHING = Beside()
 """Where only the results are known."""
 
 
-def look_beside(store: Store, study: str, cube: str) -> Beside:
-    """What the store has on a study, apart from its cube at that URL; StoreError where a record is damaged."""
-    return Beside(took=took_by(store, study), judged=judged_on(store, study), stored=stored_by(store, study, cube))
+def look_beside(store: Store, study: str, cubes: Iterable[str]) -> dict[str, Beside]:
+    """What the store has on a study, beside each of its cubes, by their URL; StoreError where a record is damaged."""
+    took, judged = took_by(store, study), judged_on(store, study)
+    return {cube: Beside(took=took, judged=judged, stored=stored_by(store, study, cube)) for cube in cubes}

@@ -10,9 +10,7 @@ from specdyn.storage.studies import cube_of, study_names
 from specdyn.tasks.verdicts.judging import Verdict
 from specdyn.tasks.verdicts.page import counted
 from specdyn.tasks.verdicts.storing import kept, newest
-from specdyn.tasks.verdicts.tables import in_order
-
-NO_NUMBER = "-"
+from specdyn.tasks.verdicts.tables import NONE, in_order, interval, number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +67,18 @@ def judged_on(store: Store, study: str) -> Judged:
 
 
 def _line(verdict: Verdict, contents: set[str]) -> JudgedLine:
-    ends = (verdict.low, verdict.high)
     earlier = not contents & set(verdict.contents.split(","))
     return JudgedLine(
         claim=f"{verdict.title} v{verdict.version}",
         state=verdict.state,
         statement=verdict.statement,
-        effect=verdict.effect or NO_NUMBER,
-        value=_number(verdict.value),
-        interval=f"{_number(ends[0])} to {_number(ends[1])}" if None not in ends else NO_NUMBER,
-        null=_number(verdict.null),
-        n=str(verdict.n) if verdict.n else NO_NUMBER,
+        effect=verdict.effect or NONE,
+        value=number(verdict.value),
+        interval=interval(verdict),
+        null=number(verdict.null),
+        n=str(verdict.n) if verdict.n else NONE,
         sentence=verdict.sentence,
         exceptions=verdict.exceptions,
         lost=verdict.lost,
         notes=(*verdict.notes, *(["made of earlier results than those of this page"] if earlier else [])),
     )
-
-
-def _number(value: float | None) -> str:
-    return NO_NUMBER if value is None else f"{value:.3g}"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jinja2
@@ -22,7 +22,7 @@ from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.live.ran import what_ran
 from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
 from specdyn.tasks.figures.summary import Summary, headings
-from specdyn.tasks.ledger.stored import Stored, folder_of
+from specdyn.tasks.ledger.stored import Stored, StoredRun, folder_of
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(
@@ -87,7 +87,7 @@ def page(
     """
     dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
-    results = _results(tree, dim)
+    rows = [_with_stored(row, of, beside.stored) for row, of in zip(rows, _results(tree, dim), strict=True)]
     packed = pack(tree, dim)
     settings = _settings(tree, dim)
     report = {
@@ -118,9 +118,8 @@ def page(
         ran=what_ran(settings, experiment, str(tree.attrs.get("preset", ""))),
         took=beside.took,
         judged=beside.judged,
-        held=beside.stored.totals(results, dim),
-        about=[_held(row, of, beside.stored) for row, of in zip(rows, results, strict=True)],
-        unfinished=[(_name(run.run_id, whole, dim), run) for run in beside.stored.unfinished],
+        held=beside.stored.totals(_results(tree, dim), dim),
+        unfinished=_unfinished(beside.stored, whole, dim),
         deviations=known.deviations if known else (),
         thinned=thinning(packed.variables, packed.labels),
         css=content("live.css"),
@@ -138,19 +137,15 @@ def _plain(value: Any) -> Any:
 
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     """Every setting as text for each row: from the group that has all of them, else from the coordinates."""
-    group = {"run": "runs"}.get(dim, "sources")
     along = along_rows(tree, dim)
     assert along is not None
     known = {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
-    if group in tree.children:
-        table = tree[group].to_dataset()
-        hidden = {dim, *LIVE, "source"}
-        known |= {
-            str(name): [as_text(value) for value in column.values.tolist()]
-            for name, column in table.variables.items()
-            if column.dims == (dim,) and name not in hidden and column.attrs.get("role") != PROVENANCE
-        }
-    return known
+    hidden = {dim, *LIVE, "source"}
+    return known | {
+        str(name): [as_text(value) for value in column.values.tolist()]
+        for name, column in _sources(tree, dim).variables.items()
+        if column.dims == (dim,) and name not in hidden and column.attrs.get("role") != PROVENANCE
+    }
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
@@ -185,11 +180,14 @@ def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, st
     return rows, [{"name": name, "color": color} for (name, _), color in zip(groups, colors, strict=True)]
 
 
-def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
+def _sources(tree: xr.DataTree, dim: str) -> xr.Dataset:
+    """The columns of the rows, with all settings and what values were taken from; empty where the cube has none."""
     group = {"run": "runs"}.get(dim, "sources")
-    if group not in tree.children:
-        return {}
-    table = tree[group].to_dataset()
+    return tree[group].to_dataset() if group in tree.children else xr.Dataset()
+
+
+def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
+    table = _sources(tree, dim)
     names = [name for name in ("status", "computed_on", "source") if name in table.variables]
     return {name.replace("_", " "): [str(value) for value in table[name].values.tolist()] for name in names}
 
@@ -198,20 +196,22 @@ def _results(tree: xr.DataTree, dim: str) -> list[str]:
     """The id of the results of each row; empty where the cube does not say."""
     along = along_rows(tree, dim)
     assert along is not None
-    group = tree[name].to_dataset() if (name := {"run": "runs"}.get(dim, "sources")) in tree.children else {}
-    return [str(of) for of in group["results"].values] if "results" in group else [""] * along.sizes[dim]
+    table = _sources(tree, dim)
+    return [str(of) for of in table["results"].values] if "results" in table else [""] * along.sizes[dim]
 
 
-def _held(row: PageRow, results: str, stored: Stored) -> dict[str, str]:
-    """What is said of a row, with what the store holds of it."""
+def _with_stored(row: PageRow, results: str, stored: Stored) -> PageRow:
+    """The row, with what the store holds of it."""
     run, count = stored.runs.get(row.id), stored.results.get(folder_of(results))
-    return {**row.about, **(run.about if run else {}), **({} if count is None else {"results": size(count)})}
+    held = {**(run.about if run else {}), **({} if count is None else {"results": size(count)})}
+    return replace(row, about={**row.about, **held})
 
 
-def _name(run_id: str, whole: xr.DataTree | None, dim: str) -> str:
-    """What tells a run from the others that a study asks for; its id where it is none of the rows."""
-    rows = _rows(whole, dim)[0] if whole is not None else []
-    return next((f"{row.name} ({run_id})" for row in rows if row.id == run_id and row.name != run_id), run_id)
+def _unfinished(stored: Stored, whole: xr.DataTree | None, dim: str) -> list[tuple[str, StoredRun]]:
+    """The runs that failed, each with its name among those that a study asks for; its id where it is none of them."""
+    rows = _rows(whole, dim)[0] if whole is not None and stored.unfinished else []
+    names = {row.id: f"{row.name} ({row.id})" for row in rows if row.name != row.id}
+    return [(names.get(run.run_id, run.run_id), run) for run in stored.unfinished]
 
 
 def _notes(whole: xr.DataTree | None, dim: str) -> list[str]:

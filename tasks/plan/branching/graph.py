@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,15 +11,14 @@ from specdyn.models.spec.checks import require, require_distinct
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
-from specdyn.storage.access.records import versions_below
-from specdyn.storage.checkpoints import Manifest, read_manifest
+from specdyn.storage.checkpoints import Manifest, read_manifests
 from specdyn.storage.places import Store
 from specdyn.storage.results import ids_in
 from specdyn.storage.studies import read_study, record_study
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.identity import data_of_plugin, origins_of, outdated
-from specdyn.tasks.plan.cells import LISTED_ALONE, READERS, require_inputs
+from specdyn.tasks.plan.cells import require_inputs
 from specdyn.tasks.plan.plan import Item
 from specdyn.tasks.plan.sweeps import label
 
@@ -258,9 +256,7 @@ def ended_runs(graph: Graph, store: Store) -> EndedRuns:
     time; which ones there are of many is listed once.
     """
     specs = (*graph.trunks, *graph.branches)
-    newest = versions_below(store.manifests(graph.experiment)) if len(specs) > LISTED_ALONE else None
-    with ThreadPoolExecutor(READERS) as pool:
-        manifests = list(pool.map(lambda spec: read_manifest(store.run_of(spec), newest), specs))
+    manifests = read_manifests(store, graph.experiment, [spec.run_id for spec in specs])
     finished: dict[str, Manifest] = {}
     failed: dict[str, str] = {}
     damaged = {one.run_id for one in manifests if one is not None and one.status == "damaged"}

@@ -13,10 +13,10 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access import objects, records
 from specdyn.storage.access.codec import decode
-from specdyn.storage.checkpoints import Manifest, mark_damaged, read_manifest, write_manifest
+from specdyn.storage.checkpoints import LISTED_ALONE, Manifest, mark_damaged, read_manifest, write_manifest
 from specdyn.storage.places import Store
 from specdyn.tasks.identity import results_id
-from specdyn.tasks.plan.cells import LISTED_ALONE, Cell, listed, look_at
+from specdyn.tasks.plan.cells import Cell, listed, look_at
 from specdyn.tasks.plan.sweeps import Sweep, label
 
 SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, steps=20, checkpoint_every=10)
