@@ -66,7 +66,7 @@ def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int
     passing, evaluated = _seconds_of_a_pass(spec, layout, analyses, weights, factors) if analyses else (0.0, [])
     return Rates(
         step=step,
-        beginning=building + first - step,
+        beginning=building + max(0.0, first - step),  # another process may slow down the later steps
         writing=writing,
         checkpoint=passing + len(evaluated) * len(data) * evaluation + sum(evaluated) * renewal,
         evaluation=evaluation,
