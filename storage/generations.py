@@ -116,7 +116,7 @@ def in_form(files: Mapping[str, bytes], form: int) -> dict[str, bytes]:
 def _sealed(data: bytes) -> bytes:
     plain = json.loads(data)
     plain["attributes"][SEAL] = metadata_digest(plain)
-    return json.dumps(plain, indent=2).encode()
+    return json.dumps(plain).encode()
 
 
 def metadata_digest(root: Mapping[str, Any]) -> str:
@@ -142,7 +142,7 @@ def _restated(key: str, data: bytes, form: int) -> bytes:
     plain = json.loads(data)
     for node in (plain, *plain.get("consolidated_metadata", {}).get("metadata", {}).values()):
         _restate(node, form)
-    return json.dumps(plain, indent=2).encode()
+    return json.dumps(plain).encode()
 
 
 def _restate(node: dict[str, Any], form: int) -> None:

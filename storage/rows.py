@@ -100,7 +100,7 @@ class Facts:
 
     declare: Callable[[Mapping[str, Variable]], Mapping[str, Variable]]
     """The facts of a run that has these variables."""
-    compute: "Callable[[Mapping[str, xr.DataArray]], Mapping[str, Any]]"
+    compute: "Callable[[Mapping[Any, xr.DataArray]], Mapping[str, Any]]"
     """Their values, from the arrays of a run; what is missing of a count is NaN there."""
 
 
@@ -142,7 +142,7 @@ def with_facts(layout: RunLayout, arrays: Mapping[str, np.ndarray], facts: Facts
     if facts is None:
         return dict(arrays)
     form = facts.declare(layout.variables)
-    values = facts.compute({name: _labelled(layout, name, array) for name, array in arrays.items()})
+    values = facts.compute(_labelled(layout, arrays))
     return {**arrays, **{name: form[name].stored(np.asarray(value)) for name, value in values.items()}}
 
 
@@ -183,14 +183,17 @@ def placed(
     return spread
 
 
-def _labelled(layout: RunLayout, name: str, array: np.ndarray) -> "xr.DataArray":
-    """An array with its labels; NaN for what is missing of a count."""
+def _labelled(layout: RunLayout, arrays: Mapping[str, np.ndarray]) -> "Mapping[Any, xr.DataArray]":
+    """The arrays with their labels; NaN for what is missing of a count."""
     import xarray as xr
 
-    variable = layout.variables[name]
-    values = np.where(array == variable.fill, np.nan, array) if "_FillValue" in variable.attributes else array
-    coordinates = {dim: list(layout.labels[dim]) for dim in variable.dims}
-    return xr.DataArray(values, coordinates, variable.dims, name, attrs=variable.attributes)
+    variables = {}
+    for name, array in arrays.items():
+        variable = layout.variables[name]
+        values = np.where(array == variable.fill, np.nan, array) if "_FillValue" in variable.attributes else array
+        variables[name] = (variable.dims, values, variable.attributes)
+    used = {dim for dims, _, _ in variables.values() for dim in dims}
+    return xr.Dataset(variables, {dim: list(layout.labels[dim]) for dim in used}).data_vars
 
 
 def missing_of(values: Sequence[Any]) -> Any:

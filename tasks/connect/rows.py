@@ -99,7 +99,7 @@ def _declared(variables: Mapping[str, Variable]) -> dict[str, Variable]:
     }
 
 
-def _computed(line: "Mapping[str, xr.DataArray]") -> dict[str, np.ndarray]:
+def _computed(line: "Mapping[Any, xr.DataArray]") -> dict[str, np.ndarray]:
     curves = {name: of for name, of in line.items() if "alpha" in of.dims and "rank" not in of.dims}
     return {
         f"{kind}_{name}": derive(of.transpose(..., "alpha").values)

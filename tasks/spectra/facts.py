@@ -80,7 +80,7 @@ def facts_declared(variables: Mapping[str, Variable]) -> dict[str, Variable]:
     return found
 
 
-def facts_of(run: Mapping[str, xr.DataArray]) -> dict[str, Any]:
+def facts_of(run: Mapping[Any, xr.DataArray]) -> dict[str, Any]:
     """What follows from the variables that a run has; NaN where these were not measured."""
     facts: dict[str, Any] = {}
     for name in _metrics(run):
@@ -102,7 +102,7 @@ RUN_FACTS = Facts(declare=facts_declared, compute=facts_of)
 """How a cube gets the facts of its runs."""
 
 
-def _metrics(variables: Mapping[str, Variable] | Mapping[str, xr.DataArray]) -> list[str]:
+def _metrics(variables: Mapping[str, Variable] | Mapping[Any, xr.DataArray]) -> list[str]:
     """Metrics of the network as it was saved; metrics of changed weights have further dimensions."""
     return [name for name, variable in variables.items() if set(variable.dims) == {"split", "step"}]
 
