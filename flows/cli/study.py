@@ -28,6 +28,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import finished_results
+from specdyn.tasks.plan.here import run_here
 from specdyn.tasks.plan.plan import Results, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
@@ -110,7 +111,18 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
     _say_others(study, store)
     if done := finished_results(study, store, asked.report):
         return _already_done(study, store, done, asked.report), ""
+    if (results := study.results(store)).complete:
+        return _gathered(study, store, results, asked)
     return _by_engines(study, store, asked, verbose)
+
+
+def _gathered(study: Study, store: Store, results: Results, asked: Parameters) -> tuple[Outcome, str]:
+    """What is there of a study whose cube and report alone are left to make, by this process, and what failed."""
+    say(f"{plural(results.measured, *study.noun)} already done: nothing to do but to gather them")
+    did = run_here(study, store, threads=asked.resources.cpus, report=asked.report, say=say)
+    outcome = Outcome(name=study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)
+    failures = [f"{what}: {why}" for what, why in did.failures.items()]
+    return outcome_of(did.study, outcome, did.results, asked.report, did.built), "\n".join(failures)
 
 
 def _already_done(study: Study, store: Store, done: Results, report: bool) -> Outcome:
@@ -176,8 +188,10 @@ def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
         out.print(outcome.summary, highlight=False, soft_wrap=True)
     if outcome.ran:
         work = outcome.work
-        counts = f"{work.trainings} trainings, {work.evaluations} evaluations of a split"
-        out.print(f"made         {counts}, {work.decompositions} decompositions", highlight=False)
+        counts = [plural(work.trainings, "training")] if work.trainings else []
+        if work.evaluations:  # those of lines and ends are counted, those of analyses are not
+            counts.append(plural(work.evaluations, "evaluation of a split", "evaluations of a split"))
+        out.print(f"made         {', '.join([*counts, plural(work.decompositions, 'decomposition')])}", highlight=False)
     if outcome.cube:
         out.print(f"results      {outcome.cube}", highlight=False, soft_wrap=True)
     for url in outcome.report:

@@ -1,9 +1,11 @@
 """`specdyn connect` and `specdyn tickets` where nothing is left: they say so, and start and write nothing."""
 
+import shutil
 from pathlib import Path
 
 import fsspec
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from helpers.branched import COMMANDS, carry_out, graph_in
@@ -40,6 +42,20 @@ def test_a_call_with_nothing_left_says_where_everything_is_and_touches_no_file(w
     assert SAID[which] in said and f"results {store}/studies/" in said and PAGES[which] in said
     assert "starting Prefect" not in said
     assert files(tmp_path) == before
+
+
+@KINDS
+def test_a_cube_alone_is_made_again_without_engines(which: str, tmp_path: Path) -> None:
+    graph, store = graph_in(str(tmp_path / "store"), which)
+    carry_out(graph, store, report=True)
+    cube = graph.cube(store)
+    with xr.open_datatree(cube, engine="zarr", zarr_format=3) as tree:
+        before = tree.load()
+    shutil.rmtree(cube)
+    said = ask(which, store=store)
+    assert f"{SAID[which]} but to gather them" in said and "starting Prefect" not in said and "decompositions" not in said
+    with xr.open_datatree(cube, engine="zarr", zarr_format=3) as tree:
+        xr.testing.assert_identical(tree.load(), before)
 
 
 @KINDS
