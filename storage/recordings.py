@@ -15,7 +15,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.checkpoints import DamagedCheckpoint, pack, tensor_digest, unpack
-from specdyn.storage.places import Recording, Store, named
+from specdyn.storage.places import Recording, named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,11 +47,6 @@ class RecordingRecord:
     """Names of tensors that are another one, each with the name of that one, which is kept."""
     versions: dict[str, str] = field(default_factory=dict)
     finished: bool = False
-
-
-def recordings(store: Store) -> list[str]:
-    """Names of the recordings of a store; one listing."""
-    return objects.names(store.recording("").folder.rstrip("/"))
 
 
 def read_recording(place: Recording) -> RecordingRecord | None:

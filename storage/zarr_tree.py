@@ -74,10 +74,3 @@ def add_auxiliary(
 def auxiliary_coordinates(group: zarr.Group) -> list[str]:
     """Names of the coordinates that are not the index of their dimension."""
     return str(group.attrs.get("coordinates", "")).split()
-
-
-def dimensions(array: "zarr.Array[Any]") -> tuple[str, ...]:
-    """The names of an array's dimensions."""
-    metadata = array.metadata
-    assert metadata.zarr_format == 3
-    return tuple(str(dim) for dim in metadata.dimension_names or ())

@@ -16,8 +16,6 @@ from specdyn.models.families.base import (
     within,
 )
 
-CROSS = tuple(f"cross {role}" for role in QKV)
-
 FAMILY = Family(
     name="torch_transformer",
     title="nn.TransformerEncoder",

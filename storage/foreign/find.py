@@ -20,8 +20,8 @@ from specdyn.storage.foreign.weights import Choice, same_content
 
 TRAINER_STATE = "trainer_state.json"
 """Where the Trainer of Hugging Face writes the step."""
-BESIDE = ("labels.json", "metrics.jsonl", "metrics", "metrics.csv", "hparams.yaml")
-"""Names of what tells something of the training, which is read with the checkpoints."""
+BESIDE = ("labels.json", "metrics.jsonl", "metrics", "metrics.csv", "hparams.yaml", "recording.json", "lease")
+"""Names of what tells something of the training, and of what a recorder keeps beside its checkpoints."""
 COPIES = ("last", "latest", "final", "best", "checkpoint_last", "checkpoint_best")
 """Names that programs give to copies of a checkpoint."""
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from specdyn.tasks.evidence.cases import Arm, Case, OneRun
 from specdyn.tasks.evidence.claim import NotRun
-from specdyn.tasks.evidence.statistics import crossing, spearman
+from specdyn.tasks.evidence.statistics import crossing
 
 BASELINE = {
     "image_classification": 1e-4,
@@ -115,11 +115,6 @@ def scores_beside_chance(run: OneRun) -> tuple[list[str], np.ndarray, np.ndarray
     pairs = scores["pair"].values
     null = run.values("alignment_null").sel(pair=pairs).values
     return [str(pair) for pair in pairs], scores.values.astype(np.float64), null.astype(np.float64)
-
-
-def fall_with_rank(values: Sequence[float]) -> float:
-    """Rank correlation of a sequence with its places."""
-    return spearman(np.arange(len(values)), values)
 
 
 def by_level(case: Case, setting: str, seeds: Sequence[int], of: Any) -> tuple[list[float], np.ndarray]:

@@ -105,23 +105,6 @@ def _signs(n: int) -> np.ndarray:
     return np.vstack([np.ones(n), drawn])
 
 
-def exchange(one: ArrayLike, other: ArrayLike) -> float:
-    """The one-sided p-value that the mean of `one` exceeds that of `other`, by exchanges of unpaired seeds; exact."""
-    a, b = by_seed(one), by_seed(other)
-    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
-    if not len(a) or not len(b):
-        return np.nan
-    found = stats.permutation_test(
-        (a, b),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
-        vectorized=True,
-        n_resamples=100_000,
-        alternative="greater",
-        rng=np.random.default_rng(SEED),
-    )
-    return float(found.pvalue)
-
-
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
     """The rank correlation of two sequences, where both have a value; NaN below 3, or without spread."""
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
@@ -155,15 +138,6 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         highest = max(highest, min(1.0, p * (len(known) - rank)))
         corrected[name] = highest
     return corrected
-
-
-def least_seeds_for_page(levels: int, below: float, most: int = 30) -> int:
-    """How many seeds in perfect order over so many levels have a p-value of Page's test below this; 0 for none."""
-    for seeds in range(2, most + 1):
-        p = page(np.tile(np.arange(levels, dtype=float), (seeds, 1)), falls=False)
-        if p < below:
-            return seeds
-    return 0
 
 
 def steepest_split(values: ArrayLike) -> int:

@@ -29,6 +29,10 @@ ABOUT = (
 )
 
 
+MOST_FILES = 3
+"""That are named of one series."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logged:
     """What was logged of a series at its checkpoints."""
@@ -38,6 +42,12 @@ class Logged:
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """By the name in the file, a value for each step; NaN where there is none."""
     told: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """Its files for people: a recording has one for each step."""
+        more = len(self.files) - MOST_FILES
+        return (*self.files[:MOST_FILES], *([f"and {more} more"] if more > 0 else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

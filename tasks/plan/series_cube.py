@@ -159,7 +159,7 @@ def series_attributes(series: Mapping[str, Described], unit: str) -> dict[str, s
         if of.labels.values
     }
     metrics = {
-        name: [*of.logged.files, *of.logged.told, *of.metrics.told] for name, of in series.items() if of.logged.files
+        name: [*of.logged.where, *of.logged.told, *of.metrics.told] for name, of in series.items() if of.logged.files
     }
     return {
         "experiment": FOREIGN,

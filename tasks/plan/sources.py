@@ -56,7 +56,7 @@ class Source:
     @property
     def described(self) -> tuple[str, ...]:
         """For people, what is known of the network and of its training."""
-        files = ", ".join(self.logged.files)
+        files = ", ".join(self.logged.where)
         metrics = [f"metrics: {', '.join(self.metrics.variables)} ({files})"] if self.metrics.variables else []
         return (*self.layout.described, *self.labels.described, *metrics, *self.logged.told, *self.metrics.told)
 

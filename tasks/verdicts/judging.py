@@ -17,7 +17,6 @@ from specdyn.tasks.verdicts.deciding import Decision, State, decide
 
 CUBES = {"runs": "results", "lines": "connectivity", "tickets": "tickets"}
 """Which cube of a study a claim is measured on."""
-SEEDS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ from specdyn.models.datasets.samples import FOLDER
 
 BLANK, UNKNOWN = 0, 1
 SPECIAL = ("<blank>", "<unk>")
-SAMPLE_TRAIN = 4
-"""Of the five shipped readings."""
 CORRUPT_ALLOWED = 0.001
 """Fraction of the utterances."""
 
@@ -195,33 +193,20 @@ def _offsets(parts: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
     return np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
 
-def save_speech(path: Path, speech: Speech, names: Sequence[str]) -> None:
-    """Write the arrays and the vocabulary to one `.npz`."""
-    np.savez_compressed(path, **asdict(speech), vocabulary=np.array(names))
-
-
 def load_speech(path: Path) -> tuple[Speech, tuple[str, ...]]:
-    """Read what `save_speech` wrote: the arrays and the vocabulary."""
+    """The arrays and the vocabulary that one `.npz` holds."""
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     names = tuple(arrays.pop("vocabulary").tolist())
     return Speech(**arrays), names
 
 
-def prepare_sample(root: Path) -> tuple[Speech, Speech, tuple[str, ...]]:
-    """Training and validation speech of the five shipped readings, and the vocabulary of the former.
-
-    The first four by id are trained on and the fifth validates, all of one reader and one book: enough to show that
-    the code runs, and no measure of recognition.
-    """
-    utterances = list_utterances(root, "sample")
-    train, validation = utterances[:SAMPLE_TRAIN], utterances[SAMPLE_TRAIN:]
-    names = vocabulary(utterance.text for utterance in train if utterance.text)
-    return prepare(train, names)[0], prepare(validation, names)[0], names
-
-
 def load_sample(folder: Path = FOLDER / "speech") -> tuple[Speech, Speech, tuple[str, ...]]:
-    """The same, from the prepared arrays that are shipped with it, for which soundfile is not needed."""
+    """Training and validation speech of the five shipped readings, prepared, and the vocabulary of the former.
+
+    The first four are trained on and the fifth validates, all of one reader and one book: enough to show that the code
+    runs, and no measure of recognition.
+    """
     train, names = load_speech(folder / "train.npz")
     validation, _ = load_speech(folder / "validation.npz")
     return train, validation, names

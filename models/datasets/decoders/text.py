@@ -3,7 +3,7 @@
 import gzip
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from specdyn.models.spec.checks import require
 
 GROUP = 1000
 """Lines that are joined before they are cut."""
-HEADER_LINES = 34
-"""Of the shipped text; the preface follows. The last line of the file is no text either."""
 
 Ids = npt.NDArray[np.uint16 | np.int32]
 
@@ -69,22 +67,6 @@ def load_tokenizer(path: Path) -> Any:
     return require_extra("tokenizers", "text", "tokenising").Tokenizer.from_file(str(path))
 
 
-def train_tokenizer(lines: Sequence[str], vocabulary: int) -> Any:
-    """Byte-level BPE of at most the given number of ids, trained on cleaned lines; the same lines give the same one.
-
-    ValueError for less than 256 ids, one a byte; ImportError naming the extra where the library is absent.
-    """
-    require(vocabulary >= 256, "vocabulary", vocabulary, "256 or more, one for each byte")
-    library = require_extra("tokenizers", "text", "tokenising")
-    tokenizer = library.Tokenizer(library.models.BPE())
-    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = library.decoders.ByteLevel()
-    alphabet = library.pre_tokenizers.ByteLevel.alphabet()
-    trainer = library.trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(map(clean, lines), trainer)
-    return tokenizer
-
-
 def tokenise(lines: Sequence[str], tokenizer: Any, group: int = GROUP) -> Tokens:
     """Token ids of the cleaned lines without special tokens, joined within groups of lines."""
     vocabulary = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -109,24 +91,6 @@ def chunks(tokens: Tokens, length: int) -> Ids:
     longest = max(map(len, parts))
     require(longest > length, "length", length, f"less than {longest}, the tokens of the longest group of lines")
     return np.concatenate(blocks)
-
-
-def sample_lines(folder: Path = FOLDER) -> tuple[list[str], list[str]]:
-    """Training and validation lines of the Devil's Dictionary, without header: whole groups, and the lines after them.
-
-    Validation is the end of the alphabet.
-    """
-    lines = read_lines(folder / "devils_dictionary.txt.gz")[HEADER_LINES:-1]
-    cut = len(lines) // GROUP * GROUP
-    return lines[:cut], lines[cut:]
-
-
-def save_tokens(path: Path, **parts: Tokens) -> None:
-    """Write tokens by name to one `.npz`."""
-    arrays: dict[str, Any] = {
-        f"{name}_{key}": value for name, part in parts.items() for key, value in asdict(part).items()
-    }
-    np.savez_compressed(path, **arrays)
 
 
 def load_sample(folder: Path = FOLDER) -> tuple[Tokens, Tokens]:

@@ -53,7 +53,9 @@ def test_a_cube_alone_is_made_again_without_engines(which: str, tmp_path: Path) 
         before = tree.load()
     shutil.rmtree(cube)
     said = ask(which, store=store)
-    assert f"{SAID[which]} but to gather them" in said and "starting Prefect" not in said and "decompositions" not in said
+    assert (
+        f"{SAID[which]} but to gather them" in said and "starting Prefect" not in said and "decompositions" not in said
+    )
     with xr.open_datatree(cube, engine="zarr", zarr_format=3) as tree:
         xr.testing.assert_identical(tree.load(), before)
 

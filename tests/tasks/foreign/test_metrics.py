@@ -140,3 +140,11 @@ def test_series_of_one_cube_agree_in_the_dimensions() -> None:
     np.testing.assert_array_equal(second.values["acc"], [[NAN], [3]])
     assert first.part != second.part and Metrics().part == ""
     assert first.of((5,)).values["acc"].tolist()[0] == [2] and first.of((5,)).part != first.part
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [("", ()), ("ab", ("a", "b")), ("abc", ("a", "b", "c")), ("abcde", ("a", "b", "c", "and 2 more"))],
+)
+def test_of_many_files_the_first_are_named_and_the_others_counted(files: str, where: tuple[str, ...]) -> None:
+    assert Logged(files=tuple(files)).where == where

@@ -65,7 +65,7 @@ def test_it_is_a_series_for_specdyn_analyse(place: Recording) -> None:
     record(place, Loop(), 25, every=10)
     found = find_checkpoints(place.folder)
     assert [checkpoint.step for checkpoint in found.checkpoints] == [0, 10, 20, 25]
-    assert found.unit == "steps" and found.repeated == ()
+    assert found.unit == "steps" and found.repeated == () and found.skipped == ()
     assert list(found.checkpoints[1].weights()) == list(weights_at(10))
 
 

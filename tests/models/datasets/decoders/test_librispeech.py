@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.packaged_samples import prepare_speech, save_speech
 from reference.mel import assert_near, of_recordings
 from specdyn.models.datasets.decoders.librispeech import (
     Speech,
@@ -18,9 +19,7 @@ from specdyn.models.datasets.decoders.librispeech import (
     load_sample,
     load_speech,
     prepare,
-    prepare_sample,
     read_sound,
-    save_speech,
     vocabulary,
 )
 from specdyn.models.datasets.decoders.mel import mel_features
@@ -229,7 +228,7 @@ def test_the_shipped_arrays_are_four_readings_and_one() -> None:
 
 @needs_soundfile
 def test_the_shipped_arrays_are_those_of_the_shipped_recordings() -> None:
-    *prepared, names = prepare_sample(FOLDER / "speech/LibriSpeech")
+    *prepared, names = prepare_speech(FOLDER / "speech/LibriSpeech")
     *shipped, shipped_names = load_sample()
     assert names == shipped_names
     for ours, theirs in zip(prepared, shipped, strict=True):

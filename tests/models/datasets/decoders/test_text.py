@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.packaged_samples import sample_lines, save_tokens, train_tokenizer
 from specdyn.models.datasets.decoders.text import (
     Tokens,
     chunks,
@@ -18,10 +19,7 @@ from specdyn.models.datasets.decoders.text import (
     load_sample,
     load_tokenizer,
     read_lines,
-    sample_lines,
-    save_tokens,
     tokenise,
-    train_tokenizer,
 )
 from specdyn.models.datasets.samples import FOLDER
 
@@ -184,18 +182,13 @@ def test_added_tokens_count_in_the_size_of_the_embedding() -> None:
     assert tokenise(["a   b"], tokenizer).ids.max() == size
 
 
-def test_fewer_ids_than_bytes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^vocabulary=255 is not allowed: expected 256 or more, one for each byte$"):
-        train_tokenizer(CORPUS, 255)
-
-
 @pytest.mark.parametrize(("module", "extra"), [("tokenizers", "text"), ("pyarrow.parquet", "hub")])
 def test_the_extra_is_named_where_a_library_is_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"needs '{module}': install it with `pip install 'specdyn\[{extra}\]'`$"):
-        read_lines(tmp_path / "a.parquet") if extra == "hub" else train_tokenizer(CORPUS, 300)
+        read_lines(tmp_path / "a.parquet") if extra == "hub" else load_tokenizer(tmp_path / "a.json")
 
 
 def test_saved_tokens_are_loaded_as_they_were(tmp_path: Path) -> None:
