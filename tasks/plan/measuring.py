@@ -1,5 +1,6 @@
 """Seconds that steps, evaluations and decompositions take, measured on this machine."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor
 from specdyn.models.datasets.decoders.examples import Examples
 from specdyn.models.experiments.base import Metric, experiment_of
 from specdyn.models.spec.run_spec import RunSpec
+from specdyn.storage.access.errors import NoSpace
 from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
 from specdyn.storage.schema import SPLITS
@@ -54,10 +56,6 @@ def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int
     weights = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
     loop, building = Loop(experiment, spec, net, data["train"].to(device)), time.perf_counter() - began
     first, step = _seconds_of_steps(loop, spec, device, steps)
-    with tempfile.TemporaryDirectory() as folder:
-        since = time.perf_counter()
-        write_checkpoint(Store(folder).run_of(spec), 0, weights)
-        writing = time.perf_counter() - since
     decompose(torch.eye(2))  # the first call of LAPACK takes long
     since, layout, factors = time.perf_counter(), network_layout(spec), dict[str, Factors]()
     matrices = sum(1 for _ in decompose_into(factors, weights, layout, "estimate"))
@@ -67,7 +65,7 @@ def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int
     return Rates(
         step=step,
         beginning=building + max(0.0, first - step),  # another process may slow down the later steps
-        writing=writing,
+        writing=_seconds_of_a_put(spec, weights),
         checkpoint=passing + len(evaluated) * len(data) * evaluation + sum(evaluated) * renewal,
         evaluation=evaluation,
         renewal=renewal,
@@ -141,6 +139,15 @@ def _seconds_of_steps(loop: Loop, spec: RunSpec, device: torch.device, steps: in
     with numerics(spec, device):
         first = run(0, 1)
         return first, (first if first > LONG else run(1, 1 + steps) / steps)
+
+
+def _seconds_of_a_put(spec: RunSpec, weights: Mapping[str, Tensor]) -> float:
+    """Of a checkpoint, in a temporary folder; zero where it takes none, as what fails is to be the work itself."""
+    with contextlib.suppress(NoSpace, OSError), tempfile.TemporaryDirectory() as folder:
+        since = time.perf_counter()
+        write_checkpoint(Store(folder).run_of(spec), 0, weights)
+        return time.perf_counter() - since
+    return 0.0
 
 
 def _seconds_of_evaluations(

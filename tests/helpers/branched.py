@@ -1,5 +1,6 @@
 """Small graphs of branches and tickets, and any study, made in this process without any engine."""
 
+from collections.abc import Collection
 from typing import Any
 
 from specdyn.flows.parameters import ConnectParameters, TicketParameters
@@ -39,16 +40,20 @@ def left(graph: Graph, store: Store, kind: str = "", retry_failed: bool = False)
     return [item for item in items if item.state != "done" and kind in ("", item.kind)]
 
 
-def carry_out(study: Study, store: Store, report: bool = False) -> list[tuple[str, Work]]:
-    """Do everything that a study lacks, and gather it; returns the kind of each unit and what it gave."""
+def carry_out(study: Study, store: Store, report: bool = False, only: Collection[str] = ()) -> list[tuple[str, Work]]:
+    """Do everything that a study lacks, and gather it; returns the kind of each unit and what it gave.
+
+    With `only` units of these kinds alone are done, and nothing is gathered.
+    """
     study = study.checked(require_store(store.url))
     study.record(store)
     schedule = Schedule([item.unit for item in study.items(store) if item.unit])
     made = []
-    while ready := schedule.ready():
+    while ready := [unit for unit in schedule.ready() if not only or unit.kind in only]:
         for unit in ready:
             spread: tuple[Any, ...] = (ThisProcess(), lambda _: None) if unit.spreads else ()
             made.append((unit.kind, unit.function(*spread, *unit.arguments)))
             schedule.finished(unit.key)
-    gather(study, store, report)
+    if not only:
+        gather(study, store, report)
     return made

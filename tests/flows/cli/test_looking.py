@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.analysed import NAME, analyse, sweep_called
-from helpers.branched import COMMANDS, carry_out, graph_in
+from helpers.branched import COMMANDS, OPTIONS, carry_out, graph_in
 from helpers.pipelines import ROOT
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import get_experiment
@@ -34,15 +35,20 @@ GRID = (NAME, "-p", "smoke", "-w", "0,1", "-s", "0", "--set", "steps=20", "--set
 SOME = (*GRID, "--sweep", SWEEP.name, "--analyses", ",".join(SWEEP.analyses))
 ASKED = """
 import json, sys
+opened = []
+sys.addaudithook(lambda event, details: opened.append(str(details[0])) if event == "open" else None)
 import specdyn
-found = {"the package": [0, "", sorted(sys.modules)]}
+found = {"the package": [0, "", sorted(sys.modules), []]}
 from typer.testing import CliRunner
 from specdyn.flows.cli.app import app
 for case, arguments in json.load(sys.stdin).items():
     result = CliRunner().invoke(app, arguments)
-    found[case] = [result.exit_code, result.output, sorted(sys.modules)]
+    found[case] = [result.exit_code, result.output, sorted(sys.modules), opened.copy()]
+    opened.clear()
 print(json.dumps(found))
 """
+OF_DATA = re.compile(r"/samples/(?!.*\.pyc?$)|/data/(?!.*/manifest\.json$)").search
+"""Finds the files of a data set, in the package and in a store."""
 GRAPHS = f"{NAME}-smoke-steps=20"
 LOOKING = {
     "an idle run": (("run", *SOME), 0, "2 runs already done: nothing to do"),
@@ -60,6 +66,8 @@ LOOKING = {
     "an analysis with a typo": (("run", NAME, "--analyses", "spectrun"), 2, "did you mean 'spectrum'?"),
     "an executor with a typo": (("run", NAME, "--executor", "rai"), 2, "known are inline, ray"),
     "a bad weight decay": (("run", NAME, "-w", "-1"), 2, "weight_decay=-1.0 is not allowed: expected a finite number"),
+    "a split at no checkpoint": ((*COMMANDS["connect"][:-1], "999"), 2, "--splits 999 is not allowed"),
+    "an epoch beyond": (("tickets", NAME, *OPTIONS, "--rewind-epoch", "99"), 2, "--rewind-epoch 99.0 is not allowed"),
     "a setting with a typo": (("run", NAME, "--set", "step=10"), 2, "did you mean 'steps'?"),
 }
 """What looks at a store, with its exit status and some of what it says."""
@@ -102,6 +110,8 @@ class Answer:
     status: int
     said: str
     heavy: set[str]
+    data: list[str]
+    """Files of data sets that it opened."""
 
 
 def answers(asked: Mapping[str, Sequence[str]], folder: Path) -> dict[str, Answer]:
@@ -117,11 +127,11 @@ def answers(asked: Mapping[str, Sequence[str]], folder: Path) -> dict[str, Answe
         check=True,
     )
     found = json.loads(done.stdout)
-    packages = {case: {name.split(".")[0] for name in modules} for case, (_, _, modules) in found.items()}
+    packages = {case: {name.split(".")[0] for name in modules} for case, (_, _, modules, _) in found.items()}
     assert all("specdyn" in loaded for loaded in packages.values())
     return {
-        case: Answer(status=status, said=said, heavy=packages[case] & HEAVY)
-        for case, (status, said, _) in found.items()
+        case: Answer(status=status, said=said, heavy=packages[case] & HEAVY, data=list(filter(OF_DATA, opened)))
+        for case, (status, said, _, opened) in found.items()
     }
 
 
@@ -136,7 +146,7 @@ def looked(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_a_look_at_a_store_loads_nothing_heavy(case: str, looked: dict[str, Answer]) -> None:
     _, status, said = LOOKING[case]
     assert (looked[case].status, said in looked[case].said) == (status, True), looked[case].said
-    assert looked[case].heavy == set()
+    assert (looked[case].heavy, looked[case].data) == (set(), [])
 
 
 SLOW_TO_IMPORT = {"numpy", "fsspec", "yaml", "requests", "http", "specdyn.storage.access.objects"}
@@ -167,7 +177,7 @@ def test_help_and_typos_import_next_to_nothing(arguments: tuple[str, ...], statu
         text=True,
         check=True,
     )
-    code, said, modules = json.loads(done.stdout)["asked"]
+    code, said, modules, _ = json.loads(done.stdout)["asked"]
     assert (code, "Traceback" in said) == (status, False)
     assert {name for name in modules if name in SLOW_TO_IMPORT or name.partition(".")[0] in HEAVY} == set()
 

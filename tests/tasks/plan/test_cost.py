@@ -1,6 +1,8 @@
 """The estimate of a run against the run."""
 
 import dataclasses
+import resource
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,20 @@ def test_measured_times_are_positive_and_nothing_is_written() -> None:
     assert 0 < rates.step < 5
     assert min(rates.beginning, rates.writing) > 0
     assert 0 < rates.checkpoint < 30
+
+
+def test_an_estimate_needs_no_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not in the folder of temporary files, and no file as large as a checkpoint."""
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        assert measure(SMOKE, Store("nowhere"), steps=1).writing == 0
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        rates = measure(SMOKE, Store("nowhere"), steps=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (rates.writing, rates.step > 0) == (0, True)
 
 
 @pytest.mark.parametrize(("analyses", "evaluations"), [(("spectrum",), 0), (("performance",), 1), (("pruning",), 2)])
