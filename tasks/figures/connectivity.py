@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from specdyn.storage.schema import SPLITS
 from specdyn.tasks.figures.configurations import lines_of
 from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
+from specdyn.tasks.figures.rows import IDS, SEEDS
 from specdyn.tasks.figures.style import FAINT, legend_below, panels, styled
 
 KINDS = {"within": ("one trunk", "#0072b2"), "across": ("two trunks", "#d55e00")}
 DIRECTIONS = {"random": "#222222", "top": "#0072b2", "bottom": "#d55e00"}
-APART = ("trunk_a", "trunk_b", "order_a", "order_b"), ("run_a", "run_b")
+APART = SEEDS["pair"], IDS["pair"]
 """The seeds of a pair, and what identifies it."""
 LINES: dict[str, tuple[str, Any]] = {"": ("", "-"), "matched_": (", units matched", (0, (1, 1.2)))}
 

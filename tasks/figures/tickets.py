@@ -8,6 +8,7 @@ from matplotlib.ticker import NullLocator
 from specdyn.tasks.figures.configurations import lines_of
 from specdyn.tasks.figures.connectivity import metric_of
 from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
+from specdyn.tasks.figures.rows import SEEDS
 from specdyn.tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
 
 COLORS = {
@@ -36,7 +37,7 @@ def by_density(tree: xr.DataTree, axis: str = "") -> Figure:
     for axes, (values, title) in zip(grid[0], shown, strict=True):
         for kind in dict.fromkeys(data["mask"].values.tolist()):
             chosen = {"ticket": np.flatnonzero(data["mask"].values == kind)}
-            lines = lines_of(data.isel(chosen), "ticket", "density", ("trunk", "order"))
+            lines = lines_of(data.isel(chosen), "ticket", "density", SEEDS["ticket"])
             draw_ranges(axes, values.isel(chosen), lines, Look(label=kind, color=COLORS[kind]))
         axes.set_xscale("log")
         axes.set_xticks(kept, [f"{place:g}" for place in kept])
