@@ -39,6 +39,21 @@ def along_rows(tree: xr.DataTree, dim: str) -> xr.Dataset | None:
     return None
 
 
+def is_measured(tree: xr.DataTree) -> bool:
+    """Whether any row of a cube, from which those without values were taken, is left."""
+    dim = rows_dim(tree)
+    rows = along_rows(tree, dim)
+    return rows is not None and rows.sizes[dim] > 0
+
+
+def require_measured(*trees: xr.DataTree) -> None:
+    """ValueError where no run, pair or ticket of one of these cubes has values yet."""
+    for tree in trees:
+        if not is_measured(tree):
+            name = tree.attrs.get("sweep") or tree.attrs.get("title") or "this study"
+            raise ValueError(f"no {rows_dim(tree)} of {name} has values yet: wait, or see `specdyn status`")
+
+
 def varied_in(along: xr.Dataset, dim: str) -> list[str]:
     """The settings in which rows that are no runs differ, in the order in which names and figures have them.
 

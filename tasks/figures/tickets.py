@@ -30,8 +30,8 @@ def by_density(tree: xr.DataTree, axis: str = "") -> Figure:
     shown = [
         (last[metric].sel(split="train"), f"train {data[metric].attrs['long_name']} at the end"),
         (last[metric].sel(split="val"), f"val {data[metric].attrs['long_name']} at the end"),
-        (last["agreement_dense_score"].mean("layer"), "agreement with the dense run"),
-        (data["agreement_mask_score"].mean("layer"), "agreement of dense with masked"),
+        (last["agreement_dense_score"].mean("layer"), "agreement with\nthe dense run"),
+        (data["agreement_mask_score"].mean("layer"), "agreement of dense\nwith masked"),
     ]
     kept = np.unique(data["density"].values)
     for axes, (values, title) in zip(grid[0], shown, strict=True):
@@ -42,7 +42,7 @@ def by_density(tree: xr.DataTree, axis: str = "") -> Figure:
         axes.set_xscale("log")
         axes.set_xticks(kept, [f"{place:g}" for place in kept])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("share of the weights kept")
+        axes.set_xlabel("weights kept")
         axes.set_title(title)
     for axes, (values, _) in zip(grid[0, :2], shown[:2], strict=True):
         log_axis(axes, values.values)

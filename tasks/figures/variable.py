@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.checks import require, require_known
-from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim, shades_of
+from specdyn.tasks.figures.rows import along_rows, groups_of, require_measured, rows_dim, shades_of
 from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.sweep_axis import draw, of_all, spread
 
@@ -36,6 +36,7 @@ def plot_variable(
     x, y or xy. ValueError names what there is where the variable, a dimension or a label is not known.
     """
     require(log in LOGS, "log", log, "x, y or xy")
+    require_measured(tree)
     dim = rows_dim(tree)
     known = drawable_variables(tree, dim)
     require_known("variable", name, known)

@@ -69,8 +69,8 @@ def what_ran(
         values = list(dict.fromkeys(texts))
         line = SettingLine(name=axis_title(name), value=", ".join(values) or "none", meaning=meanings.get(name, ""))
         if name in grid and not set(values) <= set(grid[name]):
-            said = ", ".join(grid[name]) or "none"
-            changed.append(SettingLine(name=line.name, value=line.value, meaning=line.meaning, preset=said))
+            usual = ", ".join(grid[name]) or "none"
+            changed.append(SettingLine(name=line.name, value=line.value, meaning=line.meaning, preset=usual))
         elif len(values) > 1:
             varied.append(line)
         else:
