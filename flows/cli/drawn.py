@@ -12,6 +12,7 @@ from specdyn.storage.access.objects import normalise, require_writable, write
 from specdyn.storage.probe import existing_store
 from specdyn.storage.query import measured_runs, open_study, reading
 from specdyn.tasks.figures.offered.registry import FIGURES, draw_one, figure_names, get_figure
+from specdyn.tasks.figures.rows import require_measured
 from specdyn.tasks.figures.style import to_png, to_svg
 from specdyn.tasks.figures.sweep_axis import axis_of
 from specdyn.tasks.figures.variable import drawable_variables, plot_variable
@@ -31,6 +32,7 @@ def draw(study: str, name: str, store: str, by: str, along: str, at: Sequence[st
     require_writable(written.rsplit("/", 1)[0])
     tree = measured_runs(open_study(url.url, study))
     with reading(study):
+        require_measured(tree)
         if _is_variable(tree, name):
             figure = plot_variable(tree, name, by, along, labels, log)
         else:

@@ -15,6 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specdyn.flows.service.listening import listen
 from specdyn.models.spec.checks import require
 from specdyn.storage.access import objects
 from specdyn.storage.probe import existing_store
@@ -113,7 +114,7 @@ def _serve(app: Path, port: int, browser: bool, warming: threading.Thread, say: 
     import marimo
     import uvicorn
 
-    with listen(port) as listening:
+    with _listen(port) as listening:
         served = marimo.create_asgi_app(quiet=True).with_app(path="/", root=str(app)).build()
         config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS)
         announcing = (listening.getsockname()[1], browser, warming, say)
@@ -121,17 +122,13 @@ def _serve(app: Path, port: int, browser: bool, warming: threading.Thread, say: 
         uvicorn.Server(config).run([listening])
 
 
-def listen(port: int) -> socket.socket:
+def _listen(port: int) -> socket.socket:
     """A socket that listens on a port of this machine, a free one for 0; ValueError where it is taken or no port."""
     try:
-        listening = socket.create_server((HOST, port))
+        return listen(HOST, port)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise ValueError(f"port={port} on {HOST}: {why}; choose another, or 0 for a free one") from None
-    # Python's loop sets this only on sockets that it opens itself. Without it the body of each answer waits 40 ms for
-    # the receipt of its head, and a page is 300 of them.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 def _announce(port: int, browser: bool, warming: threading.Thread, say: Callable[[str], None]) -> None:

@@ -158,6 +158,9 @@ def show_summary(cube: str, report: str) -> None:
         from specdyn.storage.query import open_measured
 
         summary = summary_of(open_measured(cube))
+    if not summary.rows:
+        out.print("no run has values yet", highlight=False)
+        return
     table("Results", headings(summary.rows), [row.cells for row in summary.rows])
     if summary.computed_on:
         out.print(f"computed on  {summary.computed_on}", highlight=False, soft_wrap=True)

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import hmac
 import mimetypes
-import socket
 import threading
 from collections.abc import Iterator
 from html import escape
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from specdyn.flows.service.listening import listen
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.tasks.figures.live.files import script_source
@@ -90,8 +90,7 @@ def reports_server(store: Store, host: str, port: int, auth: str = "") -> Iterat
 
     Gives the port. OSError where it is taken.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listening:
+    with listen(host, port) as listening:
         config = uvicorn.Config(
             reports_app(store, auth),
             log_config=None,  # requests are not worth a line

@@ -67,7 +67,9 @@ LINE = (
         version=1,
         of="line",
         variables={
-            "matched_subspace_overlap": _variable(OF_SUBSPACES, "the same, units matched", "||U_k' U'_k||^2 / k"),
+            "matched_subspace_overlap": _variable(
+                OF_SUBSPACES, "overlap of the ends' leading subspaces, units matched", "||U_k' U'_k||^2 / k"
+            ),
             "matched_agreement": _variable(BY_RANK, "agreement of the ends, units matched", DIAGONAL),
             "matched_agreement_best_match": _variable(BY_RANK, "best match of the ends, units matched", "one-to-one"),
             "matched_agreement_score": _variable(
@@ -105,7 +107,7 @@ LINE = (
 """What is measured of a line; arrays of a pair, without the dimension `pair` of the cube."""
 
 BY_STEP, BY_LAYER = ("step", "layer"), ("layer",)
-SCORE = "the same, mean of the first 10 ranks"
+FIRST = "mean of the first 10 ranks"
 TICKET = (
     Analysis(
         name="checkpoints",
@@ -114,9 +116,9 @@ TICKET = (
         labels={"split": SPLITS},
         variables={
             "agreement_dense": _plain((*BY_STEP, "rank"), "agreement with the dense run, same step", "METHOD 4.7"),
-            "agreement_dense_score": _plain(BY_STEP, SCORE, "METHOD 4.7"),
+            "agreement_dense_score": _plain(BY_STEP, f"agreement with the dense run, {FIRST}", "METHOD 4.7"),
             "agreement": _plain((*BY_STEP, "rank"), "agreement with the ticket's own end", "METHOD 4.2"),
-            "agreement_score": _plain(BY_STEP, SCORE, "METHOD 5"),
+            "agreement_score": _plain(BY_STEP, f"agreement with the ticket's own end, {FIRST}", "METHOD 5"),
             "effective_rank": _plain(BY_STEP, "effective rank / rank", "exp(-sum p log p) / R, p = s / sum s"),
             "{metric}": Variable(dims=("step", "split"), long_name="{metric}"),
         },
@@ -130,7 +132,7 @@ TICKET = (
             "agreement_mask": _plain(
                 (*BY_LAYER, "rank"), "agreement of the dense end with what the mask leaves of it", "METHOD 4.7"
             ),
-            "agreement_mask_score": _plain(BY_LAYER, SCORE, "METHOD 4.7"),
+            "agreement_mask_score": _plain(BY_LAYER, f"agreement of dense with masked, {FIRST}", "METHOD 4.7"),
             "agreement_null": _plain(BY_LAYER, "agreement of two random matrices", "(2 / pi) / sqrt(M N)"),
             "kept_energy": _plain(
                 BY_LAYER, "squares of the dense end's weights that the mask keeps", "share of their sum"

@@ -9,12 +9,14 @@ from matplotlib.figure import Figure
 from specdyn.storage.schema import SPLITS
 from specdyn.tasks.figures.configurations import lines_of
 from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
+from specdyn.tasks.figures.rows import IDS, SEEDS
 from specdyn.tasks.figures.style import FAINT, legend_below, panels, styled
 
 KINDS = {"within": ("one trunk", "#0072b2"), "across": ("two trunks", "#d55e00")}
 DIRECTIONS = {"random": "#222222", "top": "#0072b2", "bottom": "#d55e00"}
-APART = ("trunk_a", "trunk_b", "order_a", "order_b"), ("run_a", "run_b")
+APART = SEEDS["pair"], IDS["pair"]
 """The seeds of a pair, and what identifies it."""
+AGREEMENT = "agreement, first 10 ranks"
 LINES: dict[str, tuple[str, Any]] = {"": ("", "-"), "matched_": (", units matched", (0, (1, 1.2)))}
 
 
@@ -49,13 +51,12 @@ def by_split(tree: xr.DataTree, axis: str = "") -> Figure:
                 draw_ranges(grid[0, 2], chosen[name].mean("layer"), lines, look, steps)
     for axes, split in zip(grid[0], SPLITS, strict=False):
         axes.axhline(0, color=FAINT, linewidth=0.5)
-        axes.set_ylabel(f"barrier, {split} {data[metric].attrs['long_name']}")
+        axes.set_title(f"barrier, {split} {data[metric].attrs['long_name']}")
     chance = float(data["agreement_null"].mean())
     grid[0, 2].axhline(chance, color=FAINT, linestyle="--", label="two random matrices")
-    grid[0, 2].set_ylabel("agreement of the ends\n(first 10 ranks, mean over layers)")
+    grid[0, 2].set_title(AGREEMENT)
     grid[0, 2].set_ylim(bottom=0)
-    for axes in grid[0]:
-        axes.set_xlabel("step at which the branches part")
+    grid[0, 1].set_xlabel("step at which the branches part")
     legend_below(figure, grid[0, 2].get_legend_handles_labels()[0], RANGES.format("pair"))
     figure.suptitle("Linear mode connectivity by split point")
     return figure
@@ -75,8 +76,8 @@ def by_size(tree: xr.DataTree, axis: str = "") -> Figure:
         look = Look(label=f"{direction} directions", color=DIRECTIONS[direction])
         draw_ranges(grid[0, 0], chosen[f"barrier_{metric}"].sel(split="val", kept="all"), lines, look, sizes)
         draw_ranges(grid[0, 1], chosen["agreement_score"].mean("layer"), lines, look, sizes)
-    grid[0, 0].set_ylabel(f"barrier, val {data[metric].attrs['long_name']}")
-    grid[0, 1].set_ylabel("agreement of the ends\n(first 10 ranks, mean over layers)")
+    grid[0, 0].set_title(f"barrier, val {data[metric].attrs['long_name']}")
+    grid[0, 1].set_title(AGREEMENT)
     grid[0, 1].axhline(float(data["agreement_null"].mean()), color=FAINT, linestyle="--")
     for axes in grid[0]:
         axes.set_xlabel("size of the noise / norm of the layer")

@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 from specdyn.models.nets.layers import short_names
 from specdyn.storage.schema import SCORE_RANKS
 from specdyn.tasks.figures.levels import Level, heading, levels_of, what
-from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, step_label, styled
+from specdyn.tasks.figures.style import WIDEST, name_step_axes, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.sweep_axis import has, of_all, spread, variable
 from specdyn.tasks.spectra.labels import CHANCE_OF
 
 RANKS = 100
 MOST_ROWS, MOST_COLUMNS = 6, 5
 LABEL = 0.009
-"""Of a figure's width that a character of a label beside the panels takes."""
+"""Of the largest width of a figure that a character of a label beside the panels takes."""
 BESIDE = 5
 """What stands beside a row is broken like a heading over one of so many columns."""
+TITLE, FITTING = 7.0, 18
+"""Points of a panel's title, and its characters that fit over one of the narrowest panels."""
 COLORS = matplotlib.colormaps["magma"].with_extremes(bad="#e8e8e8")
 
 
@@ -79,7 +81,9 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
         row[0].set_ylabel(f"{heading(level, BESIDE)}\nrank (1 = largest)")
     for axes, label in zip(grid[0], names, strict=True):
         level_of_chance = f"\nchance {by_chance[label]:.2g}" if label in by_chance else ""
-        axes.set_title(short[label].replace(" → ", "\n→ ") + level_of_chance)
+        title_of = short[label].replace(" → ", "\n→ ") + level_of_chance
+        size = TITLE * min(1.0, FITTING / max(map(len, title_of.split("\n"))))
+        axes.set_title(title_of, fontsize=size)
         # A head has fewer ranks than a layer: no column shows those that it cannot have.
         known = np.flatnonzero(values.sel({thing: label}).notnull().any(["run", "step"]).values)
         axes.set_ylim(max(known, default=0) + 1.5, 0.5)
@@ -119,7 +123,7 @@ def _by_layer(
     figure, grid = panels(1, len(levels), 2.2, min(5.0, 0.13 * len(names) + 0.5), sharex=True, sharey=True)
     labels = [short[label] + (f" ({by_chance[label]:.2g})" if label in by_chance else "") for label in names]
     # What the labels beside the panels leave of the width.
-    columns = math.ceil(len(levels) / (1 - LABEL * max(map(len, labels), default=0)))
+    columns = math.ceil(len(levels) / (figure.get_figwidth() / WIDEST - LABEL * max(map(len, labels), default=0)))
     for axes, level in zip(grid[0], levels, strict=True):
         mesh = mesh_by_step(axes, _mean(values, level).transpose(thing, "step"))
         axes.set_title(heading(level, columns))

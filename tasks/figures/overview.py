@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, panels_of
+from specdyn.tasks.figures.rows import require_measured
 from specdyn.tasks.figures.style import name_step_axes, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.sweep_axis import axis_of, draw, has, variable
 
@@ -22,6 +23,7 @@ def overview(trees: Sequence[xr.DataTree], axis: str = "") -> Figure:
 
     ValueError where a sweep has no effective ranks.
     """
+    require_measured(*trees)
     shown = [(tree, panel, levels) for tree in trees for panel, levels in _panels(tree, axis)]
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)

@@ -14,7 +14,7 @@ from specdyn.tasks.figures.live.page import page
 from specdyn.tasks.figures.offered.declared import ReportFigure
 from specdyn.tasks.figures.offered.registry import draw_all
 from specdyn.tasks.figures.paper import lines, masks, sizes
-from specdyn.tasks.figures.rows import rows_dim
+from specdyn.tasks.figures.rows import is_measured, rows_dim
 from specdyn.tasks.figures.style import to_png, to_svg
 from specdyn.tasks.figures.summary import SUMMARY, summary_of, write_summary
 from specdyn.tasks.figures.sweep_axis import axis_of
@@ -122,7 +122,9 @@ def write_report(
 def drawn(
     tree: xr.DataTree, names: tuple[str, ...] = (), told: Callable[[str], None] = lambda what: None
 ) -> Iterator[tuple[str, Figure]]:
-    """Name and figure of all that results have the data for, or of those named."""
+    """Name and figure of all that results have the data for, or of those named; none where nothing is measured yet."""
+    if not is_measured(tree):
+        return
     axis = axis_of(tree) if rows_dim(tree) == "run" else ""
     note = f"Trained on {data}." if (data := tree.attrs.get("data")) else ""
     for name, figure in draw_all(tree, axis, names, told):

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, MaxNLocator
 from PIL import Image
 
 from specdyn.storage.schema import STEP_UNITS
@@ -83,6 +83,8 @@ STYLE: Any = {
     "legend.columnspacing": 1.4,
     "legend.labelspacing": 0.3,
 }
+SHORTEST, LONGEST = 1e-3, 1e4
+"""Between which the ticks of a logarithmic axis are plain numbers."""
 MATHDEFAULT = r"$\mathdefault{"
 """What the ticks of a logarithmic axis begin with."""
 DRAWING = threading.RLock()
@@ -99,11 +101,25 @@ styled = _styled()
 """Decorator of everything that draws."""
 
 
+class PlainLogFormatter(LogFormatterSciNotation):
+    """Ticks of a logarithmic axis as plain numbers where all of them are short, else as powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """A tick, empty where it has no label."""
+        text = super().__call__(x, pos)
+        low, high = self.axis.get_view_interval()  # type: ignore[union-attr]
+        return f"{x:g}" if text and low >= SHORTEST and high < LONGEST else text
+
+
 class LiteralFigure(Figure):
     """A figure in which a name with a dollar sign is no formula; the ticks of logarithmic axes are."""
 
     def draw(self, renderer: Any) -> None:
         """Draw it, names as they are."""
+        for axis in (axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)):
+            if type(axis.get_major_formatter()) is LogFormatterSciNotation:
+                axis.set_major_formatter(PlainLogFormatter())
+                axis.set_minor_formatter(PlainLogFormatter())
         for text in self.findobj(Text):
             assert isinstance(text, Text)
             if "$" in text.get_text():

@@ -8,6 +8,7 @@ from matplotlib.ticker import NullLocator
 from specdyn.tasks.figures.configurations import lines_of
 from specdyn.tasks.figures.connectivity import metric_of
 from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
+from specdyn.tasks.figures.rows import SEEDS
 from specdyn.tasks.figures.style import FAINT, legend_below, log_axis, panels, styled
 
 COLORS = {
@@ -29,19 +30,19 @@ def by_density(tree: xr.DataTree, axis: str = "") -> Figure:
     shown = [
         (last[metric].sel(split="train"), f"train {data[metric].attrs['long_name']} at the end"),
         (last[metric].sel(split="val"), f"val {data[metric].attrs['long_name']} at the end"),
-        (last["agreement_dense_score"].mean("layer"), "agreement with the dense run"),
-        (data["agreement_mask_score"].mean("layer"), "agreement of dense with masked"),
+        (last["agreement_dense_score"].mean("layer"), "agreement with\nthe dense run"),
+        (data["agreement_mask_score"].mean("layer"), "agreement of dense\nwith masked"),
     ]
     kept = np.unique(data["density"].values)
     for axes, (values, title) in zip(grid[0], shown, strict=True):
         for kind in dict.fromkeys(data["mask"].values.tolist()):
             chosen = {"ticket": np.flatnonzero(data["mask"].values == kind)}
-            lines = lines_of(data.isel(chosen), "ticket", "density", ("trunk", "order"))
+            lines = lines_of(data.isel(chosen), "ticket", "density", SEEDS["ticket"])
             draw_ranges(axes, values.isel(chosen), lines, Look(label=kind, color=COLORS[kind]))
         axes.set_xscale("log")
         axes.set_xticks(kept, [f"{place:g}" for place in kept])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("share of the weights kept")
+        axes.set_xlabel("weights kept")
         axes.set_title(title)
     for axes, (values, _) in zip(grid[0, :2], shown[:2], strict=True):
         log_axis(axes, values.values)

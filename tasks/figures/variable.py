@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 
 from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.checks import require, require_known
-from specdyn.tasks.figures.levels import colors_of
-from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
+from specdyn.tasks.figures.rows import along_rows, groups_of, require_measured, rows_dim, shades_of
 from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_label, styled
 from specdyn.tasks.figures.sweep_axis import draw, of_all, spread
 
@@ -37,6 +36,7 @@ def plot_variable(
     x, y or xy. ValueError names what there is where the variable, a dimension or a label is not known.
     """
     require(log in LOGS, "log", log, "x, y or xy")
+    require_measured(tree)
     dim = rows_dim(tree)
     known = drawable_variables(tree, dim)
     require_known("variable", name, known)
@@ -53,7 +53,7 @@ def plot_variable(
     columns = min(COLUMNS, len(shown))
     figure, grid = panels(math.ceil(len(shown) / columns), columns, 2.2, 1.25, sharex=True)
     short = short_names(list(map(str, labels))) if panel in PANELS else {}
-    colors = colors_of(len(groups))
+    colors = shades_of(groups, rows, dim)
     for axes, label in zip(grid.flat, shown, strict=False):
         part = data.sel({panel: label}) if panel else data
         if "y" in log and bool((part > 0).any()):

@@ -5,6 +5,8 @@ const NS = "http://www.w3.org/2000/svg";
 const REPORT = JSON.parse(document.getElementById("report").textContent);
 const VARIABLES = new Map(REPORT.variables.map((v) => [v.name, v]));
 const ROW = REPORT.rows.dim;
+const AXES = REPORT.axes;
+const MANY = 12; // rows, beyond which a page begins with their means
 const RANKS = ["rank", "row", "column", "final_rank", "component"];
 const SHARED = ["layer", "pair", "attention", "step"];
 const state = { rows: new Set(REPORT.rows.labels.map((_, i) => i)), at: {}, logx: false, logy: false, chance: false, mean: false };
@@ -61,6 +63,12 @@ function nullOf(variable) {
   return null;
 }
 
+/** Whether a variable has any value. */
+function known(variable) {
+  const size = variable.shape.reduce((a, b) => a * b, 1);
+  return block.subarray(variable.offset, variable.offset + size).some((value) => !Number.isNaN(value));
+}
+
 function chanceAt(level, variable, row, where) {
   if (!level) return NaN;
   const there = Object.fromEntries(level.dims.map((dim) => [dim, dim === "null" ? 0 : nearest(level, dim, places(variable, dim)[where[dim]])]));
@@ -70,7 +78,7 @@ function chanceAt(level, variable, row, where) {
 /** Every value of a picture: an entry for each row and label that is shown, means over seeds where they are wanted. */
 function points(panel) {
   const { variable, x, color } = panel;
-  const level = nullOf(variable);
+  const level = nullOf(variable), axis = AXES[x];
   const free = [x, color, panel.dash].filter((dim) => dim && dim !== ROW && variable.dims.includes(dim));
   const fixed = Object.fromEntries(variable.dims.filter((dim) => !free.includes(dim)).map((dim) => [dim, nearest(variable, dim, panel.place(dim))]));
   const rows = panel.oneRow ? [panel.row()] : [...state.rows].sort((a, b) => a - b);
@@ -88,24 +96,24 @@ function points(panel) {
       if (Number.isNaN(value)) return;
       const label = (dim) => (dim === ROW ? REPORT.rows.labels[row].name : REPORT.labels[dim][places(variable, dim)[where[dim]]]);
       const dash = panel.dash ? label(panel.dash) : "";
-      out.push({ row, x: x ? label(x) : 0, z: color ? label(color) : REPORT.rows.labels[row].name, dash, value, chance });
+      out.push({ row, x: axis ? axis.values[row] : x ? label(x) : 0, z: axis ? axis.lines[row] : color ? label(color) : REPORT.rows.labels[row].name, dash, value, chance });
     };
     walk(free, fixed);
   }
-  return state.mean && !panel.oneRow && color === ROW ? means(out) : out;
+  return panel.averaged ? means(out, axis) : out;
 }
 
-/** Means over the rows of one configuration, with the smallest and the largest; a row without a value is left out. */
-function means(values) {
+/** Means over the rows of one line, or one configuration, with the least and the largest; rows without a value are left out. */
+function means(values, axis) {
   const groups = new Map();
   for (const one of values) {
-    const key = `${REPORT.rows.labels[one.row].level}|${one.x}|${one.dash}`;
+    const key = `${axis ? one.z : REPORT.rows.labels[one.row].level}|${one.x}|${one.dash}`;
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(one);
   }
   const made = [...groups.values()].map((of) => {
     const all = of.map((one) => one.value), level = REPORT.rows.labels[of[0].row].level;
-    return { ...of[0], z: REPORT.levels[level].name, value: all.reduce((a, b) => a + b, 0) / all.length, low: Math.min(...all), high: Math.max(...all), n: all.length };
+    return { ...of[0], z: axis ? of[0].z : REPORT.levels[level].name, value: all.reduce((a, b) => a + b, 0) / all.length, low: Math.min(...all), high: Math.max(...all), n: all.length };
   });
   // A label that the first row lacks comes late: lines go from label to label in their order.
   return typeof made[0]?.x === "number" ? made.sort((a, b) => a.x - b.x) : made;
@@ -114,8 +122,12 @@ function means(values) {
 // Pictures ----------------------------------------------------------------------------------------
 
 function colors(panel, data) {
+  if (AXES[panel.x]) {
+    const of = AXES[panel.x].colors;
+    return { type: "categorical", domain: Object.keys(of), range: Object.values(of), legend: Object.keys(of).length > 1 };
+  }
   if (panel.color === ROW || !panel.color) {
-    const of = state.mean && !panel.oneRow ? REPORT.levels.map((l) => [l.name, l.color]) : REPORT.rows.labels.map((r) => [r.name, REPORT.levels[r.level].color]);
+    const of = panel.averaged ? REPORT.levels.map((l) => [l.name, l.color]) : REPORT.rows.labels.map((r) => [r.name, REPORT.levels[r.level].color]);
     return { type: "categorical", domain: of.map(([name]) => name), range: of.map(([, color]) => color), legend: false };
   }
   const labels = [...new Set(data.map((one) => one.z))];
@@ -128,23 +140,28 @@ function lines(panel, data, width) {
   const logx = state.logx && typeof data[0]?.x === "number";
   const shown = data.filter((one) => (!logy || one.value > 0) && (!logx || one.x > 0));
   const categorical = typeof data[0]?.x === "string";
+  const names = categorical ? [...new Set(shown.map((one) => one.x))] : [];
+  const slanted = 7 * Math.max(0, ...names.map((name) => short(panel.x, name).length)) * names.length > width - 90;
   const marks = [Plot.gridY({ strokeOpacity: 0.12 })];
   for (const dash of new Set(shown.map((one) => one.dash))) {
     const of = shown.filter((one) => one.dash === dash);
-    if (state.mean && panel.color === ROW) marks.push(Plot.areaY(of, { x: "x", y1: "low", y2: "high", fill: "z", fillOpacity: 0.15, z: "z" }));
+    if (panel.averaged) marks.push(Plot.areaY(of, { x: "x", y1: "low", y2: "high", fill: "z", fillOpacity: Math.min(0.15, 0.6 / new Set(of.map((one) => one.z)).size), z: "z" }));
     marks.push(Plot.line(of, { x: "x", y: "value", stroke: "z", z: "z", strokeWidth: 1.6, strokeDasharray: dash === "train" ? "5,3" : undefined }));
   }
   marks.push(...groks(panel, shown));
   if (shown.length < 400 || categorical) marks.push(Plot.dot(shown, { x: "x", y: "value", fill: "z", r: 1.8 }));
   const levels = [...new Set(shown.map((one) => one.chance).filter((c) => !Number.isNaN(c)))];
   const drawn = state.chance ? [1] : levels.slice(0, 12);
-  if (levels.length && shown.length) marks.push(Plot.ruleY(drawn, { stroke: "#888", strokeDasharray: "3,3", title: () => "what chance gives" }));
+  if (levels.length && shown.length) {
+    marks.push(Plot.ruleY(drawn, { stroke: "#888", strokeDasharray: "3,3", title: () => "what chance gives" }));
+    marks.push(Plot.text([Math.max(...drawn)], { y: (level) => level, text: () => "chance", frameAnchor: "right", dy: -7, fill: "#777", fontSize: 11, stroke: "white", strokeWidth: 3 }));
+  }
   marks.push(Plot.tip(shown, Plot.pointer({ x: "x", y: "value", title: (one) => hover(panel, one) })));
   return Plot.plot({
-    width, height: Math.round(width * 0.56), marginLeft: 58, marginBottom: 36, style: { fontSize: "12px", background: "transparent" },
-    x: { label: words(panel.x), ...(categorical ? { type: "point" } : logx ? { type: "log" } : {}), ...(panel.zoom && !categorical ? { domain: panel.zoom } : {}) },
-    y: { label: state.chance && levels.length ? "times chance" : panel.variable.units === "1" ? null : panel.variable.units, ...(logy ? { type: "log" } : {}), tickFormat: logy ? (value) => (value < 1e-3 ? value.toExponential(0) : String(value)) : undefined, nice: !panel.zoom },
-    color: colors(panel, shown), clip: true, marks,
+    width, height: Math.round(width * 0.56) + (slanted ? 36 : 0), marginLeft: 58, marginBottom: slanted ? 72 : 36, style: { fontSize: "12px", background: "transparent" },
+    x: { label: words(panel.x), ...(categorical ? { type: "point", domain: names, tickFormat: (name) => short(panel.x, name), tickRotate: slanted ? -35 : 0 } : logx ? { type: "log" } : {}), ...(panel.zoom && !categorical ? { domain: panel.zoom } : {}) },
+    y: { label: state.chance && levels.length ? "times chance" : panel.variable.units === "1" ? null : panel.variable.units, ...(logy ? { type: "log" } : {}), tickFormat: logy ? (value) => (value < 1e-3 ? value.toExponential(0) : String(value)) : undefined, nice: !panel.zoom && !logy, inset: logy ? 6 : 0 },
+    color: colors(panel, shown), clip: panel.zoom !== null, marks,
   });
 }
 
@@ -203,15 +220,18 @@ class Panel {
   /** Choose the axes that a variable can have, those wanted first. */
   assign(x, color) {
     const dims = this.variable.dims;
-    this.x = dims.includes(x) ? x : dims.find((dim) => dim === "step") ?? dims.find((dim) => RANKS.includes(dim)) ?? dims[0] ?? ROW;
+    const axes = this.kind === "heat" ? [] : Object.keys(AXES);
+    this.x = dims.includes(x) || axes.includes(x) ? x : !dims.length && axes.length ? axes[0] : dims.find((dim) => dim === "step") ?? dims.find((dim) => RANKS.includes(dim)) ?? dims[0] ?? ROW;
     const others = [ROW, ...dims].filter((dim) => dim !== this.x);
-    this.color = others.includes(color) ? color : this.kind === "heat" ? dims.find((dim) => dim !== this.x) ?? ROW : others[0];
+    this.color = AXES[this.x] ? ROW : others.includes(color) ? color : this.kind === "heat" ? dims.find((dim) => dim !== this.x) ?? ROW : others[0];
     if (this.kind === "heat" && this.color === ROW) this.kind = "lines";
     this.dash = this.kind === "lines" && dims.includes("split") && ![this.x, this.color].includes("split") ? "split" : null;
     this.zoom = null;
   }
 
   get logy() { return state.logy || this.log === "y"; }
+  /** Whether what is shown are means over rows. */
+  get averaged() { return this.x in AXES || (state.mean && !this.oneRow && this.color === ROW); }
   get oneRow() { return this.color !== ROW && this.x !== ROW; }
   row() { const chosen = this.own[ROW] ?? 0; return state.rows.has(chosen) || !state.rows.size ? chosen : Math.min(...state.rows); }
   place(dim) { return this.own[dim] ?? state.at[dim] ?? (["step", "split"].includes(dim) ? REPORT.labels[dim].length - 1 : 0); }
@@ -246,10 +266,11 @@ class Panel {
       for (const [value, text] of options) made.append(element("option", { value, selected: String(value) === String(chosen) }, text));
       menu.append(element("label", {}, `${label} `, made));
     };
-    if (dims.length > 2) {
-      select("along", this.variable.dims.map((dim) => [dim, words(dim)]), this.x, (dim) => this.assign(dim, this.color === dim ? this.x : this.color));
-      select(this.kind === "heat" ? "down" : "colour", dims.filter((dim) => dim !== this.x && !(this.kind === "heat" && dim === ROW)).map((dim) => [dim, words(dim)]), this.color, (dim) => this.assign(this.x, dim));
-      select("as", [["lines", "lines"], ["heat", "heat map"]], this.kind, (kind) => { this.kind = kind; this.assign(this.x, this.color); });
+    const along = [...this.variable.dims, ...Object.keys(AXES)];
+    if (along.length > 1) {
+      select("along", along.map((dim) => [dim, words(dim)]), this.x, (dim) => this.assign(dim, this.color === dim ? this.x : this.color));
+      select(this.kind === "heat" ? "down" : "colour", dims.filter((dim) => dim !== this.x && !(this.kind === "heat" && dim === ROW) && (!AXES[this.x] || dim === ROW)).map((dim) => [dim, words(dim)]), this.color, (dim) => this.assign(this.x, dim));
+      if (this.variable.dims.length > 1) select("as", [["lines", "lines"], ["heat", "heat map"]], this.kind, (kind) => { this.kind = kind; this.assign(this.x, this.color); });
     }
     select("values", [["", "linear"], ["y", "logarithmic"]], this.log, (log) => { this.log = log; });
     for (const dim of this.fixed()) {
@@ -285,13 +306,14 @@ class Panel {
   drawing() {
     const named = (dim) => dim !== ROW && typeof REPORT.labels[dim][0] === "string";
     if (this.kind === "heat") return `${named(this.color) ? `drop_vars("${this.color}").` : ""}plot(x="${this.x}", y="${this.color}")`;
+    if (AXES[this.x]) return `plot.scatter(x="${this.x}")`;
     if (this.x === ROW) return 'to_series().plot(style="o")';
     if (named(this.x)) return `to_series().unstack("${this.x}").T.plot(style="o-")`;
     return `plot.line(x="${this.x}"${this.color === this.x ? "" : `, hue="${this.color}"`})`;
   }
 
   rowsOf() {
-    return this.data.map((one) => [state.mean && !this.oneRow && this.color === ROW ? one.z : REPORT.rows.labels[one.row].name, ...(this.color && this.color !== ROW ? [one.z] : []), ...(this.dash ? [one.dash] : []), one.x, one.value]);
+    return this.data.map((one) => [this.averaged ? one.z : REPORT.rows.labels[one.row].name, ...(this.color && this.color !== ROW ? [one.z] : []), ...(this.dash ? [one.dash] : []), one.x, one.value]);
   }
 
   heads() { return [ROW, ...(this.color && this.color !== ROW ? [this.color] : []), ...(this.dash ? [this.dash] : []), this.x, this.variable.name]; }
@@ -384,6 +406,9 @@ const watcher = new IntersectionObserver((entries) => {
 function add(spec, first = false) {
   if (!VARIABLES.has(spec.variable)) return;
   const panel = new Panel(spec);
+  // Of the pictures that a page begins with, none is empty, and no two are the same.
+  const same = (one) => ["variable", "x", "color", "kind"].every((what) => one[what] === panel[what]);
+  if (!first && (!known(panel.variable) || panels.some(same))) return;
   panel.stale = true;
   panels.push(panel);
   const grid = document.getElementById("pictures");
@@ -407,19 +432,25 @@ function shared() {
     const slider = element("input", { type: "range", id: "choose-step", min: 0, max: last, value: last, oninput: (event) => { state.at.step = +event.target.value; shown.value = REPORT.labels.step[state.at.step]; redraw(); } });
     bar.append(element("label", {}, `${REPORT.unit} `, slider, " ", shown));
   }
-  for (const [key, text, wanted] of [["logx", "log x", true], ["logy", "log y", true], ["chance", "times chance", REPORT.variables.some(nullOf)], ["mean", "mean over seeds", REPORT.levels.length < REPORT.rows.labels.length]]) {
-    if (wanted) bar.append(element("label", {}, element("input", { type: "checkbox", id: `choose-${key}`, onchange: (event) => { state[key] = event.target.checked; redraw(); } }), ` ${text}`));
+  for (const [key, text, wanted] of [["logx", "log x", true], ["logy", "log y", true], ["chance", "times chance", REPORT.variables.some(nullOf)], ["mean", `mean over ${ROW === "run" ? "seeds" : `${ROW}s`}`, REPORT.levels.length < REPORT.rows.labels.length]]) {
+    if (wanted) bar.append(element("label", {}, element("input", { type: "checkbox", id: `choose-${key}`, checked: state[key], onchange: (event) => { state[key] = event.target.checked; redraw(); } }), ` ${text}`));
   }
 }
 
+/** What is shown: rows, or the configurations of many rows. */
 function legend() {
   const box = document.getElementById("rows");
-  REPORT.rows.labels.forEach((row, i) => {
-    const check = element("input", { type: "checkbox", checked: true, "aria-label": row.name, onchange: (event) => { if (event.target.checked) state.rows.add(i); else state.rows.delete(i); redraw(); } });
-    box.append(element("label", { title: row.id }, check, element("i", { style: `background:${REPORT.levels[row.level].color}` }), row.name));
-  });
-  if (REPORT.rows.labels.length > 3) {
-    const all = (on) => { box.querySelectorAll("input").forEach((check, i) => { check.checked = on; if (on) state.rows.add(i); else state.rows.delete(i); }); redraw(); };
+  const levels = REPORT.levels.map((level, i) => ({ ...level, id: "", rows: [...state.rows].filter((row) => REPORT.rows.labels[row].level === i) }));
+  const each = REPORT.rows.labels.map((row, i) => ({ name: row.name, id: row.id, color: REPORT.levels[row.level].color, rows: [i] }));
+  const shown = state.mean ? levels : each;
+  const choose = (one, on) => one.rows.forEach((row) => { if (on) state.rows.add(row); else state.rows.delete(row); });
+  for (const one of shown) {
+    const check = element("input", { type: "checkbox", checked: true, "aria-label": one.name, onchange: (event) => { choose(one, event.target.checked); redraw(); } });
+    const count = one.rows.length > 1 ? ` (${one.rows.length})` : "";
+    box.append(element("label", { title: one.id }, check, element("i", { style: `background:${one.color}` }), one.name + count));
+  }
+  if (shown.length > 3) {
+    const all = (on) => { box.querySelectorAll("input").forEach((check, i) => { check.checked = on; choose(shown[i], on); }); redraw(); };
     box.append(element("button", { type: "button", onclick: () => all(true) }, "all"), element("button", { type: "button", onclick: () => all(false) }, "none"));
   }
 }
@@ -447,6 +478,7 @@ async function main() {
     document.getElementById("pictures").textContent = `This browser cannot show the pictures (${error.message}); one of 2023 or later can.`;
     return;
   }
+  state.mean = REPORT.rows.labels.length > MANY && REPORT.levels.length < REPORT.rows.labels.length;
   shared();
   legend();
   everything();

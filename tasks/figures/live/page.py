@@ -1,7 +1,7 @@
 """The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,18 +9,18 @@ import jinja2
 import numpy as np
 import xarray as xr
 
-from specdyn.models.experiments.base import experiment_names, get_experiment
+from specdyn.models.experiments.base import Experiment, experiment_names, get_experiment
 from specdyn.models.nets.layers import short_names
 from specdyn.models.spec.run_spec import as_text
 from specdyn.models.wording import size
 from specdyn.storage.schema import LIVE, MEASURED, PROVENANCE
 from specdyn.tasks.figures.configurations import settings_of
-from specdyn.tasks.figures.levels import axis_title, colors_of
+from specdyn.tasks.figures.levels import axis_title
 from specdyn.tasks.figures.live.beside import NOTHING, Beside
 from specdyn.tasks.figures.live.files import SCRIPTS, content
 from specdyn.tasks.figures.live.packing import pack, thinning
 from specdyn.tasks.figures.live.ran import what_ran
-from specdyn.tasks.figures.rows import along_rows, groups_of, rows_dim
+from specdyn.tasks.figures.rows import IDS, SEEDS, along_rows, groups_of, named_rows, rows_dim, shades_of
 from specdyn.tasks.figures.summary import Summary, headings
 from specdyn.tasks.ledger.stored import Stored, StoredRun, folder_of
 from specdyn.tasks.spectra.facts import GROKKED_BELOW
@@ -33,6 +33,18 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     keep_trailing_newline=True,
 )
+FIRST: dict[str, tuple[dict[str, str], ...]] = {
+    "pair": (
+        {"variable": "barrier_loss", "x": "split_step", "title": "barrier of loss by split step"},
+        {"variable": "agreement_score", "x": "split_step", "title": "agreement of the ends by split step"},
+        {"variable": "barrier_loss", "x": "size", "title": "barrier of loss by size of the perturbation"},
+    ),
+    "ticket": (
+        {"variable": "loss", "x": "density", "log": "y", "title": "loss by density"},
+        {"variable": "agreement_dense_score", "x": "density", "title": "agreement with the dense run by density"},
+    ),
+}
+"""What the page of lines or tickets begins with, where the setting named by `x` varies."""
 PICTURES: tuple[dict[str, str], ...] = (
     {"variable": "loss", "log": "y", "x": "step", "color": "run"},
     {"variable": "err", "x": "step", "color": "run"},
@@ -55,10 +67,11 @@ PICTURES: tuple[dict[str, str], ...] = (
     {"variable": "pruned_loss", "log": "y", "x": "step", "color": "run"},
     {"variable": "curve_loss", "log": "y", "x": "share", "color": "run"},
     {"variable": "network_trajectory_coordinate", "x": "step", "color": "component"},
-    {"variable": "barrier_loss", "x": "kept", "color": "pair"},
-    {"variable": "ticket_loss", "log": "y", "x": "step", "color": "ticket"},
+    {"variable": "agreement_dense_score", "x": "step", "color": "run", "title": "agreement with the dense run"},
+    {"variable": "agreement_mask_score", "x": "density", "color": "run", "title": "agreement of dense with masked"},
 )
 """What a page begins with, where a cube has it; every other variable can be added."""
+TITLES = {"pair": "Linear mode connectivity", "ticket": "Lottery tickets"}
 LEGIBLE = {"layer": "parameter", "pair": "pair", "attention": "attention"}
 
 
@@ -90,20 +103,25 @@ def page(
     rows = [_with_stored(row, of, beside.stored) for row, of in zip(rows, _results(tree, dim), strict=True)]
     packed = pack(tree, dim)
     settings = _settings(tree, dim)
+    axes = _axes(tree, dim)
+    names = {variable["name"] for variable in packed.variables}
+    first = [one for one in FIRST.get(dim, ()) if one["x"] in axes]
     report = {
         "url": cube_url,
         "unit": str(tree.attrs.get("unit", "steps")).removesuffix("s"),
         "rows": {"dim": dim, "labels": [{"id": row.id, "name": row.name, "level": row.level} for row in rows]},
         "levels": levels,
+        "axes": axes,
         "labels": packed.labels,
         "short": {name: short_names(packed.labels[name]) for name in LEGIBLE if name in packed.labels and name != dim},
         "variables": packed.variables,
-        "pictures": [one for one in PICTURES if one["variable"] in {v["name"] for v in packed.variables}],
+        "pictures": [one for one in (*first, *PICTURES) if one["variable"] in names],
     }
     experiment = str(tree.attrs.get("experiment", ""))
+    preset = str(tree.attrs.get("preset", ""))
     known = get_experiment(experiment) if experiment in experiment_names() else None
     return TEMPLATES.get_template("page.html").render(
-        title=str(tree.attrs.get("title") or tree.attrs.get("sweep") or "Results"),
+        title=": ".join(filter(None, (TITLES.get(dim), str(tree.attrs.get("title") or "") or "Results"))),
         cube_url=cube_url,
         noun=f"{dim}s" if len(rows) != 1 else dim,
         one=dim,
@@ -114,13 +132,18 @@ def page(
         headings=headings(summary.rows) if summary and summary.rows else (),
         summary=[row.cells for row in summary.rows] if summary else (),
         grokked_below=GROKKED_BELOW,
-        varied=[axis_title(name) for name, texts in settings.items() if len(set(texts)) > 1],
-        ran=what_ran(settings, experiment, str(tree.attrs.get("preset", ""))),
+        varied=[axis_title(name) for name in _varied(tree, dim) if name not in SEEDS.get(dim, ())],
+        ran=what_ran(
+            {name: texts for name, texts in settings.items() if name not in IDS.get(dim, ())},
+            experiment,
+            preset,
+            _said(tree, dim),
+        ),
         took=beside.took,
         judged=beside.judged,
         held=beside.stored.totals(_results(tree, dim), dim),
         unfinished=_unfinished(beside.stored, whole, dim),
-        deviations=known.deviations if known else (),
+        deviations=_deviations(known, preset) if known else (),
         thinned=thinning(packed.variables, packed.labels),
         css=content("live.css"),
         library=content(SCRIPTS[0]),
@@ -129,6 +152,27 @@ def page(
         report=json.dumps(report, default=_plain).replace("<", "\\u003c"),
         block=packed.block,
     )
+
+
+def _deviations(known: Experiment, preset: str) -> list[str]:
+    """Where an experiment differs from the paper, without what is said of other presets than the study's."""
+    kept = []
+    for sentence in known.deviations:
+        of = {name.strip() for name in sentence.partition(":")[0].split(",")} & set(known.presets)
+        if preset not in known.presets or not of or preset in of:
+            kept.append(sentence)
+    return kept
+
+
+def _said(tree: xr.DataTree, dim: str) -> dict[str, str]:
+    """What the results say of coordinates along rows, with units."""
+    along = along_rows(tree, dim)
+    assert along is not None
+    said = {}
+    for name, coordinate in along.coords.items():
+        text, units = str(coordinate.attrs.get("comment", "")), str(coordinate.attrs.get("units", "1"))
+        said[str(name)] = f"{text} ({units})" if text and units != "1" else text
+    return said
 
 
 def _plain(value: Any) -> Any:
@@ -154,15 +198,23 @@ def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, st
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
     settings = _settings(tree, dim)
-    varied = sorted((name for name, texts in settings.items() if len(set(texts)) > 1), key=lambda name: name == "seed")
-    names = [
-        ", ".join(f"{axis_title(name)} {settings[name][i]}" for name in varied[:4]) or (ids[i] if ids else str(i + 1))
-        for i in range(along.sizes[dim])
-    ]
+    varied = _varied(tree, dim)
+    last = (
+        sorted(varied, key=lambda name: name == "seed")
+        if dim == "run"
+        else [name for name in SEEDS[dim] if name in varied]
+    )
+    own = [", ".join(f"{axis_title(name)} {settings[name][i]}" for name in last[:4]) for i in range(along.sizes[dim])]
+    names = (
+        own
+        if dim == "run"
+        else [", ".join(filter(None, both)) for both in zip(named_rows(along, dim), own, strict=True)]
+    )
+    names = [name or (ids[i] if ids else str(i + 1)) for i, name in enumerate(names)]
     names = [name if names.count(name) == 1 else f"{name} ({ids[i]})" for i, name in enumerate(names)]
     groups = groups_of(tree, dim, along)
     of_row = {row: level for level, (_, rows) in enumerate(groups) for row in rows}
-    colors = colors_of(len(groups))
+    colors = shades_of(groups, along, dim)
     provenance = _provenance(tree, dim)
     rows = [
         PageRow(
@@ -171,13 +223,42 @@ def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, st
             level=of_row[i],
             about={
                 dim: ids[i],
-                **{axis_title(n): settings[n][i] for n in varied},
+                **{axis_title(n): settings[n][i] for n in (*varied, *IDS.get(dim, ()))},
                 **{n: v[i] for n, v in provenance.items()},
             },
         )
         for i in range(along.sizes[dim])
     ]
     return rows, [{"name": name, "color": color} for (name, _), color in zip(groups, colors, strict=True)]
+
+
+def _varied(tree: xr.DataTree, dim: str) -> list[str]:
+    """The settings in which rows differ, without what identifies them."""
+    settings = _settings(tree, dim)
+    return [name for name, texts in settings.items() if len(set(texts)) > 1 and name not in IDS.get(dim, ())]
+
+
+def _axes(tree: xr.DataTree, dim: str) -> dict[str, dict[str, Any]]:
+    """Settings of numbers in which rows differ: the values of each, and what rows are by all others, with a colour."""
+    along = along_rows(tree, dim)
+    assert along is not None
+    known = settings_of(along)
+    numbers = [
+        name
+        for name in _varied(tree, dim)
+        if name in known and name not in ("seed", *SEEDS.get(dim, ())) and _are_numbers(known[name])
+    ]
+    axes = {}
+    for name in numbers:
+        lines = named_rows(along, dim, name)
+        rows = [(line, [i for i, other in enumerate(lines) if other == line]) for line in dict.fromkeys(lines)]
+        colors = shades_of(rows, along, dim)
+        axes[name] = {"values": known[name], "lines": lines, "colors": dict(zip(dict(rows), colors, strict=True))}
+    return axes
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def _sources(tree: xr.DataTree, dim: str) -> xr.Dataset:

@@ -21,6 +21,7 @@ OF_PARTS = {
 }
 """What the parts of a spec are called, in the order in which they are shown."""
 OTHER = "Other"
+ZERO = "; 0 stands for None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,21 +51,26 @@ class Ran:
     """The rest, by what it is of."""
 
 
-def what_ran(settings: Mapping[str, Sequence[str]], experiment: str, preset: str) -> Ran:
-    """Settings by name, with the text of each row, beside a preset of an experiment, where both are known."""
+def what_ran(
+    settings: Mapping[str, Sequence[str]], experiment: str, preset: str, said: Mapping[str, str] | None = None
+) -> Ran:
+    """Settings by name, with the text of each row, beside a preset of an experiment, where both are known.
+
+    `said` has the meaning of what is no setting of the experiment.
+    """
     known = get_experiment(experiment) if experiment in experiment_names() else None
     grid = _grid_of(known, preset) if known else {}
     spec = known.preset(preset if grid else known.usual).spec if known else None
     parts = {name: setting.part for name, setting in settings_of(spec).items()} if spec else {}
-    meanings = _meanings(spec) if spec else {}
+    meanings = {**(said or {}), **(_meanings(spec) if spec else {})}
     changed, varied = [], []
     groups: dict[str, list[SettingLine]] = {title: [] for title in (*OF_PARTS.values(), OTHER)}
     for name, texts in settings.items():
         values = list(dict.fromkeys(texts))
         line = SettingLine(name=axis_title(name), value=", ".join(values) or "none", meaning=meanings.get(name, ""))
         if name in grid and not set(values) <= set(grid[name]):
-            said = ", ".join(grid[name]) or "none"
-            changed.append(SettingLine(name=line.name, value=line.value, meaning=line.meaning, preset=said))
+            usual = ", ".join(grid[name]) or "none"
+            changed.append(SettingLine(name=line.name, value=line.value, meaning=line.meaning, preset=usual))
         elif len(values) > 1:
             varied.append(line)
         else:
@@ -92,5 +98,7 @@ def _meanings(spec: RunSpec) -> dict[str, str]:
     for name, of in described_settings(spec).items():
         unit = of.get("units", "1")
         text = of.get("comment", "").replace("`", "")
+        if text.endswith(ZERO):  # the values shown are those of the results, where None is 0
+            text = text.removesuffix(ZERO).replace("None is", "0 is")
         said[name] = f"{text} ({unit})" if text and unit != "1" else text
     return said

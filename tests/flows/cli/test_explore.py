@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
 from specdyn.flows.cli.app import app
-from specdyn.flows.cli.explore import listen
 from specdyn.storage.probe import require_store
 from specdyn.tasks.plan.sweeps import make_sweep
 
@@ -58,13 +57,6 @@ def test_the_notebook_is_of_the_study_and_replaces_no_file(tmp_path: Path, store
     compile(source, str(file), "exec")
     assert "expected a file that is not there yet" in said(STUDY, "--store", store, "--notebook", str(file))
     assert file.read_text() == source
-
-
-def test_answers_are_sent_without_waiting_for_receipts_of_what_was_sent_before() -> None:
-    with listen(0) as listening, socket.create_connection(listening.getsockname()[:2]):
-        accepted, _ = listening.accept()
-        with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_table_of_a_study_takes_no_torch(store: str) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
+from specdyn.flows.service.listening import listen
 from specdyn.flows.service.reports import reports_server
 from specdyn.storage.places import Store
 from specdyn.tasks.figures.live.page import page as page_of
@@ -147,3 +148,10 @@ def test_the_port_is_free_again_at_the_end_and_one_that_is_taken_is_refused(stor
             pass
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_answers_are_sent_without_waiting_for_receipts_of_what_was_sent_before() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()[:2]):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from playwright.sync_api import Page, expect
 
 import specdyn as sd
 from helpers.browsing import browser_page, browser_program
+from helpers.drawings import pairs, tickets
 from specdyn.storage.places import Store
 from specdyn.tasks.figures.live.beside import Beside
 from specdyn.tasks.figures.live.judged import Judged, JudgedLine
@@ -244,3 +246,74 @@ def test_a_picture_may_be_logarithmic_by_itself(opened: tuple[Page, list[str]]) 
     page, _ = opened
     of = "(name) => panels.find((p) => p.variable.name === name).picture.scale('y').type"
     assert (page.evaluate(of, "loss"), page.evaluate(of, "stable_rank")) == ("log", "linear")
+
+
+def opened_page(page: Page, content: str, file: Path) -> Page:
+    file.write_text(content)
+    page.set_viewport_size({"width": 1240, "height": 4000})
+    page.goto(file.as_uri())
+    page.wait_for_function(FIRST_PICTURE)
+    return page
+
+
+@pytest.fixture
+def other(opened: tuple[Page, list[str]]) -> Iterator[Page]:
+    """Another page of the same browser."""
+    browser = opened[0].context.browser
+    assert browser is not None
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+def test_lines_begin_with_barriers_by_split_step_as_means_over_pairs_of_a_kind(other: Page, tmp_path: Path) -> None:
+    data = pairs()
+    page = opened_page(other, page_of(xr.DataTree(data), "memory://lines"), tmp_path / "lines.html")
+    names = [text.rsplit(" (", 1)[0] for text in page.locator("#rows label").all_inner_texts()]
+    assert len(names) == len(set(names)) < data.sizes["pair"] and not any("order" in name for name in names)
+    drawn = [one for one in shown(page, "barrier_loss") if one["z"] in ("within", "across")]
+    assert {one["z"] for one in drawn} == {"within", "across"}
+    for one in drawn:
+        same = (data["kind"].values == one["z"]) & (data["split_step"].values == one["x"])
+        values = data["barrier_loss"].sel(split=one["dash"], kept="all").values[same]
+        assert one["value"] == pytest.approx(float(values.mean()), rel=1e-5) and one["n"] == values.size
+        assert (one["low"], one["high"]) == pytest.approx((float(values.min()), float(values.max())), rel=1e-5)
+
+
+def test_tickets_begin_with_losses_by_density_in_a_colour_for_each_mask(other: Page, tmp_path: Path) -> None:
+    data = tickets()
+    page = opened_page(other, page_of(xr.DataTree(data), "memory://tickets"), tmp_path / "tickets.html")
+    drawn = shown(page, "loss")
+    assert {one["x"] for one in drawn} == set(data["density"].values.tolist())
+    colors: dict[str, str] = page.evaluate("REPORT.axes.density.colors")
+    assert set(colors) == {one["z"] for one in drawn} and len(set(colors.values())) == len(colors)
+    last = data["loss"].isel(step=-1)
+    for one in drawn:
+        mask, rewind = one["z"].split(", rewind step ")
+        same = (data["mask"].values == mask) & (data["density"].values == one["x"])
+        values = last.sel(split=one["dash"]).values[same & (data["rewind_step"].values == int(rewind))]
+        assert one["value"] == pytest.approx(float(values.mean()), rel=1e-5)
+
+
+def test_names_of_layers_do_not_overlap(other: Page, tmp_path: Path) -> None:
+    page = opened_page(other, page_of(xr.DataTree(pairs()), "memory://lines"), tmp_path / "names.html")
+    ticks = page.evaluate(
+        """() => {
+            const panel = new Panel({ variable: "agreement_score", x: "layer" });
+            document.getElementById("pictures").append(panel.figure);
+            panel.draw();
+            return [...panel.figure.querySelectorAll("[aria-label='x-axis tick label'] text")].map((one) => {
+                const box = one.getBoundingClientRect();
+                return [box.left, box.right, one.textContent];
+            });
+        }"""
+    )
+    assert [name for *_, name in ticks] == [str(name).removesuffix(".weight") for name in pairs()["layer"].values]
+    assert all(end <= begin for (_, end, _), (begin, _, _) in itertools.pairwise(ticks))
+
+
+def test_a_picture_without_any_value_is_not_among_the_first(opened: tuple[Page, list[str]], tree: xr.DataTree) -> None:
+    page, _ = opened
+    empty = [name for name, of in tree["layers"].to_dataset().data_vars.items() if not bool(of.notnull().any())]
+    assert "power_law_alpha" in empty, "no layer of this network has enough values"
+    assert not set(page.evaluate("panels.map((panel) => panel.variable.name)")) & set(empty)
