@@ -1,13 +1,11 @@
 """A cube that is held in memory and never stored: what was just measured, in the form that stored results have."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr.storage
-from zarr.core.buffer import default_buffer_prototype
+from xarray.conventions import decode_cf_variable
 
 from specdyn.storage.cube_tree import Structure, Taken
 from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, with_facts
@@ -22,24 +20,24 @@ def cube_in_memory(
 ) -> xr.DataTree:
     """The cube of rows with these values, each on its row's own labels, as `open_results` shows one that is stored."""
     structure = Structure.of(kind, rows, facts, attributes)
-    buffer = default_buffer_prototype().buffer
-    files = structure.files(rows, [Taken(status=row.status) for row in rows])
-    store = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        tree = xr.open_datatree(store, engine="zarr", zarr_format=3, consolidated=True)  # type: ignore[arg-type]
     spread = [
         placed(with_facts(row.layout, of, facts), row, structure.variables, structure.labels)
         for row, of in zip(rows, values, strict=True)
     ]
-    groups = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
-    for group, variables in structure.groups.items():
-        data = groups[f"/{group}"]
-        measured = {}
-        for name, variable in variables.items():
-            stacked = np.stack([of[name] for of in spread])
-            if "_FillValue" in variable.attributes:
-                stacked = np.where(stacked == variable.fill, np.nan, stacked)
-            measured[name] = data.variables[name].copy(data=stacked.astype(data.variables[name].dtype))
-        groups[f"/{group}"] = data.assign(measured)
-    return xr.DataTree.from_dict({path: data.load() for path, data in groups.items()})
+    groups = {}
+    for group, arrays in sorted(structure.label_arrays(rows, [Taken(status=row.status) for row in rows]).items()):
+        variables = {array.name: xr.Variable(array.dims, array.data, array.attributes) for array in arrays}
+        for name, variable in structure.groups.get(group, {}).items():
+            stacked = np.stack([of[name] for of in spread]).astype(variable.dtype, copy=False)
+            variables[name] = xr.Variable((kind.dim, *variable.dims), stacked, variable.attributes)
+        coordinates = [array.name for array in arrays if array.auxiliary or array.dims == (array.name,)]
+        decoded = {name: _decoded(name, variables[name]) for name in sorted(variables)}
+        groups[f"/{group}"] = xr.Dataset(decoded).set_coords(coordinates)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = {**structure.root_attributes, "structure": structure.digest}
+    return tree
+
+
+def _decoded(name: str, variable: xr.Variable) -> xr.Variable:
+    """Integers with a fill value as floats with NaN, as reading them has it."""
+    return decode_cf_variable(name, variable).load() if "_FillValue" in variable.attrs else variable

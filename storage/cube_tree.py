@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from specdyn.storage.schema import (
     STEP_UNITS,
     Variable,
 )
-from specdyn.storage.zarr_tree import CHECKED, ZarrTree, add_auxiliary, add_coordinate
+from specdyn.storage.zarr_tree import CHECKED, COLUMN_BYTES, LabelArray, ZarrTree, add_label_arrays, rows_of_chunk
 
 CHUNK_BYTES = 512 * 1024
 """What a chunk of values should hold, uncompressed."""
@@ -30,8 +30,6 @@ LARGEST_CHUNK = 1024 * 1024
 """Values of one run that are not cut; larger ones are, along the dimensions that their variable names."""
 MOST_ROWS = 1024
 """Runs in a chunk of values."""
-COLUMN_BYTES = 64 * 1024
-"""What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
 TRAINED_ROWS = 512
 """Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
 
@@ -172,16 +170,24 @@ class Structure:
 
     def files(self, rows: Sequence[Row], taken: Sequence[Taken]) -> dict[str, bytes]:
         """Every object of the cube but the chunks of its values, by key."""
-        attributes = {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **self._index, **self.attributes}
-        tree = ZarrTree({**attributes, "structure": self.digest})
-        for name, variables in self.groups.items():
+        tree = ZarrTree({**self.root_attributes, "structure": self.digest})
+        for name, arrays in self.label_arrays(rows, taken).items():
             group = tree.root.create_group(name) if name else tree.root
-            self._add_coordinates(group, variables, rows, taken)
-            for variable, of in variables.items():
+            add_label_arrays(group, arrays)
+            for variable, of in self.groups.get(name, {}).items():
                 self._add_variable(group, variable, of, len(rows))
-        self._add_sources(tree.root.create_group(self.kind.sources), rows, taken)
         tree.consolidate()
         return tree.objects()
+
+    def label_arrays(self, rows: Sequence[Row], taken: Sequence[Taken]) -> dict[str, list[LabelArray]]:
+        """What stands beside the values of each group, and the group that describes the rows."""
+        groups = {name: list(self._coordinates(variables, rows, taken)) for name, variables in self.groups.items()}
+        return {**groups, self.kind.sources: list(self._sources(rows, taken))}
+
+    @property
+    def root_attributes(self) -> dict[str, Any]:
+        """The attributes of the whole cube but the digest of its structure."""
+        return {"schema_version": SCHEMA_VERSION, "Conventions": "CF-1.11", **self._index, **self.attributes}
 
     @property
     def _index(self) -> dict[str, str]:
@@ -191,24 +197,24 @@ class Structure:
         groups = ", ".join([*self.groups, self.kind.sources])
         return {"groups": f"{groups}; open one with group=NAME, or all with xarray.open_datatree"}
 
-    def _add_coordinates(
-        self, group: zarr.Group, variables: Mapping[str, Variable], rows: Sequence[Row], taken: Sequence[Taken]
-    ) -> None:
-        _add_keys(group, self.kind, rows, taken)
+    def _coordinates(
+        self, variables: Mapping[str, Variable], rows: Sequence[Row], taken: Sequence[Taken]
+    ) -> Iterator[LabelArray]:
+        yield from _keys(self.kind, rows, taken)
         for name, column in self.coordinates.items():
             values = [row.coordinates.get(name, column.missing) for row in rows]
-            add_auxiliary(group, name, (self.kind.dim,), values, self._described(name, values), rows_of_chunk(values))
+            yield _along_rows(self.kind, name, values, self._described(name, values), auxiliary=True)
         for name in self.names:
             called = [row.names.get(name, "") for row in rows]
             attributes = {**self._described(name, called), "role": PROVENANCE}
-            add_auxiliary(group, name, (self.kind.dim,), called, attributes, rows_of_chunk(called))
+            yield _along_rows(self.kind, name, called, attributes, auxiliary=True)
         used = [dim for dim in self.labels if any(dim in variable.dims for variable in variables.values())]
         for dim in used:
             attributes = {"long_name": self._long_name(dim), **self._units(dim, self.labels[dim])}
-            add_coordinate(group, dim, (dim,), self.labels[dim], attributes)
+            yield LabelArray(name=dim, dims=(dim,), values=self.labels[dim], attributes=attributes)
         for name, (dim, along) in self.extras.items():
             if dim in used:
-                self._add_extra(group, name, dim, along, rows)
+                yield self._extra(name, dim, along, rows)
 
     def _long_name(self, dim: str) -> str:
         """What a dimension counts."""
@@ -226,19 +232,19 @@ class Structure:
         """The attributes of a setting along the rows."""
         return {"long_name": name.replace("_", " "), **_units_of(values), **self.meanings.get(name, {})}
 
-    def _add_extra(self, group: zarr.Group, name: str, dim: str, along: list[Any] | None, rows: Sequence[Row]) -> None:
+    def _extra(self, name: str, dim: str, along: list[Any] | None, rows: Sequence[Row]) -> LabelArray:
         """A further coordinate; under a longer name where an axis of the rows has its name, as `depth` may be one."""
         long_name, comment = COORDINATES.get(name, (name, ""))
         shown = f"{dim}_{name}" if name in self.coordinates else name
-        dims, values = (
-            ((dim,), along) if along is not None else ((self.kind.dim, dim), self._differing(name, dim, rows))
-        )
+        values = self._differing(name, dim, rows) if along is None else along
+        dims = (self.kind.dim, dim) if along is None else (dim,)
         flat = [value for row in values for value in (row if isinstance(row, list) else [row])]
         attributes: dict[str, Any] = {"long_name": long_name, **_units_of(flat)}
         attributes |= {"comment": comment} if comment else {}
         if any(value == NO_COUNT for value in flat):
             attributes["_FillValue"] = NO_COUNT
-        add_auxiliary(group, shown, dims, values, attributes, rows_of_chunk(values) if along is None else None)
+        in_chunk = rows_of_chunk(values) if along is None else None
+        return LabelArray(name=shown, dims=dims, values=values, attributes=attributes, rows=in_chunk, auxiliary=True)
 
     def _differing(self, name: str, dim: str, rows: Sequence[Row]) -> list[list[Any]]:
         """The values of a coordinate of a dimension in which the runs differ, a list for each run."""
@@ -264,20 +270,19 @@ class Structure:
             compressors=CHECKED,
         )
 
-    def _add_sources(self, group: zarr.Group, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
+    def _sources(self, rows: Sequence[Row], taken: Sequence[Taken]) -> Iterator[LabelArray]:
         """All settings of every row, and what its values were taken from."""
-        _add_keys(group, self.kind, rows, taken)
-        along = (self.kind.dim,)
+        yield from _keys(self.kind, rows, taken)
         for name, column in self.settings.items():
             values = [row.settings.get(name, column.missing) for row in rows]
-            add_coordinate(group, name, along, values, self._described(name, values), rows_of_chunk(values))
+            yield _along_rows(self.kind, name, values, self._described(name, values))
         for name in LIVE[1:] if self.listed else LIVE[1:-1]:
             values = [getattr(one, name) for one in taken]
-            rows_in_chunk = TRAINED_ROWS if name == "trained" else rows_of_chunk(values)
-            add_coordinate(group, name, along, values, {"long_name": _LONG_NAMES[name]}, rows_in_chunk)
+            in_chunk = TRAINED_ROWS if name == "trained" else None
+            yield _along_rows(self.kind, name, values, {"long_name": _LONG_NAMES[name]}, in_chunk)
         for name in dict.fromkeys(name for row in rows for name in row.provenance if name not in LIVE):
             values = [row.provenance.get(name, "") for row in rows]
-            add_coordinate(group, name, along, values, {"long_name": name.replace("_", " ")}, rows_of_chunk(values))
+            yield _along_rows(self.kind, name, values, {"long_name": name.replace("_", " ")})
 
 
 _LONG_NAMES = {
@@ -290,12 +295,29 @@ _LONG_NAMES = {
 }
 
 
-def _add_keys(group: zarr.Group, kind: RowKind, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
-    keys = [row.key for row in rows]
-    add_coordinate(group, kind.dim, (kind.dim,), keys, {"long_name": kind.long_name}, rows_of_chunk(keys))
-    statuses = [one.status for one in taken]
+def _keys(kind: RowKind, rows: Sequence[Row], taken: Sequence[Taken]) -> Iterator[LabelArray]:
+    yield _along_rows(kind, kind.dim, [row.key for row in rows], {"long_name": kind.long_name})
     attributes = {"long_name": f"how far the {kind.dim} is", "role": PROVENANCE}
-    add_auxiliary(group, "status", (kind.dim,), statuses, attributes, rows_of_chunk(statuses))
+    yield _along_rows(kind, "status", [one.status for one in taken], attributes, auxiliary=True)
+
+
+def _along_rows(
+    kind: RowKind,
+    name: str,
+    values: Sequence[Any],
+    attributes: Mapping[str, Any],
+    rows: int | None = None,
+    auxiliary: bool = False,
+) -> LabelArray:
+    """A column with a value for each row."""
+    return LabelArray(
+        name=name,
+        dims=(kind.dim,),
+        values=values,
+        attributes=attributes,
+        rows=rows or rows_of_chunk(values),
+        auxiliary=auxiliary,
+    )
 
 
 def _units_of(values: Sequence[Any]) -> dict[str, str]:
@@ -311,13 +333,6 @@ def _columns(every: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
         whole = known if len(known) == len(every) else [*known, missing]
         columns[name] = Column(missing=missing, kind=np.asarray(whole).dtype.kind)
     return columns
-
-
-def rows_of_chunk(values: Sequence[Any]) -> int:
-    """Rows in a chunk of a column: fixed by what one of its rows holds, whatever their number."""
-    first = values[0] if len(values) else 0
-    width = len(first) if isinstance(first, list) else 1
-    return max(1, COLUMN_BYTES // (8 * width))
 
 
 def chunk_shape(variable: Variable, shape: tuple[int, ...]) -> tuple[int, ...]:

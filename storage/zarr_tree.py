@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from zarr.core.buffer import Buffer
 
 CHECKED = (ZstdCodec(), Crc32cCodec())
 """Compressed, with a checksum: a chunk that is not as it was written raises when it is read."""
+COLUMN_BYTES = 64 * 1024
+"""What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
 
 
 class ZarrTree:
@@ -35,42 +38,45 @@ class ZarrTree:
         return {key: content.to_bytes() for key, content in self._content.items()}
 
 
-def add_coordinate(
-    group: zarr.Group,
-    name: str,
-    dims: tuple[str, ...],
-    values: Sequence[Any],
-    attributes: Mapping[str, Any],
-    rows: int | None = None,
-) -> None:
-    """Put a coordinate, whole in one chunk or in chunks of `rows`; strings become variable-length strings."""
-    data = np.asarray(values)
-    if data.dtype.kind == "U":
-        data = data.astype(np.dtypes.StringDType())
-    group.create_array(
-        name,
-        data=data,
-        chunks=(rows or data.shape[0], *data.shape[1:]),
-        dimension_names=dims,
-        attributes=dict(attributes),
-        compressors=CHECKED,
-        config={"write_empty_chunks": True},
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelArray:
+    """A coordinate of a group, or a column of the group that describes its rows, with its values."""
+
+    name: str
+    dims: tuple[str, ...]
+    values: Sequence[Any]
+    attributes: Mapping[str, Any]
+    rows: int | None = None
+    """Rows in a chunk; without it the array is one chunk."""
+    auxiliary: bool = False
+    """Whether it is a coordinate without being the index of its dimension."""
+
+    @property
+    def data(self) -> "np.ndarray[Any, Any]":
+        """The values as they are stored: strings have variable length."""
+        data = np.asarray(self.values)
+        return data.astype(np.dtypes.StringDType()) if data.dtype.kind == "U" else data
 
 
-def add_auxiliary(
-    group: zarr.Group,
-    name: str,
-    dims: tuple[str, ...],
-    values: Sequence[Any],
-    attributes: Mapping[str, Any],
-    rows: int | None = None,
-) -> None:
-    """Put a coordinate that is not the index of its dimension; the group's attribute says so, as CF has it."""
-    add_coordinate(group, name, dims, values, attributes, rows)
-    group.attrs["coordinates"] = " ".join(dict.fromkeys([*auxiliary_coordinates(group), name]))
+def add_label_arrays(group: zarr.Group, arrays: Sequence[LabelArray]) -> None:
+    """Put arrays into a group, whose attribute `coordinates` names the auxiliary ones, as CF has it."""
+    for array in arrays:
+        data = array.data
+        group.create_array(
+            array.name,
+            data=data,
+            chunks=(array.rows or data.shape[0], *data.shape[1:]),
+            dimension_names=array.dims,
+            attributes=dict(array.attributes),
+            compressors=CHECKED,
+            config={"write_empty_chunks": True},
+        )
+    if auxiliary := [array.name for array in arrays if array.auxiliary]:
+        group.attrs["coordinates"] = " ".join(dict.fromkeys(auxiliary))
 
 
-def auxiliary_coordinates(group: zarr.Group) -> list[str]:
-    """Names of the coordinates that are not the index of their dimension."""
-    return str(group.attrs.get("coordinates", "")).split()
+def rows_of_chunk(values: Sequence[Any]) -> int:
+    """Rows in a chunk of a column: fixed by what one of its rows holds, whatever their number."""
+    first = values[0] if len(values) else 0
+    width = len(first) if isinstance(first, list) else 1
+    return max(1, COLUMN_BYTES // (8 * width))

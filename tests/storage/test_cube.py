@@ -20,12 +20,13 @@ from helpers.cubes import VARIABLES, DiedError, dying_after, each_put, layout_of
 from specdyn.storage import cube
 from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
+from specdyn.storage.cube_in_memory import cube_in_memory
 from specdyn.storage.generations import SEAL
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
 from specdyn.storage.results import DamagedResult
 from specdyn.storage.rows import Facts, Row
-from specdyn.storage.schema import SCHEMA_VERSION, Variable
+from specdyn.storage.schema import LIVE, SCHEMA_VERSION, Variable
 
 LONG = layout_of(run_id="long", steps=(0, 10, 20, 30))
 DEEP = layout_of(run_id="deep", steps=(0, 5, 10), shapes={"in.weight": (4, 3), "mid": (4, 4), "out.weight": (2, 4)})
@@ -65,6 +66,26 @@ def test_every_value_lies_at_its_labels(url: str) -> None:
         for name, variable in layout.variables.items():
             found = tree[f"{variable.group}/{name}"].sel(run=run, **{dim: layout.labels[dim] for dim in variable.dims})
             np.testing.assert_array_equal(found, VALUES[run][name])
+
+
+def test_a_cube_in_memory_is_the_stored_one(local_store: Store, url: str, rows: list[Row]) -> None:
+    spikes = Variable(dims=("layer", "step"), long_name="spikes", dtype="int32")
+    counted = layout_of(run_id="counted", variables={**VARIABLES, "spikes": spikes})
+    values = {**VALUES, "counted": values_of(counted)}
+    values["counted"]["spikes"][0, 0] = spikes.fill
+    rows = [*rows, write_row(local_store, counted, values["counted"], weight_decay=2.0)]
+    write_cube(url, rows, {"title": "made by hand"})
+    stored, made = open_results(url), cube_in_memory(rows, [*values.values()], None, {"title": "made by hand"})
+    assert list(stored.groups) == list(made.groups) and stored.attrs == {**made.attrs, SEAL: stored.attrs[SEAL]}
+    for path in ("layers", "pairs", "metrics", "runs"):
+        theirs, ours = (tree[path].to_dataset() for tree in (stored, made))
+        came_from = [name for name in LIVE if name in theirs.data_vars]  # nothing in memory comes from an object
+        xr.testing.assert_identical(ours.drop_vars(came_from), theirs.drop_vars(came_from))
+        for name in theirs.variables:
+            assert ours[name].dtype == theirs[name].dtype
+            assert ours[name].encoding.get("_FillValue") == theirs[name].encoding.get("_FillValue")
+    assert np.isnan(made["layers/spikes"].sel(run="counted").values[0, 0])
+    assert (made["layers/spikes"].sel(run="counted", step=[10, 20], layer=["in.weight", "out.weight"]) > 0).all()
 
 
 def test_labels_are_the_union_over_runs(url: str) -> None:
