@@ -1,1 +1,1 @@
-"""Where things are kept: checkpoints, run stores, sweep cubes. Knows no model."""
+"""Stores checkpoints, results and cubes. Independent of `models`."""

@@ -1,4 +1,4 @@
-"""Checkpoints, training state and manifests as immutable files, each verified when read."""
+"""Checkpoints, training states and manifests as immutable files, verified on every read."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LISTED_ALONE = 16
-"""Runs up to which what there is of each is listed by itself, as a store may have many others."""
+"""Up to this many runs each is listed separately, as the store may hold many others."""
 READERS = 16
 """Manifests that are read at a time."""
 
 LENGTH = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
 KEPT = "kept="
-"""How names of states begin that are not replaced by newer ones."""
+"""Prefix of states that newer ones do not replace."""
 
 
 class NotAsWritten(Exception):
-    """Bytes differ from those that were recorded: says in which way."""
+    """Bytes differ from the recorded ones; the message says how."""
 
 
 class DamagedCheckpoint(Exception):
-    """An object is missing, truncated or altered: says which run, which step and what to do."""
+    """An object is missing, truncated or altered; the message says which run and step, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointEntry:
-    """What the manifest keeps of one checkpoint."""
+    """A checkpoint's entry in the manifest."""
 
     step: int
     bytes: int
     sha256: str
     header_bytes: int
-    """Length of the safetensors header, so that a layer's place is known without asking."""
+    """Length of the safetensors header, from which a layer's byte range follows without another request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +65,17 @@ class Manifest:
     checkpoints: tuple[CheckpointEntry, ...]
     device: str
     processor: str = ""
-    """The model of the CPU or GPU behind the device; empty in manifests that were written before it was recorded."""
+    """Model of the CPU or GPU; empty in older manifests, which did not record it."""
     threads: int
     forward: str = "layers"
     """How outputs were computed in training: by the network's own `layers`, or by `tables` (docs/benchmarks.md)."""
     seconds: float
-    """Training time of all processes that worked on the run."""
+    """Training time, summed over all processes that worked on the run."""
     versions: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    """The runs that it began from or follows, by id, with the digest of their checkpoints then.
+    """Ids of the runs that it started from or follows, with the digest of their checkpoints at that time.
 
-    Also the data set of a plug-in, with its key.
+    A data set of a plug-in is also here, with its key.
     """
     thinned: tuple[int, ...] = ()
     """Steps whose checkpoints were removed after they were measured."""
@@ -83,12 +83,12 @@ class Manifest:
 
     @property
     def tensor_bytes(self) -> int:
-        """Bytes of the tensors of one checkpoint, all of which are as large."""
+        """Bytes of the tensors of one checkpoint; the same for all of a run."""
         return self.checkpoints[0].bytes - self.checkpoints[0].header_bytes - LENGTH
 
     @property
     def digest(self) -> str:
-        """What tells these checkpoints from those of another training: equal where all bytes are."""
+        """A digest of all checkpoints: equal if and only if all their bytes are."""
         return short_digest([(entry.step, entry.sha256) for entry in self.checkpoints])
 
     @property
@@ -131,7 +131,7 @@ def tensor_digest(tensor: Tensor) -> str:
 
 
 def write_checkpoint(run: Run, step: int, weights: Mapping[str, Tensor]) -> CheckpointEntry:
-    """Put one checkpoint with one request and give its manifest entry."""
+    """Write one checkpoint with one request; returns its manifest entry."""
     data = pack(weights, {"step": step, "run_id": run.run_id})
     objects.write(run.checkpoint(step), data)
     return CheckpointEntry(
@@ -166,7 +166,7 @@ def sound_bytes(run: Run, entry: CheckpointEntry) -> bytes:
 
 
 def read_finished(store: Store, manifest: Manifest, step: int) -> dict[str, Tensor]:
-    """The checkpoint of a finished run at a step; where it does not verify its manifest says so from then on."""
+    """The checkpoint of a finished run at a step; if it fails verification, the manifest is marked as damaged."""
     entry = next(entry for entry in manifest.checkpoints if entry.step == step)
     try:
         return read_checkpoint(store.run_of(manifest), entry)
@@ -176,7 +176,7 @@ def read_finished(store: Store, manifest: Manifest, step: int) -> dict[str, Tens
 
 
 def write_state(run: Run, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Put the training state of a step, then remove older ones; the name carries the content's hash."""
+    """Write the training state of a step, then remove older ones; the name contains the content's hash."""
     data = pack(tensors, metadata)
     folder = run.states
     name = f"step={step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
@@ -187,7 +187,7 @@ def write_state(run: Run, step: int, tensors: Mapping[str, Tensor], metadata: Ma
 
 
 def read_state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest state that is whole, or None; a damaged one is passed over."""
+    """The newest intact state, or None; damaged ones are skipped."""
     folder = run.states
     for name in sorted((n for n in objects.names(folder) if n.startswith("step=")), reverse=True):
         try:
@@ -200,25 +200,25 @@ def read_state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def keep_state(run: Run, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Put the training state of a step where it stays, for branches that begin there."""
+    """Write the training state of a step so that it is kept, for branches that start there."""
     data = pack(tensors, metadata)
     name = f"{KEPT}{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
     objects.write(f"{run.states}/{name}", data)
 
 
 def kept_states(run: Run) -> dict[int, str]:
-    """Steps at which branches can begin, with the URL of the state; one listing."""
+    """Steps at which branches can start, with the URL of each state; one listing."""
     folder = run.states
     return {step: f"{folder}/{name}" for step, name in kept_steps(objects.names(folder)).items()}
 
 
 def kept_steps(names: Iterable[str]) -> dict[int, str]:
-    """The same by the names of all states of a run: steps with the name of the state."""
+    """Steps and names of the kept states among the names of a run's states."""
     return {int(name.removeprefix(KEPT).partition("-")[0]): name for name in sorted(names) if name.startswith(KEPT)}
 
 
 def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A state that `kept_states` lists; DamagedCheckpoint where it does not verify."""
+    """A state that `kept_states` lists; DamagedCheckpoint if it fails verification."""
     data = objects.read(url)
     if not url.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"):
         raise DamagedCheckpoint(f"{url} is altered; delete it, and have the trunk trained to that step again")
@@ -226,14 +226,14 @@ def read_kept_state(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def forget_state(run: Run) -> None:
-    """Remove the training state, so that the run is trained from the start."""
+    """Remove the training state, so that the run is trained from scratch."""
     objects.delete(run.states)
 
 
 def mark_damaged(store: Store, manifest: Manifest, reason: str) -> None:
-    """Say in the manifest that a checkpoint does not verify; the next training starts the run again.
+    """Mark the manifest as damaged because a checkpoint failed verification; the run is then trained again.
 
-    Nothing is said where the run was trained again meanwhile.
+    Does nothing if the run has been trained again meanwhile.
     """
     url = store.run_of(manifest).manifest
 
@@ -245,7 +245,7 @@ def mark_damaged(store: Store, manifest: Manifest, reason: str) -> None:
 
 
 def mark_thinned(run: Run, steps: Sequence[int]) -> None:
-    """Say in the manifest of a finished run that its checkpoints at these steps are removed; ValueError for others."""
+    """Record in a finished run's manifest that its checkpoints at these steps are removed; ValueError for others."""
 
     def marked(text: bytes | None) -> bytes | None:
         now = None if text is None else decode(Manifest, run.manifest, text)
@@ -264,13 +264,13 @@ def checkpoints_written(run: Run) -> int:
 
 
 def checkpoint_times(run: Run) -> dict[int, float]:
-    """When each checkpoint there is was written, by its step, ascending; seconds since 1970. One listing."""
+    """When each checkpoint was written (seconds since 1970), by ascending step. One listing."""
     found = {name: item.written for name, item in listing(run.folder).items() if name.startswith("step=")}
     return {int(name.removeprefix("step=").partition(".")[0]): written for name, written in sorted(found.items())}
 
 
 def tensor_bytes(run: Run) -> int:
-    """Bytes of the tensors of a checkpoint of a run, finished or not; 0 where there is none. Reads its first bytes."""
+    """Bytes of the tensors of one checkpoint of a run, finished or not; 0 if there is none. Reads its first bytes."""
     folder = run.folder
     name, found = next(((n, item) for n, item in listing(folder).items() if n.startswith("step=")), ("", None))
     if found is None:
@@ -280,14 +280,14 @@ def tensor_bytes(run: Run) -> int:
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
-    """Put the manifest as the newest version; nothing of the run's training is written after it."""
+    """Write the manifest as the newest version, as the last object of the run's training."""
     change_record(store.run_of(manifest).manifest, lambda _: encode(manifest))
 
 
 def read_manifest(run: Run, newest: Mapping[str, Version] | None = None) -> Manifest | None:
-    """The manifest, or None where training has not ended; a newer schema is refused.
+    """The manifest, or None if training has not ended; StoreError for a newer schema.
 
-    `newest` is what `versions_below` found of the experiment's manifests, so that no listing is needed.
+    With `newest`, the `versions_below` of the experiment's manifests, no listing is needed.
     """
     url = run.manifest
     text = read_record(url, newest)
@@ -303,7 +303,7 @@ def read_manifest(run: Run, newest: Mapping[str, Version] | None = None) -> Mani
 
 
 def read_manifests(store: Store, experiment: str, run_ids: Sequence[str]) -> list[Manifest | None]:
-    """The manifests of runs of an experiment, several read at a time; which there are of many is listed once."""
+    """The manifests of runs of an experiment, several read at a time; many runs need only one listing."""
     newest = versions_below(store.manifests(experiment)) if len(run_ids) > LISTED_ALONE else None
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(lambda run_id: read_manifest(store.run(experiment, run_id), newest), run_ids))

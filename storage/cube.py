@@ -1,8 +1,8 @@
-"""The cube of a study: one Zarr with a row for each run, made for all of them at the start and filled as they end.
+"""Writes the cube of a study: one Zarr with a row per run, created for all runs at the start and filled as they end.
 
-Values are put beside those that are there, runs are appended, and a reader never sees a value vanish. Where labels
-change, or a run has other results than before, a new generation is written beside the old one instead, and one PUT
-switches readers to it. One process writes, by a lease.
+New values are added to the existing ones, runs are appended, and a reader never sees a value vanish. If labels
+change, or a run has different results than before, a new generation is written next to the old one, and one PUT
+switches readers to it. A lease ensures that only one process writes.
 """
 
 import functools
@@ -29,16 +29,16 @@ from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, row_values
 from specdyn.storage.schema import LIVE
 
 HELD_BYTES = 64 * 1024 * 1024
-"""Values that are held in memory at a time."""
+"""Bytes of values held in memory at a time."""
 WRITERS = 8
-"""Objects of results that are read, and arrays that are written, at a time."""
+"""Result objects read, and arrays written, concurrently."""
 
 Array = zarr.Array[Any]
 
 
 @dataclass(slots=True, kw_only=True)
 class CubeWriter:
-    """Writes the cube at a URL: what is new of it, or all of it; used by one process, which holds the lease."""
+    """Writes new rows to the cube at a URL, or all of it; used by one process, which holds the lease."""
 
     url: str
     kind: RowKind = RUNS
@@ -47,20 +47,20 @@ class CubeWriter:
     """Attributes of settings, by name."""
     lease: Lease | None = None
     _there: dict[str, Taken] | None = field(default=None)
-    """What the cube has of each row, once it was looked at."""
+    """What the cube holds of each row, once it has been read."""
     _built: bool = False
-    """Whether the generation that readers find is this writer's own."""
+    """Whether this writer made the current generation."""
 
     def write(self, rows: Sequence[Row], attributes: Mapping[str, Any]) -> None:
-        """Have the cube show these rows, in this order; LeaseLost where another process took over.
+        """Update the cube to these rows, in this order; LeaseLost if another process took over.
 
-        Only rows with new results are read. A row keeps the values that it has where there are none now.
+        Only rows with new results are read. A row without results now keeps its previous values.
         """
         structure = Structure.of(self.kind, rows, self.facts, attributes, self.meanings)
         there = self._look(structure.digest)
         taken = [_taken(there.get(row.key) if there else None, row) for row in rows]
         appended = there is not None and list(there) == [row.key for row in rows[: len(there)]]
-        # Who was given up may still put values into the generation that it worked on: nothing is added to that one.
+        # A previous holder presumed dead may still write into its generation, so nothing is added to that one.
         avoided = bool(self.lease and self.lease.succeeded) and not self._built
         if there is None or avoided or not appended or any(_replaces(there.get(row.key), row) for row in rows):
             taken = [_taken(None, row) for row in rows]
@@ -75,7 +75,7 @@ class CubeWriter:
         self._there = dict(zip([row.key for row in rows], taken, strict=True))
 
     def _look(self, structure: str) -> dict[str, Taken] | None:
-        """The rows of the cube that is there; None where there is none of that structure."""
+        """The rows of the existing cube; None if there is none with this structure."""
         if generations.attributes(self.url).get("structure") != structure:
             return None
         if self._there is None:
@@ -83,7 +83,7 @@ class CubeWriter:
         return self._there
 
     def _build(self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken]) -> None:
-        """Write a new generation beside the one that readers have open, and switch them to it."""
+        """Write a new generation next to the current one, and switch readers to it."""
         self._check()
         form = generations.begin(self.url, bool(self.lease and self.lease.succeeded))
         files = generations.in_form(structure.files(rows, taken), form)
@@ -96,7 +96,7 @@ class CubeWriter:
     def _extend(
         self, structure: Structure, rows: Sequence[Row], taken: Sequence[Taken], there: Mapping[str, Taken]
     ) -> None:
-        """Put what is new: values first, then what says where they are from, then the metadata."""
+        """Write what is new: values first, then their provenance, then the metadata."""
         changed = [i for i, row in enumerate(rows) if there.get(row.key) != taken[i]]
         fresh = [i for i in changed if taken[i].contents != there.get(rows[i].key, Taken(status="")).contents]
         files, form = structure.files(rows, taken), generations.current(self.url)
@@ -107,7 +107,7 @@ class CubeWriter:
         begun = {i for i in fresh if there.get(rows[i].key, Taken(status="")).contents}
         self._fill(structure, rows, metadata, fresh, first=len(there), begun=begun)
         self._check()
-        for last in (False, True):  # what tells the next writer what is there comes after what readers see
+        for last in (False, True):  # the bookkeeping for the next writer comes after what readers see
             chosen = {key: files[key] for key in columns if key.startswith(f"{self.kind.sources}/") is last}
             objects.write_all(self.url, generations.in_form(chosen, form))
         grows = len(rows) > len(there)
@@ -126,9 +126,9 @@ class CubeWriter:
         first: int,
         begun: Collection[int] = (),
     ) -> None:
-        """Put the values of rows, and chunks without values where rows are new and have none.
+        """Write the values of rows, and empty chunks for new rows without values.
 
-        Every chunk is there then: one that is missing later is known to be lost. Rows that are `begun` have values.
+        Every chunk then exists, so a missing chunk means damage. Rows in `begun` have values already.
         """
         store = objects.zarr_store(self.url)
         arrays = {
@@ -168,7 +168,7 @@ class CubeWriter:
 
 
 def _taken(before: Taken | None, row: Row) -> Taken:
-    """What a cube that had `before` has of a row; values stay where there are none now."""
+    """What a cube that held `before` now holds of a row; old values stay if there are none now."""
     now = Taken(
         status=row.status,
         computed_on=row.provenance.get("computed_on", ""),
@@ -192,23 +192,23 @@ def _taken(before: Taken | None, row: Row) -> Taken:
 
 
 def _replaces(before: Taken | None, row: Row) -> bool:
-    """Whether a row has values of other checkpoints than the cube."""
+    """Whether a row's values come from different checkpoints than the cube's."""
     return bool(before and before.contents and row.parts and row.results != before.results)
 
 
 def _read_taken(url: str, kind: RowKind) -> dict[str, Taken] | None:
-    """What the cube there has of each row; None where it cannot be read."""
+    """What the existing cube holds of each row; None if it cannot be read."""
     found = _columns(url, kind, LIVE, optional=LIVE[-1]) if generations.current(url) is not None else None
     return None if found is None else {key: Taken(**row) for key, row in found.items()}
 
 
 def trained_runs(url: str) -> dict[str, str]:
-    """What a cube remembers of the manifest of each of its runs; nothing where it cannot be read."""
+    """What a cube keeps of each run's manifest; empty if it cannot be read."""
     return {key: str(row["trained"]) for key, row in (_columns(url, RUNS, ("trained",)) or {}).items()}
 
 
 def _columns(url: str, kind: RowKind, names: Sequence[str], optional: str = "") -> dict[str, dict[str, Any]] | None:
-    """Columns of the cube there, row by row, without an optional one that it lacks; None where they cannot be read."""
+    """Columns of the existing cube, by row, `optional` only if present; None if they cannot be read."""
     try:
         with objects.explained(url), reading(url):
             tree = zarr.open_consolidated(objects.zarr_store(url, read_only=True), mode="r", zarr_format=3)
@@ -221,7 +221,7 @@ def _columns(url: str, kind: RowKind, names: Sequence[str], optional: str = "") 
 
 
 def _columns_to_put(files: Mapping[str, bytes], dim: str, before: int, changed: Sequence[int]) -> list[str]:
-    """Keys of the chunks of columns that hold new rows, or what changed of a row."""
+    """Keys of the column chunks that hold new or changed rows."""
     keys = []
     for key in files:
         path, found, chunk = key.partition("/c/")
@@ -239,14 +239,14 @@ def _columns_to_put(files: Mapping[str, bytes], dim: str, before: int, changed: 
 
 
 def _array(store: Any, path: str, metadata: Mapping[str, bytes]) -> Array:
-    """The array that this metadata describes, which the store may not have yet."""
+    """The array that this metadata describes, which may not be stored yet."""
     described = ArrayV3Metadata.from_dict(json.loads(metadata[f"{path}/{ROOT}"]))
     array = zarr.Array(zarr.AsyncArray(metadata=described, store_path=StorePath(store, path)))
     return array.with_config({"write_empty_chunks": True})
 
 
 def _put(places: Sequence[int], begun: Collection[int], array: Array, values: np.ndarray) -> None:
-    """Put values of rows, neighbours with one write; rows that are begun keep what they have where nothing is new."""
+    """Write values of rows, neighbours in one write; rows in `begun` keep old values where there are no new ones."""
     at = 0
     for span in _spans(places):
         new = values[at : at + len(span)]
@@ -261,21 +261,21 @@ def _missing(values: np.ndarray, fill: Any) -> np.ndarray:
 
 
 def _spans(places: Sequence[int]) -> Iterator[range]:
-    """Ascending places as ranges of neighbours."""
+    """Group ascending positions into contiguous ranges."""
     for _, group in itertools.groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
         found = [place for _, place in group]
         yield range(found[0], found[-1] + 1)
 
 
 def _batches(places: Sequence[int], row_bytes: int) -> Iterator[list[int]]:
-    """Places in batches whose values are held in memory together."""
+    """Split positions into batches whose values fit in memory together."""
     size = max(1, HELD_BYTES // max(1, 2 * row_bytes))
     for start in range(0, len(places), size):
         yield list(places[start : start + size])
 
 
 def _empty_chunks(array: Array, first: int, rows: int, filled: set[int]) -> dict[str, bytes]:
-    """Chunks of new rows that no value was put into, by key."""
+    """Chunks of new rows that received no value, by key."""
     length = array.chunks[0]
     spans = (range(i * length, min(rows, (i + 1) * length)) for i in range(-(-first // length), -(-rows // length)))
     wanted = [span.start // length for span in spans if filled.isdisjoint(span)]
@@ -291,7 +291,7 @@ def _empty_chunks(array: Array, first: int, rows: int, filled: set[int]) -> dict
 
 
 def _encoded_empty(array: Array) -> bytes:
-    """A chunk without any value, as it is stored; every chunk has the same shape, at the ends too."""
+    """An encoded chunk without values; every chunk has the same shape, including the last."""
     content: dict[str, Any] = {}
     plain = {**array.metadata.to_dict(), "shape": array.chunks}
     described = ArrayV3Metadata.from_dict(plain)

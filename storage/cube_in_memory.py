@@ -1,4 +1,4 @@
-"""A cube that is held in memory and never stored: what was just measured, in the form that stored results have."""
+"""Builds a cube in memory that is never stored, in the same form as stored results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def cube_in_memory(
     attributes: Mapping[str, Any],
     kind: RowKind = RUNS,
 ) -> xr.DataTree:
-    """The cube of rows with these values, each on its row's own labels, as `open_results` shows one that is stored."""
+    """The cube of rows with these values, each on its row's own labels, in the form that `open_results` returns."""
     structure = Structure.of(kind, rows, facts, attributes)
     spread = [
         placed(with_facts(row.layout, of, facts), row, structure.variables, structure.labels)

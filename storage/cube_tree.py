@@ -1,4 +1,4 @@
-"""The groups, coordinates and arrays of a cube, put together in memory before any value is there."""
+"""Lays out the groups, coordinates and arrays of a cube in memory, before any value is written."""
 
 import dataclasses
 import functools
@@ -25,18 +25,18 @@ from specdyn.storage.schema import (
 from specdyn.storage.zarr_tree import CHECKED, COLUMN_BYTES, LabelArray, ZarrTree, add_label_arrays, rows_of_chunk
 
 CHUNK_BYTES = 512 * 1024
-"""What a chunk of values should hold, uncompressed."""
+"""Target size of a chunk of values in bytes, uncompressed."""
 LARGEST_CHUNK = 1024 * 1024
-"""Values of one run that are not cut; larger ones are, along the dimensions that their variable names."""
+"""Bytes of one run's values above which they are split, along the dimensions that their variable names."""
 MOST_ROWS = 1024
 """Runs in a chunk of values."""
 TRAINED_ROWS = 512
-"""Runs in a chunk of what is remembered of manifests, a hundred bytes or more of each."""
+"""Runs in a chunk of the manifest summaries, a hundred bytes or more each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """How far a row is, and what its values were taken from."""
+    """The status of a row and the source of its values."""
 
     status: str
     computed_on: str = ""
@@ -52,33 +52,33 @@ class Column:
     """A setting along the runs."""
 
     missing: Any
-    """What stands where a run has none: NaN, or an empty string among strings."""
+    """Fill value for runs without the setting: NaN, or an empty string among strings."""
     kind: str
-    """Of its dtype, as numpy has it: a column of whole numbers becomes another one with the first that is none."""
+    """Kind of its numpy dtype: a column of whole numbers changes with the first value that is not one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What decides the arrays of a cube, apart from how many rows it has."""
+    """Everything that determines the arrays of a cube, apart from the number of rows."""
 
     kind: RowKind
     labels: Labels
-    """Of every dimension but that of the rows, the union over these."""
+    """Labels of every dimension but the rows': the union over all rows."""
     variables: Mapping[str, Variable]
-    """With facts."""
+    """All variables, including facts."""
     coordinates: Mapping[str, "Column"]
     """Coordinates along the runs."""
     names: tuple[str, ...]
-    """Coordinates along the runs that decide nothing."""
+    """Coordinates along the runs that do not identify them."""
     settings: Mapping[str, "Column"]
     """All settings of the runs."""
     extras: Mapping[str, tuple[str, list[Any] | None]]
-    """Further coordinates: dimension and values; None where runs differ in them."""
+    """Further coordinates: dimension and values; None if runs differ in them."""
     meanings: Mapping[str, Mapping[str, str]]
     """Attributes of settings, by name: what each means, and its unit."""
     attributes: Mapping[str, Any]
     listed: bool
-    """Whether it has the names of the objects that its values were taken from."""
+    """Whether it keeps the names of the objects that its values come from."""
 
     @classmethod
     def of(
@@ -89,7 +89,7 @@ class Structure:
         attributes: Mapping[str, Any],
         meanings: Mapping[str, Mapping[str, str]] | None = None,
     ) -> "Structure":
-        """The structure of a cube with these rows; ValueError where two things in it have one name."""
+        """The structure of a cube with these rows; ValueError if two things in it have the same name."""
         layouts = list({id(row.layout): row.layout for row in rows}.values())
         variables = {name: variable for layout in layouts for name, variable in declared(layout, facts).items()}
         used = {dim for variable in variables.values() for dim in variable.dims}
@@ -140,7 +140,7 @@ class Structure:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Equal for cubes that differ in their rows alone."""
+        """A digest that is equal for cubes that differ only in their rows."""
         plain = [
             dataclasses.asdict(self.kind),
             {dim: list(map(str, labels)) for dim, labels in self.labels.items()},
@@ -149,7 +149,7 @@ class Structure:
                 [[name, column.kind, str(column.missing)] for name, column in columns.items()]
                 for columns in (self.coordinates, self.settings)
             ],
-            # Without these as before there were any, so that cubes of runs stay as they are.
+            # Left out if empty, so that existing cubes of runs keep their digest.
             *([list(self.names)] if self.names else []),
             *(["objects"] if self.listed else []),
             {
@@ -162,7 +162,7 @@ class Structure:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def row_bytes(self) -> int:
-        """Bytes of all values of one row."""
+        """Size of all values of one row in bytes."""
         shapes = ([len(self.labels[dim]) for dim in variable.dims] for variable in self.variables.values())
         sizes = (int(np.prod(shape)) for shape in shapes)
         items = (np.dtype(variable.dtype).itemsize for variable in self.variables.values())
@@ -191,7 +191,7 @@ class Structure:
 
     @property
     def _index(self) -> dict[str, str]:
-        """Where the variables are, for who opens the root and sees none."""
+        """Attributes of the root that say which groups hold the variables."""
         if "" in self.groups:
             return {}
         groups = ", ".join([*self.groups, self.kind.sources])
@@ -217,13 +217,13 @@ class Structure:
                 yield self._extra(name, dim, along, rows)
 
     def _long_name(self, dim: str) -> str:
-        """What a dimension counts."""
+        """The long name of a dimension."""
         if dim == "step":
             return STEP_UNITS[self.attributes.get("unit", "steps")]
         return DIMENSIONS.get(dim, dim)
 
     def _units(self, dim: str, labels: Sequence[Any]) -> dict[str, str]:
-        """What numbers along a dimension count; nothing of words."""
+        """The units of a dimension with numeric labels; empty for text."""
         if dim == "step":
             return {"units": self.attributes.get("unit", "steps")}
         return _units_of(labels)
@@ -233,7 +233,7 @@ class Structure:
         return {"long_name": name.replace("_", " "), **_units_of(values), **self.meanings.get(name, {})}
 
     def _extra(self, name: str, dim: str, along: list[Any] | None, rows: Sequence[Row]) -> LabelArray:
-        """A further coordinate; under a longer name where an axis of the rows has its name, as `depth` may be one."""
+        """Add a further coordinate, under a longer name if a setting of the rows has the same (`depth`, say)."""
         long_name, comment = COORDINATES.get(name, (name, ""))
         shown = f"{dim}_{name}" if name in self.coordinates else name
         values = self._differing(name, dim, rows) if along is None else along
@@ -247,7 +247,7 @@ class Structure:
         return LabelArray(name=shown, dims=dims, values=values, attributes=attributes, rows=in_chunk, auxiliary=True)
 
     def _differing(self, name: str, dim: str, rows: Sequence[Row]) -> list[list[Any]]:
-        """The values of a coordinate of a dimension in which the runs differ, a list for each run."""
+        """The values of a coordinate in which the runs differ, one list per run."""
         layouts = {id(row.layout): row.layout for row in rows}
         values_of = {key: layout.extras[name][1] if name in layout.extras else () for key, layout in layouts.items()}
         missing = missing_of([value for values in values_of.values() for value in values])
@@ -271,7 +271,7 @@ class Structure:
         )
 
     def _sources(self, rows: Sequence[Row], taken: Sequence[Taken]) -> Iterator[LabelArray]:
-        """All settings of every row, and what its values were taken from."""
+        """Add all settings of every row, and the sources of its values."""
         yield from _keys(self.kind, rows, taken)
         for name, column in self.settings.items():
             values = [row.settings.get(name, column.missing) for row in rows]
@@ -321,7 +321,7 @@ def _along_rows(
 
 
 def _units_of(values: Sequence[Any]) -> dict[str, str]:
-    """Of numbers without another unit; words and flags have none."""
+    """The units of plain numbers; text and flags have none."""
     return {"units": "1"} if np.asarray(values).dtype.kind in "iuf" else {}
 
 
@@ -338,7 +338,7 @@ def _columns(every: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
 def chunk_shape(variable: Variable, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The chunks of a variable that has this shape in one run.
 
-    Whole runs, as many as make CHUNK_BYTES; what is larger than LARGEST_CHUNK in one run is cut along its layers or
+    Whole runs, as many as fit CHUNK_BYTES; a variable larger than LARGEST_CHUNK in one run is split along its layers or
     pairs and along the dimensions that it names, as far as needed.
     """
     inner, item = list(shape), np.dtype(variable.dtype).itemsize

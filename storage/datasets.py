@@ -1,4 +1,4 @@
-"""Prepared data sets: arrays in a Zarr named by their content, and a manifest that is put last and once."""
+"""Prepared data sets: arrays in a content-addressed Zarr, and a manifest that is written last and once."""
 
 import dataclasses
 import hashlib
@@ -18,17 +18,17 @@ CHUNK_BYTES = 16 * 2**20
 
 
 class DamagedData(Exception):
-    """A prepared data set is incomplete or altered: says which, where and what to do."""
+    """A prepared data set is incomplete or altered; the message says which, where and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayEntry:
-    """What the manifest keeps of one array."""
+    """An array's entry in the manifest."""
 
     dtype: str
     shape: tuple[int, ...]
     sha256: str
-    """Of the values in C order, little-endian."""
+    """Hash of the values in C order, little-endian."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class DataManifest:
     title: str
     arrays: Mapping[str, ArrayEntry]
     place: str
-    """Name of the Zarr beside the manifest."""
+    """Name of the Zarr next to the manifest."""
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Source, bytes and sha256 of every file that it was made from."""
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -59,9 +59,9 @@ def entry_of(array: np.ndarray) -> ArrayEntry:
 
 
 def write_arrays(store: Store, key: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, ArrayEntry]]:
-    """Write arrays, whose names may have one group before a slash; returns the Zarr's name and what to keep of each.
+    """Write arrays, whose names may have one group before a slash; returns the Zarr's name and the manifest entries.
 
-    The Zarr's name carries the content's hash: writers with the same arrays put the same files, others keep apart.
+    The Zarr's name contains the content's hash, so concurrent writers either write the same files or do not collide.
     """
     from specdyn.storage.zarr_tree import ZarrTree
 
@@ -83,13 +83,13 @@ def _content_hash(entries: Mapping[str, ArrayEntry]) -> str:
 
 
 def _chunks(array: np.ndarray) -> tuple[int, ...]:
-    """Whole rows, about CHUNK_BYTES of them."""
+    """The chunk shape: whole rows, about CHUNK_BYTES of them."""
     row = max(1, array[:1].nbytes)
     return (max(1, min(len(array), CHUNK_BYTES // row)), *array.shape[1:])
 
 
 def publish(store: Store, manifest: DataManifest) -> DataManifest:
-    """Put the manifest unless there is one; returns the one that is there afterwards, ours or another writer's."""
+    """Write the manifest unless one exists; returns the stored one, ours or another writer's."""
     url, text = store.data_manifest(manifest.key), encode(manifest)
     if objects.create(url, text):
         return decode(DataManifest, url, text)
@@ -102,7 +102,7 @@ def publish(store: Store, manifest: DataManifest) -> DataManifest:
 
 
 def read_data_manifest(store: Store, key: str) -> DataManifest | None:
-    """The manifest, or None where the data set is not prepared; a newer schema is refused."""
+    """The manifest, or None if the data set is not prepared; StoreError for a newer schema."""
     url = store.data_manifest(key)
     try:
         return decode(DataManifest, url, objects.read(url))
@@ -113,7 +113,7 @@ def read_data_manifest(store: Store, key: str) -> DataManifest | None:
 
 
 def read_arrays(store: Store, manifest: DataManifest, only: str = "") -> dict[str, np.ndarray]:
-    """All arrays or `only` one of them, whole; DamagedData unless each has the recorded type, shape and hash."""
+    """All arrays, or `only` one of them; DamagedData unless each has the recorded type, shape and hash."""
     url = f"{store.dataset(manifest.key)}/{manifest.place}"
     arrays = {}
     for name in [only] if only else manifest.arrays:

@@ -1,7 +1,7 @@
-"""Generations of a Zarr: a new one is written beside the old one, and one PUT of the root's metadata switches readers.
+"""Generations of a Zarr: a new one is written next to the old, and one PUT of the root's metadata switches readers.
 
-Chunks have keys in one of three forms, each generation in the next, so that those of neighbours never meet. A reader
-keeps the metadata that it opened with, and finds its chunks until the third build after them begins.
+Chunk keys have one of three forms, used in turn, so that successive generations never collide. A reader
+keeps the metadata that it opened with, and finds its chunks until the third later build begins.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ FORMS: tuple[ChunkKeys, ...] = (
     {"name": "v2", "separator": "."},
 )
 KEYS = tuple(re.compile(f"(?:.+/)?{tail}") for tail in (r"c(?:/\d+)+", r"c(?:\.\d+)+", r"\d+(?:\.\d+)*"))
-"""What the keys of chunks look like, form by form; the last one is tried last."""
+"""The forms of chunk keys; the last one is matched last."""
 
 
 def begin(url: str, avoided: bool = False) -> int:
-    """The form for the next generation, whose place is made empty; call where nobody else builds.
+    """Clear and return the form for the next generation; only one process may build at a time.
 
-    `avoided` takes the other free form, where somebody who was given up may still write into the usual one.
+    `avoided` takes the other free form, if a process presumed dead may still write into the usual one.
     """
     present = current(url)
     if present is None:
@@ -49,7 +49,7 @@ def begin(url: str, avoided: bool = False) -> int:
 
 
 def current(url: str) -> int | None:
-    """The form that readers find now; None where nothing can be opened."""
+    """The form of the current generation; None if nothing can be opened."""
     try:
         nodes = _root(url)["consolidated_metadata"]["metadata"].values()
         keys = next(node["chunk_key_encoding"] for node in nodes if node["node_type"] == "array")
@@ -59,7 +59,7 @@ def current(url: str) -> int | None:
 
 
 def attributes(url: str) -> dict[str, Any]:
-    """The attributes of the root that readers find now; none where nothing can be opened."""
+    """The current attributes of the root; empty if nothing can be opened."""
     found = _root(url).get("attributes")
     return found if isinstance(found, dict) else {}
 
@@ -78,10 +78,10 @@ def form_of(key: str) -> int | None:
 
 
 def switch(url: str, metadata: Mapping[str, bytes], check: Callable[[], None]) -> None:
-    """Have readers find a generation whose chunks are all there.
+    """Switch readers to a generation whose chunks are complete.
 
-    The root comes first, as it alone decides what a reader of consolidated metadata sees; then the copies of the groups
-    and arrays, and those of what is no more are removed. `check` raises where another process took over.
+    The root is written first, as it alone decides what a reader of consolidated metadata sees; then those of groups
+    and arrays, and obsolete ones are removed. `check` raises if another process took over.
     """
     others = {key: data for key, data in metadata.items() if key != ROOT}
     check()
@@ -96,9 +96,9 @@ def switch(url: str, metadata: Mapping[str, bytes], check: Callable[[], None]) -
 
 
 def superseded(url: str, before: float) -> dict[str, int]:
-    """Keys, with their bytes, of the chunks of other generations than the one that readers find now.
+    """Keys and sizes in bytes of the chunks of generations other than the current one.
 
-    None where that one was put after the time `before`: readers of the one before it may still be at work.
+    Empty if the current one was written after the time `before`: the previous one may still have readers.
     """
     present, root = current(url), listing(url).get(ROOT)
     if present is None or root is None or not root.written <= before:
@@ -108,7 +108,7 @@ def superseded(url: str, before: float) -> dict[str, int]:
 
 
 def in_form(files: Mapping[str, bytes], form: int) -> dict[str, bytes]:
-    """The objects of a Zarr that was put together in the first form, in another one; the root says its own digest."""
+    """Convert the objects of a Zarr from the first form to another; adds the digest to the root."""
     stated = {_renamed(key, form): _restated(key, data, form) for key, data in files.items()} if form else dict(files)
     return {key: _sealed(data) if key == ROOT else data for key, data in stated.items()}
 
@@ -120,7 +120,7 @@ def _sealed(data: bytes) -> bytes:
 
 
 def metadata_digest(root: Mapping[str, Any]) -> str:
-    """Of all metadata that the root repeats, whatever form its chunks have: equal cubes have equal ones."""
+    """Digest of all consolidated metadata, whatever the form of the chunk keys; equal for equal cubes."""
     plain = json.loads(json.dumps(root))
     plain["attributes"].pop(SEAL, None)
     for node in plain["consolidated_metadata"]["metadata"].values():

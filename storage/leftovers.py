@@ -1,4 +1,4 @@
-"""What processes that were killed leave in a store; readers pass over it."""
+"""Removes what killed processes leave in a store; readers ignore it."""
 
 import contextlib
 import re
@@ -13,17 +13,17 @@ from specdyn.storage.access.objects import PARTIAL, explained, is_local
 from specdyn.storage.places import PROBE, Store
 
 CUT_OFF = re.compile(rf".*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}")
-"""Names that zarr and this package write under; other files that end so are somebody's own."""
+"""Temporary names used by zarr and this package; other files with this suffix belong to somebody else."""
 HOUR = 3600.0
-"""No write takes so long: what is older belongs to nobody."""
+"""Seconds; no write takes this long, so anything older is abandoned."""
 
 
 def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
-    """Remove what was cut off or replaced `older_than` seconds ago or earlier; returns the number of objects and bytes.
+    """Remove leftovers at least `older_than` seconds old; returns the number of objects and bytes.
 
-    These are files of unfinished writes, which object storage does not have, trials of the store, chunks of cubes that
-    were built again since, and what units of a killed call shared; a cube that is worked on is left alone, and so is
-    what is shared while any call is at work.
+    These are unfinished writes (local stores only), trial objects of `storage check`, chunks of cubes that
+    have been rebuilt, and factors shared by units of a killed call. A cube in use is left alone, and so are
+    shared factors while any call is running.
     """
     count, size, before = 0, 0, time.time() - older_than
     if is_local(store.url):
@@ -46,7 +46,7 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
             count, size = count + len(sizes), size + sum(sizes.values())
     if not any(held(f"{store.leases}/{name}") for name in objects.names(store.leases)):
         folder = store.scratch
-        # Folders hold the factors that a series keeps for its next checkpoint.
+        # Subfolders hold the factors that a series keeps for its next checkpoint.
         files = {name: one for name, one in listing(folder).items() if not one.folder}
         old = {name: one.bytes for name, one in files.items() if one.written <= before}
         objects.delete_all(folder, list(old))
@@ -55,11 +55,11 @@ def remove_leftovers(store: Store, older_than: float = HOUR) -> tuple[int, int]:
 
 
 def unfinished_writes(store: Store) -> list[tuple[str, int, float]]:
-    """Files of a local store that writes were cut off in: path below it, bytes, time of writing."""
+    """Files of interrupted writes in a local store: relative path, bytes, time of writing."""
     found = []
     with explained(store.url):
         for path in Path(store.url).rglob(f"*{PARTIAL}") if is_local(store.url) else ():
-            with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
+            with contextlib.suppress(FileNotFoundError):  # its writer has finished
                 entry = path.stat()
                 if CUT_OFF.fullmatch(path.name) and path.is_file():
                     found.append((str(path.relative_to(store.url)), entry.st_size, entry.st_mtime))

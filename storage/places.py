@@ -1,14 +1,14 @@
-"""A store and a run in it, and the URL of everything they hold."""
+"""The layout of a store: the URL of everything in it."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 PROBE = ".probe-"
-"""How the name of a folder begins in which a store is tried, which goes at once unless the process is killed."""
+"""Prefix of the temporary folder in which a store is checked."""
 
 
 class Identified(Protocol):
-    """What names a run: a RunSpec or a Manifest."""
+    """Anything that identifies a run: a RunSpec or a Manifest."""
 
     @property
     def experiment(self) -> str:
@@ -40,11 +40,11 @@ class Store:
 
     @property
     def schema(self) -> str:
-        """The object that says which version of the layout the store has."""
+        """The object with the version of the store's layout."""
         return f"{self.url}/specdyn.json"
 
     def checkpoints(self, experiment: str = "") -> str:
-        """Folder of all runs, or of an experiment's."""
+        """Folder of all runs, or of one experiment's."""
         return f"{self.url}/checkpoints" + (f"/{experiment}" if experiment else "")
 
     def mask(self, mask_id: str) -> str:
@@ -52,29 +52,29 @@ class Store:
         return f"{self.url}/masks/{mask_id}.safetensors"
 
     def manifests(self, experiment: str) -> str:
-        """Folder of what says that runs of an experiment are trained."""
+        """Folder of the manifests of an experiment's runs."""
         return f"{self.url}/runs/{experiment}"
 
     @property
     def results(self) -> str:
-        """Folder of all that units of work measured."""
+        """Folder of all results."""
         return f"{self.url}/results"
 
     def measured(self, kind: str, experiment: str) -> str:
-        """Folder of what was measured of one kind: of `runs`, of `ends`, `pairs` or `tickets`."""
+        """Folder of the results of one kind: `runs`, `ends`, `pairs` or `tickets`."""
         return f"{self.results}/{kind}/{experiment}"
 
     def run_results(self, experiment: str, results_id: str) -> str:
-        """Folder of a run's results, whose id says what they are of: an object for a block of checkpoints."""
+        """Folder of a run's results, by their id; one object per block of checkpoints."""
         return f"{self.measured('runs', experiment)}/{results_id}"
 
     def result(self, kind: str, experiment: str, results_id: str) -> str:
-        """What was measured of an end, a pair or a ticket, whose id has the digest of all that decides it."""
+        """The result of an end, a pair or a ticket; its id includes the digest of all that determines it."""
         return f"{self.measured(kind, experiment)}/{results_id}.safetensors"
 
     @property
     def scratch(self) -> str:
-        """Folder of what several tasks of a call share while it runs."""
+        """Folder of data that tasks of a call share while it runs."""
         return f"{self.url}/scratch"
 
     @property
@@ -83,7 +83,7 @@ class Store:
         return f"{self.url}/studies"
 
     def study(self, name: str, kind: str) -> str:
-        """The record of a study: what belongs to it."""
+        """The record of a study: its runs, pairs and series."""
         return f"{self.studies}/{name}/{kind}.json"
 
     def cube(self, name: str) -> str:
@@ -99,7 +99,7 @@ class Store:
         return f"{self.studies}/{name}/tickets.zarr"
 
     def verdicts(self, name: str) -> str:
-        """Folder of the verdicts on a study: each is put once, and its name says of which rule and which results."""
+        """Folder of the verdicts on a study: each is written once and named by the digests of rule and results."""
         return f"{self.studies}/{name}/claims"
 
     @property
@@ -108,7 +108,7 @@ class Store:
         return f"{self.url}/leases"
 
     def lease(self, cube: str) -> str:
-        """Folder of the lease of a cube: who holds it may write what the cube is made of, and the cube."""
+        """Folder of the lease of a cube; its holder may write the cube and the results in it."""
         return f"{self.leases}/{'.'.join(cube.rsplit('/', 2)[-2:])}"
 
     @property
@@ -121,15 +121,15 @@ class Store:
         return f"{self.reservations}/{key}"
 
     def series(self, digest: str) -> str:
-        """The record of what the files of a series of other programs' checkpoints hold, by a digest of its place."""
+        """The record of content digests of a series of other programs' checkpoints, by a digest of its URL."""
         return f"{self.url}/series/{digest}.json"
 
     def recording(self, name: str) -> "Recording":
-        """What a training loop of one's own recorded under a name, or will."""
+        """The recording of that name, existing or not."""
         return Recording(self, name)
 
     def logs(self, experiment: str, run_id: str = "") -> str:
-        """Folder of what the units of a run logged and took, or those of a pair of runs by its id; or of all units."""
+        """Folder of the logs and costs of the units of a run, of a pair of runs by its id, or of all units."""
         return f"{self.url}/logs/{experiment}" + (f"/{run_id}" if run_id else "")
 
     @property
@@ -146,7 +146,7 @@ class Store:
         return f"{self.url}/data/{key}"
 
     def data_manifest(self, key: str) -> str:
-        """The object whose existence means that the data set is prepared."""
+        """The manifest of a data set; its existence means that the data set is prepared."""
         return f"{self.dataset(key)}/manifest.json"
 
 
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Checkpoints and training state."""
+        """Folder of checkpoints and training states."""
         return f"{self.store.checkpoints(self.experiment)}/{self.run_id}"
 
     def checkpoint(self, step: int) -> str:
@@ -169,30 +169,30 @@ class Run:
 
     @property
     def states(self) -> str:
-        """Folder of optimizer and generator states."""
+        """Folder of training states (optimizer, generators)."""
         return f"{self.folder}/state"
 
     @property
     def manifest(self) -> str:
-        """The object whose existence means that training ended."""
+        """The manifest; its existence means that training ended."""
         return f"{self.store.manifests(self.experiment)}/{self.run_id}.json"
 
     @property
     def logs(self) -> str:
-        """Folder of what the run's tasks logged."""
+        """Folder of the logs of the run's tasks."""
         return self.store.logs(self.experiment, self.run_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a training loop of one's own recorded in a store, by its name."""
+    """A recording of a user's own training loop in a store, by its name."""
 
     store: Store
     name: str
 
     @property
     def folder(self) -> str:
-        """Everything of it; `specdyn analyse` takes this place."""
+        """Folder of the whole recording; a source for `specdyn analyse`."""
         return f"{self.store.url}/recorded/{self.name}"
 
     def checkpoint(self, step: int) -> str:
@@ -201,7 +201,7 @@ class Recording:
 
     @property
     def spectra(self) -> str:
-        """Folder of the singular values, where these are recorded instead of checkpoints."""
+        """Folder of the singular values, if they are recorded instead of checkpoints."""
         return f"{self.folder}/spectra"
 
     def spectrum(self, step: int) -> str:
@@ -210,34 +210,34 @@ class Recording:
 
     @property
     def table(self) -> str:
-        """All singular values together, as xarray opens them; written at the end."""
+        """All singular values as one Zarr for xarray; written at the end."""
         return f"{self.folder}/spectra.nc"
 
     @property
     def metrics(self) -> str:
-        """Folder of the lines of metrics."""
+        """Folder of the metrics."""
         return f"{self.folder}/metrics"
 
     def lines(self, step: int) -> str:
-        """The lines that end with a step, and begin after the object before it."""
+        """The metrics up to a step, starting after the previous object's."""
         return f"{self.metrics}/{named(step)}.jsonl"
 
     @property
     def labels(self) -> str:
-        """The scalar settings: what tells this training from others."""
+        """The scalar settings, which distinguish this training from others."""
         return f"{self.folder}/labels.json"
 
     @property
     def record(self) -> str:
-        """What it is: all settings, when it records, whether it ended."""
+        """The record: all settings, the schedule, whether it has ended."""
         return f"{self.folder}/recording.json"
 
     @property
     def lease(self) -> str:
-        """Folder of the lease of who records."""
+        """Folder of the recording process's lease."""
         return f"{self.folder}/lease"
 
 
 def named(step: int) -> str:
-    """How names of objects of a step begin."""
+    """Prefix of the names of a step's objects."""
     return f"step={step:08d}"

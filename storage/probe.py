@@ -1,4 +1,4 @@
-"""Trying a store before it is relied on: whether it can be used at all, and what it can do."""
+"""Checks a store before use: whether it works at all, and what it supports."""
 
 import contextlib
 import itertools
@@ -17,16 +17,13 @@ from specdyn.storage.places import PROBE, Store
 from specdyn.storage.schema import SCHEMA_VERSION
 
 RACERS = 8
-ONE_WRITER = (
-    "markers and records are then written by whoever comes last: use one writer, that is, run one sweep at a time on "
-    "this store"
-)
+ONE_WRITER = "the last of several concurrent writers wins: run only one sweep at a time on this store"
 BODY = bytes(range(256))
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One ability of a store. `ok` with advice is a warning: the store can be used, with care."""
+    """The check of one capability of a store. `ok` with advice is a warning: usable, with care."""
 
     name: str
     ok: bool
@@ -42,16 +39,16 @@ class Check:
 
 
 OURS = {"checkpoints", "results", "runs", "studies"}
-"""Folders by which a store is known that has no version, as one has where functions were called by themselves."""
+"""Folders that identify a store without a version, as created by calling functions directly."""
 
 Trial = Callable[[str], tuple[str, str]]
-"""Tries something below a folder; returns detail and advice, raises StoreError where it fails."""
+"""Tries something below a folder; returns detail and advice, raises StoreError on failure."""
 
 
 def require_store(url: str) -> Store:
-    """The store at that URL; StoreError unless it can be read and written and its layout is not newer than ours.
+    """The store at that URL; StoreError unless it is readable and writable and its layout is not newer than ours.
 
-    Writes the store's version where it has none; takes seconds at most, also where nothing answers.
+    Writes the layout version if there is none; takes seconds at most, even if nothing answers.
     """
     store = _normalised(url)
     objects.reach(store.url)
@@ -68,9 +65,9 @@ def require_store(url: str) -> Store:
 
 
 def existing_store(url: str) -> Store:
-    """A store that is only read: nothing is written, so that a key that may read suffices.
+    """A store for reading only: nothing is written, so read permission suffices.
 
-    StoreError where there is no store, where it cannot be read, or where its layout is newer than ours.
+    StoreError if there is no store, it cannot be read, or its layout is newer than ours.
     """
     store, known = _asked(url)
     if not known and not OURS & set(objects.names(store.url)):
@@ -79,23 +76,23 @@ def existing_store(url: str) -> Store:
 
 
 def planned_store(url: str) -> Store:
-    """A store that may not be there yet; nothing is written.
+    """A store that may not exist yet; nothing is written.
 
-    StoreError where it could not be made or read, or where its layout is newer than ours.
+    StoreError if it could not be created or read, or its layout is newer than ours.
     """
     return _asked(url)[0]
 
 
 def _asked(url: str) -> tuple[Store, bool]:
-    """The store at that URL, and whether it has a version."""
+    """The store at that URL, and whether it has a layout version."""
     store = _normalised(url)
     return store, objects.reach(store.url, make=False) and _require_version(store.schema)
 
 
 def probe(url: str) -> list[Check]:
-    """Try on the real store what we need of it, below a temporary prefix; stops where nothing further can work.
+    """Try everything we need on the real store, below a temporary prefix; stops when nothing further can work.
 
-    Nothing of it stays, nor does a local folder that was not there.
+    Removes everything it wrote, including a local folder that it created.
     """
     try:
         store = _normalised(url)
@@ -111,7 +108,7 @@ def probe(url: str) -> list[Check]:
 
 
 def _missing_folders(path: str) -> list[str]:
-    """The folder and those above it that are not there, the innermost first."""
+    """The folder and its parents that do not exist, innermost first."""
     above = [path, *map(str, Path(path).parents)]
     return list(itertools.takewhile(lambda folder: not os.path.lexists(folder), above))
 
@@ -144,7 +141,7 @@ def _temporary(store: Store) -> str:
 
 
 def _require_version(url: str) -> bool:
-    """Whether there is a version; StoreError unless it is one that we read."""
+    """Whether there is a layout version; StoreError if we cannot read it."""
     try:
         version = json.loads(objects.read(url))["schema_version"]
         require_schema(url, int(version))
@@ -153,7 +150,7 @@ def _require_version(url: str) -> bool:
         return False
     except (ValueError, KeyError, TypeError):
         raise StoreError(
-            f"{url}: expected the store's version, got something else; is this another program's folder?"
+            f"{url}: expected the layout version of a store, got something else; is this another program's folder?"
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""What a training loop of one's own recorded: an immutable object for each step, lines of metrics, what it is.
+"""Recordings of users' training loops: one immutable object per step, metrics, and a record.
 
-One process writes, who holds the lease. Every tensor has its digest in the metadata of its file.
+Only the holder of the lease writes. The metadata of each file hold a digest of every tensor.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ SAFETENSORS, LINES = ".safetensors", ".jsonl"
 
 
 class AlreadyRecorded(ValueError):
-    """A recording has something else at a step than what is to be recorded: says what to do."""
+    """A recording already holds something else at a step; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingRecord:
-    """What a recording is."""
+    """The record of a recording."""
 
     name: str
     settings: dict[str, Any]
     """All settings as JSON holds them."""
     keep: str
-    """`checkpoints`, or `spectra` where only singular values are kept."""
+    """`checkpoints`, or `spectra` if only singular values are kept."""
     layers: str = ""
-    """The regular expression that names of layers are searched for, where `spectra` are kept; empty for all."""
+    """With `spectra`: a regular expression that selects layers by name; empty for all."""
     every: int
     at: tuple[int, ...]
     per_decade: int
     tied: dict[str, str] = field(default_factory=dict)
-    """Names of tensors that are another one, each with the name of that one, which is kept."""
+    """Names of tensors that alias another one, with the name of that one, which is stored."""
     versions: dict[str, str] = field(default_factory=dict)
     finished: bool = False
 
 
 def read_recording(place: Recording) -> RecordingRecord | None:
-    """What a recording is; None where there is none. StoreError where it is not as it was written."""
+    """The record of a recording; None if there is none. StoreError if it is damaged."""
     try:
         return decode(RecordingRecord, place.record, objects.read(place.record))
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def read_recording(place: Recording) -> RecordingRecord | None:
 
 
 def write_recording(place: Recording, record: RecordingRecord) -> None:
-    """Put what a recording is, and its labels: the settings that are text, numbers or booleans."""
+    """Write the record of a recording, and its labels: the settings that are text, numbers or booleans."""
     labels = {name: value for name, value in record.settings.items() if isinstance(value, str | int | float)}
     for url, data in ((place.labels, json.dumps(labels, indent=1).encode()), (place.record, encode(record))):
         if not (objects.exists(url) and objects.read(url) == data):
@@ -74,12 +74,12 @@ def recorded_steps(folder: str, ending: str = SAFETENSORS) -> list[int]:
 
 
 def packed(step: int, tensors: Mapping[str, Tensor]) -> bytes:
-    """The object of a step, which says the digest of each tensor."""
+    """The object of a step, with the digest of each tensor."""
     return pack(tensors, {"step": step, "sha256": {name: tensor_digest(tensor) for name, tensor in tensors.items()}})
 
 
 def read_step(url: str) -> dict[str, Tensor]:
-    """The tensors of a step in their order; DamagedCheckpoint unless each is as it was recorded."""
+    """The tensors of a step in order; DamagedCheckpoint unless each matches its digest."""
     data = objects.read(url)
     try:
         tensors, metadata = unpack(data)
@@ -95,7 +95,7 @@ def read_step(url: str) -> dict[str, Tensor]:
 
 
 def read_lines(url: str) -> dict[int, dict[str, float]]:
-    """Metrics by step of one object; DamagedCheckpoint where it is no such object."""
+    """The metrics by step of one object; DamagedCheckpoint if it holds something else."""
     found: dict[int, dict[str, float]] = {}
     try:
         for line in objects.read(url).decode().splitlines():
@@ -107,48 +107,48 @@ def read_lines(url: str) -> dict[int, dict[str, float]]:
 
 
 def as_lines(metrics: Mapping[int, Line]) -> bytes:
-    """Metrics by step as JSON, a line for each step."""
+    """Metrics as JSON lines, one per step."""
     return "".join(json.dumps({"step": step, **metrics[step]}) + "\n" for step in sorted(metrics)).encode()
 
 
 class Written:
-    """A recording that this process writes, in order of steps."""
+    """A recording that this process writes in order of steps."""
 
     def __init__(self, place: Recording, check: Callable[[], None]) -> None:
-        """`check` raises where another process may have taken over."""
+        """`check` raises if another process may have taken over."""
         self._place, self._check = place, check
         self._there = {folder: recorded_steps(folder) for folder in (place.folder, place.spectra)}
         self._lines = set(recorded_steps(place.metrics, LINES))
 
     @property
     def steps(self) -> list[int]:
-        """The steps that are there, ascending."""
+        """The recorded steps, ascending."""
         return sorted({step for steps in self._there.values() for step in steps})
 
     def put(self, url: str, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Put the object of a step; nothing where the same is there.
+        """Write the object of a step; does nothing if the same one exists.
 
-        AlreadyRecorded where another one is, or where later steps are.
+        AlreadyRecorded if a different one or later steps exist.
         """
         there, data = self.steps, packed(step, tensors)
         if step not in there and there and step < there[-1]:
             raise AlreadyRecorded(
-                f"{self._place.folder}: step {step} is not there, but step {there[-1]} is: resume_from={step} removes "
-                "what comes after, or choose another name"
+                f"{self._place.folder}: step {step} is missing, but step {there[-1]} exists: use resume_from={step} "
+                "to remove later steps, or choose another name"
             )
         self._check()
         if (step in there or not objects.create(url, data)) and objects.read(url) != data:
             raise AlreadyRecorded(
-                f"{url} has other values than those of step {step} now: resume_from={max(0, step - 1)} removes it and "
-                "what comes after, or choose another name"
+                f"{url} holds other values than the new ones of step {step}: use resume_from={max(0, step - 1)} to "
+                "remove it and later steps, or choose another name"
             )
         if step not in there:
             self._there[url.rpartition("/")[0]].append(step)
 
     def put_lines(self, step: int, metrics: Mapping[int, Line]) -> None:
-        """Put lines of metrics up to a step, beside those that are there already for it.
+        """Write metrics up to a step, merged with existing ones.
 
-        AlreadyRecorded where a value is there that differs.
+        AlreadyRecorded if an existing value differs.
         """
         if not metrics:
             return
@@ -165,14 +165,14 @@ class Written:
                 known = before.setdefault(at, {}).setdefault(name, value)
                 if known != value and not math.isnan(known):
                     raise AlreadyRecorded(
-                        f"{url} has {name}={known} at step {at}, which is {value} now: resume_from={max(0, at - 1)} "
-                        "removes it and what comes after, or choose another name"
+                        f"{url} has {name}={known} at step {at}, but the new value is {value}: use "
+                        f"resume_from={max(0, at - 1)} to remove it and later steps, or choose another name"
                     )
         if as_lines(before) != as_lines(there):
             objects.write(url, as_lines(before))
 
     def truncate(self, step: int) -> None:
-        """Remove all that comes after a step, the last first; of lines that go beyond it the others are kept."""
+        """Remove everything after a step, last first; an object of metrics that spans the step is cut there."""
         self._check()
         for at in _after(step, list(self._lines)):
             url = self._place.lines(at)
@@ -188,5 +188,5 @@ class Written:
 
 
 def _after(step: int, steps: Sequence[int]) -> list[int]:
-    """Those that come after a step, the last first."""
+    """The steps after a step, last first."""
     return sorted((at for at in steps if at > step), reverse=True)

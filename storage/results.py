@@ -1,7 +1,7 @@
-"""What units of work measured: immutable objects, each put once, that carry what decides them and their own digest.
+"""Results of units of work: immutable objects, each written once, with their inputs' digests and their own.
 
-The object is its own marker: its name says which checkpoints and which analyses it is of, so that what is missing is
-seen by listing names.
+An object is its own marker: its name says which checkpoints and analyses it covers, so that missing results are
+found by listing names.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from specdyn.storage.schema import SCHEMA_VERSION, Variable
 
 Values = dict[str, np.ndarray]
 Version = int | str
-"""Of an analysis; of one whose source decides it too a text."""
+"""Version of an analysis; a text if a digest of the source is part of it."""
 SUFFIX = ".safetensors"
 LARGEST_BLOCK = 16
 PART = re.compile(r"(\d{8,})-(\d{8,})-([0-9a-f]{12})(?:-([0-9a-f]{12}))?" + re.escape(SUFFIX))
@@ -30,7 +30,7 @@ HEADER = 8
 
 
 class DamagedResult(StoreError):
-    """What was measured cannot be read as it was written: says which object, and what to do."""
+    """A result is damaged; the message says which object, and what to do."""
 
     def __init__(self, url: str, why: str) -> None:
         self.url = url
@@ -39,7 +39,7 @@ class DamagedResult(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLayout:
-    """The labels of every dimension of a run's results, and their variables."""
+    """The variables of a run's results, and the labels of every dimension."""
 
     labels: Mapping[str, Sequence[Any]]
     variables: Mapping[str, Variable]
@@ -58,13 +58,13 @@ class RunLayout:
         return tuple(self.labels["step"])
 
     def blocks(self) -> list[tuple[int, ...]]:
-        """The steps in blocks, each a unit of work and one object."""
+        """The steps in blocks; each is one unit of work and one object."""
         return blocks_of(self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A block of a run's checkpoints with some analyses, as the name of its object says."""
+    """A block of a run's checkpoints with some analyses, parsed from the name of its object."""
 
     name: str
     first: int
@@ -72,12 +72,12 @@ class Part:
     analyses: str
     """Digest of the analyses and their versions."""
     content: str = ""
-    """Digest of the checkpoints that it is of, where the folder does not say that."""
+    """Digest of its checkpoints, if the folder's name does not contain it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The content of an object: arrays, and what decides them."""
+    """The content of a result: arrays, and everything that determines them."""
 
     values: Values
     metadata: Mapping[str, Any]
@@ -115,12 +115,12 @@ def write_block(
     metadata: Mapping[str, Any] | None = None,
     content: str = "",
 ) -> bool:
-    """Put what some analyses measured of a block as one object; False where it was there before.
+    """Write the results of some analyses on a block as one object; False if it existed already.
 
-    With `content`, a digest of the checkpoints that decide it, any steps are a block.
+    With `content`, a digest of the checkpoints, any steps may form a block.
 
-    `values` are shaped as declared with `step` cut to the block, those `of_run` as declared. ValueError for steps that
-    are no block of the run, and for a wrong shape.
+    `values` have their declared shapes, with `step` cut to the block except for those `of_run`. ValueError for steps
+    that are not a block of the run, and for a wrong shape.
     """
     if not content and steps not in layout.blocks():
         raise ValueError(f"steps={steps} of {folder} are not one of the run's blocks: {layout.blocks()}")
@@ -153,9 +153,9 @@ def parts_in(names: Iterable[str]) -> list[Part]:
 
 
 def analyses_of(folder: str, part: Part) -> Mapping[str, Version]:
-    """Which analyses a block has, with their versions; none where its header cannot be read.
+    """The analyses of a block, with their versions; empty if its header cannot be read.
 
-    Headers are read once a process for all blocks that have the same analyses.
+    Each process reads one header for all blocks with the same analyses.
     """
     if part.analyses not in _KNOWN:
         try:
@@ -166,16 +166,16 @@ def analyses_of(folder: str, part: Part) -> Mapping[str, Version]:
 
 
 _KNOWN: dict[str, Mapping[str, Version]] = {}
-"""Analyses with their versions by the digest that stands in names."""
+"""Analyses with their versions, by the digest in object names."""
 
 
 def remember(analyses: Mapping[str, Version]) -> None:
-    """Have blocks with these analyses known by their names."""
+    """Cache these analyses by the digest in block names."""
     _KNOWN[short_digest(dict(analyses))] = dict(analyses)
 
 
 def write_values(url: str, values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bool:
-    """Put arrays as one object that carries its own digest; False where it was there before."""
+    """Write arrays as one object with its own digest; False if it existed already."""
     from safetensors.numpy import save
 
     arrays = {name: np.asarray(value, order="C") for name, value in values.items()}
@@ -186,9 +186,9 @@ def write_values(url: str, values: Mapping[str, np.ndarray], metadata: Mapping[s
 
 
 def read_values(url: str) -> Measured | None:
-    """The arrays of an object and what decides them, or None where there is none.
+    """The arrays of an object and what determines them, or None if there is no object.
 
-    DamagedResult where the bytes are not those that were written, StoreError where a newer specdyn wrote them.
+    DamagedResult if the bytes were altered, StoreError if a newer specdyn wrote them.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -211,7 +211,7 @@ def read_values(url: str) -> Measured | None:
 
 
 def read_metadata(url: str) -> dict[str, Any]:
-    """What decides an object, without its arrays: two ranged requests. DamagedResult where there is no such header."""
+    """The metadata of an object, without its arrays: two ranged requests. DamagedResult if the header is invalid."""
     length = int.from_bytes(objects.read_range(url, 0, HEADER), "little")
     try:
         found: dict[str, Any] = json.loads(_header(objects.read_range(url, HEADER, HEADER + length)))
@@ -225,7 +225,7 @@ def _header(data: bytes) -> str:
 
 
 def _digest(values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
-    """Of what decides the values, and of every byte of them."""
+    """Digest of the metadata and of every byte of the values."""
     described = [[name, array.dtype.str, list(array.shape)] for name, array in values.items()]
     digest = hashlib.sha256(json.dumps([described, metadata], sort_keys=True).encode())
     for array in values.values():
@@ -234,7 +234,7 @@ def _digest(values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> st
 
 
 def present(url: str) -> bool:
-    """Whether an object is there and whole; one that is damaged is removed, so that it is measured again."""
+    """Whether an intact object exists; a damaged one is removed, so that it is measured again."""
     try:
         return read_values(url) is not None
     except DamagedResult:
@@ -243,5 +243,5 @@ def present(url: str) -> bool:
 
 
 def ids_in(folder: str) -> set[str]:
-    """Ids of all that was measured of a kind, ends, pairs or tickets; one listing."""
+    """Ids of all results of a kind (ends, pairs or tickets); one listing."""
     return {name.removesuffix(SUFFIX) for name in objects.names(folder)}

@@ -1,4 +1,4 @@
-"""What a cube is made of: a row for each run, with its labels, its settings, and where what is measured of it lies."""
+"""The rows of a cube: one per run, with its labels, its settings and the URLs of its results."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +19,14 @@ Labels = Mapping[str, list[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowKind:
-    """What each row of a cube is of, and in which groups its values and what they were taken from lie."""
+    """What the rows of a cube stand for, and which groups hold their values and sources."""
 
     dim: str
     long_name: str
     group: str | None = None
-    """The group of all values, empty for the root; None where the first dimension of a variable decides."""
+    """The group of all values, empty for the root; None if the first dimension of a variable decides."""
     sources: str
-    """The group of all settings, and of what the values were taken from."""
+    """The group of all settings and of the sources of the values."""
 
 
 RUNS = RowKind(dim="run", long_name="training run", sources=RUNS_GROUP)
@@ -39,39 +39,39 @@ def row_dim(data: "xr.Dataset") -> str | None:
     for kind in (RUNS, TICKETS):
         if kind.dim in data.dims:
             return kind.dim
-    # Pairs of layers have the same dimension, and no status along it.
+    # Pairs of layers use the same dimension, but have no status along it.
     of_runs = "status" in data.coords and data["status"].dims == (PAIRS.dim,)
     return PAIRS.dim if of_runs else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run, trained or not; or what is measured between two runs, or of a ticket."""
+    """One run, trained or not; or a pair of runs, or a ticket."""
 
     key: str
     status: str
     """One of STATUSES."""
     layout_of: Callable[[], RunLayout]
-    """Gives its labels and variables, which may build a network: the same object for rows that agree in them."""
+    """Returns its labels and variables, possibly by building a network; the same object for rows that agree in them."""
     coordinates: Mapping[str, Any]
-    """The settings that tell it from others."""
+    """The settings that distinguish it from others."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Further coordinates that decide nothing in it, as what it is called."""
+    """Further coordinates that do not identify it, such as a display name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All of its settings."""
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """Where it comes from, which decides nothing in it, as what it was computed on."""
+    """Provenance that does not identify it, such as the processor."""
     results: str = ""
-    """What its values are of: other checkpoints have another id; empty where nothing is measured.
+    """Identifies the checkpoints that its values come from; empty if nothing is measured.
 
-    It is the name of the folder of its objects, or begins with that, before a slash.
+    It is the name of the folder of its objects, or starts with that and a slash.
     """
     trained: str = ""
-    """What its manifest says, so that a later look at many runs need not read it; empty where that is not known."""
+    """Summary of its manifest, so that later calls need not read it; empty if unknown."""
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """URLs of the objects that hold its values, each with the variables that count."""
+    """URLs of the objects with its values, each with the variables to take from it."""
     listed: bool = False
-    """Whether the cube keeps the names of these, as their folder also has those that counted before."""
+    """Whether the cube keeps the names of these objects, as their folder also holds superseded ones."""
 
     @functools.cached_property
     def layout(self) -> RunLayout:
@@ -80,12 +80,12 @@ class Row:
 
     @property
     def contents(self) -> str:
-        """What decides its values; empty where there are none."""
+        """Digest of what determines its values; empty if there are none."""
         return contents_of(self.parts) if self.parts else ""
 
     @property
     def objects(self) -> str:
-        """The names of its objects, a line each, where they are kept."""
+        """The names of its objects, one per line, if they are kept."""
         return "\n".join(sorted(url.rsplit("/", 1)[-1] for url in self.parts)) if self.listed else ""
 
 
@@ -96,12 +96,12 @@ def contents_of(parts: Mapping[str, frozenset[str]]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What follows from the values of one row."""
+    """Derived values of one row."""
 
     declare: Callable[[Mapping[str, Variable]], Mapping[str, Variable]]
     """The facts of a run that has these variables."""
     compute: "Callable[[Mapping[Any, xr.DataArray]], Mapping[str, Any]]"
-    """Their values, from the arrays of a run; what is missing of a count is NaN there."""
+    """Computes their values from the arrays of a run, in which missing counts are NaN."""
 
 
 def declared(layout: RunLayout, facts: Facts | None) -> dict[str, Variable]:
@@ -110,9 +110,9 @@ def declared(layout: RunLayout, facts: Facts | None) -> dict[str, Variable]:
 
 
 def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
-    """Every variable of a run on its own labels, and the facts that follow; filled where nothing is measured.
+    """Every variable of a run on its own labels, and its facts; fill values where nothing is measured.
 
-    DamagedResult where an object is not as it was written, or is gone.
+    DamagedResult if an object is damaged or missing.
     """
     sizes, places = row.layout.sizes, _Places(row.layout.labels)
     arrays = {
@@ -138,7 +138,7 @@ def row_values(row: Row, facts: Facts | None) -> dict[str, np.ndarray]:
 
 
 def with_facts(layout: RunLayout, arrays: Mapping[str, np.ndarray], facts: Facts | None) -> dict[str, np.ndarray]:
-    """The values of a run on its own labels, and the facts that follow from them."""
+    """The values of a run on its own labels, and its facts."""
     if facts is None:
         return dict(arrays)
     form = facts.declare(layout.variables)
@@ -147,14 +147,14 @@ def with_facts(layout: RunLayout, arrays: Mapping[str, np.ndarray], facts: Facts
 
 
 def _whole(url: str, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The values of an object that has no labels, as it holds all there is of its variables."""
+    """The values of an object without labels, which must be whole variables; DamagedResult for another shape."""
     if values.shape != shape:
         raise DamagedResult(url, f"{name!r} has the shape {values.shape}, expected {shape}")
     return values
 
 
 class _Places:
-    """Where labels stand along their dimensions."""
+    """Positions of labels along their dimensions."""
 
     def __init__(self, labels: Mapping[str, Sequence[Any]]) -> None:
         self._labels = labels
@@ -164,7 +164,7 @@ class _Places:
         return {label: place for place, label in enumerate(self._labels[dim])}
 
     def of(self, dim: str, labels: Sequence[Any]) -> list[int]:
-        """Their places; KeyError for one that is not there."""
+        """The positions of labels; KeyError for an unknown label."""
         index = self._of(dim)
         return [index[label] for label in labels]
 
@@ -172,7 +172,7 @@ class _Places:
 def placed(
     values: Mapping[str, np.ndarray], row: Row, variables: Mapping[str, Variable], labels: Mapping[str, Sequence[Any]]
 ) -> dict[str, np.ndarray]:
-    """The values of one row on the labels of a cube, for every variable of it."""
+    """The values of one row on the labels of a cube, for every variable of the cube."""
     places = _Places(labels)
     spread = {}
     for name, variable in variables.items():
@@ -197,14 +197,14 @@ def _labelled(layout: RunLayout, arrays: Mapping[str, np.ndarray]) -> "Mapping[A
 
 
 def missing_of(values: Sequence[Any]) -> Any:
-    """What stands where a run has no such label: an empty string, NaN or, among whole numbers, -1."""
+    """The fill value for runs without such a label: an empty string, NaN or, among whole numbers, -1."""
     if any(isinstance(value, str) for value in values):
         return ""
     return float("nan") if any(isinstance(value, float) for value in values) else NO_COUNT
 
 
 def union(every: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
-    """Labels of each dimension over all runs, numbers sorted, names in order of appearance."""
+    """Labels of each dimension over all runs: numbers sorted, names in order of appearance."""
     union: dict[str, dict[Any, None]] = {}
     for labels_of in every:
         for dim, labels in labels_of.items():
@@ -216,7 +216,7 @@ def union(every: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
 
 
 def extra_of(name: str, labels: Labels, layouts: Sequence[Any]) -> tuple[str, list[Any] | None]:
-    """A further coordinate: its values along its dimension, or None where the runs differ in them."""
+    """A further coordinate: its values along its dimension, or None if the runs differ in them."""
     having = [layout for layout in layouts if name in layout.extras]
     dim, _ = having[0].extras[name]
     each = [dict(zip(layout.labels[dim], layout.extras[name][1], strict=True)) for layout in having]
@@ -228,6 +228,6 @@ def extra_of(name: str, labels: Labels, layouts: Sequence[Any]) -> tuple[str, li
 
 
 def _shortest(each: Sequence[Mapping[Any, str]], labels: Sequence[str]) -> list[str]:
-    """Names that tell all layers apart, where each run has proposed what does among its own: the longest of these."""
+    """Short names that are unique over all runs: of the names that runs use for a layer, the longest."""
     longest = [max((one[label] for one in each if label in one), key=len) for label in labels]
     return [short if longest.count(short) == 1 else label for short, label in zip(longest, labels, strict=True)]

@@ -10,28 +10,28 @@ SCHEMA_VERSION = 2
 
 SPLITS = ("train", "val")
 COUNT = "int32"
-"""How numbers of things are stored; where there is none, NO_COUNT stands, which xarray shows as NaN."""
+"""Dtype of stored counts; missing ones are NO_COUNT, which xarray shows as NaN."""
 NO_COUNT = -1
 TOP_RANKS = 64
-"""Ranks kept of a matrix that compares singular vectors with singular vectors."""
+"""Ranks kept of a matrix that compares singular vectors pairwise."""
 SCORE_RANKS = 10
 """Leading ranks averaged into an agreement or alignment score (METHOD 5)."""
 
 GROUPS = {"layer": "layers", "pair": "pairs", "attention": "attention"}
-"""The first dimension of a variable decides its group; all others lie in `metrics`."""
+"""The group of a variable by its first dimension; all others are in `metrics`."""
 METRICS_GROUP = "metrics"
 RUNS_GROUP = "runs"
-"""The group of a cube with all settings of every run, and what its values were taken from."""
+"""The group of a cube with all settings of every run, and the sources of its values."""
 LIVE = ("status", "computed_on", "results", "parts", "contents", "trained", "objects")
-"""Columns of it that change after their row was made."""
+"""Columns of that group that change after their row was created."""
 
 STATUSES = ("planned", "partial", "done", "failed", "damaged")
-"""Of a run in a cube: nothing, some or all of it is measured, it diverged, or a checkpoint has to be made again."""
+"""Status of a run in a cube: nothing, some or all measured, diverged, or damaged."""
 MEASURED = frozenset({"partial", "done", "damaged"})
 """Statuses of runs that may have values."""
 
 PROVENANCE = "provenance"
-"""The attribute `role` of a coordinate that says something of a run and decides nothing in it, as its processor."""
+"""The attribute `role` of a coordinate that describes a run without identifying it, such as its processor."""
 
 DIMENSIONS = {
     "run": "training run",
@@ -90,16 +90,16 @@ STEP_UNITS = {
     "tokens": "tokens",
     "checkpoints": "checkpoints in their order",
 }
-"""What `step` counts, by the attribute `unit` of a cube; optimizer steps where it has none."""
+"""What `step` counts, by the attribute `unit` of a cube; optimizer steps without it."""
 
 
 class OutOfRange(ValueError):
-    """A number does not fit into the dtype that is computed or stored in: says which number, and of what."""
+    """A number does not fit into the dtype used; the message says which number, and of what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """One array of the results: what allocates it, checks it and labels it."""
+    """The declaration of one array of the results, by which it is allocated, checked and labelled."""
 
     dims: tuple[str, ...]
     long_name: str
@@ -108,20 +108,20 @@ class Variable:
     flags: tuple[str, ...] = ()
     """Meanings of the values 0, 1, ... of an integer variable (CF flag_meanings); 0 is `missing`."""
     chunks: Mapping[str, int] = field(default_factory=dict)
-    """Inner chunk length of the sweep cube along a dimension; others are read whole."""
+    """Chunk length in the cube by dimension; other dimensions are not split."""
     about: str = ""
-    """Formula or section of METHOD that defines it."""
+    """Formula, or section of METHOD, that defines it."""
     constants: Mapping[str, Any] = field(default_factory=dict)
-    """Further attributes: thresholds, and what values mean."""
+    """Further attributes: thresholds and the meaning of values."""
 
     @property
     def group(self) -> str:
-        """The group of a run store or cube in which the variable lies."""
+        """The group of a cube that holds the variable."""
         return GROUPS.get(self.dims[0], METRICS_GROUP) if self.dims else METRICS_GROUP
 
     @property
     def fill(self) -> float | int:
-        """What stands where nothing was computed: NaN, 0 for flags, -1 for counts."""
+        """The fill value where nothing was computed: NaN, 0 for flags, -1 for counts."""
         if np.dtype(self.dtype).kind == "f":
             return float("nan")
         return 0 if self.flags else NO_COUNT
@@ -140,9 +140,9 @@ class Variable:
         return attributes
 
     def stored(self, values: np.ndarray, dtype: np.dtype[Any] | None = None) -> np.ndarray:
-        """The values in the declared dtype, or another one, with the fill value of that dtype where there are none.
+        """The values in the declared or the given dtype, with its fill value for missing ones.
 
-        A count may come as a float, NaN where it has no meaning; ValueError where it is no whole number.
+        A count may be passed as a float, with NaN for a missing one; ValueError if it is not a whole number.
         """
         dtype = np.dtype(self.dtype) if dtype is None else dtype
         if dtype.kind == values.dtype.kind or self.flags:

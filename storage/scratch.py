@@ -1,4 +1,4 @@
-"""Factors of matrices as files: those that do not fit in memory, and those that units of work share."""
+"""Stores factors of matrices that do not fit in memory, or that units of work share."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from specdyn.storage.checkpoints import pack, unpack
 F = TypeVar("F", bound=tuple[Any, ...])
 SUFFIX = ".safetensors"
 HELD = 2
-"""Entries kept in memory: a pair of layers is compared at a time."""
+"""Entries kept in memory: layers are compared in pairs."""
 
 
 class StoredFactors(MutableMapping[str, F], Generic[F]):
     """A mapping from names to a NamedTuple of tensors and numbers, each an object below a URL.
 
-    The entries read or written last are held in memory. What is pickled is the URL.
+    The entries read or written last stay in memory. Pickling keeps only the URL.
     """
 
     def __init__(self, url: str, kind: type[F]) -> None:
@@ -48,7 +48,7 @@ class StoredFactors(MutableMapping[str, F], Generic[F]):
         return self._held[name]
 
     def _read(self, name: str) -> dict[str, Any]:
-        """The fields of an entry; StoreError where they are not as they were put, after these are removed."""
+        """The fields of an entry; a damaged one is removed and raises StoreError."""
         try:
             tensors, numbers = unpack(objects.read(self._place(name)))
             whole = numbers.pop("sha256", None) == _digest(tensors, numbers)
@@ -58,7 +58,7 @@ class StoredFactors(MutableMapping[str, F], Generic[F]):
             whole, tensors, numbers = False, {}, {}
         if not whole:
             objects.delete(self._place(name))
-            raise StoreError(f"{self._place(name)}: the factors are damaged; they are removed: call again to make them")
+            raise StoreError(f"{self._place(name)}: damaged factors, now removed; call again to compute them")
         return {**tensors, **numbers}
 
     def __delitem__(self, name: str) -> None:
@@ -81,7 +81,7 @@ class StoredFactors(MutableMapping[str, F], Generic[F]):
 
 
 class ScratchFactors(StoredFactors[F]):
-    """The same in a folder of this machine that goes with the mapping."""
+    """StoredFactors in a local temporary folder that is removed with the mapping."""
 
     def __init__(self, kind: type[F]) -> None:
         super().__init__(tempfile.mkdtemp(prefix="specdyn-"), kind)
@@ -89,7 +89,7 @@ class ScratchFactors(StoredFactors[F]):
 
 
 def share(url: str, factors: Mapping[str, F]) -> None:
-    """Put the factors of several matrices as one object, which says what its content hashes to."""
+    """Write the factors of several matrices as one object with its own digest."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     columnwise: list[str] = []
@@ -108,9 +108,9 @@ def share(url: str, factors: Mapping[str, F]) -> None:
 
 
 def shared(url: str, kind: Callable[..., F]) -> dict[str, F] | None:
-    """The factors at a place by the name of their matrix; None where there are none, or not as they were put.
+    """The factors at a URL, by the name of their matrix; None if they are missing or damaged.
 
-    They lie in memory as they did, row by row or column by column, since products differ in their last bit otherwise.
+    They keep their memory layout, row-major or column-major, since products would differ in the last bit otherwise.
     """
     try:
         tensors, metadata = unpack(objects.read(url))
@@ -128,7 +128,7 @@ def shared(url: str, kind: Callable[..., F]) -> dict[str, F] | None:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """Of names and numbers, and of every byte of the tensors."""
+    """Digest of names and numbers, and of every byte of the tensors."""
     digest = hashlib.sha256(json.dumps([list(tensors), metadata], sort_keys=True).encode())
     for tensor in tensors.values():
         digest.update(tensor.contiguous().numpy().data)

@@ -1,4 +1,4 @@
-"""Records of studies: what belongs to each, over all calls that asked for it."""
+"""Records of studies: what belongs to each, accumulated over all calls."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,14 @@ from specdyn.storage.places import Store
 StudyKind = Literal["sweep", "connectivity", "tickets", "series"]
 KINDS: tuple[StudyKind, ...] = get_args(StudyKind)
 COMMANDS = {"sweep": "run", "connectivity": "connect", "tickets": "tickets", "series": "analyse"}
-"""What people call to have a study of a kind."""
+"""The command that creates a study of each kind."""
 READERS = 16
-"""Studies that are looked at at a time."""
+"""Studies read concurrently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRecord:
-    """Two runs by their ids, and how the line between them is measured."""
+    """Two runs by id, and how the line between them is measured."""
 
     a: str
     b: str
@@ -34,28 +34,28 @@ class PairRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """What a study consists of; a kind leaves empty what it does not have."""
+    """The contents of a study; fields that its kind does not use are empty."""
 
     name: str
     kind: StudyKind
     experiment: str
     preset: str = ""
     specs: tuple[str, ...] = ()
-    """Canonical JSON of every run, in the order they were asked for."""
+    """Canonical JSON of every run, in the order requested."""
     splits: tuple[int, ...] = ()
     """Steps at which trunks keep their state."""
     trunks: tuple[str, ...] = ()
-    """Run ids, as those of branches and tickets."""
+    """Run ids of branches and tickets."""
     branches: tuple[str, ...] = ()
     tickets: tuple[str, ...] = ()
     pairs: tuple[PairRecord, ...] = ()
     sources: tuple[str, ...] = ()
-    """Places of the checkpoints of a series."""
+    """URLs of the checkpoints of a series."""
     labels: tuple[str, ...] = ()
-    """The labels of each of these, as JSON."""
+    """The labels of each series, as JSON."""
 
     def extended(self, other: "StudyRecord") -> "StudyRecord":
-        """The record with all that another one of the same study has, which comes after what is there."""
+        """The record with the additional content of another record of the same study appended."""
         joined: dict[str, Any] = {
             name: tuple(dict.fromkeys([*getattr(self, name), *getattr(other, name)])) for name in GROWING
         }
@@ -63,20 +63,20 @@ class StudyRecord:
 
 
 GROWING = ("specs", "splits", "trunks", "branches", "tickets", "pairs")
-"""What calls for the same study add to."""
+"""Fields to which later calls for the same study append."""
 
 
 def read_study(store: Store, name: str, kind: StudyKind) -> StudyRecord | None:
-    """The record of that name and kind, or None; StoreError where something else lies in its place."""
+    """The record of that name and kind, or None; StoreError if something else is in its place."""
     url = store.study(name, kind)
     text = read_record(url)
     return None if text is None else _parsed(store, text, name, kind)
 
 
 def record_study(store: Store, record: StudyRecord) -> StudyRecord:
-    """Add the record's runs, pairs and tickets to what the store has of the study; a series becomes what it says.
+    """Add the record's runs, pairs and tickets to the stored study; a series is replaced.
 
-    ValueError where a study of that name is of another experiment. Calls at the same time lose nothing of one another.
+    ValueError if a study of that name belongs to another experiment. Concurrent calls do not lose each other's changes.
     """
     url = store.study(record.name, record.kind)
 
@@ -97,7 +97,7 @@ def record_study(store: Store, record: StudyRecord) -> StudyRecord:
 
 
 def cube_of(store: Store, name: str, kind: StudyKind) -> str:
-    """Where the cube of a study of that kind lies; a sweep and series of one name share it."""
+    """URL of the cube of a study of that kind; a sweep and series of the same name share it."""
     places = {"sweep": store.cube, "series": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
     return places[kind](name)
 
@@ -105,12 +105,12 @@ def cube_of(store: Store, name: str, kind: StudyKind) -> str:
 def no_results(
     study: str, store: Store, known: Iterable[str], there: str = "it has", what: str = "results"
 ) -> ValueError:
-    """The error for results that a store does not have, with the names of those that it has."""
+    """The error for missing results, listing those that the store has."""
     return ValueError(f"no {what} called {study!r} in {store}; {there}: {', '.join(sorted(set(known))) or 'none'}")
 
 
 def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[str, StudyKind]]:
-    """Name and kind of every study of these kinds: a listing, and one for each name."""
+    """Name and kind of every study of these kinds; one listing, plus one per name."""
     found = objects.names(store.studies)
     with ThreadPoolExecutor(READERS) as pool:
         inside = pool.map(lambda name: objects.names(f"{store.studies}/{name}"), found)
@@ -123,11 +123,11 @@ def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[
 
 
 def not_a_record(store: Store, name: str, kind: StudyKind, error: Exception) -> StoreError:
-    """What to say and to do where a record cannot be read."""
+    """The error for a record that cannot be read."""
     place = newest_place(store.study(name, kind))
     return StoreError(
-        f"{place} is not the record of a study ({error}); delete it, and call `specdyn {COMMANDS[kind]}` as before to "
-        "have it written again"
+        f"{place} is not the record of a study ({error}); delete it, and call `specdyn {COMMANDS[kind]}` as before "
+        "to write it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""A Zarr put together in memory, to be stored with one request an object and nothing read back."""
+"""Builds a Zarr in memory, to be stored with one request per object and no reads."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 
 CHECKED = (ZstdCodec(), Crc32cCodec())
-"""Compressed, with a checksum: a chunk that is not as it was written raises when it is read."""
+"""Compressed, with a checksum: reading an altered chunk raises."""
 COLUMN_BYTES = 64 * 1024
 """What a chunk of a coordinate along the runs should hold: growing by a run writes one."""
 
@@ -26,7 +26,7 @@ class ZarrTree:
         self.root = zarr.create_group(self._store, zarr_format=3, attributes=dict(attributes))
 
     def consolidate(self) -> None:
-        """Repeat all metadata in the root's and in each group's, so that a reader of either asks once."""
+        """Consolidate metadata into the root and each group, so that opening either takes one request."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             zarr.consolidate_metadata(self._store, zarr_format=3)
@@ -34,7 +34,7 @@ class ZarrTree:
                 zarr.consolidate_metadata(self._store, path=name, zarr_format=3)
 
     def objects(self) -> dict[str, bytes]:
-        """Everything by key, ready to be put below the tree's URL."""
+        """All objects by key, relative to the tree's URL."""
         return {key: content.to_bytes() for key, content in self._content.items()}
 
 

@@ -1,1 +1,1 @@
-"""Objects on a folder or a bucket: read, put once, listed, leased, kept as numbered records."""
+"""Objects in a folder or bucket: reading, writing, listing, leases and versioned records."""

@@ -1,4 +1,4 @@
-"""Records as JSON: the fields of a dataclass, and beside them the version of the schema and a digest of it all."""
+"""Records as JSON: the fields of a dataclass, the schema version and a digest of both."""
 
 import dataclasses
 import functools
@@ -27,14 +27,14 @@ def encode(record: Any) -> bytes:
 
 
 def seal(plain: Mapping[str, Any]) -> bytes:
-    """An object as JSON with its own digest, so that `unseal` sees any change of it."""
+    """An object as JSON with its own digest, by which `unseal` detects any change."""
     return json.dumps({**plain, DIGEST: _digest(plain)}, indent=1, sort_keys=True).encode()
 
 
 def unseal(data: bytes) -> Any:
-    """What was sealed, without the digest; ValueError where it is not as it was written.
+    """The sealed object without its digest; ValueError if it was altered.
 
-    What has no digest was written before there was one, and is taken as it is.
+    An object without a digest predates digests and is accepted as it is.
     """
     plain = json.loads(data)
     if isinstance(plain, dict) and DIGEST in plain and plain.pop(DIGEST) != _digest(plain):
@@ -47,14 +47,14 @@ def _digest(plain: Mapping[str, Any]) -> str:
 
 
 def decode(kind: type[T], url: str, data: bytes) -> T:
-    """The record of that dataclass from the bytes at the URL.
+    """Parse the bytes at the URL as a record of this dataclass.
 
-    StoreError where a newer specdyn wrote it, ValueError that names the fields where it is not such a record.
+    StoreError if a newer specdyn wrote it; ValueError, naming the fields, if it is not such a record.
     """
     plain = json.loads(data)
     if not isinstance(plain, dict) or not isinstance(plain.get("schema_version"), int):
         raise ValueError("expected an object with a schema_version")
-    require_schema(url, plain["schema_version"])  # first, as a newer one may have another digest
+    require_schema(url, plain["schema_version"])  # first, as a newer schema may compute its digest differently
     plain = unseal(data)
     known = {field.name for field in dataclasses.fields(kind)} | {"schema_version"}  # type: ignore[arg-type]
     if unknown := sorted(plain.keys() - known):
@@ -69,12 +69,12 @@ def decode(kind: type[T], url: str, data: bytes) -> T:
 
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Made once for each kind of record: making one takes longer than reading a record with it."""
+    """Cached per kind of record, since building one takes longer than reading a record with it."""
     return TypeAdapter(kind)
 
 
 def require_schema(url: str, version: int) -> None:
-    """Raise StoreError where an object was written by a specdyn that had another layout of stores."""
+    """Raise StoreError if an object was written by a specdyn with a different store layout."""
     if version < SCHEMA_VERSION:
         raise StoreError(
             f"{url} has schema version {version}, this specdyn reads {SCHEMA_VERSION}: open it with specdyn "

@@ -1,4 +1,4 @@
-"""How a store fails: errors that say which place, why, and what to do."""
+"""Errors of a store, which say where, why and what to do."""
 
 import contextlib
 import errno
@@ -8,27 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 UNANSWERED = {"ConnectionError", "HTTPClientError", "FSTimeoutError", "NotAnsweredError", "ClientPayloadError"}
-"""Errors of a request that got no answer, or half of one, by name: they are imported only with object storage."""
+"""Names of the errors of a request that got no answer or half of one; their modules are imported only for S3."""
 
 FULL = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "files may not be so large",
 }
-"""What a system says that cannot take what is written."""
+"""Errors of the operating system when a file cannot be written for lack of space."""
 
 
 class StoreError(Exception):
-    """A store cannot be used: says which, why, and what to do."""
+    """A store cannot be used; the message says which, why and what to do."""
 
 
 class NoSpace(StoreError):
-    """A local store cannot take what was to be written: says where, how much is needed where known, and is free."""
+    """A local store has no space for a write; the message says where, how much is free and, if known, needed."""
 
 
 @contextlib.contextmanager
 def space_needed(url: str, needed: int | None = None) -> Iterator[None]:
-    """Turn the failure to write that many bytes below a local URL, where they are known, into NoSpace."""
+    """Turn a failed write of `needed` bytes (if known) below a local URL into NoSpace."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,7 @@ def space_needed(url: str, needed: int | None = None) -> Iterator[None]:
 
 
 def _free(url: str) -> int:
-    """Bytes that are free on the disk of a place that may not be there yet."""
+    """Free bytes on the disk of a path that may not exist yet."""
     there = next(folder for folder in (Path(url), *Path(url).parents) if folder.exists())
     return shutil.disk_usage(there).free
 
@@ -64,7 +64,7 @@ def explained(url: str) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str | None:
-    """What failed in the store and what to do; None where the store is not to blame."""
+    """What failed in the store and what to do; None if the store is not the cause."""
     if isinstance(error, FileNotFoundError):
         return "the bucket does not exist; create it first" if "bucket does not exist" in str(error).lower() else None
     if isinstance(error, NotADirectoryError | FileExistsError):
@@ -86,6 +86,6 @@ def _remote_reason(error: Exception) -> str | None:
 
 
 def short(error: BaseException) -> str:
-    """A message on one line, without a user and password that stand in an address."""
+    """The message on one line, without any user name and password in a URL."""
     line = " ".join(str(error).split())[:200] or type(error).__name__
     return re.sub(r"//[^/\s]*@", "//", line)

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face Hub, read in place by ranged requests: `hf://org/name@revision/folder`.
+"""Reads repositories of the Hugging Face Hub in place by ranged requests: `hf://org/name@revision/folder`.
 
 The endpoint and the token come from HF_ENDPOINT and HF_TOKEN (or the file that `hf auth login` writes), never from a
 URL, and are looked up in every process.
@@ -18,17 +18,17 @@ from specdyn.storage.access.objects import StoreError
 TIMEOUT = 30.0
 """Seconds without a byte until a request is sent again."""
 BEYOND = 416
-"""Status of an answer to a range that begins after the end."""
+"""HTTP status for a range that begins after the end of a file."""
 PARTIAL = 206
 
 
 def endpoint() -> str:
-    """The address of the Hub, as the environment says now."""
+    """The address of the Hub in the current environment."""
     return os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)
 
 
 def api() -> HfApi:
-    """What asks the Hub for other things than files."""
+    """The Hub's client for everything but files."""
     return HfApi(endpoint=endpoint(), token=get_token())
 
 
@@ -38,14 +38,14 @@ def hub(**options: Any) -> "Hub":
 
 
 class Hub(HfFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The Hub's file system, where a range of a file is one request, and a listing is never an old one."""
+    """The Hub's file system, with one request per range of a file and no cached listings."""
 
     def ls(self, path: str, detail: bool = True, refresh: bool = True, **options: Any) -> list[Any]:
-        """What is in a folder; StoreError where the repository, the revision or the folder is not there."""
+        """The contents of a folder; StoreError if the repository, revision or folder does not exist."""
         try:
             return super().ls(path, detail=detail, refresh=refresh, **options)
         except (FileNotFoundError, HfHubHTTPError, TransportError) as error:
-            self.invalidate_cache()  # which remembers that something is not there
+            self.invalidate_cache()  # it also caches that something does not exist
             raise self.refusal(path, error) from None
 
     def revisions(self, repository: str) -> list[str]:
@@ -57,7 +57,7 @@ class Hub(HfFileSystem):  # type: ignore[misc]  # fsspec has no types
         return sorted({ref.name for ref in (*refs.branches, *refs.tags)})
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
-        """The bytes [start, end) of a file; a request that is cut off or refused for a while is sent again."""
+        """The bytes [start, end) of a file; retries a request that is cut off or refused temporarily."""
         try:
             place = self.resolve_path(path)
             url = hf_hub_url(place.repo_id, place.path_in_repo, revision=place.revision, endpoint=self.endpoint)
@@ -74,13 +74,13 @@ class Hub(HfFileSystem):  # type: ignore[misc]  # fsspec has no types
         return data if answer.status_code == PARTIAL or start is None else data[start:end]
 
     def refusal(self, path: str, error: Exception) -> StoreError:
-        """What is wrong, without what the request said of its sender."""
+        """The error to raise, without the request's headers (they hold the token)."""
         place, status = (
             f"hf://{path.removeprefix('hf://')}",
             getattr(getattr(error, "response", None), "status_code", 0),
         )
         if isinstance(error, GatedRepoError):
-            return StoreError(f"{place}: a gated repository: ask for access on its page, and set HF_TOKEN")
+            return StoreError(f"{place}: this repository is gated; request access on its page and set HF_TOKEN")
         if status in (401, 403, 404) or isinstance(error, FileNotFoundError):
             return StoreError(
                 f"{place}: no such repository, revision or folder on {self.endpoint}; "

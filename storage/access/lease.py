@@ -1,9 +1,9 @@
-"""Leases: one process at a time works on one set of results; another waits, and takes over from one that died.
+"""Leases: one process at a time works on a set of results; others wait, and take over if it dies.
 
-A lease is a row of numbered objects below a prefix, each put only where there is none: the highest number holds. Its
-holder replaces its own object every few seconds as a sign of life, and marks it at the end; a lease whose object has
-not changed for LIFETIME, by the clock of who waits, has no living holder. Time in which the store does not answer does
-not count.
+A lease is a series of numbered objects below a prefix, each created only if absent: the highest number holds. Its
+holder rewrites its own object every few seconds as a heartbeat, and marks it at the end. If the object has
+not changed for LIFETIME by the waiting process's clock, the holder is dead. Time in which the store does not answer
+does not count.
 """
 
 import contextlib
@@ -22,30 +22,30 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.objects import StoreError
 
 LIFETIME = 20.0
-"""Seconds without a sign of life after which a holder is given up."""
+"""Seconds without a heartbeat after which a holder is considered dead."""
 BEATS = 5
-"""Signs of life within a lifetime."""
+"""Heartbeats per lifetime."""
 LOOK_SECONDS = 1.0
-"""Between two looks of a waiting process; less where a lifetime is short."""
+"""Seconds between two polls of a waiting process; fewer if the lifetime is short."""
 
 
 PROGRAM = uuid.uuid4().hex
-"""This program: a command that starts itself again keeps its pid, and not what it held."""
+"""Identifies this program: a command that re-executes itself keeps its pid but not its leases."""
 UNKNOWN = "unknown"
-"""When a process began that lives, where the system does not tell: that of another user, or not on Linux."""
+"""Start time of a live process if the system does not reveal it (another user's, or not on Linux)."""
 
 
 class LeaseLost(StoreError):
-    """Another process has taken over, as this one gave no sign of life: what it was about to write is not written."""
+    """Another process took over because this one sent no heartbeat; the pending write is not made."""
 
 
 class LeaseHeld(StoreError):
-    """Another process holds the lease, and lives: says who."""
+    """A live process holds the lease; the message says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds a lease, as its object says."""
+    """The holder recorded in a lease's object."""
 
     number: int
     token: str
@@ -58,18 +58,18 @@ class Holder:
     since: float
     beat: int
     time: float = 0.0
-    """Of its last sign of life, by its own clock."""
+    """Time of its last heartbeat, by its own clock."""
     doing: str = ""
-    """What it said last of how far its work is."""
+    """Its last progress message."""
 
     @property
     def here(self) -> bool:
-        """Whether the process is one of this machine, so that it can be told whether it lives."""
+        """Whether the process runs on this machine, where its death can be detected at once."""
         return self.machine == _machine()
 
     @property
     def dead(self) -> bool:
-        """Whether it is known that the process is no more, or became another program; only one on this machine can."""
+        """Whether the process is known to have ended or become another program; known only on this machine."""
         if not self.here:
             return False
         if self.pid == os.getpid():
@@ -78,12 +78,12 @@ class Holder:
 
     @property
     def silent(self) -> float:
-        """Seconds since its last sign of life, by the two machines' clocks; 0 where it did not say when that was."""
+        """Seconds since its last heartbeat, by the two machines' clocks; 0 if it recorded no time."""
         return max(0.0, time.time() - self.time) if self.time else 0.0
 
     @property
     def alive(self) -> bool:
-        """Whether it is at work, as far as one look can tell."""
+        """Whether it is at work, as far as one read can tell."""
         return not self.dead and (self.here or self.silent <= LIFETIME)
 
     def __str__(self) -> str:
@@ -94,30 +94,30 @@ class Holder:
 
 @dataclass(slots=True)
 class Silence:
-    """How long a holder that is looked at now and then has shown no sign of life."""
+    """Measures how long a holder that is polled now and then has sent no heartbeat."""
 
     pause: float
-    """Seconds between two looks."""
+    """Seconds between two polls."""
     sign: tuple[str, int] = ("", 0)
-    """The last sign of life: whose, and its number."""
+    """The last heartbeat: whose, and its number."""
     seconds: float = 0.0
-    """Since it was seen for the first time; time in which the store does not answer does not count."""
+    """Time since it was first seen; time in which the store does not answer does not count."""
     _looked: float = 0.0
 
     def look(self, holder: Holder) -> bool:
-        """Take in what was read of the holder; whether that is a new sign of life."""
+        """Record what was read of the holder; returns whether it is a new heartbeat."""
         before, self._looked = self._looked, _clock()
         if (holder.token, holder.beat) != self.sign:
             self.sign, self.seconds = (holder.token, holder.beat), 0.0
             return True
-        # A look that takes long tells that the store is slow to answer, also to the holder's signs of life.
+        # If this poll took long, the store is slow, and the holder's heartbeats are delayed too.
         self.seconds += min(self._looked - before, 2 * self.pause)
         return False
 
 
 @dataclass(slots=True, kw_only=True)
 class Lease:
-    """A lease that this process holds, or has lost."""
+    """A lease that this process holds or has lost."""
 
     folder: str
     what: str
@@ -125,11 +125,11 @@ class Lease:
     say: Callable[[str], None]
     lifetime: float
     waits: bool = True
-    """Whether it waits for a holder that lives, and is not refused."""
+    """Whether to wait for a live holder instead of raising LeaseHeld."""
     succeeded: bool = False
-    """Whether the holder before may still be alive, and write."""
+    """Whether the previous holder may still be alive and writing."""
     doing: str = ""
-    """How far the work is, in words: the next sign of life says it to those who look."""
+    """Progress in words, published with the next heartbeat."""
     _number: int = 0
     _token: str = ""
     _since: float = 0.0
@@ -139,30 +139,30 @@ class Lease:
     _done: threading.Event = field(default_factory=threading.Event)
 
     def tell(self, doing: str) -> None:
-        """Have the next sign of life say how far the work is."""
+        """Publish this progress message with the next heartbeat."""
         self.doing = doing
 
     def check(self) -> None:
-        """Raise LeaseLost where another process may have taken over; asks the store only after a pause."""
+        """Raise LeaseLost if another process may have taken over; queries the store only after a pause."""
         if _clock() - self._seen > self.lifetime / 2:
             self.verify()
 
     def verify(self) -> None:
-        """Raise LeaseLost where another process has taken over; asks the store, and gives a sign of life."""
+        """Raise LeaseLost if another process has taken over; queries the store and sends a heartbeat."""
         with self._lock:
             if not self._ours():
                 raise LeaseLost(f"{self.what}: {_newest(self.folder) or 'another process'} took over; call again")
             self._beat_once()
 
     def ensure(self) -> None:
-        """Wait for the lease again where it was lost."""
+        """Acquire the lease again if it was lost."""
         try:
             self.verify()
         except LeaseLost:
             self._acquire()
 
     def _acquire(self) -> None:
-        """Wait until nobody holds the lease, or who does is dead, and take it."""
+        """Wait until nobody holds the lease or its holder is dead, then take it."""
         told, silence = "", Silence(self._pause)
         while True:
             holder = _newest(self.folder)
@@ -183,7 +183,7 @@ class Lease:
             time.sleep(self._pause)
 
     def _take(self, before: Holder | None, succeeded: bool) -> bool:
-        """Put the next object; False where another process was first."""
+        """Put the next object; False if another process was first."""
         with self._lock:
             self._number, self._token = (before.number if before else 0) + 1, uuid.uuid4().hex
             self._since, self._beat, self._seen = time.time(), 0, _clock()
@@ -191,14 +191,14 @@ class Lease:
                 time.sleep(self._pause / 10)
                 return False
             self.succeeded = succeeded
-        # A slow process that listed before may take an old number's place; it then finds the higher one, and waits.
+        # A slow process with an old listing may take a lower number; it then sees the higher one and waits.
         for name in objects.names(self.folder):
             if _number(name) < self._number:
                 objects.delete(f"{self.folder}/{name}")
         return True
 
     def _ours(self) -> bool:
-        """Whether the highest number is this lease's, and says so."""
+        """Whether the highest number belongs to this lease."""
         holder = _newest(self.folder)
         return holder is not None and (holder.number, holder.token) == (self._number, self._token)
 
@@ -233,7 +233,7 @@ class Lease:
         return json.dumps(plain, indent=1).encode()
 
     def _keep(self) -> None:
-        """Give signs of life until the end; one that fails is tried again with the next."""
+        """Send heartbeats until the end; a failed one is made up for by the next."""
         while not self._done.wait(self.lifetime / BEATS):
             with contextlib.suppress(StoreError, OSError):
                 self.verify()
@@ -252,10 +252,10 @@ def hold(
     lifetime: float = LIFETIME,
     waits: bool = True,
 ) -> Iterator[Lease]:
-    """Hold the lease below the prefix `folder`; waits while another process holds it, and says for whom once.
+    """Hold the lease below the prefix `folder`; waits while another process holds it, and reports once which.
 
-    Without `waits` LeaseHeld as soon as the holder is known to live: at once for one on this machine, else with its
-    next sign of life. One that gives none for a lifetime is succeeded.
+    Without `waits`, raises LeaseHeld as soon as the holder is known to be alive: at once on this machine, else with its
+    next heartbeat. A holder that sends none for a lifetime is replaced.
     """
     lease = Lease(folder=folder, what=what, say=say, lifetime=lifetime, waits=waits)
     lease._acquire()
@@ -270,24 +270,24 @@ def hold(
 
 
 def held(folder: str) -> bool:
-    """Whether somebody holds the lease, or was given up by nobody yet."""
+    """Whether the lease has a holder not yet known to be dead."""
     return holder_of(folder) is not None
 
 
 def holder_of(folder: str) -> Holder | None:
-    """Who holds the lease, or was given up by nobody yet; None where it is free."""
+    """The holder of the lease, if not known to be dead; None if the lease is free."""
     holder = _newest(folder)
     return None if holder is None or holder.released or holder.dead else holder
 
 
 def last_holder(folder: str) -> Holder | None:
-    """Who holds the lease, or died without giving it back; None where it is free."""
+    """The holder of the lease, alive or dead; None if the lease was released."""
     holder = _newest(folder)
     return None if holder is None or holder.released else holder
 
 
 def _newest(folder: str) -> Holder | None:
-    """Who put the highest number; None where nobody did."""
+    """The holder with the highest number; None if there is none."""
     while numbers := [number for name in objects.names(folder) if (number := _number(name))]:
         number = max(numbers)
         try:
@@ -295,7 +295,7 @@ def _newest(folder: str) -> Holder | None:
             known = {name: plain[name] for name in Holder.__dataclass_fields__ if name in plain and name != "number"}
             return Holder(number=number, **known)
         except FileNotFoundError:
-            continue  # the next one has taken it away
+            continue  # the next holder has removed it
         except (ValueError, KeyError, TypeError):
             raise StoreError(f"{folder}/{number:08d}.json is not a lease; delete it and call again") from None
     return None
@@ -307,12 +307,12 @@ def _number(name: str) -> int:
 
 
 def _clock() -> float:
-    """Seconds that go on while the machine sleeps, where the system tells them."""
+    """A monotonic clock that also counts while the machine is suspended, if the system has one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _machine() -> str:
-    """What tells this machine, and the part of it in which process ids are counted, from all others."""
+    """Identifies this machine and its process id namespace."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -322,7 +322,7 @@ def _machine() -> str:
 
 
 def _birth(pid: int) -> str:
-    """When a process began, as the system tells it; empty where there is none, or only what waits to be reaped."""
+    """Start time of a process, as the system reports it; empty if there is none or it is a zombie."""
     with contextlib.suppress(OSError):
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if state in "ZX" else fields[18]

@@ -1,4 +1,4 @@
-"""What a listing tells of the objects below a prefix, without reading them."""
+"""Lists the objects below a prefix with size, time and tag, without reading them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from specdyn.storage.access.objects import HUB, PARTIAL, explained, filesystem
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a listing says of an object, or of a folder."""
+    """An entry of a listing: an object or a folder."""
 
     folder: bool
     bytes: int
     written: float
-    """Seconds since 1970; NaN where the store does not tell."""
+    """Seconds since 1970; NaN if the store does not report it."""
     tag: str
-    """An ETag, or times and place on the disk: another one means that the content may have changed.
+    """An ETag, or the file's times and inode: a different tag means that the content may have changed.
 
-    A file's time of writing can be set back, that of its last change cannot.
+    The modification time of a file can be set back, its change time cannot.
     """
 
 
 def listing(url: str) -> dict[str, Listed]:
-    """What lies directly under a prefix, by name, sorted; empty if there is nothing. One request on object storage."""
+    """Entries directly under a prefix, by name, sorted; empty if there are none. One request on object storage."""
     with explained(url):
         try:
             found = filesystem(url).ls(url, detail=True)

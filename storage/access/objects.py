@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
 S3_OPTIONS: dict[str, Any] = {
-    # More than one connection a file makes s3fs ask for the size before every read.
+    # With more than one connection per file, s3fs asks for the size before every read.
     "max_concurrency": 1,
     "use_listings_cache": False,
     "config_kwargs": {"connect_timeout": 5, "read_timeout": 60},
 }
 
 IMPATIENT: dict[str, Any] = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10}}
-"""Instead of the above where a server that does not answer is given up at once."""
+"""The same for a check that should fail at once if the server does not answer."""
 
 DELETED_AT_ONCE = 1000
-"""The most that a server takes in one request."""
+"""The most keys that a server accepts in one delete request."""
 HUB = "hf://"
-"""How places on the Hugging Face Hub begin, which are only read."""
+"""Prefix of URLs on the Hugging Face Hub, which are read-only."""
 PARTIAL = ".partial"
-"""How the name of a local file ends that is being written."""
+"""Suffix of a local file that is being written."""
 
 StoreError = errors.StoreError
 NoSpace = errors.NoSpace
@@ -42,7 +42,7 @@ explained = errors.explained
 
 
 def normalise(url: str) -> str:
-    """An absolute local path, or an `s3://` URL, without a slash at the end; others are refused."""
+    """An absolute local path or an `s3://` URL, without a trailing slash; ValueError for anything else."""
     scheme, separator, rest = url.partition("://")
     if not url.strip() or (not separator and url.startswith("s3:")):
         raise ValueError(f"store={url!r} is not allowed: expected a local folder or s3://bucket/prefix")
@@ -66,7 +66,7 @@ def is_local(url: str) -> bool:
 
 
 def filesystem(url: str, **options: Any) -> Any:
-    """The file system of fsspec for a URL, made in every process from its own environment."""
+    """The fsspec file system for a URL, created in each process from its own environment."""
     if is_local(url):
         return fsspec.filesystem("file", **options)
     if url.startswith(HUB):
@@ -79,9 +79,9 @@ def filesystem(url: str, **options: Any) -> Any:
 
 
 def reach(url: str, make: bool = True) -> bool:
-    """Raise StoreError unless a store answers and lets us list it, at the first refusal and within seconds.
+    """Raise StoreError unless the store can be listed; fails at the first refusal and within seconds.
 
-    A local folder that is not there is made, or with `make` False left so: then False.
+    A missing local folder is created; with `make=False` it is not, and the result is False.
     """
     try:
         with explained(url):
@@ -95,9 +95,7 @@ def reach(url: str, make: bool = True) -> bool:
     except FileNotFoundError as error:
         if is_local(url) and not make:
             return False
-        raise StoreError(
-            f"{url}: there is no such place ({errors.short(error)}); check the path and the endpoint"
-        ) from None
+        raise StoreError(f"{url}: no such place ({errors.short(error)}); check the path and the endpoint") from None
 
 
 def _list_once(url: str) -> None:
@@ -133,7 +131,7 @@ def read_range(url: str, start: int, end: int) -> bytes:
 
 
 def write(url: str, data: bytes) -> None:
-    """Put an object, whole or not at all, replacing what was there."""
+    """Write an object atomically, replacing any that exists."""
     with explained(url):
         if not is_local(url):
             filesystem(url).pipe_file(url, data)
@@ -143,7 +141,7 @@ def write(url: str, data: bytes) -> None:
 
 
 def write_all(url: str, objects: Mapping[str, bytes]) -> None:
-    """Put objects below a prefix, each whole or not at all; many at a time on object storage."""
+    """Write objects below a prefix, each atomically; many at a time on object storage."""
     if is_local(url):
         for name, data in objects.items():
             write(f"{url}/{name}", data)
@@ -156,7 +154,7 @@ def write_all(url: str, objects: Mapping[str, bytes]) -> None:
 
 
 def put_file(path: str, url: str) -> None:
-    """Move a local file to where an object is to lie, whole or not at all, without reading it into memory."""
+    """Move a local file to an object's URL atomically, without reading it into memory."""
     with explained(url):
         if not is_local(url):
             filesystem(url).put_file(path, url)
@@ -169,7 +167,7 @@ def put_file(path: str, url: str) -> None:
 
 
 def require_writable(url: str) -> None:
-    """Raise StoreError unless objects can be put below a prefix; tries one, and removes it."""
+    """Raise StoreError unless objects can be written below a prefix; writes one and removes it."""
     with explained(url):
         if not is_local(url):
             trial = f"{url}/.{uuid.uuid4().hex}{PARTIAL}"
@@ -186,12 +184,12 @@ def require_writable(url: str) -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Put an object unless there is one already; says whether it was put, which only one of many callers is told.
+    """Create an object unless it exists; returns True to exactly one of several callers.
 
-    Uses `If-None-Match: *` on object storage; a server that ignores it replaces the object. Where the answer of a put
-    was lost, the next attempt is refused because of the object that the first one put. A token of the call, in the
-    object's metadata, tells that one from another caller's, even of equal bytes; it takes a request more, and only
-    then. False is also the answer where our object was replaced or deleted by then.
+    Uses `If-None-Match: *` on object storage; a server that ignores it replaces the object. If the answer to a put
+    is lost, the retry is refused because of the object that the first attempt created. A token of the call, in the
+    object's metadata, tells it from another caller's object, even one with equal bytes; this takes one more request,
+    only in this case. Also returns False if our object has been replaced or deleted by then.
     """
     with explained(url):
         if not is_local(url):
@@ -219,7 +217,7 @@ def _create_object(url: str, data: bytes) -> bool:
 
 
 def empty(url: str) -> None:
-    """Make an object empty that others may try to create; a `create` whose answer was lost still knows its own."""
+    """Empty an object that others may try to create; a `create` whose answer was lost still recognises its own."""
     with explained(url):
         if is_local(url):
             write(url, b"")
@@ -228,7 +226,7 @@ def empty(url: str) -> None:
 
 
 def delete(url: str) -> None:
-    """Remove an object, or everything under a prefix; nothing there is no error."""
+    """Delete an object or everything under a prefix; it is no error if there is nothing."""
     with explained(url):
         if not is_local(url):
             _delete_objects(url)
@@ -243,14 +241,14 @@ def find(url: str) -> list[str]:
 
 
 def find_sizes(url: str) -> dict[str, int]:
-    """The same with the bytes of each."""
+    """The keys of all objects under a prefix with their sizes in bytes."""
     with explained(url):
         own, found = f"{url.removeprefix('s3://')}/", filesystem(url).find(url, detail=True)
         return {p.removeprefix(own): int(entry["size"]) for p, entry in found.items() if not p.endswith(PARTIAL)}
 
 
 def delete_all(url: str, keys: Sequence[str]) -> None:
-    """Remove objects under a prefix by their keys, and local folders that are empty then; those gone are no error."""
+    """Delete objects under a prefix by key, and local folders left empty; missing objects are no error."""
     with explained(url):
         if not is_local(url):
             _delete_keys(url, [f"{url}/{key}" for key in keys])
@@ -263,7 +261,7 @@ def delete_all(url: str, keys: Sequence[str]) -> None:
 
 
 def _delete_objects(url: str) -> None:
-    """s3fs' own `rm` takes names with brackets for patterns, and passes over refusals."""
+    """Delete by key, since `rm` of s3fs treats names with brackets as patterns and ignores refusals."""
     _delete_keys(url, [f"s3://{path}" for path in filesystem(url).find(url)])
 
 
@@ -303,14 +301,14 @@ def names_below(url: str) -> list[str]:
 
 
 def exists(url: str) -> bool:
-    """Whether there is an object, or anything under the prefix."""
+    """Whether an object exists at the URL, or anything under it as a prefix."""
     with explained(url):
         return bool(filesystem(url).exists(url))
 
 
 @contextlib.contextmanager
 def _temporary(url: str, data: bytes) -> Iterator[str]:
-    """A complete file with a name of its own in the folder where `url` will lie."""
+    """Write the data to a temporary file in the target folder of `url`; yields its path."""
     folder = os.path.dirname(url)
     os.makedirs(folder, exist_ok=True)
     partial = f"{folder}/.{uuid.uuid4().hex}{PARTIAL}"

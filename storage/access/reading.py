@@ -1,4 +1,4 @@
-"""Places that are only read: those of stores, and repositories of the Hugging Face Hub."""
+"""Access to sources that are only read: folders, buckets and repositories of the Hugging Face Hub."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from specdyn.storage.access.objects import HUB, StoreError, filesystem, normalis
 
 
 def normalise_source(url: str) -> str:
-    """An absolute path or a URL without a slash at the end, which may be `hf://organisation/name@revision/folder`."""
+    """An absolute path, or an `s3://` or `hf://organisation/name@revision/folder` URL, without a trailing slash."""
     if not url.startswith(HUB):
         return normalise(url)
     parts = [part for part in url.removeprefix(HUB).split("/") if part]
@@ -16,12 +16,12 @@ def normalise_source(url: str) -> str:
 
 
 def opened(url: str) -> Any:
-    """An object as a file that is read in place, by ranged requests where it is remote."""
+    """Open an object as a file that is read in place, by ranged requests if it is remote."""
     return filesystem(url).open(url, "rb", block_size=2**20)
 
 
 def hub_filesystem(url: str, **options: Any) -> Any:
-    """The file system of the Hub; StoreError where its package is not installed."""
+    """The file system of the Hub; StoreError if its package is not installed."""
     try:
         from specdyn.storage.access.hub import hub
     except ImportError:

@@ -1,9 +1,9 @@
-"""Records that several processes read, change and write: a row of numbered versions, each put once and never replaced.
+"""Records that several processes change: a series of numbered versions, each written once and never replaced.
 
 The first version is the object at the record's URL, `x.json`; the next ones are `x.versions/00000002.json` and so on.
-Who loses a number reads again, changes what is there by then, and takes the next number: nothing is lost. Who put a
-version and lost the answer knows it again (`objects.create`), so that no change is made twice. On a store
-that ignores If-None-Match, as `specdyn storage check` tells, the last writer of a number wins.
+A writer that loses the race for a number reads again, applies its change and takes the next number: no change is
+lost. One whose answer got lost recognises its own version (`objects.create`): no change is made twice. On a store
+that ignores If-None-Match (`specdyn storage check` tells), the last writer of a number wins.
 """
 
 import contextlib
@@ -15,30 +15,30 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.listing import listing_below
 
 KEPT = 8
-"""Newest versions whose content stays; of older ones the number stays, empty, so that no slow writer takes it again."""
+"""Newest versions that keep their content; older ones are emptied, so that no slow writer reuses their number."""
 ENDED = b"null"
-"""The content of the newest version of a record that is being removed: as good as none."""
+"""Content of the newest version of a record that is being removed; readers treat it as missing."""
 
 LATER = ".versions"
-"""How the name of the folder of later versions ends."""
+"""Suffix of the folder with later versions."""
 NUMBERED = re.compile(r"(\d{8})\.json")
 
 Change = Callable[[bytes | None], bytes | None]
-"""Gives the next content from the newest, or None to leave it; called again where another process was faster."""
+"""Returns the next content from the newest, or None to leave it; called again if another process was faster."""
 
 
 class Version(NamedTuple):
-    """The newest version of a record, as a listing tells it."""
+    """The newest version of a record, according to a listing."""
 
     number: int
     tag: str
-    """Of its content: another one where this may have changed."""
+    """Tag of its content: a different one means that it may have changed."""
 
 
 def read_record(url: str, newest: Mapping[str, Version] | None = None) -> bytes | None:
-    """The newest version; None where there is no record. A listing and a request.
+    """The newest version; None if there is no record. One listing and one request.
 
-    No listing where `newest` has what `versions_below` found, and no request where the record is not among it.
+    With `newest` (from `versions_below`) it needs no listing, and no request if the record is not in it.
     """
     if newest is None:
         return _newest(url)[1]
@@ -47,7 +47,7 @@ def read_record(url: str, newest: Mapping[str, Version] | None = None) -> bytes 
     with contextlib.suppress(FileNotFoundError):
         if content := objects.read(_place(url, newest[url].number)):
             return content
-    return _newest(url)[1]  # it was replaced since
+    return _newest(url)[1]  # replaced since the listing
 
 
 def versions_below(folder: str) -> dict[str, Version]:
@@ -62,7 +62,7 @@ def versions_below(folder: str) -> dict[str, Version]:
 
 
 def change_record(url: str, change: Change) -> bytes | None:
-    """Put what `change` makes of the newest version as the next one; returns the content that stands afterwards."""
+    """Apply `change` to the newest version and write the result as the next; returns the resulting content."""
     while True:
         number, before = _newest(url)
         after = change(before)
@@ -74,7 +74,7 @@ def change_record(url: str, change: Change) -> bytes | None:
 
 
 def end_record(url: str) -> bool:
-    """Have everybody find no record from now on, with one PUT; False where there was none.
+    """Make the record disappear for all readers with one PUT; False if there was none.
 
     `delete_record` then removes its versions.
     """
@@ -87,7 +87,7 @@ def end_record(url: str) -> bool:
 
 
 def is_ended(url: str) -> bool:
-    """Whether a record was ended, and not all of its versions are removed."""
+    """Whether a record was ended but some of its versions remain."""
     try:
         return objects.read(newest_place(url)) == ENDED
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def is_ended(url: str) -> bool:
 
 
 def delete_record(url: str) -> None:
-    """Remove every version of a record, the newest one last: one that was ended stays so to the end."""
+    """Remove every version of a record, the newest last, so that an ended record stays ended throughout."""
     last = _last_number(url)
     for number in (*range(1, last), last):
         objects.delete(_place(url, number))
@@ -103,12 +103,12 @@ def delete_record(url: str) -> None:
 
 
 def newest_place(url: str) -> str:
-    """Where the newest version lies: the object to look at, or to delete, where it is damaged."""
+    """URL of the newest version: the object to inspect or delete if it is damaged."""
     return _place(url, _last_number(url))
 
 
 def _newest(url: str) -> tuple[int, bytes | None]:
-    """Number and content of the newest version; 0 and None where there is none."""
+    """Number and content of the newest version; 0 and None if there is none."""
     number = _last_number(url)
     while True:
         try:
@@ -116,11 +116,11 @@ def _newest(url: str) -> tuple[int, bytes | None]:
         except FileNotFoundError:
             if number == 1:
                 return 0, None
-            content = b""  # somebody deletes the record
+            content = b""  # the record is being deleted
         newer = number if content else _last_number(url)
         if newer == number:
             return number, None if content == ENDED else content
-        number = newer  # so many versions came since the listing that this one was emptied
+        number = newer  # so many versions were added since the listing that this one was emptied
 
 
 def _last_number(url: str) -> int:
@@ -129,7 +129,7 @@ def _last_number(url: str) -> int:
 
 
 def _forget(url: str, number: int) -> None:
-    """Empty an old version; the first stays, as listings of records go by its name."""
+    """Empty an old version; the first keeps its content, as listings find records by its name."""
     if number > 1:
         objects.empty(_place(url, number))
 

@@ -1,7 +1,7 @@
-"""Reservations: work that several studies share is done by one call at a time, and by the next where that one died.
+"""Reservations: work that several studies share is done by one call, and by another if that one dies.
 
-A reservation is one object, put only where there is none, that names the lease of the study whose call works. It stands
-for as long as somebody holds that lease, so it needs no sign of life of its own.
+A reservation is one object, created only if absent, that names the lease of the working call's study. It is valid
+as long as that lease is held, so it needs no heartbeat of its own.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from specdyn.storage.access.objects import StoreError
 
 @contextlib.contextmanager
 def reserved(url: str, lease: str, what: str, say: Callable[[str], None], lifetime: float = LIFETIME) -> Iterator[None]:
-    """Hold the reservation at `url` for the call that holds the lease at the folder `lease`; two requests.
+    """Hold the reservation at `url` for the call that holds the lease at `lease`; two requests.
 
-    Waits while a call of another study has it, and says for which once. One whose lease nobody holds, or whose holder
-    showed no sign of life for `lifetime` seconds, is taken over. What is reserved has to be harmless if done twice: two
-    calls that take over from one that died at the same moment may both go on.
+    Waits while a call of another study has it, and reports once which. A reservation whose lease nobody holds, or whose
+    holder sent no heartbeat for `lifetime` seconds, is taken over. Reserved work must be harmless if done twice: two
+    calls that take over from a dead one at the same moment may both proceed.
     """
     leases, _, name = lease.rpartition("/")
     folder, _, key = url.rpartition("/")
@@ -29,7 +29,7 @@ def reserved(url: str, lease: str, what: str, say: Callable[[str], None], lifeti
         try:
             owner = objects.read(url)
         except FileNotFoundError:
-            continue  # its owner ended meanwhile
+            continue  # its owner has finished
         if owner == mine:
             break  # left by a call of the same study that died
         holder = holder_of(f"{leases}/{owner.decode()}")

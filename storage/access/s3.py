@@ -1,9 +1,9 @@
-"""The S3 client: s3fs with one loop that sends a failed request again, and creates that know their own object.
+"""The S3 client: s3fs with a single retry loop, and creates that recognise their own object.
 
-Four layers can send a request again: aiohttp, botocore, s3fs' calls and s3fs' reads. Their attempts multiply, their
-pauses add up, and none can tell an object that it put itself from another process's. Here one loop does it: until
-`patience` is over, with short pauses of random length. Only bodies that break off are left to s3fs, which counts them
-by themselves.
+Four layers can retry a request: aiohttp, botocore, s3fs' calls and s3fs' reads. Their attempts multiply, their
+pauses add up, and none can tell its own object from another process's. Here one loop retries: until
+`patience` runs out, with short pauses of random length. Only truncated bodies are left to s3fs, which counts them
+separately.
 """
 
 import asyncio
@@ -32,20 +32,20 @@ from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
 # Why not botocore's own loop: its pauses begin at up to 1 s and double to 20 s, and cannot be set; its `adaptive` mode
-# also sends slower after each refusal, though most refusals do not depend on one client's rate; and its budget of
-# retries runs out where a third of all requests fails. Ten objects put at once, 50 ms away, took (10 % and 30 % of
-# requests refused as 503 SlowDown, 6 % cut; 104 ms where none is):
-#   3 attempts of botocore times 5 of s3fs   0.79 s   2.3 s
+# also slows down after each refusal, though most refusals do not depend on one client's rate; and its budget of
+# retries runs out if a third of all requests fail. Ten objects put at once, 50 ms away, took (10 % and 30 % of
+# requests refused as 503 SlowDown, 6 % cut; 104 ms without failures):
+#   botocore 3 attempts, s3fs 5 attempts     0.79 s   2.3 s
 #   botocore `standard`, 10 attempts         0.83 s   3.2 s
 #   botocore `adaptive`, 10 attempts         3.0 s    15 s
 #   this loop                                0.20 s   0.53 s
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
-"""Seconds: a pause is of any length up to a limit, which begins with the first and doubles to the longest."""
+"""Seconds: a pause has a random length up to a limit, which starts at the first and doubles up to the longest."""
 LEAST_ATTEMPTS = 2
-"""Of a request that failed after a long time, as one does that nobody answers."""
+"""The same after a request that failed slowly, such as one that timed out."""
 BUSY = {429, 500, 502, 503, 504}
-"""Status of an answer that another attempt may change."""
+"""HTTP status codes that are worth a retry."""
 BUSY_CODES = {
     "BadDigest",
     "ConditionalRequestConflict",
@@ -57,25 +57,25 @@ BUSY_CODES = {
     "SlowDown",
     "XAmzContentSHA256Mismatch",
 }
-"""The same by the code in it; a refusal of one key of many has no status."""
+"""S3 error codes that are worth a retry; the refusal of one key among many has no HTTP status."""
 TOKEN = "specdyn-put"
-"""Name of the metadata by which a create knows the object that it put itself."""
+"""Metadata key by which a create recognises its own object."""
 WHOLE = 2 * 50 * 2**20
-"""From this size on s3fs puts an object in parts."""
+"""Size from which s3fs uploads an object in parts."""
 
 _jitter = random.Random()
 
 
 class NotAnsweredError(OSError):
-    """No answer came, or none that can be read: s3fs does not send such a request again."""
+    """No readable answer came; s3fs does not retry this error."""
 
 
 class PutTwiceError(OSError):
-    """A put that was sent again is refused as the object is there: it may be the one of the attempt before."""
+    """A retried put was refused because the object exists: it may come from the previous attempt."""
 
 
 class _OneAttempt(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    """A session of aiohttp that does not send a request again by itself, as it does once for all but a POST."""
+    """An aiohttp session without its own retry (by default, one for everything but a POST)."""
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)
@@ -84,16 +84,16 @@ class _OneAttempt(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no t
 
 
 class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
-    """S3 for work that a busy server or a cut connection should not end."""
+    """S3 for work that must survive a busy server or a broken connection."""
 
     patience = 60.0
-    """Seconds for which a request is sent again that the server was too busy for, or whose connection was cut."""
+    """Seconds for which a request is retried if the server is busy or the connection breaks."""
     patience_silent = 60.0
-    """The same where nothing came within the read timeout."""
+    """The same after a read timeout."""
     patience_absent = 5.0
-    """The same where nothing listens at the address, or it is another one than expected."""
+    """The same if nothing listens at the address, or something unexpected does."""
     retries = 10
-    """Times that s3fs reads a body that breaks off; those of requests are counted by nobody but the loop."""
+    """How often s3fs reads a truncated body again; requests are counted by the loop alone."""
 
     def _prepare_config_kwargs(self) -> dict[str, Any]:
         once = {"total_max_attempts": 1, "mode": "standard"}
@@ -118,7 +118,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
     async def _pipe_file(
         self, path: str, data: bytes, chunksize: int = WHOLE // 2, mode: str = "overwrite", **kwargs: Any
     ) -> Any:
-        """Put an object; where the answer was lost, its token tells whether the one that is there is this one."""
+        """Put an object; if the answer was lost, the token tells whether the stored object is this one."""
         if mode != "create" and len(data) < 2 * chunksize:
             return await super()._pipe_file(path, data, chunksize=chunksize, **kwargs)
         token = uuid.uuid4().hex
@@ -132,7 +132,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
             return None
 
     async def _metadata(self, path: str) -> dict[str, str]:
-        """What was noted with an object when it was put; nothing where there is none."""
+        """The metadata of an object; empty if the object does not exist."""
         bucket, key, _ = self.split_path(path)
         try:
             found: dict[str, str] = (await self._call_s3("head_object", Bucket=bucket, Key=key))["Metadata"]
@@ -141,7 +141,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
         return found
 
     async def _empty(self, path: str) -> None:
-        """Make an object empty, and keep its token: a create whose answer was lost still knows it."""
+        """Empty an object but keep its token, so that a create whose answer was lost still recognises it."""
         bucket, key, _ = self.split_path(path)
         await self._call_s3("put_object", Bucket=bucket, Key=key, Body=b"", Metadata=await self._metadata(path))
 
@@ -152,7 +152,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
             await super()._abort_mpu(bucket, key, mpu)
 
     def _patience_with(self, error: Exception) -> float:
-        """Seconds for which a request that failed like this is sent again; 0 where that is its answer."""
+        """Seconds for which a request with this error is retried; 0 if the error is final."""
         if isinstance(error, ClientError):
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             code = error.response.get("Error", {}).get("Code")
@@ -168,7 +168,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
 
 
 class HastyS3(PatientS3):
-    """S3 for asking whether a server is there at all: a busy one is asked again, any other failure is the answer."""
+    """S3 for checking whether a server answers at all: retries only if the server is busy."""
 
     patience = 10.0
     patience_silent = 0.0
@@ -176,7 +176,7 @@ class HastyS3(PatientS3):
 
 
 async def _answer(call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """What the server says; a delete that it was too busy to do for some keys has failed."""
+    """The server's answer; a delete that was refused for some keys because the server was busy raises."""
     answer = await call(**arguments)
     for refused in answer.get("Errors", []):
         if refused.get("Code") in BUSY_CODES:
@@ -185,7 +185,7 @@ async def _answer(call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 
 
 def _final(error: Exception, again: bool) -> Exception:
-    """The error to raise for the last one, such that nobody else sends the request again."""
+    """The error to raise in the end, of a kind that no other layer retries."""
     if not isinstance(error, ClientError):
         passing = HTTPClientError | ConnectionError | ClientPayloadError | ResponseParserError
         return NotAnsweredError(str(error)) if isinstance(error, passing) else translate_boto_error(error)

@@ -31,11 +31,11 @@ class BackgroundWriter:
 
     @property
     def full(self) -> bool:
-        """Whether a further `submit` would wait."""
+        """Whether another `submit` would wait."""
         return self._queue.full()
 
     def submit(self, write: Callable[[], None]) -> None:
-        """Queue a write; raises what an earlier one raised."""
+        """Queue a write; raises the error of an earlier one, if any."""
         self._raise()
         self._queue.put(write)
 

@@ -1,1 +1,1 @@
-"""Looking after a store: what is damaged in it, and what belongs to nobody."""
+"""Finds damage in a store."""

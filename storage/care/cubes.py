@@ -1,4 +1,4 @@
-"""Checks of cubes: every chunk is there and has its checksum, all metadata agree, no result of theirs is gone."""
+"""Checks of cubes: all chunks exist and match their checksums, metadata agree, no result is missing."""
 
 import functools
 import itertools
@@ -22,11 +22,11 @@ from specdyn.storage.schema import RUNS_GROUP, SCHEMA_VERSION
 REPAIR = "`specdyn repair` deletes the cube where its results are there; the next call gathers it again"
 MEASURED_AGAIN = "the next call measures it again"
 KINDS = {"connectivity.zarr": (PAIRS, "pairs"), "tickets.zarr": (TICKETS, "tickets")}
-"""What a cube is of that is not of runs, and the kind of results that it is made of."""
+"""For cubes of other things than runs: the kind of row, and the kind of results."""
 
 
 def cubes_in(look: Look) -> list[str]:
-    """The keys of the cubes that are asked for."""
+    """The keys of the cubes to check."""
     found = {
         "/".join(key.split("/")[:2])
         for key in look.below("studies")
@@ -36,7 +36,7 @@ def cubes_in(look: Look) -> list[str]:
 
 
 def checks_of_cube(look: Look, key: str) -> Iterator[Check]:
-    """Its metadata, each of its arrays, and the results of what it holds."""
+    """Checks of a cube's metadata, of each array, and of the results that it holds."""
     url = look.url(key)
     if holder := holder_of(look.store.lease(url)):
         said = f"{url}: {holder} works on it"
@@ -63,7 +63,7 @@ class _Cube:
     look: Look
     url: str
     there: Mapping[str, int]
-    """Bytes of its objects by their key."""
+    """Size of each of its objects in bytes, by key."""
 
     def damage(self, key: str, what: str) -> Damage:
         said = " ".join(what.split())[:300]
@@ -74,7 +74,7 @@ class _Cube:
 
 
 def _parsed_root(data: bytes) -> dict[str, Any]:
-    """The metadata of the whole; ValueError and the like where they are not as they were written."""
+    """The root metadata; ValueError or similar if they were altered."""
     root: dict[str, Any] = json.loads(data)
     attributes = root["attributes"]
     if not 1 <= int(attributes["schema_version"]) <= SCHEMA_VERSION:
@@ -89,7 +89,7 @@ def _parsed_root(data: bytes) -> dict[str, Any]:
 
 
 def _check_node(cube: _Cube, path: str, node: Mapping[str, Any], nodes: Mapping[str, Any]) -> Checked:
-    """The metadata of one group or array: the same as what the root repeats."""
+    """Check that the metadata of a group or array equal the copy in the root."""
     key = f"{path}/{ROOT}"
     try:
         own = json.loads(objects.read(f"{cube.url}/{key}"))
@@ -109,7 +109,7 @@ def _bare(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_array(cube: _Cube, path: str, node: Mapping[str, Any]) -> Checked:
-    """Every chunk of an array: there, and as its checksum says."""
+    """Check that every chunk of an array exists and matches its checksum."""
     import zarr
     from zarr.core.metadata import ArrayV3Metadata
     from zarr.storage import StorePath
@@ -136,9 +136,9 @@ def _check_array(cube: _Cube, path: str, node: Mapping[str, Any]) -> Checked:
 
 
 def results_are_there(store: Store, url: str) -> bool:
-    """Whether all that a cube holds can be gathered again.
+    """Whether the cube can be gathered again from its results.
 
-    True too where it cannot be told what it holds: the next call would begin with an empty cube in any case.
+    Also True if its contents cannot be determined: the next call would begin with an empty cube in any case.
     """
     look = Look(store=store, keys=listing_below(store.url))
     cube = _Cube(look=look, url=url, there={})
@@ -156,7 +156,7 @@ def _lost_results(cube: _Cube, experiment: str) -> Iterator[str]:
 
 
 def _check_results(cube: _Cube, root: Mapping[str, Any]) -> Checked:
-    """The results that the values were taken from: none of them is gone."""
+    """Check that no result that the cube was gathered from is missing."""
     try:
         lost = list(_lost_results(cube, str(root["attributes"].get("experiment", ""))))
     except StoreError:
@@ -176,7 +176,7 @@ def _columns(cube: _Cube, *names: str) -> list[list[Any]]:
 
 
 def _lost(cube: _Cube, experiment: str, rows: RowKind, kind: str) -> Iterator[str]:
-    """Results of pairs or tickets that are in a cube."""
+    """Missing results of pairs or tickets that are in a cube."""
     there = cube.look.below(f"results/{kind}/{experiment}")
     for results in _columns(cube, f"{rows.sources}/results")[0]:
         if results and f"{results}{SUFFIX}" not in there:
@@ -184,7 +184,7 @@ def _lost(cube: _Cube, experiment: str, rows: RowKind, kind: str) -> Iterator[st
 
 
 def _lost_blocks(cube: _Cube, experiment: str) -> Iterator[str]:
-    """Blocks of runs that are in a cube: by their names where it keeps these, else by their number and a digest."""
+    """Missing blocks of runs in a cube: by name if the cube keeps the names, else by number and digest."""
     columns = _columns(cube, *(f"{RUNS_GROUP}/{name}" for name in ("results", "parts", "contents")))
     kept = _kept(cube) or [""] * len(columns[0])
     for results, parts, contents, listed in zip(*columns, kept, strict=True):
@@ -199,7 +199,7 @@ def _lost_blocks(cube: _Cube, experiment: str) -> Iterator[str]:
 
 
 def _kept(cube: _Cube) -> list[str]:
-    """The names of objects that a cube keeps, a row each; nothing where it keeps none."""
+    """The object names that a cube keeps, one entry per row; empty if it keeps none."""
     try:
         return [str(names) for names in _columns(cube, f"{RUNS_GROUP}/objects")[0]]
     except KeyError:
@@ -207,7 +207,7 @@ def _kept(cube: _Cube) -> list[str]:
 
 
 def _named(folder: str, names: list[str], contents: str) -> str:
-    """The one object without which the digest of the names does not match; empty where it cannot be told."""
+    """The object whose absence explains the digest mismatch; empty if it cannot be determined."""
     found = parts_in(names)
     if not found:
         return ""

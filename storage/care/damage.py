@@ -1,4 +1,4 @@
-"""What a check of a store finds, and what it looks at."""
+"""The results of checking a store, and the scope of a check."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,27 +25,27 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """An object that is not as it was written."""
+    """A damaged or missing object."""
 
     kind: Kind
     url: str
     what: str
     """What is wrong with it."""
     repair: str
-    """What makes it good."""
+    """How to repair it."""
     owner: str = ""
-    """The run, study, data set or result that it belongs to, by its URL."""
+    """URL of the run, study, data set or result that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What one check looked at, and what it found."""
+    """The result of one check."""
 
     objects: int = 1
     bytes: int = 0
     damage: tuple[Damage, ...] = ()
     skipped: str = ""
-    """Why it could not look; empty where it could."""
+    """Why the check was skipped; empty if it was not."""
 
 
 Check = Callable[[], Checked]
@@ -53,7 +53,7 @@ Check = Callable[[], Checked]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What belongs to some studies."""
+    """Everything that belongs to some studies."""
 
     studies: frozenset[str]
     """Their names."""
@@ -62,10 +62,10 @@ class Scope:
     pairs: frozenset[str]
     """Ids of pairs of runs."""
     series: frozenset[str]
-    """Ids of the results of other programs' checkpoints, and of the records of what their files hold."""
+    """Ids of results of other programs' checkpoints, and of the records of their files' contents."""
 
     def has_result(self, kind: str, experiment: str, name: str) -> bool:
-        """Whether a result belongs to it: names of results begin with the id of what they are of."""
+        """Whether a result belongs to the scope; its name begins with the id of its run, pair or series."""
         owner, digest, _ = name.partition("-")
         if kind == "pairs":
             return owner in self.pairs
@@ -74,13 +74,13 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A store as it is listed once, and how much of it is asked for."""
+    """A listing of a store, and the part of it to check."""
 
     store: Store
     keys: Mapping[str, Listed]
     """Every object, by its key below the store."""
     scope: Scope | None = None
-    """All of the store where it is None."""
+    """The whole store if None."""
 
     def below(self, folder: str) -> dict[str, Listed]:
         """The objects of a folder of the store, by their keys below it."""
@@ -88,33 +88,33 @@ class Look:
         return {key.removeprefix(start): item for key, item in self.keys.items() if key.startswith(start)}
 
     def url(self, key: str) -> str:
-        """Where an object lies."""
+        """URL of an object."""
         return f"{self.store}/{key}"
 
     def size(self, url: str) -> int:
-        """The bytes of an object by the listing; 0 where it was not there."""
+        """Size of an object in bytes by the listing; 0 if it is not listed."""
         listed = self.keys.get(url.removeprefix(f"{self.store}/"))
         return listed.bytes if listed else 0
 
     def has_study(self, name: str) -> bool:
-        """Whether a study of that name is asked for."""
+        """Whether the study is in scope."""
         return self.scope is None or name in self.scope.studies
 
     def has_run(self, experiment: str, run_id: str) -> bool:
-        """Whether a run is asked for."""
+        """Whether the run is in scope."""
         return self.scope is None or (experiment, run_id) in self.scope.runs
 
     def has_result(self, kind: str, experiment: str, name: str) -> bool:
-        """Whether a result is asked for."""
+        """Whether the result is in scope."""
         return self.scope is None or self.scope.has_result(kind, experiment, name)
 
 
 def clean(look: Look, url: str) -> Checked:
-    """One object that is as it was written."""
+    """The result for a sound object."""
     return Checked(bytes=look.size(url))
 
 
 def bad(look: Look, kind: Kind, url: str, what: str, repair: str, owner: str = "") -> Checked:
-    """One object that is not."""
+    """The result for a damaged object."""
     said = " ".join(what.split())[:300]
     return Checked(bytes=look.size(url), damage=(Damage(kind=kind, url=url, what=said, repair=repair, owner=owner),))

@@ -1,4 +1,4 @@
-"""Checks of what training loops of one's own recorded."""
+"""Checks of recordings of users' own training loops."""
 
 import functools
 import json
@@ -32,7 +32,7 @@ def _check(look: Look, url: str, read: Callable[[], object]) -> Checked:
     try:
         read()
     except FileNotFoundError:
-        return Checked(objects=0)  # training went back meanwhile
+        return Checked(objects=0)  # training was rewound meanwhile
     except (DamagedCheckpoint, StoreError, ValueError) as error:
         return bad(look, "recording", url, str(error).removeprefix(f"{url}: "), REPAIR)
     return clean(look, url)

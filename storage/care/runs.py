@@ -1,4 +1,4 @@
-"""Checks of what belongs to runs: manifests, checkpoints, states, masks."""
+"""Checks of runs: manifests, checkpoints, training states, masks."""
 
 import functools
 import hashlib
@@ -24,7 +24,7 @@ MANIFEST_AGAIN = "`specdyn repair` deletes it, so that the version before counts
 
 
 def runs_with_manifests(look: Look) -> list[Run]:
-    """Every run that is asked for and has a manifest, of whatever version."""
+    """Every run in scope that has a manifest, of whatever version."""
     found = {
         (parts[0], parts[1].removesuffix(".json").removesuffix(".versions"))
         for key in look.below("runs")
@@ -34,7 +34,7 @@ def runs_with_manifests(look: Look) -> list[Run]:
 
 
 def check_manifest(look: Look, run: Run, read: dict[str, Manifest]) -> Checked:
-    """The newest manifest of a run; one that is sound is put into `read`, by its URL."""
+    """Check the newest manifest of a run; a sound one is added to `read`, by its URL."""
     place = newest_place(run.manifest)
     try:
         manifest = read_manifest(run)
@@ -52,7 +52,7 @@ def check_manifest(look: Look, run: Run, read: dict[str, Manifest]) -> Checked:
 
 
 def lost_manifests(look: Look) -> Iterator[Check]:
-    """Runs that have results, which only trained runs get, and no manifest."""
+    """Runs that have results, which only trained runs get, but no manifest."""
     there = {(run.experiment, run.run_id) for run in runs_with_manifests(look)}
     measured = {
         (parts[0], parts[1].partition("-")[0])
@@ -67,7 +67,7 @@ def lost_manifests(look: Look) -> Iterator[Check]:
 
 
 def checks_of_run(look: Look, run: Run, manifest: Manifest | None) -> Iterator[Check]:
-    """Its checkpoints where a manifest says what they hold, and its states."""
+    """Checks of a run's states, and of its checkpoints if it has a manifest."""
     if manifest is not None and manifest.status != "damaged":
         for entry in manifest.checkpoints:
             if entry.step not in manifest.thinned:
@@ -75,7 +75,7 @@ def checks_of_run(look: Look, run: Run, manifest: Manifest | None) -> Iterator[C
 
 
 def check_states(look: Look) -> Iterator[Check]:
-    """The states of all runs, finished or not: their names have the hash of their content."""
+    """Check the states of all runs, finished or not, against the content hashes in their names."""
     for key in look.below("checkpoints"):
         experiment, run_id, *inside = key.split("/")
         if inside[:1] == ["state"] and look.has_run(experiment, run_id):
@@ -97,7 +97,7 @@ def _check_state(look: Look, run: Run, url: str) -> Checked:
     try:
         digest = hashlib.sha256(objects.read(url)).hexdigest()[:32]
     except FileNotFoundError:
-        return Checked(objects=0)  # a newer one took its place meanwhile
+        return Checked(objects=0)  # a newer state has replaced it
     if url.endswith(f"-{digest}.safetensors"):
         return clean(look, url)
     kept = url.rsplit("/", 1)[-1].startswith("kept=")
@@ -106,7 +106,7 @@ def _check_state(look: Look, run: Run, url: str) -> Checked:
 
 
 def check_mask(look: Look, url: str, used_by: str) -> Checked:
-    """A mask, whose name has the digest of its layers, shapes and entries."""
+    """Check a mask against its name, the digest of its layers, shapes and entries."""
     repair = "`specdyn repair` deletes it and the results of its tickets; the next call measures these again"
     try:
         data = objects.read(url)
@@ -121,7 +121,7 @@ def check_mask(look: Look, url: str, used_by: str) -> Checked:
 
 
 def _mask_id(data: bytes) -> str:
-    """The digest that names a mask, from its bytes; ValueError where they are no mask."""
+    """The digest that names a mask, computed from its bytes; ValueError if they are not a mask."""
     from safetensors.numpy import load
 
     length = int.from_bytes(data[:8], "little")

@@ -1,4 +1,4 @@
-"""Reading a store through, to see whether all of it is as it was written. Nothing is written."""
+"""Reads a whole store to find damaged or missing objects. Writes nothing."""
 
 import functools
 import json
@@ -40,22 +40,22 @@ CUBES: dict[str, tuple[StudyKind, ...]] = {
 """The kinds of study that may have a cube of that name."""
 
 Advance = Callable[[int, int], None]
-"""Told how many checks are done, and of how many."""
+"""Called with the number of finished checks and of all checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was looked at, and what is wrong."""
+    """The result of verifying a store."""
 
     objects: int
     bytes: int
     damage: tuple[Damage, ...]
     skipped: tuple[str, ...]
-    """Why some objects were not looked at."""
+    """Why some objects were skipped."""
 
 
 def verify(store: Store, scope: Scope | None = None, advance: Advance = lambda *_: None) -> Verified:
-    """Read every object of a store that says what it should hold, or all that belongs to a scope, several at a time."""
+    """Check every object of a store (or a scope) whose expected content is known; reads several at a time."""
     look = Look(store=store, keys=listing_below(store.url), scope=scope)
     manifests: dict[str, Manifest] = {}
     first = _run(_first(look, manifests), advance)
@@ -63,7 +63,7 @@ def verify(store: Store, scope: Scope | None = None, advance: Advance = lambda *
 
 
 def verify_records(store: Store, scope: Scope | None = None) -> Verified:
-    """The same of records and manifests alone, by which everything else is checked."""
+    """Check only records and manifests, which everything else is checked against."""
     return _sum(_run(_first(Look(store=store, keys=listing_below(store.url), scope=scope), {}), lambda *_: None))
 
 
@@ -131,7 +131,7 @@ def _check_version(look: Look) -> Checked:
 
 
 def _checks_of_records(look: Look, name: str) -> Iterator[Check]:
-    """The records of a study, and whether each of its cubes has one."""
+    """Check the records of a study, and that each of its cubes has one."""
     inside = {key.split("/")[0] for key in look.below(f"studies/{name}")}
     there = {kind for kind in KINDS if {f"{kind}.json", f"{kind}.versions"} & inside}
     for kind in sorted(there):
@@ -170,7 +170,7 @@ def _check_result(look: Look, url: str) -> Checked:
 
 
 def _checks_of_masks(look: Look) -> Iterator[Check]:
-    """Masks that are there, and those that tickets were measured with."""
+    """Check all stored masks, and that those used by tickets exist."""
     used: dict[str, str] = {}
     for key in look.below("results/tickets"):
         url, (experiment, name) = look.url(f"results/tickets/{key}"), key.split("/", 1)
@@ -178,7 +178,7 @@ def _checks_of_masks(look: Look) -> Iterator[Check]:
             try:
                 used[look.store.mask(str(read_metadata(url)["mask"]))] = url
             except (FileNotFoundError, KeyError, StoreError):
-                continue  # found as a result
+                continue  # reported as a damaged result
     there = {look.url(f"masks/{key}") for key in look.below("masks")} if look.scope is None else set()
     for url in sorted(there | used.keys()):
         yield functools.partial(check_mask, look, url, used.get(url, ""))
@@ -204,7 +204,7 @@ def _check_series(look: Look, digest: str) -> Checked:
 
 
 def _check_dataset(look: Look, key: str) -> Checked:
-    """The manifest of a data set and its arrays, a whole array at a time."""
+    """Check the manifest of a data set and its arrays, one array at a time."""
     store, url = look.store, look.store.data_manifest(key)
     there = look.below(f"data/{key}")
     repair = "`specdyn repair` deletes its manifest; then `specdyn data prepare`, or the next call for a sample"

@@ -1,1 +1,1 @@
-"""Checkpoints that other programs wrote: finding and reading them."""
+"""Finds and reads checkpoints written by other programs."""

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): what they add to each weight."""
+"""Reads low-rank adapters (LoRA) as the products that they add to each weight."""
 
 import math
 import re
@@ -13,15 +13,15 @@ from specdyn.storage.checkpoints import DamagedCheckpoint
 from specdyn.storage.foreign.weights import ForeignWeights
 
 FACTOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.*)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(\.|$)")
-"""Names of factors; a word that follows is the adapter's name."""
+"""Names of the factors; a following word is the adapter's name."""
 MAGNITUDE = re.compile(r"\.lora_magnitude_vector")
 
 
 class AdapterWeights(ForeignWeights):
-    """The products s B A of an adapter, under the names of the weights that they are added to.
+    """The products s B A of an adapter, named after the weights to which they are added.
 
-    s is lora_alpha / r, or lora_alpha / sqrt(r) with rslora, of the module where the configuration names it. What is
-    no factor comes as it is.
+    s is lora_alpha / r, or lora_alpha / sqrt(r) with rslora, per module if the configuration says so. Tensors other
+    than factors are returned unchanged.
     """
 
     def __init__(self, factors: ForeignWeights, config: Mapping[str, Any], url: str) -> None:
@@ -30,7 +30,7 @@ class AdapterWeights(ForeignWeights):
 
     @cached_property
     def _pairs(self) -> dict[str, dict[str, str]]:
-        """The names of A and B by the weight that their product is added to."""
+        """The names of A and B, by the weight to which their product is added."""
         pairs: dict[str, dict[str, str]] = {}
         for name in self._factors.shapes:
             if match := FACTOR.search(name):
@@ -57,8 +57,8 @@ class AdapterWeights(ForeignWeights):
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """Magnitudes of DoRA, which scale the sum with weights that are not in the file."""
-        why = "a magnitude of DoRA, which scales the sum with the base model's weights; B A is analysed without"
+        """DoRA magnitudes, which scale the sum with base weights that are not in the file."""
+        why = "a DoRA magnitude, which scales the sum with the base model's weights; B A is analysed without it"
         return self._factors.passed_over | {n: why for n in self._factors.shapes if MAGNITUDE.search(n)}
 
     def read(self, name: str) -> Tensor:
@@ -70,7 +70,7 @@ class AdapterWeights(ForeignWeights):
         return product.mT if self._transposed(pair) else product.reshape(self._shape(pair))
 
     def scaling(self, module: str) -> float:
-        """What the product of a module is multiplied by; DamagedCheckpoint where the configuration does not say."""
+        """The scaling factor of a module's product; DamagedCheckpoint if the configuration lacks it."""
         try:
             rank = int(_of_module(self._config.get("rank_pattern"), module, self._config["r"]))
             alpha = float(_of_module(self._config.get("alpha_pattern"), module, self._config["lora_alpha"]))
@@ -87,7 +87,7 @@ class AdapterWeights(ForeignWeights):
 
 
 def _of_module(patterns: Any, module: str, otherwise: Any) -> Any:
-    """The value of the pattern that a module's name ends in."""
+    """The value of the pattern that matches the end of a module's name, or `otherwise`."""
     for pattern, value in (patterns or {}).items():
         if re.search(rf"(^|\.){pattern}$", module):
             return value

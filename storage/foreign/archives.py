@@ -1,4 +1,4 @@
-"""Files of torch.save, old and new, and plain pickles: what they hold, with tensors that are read when asked for."""
+"""Reads files of torch.save, old and new, and plain pickles; tensors are loaded lazily."""
 
 import functools
 import io
@@ -21,33 +21,33 @@ Read = Callable[[int, int], bytes]
 """The bytes [start, end) of a file."""
 
 ARCHIVE, PICKLE = b"PK\x03\x04", b"\x80"
-"""How files of torch.save begin: a zip archive, or in the older format a pickle."""
+"""Magic bytes of torch.save: a zip archive, or in the older format a pickle."""
 MAGIC = 0x1950A86A20F9469CFC6C
-"""What the older format begins with, as a pickle."""
+"""The number at the start of the older format."""
 LOCAL_HEADER = 30
-"""Bytes before the name of a file in a zip archive."""
+"""Length of a zip entry's header up to the file name."""
 BEGINNINGS = {
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
     b"<!DOCTYPE": "a web page: the download went wrong",
     b"<html": "a web page: the download went wrong",
-    b"\x89HDF": "an HDF5 file, as Keras writes them: save the weights as safetensors",
-    b"GGUF": "a GGUF file: give the checkpoint that it was made from",
+    b"\x89HDF": "an HDF5 file, as written by Keras: save the weights as safetensors",
+    b"GGUF": "a GGUF file: use the checkpoint from which it was converted",
 }
-"""What other files begin with."""
+"""Magic bytes of other files."""
 TAR = 257, b"ustar"
-"""Where a tar archive says what it is."""
+"""Where a tar archive has its magic bytes."""
 
 
 def read_archive(url: str) -> Any:
-    """What a file holds: containers and plain values as they are, tensors as `Stored`, all else as stand-ins.
+    """Read a file's content: containers and plain values unchanged, tensors as `Stored`, the rest as stand-ins.
 
-    Nothing that the file names is imported or called. DamagedCheckpoint or StoreError says what the file is instead.
+    Imports and calls nothing that the file names. DamagedCheckpoint or StoreError says what other files are.
     """
     try:
         with objects.explained(url), opened(url) as file:
             return _structure(file, functools.partial(objects.read_range, url), url)
     except FileNotFoundError:
-        raise StoreError(f"{url}: it is not there any more") from None
+        raise StoreError(f"{url}: the file no longer exists") from None
 
 
 def _structure(file: IO[bytes], read: Read, url: str, depth: int = 0) -> Any:
@@ -56,11 +56,11 @@ def _structure(file: IO[bytes], read: Read, url: str, depth: int = 0) -> Any:
     if not begins:
         raise DamagedCheckpoint(f"{url}: the file is empty")
     if depth > DEEPEST:
-        raise DamagedCheckpoint(f"{url}: files within files, {depth} deep")
+        raise DamagedCheckpoint(f"{url}: files nested {depth} deep")
     if begins[TAR[0] :] == TAR[1]:
         raise StoreError(
             f"{url}: a tar archive; if torch before 0.1.10 wrote it, load it with torch.load and save it again, "
-            "else unpack it"
+            "otherwise unpack it"
         )
     try:
         if begins.startswith(ARCHIVE):
@@ -79,17 +79,17 @@ def _structure(file: IO[bytes], read: Read, url: str, depth: int = 0) -> Any:
 
 
 def _zipped(file: IO[bytes], read: Read, url: str, depth: int) -> Any:
-    """The format since torch 1.6: a pickle, and a file for each storage, uncompressed."""
+    """The format since torch 1.6: a zip of a pickle and one uncompressed file per storage."""
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, struct.error, OSError):
         raise DamagedCheckpoint(
-            f"{url}: the list at the end of the archive is missing: the file was cut short, or is still being written"
+            f"{url}: the archive has no directory at its end: the file is truncated or still being written"
         ) from None
     names = {name: archive.getinfo(name) for name in archive.namelist()}
     inside = min((name for name in names if PurePosixPath(name).name == "data.pkl"), key=len, default=None)
     if inside is None:
-        raise DamagedCheckpoint(f"{url}: a zip archive without data.pkl, so not one of torch.save")
+        raise DamagedCheckpoint(f"{url}: a zip archive without data.pkl, so not written by torch.save")
     folder = inside.removesuffix("data.pkl")
     order = names.get(f"{folder}byteorder")
     if order is not None and archive.read(order).strip() != b"little":
@@ -111,7 +111,7 @@ def _zipped(file: IO[bytes], read: Read, url: str, depth: int) -> Any:
 
 
 def _start(read: Read, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of a file in an archive begin: after a header whose length is written there alone."""
+    """Offset of a zip entry's data; the length of the header before it is stored only in that header."""
     header = read(info.header_offset, info.header_offset + LOCAL_HEADER)
     name, extra = struct.unpack("<HH", header[26:30])
     return info.header_offset + LOCAL_HEADER + int(name) + int(extra)
@@ -125,7 +125,7 @@ def _at(read: Read, begin: Callable[[], int]) -> Read:
 
 
 def _pickled(file: IO[bytes], read: Read, url: str, depth: int) -> Any:
-    """The older format of torch.save, where the storages follow pickles one after the other; or a plain pickle."""
+    """The older format of torch.save, with the storages after the pickles; or a plain pickle."""
     asked: dict[str, tuple[torch.dtype, int]] = {}
     starts: dict[str, int] = {}
 
@@ -164,5 +164,5 @@ def _within(url: str, depth: int, data: bytes) -> Any:
 
 
 def unpickled(data: bytes, url: str) -> Any:
-    """What bytes of torch.save, or of a plain pickle, hold."""
+    """The content of bytes written by torch.save, or of a plain pickle."""
     return _within(url, -1, data)

@@ -1,4 +1,4 @@
-"""What lies beside a series of checkpoints and tells how it was trained: labels, arguments of a trainer, settings."""
+"""Reads files next to a series of checkpoints that say how it was trained: labels, trainer arguments, settings."""
 
 import json
 from collections.abc import Mapping
@@ -16,25 +16,25 @@ from specdyn.storage.foreign.steps import PICKLED, SAFE
 
 LABELS = "labels.json"
 MOST = 256
-"""Labels that a file may have: files of that name often hold the classes of a data set."""
+"""The most labels a file may have: files of this name often hold the classes of a data set."""
 ARGUMENTS = "training_args.bin"
-"""Where the Trainer of Hugging Face keeps its arguments, as a pickle."""
+"""Pickle in which the Hugging Face Trainer saves its arguments."""
 SETTINGS = "hparams.yaml"
-"""Where Lightning keeps those of a module."""
+"""File in which Lightning saves a module's arguments."""
 OF_LIGHTNING = "checkpoints"
-"""The folder in which Lightning puts checkpoints; what it writes else lies beside that folder."""
+"""Lightning's folder of checkpoints; its other files are next to that folder."""
 TAKEN = (
     *("weight_decay", "learning_rate", "seed", "optim", "lr_scheduler_type", "warmup_steps", "warmup_ratio"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "max_steps"),
     *("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
 )
-"""The Trainer's arguments that decide what is trained; all others are of places, logs and machines."""
+"""The Trainer's arguments that affect training; the others concern paths, logs and machines."""
 
 
 def folders_beside(found: Found) -> tuple[str, ...]:
-    """The folders in which files about a whole series may lie, the nearest first.
+    """The folders that may hold files about a whole series, nearest first.
 
-    Of revisions on the Hub, which have no folder in common, the last one's.
+    For revisions on the Hub, which share no folder, those of the last revision.
     """
     last = found.checkpoints[-1].folder
     if not f"{last}/".startswith(f"{found.url}/") and not found.url.startswith(f"{last}/"):
@@ -45,9 +45,9 @@ def folders_beside(found: Found) -> tuple[str, ...]:
 
 
 def labels_beside(found: Found) -> dict[str, dict[str, Any]]:
-    """What files beside a series say of its settings, by the name of the file: what comes first counts first.
+    """Settings from files next to a series, by file name, in order of precedence.
 
-    ValueError names a `labels.json` that is no JSON. Nothing that a file names is imported or called.
+    ValueError if a `labels.json` is not JSON. Imports and calls nothing that a file names.
     """
     said: dict[str, dict[str, Any]] = {}
     folders = folders_beside(found)
@@ -65,7 +65,7 @@ def labels_beside(found: Found) -> dict[str, dict[str, Any]]:
 
 
 def _labels(url: str) -> dict[str, Any]:
-    """The labels in a file; none where it is plainly of something else, as names of classes by their numbers."""
+    """The labels in a file; none if it clearly holds something else, such as class names by number."""
     try:
         found = json.loads(objects.read(url))
     except (ValueError, RecursionError) as error:
@@ -78,7 +78,7 @@ def _labels(url: str) -> dict[str, Any]:
 
 
 def _arguments(url: str) -> dict[str, Any]:
-    """The arguments of a Trainer; nothing of a file that is something else."""
+    """The arguments of a Trainer; empty for other files."""
     try:
         loaded = read_archive(url)
     except (DamagedCheckpoint, objects.StoreError):
@@ -89,21 +89,21 @@ def _arguments(url: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> bool | int | float | str | None:
-    """A value as it is, or that of a member of an enumeration; None of anything else."""
-    if isinstance(value, StandIn) and len(value.args) == 1:  # as SchedulerType("linear")
+    """A plain value, or the value of an enum member; None for anything else."""
+    if isinstance(value, StandIn) and len(value.args) == 1:  # e.g. SchedulerType("linear")
         value = value.args[0]
     return value if isinstance(value, bool | int | float | str) else None
 
 
 class _Inert(yaml.SafeLoader):  # type: ignore[misc]
-    """Plain values; what a tag names becomes nothing, and nothing is imported or called."""
+    """Loads plain values; tagged values become None, and nothing is imported or called."""
 
 
 _Inert.add_multi_constructor("", lambda *_: None)
 
 
 def _settings(url: str) -> dict[str, Any]:
-    """The plain values in a file of YAML whose names are words."""
+    """The plain values in a YAML file whose names are words."""
     try:
         loaded = yaml.load(objects.read(url), _Inert)
     except (yaml.YAMLError, UnicodeDecodeError):

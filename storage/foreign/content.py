@@ -1,4 +1,4 @@
-"""What other programs' checkpoints hold, told by digests; a file is read for its digest once, until it changes."""
+"""Content digests of other programs' checkpoints; a file is read once, and again only if it changes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 
 Known = Mapping[str, list[str]]
-"""Name of a checkpoint -> what its listing said when it was read, and the sha256 of its content."""
+"""Checkpoint name -> its listing when it was read, and the sha256 of its content."""
 
 
 GONE = "gone"
-"""Stands for what a file holds that is not there any more."""
+"""Digest of a file that no longer exists."""
 
 
 def content_digests(series: Found, store: Store) -> tuple[str, ...]:
-    """A digest of each checkpoint's content, in their order: the sha256 of its files, on object storage their ETags.
+    """A digest of each checkpoint's content, in order: the sha256 of its files, or on object storage their ETags.
 
-    That of one among several in a file is of its tensors, so that it stays where others are added to the file. Digests
-    that take reading are kept in the store; a file whose size, times or place on the disk changed is read again.
+    If a file holds several checkpoints, the digest covers the tensors of one, so adding others does not change it.
+    Computed digests are kept in the store; a file is read again if its size, times or inode changed.
     """
     if _listed_alone(series):
         return tuple(checkpoint.tag for checkpoint in series.checkpoints)
@@ -35,7 +35,7 @@ def content_digests(series: Found, store: Store) -> tuple[str, ...]:
     now: dict[str, list[str]] = {}
     for checkpoint in series.checkpoints:
         tag, before = _tag(checkpoint), known.get(checkpoint.name, ["", ""])
-        # Reading is what costs: a checkpoint of gigabytes is read again only where its listing changed.
+        # Reading gigabytes is expensive: a checkpoint is read again only if its listing changed.
         now[checkpoint.name] = before if before[0] == tag else [tag, _read_through(series, checkpoint)]
     if now != known:
         text = seal({"url": series.url, "checkpoints": now})
@@ -44,7 +44,7 @@ def content_digests(series: Found, store: Store) -> tuple[str, ...]:
 
 
 def known_digests(series: Found, store: Store) -> tuple[str, ...] | None:
-    """The same digests, or None where a file has to be read for its own; nothing is written."""
+    """The same digests, or None if a file would have to be read; writes nothing."""
     if _listed_alone(series):
         return content_digests(series, store)
     known = _read(read_record(store.series(short_digest(series.url))))
@@ -55,7 +55,7 @@ def known_digests(series: Found, store: Store) -> tuple[str, ...] | None:
 
 
 def refreshed(series: Found) -> Found:
-    """The same checkpoints as a listing of their files shows them now."""
+    """The same checkpoints with a fresh listing of their files."""
     folders = {url.rpartition("/")[0] for checkpoint in series.checkpoints for url in checkpoint.urls}
     listed = {f"{folder}/{name}": item for folder in folders for name, item in listing(folder).items()}
 
@@ -68,7 +68,7 @@ def refreshed(series: Found) -> Found:
 
 
 def _read(text: bytes | None) -> Known:
-    """What the store knows of the series; nothing where the record is damaged, as all can be read again."""
+    """The stored digests of the series; empty if the record is damaged, as files can be read again."""
     try:
         plain = unseal(text or b"{}")
         return {name: [str(tag), str(digest)] for name, (tag, digest) in plain.get("checkpoints", {}).items()}
@@ -81,7 +81,7 @@ def _tag(checkpoint: ForeignCheckpoint) -> str:
 
 
 def _listed_alone(series: Found) -> bool:
-    """Whether listings tell all: on object storage, but not of several checkpoints in one file."""
+    """Whether listings suffice: on object storage, unless one file holds several checkpoints."""
     return not objects.is_local(series.url) and not _in_one_file(series)
 
 
@@ -90,17 +90,17 @@ def _in_one_file(series: Found) -> bool:
 
 
 def _read_through(series: Found, checkpoint: ForeignCheckpoint) -> str:
-    """The digest of a checkpoint that has to be read for it."""
+    """The digest of a checkpoint, computed by reading it."""
     if _in_one_file(series):
         try:
             return _of_tensors(checkpoint)
-        except (DamagedCheckpoint, StoreError):  # told where its weights are asked for
+        except (DamagedCheckpoint, StoreError):  # reported when its weights are read
             return checkpoint.tag
     return " ".join(map(_sha256, checkpoint.urls))
 
 
 def _of_tensors(checkpoint: ForeignCheckpoint) -> str:
-    """The sha256 of names, types, shapes and elements of all tensors, of which one is held at a time."""
+    """The sha256 of names, types, shapes and elements of all tensors, one in memory at a time."""
     import torch
 
     weights, digest = checkpoint.weights(), hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Folders of torch.distributed.checkpoint, read on one machine without a process group."""
+"""Reads folders of torch.distributed.checkpoint on one machine, without a process group."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ METADATA = ".metadata"
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A block of a tensor: where it belongs, and where it lies."""
+    """A block of a tensor: its position in the tensor and in a file."""
 
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -43,7 +43,7 @@ class Sharded:
 
 
 class DistributedWeights(ForeignWeights):
-    """The tensors of a folder with a `.metadata` and `.distcp` files; those of optimizers are passed over."""
+    """The tensors of a folder with `.metadata` and `.distcp` files, without those of optimizers."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class DistributedWeights(ForeignWeights):
             found = unpickled(objects.read(url), url)
             return _plan(found)
         except FileNotFoundError:
-            raise StoreError(f"{url}: it is not there any more") from None
+            raise StoreError(f"{url}: the file no longer exists") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedCheckpoint(
                 f"{url}: not the metadata of torch.distributed.checkpoint: {type(error).__name__} {error!s:.80}"
@@ -64,7 +64,7 @@ class DistributedWeights(ForeignWeights):
 
     @cached_property
     def _tensors(self) -> dict[str, Sharded]:
-        """Those of the network, without a prefix that all have."""
+        """The tensors of the network, without their common prefix."""
         kept = {name: tensor for name, tensor in self._every[0].items() if not OPTIMIZER.search(name)}
         prefixes = {name.partition(".")[0] for name in kept}
         if len(prefixes) == 1 and (prefix := prefixes.pop()) in STATE_KEYS:
@@ -74,7 +74,7 @@ class DistributedWeights(ForeignWeights):
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         if not self._tensors:
-            raise StoreError(f"{self._folder}: no tensor of a network in its {METADATA}, only those of an optimizer")
+            raise StoreError(f"{self._folder}: its {METADATA} lists only tensors of an optimizer, none of a network")
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     @cached_property
@@ -83,12 +83,12 @@ class DistributedWeights(ForeignWeights):
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """What is no tensor, and the tensors of optimizers."""
+        """Everything but tensors, and the tensors of optimizers."""
         tensors, others = self._every
         return others | dict.fromkeys((n for n in tensors if OPTIMIZER.search(n)), "of an optimizer")
 
     def read(self, name: str) -> Tensor:
-        """The tensor, put together from its blocks; DamagedCheckpoint where they do not cover it."""
+        """The tensor, assembled from its blocks; DamagedCheckpoint if they do not cover it."""
         sharded = self._tensors[name]
         whole = torch.empty(sharded.shape, dtype=sharded.dtype)
         if (covered := sum(math.prod(chunk.sizes) for chunk in sharded.chunks)) != whole.numel():
@@ -119,7 +119,7 @@ class DistributedWeights(ForeignWeights):
 
 
 def _plan(found: Any) -> tuple[dict[str, Sharded], dict[str, str]]:
-    """Every tensor with its blocks, and what else is stored."""
+    """Every tensor with its blocks, and all other entries."""
     places: dict[tuple[str, tuple[int, ...]], StandIn] = {}
     for index, info in found.field("storage_data").items():
         places[index.field("fqn"), tuple(index.field("offset") or ())] = info

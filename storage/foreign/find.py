@@ -1,4 +1,4 @@
-"""Finding a series of checkpoints that other programs wrote: in folders, files and repositories of the Hub."""
+"""Finds series of checkpoints of other programs in folders, files and repositories of the Hub."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,32 @@ from specdyn.storage.foreign.steps import PICKLED, SAFE, Numbered, checked, in_o
 from specdyn.storage.foreign.weights import Choice, same_content
 
 TRAINER_STATE = "trainer_state.json"
-"""Where the Trainer of Hugging Face writes the step."""
+"""File in which the Hugging Face Trainer writes the step."""
 BESIDE = ("labels.json", "metrics.jsonl", "metrics", "metrics.csv", "hparams.yaml", "recording.json", "lease")
 """Names of what tells something of the training, and of what a recorder keeps beside its checkpoints."""
 COPIES = ("last", "latest", "final", "best", "checkpoint_last", "checkpoint_best")
-"""Names that programs give to copies of a checkpoint."""
+"""Usual names of copies of a checkpoint."""
 
 
 @dataclass(slots=True)
 class _Finding:
-    """What is found while a folder is looked through."""
+    """The state of a search through a folder."""
 
     bases: dict[str, str] = field(default_factory=dict)
-    """The folder below which the files of a name lie."""
+    """The folder that holds the files of a name."""
     numbers: dict[str, Numbered] = field(default_factory=dict)
     taken: dict[str, Taken] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     told: dict[str, list[str]] = field(default_factory=dict)
-    """What is to be said, with the names that it is said of."""
+    """Notes for the user, each with the names that it concerns."""
 
 
 def find_checkpoints(url: str, pattern: str | None = None, search: Search | None = None) -> Found:
     """The series in a folder or a Hub repository, or the one checkpoint of a file or of a folder.
 
-    Steps are those that the Trainer noted, else those of names: steps before tokens before epochs, of one kind only.
-    Of several names with one step the newest version counts, and of equal ones the first. StoreError where nothing is
-    found, naming what is there, and where two names with one step differ in content.
+    Steps are those that the Trainer recorded, else those in names: steps before tokens before epochs, one kind only.
+    Of several names with the same step the newest version counts, and of equal ones the first. StoreError if nothing
+    is found, naming what is there, or if two names with the same step differ in content.
     """
     search = search or Search()
     search = replace(search, pattern=pattern) if pattern else search
@@ -94,11 +94,11 @@ def _folder(url: str, search: Search) -> Found:
         elif (one := numbered(name, search.pattern)) is None:
             found.skipped.append((name, "no step in its name"))
         elif is_of_training(name):
-            found.skipped.append((name, "of an optimizer or the like, by its name"))
+            found.skipped.append((name, "belongs to an optimizer or similar, by its name"))
         else:
             found.bases[name], found.numbers[name] = url, one
             found.taken[name] = Taken(kind=kind_of(name) or "torch", files=(name,), items=(item,))
-    # Trainers put the final weights beside the folders of a series; DeepSpeed puts its own into a checkpoint's folder.
+    # Trainers put the final weights next to the folders of a series; DeepSpeed puts its own into a checkpoint's folder.
     if all(name.startswith("global_step") for name in found.taken):
         whole = weights_in(url, listed, search.choice)
         if isinstance(whole, Taken) and not (found.taken and whole.folder):
@@ -117,7 +117,7 @@ def _look_into(
     search: Search,
     one: Numbered | None = None,
 ) -> None:
-    """Add the checkpoint that a folder is, with the step that the Trainer noted in it."""
+    """Add a folder that is one checkpoint, with the step that the Trainer recorded in it."""
     one = one or numbered(name, search.pattern)
     inside = weights_in(folder, listed, search.choice)
     if isinstance(inside, Nothing) or one is None:
@@ -142,7 +142,7 @@ def _noted_step(url: str) -> int | None:
 
 
 def _whole(url: str, folder: str, own: str, name: str, taken: Taken, search: Search, noted: bool = False) -> Found:
-    """The one checkpoint of a place, or the series that its one file holds."""
+    """The one checkpoint of a file or folder, or the series in its one file."""
     one = numbered(own, search.pattern)
     step = _noted_step(f"{folder}/{TRAINER_STATE}") if noted else None
     checkpoint = _checkpoint(folder, name, 0, taken, search.choice)
@@ -164,7 +164,7 @@ def _whole(url: str, folder: str, own: str, name: str, taken: Taken, search: Sea
 
 
 def _try_archive(url: str) -> Any:
-    """What a file holds; None where it cannot be read, which is told when its weights are asked for."""
+    """The content of a file; None if it cannot be read, which is reported when its weights are read."""
     try:
         return read_archive(url)
     except (DamagedCheckpoint, StoreError):
@@ -172,7 +172,7 @@ def _try_archive(url: str) -> Any:
 
 
 def _arranged(url: str, found: _Finding, search: Search) -> Found:
-    """The checkpoints in order of their steps, one for each."""
+    """The checkpoints in order of their steps, one per step."""
     steps, unit, told = in_order(found.numbers, search.per_epoch)
     skipped = found.skipped
     skipped += [(name, missing_kind(one, unit)) for name, one in found.numbers.items() if name not in steps]
@@ -204,7 +204,7 @@ def _some(names: Sequence[str]) -> str:
 def _of_one_set(
     same: Sequence[ForeignCheckpoint], numbers: Mapping[str, Numbered], weights: str, skipped: list[tuple[str, str]]
 ) -> list[ForeignCheckpoint]:
-    """Of the files of one step those of the set that is asked for; without one raw weights before running means."""
+    """The files of one step that belong to the chosen set; by default raw weights before running means."""
     averaged = [c for c in same if AVERAGED.search(numbers[c.name].kind)]
     raw = [c for c in same if c not in averaged]
     if weights and weights != "raw":
@@ -222,7 +222,7 @@ def _newest(
     skipped: list[tuple[str, str]],
     older: list[ForeignCheckpoint],
 ) -> list[ForeignCheckpoint]:
-    """Those of the newest version, as Lightning's -v1; one that is equal in content stays as a repetition."""
+    """The files of the newest version, such as Lightning's -v1; equal content is kept as a repetition."""
     newest = max(numbers[c.name].version for c in same)
     kept = [c for c in same if numbers[c.name].version == newest]
     for other in (c for c in same if c not in kept):
@@ -238,7 +238,7 @@ def _require_same(url: str, first: ForeignCheckpoint, other: ForeignCheckpoint) 
     if not _is_same(first, other):
         raise StoreError(
             f"{url}: {first.name} and {other.name} both have step {first.step} and differ in content: "
-            "give a pattern that tells them apart, or --weights"
+            "pass a --pattern that tells them apart, or --weights"
         )
     return f"the step and the content of {first.name}"
 
@@ -251,7 +251,7 @@ def _is_same(a: ForeignCheckpoint, b: ForeignCheckpoint) -> bool:
 
 
 def _copied(url: str, name: str, last: Sequence[ForeignCheckpoint]) -> str:
-    """That a name without a step, such as last.ckpt, is a copy of one of the last checkpoints; else empty."""
+    """Which of the last checkpoints a name without a step, such as last.ckpt, is a copy of; empty if none."""
     stem = name.partition(".")[0].rpartition("-v")[0] or name.partition(".")[0]
     if stem not in COPIES or kind_of(name) is None:
         return ""

@@ -1,4 +1,4 @@
-"""Which files of a folder are its weights, where it holds one checkpoint."""
+"""Decides which files of a folder that holds one checkpoint are its weights."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ Kind = Literal["safetensors", "torch", "adapter", "distributed"]
 INDICES = (".safetensors.index.json", ".bin.index.json", ".pt.index.json")
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 USUAL = ("model", "diffusion_pytorch_model", "pytorch_model", "lit_model", "consolidated", "consolidated.00")
-"""Names that weights have, without their ending."""
+"""Usual names of weights, without their extension."""
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 MAIN_PARTS = ("unet", "transformer", "model", "prior", "pytorch_model_fsdp_0")
-"""Folders of the network that is trained, where a checkpoint has several."""
+"""Names of the trained network's folder, if a checkpoint has several."""
 OTHER_FORMATS = (".msgpack", ".h5", ".onnx", ".gguf", ".tflite", ".npz", ".index")
-"""How files of weights end that are not read."""
+"""Extensions of weights in formats that are not supported."""
 ZERO = re.compile(r"^zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt$")
 PARALLEL = re.compile(r"^(mp_rank_\d+.*|consolidated\.\d+\.pth)$")
 DEEPEST = 2
@@ -31,16 +31,16 @@ DEEPEST = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """The files of a checkpoint, below the folder, and what there is to say of the choice."""
+    """The files of a checkpoint, relative to the folder, and notes on the choice."""
 
     kind: Kind = "torch"
     files: tuple[str, ...] = ()
     folder: str = ""
-    """The folder below the given one that holds them, with a slash at its end; empty if it is that."""
+    """The subfolder that holds them, with a trailing slash; empty for the folder itself."""
     items: tuple[Listed, ...] = ()
     told: tuple[str, ...] = ()
     fault: str = ""
-    """Why it cannot be read although it is a checkpoint."""
+    """Why this checkpoint cannot be read; empty if it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,12 @@ class Nothing:
 
 
 def kind_of(name: str) -> Kind | None:
-    """What reads a file of that name; None where nothing does."""
+    """The reader for a file of that name; None if there is none."""
     return "safetensors" if name.endswith(SAFE) else "torch" if name.endswith(PICKLED) else None
 
 
 def is_of_training(name: str) -> bool:
-    """Whether a file is of an optimizer or the like, by its name; `model_optim_rng.pt` is of both."""
+    """Whether a file name suggests optimizer or similar state; `model_optim_rng.pt` holds weights too."""
     return bool(OPTIMIZER.search(name)) and not name.startswith("model")
 
 
@@ -64,7 +64,7 @@ def weights_in(url: str, listed: Mapping[str, Listed], choice: Choice, depth: in
     """The weights of a folder that is one checkpoint.
 
     An index before a single file, usual names before others, safetensors before files of torch, weights before
-    adapters, raw weights before running means; files of optimizers never. `choice.part` names a folder in it.
+    adapters, raw weights before running means; never files of optimizers. `choice.part` names a subfolder.
     """
     if choice.part and depth == 0:
         return _part(url, choice)
@@ -84,7 +84,7 @@ def weights_in(url: str, listed: Mapping[str, Listed], choice: Choice, depth: in
 
 
 def _spread(url: str, files: Mapping[str, Listed], candidates: Sequence[str]) -> Taken | None:
-    """Weights that are spread over several files, whether they can be read or not; None where they are in one."""
+    """Weights spread over several files, readable or not; None if they are in one file."""
     for suffix in INDICES:
         if indices := sorted((name for name in files if name.endswith(suffix)), key=len):
             return _sharded(url, files, indices[0])
@@ -103,7 +103,7 @@ def _slices(count: int) -> str:
 
 
 def _best(candidates: Sequence[str], choice: Choice) -> str | None:
-    """The file to take; None where there is none, or where several are equally good."""
+    """The file to use; None if there is none, or if several are equally good."""
     wanted, others = list(candidates), [name for name in candidates if not AVERAGED.search(name)]
     if choice.weights and choice.weights != "raw":
         named = [name for name in candidates if choice.weights.lower() in name.lower()]
@@ -147,7 +147,7 @@ def _sharded(url: str, files: Mapping[str, Listed], index: str) -> Taken:
         return _taken(files, [index], kind, fault=fault)
     shards = sorted(set(weight_map.values()))
     missing = [shard for shard in shards if shard not in files]
-    fault = f"{url}: the index {index} names {missing[0]}, which is not there" if missing else ""
+    fault = f"{url}: the index {index} names {missing[0]}, which is missing" if missing else ""
     return _taken(files, [shard for shard in shards if shard in files] or [index], kind, fault=fault)
 
 
@@ -158,7 +158,7 @@ def _adapter(url: str, files: Mapping[str, Listed], name: str) -> Taken:
 
 
 def _inside(url: str, listed: Mapping[str, Listed], choice: Choice, depth: int) -> Taken | Nothing:
-    """The weights of a folder in a folder: the only one, or the usual one of several."""
+    """The weights of a subfolder: the only one with weights, or the usual one of several."""
     if depth == DEEPEST:
         return Nothing()
     parts: dict[str, Taken] = {}
@@ -169,7 +169,7 @@ def _inside(url: str, listed: Mapping[str, Listed], choice: Choice, depth: int) 
                 parts[name] = _below(name, inner)
     if not parts:
         seen = sorted(name for name in listed if name.endswith(OTHER_FORMATS))
-        return Nothing(why=f"weights in a format that is not read: {seen[0]}") if seen else Nothing()
+        return Nothing(why=f"weights in an unsupported format: {seen[0]}") if seen else Nothing()
     if len(parts) == 1:
         return next(iter(parts.values()))
     if all(PARALLEL.match(name) for name in parts):

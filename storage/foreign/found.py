@@ -1,4 +1,4 @@
-"""Checkpoints that were found: which files they are, of which step, and what reads them."""
+"""Records of found checkpoints: their files, step and reader."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from specdyn.storage.foreign.weights import Choice, ForeignWeights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignCheckpoint:
-    """One checkpoint: its step, the name it was found by, and the objects it lies in."""
+    """One checkpoint: its step, name and files."""
 
     step: int
     name: str
     urls: tuple[str, ...]
     bytes: int
     written: float
-    """When it was written, in seconds since 1970; NaN where the store does not tell."""
+    """When it was written, in seconds since 1970; NaN if the store does not report it."""
     tag: str
-    """What a listing says of the content without reading it: of each file an ETag, or its times and its place."""
+    """Tags of its files from the listing: an ETag each, or times and inode."""
     folder: str
     """The folder that holds the files."""
     kind: Kind = "safetensors"
     choice: Choice = Choice()  # noqa: RUF009 - frozen
-    """What is taken where a file holds several things."""
+    """Which weights to use if a file holds several sets."""
     fault: str = ""
-    """Why it cannot be read, as far as the names of its files tell."""
+    """Why it cannot be read, judging by the names of its files; empty if it can."""
 
     def weights(self) -> ForeignWeights:
-        """The tensors by name, each read when it is asked for; DamagedCheckpoint where it is known not to be whole."""
+        """The tensors by name, loaded lazily; DamagedCheckpoint if the checkpoint is known to be incomplete."""
         if self.fault:
             raise DamagedCheckpoint(self.fault)
         if self.kind == "distributed":
@@ -50,7 +50,7 @@ class ForeignCheckpoint:
         return SafeWeights(urls) if urls[0].endswith(SAFE) else PickledWeights(urls, self.choice)
 
     def config(self) -> Mapping[str, Any] | None:
-        """The `config.json` beside the weights; None where there is none."""
+        """The `config.json` next to the weights; None if there is none."""
         url = f"{self.folder}/config.json"
         try:
             return as_object(url, objects.read(url))
@@ -60,27 +60,27 @@ class ForeignCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The checkpoints of a place by ascending step, and the names that were passed over with the reason."""
+    """The checkpoints at a URL by ascending step, and the skipped names with reasons."""
 
     url: str
     checkpoints: tuple[ForeignCheckpoint, ...]
     skipped: tuple[tuple[str, str], ...]
     unit: Unit = "steps"
-    """What the numbers count."""
+    """What the steps count."""
     repeated: tuple[str, ...] = ()
-    """The names among them that were passed over as another has the same step and content."""
+    """Skipped names whose step and content equal another's."""
     told: tuple[str, ...] = ()
-    """What was chosen, and how steps were found, where it is not plain."""
+    """Notes on non-obvious choices and on how steps were found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How checkpoints are looked for; empty values leave it to the usual rules."""
+    """How to search for checkpoints; empty values mean the usual rules."""
 
     pattern: str = ""
     """A regular expression whose first group, or whose groups step, epoch, iteration, have the numbers."""
     per_epoch: int = 0
-    """Optimizer steps of an epoch, with which epochs become steps."""
+    """Optimizer steps per epoch, to convert epochs to steps."""
     revisions: str = ""
-    """A pattern of revisions of a Hub repository, such as step*."""
+    """A pattern for revisions of a Hub repository, such as step*."""
     choice: Choice = Choice()  # noqa: RUF009 - frozen

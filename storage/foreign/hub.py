@@ -1,4 +1,4 @@
-"""Revisions of a Hub repository as a series."""
+"""Finds the revisions of a Hub repository that form a series."""
 
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
@@ -9,13 +9,13 @@ from specdyn.storage.access.listing import Listed, listing
 from specdyn.storage.access.objects import StoreError
 
 AT_ONCE = 8
-"""Listings that are asked for at a time."""
+"""Concurrent listings."""
 
 
 def find_revisions(url: str, pattern: str) -> dict[str, tuple[str, dict[str, Listed]]]:
-    """The branches and tags of a repository whose names match, each with its folder and what is in it.
+    """The branches and tags of a repository whose names match, each with its folder and its contents.
 
-    ValueError for a place that is no repository of the Hub; StoreError where none match, naming some that there are.
+    ValueError if the URL is not a repository of the Hub; StoreError, naming some revisions, if none match.
     """
     if not url.startswith(objects.HUB) or "@" in url:
         raise ValueError(f"revisions={pattern!r} belongs to hf://organisation/name without a revision, not to {url}")

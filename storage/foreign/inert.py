@@ -1,8 +1,8 @@
-"""Pickles of other programs, of which nothing is ever called: tensors are found, all else becomes a stand-in.
+"""Reads pickles of other programs without calling anything: tensors are extracted, the rest becomes stand-ins.
 
-A pickle is a program that may import any function and call it. This reader follows it without importing or calling
-what it names: a name becomes a `Named`, calling one makes a `StandIn` that keeps the arguments, and only for the few
-names of RULES, those of tensors, arrays and containers, does our own code build the value.
+A pickle is a program that may import and call any function. This reader follows it without importing or calling
+what it names: a name becomes a `Named`, a call becomes a `StandIn` that keeps the arguments, and our own code builds
+a value only for the few names in RULES: tensors, arrays and containers.
 """
 
 import pickle
@@ -16,7 +16,7 @@ import torch
 from specdyn.storage.foreign.stored import Array, Bytes, Compressed, Coordinates, Stored, Strided
 
 DEEPEST = 3
-"""Files within files, as plain pickles hold each storage as a file of torch.save."""
+"""Maximum nesting: plain pickles embed each storage as a file of torch.save."""
 TORCH_DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 STORAGES = {
     "DoubleStorage": torch.float64,
@@ -33,19 +33,19 @@ STORAGES = {
     "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
 }
-"""What the elements of a storage are, by the name of its class."""
+"""Element type of a storage, by the name of its class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A class or function that a pickle names; it is not imported."""
+    """A class or function named by a pickle, not imported."""
 
     name: str
-    """With its module."""
+    """The name including its module."""
 
 
 class StandIn:
-    """Stands for an object of a class that is not known: keeps what the pickle gives it, and does nothing."""
+    """Represents an object of an unknown class: keeps what the pickle passes to it and does nothing."""
 
     __slots__ = ("args", "entries", "items", "name", "state")
 
@@ -56,22 +56,22 @@ class StandIn:
         self.entries: dict[Any, Any] = {}
 
     def append(self, item: Any) -> None:
-        """Keep an item, as of a class of lists."""
+        """Keep an item, for list-like classes."""
         self.items.append(item)
 
     def extend(self, items: list[Any]) -> None:
-        """Keep items, as of a class of lists."""
+        """Keep items, for list-like classes."""
         self.items.extend(items)
 
     def add(self, item: Any) -> None:
-        """Keep an item, as of a class of sets."""
+        """Keep an item, for set-like classes."""
         self.items.append(item)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.entries[key] = value
 
     def field(self, name: str, otherwise: Any = None) -> Any:
-        """An attribute that the pickle gives the object."""
+        """An attribute that the pickle sets on the object."""
         return self.state.get(name, otherwise) if isinstance(self.state, dict) else otherwise
 
 
@@ -84,7 +84,7 @@ class NumpyType:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type; ValueError for what is not a plain number or text."""
+        """The dtype; ValueError unless it is a plain number or text."""
         if self.code[:1] not in "biufcSU":
             raise ValueError(f"numpy type {self.code!r}")
         return np.dtype(self.code if self.order == "|" else self.order + self.code)
@@ -93,11 +93,11 @@ class NumpyType:
 class InertUnpickler(pickle._Unpickler):
     """Follows a pickle without importing or calling anything that it names.
 
-    `storage` gives the bytes of a storage by its key, element type and number of elements; `nested` reads a file of
-    torch.save that lies in the pickle.
+    `storage` returns the bytes of a storage by key, element type and number of elements; `nested` reads a file of
+    torch.save embedded in the pickle.
     """
 
-    # What the class of the standard library has, and its types leave out.
+    # Attributes of the standard library's class that its type stubs omit.
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -113,11 +113,11 @@ class InertUnpickler(pickle._Unpickler):
         self._storage, self._nested = storage, nested
 
     def find_class(self, module: str, name: str) -> Named:
-        """The name alone."""
+        """The name, without importing it."""
         return Named(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        """A storage, by `("storage", class, key, device, elements)`; in old files a view of one, or a class."""
+        """A storage, from `("storage", class, key, device, elements)`; in old files also a view of one, or a class."""
         if pid[0] == "module":
             return pid[1]
         kind, cls, key, _, count, *view = pid
@@ -131,7 +131,7 @@ class InertUnpickler(pickle._Unpickler):
         return whole.part(int(start), int(size))
 
     def made(self, called: Any, args: Any) -> Any:
-        """What a call stands for: a value of RULES, else a stand-in that keeps the arguments."""
+        """The result of a call: a value built by RULES, else a stand-in that keeps the arguments."""
         name = called.name if isinstance(called, Named) else "an object"
         if not isinstance(args, tuple):
             args = (args,)
@@ -144,7 +144,7 @@ class InertUnpickler(pickle._Unpickler):
             return StandIn(name, args)
 
     def nested(self, data: Any) -> Any:
-        """What a file of torch.save within the pickle holds."""
+        """The content of a file of torch.save embedded in the pickle."""
         return self._nested(bytes(data))
 
     def _reduce(self) -> None:
@@ -192,7 +192,7 @@ class InertUnpickler(pickle._Unpickler):
 
 
 def _filled(state: tuple[Any, ...]) -> Array | StandIn:
-    """A numpy array with its content, or a stand-in where it holds no numbers."""
+    """A numpy array with its content, or a stand-in if it is not numeric."""
     try:
         shape, kind, fortran, data = state[1:5] if len(state) == 5 else state[:4]
         return _array(None, data, kind, shape, "F" if fortran else "C")
@@ -264,4 +264,4 @@ RULES: Mapping[str, Callable[..., Any]] = {
     **{f"numpy.{core}.numeric._frombuffer": _array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray._reconstruct": lambda _, *a: Array(torch.empty(0)) for core in ("core", "_core")},
 }
-"""The names that our own code stands for; nothing else that a pickle names has any effect."""
+"""The names for which our own code builds values; no other name in a pickle has any effect."""

@@ -1,4 +1,4 @@
-"""What training programs logged, by step: JSON lines, CSV, and the history of the Trainer of Hugging Face."""
+"""Reads metrics that training programs logged by step: JSON lines, CSV, the Hugging Face Trainer's history."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from specdyn.storage.foreign.pickled import as_object
 
 LINES, TABLE, HISTORY = (".jsonl", ".ndjson"), ".csv", "trainer_state.json"
 FILE, FOLDER, LIGHTNING = "metrics.jsonl", "metrics", "metrics.csv"
-"""What is looked for beside checkpoints."""
+"""File names to look for next to checkpoints."""
 COUNTERS: Mapping[str, Sequence[str]] = {
     "steps": (
         *("step", "global_step", "train/global_step", "trainer/global_step"),
@@ -26,19 +26,19 @@ COUNTERS: Mapping[str, Sequence[str]] = {
     "epochs": ("epoch", "train/epoch"),
     "tokens": ("tokens", "num_tokens", "num_input_tokens_seen", "tokens_seen"),
 }
-"""Names of what the checkpoints of a series are counted by, lower case; W&B's own `_step` last, which counts calls."""
+"""Names of step, epoch and token counters, lower case; W&B's own `_step` last, as it counts calls."""
 NO_METRICS = {"_runtime", "_timestamp", "_step", "wall time", "wall_time", "time", "timestamp", "created_at"}
 BETWEEN = " - "
-"""What W&B puts between the name of a run and that of a metric."""
+"""W&B's separator between a run's name and a metric's."""
 OF_RANGES = ("__MIN", "__MAX")
-"""How W&B ends the names of columns that hold the range of others."""
+"""Suffixes of W&B's columns with the range of another column."""
 OF_THE_END = "train_runtime"
-"""What the Trainer notes once, at the end, beside means over the whole training."""
+"""A key of the Trainer's final record, which holds means over the whole training."""
 OF_TIMING = ("_runtime", "_per_second", "_compilation_time", "total_flos")
 
 
 class Place(NamedTuple):
-    """A line of a file, or a record in its list."""
+    """A position in a log: a line of a file, or a record in its list."""
 
     url: str
     number: int
@@ -52,7 +52,7 @@ Record = tuple[Place, dict[str, Any]]
 
 
 class Noted(NamedTuple):
-    """One value."""
+    """One logged value."""
 
     at: float
     value: float
@@ -61,19 +61,19 @@ class Noted(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """What was logged of a series: by name, the steps in ascending order and the value at each."""
+    """The logged metrics of a series: by name, ascending steps with their values."""
 
     files: tuple[str, ...] = ()
     values: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
     told: tuple[str, ...] = ()
-    """What was passed over, and which of several values counts."""
+    """Notes on what was skipped, and which of several values counts."""
 
 
 def find_log(found: Found) -> Log:
-    """What is logged beside a series; empty where there is nothing.
+    """The metrics logged next to a series; empty if there are none.
 
-    The first that is there of `metrics.jsonl`, `metrics/*.jsonl`, the history of the Trainer in the last checkpoint,
-    and Lightning's `metrics.csv`; others are named. What cannot be read is told, as nobody asked for it.
+    Reads the first that exists of `metrics.jsonl`, `metrics/*.jsonl`, the Trainer's history in the last checkpoint
+    and Lightning's `metrics.csv`; the notes name the others. Unreadable files are noted, not raised.
     """
     choices: list[tuple[str, ...]] = []
     last = found.checkpoints[-1].folder
@@ -92,14 +92,14 @@ def find_log(found: Found) -> Log:
         log = read_log(choices[0], found.unit, found.url.rsplit("/", 1)[-1])
     except ValueError as error:
         return Log(files=choices[0], told=(f"metrics are not read: {error}",))
-    others = [f"metrics of {urls[0]} are not read, as {log.files[0]} is there" for urls in choices[1:] if log.values]
+    others = [f"metrics in {urls[0]} are ignored, as {log.files[0]} exists" for urls in choices[1:] if log.values]
     return Log(files=log.files, values=log.values, told=(*log.told, *others))
 
 
 def given_log(url: str, found: Found, alone: bool = True) -> Log:
-    """What is logged in a file, or in the files of a folder; where the series is not `alone`, of columns of its name.
+    """The metrics in a file or in the files of a folder; unless the series is `alone`, only columns with its name.
 
-    ValueError where there is nothing to read, or where it is not known which run of a file is meant.
+    ValueError if there is nothing to read, or if it is unclear which run of a file is meant.
     """
     inside = _logs_in(url)
     urls = inside or (url,)
@@ -125,12 +125,12 @@ def _expected(unit: str) -> str:
 
 
 def read_log(urls: Sequence[str], unit: str, run: str = "", alone: bool = True) -> Log:
-    """What files hold of metrics that are counted in that unit, in the order of the files.
+    """Read the metrics that are counted in this unit from files, in order.
 
-    Of files with columns of several runs, as W&B exports them, those of the `run`.
+    From files with columns of several runs, as exported by W&B, only those of `run`.
 
-    Of a run that was resumed, where what is counted falls, earlier values from there on count no more; of two values
-    at one place the later one counts. ValueError names the file and the line of what cannot be read.
+    If the counter falls, the run was resumed, and the earlier values from there on are dropped; of two values at the
+    same count the later one is kept. ValueError names the file and line of anything unreadable.
     """
     if unit not in COUNTERS:
         return Log(files=tuple(urls), told=(f"metrics are not read: the checkpoints count {unit}, not steps",))
@@ -153,9 +153,9 @@ def read_log(urls: Sequence[str], unit: str, run: str = "", alone: bool = True) 
                 else:
                     noted.setdefault(label, []).append(Noted(count, number, place))
     for name in sorted(texts.keys() & noted.keys()):
-        raise ValueError(f"{texts[name]}: {name} is no number there, and one in {noted[name][0].place}")
+        raise ValueError(f"{texts[name]}: {name} is not a number here, but is one in {noted[name][0].place}")
     if texts:
-        told.append(f"passed over, as they are no numbers: {', '.join(sorted(texts))}")
+        told.append(f"skipped, because they are not numbers: {', '.join(sorted(texts))}")
     resumed: dict[str, list[str]] = {}
     values = {name: _in_order(name, every, resumed) for name, every in noted.items()}
     told += [f"{', '.join(names)}: {what}" for what, names in resumed.items()]
@@ -163,12 +163,12 @@ def read_log(urls: Sequence[str], unit: str, run: str = "", alone: bool = True) 
 
 
 def _records(url: str, told: list[str]) -> list[Record]:
-    """The records of a file with the lines where they begin."""
+    """The records of a file with their positions."""
     try:
         data = objects.read(url)
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ValueError(f"{url}: there is no such file of metrics") from None
+        raise ValueError(f"{url}: no such file of metrics") from None
     except UnicodeDecodeError:
         raise ValueError(f"{url}: not a text file of metrics: expected {_kinds()}") from None
     if url.endswith(TABLE):
@@ -179,16 +179,16 @@ def _records(url: str, told: list[str]) -> list[Record]:
 
 
 def _of_run(records: list[Record], url: str, run: str, alone: bool) -> list[Record]:
-    """The records without columns of other runs, and without the run's name in others."""
+    """The records without columns of other runs, and without the run's name in column names."""
     names = dict.fromkeys(name for _, record in records for name in record) if url.endswith(TABLE) else {}
     runs = dict.fromkeys(before for name in names if (before := name.rpartition(BETWEEN)[0]))
     if len(runs) < 2 and alone:
         return records
     if run not in runs:
-        there = f"columns of {', '.join(runs)}" if runs else "no columns that say of which run they are"
+        there = f"columns of {', '.join(runs)}" if runs else "no columns that say which run they belong to"
         raise ValueError(
-            f"{url} has {there}, so that it is not known what is of {run}: expected one run, or columns called "
-            f"'{run}{BETWEEN}METRIC'; or put a {FILE} beside the checkpoints"
+            f"{url} has {there}, so it is unclear which belong to {run}: expected one run, or columns called "
+            f"'{run}{BETWEEN}METRIC'; or put a {FILE} next to the checkpoints"
         )
     chosen = [name for name in names if name.rpartition(BETWEEN)[0] in ("", run)]
     return [(place, {name: record[name] for name in chosen if name in record}) for place, record in records]
@@ -203,8 +203,8 @@ def _of_lines(url: str, text: str, told: list[str]) -> Iterator[Record]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            if number == len(lines):  # no end of line: it is being written
-                told.append(f"{place} is not whole and passed over")
+            if number == len(lines):  # no line end: it is still being written
+                told.append(f"{place} is incomplete and skipped")
                 return
             raise ValueError(f"{place}: not JSON: expected an object a line, found {line[:60]!r}") from None
         if not isinstance(record, dict):
@@ -230,7 +230,7 @@ def _of_table(url: str, text: str) -> Iterator[Record]:
 
 
 def _of_history(url: str, data: bytes) -> Iterator[Record]:
-    """What the Trainer logged, without times and without the means over the whole training."""
+    """The Trainer's log, without times and means over the whole training."""
     try:
         history = as_object(url, data).get("log_history")
     except DamagedCheckpoint as error:
@@ -243,7 +243,7 @@ def _of_history(url: str, data: bytes) -> Iterator[Record]:
 
 
 def _counter(records: Sequence[Record], unit: str, url: str) -> str:
-    """The name in a file of what its records are counted by; ValueError where there is none."""
+    """The name of the counter in a file's records; ValueError if there is none."""
     seen = {name.lower(): name for _, record in records for name in record}
     for name in COUNTERS[unit]:
         if name in seen:
@@ -252,13 +252,13 @@ def _counter(records: Sequence[Record], unit: str, url: str) -> str:
         return ""
     there = ", ".join(list(seen.values())[:8])
     raise ValueError(
-        f"{records[0][0]}: no number of {unit}, by which metrics are put to checkpoints: expected {_expected(unit)}, "
+        f"{records[0][0]}: no count of {unit} to match metrics to checkpoints: expected {_expected(unit)}, "
         f"found {there}"
     )
 
 
 def _count(record: Mapping[str, Any], counter: str, unit: str, place: Place) -> float:
-    """What a record is counted by; an epoch may be a part of one."""
+    """The count of a record; an epoch may be fractional."""
     value = record.get(counter)
     number = _number(value) if counter in record else None
     if number is None or not 0 <= number < math.inf or (unit != "epochs" and number != int(number)):
@@ -268,7 +268,7 @@ def _count(record: Mapping[str, Any], counter: str, unit: str, place: Place) -> 
 
 
 def _number(value: Any) -> float | None:
-    """A number, or the text of one; None of anything else."""
+    """A number, or a text parsed as one; None for anything else."""
     if type(value) is float:
         return value
     if isinstance(value, bool):
@@ -282,20 +282,20 @@ def _number(value: Any) -> float | None:
 
 
 def _named(name: str, url: str, counter: str, unit: str) -> str:
-    """A metric's name; empty for what is none, as counters and times.
+    """A metric's name, without the run that W&B puts before it; empty for counters, times and the like.
 
-    Without the run before it in a table of W&B; that of the file for a column called Value.
+    A column called Value is named after its file.
     """
     if name == counter or name.lower() in (*NO_METRICS, *COUNTERS[unit]) or name.endswith(OF_RANGES):
         return ""
-    if name.lower() == "value":  # TensorBoard has a file for each
+    if name.lower() == "value":  # TensorBoard exports one file per metric
         stem = url.rpartition("/")[2].removesuffix(TABLE)
         return stem.rpartition("-tag-")[2] or stem
     return name.rpartition(BETWEEN)[2]
 
 
 def _in_order(name: str, every: Sequence[Noted], told: dict[str, list[str]]) -> dict[float, float]:
-    """The values that count, by ascending place; what is told is gathered with the names that it is said of."""
+    """The values that count, in ascending order; notes are collected with the names that they concern."""
     kept: dict[float, Noted] = {}
     latest, dropped, replaced = 0.0, 0, 0
     resumed = again = every[0].place
@@ -309,7 +309,7 @@ def _in_order(name: str, every: Sequence[Noted], told: dict[str, list[str]]) -> 
             replaced, again = replaced + 1, one.place
         kept[one.at], latest = one, one.at
     if dropped:
-        told.setdefault(f"resumed in {resumed}; earlier values that count no more: {dropped}", []).append(name)
+        told.setdefault(f"resumed in {resumed}; earlier values dropped: {dropped}", []).append(name)
     if replaced:
         what = f"two values at {replaced} of {len(kept)} places, the last in {again}: the later one counts"
         told.setdefault(what, []).append(name)

@@ -1,4 +1,4 @@
-"""Tensors of files that torch.save wrote, each read when it is asked for; nothing that a file names is called."""
+"""Reads tensors from files of torch.save lazily; calls nothing that a file names."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class PickledWeights(ForeignWeights):
 
     @cached_property
     def _found(self) -> tuple[list[str], State, dict[str, str], list[States]]:
-        """The name of the state dict in the first file, its tensors, where each lies, and what each file holds."""
+        """The name of the state dict in the first file, its tensors, the file of each, and all files' contents."""
         names: list[str] = []
         tensors: dict[str, Stored] = {}
         passed: dict[str, str] = {}
@@ -55,7 +55,7 @@ class PickledWeights(ForeignWeights):
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """What the state dict has beside tensors, and sparse tensors that are too large."""
+        """Entries of the state dict other than tensors, and sparse tensors that are too large."""
         return dict(self._found[1].passed_over)
 
     @property
@@ -65,30 +65,30 @@ class PickledWeights(ForeignWeights):
 
     @property
     def shared(self) -> dict[str, str]:
-        """Names whose elements are those of a name before them, in the same shape."""
+        """Names that share elements and shape with an earlier name."""
         first: dict[Stored, str] = {}
         names = {name: first.setdefault(tensor, name) for name, tensor in self._tensors.items() if tensor.shape}
         return {name: other for name, other in names.items() if other != name}
 
     @property
     def sets(self) -> dict[str, bool]:
-        """The state dicts of the file by name, and whether this is one that is read."""
+        """The state dicts of the file by name, and whether each is read."""
         chosen, _, _, every = self._found
         return {name: name in chosen for states in every for name in states.named}
 
     def read(self, name: str) -> Tensor:
-        """The tensor; DamagedCheckpoint where the file does not hold it as it says."""
+        """The tensor; DamagedCheckpoint if the file's data do not match its description."""
         _, state, of, _ = self._found
         try:
             return state.tensors[name].read()
         except DamagedCheckpoint as error:
             raise DamagedCheckpoint(f"{of[name]}: tensor {name!r}: {error}") from None
         except FileNotFoundError:
-            raise StoreError(f"{of[name]}: it is not there any more") from None
+            raise StoreError(f"{of[name]}: the file no longer exists") from None
 
 
 def as_object(url: str, text: bytes) -> dict[str, object]:
-    """A JSON object; DamagedCheckpoint names the file of anything else."""
+    """Parse a JSON object; DamagedCheckpoint, naming the file, for anything else."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Tensors of safetensors files, each read by one ranged request."""
+"""Reads tensors from safetensors files, each by one ranged request."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from specdyn.storage.checkpoints import DamagedCheckpoint, tensor_digest
 from specdyn.storage.foreign.weights import ForeignWeights
 
 FIRST_READ = 65_536
-"""Bytes that the first request of a safetensors file asks for; most headers are shorter."""
+"""Size of the first request for a safetensors file, in bytes; most headers are shorter."""
 LONGEST_HEADER = 100_000_000
 DTYPES = {
     "F64": torch.float64,
@@ -42,7 +42,7 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies."""
+    """The position of a tensor in a file."""
 
     url: str
     dtype: torch.dtype
@@ -54,7 +54,7 @@ class Place:
 class SafeWeights(ForeignWeights):
     """One or more safetensors files: one request for a header, one ranged request a tensor.
 
-    The order is the one recorded by specdyn, else that of the names with their numbers compared as numbers.
+    The order is the one recorded by specdyn, else the natural order of the names.
     """
 
     def __init__(self, urls: tuple[str, ...]) -> None:
@@ -90,7 +90,7 @@ class SafeWeights(ForeignWeights):
         return {name: place.url.rpartition("/")[2] for name, place in self._places.items()}
 
     def read(self, name: str) -> Tensor:
-        """The tensor, by one ranged request; DamagedCheckpoint where it is not whole, or not as specdyn recorded it."""
+        """The tensor, by one ranged request; DamagedCheckpoint if it is truncated, or differs from specdyn's digest."""
         tensor = self._read(self._places[name], name)
         if name in self._digests and tensor_digest(tensor) != self._digests[name]:
             raise DamagedCheckpoint(f"{self._places[name].url}: tensor {name!r} is not as it was recorded")
@@ -109,7 +109,7 @@ class SafeWeights(ForeignWeights):
 
 
 def read_header(url: str) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where its tensors start; a second request where it is long."""
+    """The header of a safetensors file and the offset of its tensors; a long header takes a second request."""
     first = _part(url, 0, FIRST_READ)
     length = int.from_bytes(first[:8], "little")
     if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
@@ -132,11 +132,11 @@ def _part(url: str, start: int, end: int) -> bytes:
     try:
         return objects.read_range(url, start, end)
     except FileNotFoundError:
-        raise StoreError(f"{url}: it is not there any more") from None
+        raise StoreError(f"{url}: the file no longer exists") from None
 
 
 def _place(url: str, name: str, item: Any, base: int) -> Place:
-    """Where a tensor lies by its header entry; DamagedCheckpoint where type, shape and bytes do not agree."""
+    """The position of a tensor by its header entry; DamagedCheckpoint if type, shape and bytes do not agree."""
     try:
         dtype, shape = DTYPES[item["dtype"]], tuple(int(size) for size in item["shape"])
         start, end = (int(offset) for offset in item["data_offsets"])
@@ -151,7 +151,7 @@ def _place(url: str, name: str, item: Any, base: int) -> Place:
 
 
 def _order(url: str, metadata: Mapping[str, Any], header: Mapping[str, Any]) -> list[str]:
-    """The names as recorded by specdyn, else with their numbers compared as numbers."""
+    """The names in the order recorded by specdyn, else in natural order."""
     natural = sorted(header, key=_natural)
     if "specdyn" not in metadata:
         return natural
@@ -168,7 +168,7 @@ def _order(url: str, metadata: Mapping[str, Any], header: Mapping[str, Any]) -> 
 
 
 def _digests(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of tensors that a recording has, by name."""
+    """The digests of a recording's tensors, by name."""
     noted = json.loads(metadata["specdyn"]).get("sha256", {}) if "specdyn" in metadata else {}
     return {str(name): str(digest) for name, digest in noted.items()} if isinstance(noted, dict) else {}
 

@@ -1,4 +1,4 @@
-"""Which of the things that a file holds are the weights."""
+"""Decides which parts of a file's content are the weights."""
 
 import itertools
 import re
@@ -12,23 +12,23 @@ from specdyn.storage.foreign.steps import Unit
 from specdyn.storage.foreign.stored import Bytes, Stored
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params")
-"""Where training programs keep the weights among other things, Lightning's first."""
+"""Keys under which training programs store weights, Lightning's first."""
 OPTIMIZER = re.compile(
     r"(?i)(^|[_.\-/])(opt(im\w*)?|opts|lr_?sched\w*|scheduler\w*|scaler|grad\w*|rng\w*|random\w*|amp|loops|callbacks"
     r"|training_args|zero_pp_rank\w*)([_.\-/\d]|$)"
 )
-"""Names of what trains a network, not of its weights."""
+"""Names of optimizer and similar state, not of weights."""
 AVERAGED = re.compile(r"(?i)(^|[_.\-/])((\w*_)?ema|averag\w*|avg|swa|shadow\w*|polyak)([_.\-/\d]|$)")
-"""Names of running means of weights."""
+"""Names of running means (EMA) of weights."""
 AVERAGED_INSTEAD = {"state_dict", "current_model_state", "averaging_state"}
-"""Keys beside one another where `state_dict` holds the mean, as Lightning's callbacks that average weights have it."""
+"""Keys whose presence means that `state_dict` holds the mean, as with Lightning's weight-averaging callbacks."""
 ORDER = re.compile(r"(?i)(global_step|step|iter|epoch)")
 DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The tensors of a state dict by name, and what else it has, with the reason why that is passed over."""
+    """The tensors of a state dict by name, and its other entries with the reason for skipping them."""
 
     tensors: Mapping[str, Stored]
     passed_over: Mapping[str, str]
@@ -40,13 +40,13 @@ class States:
 
     named: Mapping[str, State]
     keys: Sequence[str]
-    """What the file holds, for messages."""
+    """The top-level keys of the file, for messages."""
     means: frozenset[str] = frozenset()
-    """Those that are running means."""
+    """Names of running means."""
 
 
 def states_in(loaded: Any) -> States:
-    """Every state dict in what a file holds, those of optimizers left out."""
+    """Every state dict in a file's content, except those of optimizers."""
     found = {".".join(path): state for path, state in _walk(loaded, ())}
     content = contents(loaded)
     keys = [str(key) for key in content or ()] or [_kind(loaded)]
@@ -56,11 +56,11 @@ def states_in(loaded: Any) -> States:
 
 
 def chosen_state(url: str, loaded: Any, key: str = "", weights: str = "") -> tuple[str, State, States]:
-    """The weights of a file: its name there, the state dict, and all that there are.
+    """Choose the weights of a file; returns their name, the state dict and all state dicts.
 
-    Without `key` or `weights`, those under a usual key, or the file itself if it is a dict of tensors, or the only
-    ones; running means (EMA) only where there is nothing else. `weights` is a part of their name, such as ema.
-    StoreError where none are found or several are equally good, naming them.
+    Without `key` or `weights`, prefers a usual key, then the file itself if it is a dict of tensors, then an only state
+    dict; running means (EMA) only if there is nothing else. `weights` is a part of the name, such as ema.
+    StoreError, naming the candidates, if there are none or several are equally good.
     """
     states = states_in(loaded)
     names = list(states.named)
@@ -74,7 +74,7 @@ def chosen_state(url: str, loaded: Any, key: str = "", weights: str = "") -> tup
             fitting = [name for name in names if name in states.means]
         fitting = [name for name in fitting if _has_matrices(states.named[name])] or fitting
         if len(fitting) > 1:
-            raise StoreError(f"{url}: weights={weights!r} fits {', '.join(fitting)}: give one of them as `--key`")
+            raise StoreError(f"{url}: weights={weights!r} matches {', '.join(fitting)}: choose one with `--key`")
         if fitting:
             return fitting[0], states.named[fitting[0]], states
     name = _usual([n for n in names if n not in states.means], states) or _usual(names, states)
@@ -84,9 +84,9 @@ def chosen_state(url: str, loaded: Any, key: str = "", weights: str = "") -> tup
 
 
 def series_in(loaded: Any) -> tuple[dict[str, int], Unit] | None:
-    """The names of state dicts that stand in a list, or under numbers, each with its step; and what they count.
+    """State dicts in a list or under numeric keys: their names with steps, and what the steps count.
 
-    Steps are those of a list beside it that ascends and is as long, else positions; None where there is no such list.
+    Steps come from an ascending list of the same length next to it, else from positions; None if there is no series.
     """
     content = contents(loaded)
     if isinstance(loaded, list | tuple):
@@ -103,14 +103,14 @@ def series_in(loaded: Any) -> tuple[dict[str, int], Unit] | None:
 
 
 def number_in(loaded: Any) -> int | None:
-    """The step that a file tells of itself, as Lightning's `global_step`; None where it does not."""
+    """The step recorded in a file, such as Lightning's `global_step`; None if there is none."""
     content = contents(loaded) or {}
     found = (content.get(name) for name in ("global_step", "step", "iteration", "iter"))
     return next((value for value in found if isinstance(value, int) and not isinstance(value, bool)), None)
 
 
 def contents(value: Any) -> Mapping[Any, Any] | None:
-    """A container's content by key: of a dict, a pickled module, or an object with attributes; None of others."""
+    """A container's content by key: a dict, a pickled module, or an object with attributes; None for others."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, StandIn):
@@ -124,7 +124,7 @@ def contents(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _of_module(module: StandIn, depth: int = 0) -> dict[str, Any]:
-    """The state dict of a pickled module, as its class would give it."""
+    """The state dict of a pickled module, as its class would return it."""
     own = {**(module.field("_parameters") or {}), **(module.field("_buffers") or {})}
     fleeting = module.field("_non_persistent_buffers_set") or ()
     found = {str(name): value for name, value in own.items() if value is not None and name not in fleeting}
@@ -137,7 +137,7 @@ def _of_module(module: StandIn, depth: int = 0) -> dict[str, Any]:
 
 
 def _of_script(module: StandIn, depth: int = 0) -> dict[str, Any]:
-    """The tensors of a module that was traced or scripted, which are its attributes and theirs."""
+    """The tensors of a traced or scripted module: its attributes, and recursively those of its submodules."""
     found: dict[str, Any] = {}
     for name, value in (module.state if isinstance(module.state, Mapping) else {}).items():
         if isinstance(value, Stored):
@@ -164,7 +164,7 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _flat(content: Mapping[Any, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Stored]]:
-    """The tensors of dicts within dicts, as Megatron nests them."""
+    """The tensors of nested dicts, as written by Megatron."""
     for key, item in content.items():
         if isinstance(item, Stored):
             yield ".".join((*path, str(key))), item
@@ -179,7 +179,7 @@ def _usual_inside(content: Mapping[Any, Any]) -> bool:
 def _state(content: Mapping[Any, Any]) -> State:
     tensors = {str(name): item for name, item in content.items() if isinstance(item, Stored)}
     reasons = {name: item.why_not() for name, item in tensors.items()}
-    passed = {str(name): f"no tensor but {_kind(item)}" for name, item in content.items() if str(name) not in tensors}
+    passed = {str(name): f"not a tensor: {_kind(item)}" for name, item in content.items() if str(name) not in tensors}
     return State(
         tensors={name: item for name, item in tensors.items() if not reasons[name]},
         passed_over=passed | {name: why for name, why in reasons.items() if why},
@@ -192,14 +192,14 @@ def _is_state(value: Any) -> bool:
 
 
 def _is_numbered(value: Any) -> bool:
-    """Whether it is a dict of state dicts by their steps."""
+    """Whether the value is a dict of state dicts by step."""
     if not isinstance(value, Mapping) or len(value) < 2:
         return False
     return all(isinstance(key, int) and _is_state(item) for key, item in value.items())
 
 
 def _usual(names: Sequence[str], states: States) -> str | None:
-    """The best of them: under usual keys, else the file itself, else the only one; None where several are as good."""
+    """The best name: a usual key, else the file itself, else the only one; None if several are equally good."""
     ranked = sorted((_rank(name, states.named[name]), name) for name in names)
     if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
         return None
@@ -221,7 +221,7 @@ def _has_matrices(state: State) -> bool:
 
 
 def _beside(content: Mapping[Any, Any], length: int) -> tuple[Unit, list[int]]:
-    """What a list that ascends and has this length counts, and its numbers; else positions."""
+    """The steps from an ascending list of this length, and what they count; else positions."""
     for key, value in sorted(content.items(), key=lambda item: not ORDER.search(str(item[0]))):
         if not isinstance(value, list | tuple) or len(value) != length:
             continue
@@ -233,7 +233,7 @@ def _beside(content: Mapping[Any, Any], length: int) -> tuple[Unit, list[int]]:
 
 def _none_chosen(states: States) -> str:
     if states.named:
-        return f"several state dicts that may be meant; {_list(states)}: give one as `--key`"
+        return f"several candidate state dicts; {_list(states)}: choose one with `--key`"
     return (
         f"no state dict found; expected a dict of tensors, or one under {', '.join(STATE_KEYS)}; "
         f"found {', '.join(states.keys[:10])}"

@@ -1,4 +1,4 @@
-"""The step, epoch or number of tokens that the name of a checkpoint tells."""
+"""Parses the step, epoch or number of tokens in a checkpoint's name."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ Unit = Literal["steps", "epochs", "tokens", "checkpoints"]
 """What the numbers of a series count; `checkpoints` where only their order is known."""
 
 WHOLE = r"(?P<step>\d+)(?![\da-z]|\.\d)"
-"""Digits that are the whole number: those of 10k, 7b and 0.25 are not."""
+"""Digits that form a whole number, unlike those of 10k, 7b and 0.25."""
 TWO_NUMBERS = (
     r"(?i)ep(?:och)?[=_-]?(?P<epoch>\d+)[_-]it(?:er(?:ation)?)?[=_-]?(?P<iteration>\d+)",
     r"^checkpoint_(?P<epoch>\d+)_(?P<step>\d+)$",
@@ -24,34 +24,34 @@ STEPS = (
     r"^(?P<step>\d+)$",
     r"(?<![\d.])(?P<step>0\d{2,}|\d{4,})$",
 )
-"""Where a step stands in a name, tried in this order."""
+"""Patterns for a step in a name, tried in this order."""
 TOKENS = (
     r"(?i)(?P<tokens>\d+(?:\.\d+)?)(?P<size>[kmbt]?)[_-]?tok(?:en)?s?",
     r"(?i)tokens?[=_-]?(?P<tokens>\d+)(?P<size>[kmbt]?)",
 )
 EPOCHS = (rf"(?i)(?:epoch|ep)[=_-]?{WHOLE.replace('step', 'epoch')}",)
-"""These serve where no name has a step."""
+"""Patterns for epochs, used if no name has a step."""
 SIZES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 VERSION = re.compile(r"-v(\d+)$")
-"""What Lightning adds to a name that is taken."""
+"""Lightning's suffix for a name that already exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbered:
-    """What a name tells."""
+    """The numbers in a name."""
 
     step: int | None = None
     epoch: int | None = None
     iteration: int | None = None
-    """Within its epoch, or of all."""
+    """Iteration within its epoch, or overall."""
     tokens: int | None = None
     kind: str
-    """The rest of the name, which tells optimizers and running means from weights."""
+    """The rest of the name, which distinguishes optimizers and running means from weights."""
     version: int = 0
 
 
 def numbered(name: str, pattern: str | None = None) -> Numbered | None:
-    """The numbers in a name, found by a pattern of one's own or by the usual ones; None where there are none."""
+    """The numbers in a name, by the given pattern or the usual ones; None if there are none."""
     stem = name
     for suffix in (*SAFE, *PICKLED):
         stem = stem.removesuffix(suffix)
@@ -72,7 +72,7 @@ def numbered(name: str, pattern: str | None = None) -> Numbered | None:
 
 
 def checked(pattern: str) -> str:
-    """The pattern; ValueError where it is no regular expression or finds no number."""
+    """The pattern; ValueError if it is not a regular expression or has no group."""
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -83,11 +83,11 @@ def checked(pattern: str) -> str:
 
 
 def in_order(found: Mapping[str, Numbered], per_epoch: int = 0) -> tuple[dict[str, int], Unit, tuple[str, ...]]:
-    """The place of each name on one axis, what the axis counts, and what is to be told of it.
+    """The position of each name on one axis, what the axis counts, and notes on it.
 
-    Of several numbers in names steps count first, then tokens, then epochs; never two kinds on one axis: names without
-    the kind that counts are left out. An epoch and an iteration become a step by `per_epoch`; without it the iteration
-    is the step if it never falls from an epoch to the next, else names are numbered in their order.
+    Steps take precedence over tokens, and tokens over epochs; an axis never mixes two kinds: names without
+    the chosen kind are left out. An epoch and an iteration become a step by `per_epoch`; without it the iteration
+    is the step if it never falls from one epoch to the next, else names are numbered in order.
     """
     if per_epoch:
         found = {name: _by_epochs(one, per_epoch) for name, one in found.items()}
@@ -108,7 +108,7 @@ def _of_pairs(pairs: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], Uni
     if len(distinct) > 1 and all(a[1] < b[1] for a, b in itertools.pairwise(distinct)):
         return {name: iteration for name, (_, iteration) in pairs.items()}, "steps", ()
     numbers = {pair: i for i, pair in enumerate(distinct)}
-    told = "numbered in order of epoch, then iteration: give --steps-per-epoch for steps"
+    told = "numbered in order of epoch, then iteration: pass --steps-per-epoch to get steps"
     return {name: numbers[pair] for name, pair in pairs.items()}, "checkpoints", (told,)
 
 
@@ -130,7 +130,7 @@ def _tokens(groups: Mapping[str, str | None]) -> int | None:
 
 
 def missing_kind(one: Numbered, unit: Unit) -> str:
-    """Why a name with numbers is left out of a series of this unit."""
+    """Why a name with numbers is left out of a series in this unit."""
     has: Sequence[tuple[str, int | None]] = (("an epoch", one.epoch), ("a number of tokens", one.tokens))
     kinds = " and ".join(kind for kind, value in has if value is not None) or "a step"
     return f"{kinds} in its name, not {'a step' if unit == 'steps' else unit}"

@@ -1,4 +1,4 @@
-"""Tensors as files hold them: their shape and type are known, their bytes are read when they are asked for."""
+"""Lazy tensors in files: shape and type are known, bytes are read on demand."""
 
 import math
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from torch import Tensor
 from specdyn.storage.checkpoints import DamagedCheckpoint
 
 EXPANDED = 2**24
-"""Elements up to which a tensor may have more of them than its storage, as one that was expanded."""
+"""Up to this many elements, a tensor may be larger than its storage (an expanded one, say)."""
 DENSE_BYTES = 2**31
-"""Bytes up to which a sparse tensor is made dense."""
+"""Largest sparse tensor that is made dense, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """The elements of a storage: `count` of them from `first` on in what `read(start, end)` gives bytes of."""
+    """The elements of a storage: `count` of them, starting at `first`, in the bytes that `read(start, end)` returns."""
 
     read: Callable[[int, int], bytes]
     dtype: torch.dtype
@@ -26,7 +26,7 @@ class Bytes:
     first: int = 0
 
     def part(self, start: int, count: int) -> "Bytes":
-        """Some of the elements; DamagedCheckpoint for those that it does not have."""
+        """A slice of the elements; DamagedCheckpoint if it is out of range."""
         if start < 0 or count < 0 or start + count > self.count:
             raise DamagedCheckpoint(f"a view of elements {start} to {start + count} of a storage of {self.count}")
         return Bytes(self.read, self.dtype, count, self.first + start)
@@ -39,11 +39,11 @@ class Stored:
     shape: tuple[int, ...]
 
     def read(self) -> Tensor:
-        """The tensor; DamagedCheckpoint where the file does not hold what it says."""
+        """The tensor; DamagedCheckpoint if the file's data do not match its description."""
         raise NotImplementedError
 
     def why_not(self) -> str:
-        """Why it is not read; empty where it is."""
+        """Why the tensor is skipped; empty if it is not."""
         return ""
 
 
@@ -58,7 +58,7 @@ class Strided(Stored):
     stride: tuple[int, ...]
 
     def read(self) -> Tensor:
-        """The tensor, whose bytes are read by one request."""
+        """The tensor, read by one request."""
         storage, width = self.storage, self.dtype.itemsize
         extent = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True)) if self.numel else 0
         held = storage.count * storage.dtype.itemsize // width
@@ -82,7 +82,7 @@ class Strided(Stored):
 
 @dataclass(frozen=True, slots=True)
 class Array(Stored):
-    """A tensor that lies in the pickle itself, as numpy's arrays do."""
+    """A tensor embedded in the pickle itself, like a numpy array."""
 
     value: Tensor
 
@@ -108,11 +108,11 @@ class Sparse(Stored):
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """That of its values."""
+        """The dtype of its values."""
         return self.values.dtype if isinstance(self.values, Stored) else torch.float32
 
     def why_not(self) -> str:
-        """That it would take too much memory."""
+        """Says if the dense tensor would take too much memory."""
         size = math.prod(self.shape) * self.dtype.itemsize
         return f"sparse, and {size:,} bytes if made dense" if size > DENSE_BYTES else ""
 
@@ -125,13 +125,13 @@ class Sparse(Stored):
             raise DamagedCheckpoint(f"a sparse tensor of shape {self.shape} with wrong places: {error!s:.80}") from None
 
     def places(self) -> tuple[Tensor, ...]:
-        """Where the values belong, an index a dimension."""
+        """Indices of the values, one tensor per dimension."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Coordinates(Sparse):
-    """Places of values, one for each."""
+    """A sparse tensor in COO format."""
 
     indices: Stored
     values: Stored
@@ -144,7 +144,7 @@ class Coordinates(Sparse):
 
 @dataclass(frozen=True, slots=True)
 class Compressed(Sparse):
-    """Values row by row, or column by column."""
+    """A sparse tensor in CSR or CSC format."""
 
     compressed: Stored
     plain: Stored

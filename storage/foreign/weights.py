@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint that another program wrote, by name, each read when it is asked for."""
+"""Lazy access by name to the tensors of another program's checkpoint."""
 
 import threading
 from abc import abstractmethod
@@ -16,20 +16,20 @@ HELD = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What is taken where a checkpoint holds several things; empty strings leave it to the usual rules."""
+    """Which weights to use if a checkpoint holds several sets; empty strings mean the usual rules."""
 
     key: str = ""
-    """Where in a file of torch.save the weights are: keys joined by dots."""
+    """Path of the weights in a file of torch.save: keys joined by dots."""
     weights: str = ""
     """A part of the name of one of several sets, such as `ema`."""
     part: str = ""
-    """The folder of a model that consists of several."""
+    """The subfolder of a model that consists of several."""
 
 
 class ForeignWeights(Mapping[str, Tensor]):
-    """Tensors by name in order, floating ones as float32; the two read last are held, one being read ahead.
+    """Tensors by name in order, floating-point ones as float32; caches the last two, one of them read ahead.
 
-    OutOfRange where a tensor of float64 is asked for whose numbers float32 cannot hold.
+    OutOfRange when reading a float64 tensor whose values float32 cannot hold.
     """
 
     def __init__(self) -> None:
@@ -39,16 +39,16 @@ class ForeignWeights(Mapping[str, Tensor]):
     @cached_property
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor by name, without reading them where the format allows."""
+        """The shape of every tensor by name, without reading the tensors if the format allows it."""
 
     @cached_property
     @abstractmethod
     def dtypes(self) -> dict[str, torch.dtype]:
-        """The type that every tensor is stored in."""
+        """The stored type of every tensor."""
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """What lies among the tensors and is not read, with the reason."""
+        """Entries that are skipped, with the reason."""
         return {}
 
     @property
@@ -58,17 +58,17 @@ class ForeignWeights(Mapping[str, Tensor]):
 
     @property
     def shared(self) -> dict[str, str]:
-        """Names of tensors that are another one in the file, as tied weights are, each with the name of that one."""
+        """Names of tensors that alias another one in the file, such as tied weights, with that one's name."""
         return {}
 
     @property
     def sets(self) -> dict[str, bool]:
-        """The sets of weights that the checkpoint holds by name, and whether they are read; empty where it has one."""
+        """The checkpoint's sets of weights by name, and whether each is read; empty if it has only one."""
         return {}
 
     @abstractmethod
     def read(self, name: str) -> Tensor:
-        """A tensor as it is stored."""
+        """A tensor in its stored type."""
 
     def __getitem__(self, name: str) -> Tensor:
         with self._lock:
@@ -89,7 +89,7 @@ class ForeignWeights(Mapping[str, Tensor]):
 
 
 def as_float32(name: str, w: Tensor) -> Tensor:
-    """The tensor in float32; OutOfRange where its largest finite entry leaves the range of normal numbers there."""
+    """The tensor in float32; OutOfRange if its largest finite entry is outside float32's normal range."""
     if w.dtype != torch.float64 or not w.numel():
         return w.float()
     finite = torch.where(w.isfinite(), w, 0.0)
@@ -104,12 +104,12 @@ def as_float32(name: str, w: Tensor) -> Tensor:
 
 
 def same_content(a: ForeignWeights, b: ForeignWeights) -> bool:
-    """Whether two checkpoints have the same tensors, to the bit; reads one of each at a time."""
+    """Whether two checkpoints hold bitwise equal tensors; reads one of each at a time."""
     if a.shapes != b.shapes or a.dtypes != b.dtypes:
         return False
     return all(as_bytes(a.read(name)) == as_bytes(b.read(name)) for name in a.shapes)
 
 
 def as_bytes(w: Tensor) -> memoryview:
-    """The elements in order as they are stored, without a copy where they lie in order."""
+    """The elements as stored, in row-major order; without a copy if they are contiguous."""
     return w.contiguous().reshape(-1).view(torch.uint8).numpy().data

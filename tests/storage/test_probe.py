@@ -49,7 +49,7 @@ def test_an_older_store_is_refused_with_the_release_that_reads_it_and_left_alone
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": "x"}', '{"schema_version": null}'])
 def test_a_folder_of_something_else_is_refused(local_store: Store, text: str) -> None:
     objects.write(local_store.schema, text.encode())
-    with pytest.raises(StoreError, match="expected the store's version"):
+    with pytest.raises(StoreError, match="expected the layout version"):
         require_store(local_store.url)
 
 

@@ -42,9 +42,9 @@ def test_sweeps_are_listed_by_their_records(store: Store) -> None:
 
 
 def test_what_is_not_there_is_answered_with_what_is(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"waiting/results.zarr: no results there; beside it: decay, waiting$"):
+    with pytest.raises(StoreError, match=r"waiting/results.zarr: no results there; next to it: decay, waiting$"):
         open_results(store.cube("waiting"))
-    with pytest.raises(StoreError, match="beside it: none"):
+    with pytest.raises(StoreError, match="next to it: none"):
         open_results(f"{store}/elsewhere/decay/results.zarr")
 
 
@@ -118,7 +118,7 @@ def test_a_grid_of_one_axis(store: Store) -> None:
 
 def test_axes_that_do_not_tell_runs_apart_are_refused(store: Store) -> None:
     layers = open_results(store.cube("decay"))["layers"].to_dataset()
-    with pytest.raises(ValueError, match=r"axes=\('weight_decay',\) do not tell the runs apart"):
+    with pytest.raises(ValueError, match=r"axes=\('weight_decay',\) do not distinguish the runs"):
         grid(layers, "weight_decay")
 
 

@@ -64,10 +64,10 @@ def test_tensors_come_back_in_their_order_and_types(place: Recording) -> None:
 def test_a_step_is_put_once(place: Recording) -> None:
     put(place, 5)
     put(place, 5)
-    with pytest.raises(AlreadyRecorded, match="other values than those of step 5"):
+    with pytest.raises(AlreadyRecorded, match="other values than the new ones of step 5"):
         put(place, 5, factor=2.0)
     put(place, 9)
-    with pytest.raises(AlreadyRecorded, match="step 7 is not there, but step 9 is"):
+    with pytest.raises(AlreadyRecorded, match="step 7 is missing, but step 9 exists"):
         put(place, 7)
     assert torch.equal(read_step(place.checkpoint(5))["b"], TENSORS["b"])
 
@@ -77,7 +77,7 @@ def test_lines_of_a_step_grow_and_never_change(place: Recording) -> None:
     one.put_lines(5, {3: {"a": 1.0}, 5: {"a": 2.0}})
     one.put_lines(5, {5: {"b": 0.5}})
     assert read_lines(place.lines(5)) == {3: {"a": 1.0}, 5: {"a": 2.0, "b": 0.5}}
-    with pytest.raises(AlreadyRecorded, match=r"a=1.0 at step 3, which is 4.0 now"):
+    with pytest.raises(AlreadyRecorded, match=r"a=1.0 at step 3, but the new value is 4.0"):
         one.put_lines(5, {3: {"a": 4.0}})
     assert objects.read(place.lines(5)) == b'{"step": 3, "a": 1.0}\n{"step": 5, "a": 2.0, "b": 0.5}\n'
 

@@ -88,7 +88,7 @@ def test_what_is_missing_or_cut_is_named(tmp_path: Path) -> None:
 
 def test_an_optimizer_alone_is_no_checkpoint(tmp_path: Path) -> None:
     folder = save(tmp_path / "d", {"optimizer": OPTIMIZER})
-    with pytest.raises(StoreError, match="no tensor of a network"):
+    with pytest.raises(StoreError, match="none of a network"):
         list(DistributedWeights(str(folder)))
 
 

@@ -84,7 +84,7 @@ def test_folders_of_hugging_face_are_checkpoints_sharded_or_not(tmp_path: Path) 
     assert [c.step for c in find_checkpoints(str(sharded)).checkpoints] == [30]
     (sharded / "model-00002-of-00002.safetensors").unlink()
     cut = find_checkpoints(str(tmp_path)).checkpoints[-1]
-    with pytest.raises(DamagedCheckpoint, match=r"names model-00002-of-00002\.safetensors, which is not there"):
+    with pytest.raises(DamagedCheckpoint, match=r"names model-00002-of-00002\.safetensors, which is missing"):
         cut.weights()
 
 

@@ -82,7 +82,7 @@ def test_the_choice_is_told_and_can_be_made(tmp_path: Path) -> None:
     [
         (("a.pt", "b.pt"), "several files of weights: a.pt, b.pt: choose with --weights"),
         (("left/model.pt", "right/model.pt"), "several parts: left, right: choose with --part"),
-        (("flax_model.msgpack",), "weights in a format that is not read: flax_model.msgpack"),
+        (("flax_model.msgpack",), "weights in an unsupported format: flax_model.msgpack"),
         (("optimizer.pt",), "a folder without weights"),
     ],
 )
@@ -128,7 +128,7 @@ def without_a_shard(folder: Path) -> None:
         (parallel, "2 slices of a model-parallel network: merge them"),
         (consolidated, "2 slices of a model-parallel network: merge them"),
         (megatron, "2 slices of a model-parallel network: merge them"),
-        (without_a_shard, r"pytorch_model\.bin\.index\.json names gone\.bin, which is not there"),
+        (without_a_shard, r"pytorch_model\.bin\.index\.json names gone\.bin, which is missing"),
     ],
 )
 def test_weights_that_are_spread_are_refused_when_they_are_asked_for(
@@ -173,7 +173,7 @@ def test_two_files_of_one_step_are_told_apart_by_what_they_hold(tmp_path: Path) 
     series = found(tmp_path)
     assert [(c.step, c.name) for c in series.checkpoints] == [(10_000, "model010000.pt"), (20_000, "model020000.pt")]
     assert dict(series.skipped) == {
-        **{f"opt0{n}0000.pt": "of an optimizer or the like, by its name" for n in (1, 2)},
+        **{f"opt0{n}0000.pt": "belongs to an optimizer or similar, by its name" for n in (1, 2)},
         **{f"ema_0.9999_0{n}0000.pt": "running means of the weights (--weights ema takes them)" for n in (1, 2)},
     }
     chosen = found(tmp_path, weights="ema")

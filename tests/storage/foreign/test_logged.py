@@ -55,7 +55,7 @@ def test_numbers_in_quotes_nan_and_infinity_are_values(tmp_path: Path) -> None:
 def test_what_is_no_number_at_all_is_passed_over_and_told(tmp_path: Path) -> None:
     log = read(tmp_path, lines({"step": 1, "phase": "train", "ok": True, "more": {"x": 1}, "loss": 1, "_runtime": 3}))
     assert log.values == {"loss": {1: 1}}
-    assert log.told == ("passed over, as they are no numbers: more, ok, phase",)
+    assert log.told == ("skipped, because they are not numbers: more, ok, phase",)
 
 
 def test_the_later_of_two_values_counts_and_a_resumed_run_replaces_what_it_trains_again(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_the_later_of_two_values_counts_and_a_resumed_run_replaces_what_it_train
     steps = ((10, 5.0), (20, 4.0), (30, 3.0), (40, 2.0), (25, 9.0), (35, 8.0))
     resumed = read(tmp_path, lines(*({"step": s, "loss": v} for s, v in steps)))
     assert resumed.values == {"loss": {10: 5, 20: 4, 25: 9, 35: 8}}, "30 and 40 were trained again, or left"
-    assert resumed.told == (f"loss: resumed in {tmp_path}/log.jsonl, line 5; earlier values that count no more: 2",)
+    assert resumed.told == (f"loss: resumed in {tmp_path}/log.jsonl, line 5; earlier values dropped: 2",)
 
 
 def test_another_metric_that_is_logged_late_is_no_resumption(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_epochs_and_tokens_where_the_series_counts_them(tmp_path: Path) -> None:
         (
             "a.jsonl",
             '{"loss": 1, "lr": 2}\n',
-            "a.jsonl, line 1: no number of steps, .*expected one of step, .*loss, lr",
+            "a.jsonl, line 1: no count of steps .*expected one of step, .*loss, lr",
         ),
         ("a.jsonl", '{"step": -1, "a": 1}\n', "a.jsonl, line 1: step=-1 is not allowed"),
         ("a.jsonl", '{"step": 1.5, "a": 1}\n', "a.jsonl, line 1: step=1.5 is not allowed: expected a whole number"),
@@ -133,11 +133,11 @@ def test_epochs_and_tokens_where_the_series_counts_them(tmp_path: Path) -> None:
         (
             "a.jsonl",
             '{"step": 1, "a": 1}\n{"step": 2, "a": "x"}\n',
-            "a.jsonl, line 2: a is no number there, and one in .*a.jsonl, line 1",
+            "a.jsonl, line 2: a is not a number here, but is one in .*a.jsonl, line 1",
         ),
         ("a.csv", "step,loss\n1,2\n2\n", "a.csv, line 3: expected 2 columns as in line 1, found 1"),
         ("a.csv", "step,loss\n1,2\n,3\n", "a.csv, line 3: step='' is not allowed"),
-        ("a.csv", "loss,err\n1,2\n", "a.csv, line 2: no number of steps"),
+        ("a.csv", "loss,err\n1,2\n", "a.csv, line 2: no count of steps"),
         ("a.csv", "step,a,a\n1,2,3\n", "a.csv, line 1: two columns are called 'a'"),
         ("a.csv", "", "a.csv, line 1: the file is empty"),
         ("a.csv", "step,loss\n", "a.csv: no metrics: expected numbers by one of step"),
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_refused_with_file_and_line(name: str, text: str,
 
 def test_files_that_are_not_there_or_not_text_are_refused(tmp_path: Path) -> None:
     found = series(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"nosuch\.csv: there is no such file of metrics"):
+    with pytest.raises(ValueError, match=r"nosuch\.csv: no such file of metrics"):
         given_log(str(tmp_path / "nosuch.csv"), found)
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"a\.csv: not a text file of metrics"):
@@ -163,9 +163,7 @@ def test_files_that_are_not_there_or_not_text_are_refused(tmp_path: Path) -> Non
 
 def test_a_line_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
     log = read(tmp_path, '{"step": 1, "loss": 2}\n{"step": 2, "lo')
-    assert log.values == {"loss": {1: 2}} and log.told == (
-        f"{tmp_path}/log.jsonl, line 2 is not whole and passed over",
-    )
+    assert log.values == {"loss": {1: 2}} and log.told == (f"{tmp_path}/log.jsonl, line 2 is incomplete and skipped",)
 
 
 def test_what_lies_beside_is_found_in_this_order(tmp_path: Path) -> None:
@@ -181,7 +179,7 @@ def test_what_lies_beside_is_found_in_this_order(tmp_path: Path) -> None:
     log = find_log(found)
     assert log.values == {"loss": {10: 1}}
     assert log.told == tuple(
-        f"metrics of {tmp_path}/{name} are not read, as {tmp_path}/metrics.jsonl is there"
+        f"metrics in {tmp_path}/{name} are ignored, as {tmp_path}/metrics.jsonl exists"
         for name in ("metrics/0.jsonl", "metrics.csv")
     )
 
@@ -191,8 +189,8 @@ def test_what_is_found_and_cannot_be_read_is_told_and_stops_nothing(tmp_path: Pa
     url = written(tmp_path, lines({"name": "a"}), "metrics.jsonl")
     log = find_log(found)
     assert (log.files, log.values) == ((url,), {})
-    assert log.told[0].startswith(f"metrics are not read: {url}, line 1: no number of steps")
-    with pytest.raises(ValueError, match="no number of steps"):
+    assert log.told[0].startswith(f"metrics are not read: {url}, line 1: no count of steps")
+    with pytest.raises(ValueError, match="no count of steps"):
         given_log(url, found)
 
 

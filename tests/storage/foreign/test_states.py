@@ -56,9 +56,9 @@ def test_dicts_within_dicts_are_joined(tmp_path: Path) -> None:
 def test_what_is_no_tensor_is_passed_over_and_listed(tmp_path: Path) -> None:
     weights = read(tmp_path, {**W, "step": 3, "0._extra_state": None, "history": [1.5]})
     assert weights.passed_over == {
-        "step": "no tensor but int",
-        "0._extra_state": "no tensor but None",
-        "history": "no tensor but list",
+        "step": "not a tensor: int",
+        "0._extra_state": "not a tensor: None",
+        "history": "not a tensor: list",
     }
 
 
@@ -80,10 +80,10 @@ def test_running_means_alone_are_read(tmp_path: Path) -> None:
 
 def test_several_equally_good_ones_are_not_chosen_among(tmp_path: Path) -> None:
     content = {"generator": W, "discriminator": V}
-    with pytest.raises(StoreError, match=r"several state dicts that may be meant; .*: generator, discriminator: give"):
+    with pytest.raises(StoreError, match=r"several candidate state dicts; .*: generator, discriminator: choose"):
         list(read(tmp_path, content))
     assert float(read(tmp_path, content, key="discriminator")["a"][0, 0]) == 2
-    with pytest.raises(StoreError, match="weights='or' fits generator, discriminator: give one of them as `--key`"):
+    with pytest.raises(StoreError, match="weights='or' matches generator, discriminator: choose one with `--key`"):
         list(read(tmp_path, content, weights="or"))
 
 

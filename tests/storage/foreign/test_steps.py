@@ -80,7 +80,7 @@ def test_epochs_become_steps_where_their_length_is_given(tmp_path: Path) -> None
     save(tmp_path / "mask.pth")
     found = series(tmp_path)
     assert (found.unit, [c.step for c in found.checkpoints]) == ("checkpoints", [0, 1, 2])
-    assert found.told == ("numbered in order of epoch, then iteration: give --steps-per-epoch for steps",)
+    assert found.told == ("numbered in order of epoch, then iteration: pass --steps-per-epoch to get steps",)
     found = series(tmp_path, per_epoch=782)
     assert (found.unit, [c.step for c in found.checkpoints]) == ("steps", [0, 500, 20 * 782])
     own = series(tmp_path, pattern=r"ep(?P<epoch>\d+)_it(?P<iteration>\d+)", per_epoch=1000)
