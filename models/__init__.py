@@ -1,1 +1,1 @@
-"""What is trained: specs, networks, data and experiments."""
+"""Everything that is trained: specs, networks, data sets and experiments."""

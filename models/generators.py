@@ -1,4 +1,4 @@
-"""The random generators that a computation on a device draws from: seeded, saved and put back together, here alone."""
+"""Seeds, saves and restores the random generators of a device together; the only module that does."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 class Generator(NamedTuple):
-    """A generator that torch draws from where no other is named, by its device."""
+    """One of torch's default generators."""
 
     kind: str
-    """`cpu`, `cuda`, `mps`, ...: where the state is kept under this name."""
+    """`cpu`, `cuda`, `mps`, ...: the name under which its state is saved."""
     state: Callable[[], Tensor]
     set_state: Callable[[Tensor], object]
 
 
 def seed_of(text: str) -> int:
-    """A seed, 0 to 2^63 - 1, from a hash of what decides the draws: other texts, other seeds."""
+    """A seed from 0 to 2^63 - 1, hashed from a text that identifies the draws."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
@@ -29,7 +29,7 @@ def generators(device: torch.device) -> tuple[Generator, ...]:
     if device.type == "cpu":
         return (cpu,)
     module = torch.get_device_module(device)
-    which = () if device.type == "mps" else (device,)  # Apple's has one device, and takes no number
+    which = () if device.type == "mps" else (device,)  # MPS has a single device without an index
     own = Generator(
         device.type, lambda: module.get_rng_state(*which), lambda state: module.set_rng_state(state, *which)
     )
@@ -42,7 +42,7 @@ def states(device: torch.device) -> dict[str, Tensor]:
 
 
 def put_back(saved: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put back what `states` gave; a generator of which nothing was saved is left alone."""
+    """Restore the result of `states`; a generator without a saved state is left alone."""
     for generator in generators(device):
         if generator.kind in saved:
             generator.set_state(saved[generator.kind])
@@ -54,13 +54,13 @@ def seed(value: int, device: torch.device) -> None:
 
 
 def new_state(kind: str, value: int) -> Tensor:
-    """The state that a generator of a kind has after it was seeded."""
+    """The state of a generator of this kind after seeding."""
     return torch.Generator(kind).manual_seed(value).get_state()
 
 
 @contextmanager
 def kept(device: torch.device, seeded: int | None = None) -> Iterator[None]:
-    """What is drawn inside leaves no trace outside; drawn from that seed, if one is given."""
+    """Restore the generators' states afterwards; draws inside start from `seeded`, if given."""
     before = states(device)
     try:
         if seeded is not None:

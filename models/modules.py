@@ -1,4 +1,4 @@
-"""Names of what is declared in a folder, a module each: looked up once, as studies ask for them for each run."""
+"""Lists the modules of a package, cached since studies look them up for every run."""
 
 import functools
 import pkgutil
@@ -8,7 +8,7 @@ from types import ModuleType
 def module_names(package: ModuleType) -> list[str]:
     """Names of the modules of a package, sorted, without importing them; `base` and packages in it are left out.
 
-    Each folder is listed once a process: a module that is added later is found by the next one.
+    Each folder is listed once per process, so a module added later is found only by the next process.
     """
     return list(_in(tuple(package.__path__)))
 

@@ -1,8 +1,9 @@
-"""specdyn: the singular values and vectors of weight matrices while networks train.
+"""specdyn: singular values and vectors of weight matrices during training.
 
-`analyse` and `table` look at models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
+`analyse` and `table` measure models and checkpoints in this process, `run` trains and analyses a sweep, `open` opens
 the results of a study, `compare` puts several side by side, `connect` measures lines between trained networks,
-`Recorder` records a training loop of one's own. The others ask results, as do the methods of their attribute `specdyn`.
+`Recorder` records your own training loop. The other functions query results, like the methods of their `specdyn`
+attribute.
 Nothing heavy is imported before it is used.
 """
 
@@ -57,7 +58,7 @@ OFFERED = {
     "timing": "specdyn.tasks.timing.runs:timing",
     "to_dataframe": "specdyn.tasks.library.frames:to_dataframe",
 }
-"""Where each name comes from; imported when it is first used."""
+"""Module of each public name; imported when the name is first used."""
 PACKAGES = ("flows", "models", "storage", "tasks")
 
 __all__ = [

@@ -1,1 +1,1 @@
-"""Data sets, one a module; the module's name is the data set's name, its `DATASETS` has one for each variant."""
+"""Data sets, one per module: the module's name is the data set's name, its `DATASETS` lists the variants."""

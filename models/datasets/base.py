@@ -1,6 +1,6 @@
-"""Dataset: what a module in models/datasets, or a plug-in, declares, and the rules its arrays must keep (DATA 5).
+"""Dataset: the declaration in a module of models/datasets or a plug-in, and rules for its arrays (DATA 5).
 
-Arrays by kind: images have `image` (N, C, H, W) uint8, `label` (N,) int64 and, where the split is fixed, `validation`
+Arrays by kind: images have `image` (N, C, H, W) uint8, `label` (N,) int64 and, if the split is fixed, `validation`
 (N,) bool; speech has `frames`, `frame_offset`, `text` and `text_offset`, and tokens `chunk` (N, length + 1), each after
 `train/` or `val/`.
 """
@@ -20,28 +20,28 @@ from specdyn.models.plugins import kinds
 from specdyn.models.spec.checks import require, require_known
 
 PREP_VERSION = 1
-"""To be raised when a decoder gives other arrays than before."""
+"""Increase when a decoder returns different arrays than before."""
 VARIANTS = ("sample", "full")
 SPLITS = ("train", "val")
 
 Decoded = tuple[dict[str, np.ndarray], dict[str, Any]]
-"""Arrays by name, and what there is to report in JSON: what was left out, names of classes."""
+"""Arrays by name, and a report as JSON: what was left out, names of classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """A file that is fetched once into the cache; where no hash is published the first one seen counts."""
+    """A file that is downloaded once into the cache; without a published hash the first one seen is binding."""
 
     url: str
     bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
     of: str = "file"
-    """What the hashes are of: the `file`, or what it has `decompressed`, where mirrors compress it again."""
+    """What the hashes cover: the `file`, or its `decompressed` content, if mirrors compress it again."""
     roughly: int | None = None
-    """Bytes to expect where no exact number is published; told to people, and decides nothing."""
+    """Approximate bytes if no exact number is published; shown to users only."""
     system: str | None = None
-    """Where a system package puts the same content; taken from there if it is there."""
+    """Path at which a system package installs the same content; used if it exists."""
 
     def __post_init__(self) -> None:
         require(self.of in {"file", "decompressed"}, "of", self.of, "'file' or 'decompressed'")
@@ -79,24 +79,24 @@ File = RemoteFile | PackagedFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """A data set as it is declared: where it is from, how it becomes arrays, and what they must be."""
+    """The declaration of a data set: its sources, its decoder, and the requirements on its arrays."""
 
     name: str
     variant: str
-    """`full` is the published set. A `sample` comes with the package and may hold other data: its title says so."""
+    """`full` is the published set. A `sample` comes with the package and may hold other data, as its title says."""
     kind: str
     """`images`, `speech` or `tokens`."""
     title: str
     files: tuple[File, ...]
     decode: Callable[[Mapping[str, Path]], Decoded]
-    """Arrays and report, from the path of each file by its name."""
+    """Turns the paths of the files, by name, into arrays and a report."""
     licence: str
     attribution: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values that the arrays depend on or must agree with.
+    """JSON values on which the arrays depend or with which they must agree.
 
-    Of images: `classes`, `shape` (N, C, H, W) and, where all classes are equally frequent, `per_class`; of speech:
-    `features`; of tokens: `length` and `vocabulary`.
+    Images: `classes`, `shape` (N, C, H, W) and, if all classes are equally frequent, `per_class`; speech:
+    `features`; tokens: `length` and `vocabulary`.
     """
     about: str = ""
     source: str = ""
@@ -115,7 +115,7 @@ class Dataset:
 
     @property
     def key(self) -> str:
-        """First 16 hex digits of the sha256 of what decides the arrays: texts about the set are left out."""
+        """First 16 hex digits of the sha256 of everything that determines the arrays, without descriptive texts."""
         files = [asdict(file) for file in self.files]
         for file in files:
             for told in ("system", "roughly"):
@@ -132,7 +132,7 @@ class Dataset:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
     def validate(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Raise ValueError naming set and array unless they are what is declared (DATA 5.5)."""
+        """Raise ValueError, naming set and array, unless the arrays match the declaration (DATA 5.5)."""
         RULES[self.kind](self, arrays)
 
 
@@ -155,7 +155,7 @@ def dataset_names() -> list[str]:
 
 
 def get_dataset(name: str, variant: str) -> Dataset:
-    """The data set of that name and variant; ValueError lists those there are."""
+    """The data set of that name and variant; ValueError lists the known ones."""
     variants = variants_of(name)
     if variant not in variants:
         others = ", ".join(other for other, has in kinds.usable(DATASETS).items() if variant in has)
@@ -165,7 +165,7 @@ def get_dataset(name: str, variant: str) -> Dataset:
 
 
 def variants_of(name: str) -> Mapping[str, Dataset]:
-    """The variants of a data set by their name; ValueError lists the data sets there are."""
+    """The variants of a data set by name; ValueError lists the known data sets."""
     return kinds.get(DATASETS, name)
 
 
@@ -177,7 +177,7 @@ def _expect(where: str, what: str, expected: object, actual: object) -> None:
 
 
 def _require_arrays(where: str, arrays: Mapping[str, np.ndarray], dtypes: Mapping[str, tuple[str, ...]]) -> None:
-    """The arrays named, no others, each of one of the dtypes allowed."""
+    """Raise ValueError unless these arrays and no others exist, each with an allowed dtype."""
     _expect(where, "arrays", sorted(dtypes), sorted(arrays))
     for name, allowed in dtypes.items():
         if str(arrays[name].dtype) not in allowed:
@@ -231,4 +231,4 @@ RULES: Mapping[str, Callable[[Dataset, Mapping[str, np.ndarray]], None]] = {
     "speech": _speech,
     "tokens": _tokens,
 }
-"""Kind -> what raises ValueError where arrays are not as declared."""
+"""Kind -> a function that raises ValueError unless the arrays match the declaration."""

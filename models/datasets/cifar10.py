@@ -1,4 +1,4 @@
-"""CIFAR-10, the training set alone, as in the paper (METHOD 1.2, DATA 3)."""
+"""CIFAR-10, only the training set, as in the paper (METHOD 1.2, DATA 3)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -13,7 +13,7 @@ TOKENS = PackagedFile(
 
 
 def decode(paths: Mapping[str, Path]) -> Decoded:
-    """Blocks of the text in order, for which no tokenizer is needed."""
+    """Blocks of the text in order; needs no tokenizer."""
     train, val = load_sample(paths[TOKENS.name].parent)
     return {"train/chunk": chunks(train, LENGTH), "val/chunk": chunks(val, LENGTH)}, {"vocabulary": train.vocabulary}
 

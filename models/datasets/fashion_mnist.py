@@ -13,7 +13,7 @@ SHA256 = {
     IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
 }
-"""Of the decompressed bytes: Debian compresses them again."""
+"""Hashes of the decompressed bytes, since Debian compresses them again."""
 ROUGHLY = {IMAGES: 26_421_880, LABELS: 29_515}
 
 

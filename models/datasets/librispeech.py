@@ -25,13 +25,13 @@ UTTERANCES = {"train": 28_539, "val": 2_703}
 
 
 def decode_sample(paths: Mapping[str, Path]) -> Decoded:
-    """The prepared features of the shipped readings: four to train on, one to validate."""
+    """The prepared features of the shipped readings: four for training, one for validation."""
     train, val, names = load_sample(paths["train.npz"].parent)
     return _arrays(train, "train") | _arrays(val, "val"), {"vocabulary": list(names)}
 
 
 def decode(paths: Mapping[str, Path]) -> Decoded:
-    """Features and characters from the two archives, which are unpacked beside themselves for the time it takes."""
+    """Features and characters from the two archives, which are unpacked temporarily next to themselves."""
     with tempfile.TemporaryDirectory(dir=paths["train-clean-100.tar.gz"].parent, prefix=".unpacked-") as folder:
         for path in paths.values():
             with tarfile.open(path) as archive:
@@ -40,7 +40,7 @@ def decode(paths: Mapping[str, Path]) -> Decoded:
 
 
 def decode_folder(root: Path, expected: Mapping[str, int]) -> Decoded:
-    """Features and characters of both splits; ValueError where a split has another number of utterances."""
+    """Features and characters of both splits; ValueError if a split has another number of utterances."""
     utterances = {split: list_utterances(root, folder) for split, folder in FOLDERS.items()}
     for split, count in expected.items():
         if len(utterances[split]) != count:
@@ -54,7 +54,7 @@ def decode_folder(root: Path, expected: Mapping[str, int]) -> Decoded:
 
 
 def _plain(report: Skipped) -> dict[str, object]:
-    """What was left out and why, with the count of each reason."""
+    """The ids left out by reason, with the count of each."""
     return {"left_out": {reason: len(ids) for reason, ids in report.dropped.items()}, **asdict(report)}
 
 
@@ -105,6 +105,6 @@ DATASETS = {
         params={"features": BANDS, "utterances": UTTERANCES},
         licence="CC BY 4.0",
         attribution="V. Panayotov, G. Chen, D. Povey and S. Khudanpur, LibriSpeech, 2015",
-        about="Needs the extra speech, and about 7 GB beside the archives while they are unpacked.",
+        about="Needs the extra speech, and about 7 GB of extra space while the archives are unpacked.",
     ),
 }

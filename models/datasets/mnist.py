@@ -1,4 +1,4 @@
-"""MNIST, the training set alone, as in the paper; the sample is 3,000 of its digits (METHOD 1.3, DATA 3)."""
+"""MNIST, only the training set, as in the paper; the sample is 3,000 of its digits (METHOD 1.3, DATA 3)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CIFAR-shaped crops of nine photos, which stand in for CIFAR-10 and are not it (DATA 2.3, 5.3)."""
+"""CIFAR-shaped crops of nine photos, a substitute for CIFAR-10 (DATA 2.3, 5.3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ SHA256 = {
 
 
 def decode(paths: Mapping[str, Path]) -> Decoded:
-    """Crops, the photo that each is of, and which of them validate."""
+    """Crops, the photo of each, and which are for validation."""
     folder = paths["astronaut.jpg"].parent
     crops = photo_crops(folder, train=TRAIN, validation=VALIDATION, seed=SEED)
     arrays: dict[str, np.ndarray] = {"image": crops.image, "label": crops.label, "validation": crops.validation}

@@ -1,4 +1,4 @@
-"""Wikitext-103 as tokens of the GPT-NeoX tokenizer, in blocks of 2048 and one (METHOD 1.5, DATA 3)."""
+"""Wikitext-103 as tokens of the GPT-NeoX tokenizer, in blocks of 2048 + 1 (METHOD 1.5, DATA 3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ def decode(paths: Mapping[str, Path]) -> Decoded:
 
 
 def decode_texts(paths: Mapping[str, Path], rows: Mapping[str, int], length: int) -> Decoded:
-    """Blocks of both splits; ValueError where a split has another number of rows."""
+    """Blocks of both splits; ValueError if a split has another number of rows."""
     tokenizer = load_tokenizer(paths[TOKENIZER.name])
     arrays: dict[str, np.ndarray] = {}
     report: dict[str, object] = {}

@@ -1,1 +1,1 @@
-"""Experiments, one a module; the module's name is the experiment's name."""
+"""Experiments, one per module; the module's name is the experiment's name."""

@@ -1,6 +1,6 @@
-"""Experiment: what one module in models/experiments, or a plug-in, declares.
+"""Experiment: the declaration in a module of models/experiments or a plug-in.
 
-A module imports torch where it builds or measures a network, so that presets and names are known without it.
+A module imports torch only where it builds or measures a network, so that presets and names are known without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Metric:
     """A number measured on a batch of outputs and the examples they belong to."""
 
     of: Callable[[Tensor, Examples], Tensor]
-    """A scalar; where `pooled`, the two numbers (sum, count)."""
+    """Returns a scalar, or if `pooled` the two numbers (sum, count)."""
     long_name: str
     units: str = "1"
     pooled: bool = False
@@ -37,19 +37,19 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A named spec with the grid that goes with it."""
+    """A named spec with its grid."""
 
     spec: RunSpec
     about: str
     weight_decays: tuple[float, ...]
     seeds: tuple[int, ...] = (0,)
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Other settings that its grid varies, with their values."""
+    """Further settings that its grid varies, with their values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """Everything the pipeline needs to know of an experiment."""
+    """Everything the pipeline needs to know about an experiment."""
 
     name: str
     title: str
@@ -59,25 +59,25 @@ class Experiment:
     build_net: Callable[[RunSpec], nn.Module]
     """An initialised network on the CPU; called with torch's generator seeded by the spec."""
     examples: Callable[[RunSpec, Mapping[str, np.ndarray]], dict[str, Examples]]
-    """Examples of the splits `train` and `val`, made from the arrays of the prepared data set.
+    """Returns the splits `train` and `val`, made from the arrays of the prepared data set.
 
-    How many there are to train on depends on the spec's `data` and `seed` alone.
+    The number of training examples depends only on the spec's `data` and `seed`.
     """
     loss: Callable[[RunSpec, Tensor, Examples], Tensor]
-    """Scalar loss of a batch from the network's outputs. What is drawn at random comes from torch's generator."""
+    """Returns the scalar loss of a batch from the network's outputs. Random draws use torch's generator."""
     metrics: Callable[[RunSpec], dict[str, Metric]]
     layer_pairs: Callable[[RunSpec, nn.Module], tuple[LayerPair, ...]]
     dataset: Callable[[RunSpec], tuple[str, str] | None] = lambda spec: None
-    """Name and variant of the data set that `examples` needs; None where it is made from nothing."""
+    """Returns name and variant of the data set that `examples` needs; None if the data are generated."""
     train_examples: Callable[[RunSpec, Shapes, Read], int] | None = None
-    """How many examples there are to train on, by the shapes of the data set's arrays, none where it has no data set;
-    None makes them and counts."""
+    """Returns the number of training examples from the shapes of the data set's arrays (none without a data set);
+    if None, the examples are made and counted."""
     deviations: tuple[str, ...] = field(default=())
-    """Where presets differ from the paper, in a sentence each."""
+    """Differences between presets and the paper, one sentence each."""
     usual: str = "sample"
-    """The preset to begin with."""
+    """The default preset."""
     source: str = ""
-    """Digest of the source of a plug-in, which its specs have too; empty for experiments of the package."""
+    """Digest of the source of a plug-in, also part of its specs; empty for experiments of the package."""
 
     def preset(self, name: str) -> Preset:
         """The preset of that name; ValueError lists the known ones."""
@@ -85,7 +85,7 @@ class Experiment:
         return self.presets[name]
 
     def net(self, spec: RunSpec) -> nn.Module:
-        """The network as it is initialised for the spec's seed, on the CPU, with the buffers of what it records."""
+        """The network initialised with the spec's seed, on the CPU, with the buffers that the spec records."""
         import torch
 
         from specdyn.models import generators
@@ -98,7 +98,7 @@ class Experiment:
 
 
 def _of_plugin(declared: object, name: str, source: str) -> Experiment:
-    """What a plug-in declares, its presets with the digest of its source."""
+    """The experiment of a plug-in, with the digest of its source in its presets."""
     found = kinds.named(declared, name, Experiment)
     require(found.usual in found.presets, "usual", found.usual, f"one of its presets {', '.join(found.presets)}")
     for kind in found.kinds:
@@ -134,13 +134,13 @@ def get_experiment(name: str) -> Experiment:
 
 
 def experiment_of(spec: RunSpec) -> Experiment:
-    """The experiment of a spec; ValueError where its source is another one than the spec is of."""
+    """The experiment of a spec; ValueError if its source differs from the one recorded in the spec."""
     found = get_experiment(spec.experiment)
     if found.source != spec.source:
         place = kinds.origin(EXPERIMENTS, found.name) or "the package"
         raise ValueError(
-            f"run {spec.run_id} is of {spec.experiment} with source={spec.source!r}, and {place} has "
-            f"{found.source!r} now: begin with a preset of what is there now, or put the file back as it was"
+            f"run {spec.run_id} is of {spec.experiment} with source={spec.source!r}, but {place} now has "
+            f"{found.source!r}: start from a preset of the present file, or restore the file as it was"
         )
     return found
 
@@ -148,8 +148,8 @@ def experiment_of(spec: RunSpec) -> Experiment:
 def read_spec(text: str, experiment: str) -> RunSpec:
     """The RunSpec of an experiment from its JSON.
 
-    Where the experiment is not there, or its source is another one, net and data have the settings that the JSON has,
-    and its run_id: it is known, and can neither be trained nor analysed.
+    If the experiment is missing, or its source has changed, the spec keeps the run_id, and net and data keep the
+    settings of the JSON: the run can be listed, but neither trained nor analysed.
     """
     try:
         found = get_experiment(experiment)
@@ -161,12 +161,12 @@ def read_spec(text: str, experiment: str) -> RunSpec:
 
 
 def present_specs(texts: Iterable[str], experiment: str) -> tuple[RunSpec, ...]:
-    """The RunSpecs among these that are of the source which the experiment has now; ValueError where there is none."""
+    """The RunSpecs among these that match the experiment's present source; ValueError if there are none."""
     source = get_experiment(experiment).source
     return tuple(read_spec(text, experiment) for text in texts if source_in(text) == source)
 
 
 def source_in(text: str) -> str:
-    """The digest of the source of a plug-in that the JSON of a RunSpec has; empty where it has none."""
+    """The digest of a plug-in's source in the JSON of a RunSpec; empty if there is none."""
     plain = json.loads(text) if '"source":' in text else {}
     return str(plain.get("source", "")) if isinstance(plain, dict) else ""

@@ -1,4 +1,4 @@
-"""Image classification with VGG-16, an MLP, ResNet-20 or LeNet on CIFAR-10 and its like (METHOD 1.2)."""
+"""Image classification with VGG-16, an MLP, ResNet-20 or LeNet on CIFAR-10 and similar sets (METHOD 1.2)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
 GRID = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 SEEDS = (0, 1, 2)
 EPOCH = 352
-"""Updates in a pass over 45,000 images in batches of 128, the last of them smaller."""
+"""Updates per epoch: 45,000 images in batches of 128, the last one smaller."""
 
 PAPER = RunSpec(
     experiment=NAME,
@@ -141,7 +141,7 @@ PRESETS = {
     ),
     "sample": Preset(
         spec=SAMPLE,
-        about="a narrow VGG-16 on crops of nine photos, 8 epochs: half a minute on a laptop, nothing of CIFAR-10",
+        about="a narrow VGG-16 on crops of nine photos, 8 epochs: half a minute on a laptop, does not use CIFAR-10",
         weight_decays=(0.0, 1e-2, 0.1),
     ),
     "paper-sample": Preset(
@@ -152,7 +152,7 @@ PRESETS = {
             batch_size=32,
             record=Record(checkpoint_every=8, eval_batch_size=128, eval_examples=128),
         ),
-        about="the paper's VGG-16 on the same crops, 16 steps: for the cost of its analysis",
+        about="the paper's VGG-16 on the same crops, 16 steps: to measure the cost of its analysis",
         weight_decays=(0.0,),
     ),
     "smoke": Preset(

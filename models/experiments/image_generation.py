@@ -1,4 +1,4 @@
-"""Image generation: a UNet learns to tell the noise of a diffusion process from handwritten digits (METHOD 1.3)."""
+"""Image generation: a UNet learns to predict the noise that a diffusion process adds to digits (METHOD 1.3)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def build_net(spec: RunSpec) -> nn.Module:
 
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
-    """Inputs: images float32 (n, C, 28, 28), normalised; targets: their classes (n,), which nothing looks at."""
+    """Inputs: images float32 (n, C, 28, 28), normalised; targets: their classes (n,), which are not used."""
     from specdyn.models.datasets.decoders.images import image_examples
 
     return image_examples(spec.data, arrays)
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
-    """Mean square of what the network leaves of the noise; times and noise are drawn in the network's forward."""
+    """Mean squared error of the predicted noise; times and noise are drawn in the network's forward pass."""
     return outputs.square().mean()
 
 
@@ -62,7 +62,7 @@ def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
 
 GRID = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 EPOCH = 422
-"""Updates in a pass over 54,000 images in batches of 128, the last of them smaller."""
+"""Updates per epoch: 54,000 images in batches of 128, the last one smaller."""
 
 PAPER = RunSpec(
     experiment=NAME,
@@ -102,7 +102,7 @@ PRESETS = {
             optimizer=Optimizer(learning_rate=3e-4),
             record=Record(checkpoint_every=8, eval_batch_size=100, eval_examples=100),
         ),
-        about="the paper's UNet on the same digits, 16 steps: for the cost of its analysis",
+        about="the paper's UNet on the same digits, 16 steps: to measure the cost of its analysis",
         weight_decays=(0.0,),
     ),
     "smoke": Preset(

@@ -1,4 +1,4 @@
-"""Language modelling: a transformer of twelve layers predicts the next token of Wikipedia articles (METHOD 1.5)."""
+"""Language modelling: a twelve-layer transformer predicts the next token of Wikipedia articles (METHOD 1.5)."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def build_net(spec: RunSpec) -> nn.Module:
 
 
 def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
-    """Inputs: tokens (N, T); targets: the token that follows each of them (N, T)."""
+    """Inputs: tokens (N, T); targets: the next token of each (N, T)."""
     from specdyn.models.datasets.decoders.tokens import token_examples
 
     return token_examples(spec.data, arrays)
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
-    """Cross-entropy, the mean over all tokens."""
+    """Cross-entropy, averaged over all tokens."""
     from torch.nn import functional as F
 
     return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten())
 
 
 def metrics(spec: RunSpec) -> dict[str, Metric]:
-    """The loss, of which the exponential is the perplexity."""
+    """The loss; its exponential is the perplexity."""
     return {"loss": Metric(of=lambda outputs, batch: loss(spec, outputs, batch), long_name="loss", units="nat")}
 
 
@@ -57,7 +57,7 @@ def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
 
 GRID = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 EPOCH = 222
-"""Updates in a pass over about 57,000 blocks in batches of 4, of which 64 make an update."""
+"""Updates per epoch: about 57,000 blocks in batches of 4, with 64 batches per update."""
 
 PAPER = RunSpec(
     experiment=NAME,
@@ -105,7 +105,7 @@ PRESETS = {
             optimizer=Optimizer(learning_rate=6e-4, beta2=0.95, clip_norm=1.0),
             record=Record(checkpoint_every=3, eval_batch_size=16, eval_examples=16),
         ),
-        about="the paper's twelve layers on the same text, 6 updates: for the cost of their analysis",
+        about="the paper's twelve layers on the same text, 6 updates: to measure the cost of their analysis",
         weight_decays=(0.1,),
     ),
     "smoke": Preset(

@@ -53,7 +53,7 @@ def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examp
 
 
 def train_examples(spec: RunSpec, _shapes: Shapes, _read: Read) -> int:
-    """How many pairs are trained on."""
+    """The number of training pairs."""
     from specdyn.models.datasets.decoders.modular_addition import split
 
     return len(split(spec.data, spec.seed)[0])

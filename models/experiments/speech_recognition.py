@@ -1,4 +1,4 @@
-"""Speech recognition: a bidirectional LSTM spells utterances by connectionist temporal classification (METHOD 1.4)."""
+"""Speech recognition: a bidirectional LSTM trained by connectionist temporal classification (CTC) (METHOD 1.4)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = "speech_recognition"
 
 
 def build_net(spec: RunSpec) -> nn.Module:
-    """The LSTM over mel features, with an output for each symbol."""
+    """The LSTM over mel features, with one output per symbol."""
     from specdyn.models.datasets.decoders.speech import FEATURES
     from specdyn.models.nets.bilstm import BiLstmNet
 
@@ -38,7 +38,7 @@ def examples(spec: RunSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Examp
 
 
 def loss(spec: RunSpec, outputs: Tensor, batch: Examples) -> Tensor:
-    """Connectionist temporal classification, of each utterance over its symbols, then the mean over utterances."""
+    """The CTC loss of each utterance divided by its number of symbols, averaged over utterances."""
     from torch.nn import functional as F
 
     from specdyn.models.datasets.decoders.speech import BLANK, PADDING
@@ -63,7 +63,7 @@ def word_errors(outputs: Tensor, batch: Examples) -> Tensor:
 
 
 def metrics(spec: RunSpec) -> dict[str, Metric]:
-    """Loss, and error rates of characters and words over the whole corpus; these can exceed 1."""
+    """Loss, and error rates of characters and words over the whole corpus; the rates can exceed 1."""
     return {
         "loss": Metric(of=lambda outputs, batch: loss(spec, outputs, batch), long_name="loss", units="nat"),
         "cer": Metric(of=character_errors, long_name="character error rate", pooled=True),
@@ -80,7 +80,7 @@ def layer_pairs(spec: RunSpec, net: nn.Module) -> tuple[LayerPair, ...]:
 
 GRID = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 EPOCH = 892
-"""Updates in a pass over 28,539 utterances in batches of 32, the last of them smaller."""
+"""Updates per epoch: 28,539 utterances in batches of 32, the last one smaller."""
 
 PAPER = RunSpec(
     experiment=NAME,
@@ -91,7 +91,7 @@ PAPER = RunSpec(
     optimizer=Optimizer(learning_rate=3e-4),
     schedule=Schedule(name="cosine-to-zero"),
     decay=Decay(weight_decay=0.1),
-    # no deterministic kernel of the loss on GPUs; the published runs had none either
+    # GPUs have no deterministic kernel for this loss; the published runs had none either
     numerics=Numerics(deterministic=False),
     record=Record(checkpoint_every=EPOCH, early_checkpoints=4, eval_batch_size=256, eval_examples=1000),
 )
@@ -113,7 +113,7 @@ PRESETS = {
     ),
     "sample": Preset(
         spec=SAMPLE,
-        about="two narrow layers memorise four readings, and a fifth validates: half a minute on a laptop",
+        about="two narrow layers memorise four readings, validated on a fifth: half a minute on a laptop",
         weight_decays=(0.0, 1.0, 10.0),
     ),
     "paper-sample": Preset(
@@ -124,7 +124,7 @@ PRESETS = {
             optimizer=Optimizer(learning_rate=3e-4),
             record=Record(checkpoint_every=5, eval_batch_size=4),
         ),
-        about="the paper's LSTM on the same readings, 10 steps: for the cost of its analysis",
+        about="the paper's LSTM on the same readings, 10 steps: to measure the cost of its analysis",
         weight_decays=(0.1,),
     ),
     "smoke": Preset(

@@ -1,1 +1,1 @@
-"""Architectures as data: a module for each family of networks that other programs train, found by its file name."""
+"""Families of networks that other programs train, one per module; each declares its tensors as data."""

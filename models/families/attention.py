@@ -1,6 +1,6 @@
 """Attention by the usual names of its projections, in networks of any family.
 
-Names alone do not tell how heads are cut: pairs are claimed only where their number is given.
+Names alone do not say how heads are split, so pairs are declared only if the number of heads is known.
 """
 
 from specdyn.models.families.base import KEY, OUTPUT, QKV, QUERY, VALUE, Family, Rule, attention

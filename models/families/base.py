@@ -1,4 +1,4 @@
-"""What a module of this folder declares: which tensors a family of networks has, how they are cut, what feeds what."""
+"""Family: the declaration of a family's tensors, how they are split into matrices, and which feed which."""
 
 import functools
 import re
@@ -22,7 +22,7 @@ NO_LAYERS = {
     BUFFER: "a buffer by its name, which is not trained",
     TABLE: "a table of learned numbers that multiplies no activations",
 }
-"""Roles of tensors that are no layers, with the reason to give."""
+"""Roles of tensors that are not layers, with the reason shown to users."""
 
 KINDS = {
     EMBEDDING: "embedding",
@@ -32,7 +32,7 @@ KINDS = {
     RECURRENT: "recurrent",
     HEAD: "output",
 }
-"""What a layer of a role belongs to, as the coordinate `kind` says it."""
+"""The value of the coordinate `kind` for each role."""
 
 Stored = Literal["out_in", "in_out"]
 Cut = Literal["blocks", "grouped", "alternating"]
@@ -45,47 +45,47 @@ QKV = (QUERY, KEY, VALUE)
 class Rule:
     """The tensors of one kind.
 
-    `pattern` is the end of a name: `#` stands for the number of a block, `@` for that of an expert, `*` for one part
-    of a name, and `|` divides alternatives. What stands before it is the stack that the tensor belongs to.
+    `pattern` matches the end of a name: `#` stands for a block number, `@` for an expert number, `*` for one part
+    of a name, and `|` separates alternatives. The part before it is the stack to which the tensor belongs.
     """
 
     pattern: str
     role: str
-    """What it does; of a fused tensor what its parts do together."""
+    """The role; for a fused tensor the role of its parts together."""
     slot: str = ""
-    """What the family's feeds call it, where a role is there more than once."""
+    """Its name in the family's feeds, if a role occurs more than once."""
     stored: Stored = "out_in"
-    """How the last two axes are kept; of stacked experts the network's width decides, where it tells."""
+    """Order of the last two axes; for stacked experts the network's width decides, if it is unambiguous."""
     experts: bool = False
-    """Whether the first axis is that of the experts."""
+    """Whether the first axis indexes experts."""
     heads: bool = False
-    """Whether the first axis is that of the heads."""
+    """Whether the first axis indexes heads."""
     gates: bool = False
-    """Whether the rows are those of the gates of a recurrent layer, one after another."""
+    """Whether the rows are the gates of a recurrent layer, in sequence."""
     parts: tuple[str, ...] = ()
-    """Roles of the blocks of rows that a fused tensor consists of."""
+    """Roles of the blocks of rows in a fused tensor."""
     cut: Cut = "blocks"
-    """`blocks`: the parts follow one another; `grouped`: they do so for each head or group of heads by itself;
-    `alternating`: rows of one part alternate with those of the other."""
+    """`blocks`: the parts follow one another; `grouped`: they do so within each head or group of heads;
+    `alternating`: rows of one part alternate with rows of the other."""
     ties: bool = False
-    """Whether the embedding takes its place where config.json ties the two."""
+    """Whether the embedding replaces it if config.json ties the two."""
     after: str = ""
-    """The slot of the same block that a convolution reads whole, by which groups are told."""
+    """The slot in the same block that a convolution reads completely, from which its groups follow."""
     sizes: tuple[str, ...] = ()
-    """Settings in config.json that give the rows of each part; the last may be missing and has the rest."""
+    """Settings in config.json with the rows of each part; the last may be missing and takes the rest."""
 
     @property
     def name(self) -> str:
-        """The slot, which is the role where none is named."""
+        """The slot, by default the role."""
         return self.slot or self.role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """What one slot writes another reads, in the same block or in a later one."""
+    """One slot reads what another writes, in the same block or a later one."""
 
     writers: tuple[str, ...]
-    """Slots; of alternatives `a|b` the first that is there counts."""
+    """Slots; of alternatives `a|b` the first that exists counts."""
     readers: tuple[str, ...]
     where: Where = "same"
     """`same` block and expert; the `next` block that has the reader; `then`: the last block that has the writer, and
@@ -97,39 +97,39 @@ class Feed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Networks whose tensors have the same names and feed one another in the same way."""
+    """Networks with the same tensor names and the same connections between layers."""
 
     name: str
     title: str
     rules: tuple[Rule, ...]
     feeds: tuple[Feed, ...]
     known_by: tuple[str, ...]
-    """Patterns of names, as in rules, that are all there in every network of the family."""
+    """Patterns of names, as in rules; every network of the family matches all of them."""
     stored: Mapping[str, Stored] = field(default_factory=dict)
-    """For some of `known_by`: the way round that its tensors are kept, by which families of equal names are told."""
+    """For some of `known_by`: the order of its axes, which distinguishes families with equal names."""
     model_types: tuple[str, ...] = ()
     """Values of `model_type` in config.json, or of `_class_name` for diffusers."""
     fragment: bool = False
-    """Whether it is a part that networks of any family may have, and claims nothing beyond itself."""
+    """Whether it describes a component that networks of any family may contain."""
     feeds_if: Mapping[str, tuple[Feed, ...]] = field(default_factory=dict)
-    """Feeds that hold instead where a setting of config.json is true."""
+    """Feeds that apply instead if a setting of config.json is true."""
     feeds_unless: Mapping[str, tuple[Feed, ...]] = field(default_factory=dict)
-    """Feeds that hold instead where a setting of config.json is there and false."""
+    """Feeds that apply instead if a setting of config.json exists and is false."""
     only_with_heads: bool = False
-    """Whether its feeds are claimed only where the number of heads is given."""
+    """Whether its feeds apply only if the number of heads is known."""
     kinds: Mapping[str, str] = field(default_factory=dict)
-    """What layers of a role belong to, where that is not what KINDS says; of every other role with the key empty."""
+    """Overrides of KINDS by role; an empty key applies to every other role."""
     native: str = ""
-    """A pattern of names that begin with `model.` without any wrapper."""
+    """A pattern for names that begin with `model.` without any wrapper."""
 
     def kind_of(self, role: str, slots: Sequence[str]) -> str:
-        """What a layer belongs to, by its role or by the parts that it stands for; empty where that is not known."""
+        """The kind of a layer, by its role or by the slots of its parts; empty if unknown."""
         known = {**KINDS, **self.kinds}
         words = (role, *(slot.rpartition(" ")[2] for slot in slots))
         return next((known[word] for word in words if word in known), known.get("", ""))
 
     def feeds_for(self, config: Mapping[str, Any]) -> tuple[Feed, ...]:
-        """What feeds what, as far as the settings of a network decide it."""
+        """The feeds for a network with this config.json."""
         for setting, feeds in self.feeds_if.items():
             if config.get(setting):
                 return feeds
@@ -140,16 +140,16 @@ class Family:
 
 
 class Place(NamedTuple):
-    """Where a tensor stands in its network."""
+    """The position of a tensor in its network."""
 
     stack: str
-    """What stands before the pattern, as of the encoder or the decoder."""
+    """The part of the name before the pattern, such as the encoder or decoder."""
     block: tuple[int, ...] = ()
     expert: tuple[int, ...] = ()
 
 
 def place_in(pattern: str, tensor: str) -> Place | None:
-    """Where a tensor stands by a pattern of its name; None where the pattern is of others."""
+    """The position of a tensor by a pattern for its name; None if the pattern does not match."""
     for alternative in _compiled(pattern):
         if found := alternative.fullmatch(tensor):
             numbers = {group: int(text) for group, text in found.groupdict().items() if group != "stack"}
@@ -169,7 +169,7 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], ...]:
 
 
 def attention(*, feeding: tuple[str, ...] = (OUTPUT,)) -> tuple[Feed, ...]:
-    """Queries with keys and values with the output, head by head; and values with the output whole."""
+    """Queries with keys and values with the output, per head; and values with the output as whole matrices."""
     return (
         Feed(writers=(KEY,), readers=(QUERY,), by_head=True),
         Feed(writers=(VALUE,), readers=feeding),
@@ -178,7 +178,7 @@ def attention(*, feeding: tuple[str, ...] = (OUTPUT,)) -> tuple[Feed, ...]:
 
 
 def within(of: str) -> tuple[Feed, ...]:
-    """What feeds what inside one attention."""
+    """The feeds within one attention."""
     return (
         Feed(writers=(f"{of} {KEY}",), readers=(f"{of} {QUERY}",), by_head=True),
         Feed(writers=(f"{of} {VALUE}",), readers=(f"{of} {OUTPUT}",)),
@@ -196,7 +196,7 @@ SEQUENTIAL = (
     Feed(writers=(DOWN,), readers=READS_STREAM, where="next"),
     Feed(writers=(DOWN,), readers=(HEAD,), where="then"),
 )
-"""A transformer whose MLP reads what attention has written (METHOD 4.4)."""
+"""A transformer whose MLP reads the output of attention (METHOD 4.4)."""
 PARALLEL = (
     Feed(writers=(EMBEDDING,), readers=(*READS_STREAM, GATE, UP), where="then"),
     *attention(),
@@ -204,11 +204,11 @@ PARALLEL = (
     Feed(writers=(OUTPUT, DOWN), readers=(*READS_STREAM, GATE, UP), where="next"),
     Feed(writers=(OUTPUT, DOWN), readers=(HEAD,), where="then"),
 )
-"""A transformer whose attention and MLP read the same, and write into the next block together."""
+"""A transformer with parallel attention and MLP: same input, summed output."""
 
 
 def _of_plugin(declared: object, name: str, source: str) -> Family:
-    """What a plug-in declares; its source decides nothing, as results are kept by the layers and pairs it led to."""
+    """The family of a plug-in; its source is ignored, since results depend only on the resulting layers and pairs."""
     return kinds.named(declared, name, Family)
 
 
@@ -226,5 +226,5 @@ def get_family(name: str) -> Family:
 
 
 def families() -> list[Family]:
-    """All families in the order of their names, without plug-ins that cannot be used."""
+    """All families sorted by name, without unusable plug-ins."""
     return list(kinds.usable(FAMILIES).values())

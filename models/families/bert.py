@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and other encoders with their names."""
+"""BERT, RoBERTa and other encoders with the same names."""
 
 from specdyn.models.families.base import (
     DOWN,

@@ -1,4 +1,4 @@
-"""UNets of diffusers: what feeds what inside residual blocks and attention; blocks join by sums and skips."""
+"""UNets of diffusers: feeds within residual blocks and attention; blocks are joined by sums and skips."""
 
 from specdyn.models.families.base import (
     CONVOLUTION,

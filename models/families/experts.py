@@ -1,4 +1,4 @@
-"""Transformers with experts: Mixtral, Qwen with experts, OLMoE: a tensor an expert or all in one."""
+"""Mixture-of-experts transformers (Mixtral, Qwen, OLMoE), with one tensor per expert or one for all."""
 
 from specdyn.models.families.base import DOWN, GATE, ROUTER, SEQUENTIAL, UP, Family, Rule
 from specdyn.models.families.llama import ATTENTION, ENDS

@@ -1,4 +1,4 @@
-"""GPT-2 of transformers, whose `Conv1D` keeps weights as (in, out)."""
+"""GPT-2 in transformers, whose `Conv1D` stores weights as (in, out)."""
 
 from specdyn.models.families.base import (
     BUFFER,
@@ -17,7 +17,7 @@ from specdyn.models.families.base import (
 
 
 def rules(stored: Stored) -> tuple[Rule, ...]:
-    """The tensors of a block and the ends, with weights kept one way or the other."""
+    """The tensors of blocks, embeddings and head, with weights stored as (in, out) or (out, in)."""
     return (
         Rule(pattern="h.#.attn.c_attn.weight", role="fused", parts=QKV, stored=stored),
         Rule(pattern="h.#.attn.c_proj.weight", role=OUTPUT, stored=stored),

@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: queries, keys and values follow one another head by head."""
+"""GPT-NeoX and Pythia: queries, keys and values are interleaved by head."""
 
 from specdyn.models.families.base import (
     BUFFER,

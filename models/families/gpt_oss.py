@@ -1,4 +1,4 @@
-"""gpt-oss: experts in one tensor, kept as (in, out), in which columns of gate and up alternate."""
+"""gpt-oss: all experts in one tensor, stored as (in, out), with alternating columns of gate and up."""
 
 from dataclasses import replace
 

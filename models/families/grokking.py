@@ -1,4 +1,4 @@
-"""The grokking literature's own code: the names of TransformerLens, with weights kept as (out, in)."""
+"""The grokking literature's own code: the names of TransformerLens, with weights stored as (out, in)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Llama and what is built like it: Qwen, Mistral, Gemma, OLMo, SmolLM, Phi-3 with its fused projections."""
+"""Llama and similar networks: Qwen, Mistral, Gemma, OLMo, SmolLM, and Phi-3 with its fused projections."""
 
 from specdyn.models.families.base import (
     DOWN,

@@ -1,4 +1,4 @@
-"""Mamba: the projections of its blocks, as far as they are matrices."""
+"""Mamba: the projections of its blocks that are matrices."""
 
 from specdyn.models.families.base import DEPTHWISE, EMBEDDING, GATE, HEAD, OUTPUT, TABLE, UP, Family, Feed, Rule
 

@@ -1,4 +1,4 @@
-"""`nn.MultiheadAttention` wherever it stands: queries, keys and values, each a third of the rows of one tensor."""
+"""`nn.MultiheadAttention` in any network: queries, keys and values, each a third of the rows of one tensor."""
 
 from specdyn.models.families.base import KEY, OUTPUT, QKV, QUERY, VALUE, Family, Rule, attention
 

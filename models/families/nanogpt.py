@@ -1,4 +1,4 @@
-"""nanoGPT: the names of GPT-2, with weights kept as (out, in)."""
+"""nanoGPT: the names of GPT-2, with weights stored as (out, in)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`nn.RNN`, `nn.LSTM` and `nn.GRU` wherever they stand: their gates are blocks of rows (METHOD 4.4)."""
+"""`nn.RNN`, `nn.LSTM` and `nn.GRU` in any network: their gates are blocks of rows (METHOD 4.4)."""
 
 from specdyn.models.families.base import RECURRENT, Family, Feed, Rule
 

@@ -4,7 +4,7 @@ from specdyn.models.families.base import CONVOLUTION, HEAD, Family, Feed, Rule
 
 HF = "stages.#.layers.#."
 LAST = "third|second"
-"""The last convolution of a block, of two or three."""
+"""The last convolution of a block with two or three."""
 
 FAMILY = Family(
     name="resnet",

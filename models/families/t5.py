@@ -1,4 +1,4 @@
-"""T5: an encoder, and a decoder whose cross attention reads what the encoder's last block writes."""
+"""T5: an encoder, and a decoder whose cross attention reads the encoder's last block."""
 
 from specdyn.models.families.base import (
     DOWN,
@@ -37,7 +37,7 @@ def projections(at: str, of: str) -> tuple[Rule, ...]:
 
 
 def slots(of: str, *roles: str) -> tuple[str, ...]:
-    """What feeds call some tensors of a stack."""
+    """The slots of some roles in a stack."""
     return tuple(f"{of} {role}" for role in roles)
 
 

@@ -28,7 +28,7 @@ FAMILY = Family(
         Rule(pattern="layers.#.linear1.weight", role=UP),
         Rule(pattern="layers.#.linear2.weight", role=DOWN),
         Rule(pattern="pe", role=BUFFER),
-        # As in torch's own example of a language model.
+        # Named as in torch's own language-model example.
         Rule(pattern="encoder.weight|embedding.weight|embed.weight", role=EMBEDDING),
         Rule(pattern="decoder.weight", role=HEAD),
     ),

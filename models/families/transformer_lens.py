@@ -1,4 +1,4 @@
-"""TransformerLens and the code of the grokking literature: a matrix a head, kept as (in, out)."""
+"""TransformerLens and the grokking literature's code: one matrix per head, stored as (in, out)."""
 
 from specdyn.models.families.base import (
     BIAS,
@@ -23,7 +23,7 @@ AT, MLP = "blocks.#.attn.", "blocks.#.mlp."
 
 
 def rules(stored: Stored) -> tuple[Rule, ...]:
-    """The tensors, with weights kept one way or the other; the embedding is kept the other way round."""
+    """The tensors, with weights stored as (in, out) or (out, in), and the embedding the other way round."""
     return (
         Rule(pattern=AT + "W_Q", role=QUERY, stored=stored, heads=True),
         Rule(pattern=AT + "W_K|" + AT + "_W_K", role=KEY, stored=stored, heads=True),

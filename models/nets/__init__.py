@@ -1,1 +1,1 @@
-"""Networks, one architecture a module."""
+"""Networks, one architecture per module."""

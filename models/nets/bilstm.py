@@ -17,7 +17,7 @@ SHOWN = 2
 class BiLstmNet(nn.Module):
     """Features (B, T, F) to log-probabilities of symbols (B, T, K).
 
-    Padding is processed as it is: the reverse direction sees it first.
+    Padding is not masked: the reverse direction sees it first.
     """
 
     def __init__(self, config: BiLstm, features: int, symbols: int) -> None:
@@ -33,8 +33,8 @@ class BiLstmNet(nn.Module):
 def bilstm_pairs(config: BiLstm) -> tuple[LayerPair, ...]:
     """The published pairs of each direction, then the reverse direction with its own half of the linear layer.
 
-    A layer that reads both directions is cut to the half of the direction that writes. The published code takes the
-    forward half of the linear layer for both directions; those pairs are kept, and the right ones follow them.
+    A layer that reads both directions is cut to the half that the writing direction feeds. The published code uses the
+    forward half of the linear layer for both directions; those pairs are kept, followed by the correct ones.
     """
     pairs: list[LayerPair] = []
     for suffix in ("", "_reverse"):

@@ -38,7 +38,7 @@ class VggNet(nn.Module):
                 continue
             layers.append(ConvNormBlock(before, factor * config.width))
             before = factor * config.width
-        # The mean over the 2 x 2 pixels that are left of 32 x 32; of smaller images one pixel is left.
+        # The mean over the 2 x 2 pixels that remain of 32 x 32; smaller images leave one pixel.
         layers.append(nn.AdaptiveAvgPool2d(1))
         self.layers = nn.Sequential(*layers)
         self.fc = nn.Linear(before, classes)

@@ -1,6 +1,6 @@
-"""Buffers beside a network's matrices for what weight decay has done to them since the checkpoint before.
+"""Buffers that accumulate the effect of weight decay on a network's matrices since the previous checkpoint.
 
-They are saved with the weights, under the parameter's name and a suffix; nothing that the network computes reads them.
+They are saved with the weights, under the parameter's name and a suffix; the network's computation ignores them.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from specdyn.models.spec.run_spec import RunSpec
 
 SUM = "_decay_sum"
-"""After a parameter's name: the sum of what decay added to it in the updates since `SINCE`."""
+"""Suffix of the sum of what decay added to a parameter in the updates since `SINCE`."""
 VELOCITY = "_decay_velocity"
-"""After a parameter's name: the decay's share of the optimizer's momentum, where it goes through that."""
+"""Suffix of decay's share of the optimizer's momentum, if decay passes through it."""
 SINCE = "decay_since"
 """The step after which the sums begin, -1 before the first update."""
 
 
 def has_velocity(spec: RunSpec) -> bool:
-    """Whether decay goes through the optimizer's momentum: the L2 term of sgd and sam does."""
+    """Whether decay passes through the optimizer's momentum, as the L2 term of sgd and sam does."""
     return spec.decay.kind == "l2" and spec.optimizer.name in ("sgd", "sam") and spec.optimizer.momentum > 0
 
 
 def add_decay_sums(spec: RunSpec, net: nn.Module) -> None:
-    """Give each trained matrix its buffers, all zero, where the spec records its decay."""
+    """Add zeroed buffers for each trained matrix, if the spec records decay."""
     import torch
 
     if not spec.record.decay:

@@ -1,4 +1,4 @@
-"""What is known of layers besides their names: the kind of each, its depth in the network, and a short name."""
+"""Properties of layers besides their names: kind, depth in the network and short name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NO_DEPTH = -1
-"""The depth of a layer of which no pair is known."""
+"""The depth of a layer without any known pair."""
 
 
 def module_kinds(net: nn.Module) -> dict[str, str]:
@@ -39,9 +39,9 @@ def module_kinds(net: nn.Module) -> dict[str, str]:
 
 
 def layer_kinds(layers: Sequence[Matrix], pairs: Sequence[LayerPair], known: Sequence[str]) -> list[str]:
-    """The kinds of layers whose own are `known`: what pairs compare head by head is attention.
+    """The kinds of layers, given the `known` ones: layers that pairs compare per head are attention.
 
-    The last layer is the output, unless another one reads what it writes.
+    The last layer is the output, unless another layer reads it.
     """
     by_head = {side.parameter for pair in pairs if pair.heads for side in (pair.writer, pair.reader)}
     writers = {pair.writer.parameter for pair in pairs}
@@ -52,10 +52,10 @@ def layer_kinds(layers: Sequence[Matrix], pairs: Sequence[LayerPair], known: Seq
 
 
 def layer_depths(layers: Sequence[Matrix], pairs: Sequence[LayerPair]) -> list[int]:
-    """Layers that come before each one on the longest way to it, by the pairs of which one feeds the other.
+    """Layers before each one on the longest path of feeding pairs.
 
-    A layer that none feeds comes right before the first that reads it. -1 where no pair has the layer, and everywhere
-    where pairs given by hand lead in a circle.
+    A layer that none feeds comes right before the first that reads it. -1 for a layer without pairs, and for all
+    layers if user-supplied pairs form a cycle.
     """
     of_name = {layer.name: layer.name for layer in layers}
     of_parameter: dict[tuple[str, tuple[int, ...]], list[str]] = {}
@@ -63,12 +63,12 @@ def layer_depths(layers: Sequence[Matrix], pairs: Sequence[LayerPair]) -> list[i
         of_parameter.setdefault((layer.parameter, layer.index), []).append(layer.name)
 
     def meant(side: Matrix) -> list[str]:
-        """The layers that a side of a pair is, or is a part of, or consists of."""
+        """The layers that a side of a pair equals, is part of, or consists of."""
         return [of_name[side.name]] if side.name in of_name else of_parameter.get((side.parameter, side.index), [])
 
     before: dict[str, set[str]] = {}
     for pair in pairs:
-        if pair.reader_vectors == "left":  # as keys and queries, which are compared and do not follow one another
+        if pair.reader_vectors == "left":  # such as keys and queries, which are compared but do not feed one another
             continue
         writers = meant(pair.writer)
         for reader in meant(pair.reader):
@@ -87,10 +87,10 @@ def layer_depths(layers: Sequence[Matrix], pairs: Sequence[LayerPair]) -> list[i
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names of parameters without `weight`, cut to what tells them apart: `linear1`, `3.linear1`, `features.0`.
+    """Parameter names without `weight`, shortened as far as they stay unique: `linear1`, `3.linear1`, `features.0`.
 
-    A part in brackets is kept and both sides of a pair `a -> b` are cut: `in_proj[value] → out_proj`. What is shown is
-    shorter, and nothing else: what a name means is declared by the cube.
+    A part in brackets is kept, and both sides of a pair `a -> b` are shortened: `in_proj[value] → out_proj`. Short
+    names are for display only.
     """
     sides = [side for name in names for side in name.split(" -> ")]
     forms = {base: _forms(base) for base in dict.fromkeys(side.partition("[")[0] for side in sides)}
@@ -104,7 +104,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _forms(base: str) -> list[str]:
-    """Ways to write a parameter's name, shortest first; none is a bare number."""
+    """Forms of a parameter's name, shortest first; none is a bare number."""
     parts = base.removesuffix(".weight").removesuffix("_weight").split(".")
     numbers = [part for part in parts[:-1] if part.isdigit()]
     endings = [parts[-k:] for k in range(1, len(parts) + 1)]

@@ -1,4 +1,4 @@
-"""From parameters to named matrices, and the pairs of layers that feed one another (METHOD 0, 4.4).
+"""Turns parameters into named matrices, and pairs the layers that feed one another (METHOD 0, 4.4).
 
 Shapes: M rows (output directions), N columns (input directions), H heads.
 """
@@ -19,25 +19,25 @@ Vectors = Literal["left", "right"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A named matrix of a network: the parameter it lies in and the way it is made a matrix."""
+    """A named matrix of a network: its parameter and how it is reshaped to a matrix."""
 
     parameter: str
     transposed: bool = False
-    """Swap the first two axes before flattening: transposed convolutions, and weights kept as (in, out)."""
+    """Swap the first two axes before flattening: transposed convolutions, and weights stored as (in, out)."""
     part: str = ""
-    """Name of the block of rows or columns taken, empty for the whole parameter."""
+    """Name of the block of rows or columns used, empty for the whole parameter."""
     rows: tuple[int, int] | None = None
     columns: tuple[int, int] | None = None
     every: int = 0
-    """Rows after which the block of rows comes again, as where queries, keys and values alternate; 0 is once."""
+    """Period in rows at which the block repeats, if queries, keys and values are interleaved; 0 for a single block."""
     index: tuple[int, ...] = ()
-    """Which entry is taken of each leading axis: one of several experts, or one head."""
+    """Index along each leading axis: one of several experts, or one head."""
     outputs: tuple[int, ...] = ()
-    """The axes that are output directions, in order, where these are not the first alone; without those of `index`."""
+    """The output axes, in order, if not just the first; without the axes of `index`."""
     heads: int = 0
-    """Split into that many blocks, decomposed as a stack; 0 is no split."""
+    """Number of blocks to split into, decomposed as a stack; 0 means no split."""
     split: Literal["rows", "columns"] = "rows"
-    """What the heads divide."""
+    """The side that the heads divide."""
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class Matrix:
         return w_MN.unflatten(1, (self.heads, -1)).transpose(0, 1)
 
     def shape(self, of_parameter: tuple[int, ...]) -> tuple[int, int]:
-        """(M, N) of the matrix, one head's where it is split, without the weights."""
+        """(M, N) of the matrix, or of one head if it is split, without reading the weights."""
         sizes = of_parameter[len(self.index) :]
         m, n = (math.prod(sizes[axis] for axis in axes) for axes in self._axes(len(sizes)))
         if self.rows is not None:
@@ -74,7 +74,7 @@ class Matrix:
         return (m // self.heads, n) if self.split == "rows" else (m, n // self.heads)
 
     def _axes(self, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Axes of the outputs and of the inputs, of a tensor that has so many."""
+        """Output axes and input axes of a tensor with `count` axes."""
         outputs = (1,) if self.transposed else self.outputs or (0,)
         return outputs, tuple(axis for axis in range(count) if axis not in outputs)
 
@@ -83,8 +83,8 @@ class Matrix:
 class LayerPair:
     """Two matrices compared by |reader vectors . writer vectors|: what one writes, the other reads.
 
-    Long vectors are cut into parts that are compared one by one: a reading convolution's right vectors by kernel
-    position, a writing LSTM's left vectors by gate. The parts are not normalised again.
+    Long vectors are split into parts that are compared one by one: a reading convolution's right vectors by kernel
+    position, a writing LSTM's left vectors by gate. The parts are not renormalised.
     """
 
     writer: Matrix
@@ -96,44 +96,44 @@ class LayerPair:
     gates: int = 1
     """Gates of the writer, the slow axis of its left vectors."""
     shown: int = 0
-    """The part that stands for the pair: the centre position, or gate g of i, f, g, o."""
+    """The part that represents the pair: the centre position, or gate g of i, f, g, o."""
 
     @property
     def name(self) -> str:
-        """Names of writer and reader, in the order of the data's way."""
+        """Names of writer and reader, in the direction of data flow."""
         return f"{self.writer.name} -> {self.reader.name}"
 
     @property
     def heads(self) -> int:
-        """Heads that are compared one by one, 0 where whole matrices are; several may read one head of the other."""
+        """Heads that are compared one by one, 0 for whole matrices; several may read the same head of the writer."""
         return max(self.writer.heads, self.reader.heads)
 
     @property
     def parts(self) -> int:
-        """Kernel positions or gates, 1 where vectors are compared whole."""
+        """Number of kernel positions or gates, 1 if whole vectors are compared."""
         return max(self.positions, self.gates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What becomes of a tensor of two or more dimensions: analysed in a named way, or skipped for a reason."""
+    """The treatment of a tensor of two or more dimensions: how it is analysed, or why it is skipped."""
 
     parameter: str
     shape: tuple[int, ...]
     way: str = ""
-    """How it is made a matrix; empty where it is skipped."""
+    """How it is reshaped to a matrix; empty if it is skipped."""
     skipped: str = ""
-    """Why it is not analysed; empty where it is."""
+    """Why it is not analysed; empty if it is."""
     cut: tuple[Matrix, ...] = ()
-    """The matrices that it is cut into; empty where it is taken whole, and where it is skipped."""
+    """The matrices that it is split into; empty if it is one matrix or skipped."""
     roles: tuple[str, ...] = ()
-    """What each of its matrices does in the network, where that is known."""
+    """The role of each of its matrices in the network, if known."""
     kinds: tuple[str, ...] = ()
-    """What each of its matrices belongs to, where that is known: embedding, attention, mlp, conv, recurrent, output."""
+    """The kind of each of its matrices, if known: embedding, attention, mlp, conv, recurrent, output."""
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
-        """What is analysed of it: its parts, or the whole parameter as a matrix."""
+        """Its analysed matrices: its parts, or the whole parameter."""
         if self.skipped:
             return ()
         return self.cut or (Matrix(parameter=self.parameter, transposed=self.way == SWAPPED),)
@@ -145,7 +145,7 @@ SWAPPED = "axes swapped, then flattened to (out, in * kernel)"
 
 
 def entry(parameter: str, shape: tuple[int, ...], transposed: bool = False) -> Entry:
-    """The way a parameter is made a matrix: by its number of dimensions, and whether its convolution is transposed."""
+    """How to reshape a parameter to a matrix, by its number of dimensions and whether its convolution is transposed."""
     if 0 in shape:
         return Entry(parameter=parameter, shape=shape, skipped="has no elements")
     way = SWAPPED if transposed else FLATTENED if len(shape) > 2 else PLAIN
@@ -184,9 +184,9 @@ def analysed(entries: Collection[Entry]) -> tuple[Matrix, ...]:
 def feed(
     writer: Matrix, reader: Matrix, shapes: Mapping[str, tuple[int, ...]], writer_vectors: Vectors = "left"
 ) -> LayerPair | None:
-    """The pair of two whole layers, or None where what one writes cannot be what the other reads.
+    """The pair of two whole layers, or None if the reader's inputs do not match the writer's outputs.
 
-    A convolution reads by kernel position, of which the centre [kh // 2, kw // 2] is shown.
+    A convolution reads by kernel position, represented by the centre [kh // 2, kw // 2].
     """
     of_writer, of_reader = (shapes[matrix.parameter] for matrix in (writer, reader))
     written = writer.shape(of_writer)[0 if writer_vectors == "left" else 1]
@@ -203,7 +203,7 @@ def feed(
 
 
 def consecutive_pairs(matrices: tuple[Matrix, ...], shapes: Mapping[str, tuple[int, ...]]) -> tuple[LayerPair, ...]:
-    """Each layer paired with the next where the shapes fit: the pairs of a plain chain."""
+    """Each layer paired with the next if the shapes match: the pairs of a plain chain."""
     found = (feed(a, b, shapes) for a, b in itertools.pairwise(matrices))
     return tuple(pair for pair in found if pair is not None)
 

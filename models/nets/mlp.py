@@ -17,7 +17,7 @@ class MlpNet(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Activations after the last layer, which has no ReLU."""
+        """Outputs of the last layer, without ReLU."""
         x = x.flatten(1)
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))

@@ -1,4 +1,4 @@
-"""The paper's pre-LayerNorm transformer, computing no more positions than the loss uses (METHOD 1.1, 1.5).
+"""The paper's pre-LayerNorm transformer, which computes only the positions that the loss uses (METHOD 1.1, 1.5).
 
 Shapes: B batch, T positions, D width, H heads, K = D/H, V vocabulary.
 """
@@ -18,7 +18,7 @@ from specdyn.models.spec.architectures import Transformer
 def positional_table(length: int, width: int) -> Tensor:
     """Sinusoidal positions (T, D): sine in even, cosine in odd columns, base 10000."""
     table_TD = torch.zeros(length, width)
-    if table_TD.is_meta:  # a network without its weights: to compute with it, torch would import its compiler
+    if table_TD.is_meta:  # computing on the meta device would import torch's compiler
         return table_TD
     position_T1 = torch.arange(length).unsqueeze(1)
     frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
@@ -28,7 +28,7 @@ def positional_table(length: int, width: int) -> Tensor:
 
 
 class PositionalEncoder(nn.Module):
-    """Adds the constant positional table, which is built and not stored in checkpoints."""
+    """Adds the constant positional table, which is not stored in checkpoints."""
 
     pe: Tensor
 
@@ -41,31 +41,31 @@ class PositionalEncoder(nn.Module):
 
 
 class Embedding(nn.Embedding):
-    """torch's, without the import of torch's compiler where a network is built without its weights."""
+    """`nn.Embedding` that does not import torch's compiler when built on the meta device."""
 
     def reset_parameters(self) -> None:
-        """Draw the weights where there is memory for them: without any, torch draws by code of its compiler."""
+        """Draw the weights unless on the meta device, where drawing would import torch's compiler."""
         if not self.weight.is_meta:
             super().reset_parameters()
 
 
 ENDS = WeakTensorKeyDictionary()
-"""Batches whose inputs all end alike: by the batch its version and that token, so that a GPU is asked once."""
+"""Cache of batches whose inputs all end in the same token: batch -> (version, token), to query a GPU only once."""
 
 
 class TransformerNet(nn.Module):
     """Tokens (B, T) to logits of the last position (B, V), or of all positions (B, T, V).
 
-    Parameter names are torch's own for `nn.TransformerEncoder`, so published checkpoints load. As published, all
-    layers start with the same weights: torch copies the one that it is given. `last_token` is the token that inputs
-    end in, where all end alike.
+    Parameter names are those of `nn.TransformerEncoder`, so published checkpoints load. As published, all
+    layers start with the same weights, since torch copies the first. `last_token` is the token in which all inputs
+    end, if they do.
     """
 
     def __init__(self, config: Transformer, vocabulary: int, length: int, last_token: int | None = None) -> None:
         super().__init__()
         self.config, self._last_token = config, last_token
         self.train_by_tables = False
-        """Use `_by_tables` with gradients too; without them it is used wherever it can be."""
+        """Use `_by_tables` with gradients too; without gradients it is used whenever possible."""
         self.encoder = Embedding(vocabulary, config.width)
         self.pos_encoder = PositionalEncoder(length, config.width)
         layer = nn.TransformerEncoderLayer(
@@ -80,10 +80,10 @@ class TransformerNet(nn.Module):
         nn.init.zeros_(self.decoder.bias)
 
     def forward(self, tokens_BT: Tensor, last_only: bool = True) -> Tensor:
-        """Logits; with `last_only` the last layer computes keys and values everywhere, all else once.
+        """Logits; with `last_only` the last layer computes only keys and values at all positions, the rest at the last.
 
-        Without gradients the projections of the first layer are made once for each token and position that there is,
-        where these are fewer than the rows of the batch. No table is used while a layer has a hook, as hooks expect
+        Without gradients, the projections of the first layer are computed once per distinct token and position,
+        if these are fewer than the rows of the batch. No table is used while a layer has a hook, as hooks expect
         each layer to be called with the inputs of the batch.
         """
         wanted_by_tables = last_only and (self.train_by_tables or not torch.is_grad_enabled())
@@ -105,9 +105,9 @@ class TransformerNet(nn.Module):
         return logits_BTV[:, -1] if last_only else logits_BTV
 
     def _is_watched(self) -> bool:
-        """Whether a layer has a hook, which a table would pass by; hooks of the whole network do not count."""
+        """Whether a layer has a hook, which a table would bypass; hooks of the whole network do not count."""
         waiting = list(self._modules.values())
-        while waiting:  # a third of the time that `modules` takes, at every step
+        while waiting:  # takes a third of the time of `modules()`, at every step
             layer = waiting.pop()
             if layer is None:
                 continue
@@ -117,11 +117,11 @@ class TransformerNet(nn.Module):
         return False
 
     def has_tables(self, rows: int) -> bool:
-        """Whether logits of so many inputs that end alike take less work by tables of what one token decides."""
+        """Whether tables per token are cheaper for the logits of this many inputs that end in the same token."""
         return self._last_token is not None and self.config.depth == 1 and rows > len(self.encoder.weight)
 
     def _end_alike(self, tokens_BT: Tensor) -> bool:
-        """Whether all inputs end in `last_token`; each batch is looked at once, as long as nothing is written to it."""
+        """Whether all inputs end in `last_token`; each batch is checked once unless it is modified."""
         known = None if tokens_BT.is_inference() else (tokens_BT._version, self._last_token)
         if known and ENDS.get(tokens_BT) == known:
             return True
@@ -131,11 +131,11 @@ class TransformerNet(nn.Module):
         return alike
 
     def _by_tables(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the last position of one block, for inputs that all end alike.
+        """Logits of the last position of a single block, for inputs that all end in the same token.
 
-        The last position asks the same of all inputs, so that a token's score, key and value are the same wherever it
-        stands at a position: they are computed for each token and position, and looked up. What is added to the last
-        position's own value are differences from it, as weights of attention add up to 1.
+        The query of the last position is the same for all inputs, so the score, key and value depend only on token
+        and position: they are computed once for each and looked up. Since attention weights add up to 1, the sum is
+        written as the last position's own value plus weighted differences from it.
         """
         block = self.transformer_encoder.layers[0]
         (vocabulary, width), heads, before = self.encoder.weight.shape, self.config.heads, tokens_BT.shape[1] - 1
@@ -158,7 +158,7 @@ class TransformerNet(nn.Module):
         x_BD = F.linear(mixed_BHK.flatten(1), out.weight, out.bias + last_1D[0])
         if torch.is_grad_enabled() or vocabulary >= width:
             return self.decoder(self._feed_forward(block, x_BD))
-        # What the hidden units write is read by the decoder alone: one product in place of two, if it is the smaller.
+        # Only the decoder reads the output of the hidden units: merge the two products into one if that is cheaper.
         read_VF = self.decoder.weight @ block.linear2.weight
         bias_V = self.decoder.bias + self.decoder.weight @ block.linear2.bias
         hidden_BF = F.relu(block.linear1(block.norm2(x_BD)), inplace=True)
@@ -168,7 +168,7 @@ class TransformerNet(nn.Module):
         return self.pos_encoder(self.encoder(tokens_BT) * math.sqrt(self.config.width))
 
     def _project(self, block: nn.Module, x_BTD: Tensor, queries: slice) -> tuple[Tensor, Tensor]:
-        """Queries (B, Q, D) of some positions, and keys beside values (B, T, 2 D) of all, of normalised inputs."""
+        """Queries (B, Q, D) of some positions, and joined keys and values (B, T, 2 D) of all, of normalised inputs."""
         attention, width = block.self_attn, self.config.width
         weight, bias = attention.in_proj_weight, attention.in_proj_bias  # type: ignore[union-attr]
         normed_BTD = block.norm1(x_BTD)  # type: ignore[operator]
@@ -176,7 +176,7 @@ class TransformerNet(nn.Module):
         return q_BQD, F.linear(normed_BTD, weight[width:], bias[width:])  # type: ignore[index]
 
     def _from_table(self, block: nn.Module, tokens_BT: Tensor, queries: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs (B, Q, D), queries, and keys beside values of the first block, looked up by token and position."""
+        """Inputs (B, Q, D), queries, and keys with values of the first block, looked up by token and position."""
         positions = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         every_VT = torch.arange(len(self.encoder.weight), device=tokens_BT.device)[:, None].expand(-1, len(positions))
         x_VTD = self._embedded(every_VT)
@@ -185,7 +185,7 @@ class TransformerNet(nn.Module):
         return x_VTD[:, queries][at], q_VQD[at], kv_VTE[tokens_BT, positions]
 
     def _block(self, block: nn.Module, x_BQD: Tensor, q_BQD: Tensor, kv_BTE: Tensor) -> Tensor:
-        """One pre-norm block, its output only at the query positions."""
+        """The output of one pre-norm block, only at the query positions."""
         return self._feed_forward(block, x_BQD + self._attend(block.self_attn, q_BQD, kv_BTE))  # type: ignore[arg-type]
 
     def _feed_forward(self, block: nn.Module, x_BQD: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ def head_pair(config: Transformer, fused: str, out: str) -> LayerPair:
 
 
 def transformer_pairs(config: Transformer) -> tuple[LayerPair, ...]:
-    """The inter-layer pairs of METHOD 4.4, then what each head's values write and its output columns read."""
+    """The inter-layer pairs of METHOD 4.4, then each head's values with its columns of the output projection."""
     before = Matrix(parameter="encoder.weight")
     # An embedding is (tokens, D): its output directions are its right vectors.
     pairs, before_vectors = [], "right"

@@ -25,7 +25,7 @@ class FourierFeatures(nn.Module):
         self.W = nn.Parameter(torch.randn(size // 2) * 30.0, requires_grad=False)
 
     def forward(self, t_B: Tensor) -> Tensor:
-        # Arguments reach 5e5, where float32 is coarse: another order of the products gives other features.
+        # Arguments reach 5e5, where float32 is coarse: a different order of products changes the features.
         argument_BE = t_B[:, None] * self.W[None, :] * 2 * math.pi
         return torch.cat([torch.sin(argument_BE), torch.cos(argument_BE)], dim=-1)
 
@@ -42,7 +42,7 @@ class TimeBias(nn.Module):
 
 
 class UNetNet(nn.Module):
-    """Images (B, C, 28, 28) to what is left of the noise put on them, (B, C, 28, 28); see `forward`."""
+    """Images (B, C, 28, 28) to the error of the predicted noise, (B, C, 28, 28); see `forward`."""
 
     betas: Tensor
     alphas: Tensor
@@ -99,7 +99,7 @@ class UNetNet(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator, noise_at_end: bool = False) -> Tensor:
-        """Images (count, C, 28, 28) drawn by running the process backwards from noise of the CPU's generator.
+        """Draw images (count, C, 28, 28) by running the process backwards from noise of the CPU's generator.
 
         The published code adds noise after the last step too; `noise_at_end` does the same.
         """
@@ -115,7 +115,7 @@ class UNetNet(nn.Module):
 
 
 def diffusion_tables(steps: int) -> dict[str, Tensor]:
-    """Noise schedule of the process, each (T,): betas on a sigmoid from 1e-5 to 5e-3 and what follows of them."""
+    """Noise schedule of the process, each (T,): betas on a sigmoid from 1e-5 to 5e-3, and derived quantities."""
     betas = torch.sigmoid(torch.linspace(-6, 6, steps)) * (5e-3 - 1e-5) + 1e-5
     alphas = 1 - betas
     bar = torch.cumprod(alphas, 0)
@@ -134,7 +134,7 @@ PAIRS = (
     *(("conv1", "tconv1"), ("dense1", "tconv1"), ("conv2", "tconv2"), ("dense2", "tconv2")),
     *(("conv3", "tconv3"), ("dense3", "tconv3")),
 )
-"""What writes and what reads it: down, up, and across by the skip connections (METHOD 4.4)."""
+"""Writer and reader of each pair: down, up, and across by skip connections (METHOD 4.4)."""
 
 
 def unet_pairs(net: nn.Module) -> tuple[LayerPair, ...]:

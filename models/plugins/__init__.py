@@ -1,1 +1,1 @@
-"""What is declared outside the package: files, folders and installed packages, by one mechanism for every kind."""
+"""Plug-ins from files, folders and installed packages, with one mechanism for every kind."""

@@ -1,4 +1,4 @@
-"""Things that are declared by name, in the package, a module each, and outside it: looked up by one mechanism."""
+"""Looks up declarations by name, in the package (one per module) and in plug-ins."""
 
 import functools
 import importlib
@@ -19,23 +19,23 @@ log = logging.getLogger("specdyn.plugins")
 
 
 class NotUsable(ValueError):
-    """A plug-in does not import, or declares something else than it should: says which and why."""
+    """A plug-in does not import, or its declaration is invalid; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(Generic[T]):
-    """A kind of thing, as experiments."""
+    """A kind of declaration, such as experiments."""
 
     group: str
     """One of CONSTANTS."""
     noun: str
-    """What one is called."""
+    """The noun for one of them in messages."""
     package: str
-    """Whose modules declare those of the package; `base` and packages in it do not. Empty with `within`."""
+    """The package whose modules declare the built-in ones, except `base` and subpackages. Empty with `within`."""
     checked: Callable[[object, str, str], T]
-    """The thing from what a plug-in declares, its name and the digest of its source; TypeError or ValueError."""
+    """Checks a plug-in's declaration, given its name and the digest of its source; TypeError or ValueError."""
     within: Callable[[], Mapping[str, T]] | None = None
-    """Those of the package by name, where they are not a module each."""
+    """The built-in ones by name, if they are not one per module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +45,21 @@ class Broken:
     name: str
     place: str
     why: str
-    """In a line."""
+    """The reason in one line."""
 
 
 def names(kind: Kind[T]) -> list[str]:
-    """Names of all things of a kind, sorted, without importing them; ValueError where two have one name."""
+    """Sorted names of all declarations of a kind, without importing them; ValueError if two have the same name."""
     return sorted([*_inside(kind), *_outside(kind)])
 
 
 def get(kind: Kind[T], name: str) -> T:
-    """The thing of that name; ValueError lists the known ones, or says why a plug-in cannot be used."""
+    """The declaration of that name; ValueError lists the known ones, or says why a plug-in cannot be used."""
     outside = _outside(kind)
     try:
         require_known(kind.noun, name, [*_inside(kind), *outside])
     except ValueError as error:
-        raise ValueError(f"{error}; your own are named by --plugins or {PATHS}") from None
+        raise ValueError(f"{error}; add your own with --plugins or {PATHS}") from None
     if name not in outside:
         return _of_package(kind, name)
     loaded = _loaded(kind, outside[name])
@@ -69,12 +69,12 @@ def get(kind: Kind[T], name: str) -> T:
 
 
 def inside(kind: Kind[T]) -> dict[str, T]:
-    """The things of the package by name."""
+    """The built-in declarations by name."""
     return {name: _of_package(kind, name) for name in _inside(kind)}
 
 
 def usable(kind: Kind[T]) -> Mapping[str, T]:
-    """All things of a kind that can be used by name, sorted; it is logged once which plug-ins cannot."""
+    """All usable declarations of a kind, sorted by name; logs once which plug-ins are not usable."""
     return _usable(kind, tuple(_inside(kind)), plugins())
 
 
@@ -82,7 +82,7 @@ def usable(kind: Kind[T]) -> Mapping[str, T]:
 def _usable(kind: Kind[T], _inside: tuple[str, ...], _every: tuple[Plugin, ...]) -> Mapping[str, T]:
     unusable = broken(kind)
     for one in unusable:
-        log.warning("without the %s %s of %s: %s", kind.noun, one.name, one.place, one.why)
+        log.warning("skipping the %s %s of %s: %s", kind.noun, one.name, one.place, one.why)
     without = {one.name for one in unusable}
     return {name: get(kind, name) for name in names(kind) if name not in without}
 
@@ -94,7 +94,7 @@ def broken(kind: Kind[T]) -> list[Broken]:
 
 
 def origin(kind: Kind[T], name: str) -> str:
-    """Where a thing is declared; empty for those of the package."""
+    """Where a plug-in is declared; empty for built-in declarations."""
     plugin = _outside(kind).get(name)
     return plugin.place if plugin else ""
 
@@ -132,7 +132,7 @@ def _by_name(group: str, noun: str, inside: tuple[str, ...], every: tuple[Plugin
 
 @functools.cache
 def _loaded(kind: Kind[T], plugin: Plugin) -> T | str:
-    """What a plug-in declares, or why it cannot be used."""
+    """The declaration of a plug-in, or why it cannot be used."""
     try:
         if not (plugin.name.isascii() and plugin.name.isidentifier()):
             raise ValueError(f"its name is {plugin.name!r}: expected letters, digits and '_', the first no digit")
@@ -148,7 +148,7 @@ def _loaded(kind: Kind[T], plugin: Plugin) -> T | str:
 
 
 def _why(error: BaseException, plugin: Plugin) -> str:
-    """An error in a line, with the line of the plug-in's own file where it has one."""
+    """An error in one line, with the line number in the plug-in's own file if it has one."""
     text = " ".join(str(error).split())[:300]
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == plugin.place]
     where = f" (line {lines[-1]})" if lines else ""
@@ -163,7 +163,7 @@ def _beside(file: str) -> set[str]:
 
 
 def named(declared: object, name: str, kind: type[T]) -> T:
-    """What a plug-in declares, which must be of that class and have the name that it is listed under."""
+    """Check that a plug-in's declaration has this class and the name under which it is listed."""
     if not isinstance(declared, kind):
         raise TypeError(f"expected {kind.__name__} of specdyn, got {type(declared).__name__}")
     if (own := getattr(declared, "name", name)) != name:

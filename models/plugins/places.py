@@ -1,6 +1,6 @@
-"""Where there are plug-ins: installed packages, and the files and folders that a user names.
+"""Finds plug-ins in installed packages, and in files and folders that the user names.
 
-Names are read without running anything: those of packages from their entry points, those of files from their text.
+Names are found without running anything: from the entry points of packages and the text of files.
 """
 
 import ast
@@ -15,9 +15,9 @@ from pathlib import Path
 from specdyn.models.plugins.sources import IMPORTER, Code, code_of_file, code_of_installed
 
 PATHS = "SPECDYN_PLUGINS"
-"""Files and folders with plug-ins, separated as those of PATH are."""
+"""Environment variable with files and folders of plug-ins, separated as in PATH."""
 OFF = "SPECDYN_NO_PLUGINS"
-"""Anything but 0 leaves out every plug-in."""
+"""Environment variable that disables all plug-ins, unless it is 0."""
 CONSTANTS = {
     "experiments": "EXPERIMENT",
     "analyses": "ANALYSIS",
@@ -26,13 +26,13 @@ CONSTANTS = {
     "figures": "FIGURE",
     "claims": "CLAIM",
 }
-"""The constant that declares a thing of each kind. The entry points of a kind are `specdyn.` and the kind."""
+"""The constant that holds the declaration of each kind. Entry point groups are `specdyn.` and the kind."""
 PROJECT = "pyproject.toml"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Plugin:
-    """One thing that is declared outside the package."""
+    """One declaration outside the package."""
 
     kind: str
     """One of CONSTANTS."""
@@ -40,15 +40,15 @@ class Plugin:
     place: str
     """The file, or the package with its version and the entry point."""
     attribute: str
-    """What its module calls it."""
+    """The full name of its module."""
     code: Callable[[], Code]
-    """Reads its sources; raises where there are none."""
+    """Reads its sources; raises if there are none."""
     installed: bool
-    """Whether its module is imported as that of any package, and not from the sources."""
+    """Whether its module is imported normally, not from the sources."""
 
 
 def plugins() -> tuple[Plugin, ...]:
-    """All that there are; looked up once a process. ValueError for a place that is none."""
+    """All plug-ins, looked up once per process. ValueError for an invalid path."""
     if _received:
         return _received[0][1]
     if os.environ.get(OFF, "0") not in ("", "0"):
@@ -57,13 +57,13 @@ def plugins() -> tuple[Plugin, ...]:
 
 
 def paths() -> list[str]:
-    """The files and folders that are named, in the environment and by the project of the working folder."""
+    """The files and folders named by the environment and by the pyproject.toml of the working folder."""
     named = [path for path in os.environ.get(PATHS, "").split(os.pathsep) if path]
     return list(dict.fromkeys([*(str(_absolute(path)) for path in named), *_of_project(_working_folder())]))
 
 
 def give(more: list[str]) -> None:
-    """Have these files and folders looked at too, from now on and by what this process starts."""
+    """Add files and folders to search, for this process and its children."""
     places = [str(_absolute(path)) for path in more]
     for place in places:
         _require_place(place)
@@ -72,7 +72,7 @@ def give(more: list[str]) -> None:
 
 
 def forget() -> None:
-    """Look for plug-ins again, and read their files again, when they are asked for."""
+    """Clear the caches, so that plug-ins are searched for and read again."""
     _received.clear()
     _found.cache_clear()
     _of_project.cache_clear()
@@ -80,9 +80,9 @@ def forget() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """The plug-ins of a process for another one: unpickling it there makes them, and no others, known.
+    """The plug-ins of a process, to be sent to another: unpickling it there makes exactly these known.
 
-    What follows it in the same pickle may be of their classes.
+    Objects after it in the same pickle may be instances of their classes.
     """
 
     plugins: tuple[tuple[str, str, str, str, Code | None], ...]
@@ -92,19 +92,19 @@ class Sent:
 
 
 def sent() -> Sent:
-    """The plug-ins that there are, with their sources; of those that have none the names."""
+    """The plug-ins of this process, with their sources, or only names for those without."""
     return Sent(plugins=tuple((p.kind, p.name, p.place, p.attribute, _code(p)) for p in plugins()))
 
 
 def receive(given: tuple[tuple[str, str, str, str, Code | None], ...]) -> Sent:
-    """Have these be the plug-ins of this process, whatever is installed or named here."""
+    """Use these as the plug-ins of this process, whatever is installed or named here."""
     if not _received or _received[0][0] != given:
         _received[:] = [(given, tuple(_of_sent(*one) for one in given))]
     return Sent(plugins=given)
 
 
 _received: list[tuple[object, tuple[Plugin, ...]]] = []
-"""What was sent to this process last, and the plug-ins that it makes; empty in a process that looks for its own."""
+"""The last plug-ins sent to this process; empty in a process that searches for its own."""
 
 
 def _code(plugin: Plugin) -> Code | None:
@@ -140,7 +140,7 @@ def _of_packages() -> Iterator[Plugin]:
     every, seen = importlib.metadata.entry_points(), set()
     for kind in CONSTANTS:
         for entry in every.select(group=f"specdyn.{kind}"):
-            if (key := (kind, entry.name, entry.value)) in seen:  # of one package that is found twice
+            if (key := (kind, entry.name, entry.value)) in seen:  # a package found twice
                 continue
             seen.add(key)
             package = f"{entry.dist.name} {entry.dist.version}, " if entry.dist else ""
@@ -155,10 +155,10 @@ def _of_packages() -> Iterator[Plugin]:
 
 
 def of_file(file: Path) -> list[Plugin]:
-    """What a file declares at its top, without running it.
+    """The declarations at the top level of a file, without running it.
 
-    A thing is called by the `name` of its declaration where that is a plain text, else like the file, as is all that
-    a file mentions which is no Python.
+    A declaration is called by its `name` if that is a plain text, else like the file; so is every constant mentioned
+    in a file that is not valid Python.
     """
     content = file.read_bytes()
     mentioned = {kind: file.stem for kind, constant in CONSTANTS.items() if constant.encode() in content}
@@ -166,7 +166,7 @@ def of_file(file: Path) -> list[Plugin]:
         return []
     try:
         names = _declared(ast.parse(content), file.stem)
-    except (SyntaxError, ValueError):  # which its import tells
+    except (SyntaxError, ValueError):  # reported when it is imported
         names = mentioned
     code = functools.cache(functools.partial(code_of_file, file))
     return [
@@ -176,7 +176,7 @@ def of_file(file: Path) -> list[Plugin]:
 
 
 def _declared(tree: ast.Module, stem: str) -> dict[str, str]:
-    """Kind -> name of what a module declares."""
+    """Kind -> name of each declaration in a module."""
     assigned: dict[str, ast.expr] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -191,7 +191,7 @@ def _declared(tree: ast.Module, stem: str) -> dict[str, str]:
 
 
 def _name(value: ast.expr, assigned: dict[str, ast.expr]) -> str:
-    """The text that a declaration, or the first of several in a dict, has for its `name`; empty where it has none."""
+    """The literal `name` of a declaration, or of the first of several in a dict; empty if there is none."""
     call = value.values[0] if isinstance(value, ast.Dict) and value.values else value
     keywords = call.keywords if isinstance(call, ast.Call) else []
     given = next((keyword.value for keyword in keywords if keyword.arg == "name"), None)
@@ -201,7 +201,7 @@ def _name(value: ast.expr, assigned: dict[str, ast.expr]) -> str:
 
 
 def _working_folder() -> str:
-    """Empty where it was removed."""
+    """The working folder; empty if it was removed."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -215,7 +215,7 @@ def _absolute(path: str) -> Path:
 def _require_place(path: str) -> None:
     place = Path(path)
     if not place.is_dir() and not (place.is_file() and place.suffix == ".py"):
-        is_what = "is no Python file" if place.exists() else "does not exist"
+        is_what = "is not a Python file" if place.exists() else "does not exist"
         raise ValueError(
             f"plug-in {path} {is_what}: expected a .py file or a folder of them; plug-ins are named by --plugins, "
             f"{PATHS} and [tool.specdyn] in {PROJECT}"
@@ -224,7 +224,7 @@ def _require_place(path: str) -> None:
 
 @functools.cache
 def _of_project(folder: str) -> tuple[str, ...]:
-    """What the pyproject.toml of a folder, or the nearest above it, names."""
+    """The plug-ins named by the pyproject.toml of a folder or of its nearest parent."""
     for place in (Path(folder), *Path(folder).parents):
         file = place / PROJECT
         if not file.is_file():

@@ -1,6 +1,6 @@
-"""Modules from outside the package as sources: what they import of their own is part of them, and of their digest.
+"""Plug-in modules as sources: modules of their own that they import are included, also in the digest.
 
-They are imported from memory, so that what runs is what the digest is of, here and where the sources are sent to.
+They are imported from memory, so that the code that runs matches the digest, here and in other processes.
 """
 
 import ast
@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = "specdyn_plugins"
-"""The package in which files are imported, each in a package of its own that is named by its digest."""
+"""Parent package of imported files; each gets its own package, named by its digest."""
 LENGTH = 16
-"""Hexadecimal digits of a digest."""
+"""Hexadecimal digits of a digest in a package name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,23 @@ class Source:
 
 
 Sources = Mapping[str, Source]
-"""By the full name of the module."""
+"""Sources by full module name."""
 Find = Callable[[str], Source | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A module with all that it imports of its own package."""
+    """A module with everything that it imports from its own package."""
 
     module: str
     """Its full name."""
     sources: Sources
     digest: str
-    """Of every byte of the sources, wherever they lie and whatever the package is called."""
+    """Digest of every byte of the sources, independent of their location and package name."""
 
 
 def in_folders(root: str, folders: Sequence[str]) -> Find:
-    """What finds the modules of a package, by their full names, in the package's folders."""
+    """A function that finds the modules of a package by full name in the package's folders."""
 
     def find(module: str) -> Source | None:
         if module != root and not module.startswith(f"{root}."):
@@ -68,7 +68,7 @@ def in_folders(root: str, folders: Sequence[str]) -> Find:
 
 
 def code_of(module: str, find: Find) -> Code:
-    """A module that `find` finds, with those that it imports, directly or not, and the packages that they lie in."""
+    """A module, with all modules that it imports, directly or indirectly, and their packages, as found by `find`."""
     found: dict[str, Source] = {}
     ahead = [module]
     while ahead:
@@ -90,7 +90,7 @@ def code_of(module: str, find: Find) -> Code:
 
 
 def code_of_file(file: Path) -> Code:
-    """A file with those beside it that it imports by `from .other import name`."""
+    """A file, with the neighbouring files that it imports by `from .other import name`."""
     found = code_of(f"{ROOT}.{file.stem}", in_folders(ROOT, [str(file.parent)]))
     package = f"{ROOT}.{file.stem}_{found.digest}"
     sources = {package + name.removeprefix(ROOT): source for name, source in found.sources.items()}
@@ -98,7 +98,7 @@ def code_of_file(file: Path) -> Code:
 
 
 def code_of_installed(module: str) -> Code:
-    """A module of an installed package, with what it imports of that package; ImportError where there is no source."""
+    """A module of an installed package, with what it imports from that package; ImportError if there is no source."""
     root = module.partition(".")[0]
     spec = importlib.util.find_spec(root)
     if spec is None:
@@ -114,7 +114,7 @@ def code_of_installed(module: str) -> Code:
 
 
 def imported(module: str, source: Source) -> Iterator[str]:
-    """Full names that a module may import, anywhere in it; none where it is no Python, which its import tells."""
+    """Full names that a module may import, anywhere in it; none if it is not valid Python, as its import reports."""
     try:
         tree = ast.parse(source.content)
     except (SyntaxError, ValueError):
@@ -126,20 +126,20 @@ def imported(module: str, source: Source) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             try:
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            except ImportError:  # beyond the package
+            except ImportError:  # outside the package
                 continue
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 class Importer(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
-    """Imports the modules whose sources it was given."""
+    """Imports modules from given sources."""
 
     def __init__(self) -> None:
         self._sources: dict[str, Source] = {ROOT: Source(ROOT, b"", package=True)}
 
     def add(self, sources: Sources) -> None:
-        """Have these modules imported from their sources from now on, also where such are installed."""
+        """Import these modules from their sources from now on, even if they are installed."""
         self._sources.update(sources)
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
@@ -147,20 +147,20 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """How to import a module; None where it was not given."""
+        """The import spec of a module; None if its source was not given."""
         if (source := self._sources.get(fullname)) is None:
             return None
         spec = importlib.util.spec_from_file_location(fullname, source.path, loader=self)
         if spec is not None and fullname.partition(".")[0] == ROOT and source.package:
-            spec.submodule_search_locations = []  # what the digest is not of is not imported
+            spec.submodule_search_locations = []  # import nothing that the digest does not cover
         return spec
 
     def get_filename(self, fullname: str) -> str:
-        """Where the source was read, which tracebacks show."""
+        """The path of the source, as shown in tracebacks."""
         return self._source(fullname).path
 
     def get_source(self, fullname: str) -> str:
-        """The text."""
+        """The source text."""
         return importlib.util.decode_source(self._source(fullname).content)
 
     def is_package(self, fullname: str) -> bool:

@@ -1,1 +1,1 @@
-"""What is run, as data: RunSpec, its schedules, starting points and settings."""
+"""Runs as data: RunSpec, its schedules, starting points and settings."""

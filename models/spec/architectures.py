@@ -1,4 +1,4 @@
-"""Architectures: what a spec's `net` may be. The networks that they describe are in models/nets."""
+"""Architectures: the possible values of a spec's `net`. The networks themselves are in models/nets."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,13 @@ class Transformer:
     """Architecture of the encoder-only transformer; the vocabulary comes from the data."""
 
     width: int = 128
-    """Of embeddings and residual stream."""
+    """Width of embeddings and residual stream."""
     heads: int = 4
     """Attention heads of each block."""
     feedforward: int = 512
     """Units of the hidden layer of each block's MLP."""
     depth: int = 1
-    """Blocks."""
+    """Number of blocks."""
     layernorm: bool = False
     """LayerNorm before each block; the paper's sweeps at prime 113 remove it."""
 
@@ -54,7 +54,7 @@ class Vgg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResNet:
-    """ResNet of 6 n + 2 layers with BatchNorm and projection shortcuts; 20 layers for 3 blocks a stage."""
+    """ResNet of 6 n + 2 layers with BatchNorm and projection shortcuts; 20 layers for 3 blocks per stage."""
 
     width: int = 16
     """Channels of the first stage; each later one has twice as many."""
@@ -87,7 +87,7 @@ class UNet:
     embedding: int = 512
     """Width of the embedding of the diffusion step."""
     diffusion_steps: int = 1000
-    """Steps of noise, of which each example gets one at random."""
+    """Diffusion steps; each example is trained at a random one."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -103,7 +103,7 @@ class BiLstm:
     width: int = 256
     """Hidden units of each direction."""
     depth: int = 4
-    """Layers."""
+    """Number of layers."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)

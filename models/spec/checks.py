@@ -1,4 +1,4 @@
-"""Refusals that name the field, the value that came and what is allowed."""
+"""Checks that raise ValueError with the field, its value and what is allowed."""
 
 import dataclasses
 import difflib
@@ -15,14 +15,14 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
 
 
 def items_of(field: str, text: str) -> list[str]:
-    """The items of a list written with commas; ValueError where one of them is empty."""
+    """The items of a comma-separated list; ValueError if one is empty."""
     items = [item.strip() for item in text.split(",")]
     require(all(items), field, text, "one or more values separated by commas, none of them empty")
     return items
 
 
 def require_distinct(field: str, values: Sequence[Any]) -> None:
-    """Raise ValueError unless there is at least one value and each is there once."""
+    """Raise ValueError unless there is at least one value and all are distinct."""
     require(len(values) > 0, field, list(values), "at least one value")
     flat = [tuple(value) if isinstance(value, list) else value for value in values]
     twice = [value for i, value in enumerate(flat) if value in flat[:i]]
@@ -30,7 +30,7 @@ def require_distinct(field: str, values: Sequence[Any]) -> None:
 
 
 def require_seed(field: str, value: object) -> None:
-    """Raise ValueError unless the value is a seed that every generator and a signed 64-bit coordinate can hold."""
+    """Raise ValueError unless the value is a seed valid for every generator and a signed 64-bit coordinate."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     require(whole and 0 <= value < 2**63, field, value, "an integer from 0 to 2**63 - 1")  # type: ignore[operator]
 
@@ -46,7 +46,7 @@ def require_known(kind: str, name: object, known: Iterable[str]) -> None:
 
 
 def name_of(field: "dataclasses.Field[Any]") -> str:
-    """The name by which people know a setting: its field's own, unless the field says another."""
+    """The public name of a setting: the field's name, unless the field declares another."""
     return field.metadata.get("name", field.name)
 
 
@@ -68,9 +68,9 @@ def require_amounts(instance: Any, *names: str) -> None:
 
 
 def require_declared_types(instance: Any) -> None:
-    """Hold the numbers of a frozen dataclass in the types its fields declare; ValueError where one does not fit.
+    """Convert the numbers of a frozen dataclass to the declared types of its fields; ValueError if one does not fit.
 
-    1 in a float field becomes 1.0 and numpy's numbers become Python's, so that equal settings have one JSON.
+    1 in a float field becomes 1.0 and numpy numbers become Python numbers, so that equal settings have equal JSON.
     """
     for field in dataclasses.fields(instance):
         name, value = name_of(field), getattr(instance, field.name)

@@ -1,4 +1,4 @@
-"""Parts of a RunSpec. A field that people know by another name than its own says so; no two settings share a name."""
+"""Parts of a RunSpec. A field may declare another public name; no two settings share a name."""
 
 import dataclasses
 import math
@@ -24,26 +24,26 @@ NORM_CONTROLS = ("initial", "none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """How an update moves the weights."""
+    """The update rule of the weights."""
 
     name: str = dataclasses.field(default="adamw", metadata={"name": "optimizer"})
-    """`muon` moves hidden matrices by Muon and all else by AdamW; `sam` is sharpness-aware SGD."""
+    """`muon` updates hidden matrices by Muon and all else by AdamW; `sam` is sharpness-aware SGD."""
     learning_rate: float = 1e-3
-    """Before the factor of the schedule."""
+    """Learning rate before the factor of the schedule."""
     beta1: float = 0.9
-    """Of adamw, and the momentum of muon."""
+    """Beta1 of adamw, and the momentum of muon."""
     beta2: float = 0.999
-    """Of adamw: decay of the mean of squared gradients."""
+    """Beta2 of adamw: decay of the mean of squared gradients."""
     epsilon: float = 1e-8
-    """Of adamw: added to the root of that mean."""
+    """Epsilon of adamw: added to the root of that mean."""
     momentum: float = 0.0
-    """Of sgd and sam; 0 is none."""
+    """Momentum of sgd and sam; 0 means none."""
     nesterov: bool = False
-    """Nesterov's form of the momentum of sgd and sam."""
+    """Use Nesterov momentum with sgd and sam."""
     sam_radius: float = 0.05
-    """How far sam moves up the gradient before it takes the gradient to go down by."""
+    """Radius of sam: how far it ascends before it computes the gradient of the update."""
     clip_norm: float | None = None
-    """Bound on the norm of the whole gradient; None is no bound."""
+    """Bound on the norm of the whole gradient; None means no bound."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -61,12 +61,12 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The factor on the learning rate as the run goes on."""
+    """The factor on the learning rate during the run."""
 
     name: str = dataclasses.field(default="constant", metadata={"name": "schedule"})
     """`constant`, or how the learning rate falls: at `milestones`, as a `cosine`, or after a warm-up."""
     warmup: int = 0
-    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up; 0 is none."""
+    """Steps (warmup, warmup-cosine) or epochs (cosine) of linear warm-up; 0 means none."""
     milestones: tuple[int, ...] = ()
     """Epochs at which the schedule `milestones` divides the learning rate by ten."""
     period: int = 0
@@ -89,20 +89,20 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decay:
-    """Weight decay: how much, of what, and for how long."""
+    """Weight decay: how strong, of which parameters, and when."""
 
     weight_decay: float = 0.0
-    """Decoupled for adamw and muon, an L2 term for sgd and sam; see `decay`; 0 is off."""
+    """Weight decay: decoupled for adamw and muon, an L2 term for sgd and sam; see `decay`; 0 means off."""
     kind: str = dataclasses.field(default="l2", metadata={"name": "decay"})
     """`nuclear` shrinks all singular values of a matrix by learning rate times weight decay, whatever the optimizer;
-    parameters that are no matrices do not decay then."""
+    other parameters then do not decay."""
     on: str = dataclasses.field(default="all", metadata={"name": "weight_decay_on"})
     """Parameters that decay: `all`, all `matrices`, the `hidden` ones (no embedding, not the last), those of
     `attention`, or all matrices but these (`non-attention`)."""
     after: int = dataclasses.field(default=0, metadata={"name": "decay_from"})
-    """Finished updates after which weight decay begins; 0 is from the start."""
+    """Finished updates after which weight decay begins; 0 means from the start."""
     until: int | None = dataclasses.field(default=None, metadata={"name": "decay_until"})
-    """Finished updates after which weight decay ends; None is never."""
+    """Finished updates after which weight decay ends; None means never."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -115,13 +115,13 @@ class Decay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Norms:
-    """Whether the Frobenius norm of every matrix is put back after each update, and to what."""
+    """Whether the Frobenius norm of every matrix is reset after each update, and to what."""
 
     control: str = dataclasses.field(default="none", metadata={"name": "norm_control"})
     """`initial` holds each norm at its initial value."""
     run: str = dataclasses.field(default="", metadata={"name": "norm_run"})
-    """A finished run of the same network: each norm is held at that run's at the same step, between its checkpoints on
-    a straight line. With a decayed run and no weight decay: its norms without its decay."""
+    """A finished run of the same network: each norm is held at that run's norm at the same step, interpolated linearly
+    between its checkpoints. A decayed run here and `weight_decay=0` reproduce its norms without its decay."""
 
     def __post_init__(self) -> None:
         require_known("norm_control", self.control, NORM_CONTROLS)
@@ -130,16 +130,16 @@ class Norms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numerics:
-    """How a device computes the updates."""
+    """Numerical settings of the updates."""
 
     precision: str = "float32"
-    """Of the products in forward and backward; weights, optimizer and evaluation stay in float32."""
+    """Precision of products in forward and backward; weights, optimizer and evaluation stay in float32."""
     tf32: bool = False
-    """Products in TensorFloat-32 on GPUs that have it."""
+    """Use TensorFloat-32 products on GPUs that have it."""
     compile: bool = False
-    """Train the network as `torch.compile` makes it."""
+    """Train the network with `torch.compile`."""
     deterministic: bool = True
-    """Only kernels that give the same bits again; on a GPU a network is refused where one has none, as CTC."""
+    """Use only bitwise reproducible kernels; a network that lacks one on a GPU (CTC, for example) is refused."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -148,7 +148,7 @@ class Numerics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is kept of the run, and how its metrics are measured."""
+    """What the run stores, and how its metrics are measured."""
 
     checkpoint_every: int = 100
     """Steps between checkpoints; step 0 and the last step are always kept."""
@@ -157,10 +157,10 @@ class Record:
     eval_batch_size: int = 16384
     """Metrics are the unweighted mean over batches of this size (METHOD 4.1)."""
     eval_examples: int | None = None
-    """Training examples that metrics are measured on, a fixed random subset; None is all of them."""
+    """Training examples used for metrics, a fixed random subset; None means all of them."""
     decay: bool = dataclasses.field(default=False, metadata={"name": "record_decay"})
-    """Keep with each checkpoint what weight decay did to every matrix since the one before: checkpoints get twice as
-    large, three times where decay goes through momentum."""
+    """Store with each checkpoint what weight decay did to every matrix since the previous one: this doubles the size
+    of checkpoints, or triples it if decay passes through momentum."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)

@@ -1,4 +1,4 @@
-"""RunSpec: everything that decides what a training run computes, and the run_id made of it."""
+"""RunSpec: everything that determines what a training run computes, and the run_id derived from it."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from specdyn.models.spec.parts import Decay, Norms, Numerics, Optimizer, Record,
 from specdyn.models.spec.start import Perturbation, StartFrom, Ticket
 
 NOT_SET = "not set"
-"""How a setting reads that a run does not have."""
+"""Text for a setting that a run does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +38,11 @@ class RunSpec:
     steps: int
     """Optimizer steps."""
     batch_size: int | None = None
-    """Examples a batch; None is the whole training set."""
+    """Examples per batch; None means the whole training set."""
     accumulate: int = 1
-    """Batches an update; an epoch has a whole number of updates, and the batches left over are not used."""
+    """Batches per update; an epoch has a whole number of updates, and left-over batches are not used."""
     seed: int = 0
-    """Of the weights at the start, the order of the data, and the split of data that is made."""
+    """Seed of the initial weights, the order of the data, and the split of generated data."""
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     decay: Decay = dataclasses.field(default_factory=Decay)
@@ -50,9 +50,9 @@ class RunSpec:
     numerics: Numerics = dataclasses.field(default_factory=Numerics)
     record: Record = dataclasses.field(default_factory=Record)
     start: StartFrom | None = None
-    """Where the run begins, if not at new weights: then steps are counted from the trunk's first."""
+    """Where the run starts, if not from new weights; steps are then counted from the trunk's first."""
     source: str = ""
-    """Digest of the source of an experiment from outside the package: another source makes another run."""
+    """Digest of the source of a plug-in experiment: a different source makes a different run."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -76,7 +76,7 @@ class RunSpec:
 
     @property
     def first_step(self) -> int:
-        """The step that it begins at: a branch is trained only from its split on."""
+        """The first step: a branch is trained only from its split point on."""
         return 0 if self.start is None else self.start.step
 
     @property
@@ -92,15 +92,15 @@ ORDER = (
     *("weight_decay_on", "decay_from", "decay_until", "norm_control", "norm_run", "tf32", "compile", "deterministic"),
     *("source", "decay", "record_decay"),
 )
-"""In which settings are listed and stored, whatever part they are in; those that are not here come last."""
+"""Order in which settings are listed and stored; those not listed here come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Where a setting lies in a spec."""
+    """The location of a setting in a spec."""
 
     part: str
-    """The field of the spec that holds it; empty where it is one itself."""
+    """The field of the spec that holds it; empty if it is itself a field of the spec."""
     field: "dataclasses.Field[Any]"
 
     def of(self, spec: RunSpec) -> Any:
@@ -119,16 +119,16 @@ def _places(kind: type) -> Mapping[str, Setting]:
 
 
 places: Callable[[type], Mapping[str, Setting]] = functools.cache(_places)
-"""Name -> place of every setting of a spec and of its parts; `net`, `data` and `start` are one each."""
+"""Name -> location of every setting of a spec and its parts; `net`, `data` and `start` count as one each."""
 
 
 def own_settings(spec: RunSpec) -> dict[str, Any]:
-    """Name -> value of every setting of the spec and of its parts; `net`, `data` and `start` as they are."""
+    """Name -> value of every setting of the spec and its parts; `net`, `data` and `start` unflattened."""
     return {name: place.of(spec) for name, place in places(type(spec)).items()}
 
 
 def by_part(known: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Part -> field -> value of settings by name; those of the spec itself, and unknown ones, under the empty part."""
+    """Group settings by name into part -> field -> value; those of the spec itself, and unknown ones, have part ""."""
     parts: dict[str, dict[str, Any]] = {"": {}}
     for name, value in values.items():
         part, field = (known[name].part, known[name].field.name) if name in known else ("", name)
@@ -137,7 +137,7 @@ def by_part(known: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str
 
 
 def from_settings(**settings: Any) -> RunSpec:
-    """The spec that has these settings, by the names of `own_settings`; TypeError for an unknown name."""
+    """The spec with these settings, named as in `own_settings`; TypeError for an unknown name."""
     kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(RunSpec)}
     parts = by_part(places(RunSpec), settings)
     own = parts.pop("")
@@ -145,7 +145,7 @@ def from_settings(**settings: Any) -> RunSpec:
 
 
 def _as_plain(value: Any) -> Any:
-    """A dataclass as {"type": name, **fields off their default}; numbers in one canonical form."""
+    """A dataclass as {"type": name, **non-default fields}; numbers in canonical form."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             field.name: _as_plain(getattr(value, field.name))
@@ -191,7 +191,7 @@ def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
 
 
 def plain_kinds(text: str) -> dict[str, type]:
-    """Classes for the net and data of a spec's JSON that have the settings which it has, and no others."""
+    """Classes for the net and data of a spec's JSON, with exactly the settings that it contains."""
     plain = json.loads(text)
     parts = [plain[part] for part in ("net", "data") if isinstance(plain, dict) and isinstance(plain.get(part), dict)]
     found = [(str(part["type"]), tuple(name for name in part if name != "type")) for part in parts if "type" in part]
@@ -206,7 +206,7 @@ def _plain_kind(name: str, fields: tuple[str, ...]) -> type:
 def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
     """Every setting under its own name, net and data flattened; None becomes 0, a tuple its items in a text.
 
-    Specs that differ have settings that differ: a name that is taken is put behind that of its part.
+    Different specs have different settings: on a name collision the name is prefixed with its part.
     """
     flat: dict[str, int | float | str | bool] = {"architecture": type(spec.net).__name__}
     for name, place in places(type(spec)).items():
@@ -219,7 +219,7 @@ def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
 
 
 def _flat(part: Any) -> dict[str, int | float | str | bool]:
-    """The settings of a part and of the parts that it has."""
+    """The settings of a part and of its nested parts."""
     flat: dict[str, int | float | str | bool] = {}
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -231,7 +231,7 @@ def _flat(part: Any) -> dict[str, int | float | str | bool]:
 
 
 def _of_start(start: StartFrom) -> dict[str, int | float | str | bool]:
-    """What tells branches of one trunk apart."""
+    """The settings that distinguish branches of one trunk."""
     flat: dict[str, int | float | str | bool] = {"trunk": start.run_id, "split_step": start.step, "order": start.order}
     for change in (start.perturbation, start.ticket):
         if change is not None:
@@ -240,7 +240,7 @@ def _of_start(start: StartFrom) -> dict[str, int | float | str | bool]:
 
 
 def as_text(value: object) -> str:
-    """A setting as people write it; numbers have one text exactly where they are equal."""
+    """A setting as users write it; equal numbers have equal texts, and only these."""
     match value:
         case bool() | None:
             return str(value).lower()
@@ -254,7 +254,7 @@ def as_text(value: object) -> str:
 
 
 def _declared(field: "dataclasses.Field[Any]", value: Any) -> int | float | str | bool:
-    """A setting as a scalar of one type, whatever run it is of."""
+    """A setting as a scalar whose type is the same for all runs."""
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     value = 0 if value is None else value

@@ -7,12 +7,12 @@ from specdyn.models.spec.run_spec import RunSpec
 
 
 def batches_per_epoch(spec: RunSpec, examples: int) -> int:
-    """Batches in one pass over that many training examples, the last partial one counted."""
+    """Batches in one pass over that many training examples, including a partial last one."""
     return -(-examples // (spec.batch_size or examples))
 
 
 def batches_per_step(spec: RunSpec, examples: int) -> int:
-    """Batches whose gradients make up one update: `accumulate`, or all of an epoch that has fewer."""
+    """Batches whose gradients make up one update: `accumulate`, or all of an epoch with fewer."""
     return min(spec.accumulate, batches_per_epoch(spec, examples))
 
 
@@ -55,9 +55,9 @@ def learning_rate_factor(spec: RunSpec, step: int, steps_per_epoch: int) -> floa
 
 
 def step_coordinates(spec: RunSpec, steps: Sequence[int], examples: int) -> dict[str, tuple[str, Sequence[float]]]:
-    """What stands beside steps of a run that trains on that many examples: name, dimension and a value for each step.
+    """Coordinates of the steps of a run with that many training examples: name, dimension and a value for each step.
 
-    `epoch` counts passes over the examples and is a fraction inside one; `learning_rate_at` is that of the update that
+    `epoch` counts passes over the examples and may be fractional; `learning_rate_at` is that of the update that
     follows the step, with the factor of the schedule. A branch counts from the start of its trunk, as its steps do.
     """
     per_epoch = steps_per_epoch(spec, examples)
@@ -77,20 +77,20 @@ def weight_decay_at(spec: RunSpec, step: int) -> float:
 
 
 def _cosine(t: int, warmup: int, period: int) -> float:
-    """Linear warm-up, then from 1 to 0.1 by half a cosine; t and period in epochs or in steps."""
+    """Linear warm-up, then half a cosine from 1 to 0.1; t and period in epochs or steps."""
     if t < warmup:
         return t / warmup
-    # The published schedule falls to its floor at the very end of warm-up too; kept as it is.
+    # The published schedule also drops to its floor at the very end of warm-up; kept for reproduction.
     if t == warmup or t >= period:
         return 0.1
     return 0.45 * (math.cos(math.pi * (t - warmup) / period) + 1) + 0.1
 
 
 def checkpoint_steps(spec: RunSpec, steps_per_epoch: int) -> tuple[int, ...]:
-    """Steps at which weights are kept: 0, early ones inside the first epoch, every n-th, the last.
+    """Steps with a checkpoint: 0, early ones in the first epoch, every n-th, the last.
 
-    The `early_checkpoints` E lie at q, 2q, ..., Eq with q = steps_per_epoch // (E + 1), and vanish for q = 0. A branch
-    has the step that it starts from and those after it.
+    The E = `early_checkpoints` early ones are at q, 2q, ..., Eq with q = steps_per_epoch // (E + 1); none for q = 0. A
+    branch has the step at which it starts and those after it.
     """
     count = spec.record.early_checkpoints
     q = steps_per_epoch // (count + 1)

@@ -1,4 +1,4 @@
-"""Settings of a run by name, whatever part of it they lie in."""
+"""Reads and changes the settings of a run by name, whatever part they belong to."""
 
 import ast
 import dataclasses
@@ -17,9 +17,9 @@ from specdyn.models.spec.run_spec import RunSpec, Setting, by_part, places
 PARTS = ("net", "data")
 NOT_SET_BY_NAME = ("experiment", "source", "start", *PARTS)
 KINDS: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
-"""Types of a setting that can be written as text, and what is expected of one."""
+"""Types of settings that can be written as text, and how messages describe them."""
 ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"}
-"""What others call some settings."""
+"""Common alternative names of some settings."""
 UNITS = {
     **dict.fromkeys(("steps", "checkpoint_every", "decay_from", "decay_until", "period"), "steps"),
     **dict.fromkeys(("batch_size", "eval_batch_size", "eval_examples"), "examples"),
@@ -27,18 +27,18 @@ UNITS = {
     "milestones": "epochs",
     "accumulate": "batches",
 }
-"""Units of settings that count something; other numbers have none."""
+"""Units of settings that count something; other numbers have unit 1."""
 
 
 def settings_of(spec: RunSpec) -> dict[str, Setting]:
-    """Name -> place of every setting that can be changed: of the spec, of its parts, of its net and of its data."""
+    """Name -> location of every setting that can be changed: of the spec, its parts, its net and its data."""
     own = {name: place for name, place in places(type(spec)).items() if name not in NOT_SET_BY_NAME}
     fields = {part: dataclasses.fields(getattr(spec, part)) for part in PARTS}
     return {field.name: Setting(part=part, field=field) for part in PARTS for field in fields[part]} | own
 
 
 def with_settings(spec: RunSpec, /, **values: Any) -> RunSpec:
-    """The spec with some settings changed; ValueError lists the names there are, or what a value may be."""
+    """The spec with some settings changed; ValueError suggests names, or says what a value may be."""
     known = settings_of(spec)
     for name, value in values.items():
         _require_setting(spec, name, known)
@@ -50,7 +50,7 @@ def with_settings(spec: RunSpec, /, **values: Any) -> RunSpec:
 
 
 def _require_setting(spec: RunSpec, name: str, known: Iterable[str]) -> None:
-    """Raise ValueError with the settings that may be meant, unless it is one; there are too many to list them all."""
+    """Raise ValueError, suggesting similar settings, unless the name is a setting."""
     names = sorted(known)
     if name in names:
         return
@@ -61,10 +61,10 @@ def _require_setting(spec: RunSpec, name: str, known: Iterable[str]) -> None:
 
 
 def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
-    """Axes written as `name=value,value`, their values of the types that the settings have.
+    """Parse axes written as `name=value,value`, with values of the settings' types.
 
-    Values of a setting that is a tuple are its items with `/` between them, as in `milestones=82/123,100`; `none`
-    is no value. ValueError names the setting and what was expected.
+    Items of a tuple are separated by `/`, as in `milestones=82/123,100`; `none`
+    means no value. ValueError names the setting and what was expected.
     """
     known, axes = settings_of(spec), {}
     for word in words:
@@ -77,7 +77,7 @@ def read_axes(spec: RunSpec, words: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def read_settings(spec: RunSpec, words: Sequence[str]) -> dict[str, Any]:
-    """Settings written as `name=value`, in the form of axes with one value each."""
+    """Parse settings written as `name=value`, like axes with one value each."""
     axes = read_axes(spec, words)
     for name, values in axes.items():
         require(len(values) == 1, name, values, "one value; `--axis` takes several")
@@ -85,7 +85,7 @@ def read_settings(spec: RunSpec, words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_value(name: str, kind: Any, text: str) -> Any:
-    """One value of a setting of that type from its text."""
+    """Parse one value of a setting of that type."""
     if isinstance(kind, types.UnionType):
         if text.lower() == "none":
             return None
@@ -105,7 +105,7 @@ def read_value(name: str, kind: Any, text: str) -> Any:
 
 
 def _integer(text: str) -> int:
-    """Also of `1e4`."""
+    """An integer from its text, which may be like `1e4`."""
     value = float(text)
     if not value.is_integer():
         raise ValueError(text)
@@ -119,13 +119,13 @@ def _boolean(text: str) -> bool:
 
 
 def unit_of(name: str, kind: Any) -> str:
-    """The unit of a setting of that type: 1 of plain numbers, empty of words and flags."""
+    """The unit of a setting of that type: 1 for plain numbers, empty for words and flags."""
     numbers = {int, float} & {kind, *typing.get_args(kind)}
     return UNITS.get(name, "1" if numbers else "")
 
 
 def described_settings(spec: RunSpec) -> dict[str, dict[str, str]]:
-    """What a cube says of each setting of a run: its unit, and what it means; None is stored as 0."""
+    """The attributes of each setting in a cube: its unit and its meaning; None is stored as 0."""
     said = {}
     for name, setting in settings_of(spec).items():
         kind = setting.field.type
@@ -139,10 +139,10 @@ def described_settings(spec: RunSpec) -> dict[str, dict[str, str]]:
 
 @functools.cache
 def meanings(owner: type) -> dict[str, str]:
-    """The docstrings of a dataclass' fields, by field; only the source has them."""
+    """The docstrings of a dataclass' fields, by field, read from its source."""
     try:
         source = inspect.getsource(owner)
-    except (OSError, TypeError):  # of a plug-in whose file is gone, or made by a program
+    except (OSError, TypeError):  # a plug-in whose file is gone, or a generated class
         return {}
     tree = ast.parse(textwrap.dedent(source)).body[0]
     assert isinstance(tree, ast.ClassDef) and dataclasses.is_dataclass(owner)

@@ -1,4 +1,4 @@
-"""Where a run begins: at a checkpoint of another run, its weights as they are or changed (METHOD 2.1, 2.2, 2.3)."""
+"""Where a run starts: at a checkpoint of another run, with its weights unchanged, perturbed or masked (METHOD 2)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ MASKS = ("iterative", "magnitude", "random", "reinit", "shuffled")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Perturbation:
-    """Noise added once to every layer but the last, whose norms are kept (METHOD 2.2)."""
+    """Noise added once to every layer but the last, preserving the layers' norms (METHOD 2.2)."""
 
     size: float
     """Norm of the noise as a share of the layer's."""
@@ -27,17 +27,17 @@ class Perturbation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """A mask of every layer but the last, made from the trunk's last checkpoint, held by each update (METHOD 2.3)."""
+    """A mask of every layer but the last, made from the trunk's last checkpoint, kept in every update (METHOD 2.3)."""
 
     density: float
-    """Share of the weights of all masked layers together that is kept."""
+    """Share of weights kept, over all masked layers together."""
     mask: str = "magnitude"
     """`random`: as many in each layer; `reinit`: the magnitude mask on new weights; `shuffled`: the magnitude mask and
     its weights, permuted together within each layer; `iterative`: the largest last weights of the `previous` ticket
     among those that it kept."""
     mask_seed: int = 0
     previous: str = ""
-    """Run id of the ticket of the round before; empty in the first round, whose mask is of the trunk."""
+    """Run id of the previous round's ticket; empty in the first round, whose mask comes from the trunk."""
 
     def __post_init__(self) -> None:
         require_declared_types(self)
@@ -51,14 +51,14 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFrom:
-    """A checkpoint of a trunk, with whose weights, optimizer state and step the run goes on in an order of its own."""
+    """A checkpoint of a trunk from which the run continues with its own data order."""
 
     run_id: str
     """The trunk: a run of the same network on the same data."""
     step: int
-    """A step at which the trunk kept its whole state."""
+    """A step at which the trunk kept its training state."""
     order: int
-    """Seed of the order of the data and of noise in the loss from there on; the trunk's own seed repeats the trunk."""
+    """Seed of the data order and of noise in the loss from there on; the trunk's own seed repeats the trunk."""
     perturbation: Perturbation | None = None
     ticket: Ticket | None = None
 

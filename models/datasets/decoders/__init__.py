@@ -1,1 +1,1 @@
-"""Data sets, one a module."""
+"""Decoders: from files to arrays, and from arrays to examples."""

@@ -31,7 +31,7 @@ MEMBERS: Mapping[tuple[int, str], tuple[str, ...]] = MappingProxyType(
 
 
 def _archive_files(archive: Path, names: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Name and content of the archive's members, in the order asked for; nothing is written to disk."""
+    """Name and content of the archive's members, in the order of `names`; writes nothing to disk."""
     contents: dict[str, bytes] = {}
     try:
         with gzip.open(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as tar:
@@ -73,8 +73,8 @@ def read_cifar_binary(
 ) -> tuple[npt.NDArray[np.uint8], Indices]:
     """Images (N, 3, 32, 32) uint8 and labels (N,) int64, the fine ones of CIFAR-100.
 
-    A single path is the published `.tar.gz`, of which the split is read in the order of its batches; several paths
-    are `.bin` files, read in the order given. `per_class` is the count that each class must have: 5,000 for the whole
+    A single path is the published `.tar.gz`, whose split is read in the order of its batches; several paths
+    are `.bin` files, read in that order. `per_class` is the required count of each class: 5,000 for the whole
     training set of CIFAR-10, 500 for that of CIFAR-100. ValueError names the file and what is wrong with it.
     """
     require(classes in LABEL_BYTES, "classes", classes, "10 or 100")

@@ -1,4 +1,4 @@
-"""Examples: one split of a data set as a network takes it."""
+"""Examples: one split of a data set in the form of a network's input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Examples(NamedTuple):
     inputs: Tensor
     targets: Tensor
     lengths: Tensor | None = None
-    """Of sequences: the length of each input, whose second axis is time."""
+    """For sequences: the length of each input, whose second axis is time."""
 
     def to(self, device: torch.device) -> Examples:
         """The same examples on a device."""
@@ -33,6 +33,6 @@ class Examples(NamedTuple):
         return Examples(inputs[:, : int(lengths.max())], targets, lengths)
 
     def batches(self, size: int) -> Iterator[Examples]:
-        """The examples in order, that many at a time; the last, smaller batch is kept."""
+        """The examples in order, in batches of `size`; a smaller last batch is kept."""
         for start in range(0, len(self.targets), size):
             yield self.take(slice(start, start + size))

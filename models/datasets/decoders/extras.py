@@ -1,11 +1,11 @@
-"""Libraries that only some data sets need, and that come with an extra of the package."""
+"""Imports libraries that only some data sets need and that an extra of the package installs."""
 
 import importlib
 from typing import Any
 
 
 def require_extra(module: str, extra: str, purpose: str) -> Any:
-    """The module, imported; ImportError naming the purpose and the extra to install where it is absent."""
+    """Import a module; ImportError names the purpose and the extra to install if it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

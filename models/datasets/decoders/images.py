@@ -1,4 +1,4 @@
-"""Images for classification and generation: labels as they are or at random, the published split.
+"""Images for classification and generation: true, noisy or random labels, and the published split.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -17,7 +17,7 @@ from specdyn.models.spec.data import Images
 def image_examples(data: Images, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Splits `train` and `val` of inputs float32 (n, C, H, W), normalised per channel, and targets int64 (n,).
 
-    `arrays` holds `image` (N, C, H, W) uint8 and `label` (N,); where it holds `validation` (N,) bool that is the
+    `arrays` holds `image` (N, C, H, W) uint8 and `label` (N,); if it holds `validation` (N,) bool, that is the
     split, else 9 of 10 images are trained on in the published order (METHOD 0.1, 1.2). Labels are permuted or made
     noisy before the split. ValueError for images or labels of another set, and for a fraction that leaves no image.
     """

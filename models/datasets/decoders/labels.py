@@ -32,12 +32,12 @@ def random_split(train: int, validation: int, seed: int = SPLIT_SEED) -> tuple[I
 
 
 def train_subset(n: int, k: int = 1000) -> Indices:
-    """The k of n training examples that training metrics are taken on, all n where there are fewer; int64."""
+    """Indices of the k of n training examples used for training metrics, all n if there are fewer; int64."""
     return np.random.default_rng(LABEL_SEED).permutation(n)[:k]
 
 
 def permuted_labels(label_N: Indices, seed: int = LABEL_SEED) -> Indices:
-    """All labels in random order, so that the count of each class stays; int64 (n,), a copy.
+    """All labels in random order, which preserves the class counts; int64 (n,), a copy.
 
     To be applied before the split: the validation labels are random too (METHOD 1.2, random labels).
     """
@@ -45,7 +45,7 @@ def permuted_labels(label_N: Indices, seed: int = LABEL_SEED) -> Indices:
 
 
 def noisy_labels(label_N: Indices, fraction: float, classes: int, seed: int = LABEL_SEED) -> Indices:
-    """Labels of which the given fraction is drawn again from all classes; int64 (n,), a copy.
+    """Labels with the given fraction redrawn from all classes; int64 (n,), a copy.
 
     A drawn label may be the old one. To be applied before the split (METHOD 1.2, label noise).
     """
@@ -62,7 +62,7 @@ def noisy_labels(label_N: Indices, fraction: float, classes: int, seed: int = LA
 def index_hash(indices: npt.ArrayLike) -> str:
     """First 16 hex digits of the sha256 of the indices as little-endian int64.
 
-    Kept with results, so that a torch that draws other numbers is noticed. ValueError unless they are whole numbers.
+    Stored with results, so that a torch that draws other numbers is noticed. ValueError unless all are whole numbers.
     """
     array = np.asarray(indices)
     require(array.dtype.kind in "iu", "dtype of indices", str(array.dtype), "whole numbers")
@@ -70,7 +70,7 @@ def index_hash(indices: npt.ArrayLike) -> str:
 
 
 def require_labels(label_N: npt.NDArray[np.integer], classes: int, source: object) -> None:
-    """ValueError naming the source, the first label outside 0..classes-1 and its position, where there is one."""
+    """ValueError naming the source, the first label outside 0..classes-1 and its position, if there is one."""
     wrong = np.flatnonzero((label_N < 0) | (label_N >= classes))
     if wrong.size:
         raise ValueError(

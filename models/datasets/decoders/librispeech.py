@@ -1,4 +1,4 @@
-"""Speech and transcripts in the folders of LibriSpeech, as features and character ids (METHOD 1.4, DATA 5)."""
+"""Reads speech and transcripts in LibriSpeech's folder layout as features and character ids (METHOD 1.4, DATA 5)."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -22,7 +22,7 @@ Text = npt.NDArray[np.int32]
 
 
 class Unusable(ValueError):
-    """An utterance that is to be left out: the reason, one of a few to count by, and the details."""
+    """An utterance to leave out: one of a few reasons, by which they are counted, and details."""
 
     def __init__(self, reason: str, details: str) -> None:
         super().__init__(details)
@@ -31,7 +31,7 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One recording; `text` is None where the transcript is missing, `sound` where the recording is."""
+    """One recording; `text` is None if the transcript is missing, `sound` if the recording is."""
 
     id: str
     sound: Path | None
@@ -56,14 +56,14 @@ class Speech:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """What was left out, reason -> ids, and how many bands were constant."""
+    """Ids left out, by reason, and the number of constant bands."""
 
     dropped: dict[str, list[str]] = field(default_factory=dict)
     constant_bands: int = 0
 
 
 def _transcripts(path: Path) -> dict[str, str]:
-    """Utterance -> text of one `.trans.txt`; ValueError naming file and line where it is not UTF-8."""
+    """Utterance -> text of one `.trans.txt`; ValueError, naming file and line, if it is not UTF-8."""
     texts = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -95,7 +95,7 @@ def read_sound(path: Path) -> npt.NDArray[np.float32]:
     """The mean of the channels, float32 (samples,) in -1..1.
 
     Unusable if it does not decode, or not to as many samples as its header says; ValueError at any rate but 16 kHz,
-    since nothing is resampled; ImportError naming the extra where soundfile is absent.
+    since nothing is resampled; ImportError, naming the extra, if soundfile is missing.
     """
     soundfile = require_extra("soundfile", "speech", "reading FLAC")
     try:
@@ -113,9 +113,9 @@ def read_sound(path: Path) -> npt.NDArray[np.float32]:
 
 
 def vocabulary(texts: Iterable[str]) -> tuple[str, ...]:
-    """Names of the output units: blank, unknown, then the characters of the training transcripts, sorted.
+    """The output symbols: blank, unknown, then the sorted characters of the training transcripts.
 
-    The net has as many outputs as there are names. The paper's has 29 for 30 ids (METHOD 1.4, FIX).
+    The network has one output per symbol. The paper's has 29 for 30 ids (METHOD 1.4, FIX).
     """
     return SPECIAL + tuple(sorted(set().union(*texts)))
 
@@ -127,7 +127,7 @@ def encode(text: str, names: Sequence[str]) -> Text:
 
 
 def frames_needed(text: Text) -> int:
-    """The fewest frames that CTC can spell the text in: one a character and a blank between equal neighbours."""
+    """The fewest frames in which CTC can spell the text: one per character, and a blank between equal neighbours."""
     return len(text) + int((text[1:] == text[:-1]).sum())
 
 
@@ -152,11 +152,11 @@ def _features(utterance: Utterance, names: Sequence[str]) -> tuple[Frames, Text,
 def prepare(
     utterances: Sequence[Utterance], names: Sequence[str], *, corrupt_allowed: float = CORRUPT_ALLOWED
 ) -> tuple[Speech, Skipped]:
-    """Features and character ids of the utterances, in their order, and a report of those left out.
+    """Features and character ids of the utterances, in order, and a report of those left out.
 
-    Left out and reported are utterances without a recording, a transcript or any character in it, those too short
-    for a feature frame or for CTC to spell their text, and corrupt recordings. ValueError listing the ids if more
-    than the fraction allowed are corrupt, or if nothing is left.
+    Leaves out utterances without a recording, a transcript or any character in it, those too short
+    for a feature frame or for CTC to spell their text, and corrupt recordings. ValueError, listing the ids, if more
+    than the allowed fraction are corrupt, or if nothing is left.
     """
     dropped: defaultdict[str, list[str]] = defaultdict(list)
     kept: dict[str, tuple[Frames, Text, int]] = {}

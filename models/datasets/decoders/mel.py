@@ -13,14 +13,14 @@ from torch import Tensor
 from specdyn.models.datasets.decoders.sound import BANDS, GROUP, HOP, SAMPLE_RATE, SHORTEST, WINDOW
 
 LEAST_STD = 1e-12
-"""A band of 16-bit sound that varies by its last bit has about 1e-9; below this it is constant."""
+"""Deviation below which a band counts as constant; 16-bit sound that varies in its last bit has about 1e-9."""
 
 
 @cache
 def filterbank() -> Tensor:
     """Triangles spaced evenly on the HTK mel scale from 0 Hz to half the sample rate, float32 (F, M).
 
-    By Slaney's norm each is divided by half its width in Hz.
+    Slaney's normalisation divides each by half its width in Hz.
     """
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     corner = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
@@ -33,8 +33,8 @@ def filterbank() -> Tensor:
 def mel_spectrogram(wave_T: Tensor) -> Tensor:
     """Power in each mel band, float32 (M, S) with S = 1 + T // 160, of mono sound at 16 kHz.
 
-    Windows of 400 samples (periodic Hann) are centred on every 160th sample, the sound being reflected at its ends.
-    ValueError if it has not the 201 samples that this needs.
+    Windows of 400 samples (periodic Hann) are centred on every 160th sample, with reflection padding at the ends.
+    ValueError if there are fewer than the 201 samples that this needs.
     """
     if wave_T.ndim != 1 or len(wave_T) <= WINDOW // 2:
         raise ValueError(
@@ -56,9 +56,9 @@ def mel_spectrogram(wave_T: Tensor) -> Tensor:
 def mel_features(wave_T: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], int]:
     """Feature frames (G, M), float32, and the number of constant bands among the M.
 
-    Every band is standardised over the utterance (unbiased deviation), then non-overlapping groups of 3 frames are
-    averaged and a remainder is dropped: 33.3 frames a second. A constant band, as of digital silence, becomes 0,
-    where the paper's code has NaN. ValueError if there are less than 320 samples, too few for one group.
+    Each band is standardised over the utterance (unbiased deviation), then non-overlapping groups of 3 frames are
+    averaged and the remainder dropped: 33.3 frames per second. A constant band, such as digital silence, becomes 0;
+    the paper's code produces NaN. ValueError if there are fewer than 320 samples, too few for one group.
     """
     if len(wave_T) < SHORTEST:
         raise ValueError(f"expected {SHORTEST} samples or more, enough for {GROUP} frames, found {len(wave_T)}")

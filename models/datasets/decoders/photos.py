@@ -1,6 +1,6 @@
-"""CIFAR-shaped crops of nine colour photos, told apart by the photo they are of (DATA 2.3, 5.3).
+"""CIFAR-shaped crops of nine colour photos, classified by photo (DATA 2.3, 5.3).
 
-They stand in for CIFAR-10 where it is not at hand: the same shape and type, but nine classes, and not its numbers.
+They stand in for CIFAR-10 if it is not available: same shape and type, but nine classes and different results.
 """
 
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ SUFFIXES = {".jpg", ".png"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crops:
-    """Crops, their labels and the side of the split they are on, with the classes by name."""
+    """Crops, their labels, their side of the split, and the names of the classes."""
 
     image: npt.NDArray[np.uint8]
     """(N, 3, 32, 32)"""
     label: Indices
-    """(N,), the place of the photo in `classes`"""
+    """(N,), the index of the photo in `classes`"""
     validation: npt.NDArray[np.bool_]
     """(N,)"""
     classes: tuple[str, ...]
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:
-    """One photo (H, W, 3), its sides whole numbers of blocks and at least two of them."""
+    """One photo (H, W, 3), each side a whole number of blocks, at least two."""
     with Image.open(path) as photo:
         pixels = np.asarray(photo.convert("RGB"))
     sides = pixels.shape[:2]
@@ -45,7 +45,7 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
 def _crops(
     photo: npt.NDArray[np.uint8], validation: bool, n: int, random: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """n crops (n, 3, 32, 32), each within one block of the side's colour on the checkerboard."""
+    """n crops (n, 3, 32, 32), each within one block of the given colour of the checkerboard."""
     rows, columns = np.indices((photo.shape[0] // BLOCK, photo.shape[1] // BLOCK))
     blocks = np.argwhere((rows + columns) % 2 == int(validation))
     corner = blocks[random.integers(len(blocks), size=n)] * BLOCK + random.integers(BLOCK - SIDE + 1, size=(n, 2))
@@ -55,12 +55,12 @@ def _crops(
 
 
 def photo_crops(folder: Path = FOLDER / "photos", *, train: int = 2_000, validation: int = 500, seed: int = 0) -> Crops:
-    """Training crops and then validation crops of the folder's photos; the same seed gives the same crops.
+    """Training crops, then validation crops, of the folder's photos; determined by the seed.
 
-    The class is the photo, in the order of the file names (nine are shipped), and the classes come in turn, so their
-    counts differ by one at most. Each photo is a checkerboard of 64-pixel blocks: training crops lie within its
-    black blocks and validation crops within its white ones, so the two share no pixel. ValueError names a photo
-    whose sides are no whole numbers of blocks.
+    The class is the photo, in the order of the file names (nine are shipped), and the classes alternate, so their
+    counts differ by at most one. Each photo is a checkerboard of 64-pixel blocks: training crops are within its
+    black blocks and validation crops within its white ones, so the two share no pixel. ValueError, naming the photo,
+    if its sides are not whole numbers of blocks.
     """
     require(min(train, validation) > 0, "train, validation", (train, validation), "1 or more crops each")
     paths = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)

@@ -1,6 +1,6 @@
-"""Recorded speech with its transcripts: ragged arrays made batches of one length (METHOD 1.4).
+"""Speech with transcripts: ragged arrays padded to one length (METHOD 1.4).
 
-Shapes: n utterances, T frames of the longest, F features of a frame, L characters of the longest transcript.
+Shapes: n utterances, T frames of the longest, F features per frame, L characters of the longest transcript.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ PADDING = -1
 def speech_examples(data: Recordings, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
     """Splits `train` and `val` of inputs float32 (n, T, F), targets int64 (n, L) and lengths int64 (n,).
 
-    Of each split `arrays` holds, after its name and a slash, `frames` (all frames, F) with `frame_offset` (n + 1,),
+    For each split `arrays` holds, after its name and a slash, `frames` (all frames, F) with `frame_offset` (n + 1,),
     and `text` (all characters,) with `text_offset` (n + 1,). Inputs are padded with 0, targets with -1. ValueError
-    for a symbol that the network has no output for, which CTC would look up out of range, and for other features.
+    for a symbol without an output of the network, which CTC would look up out of range, and for other features.
     """
     return {split: _split(data, {name: arrays[f"{split}/{name}"] for name in ARRAYS}, split) for split in SPLITS}
 

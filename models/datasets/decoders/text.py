@@ -15,7 +15,7 @@ from specdyn.models.datasets.samples import FOLDER
 from specdyn.models.spec.checks import require
 
 GROUP = 1000
-"""Lines that are joined before they are cut."""
+"""Lines that are joined before cutting."""
 
 Ids = npt.NDArray[np.uint16 | np.int32]
 
@@ -25,22 +25,22 @@ class Tokens:
     """Token ids of all lines, end to end; group g is `ids[group_offset[g]:group_offset[g + 1]]`."""
 
     ids: Ids
-    """(tokens,), uint16 where the vocabulary fits it, else int32"""
+    """(tokens,), uint16 if the vocabulary fits, else int32"""
     group_offset: npt.NDArray[np.int64]
     """(groups + 1,)"""
     vocabulary: int
-    """Rows that an embedding needs: the largest id of the tokenizer, added tokens included, and one."""
+    """Rows that an embedding needs: the largest id of the tokenizer, including added tokens, plus one."""
 
 
 def clean(line: str) -> str:
-    """The line in lower case, with letters, digits and white space alone; `<unk>` becomes `unk`."""
+    """The line in lower case, reduced to letters, digits and white space; `<unk>` becomes `unk`."""
     return "".join(character for character in line.lower() if character.isalnum() or character.isspace())
 
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a `.txt`, `.txt.gz` or `.parquet` (its column `text`) file, each with its newline, blank ones as "".
 
-    Blank lines stay, since they count in the groups. ValueError names the file, and the line that is not UTF-8.
+    Blank lines are kept, since they count in the groups. ValueError names the file, and the line that is not UTF-8.
     """
     if path.suffix == ".parquet":
         parquet = require_extra("pyarrow.parquet", "hub", "reading parquet")
@@ -63,7 +63,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a `tokenizer.json`; ImportError naming the extra where the library is absent."""
+    """The tokenizer of a `tokenizer.json`; ImportError, naming the extra, if the library is missing."""
     return require_extra("tokenizers", "text", "tokenising").Tokenizer.from_file(str(path))
 
 
@@ -81,7 +81,7 @@ def tokenise(lines: Sequence[str], tokenizer: Any, group: int = GROUP) -> Tokens
 
 
 def chunks(tokens: Tokens, length: int) -> Ids:
-    """Blocks (N, length + 1) of ids, cut within each group; what is left of a group is dropped.
+    """Blocks (N, length + 1) of ids, cut within each group; the remainder of a group is dropped.
 
     The first `length` ids of a block are the input, the last `length` the targets. ValueError if no group holds one.
     """
@@ -94,7 +94,7 @@ def chunks(tokens: Tokens, length: int) -> Ids:
 
 
 def load_sample(folder: Path = FOLDER) -> tuple[Tokens, Tokens]:
-    """Training and validation tokens of the Devil's Dictionary, BPE of 512, for which no tokenizer is needed."""
+    """Training and validation tokens of the Devil's Dictionary, BPE of 512 ids; needs no tokenizer."""
     with np.load(folder / "devils_dictionary.bpe512.npz", allow_pickle=False) as file:
         train, validation = (
             Tokens(

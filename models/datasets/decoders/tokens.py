@@ -1,4 +1,4 @@
-"""Text as blocks of tokens: blocks as inputs with the tokens that follow them (METHOD 1.5).
+"""Text as blocks of tokens: inputs, and the next tokens as targets (METHOD 1.5).
 
 Shapes: N blocks, T positions.
 """
@@ -14,10 +14,10 @@ from specdyn.models.spec.data import Text
 
 
 def token_examples(data: Text, arrays: Mapping[str, np.ndarray]) -> dict[str, Examples]:
-    """Splits `train` and `val` of inputs int64 (N, T) and targets int64 (N, T), the input moved on by one token.
+    """Splits `train` and `val` of inputs int64 (N, T) and targets int64 (N, T), the inputs shifted by one token.
 
-    `arrays` holds `train/chunk` and `val/chunk` (N, T + 1). ValueError for blocks of another length and for a token
-    that the embedding has no row for.
+    `arrays` holds `train/chunk` and `val/chunk` (N, T + 1). ValueError for blocks of another length, and for a token
+    without a row in the embedding.
     """
     return {split: _split(data, arrays[f"{split}/chunk"], split) for split in ("train", "val")}
 

@@ -1,4 +1,4 @@
-"""From log-probabilities to transcripts, and how far they are from those that were spoken (METHOD 1.4).
+"""Decodes log-probabilities to transcripts and counts errors against the spoken ones (METHOD 1.4).
 
 Shapes: B utterances, T frames, K symbols.
 """
@@ -19,7 +19,7 @@ Transcript = list[int]
 def decode(outputs_BTK: Tensor) -> list[Transcript]:
     """The likeliest symbol of each frame, repeats collapsed, blanks dropped.
 
-    All frames are read, those of the padding too, as published.
+    All frames are read, including padding, as published.
     """
     best_BT = outputs_BTK.argmax(-1).tolist()
     return [[symbol for symbol, _ in itertools.groupby(row) if symbol != BLANK] for row in best_BT]
@@ -31,13 +31,13 @@ def spoken(targets: Tensor) -> list[Transcript]:
 
 
 def words(transcript: Transcript) -> list[tuple[int, ...]]:
-    """What stands between spaces; several spaces are as one."""
+    """The symbols between spaces; consecutive spaces count as one."""
     groups = itertools.groupby(transcript, key=lambda symbol: symbol == SPACE)
     return [tuple(word) for is_space, word in groups if not is_space]
 
 
 def errors(spoken: Sequence[Sequence[Hashable]], heard: Sequence[Sequence[Hashable]]) -> Tensor:
-    """Edit distances of all utterances and lengths of what was spoken, each summed: float64 (2,)."""
+    """Edit distances and lengths of the spoken transcripts, each summed over all utterances: float64 (2,)."""
     ids: dict[Hashable, int] = {}
     rows = [[[ids.setdefault(item, len(ids)) for item in row] for row in side] for side in (spoken, heard)]
     distance = edit_distances(*rows)
@@ -47,7 +47,7 @@ def errors(spoken: Sequence[Sequence[Hashable]], heard: Sequence[Sequence[Hashab
 def edit_distances(a: Sequence[Sequence[int]], b: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
     """Levenshtein distances between a[i] and b[i], int64 (B,): the fewest insertions, deletions, substitutions.
 
-    The rows of the programme's table, from `a` downwards, are filled for all utterances at once.
+    The rows of the dynamic programming table, along `a`, are filled for all utterances at once.
     """
     a_lengths, b_lengths = (np.array([len(row) for row in side], np.int64) for side in (a, b))
     a_BM, b_BN = _table(a, a_lengths, -1), _table(b, b_lengths, -2)

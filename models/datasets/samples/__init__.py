@@ -1,4 +1,4 @@
-"""Small real data that comes with the package; LICENCES.md says where each file is from."""
+"""Small real data that ships with the package; LICENCES.md lists the source of each file."""
 
 from pathlib import Path
 

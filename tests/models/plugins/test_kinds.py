@@ -119,7 +119,7 @@ def test_a_project_that_names_no_place_is_refused(text: str, said: str) -> None:
 def test_a_file_that_is_no_python_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes.txt").write_text("ANALYSIS")
     name_places(monkeypatch, tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match=r"notes.txt is no Python file: expected a .py file or a folder"):
+    with pytest.raises(ValueError, match=r"notes.txt is not a Python file: expected a .py file or a folder"):
         analysis_names()
 
 
