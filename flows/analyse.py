@@ -1,4 +1,4 @@
-"""The flow that analyses checkpoints which other programs wrote, and gathers them like the runs of a sweep."""
+"""The flow that analyses other programs' checkpoints and gathers the results like those of a sweep."""
 
 from prefect import flow
 
@@ -16,7 +16,7 @@ with importing():
 @flow(name="checkpoint-analysis", persist_result=False)
 @takes(AnalyseParameters)
 def analyse_checkpoints(asked: AnalyseParameters) -> Outcome:
-    """Analyse series of checkpoints written by any program, and gather them in one cube.
+    """Analyse series of checkpoints from any program, and gather the results in one cube.
 
     Layers are read one at a time; blocks that the store already has are not computed again.
     """

@@ -1,4 +1,4 @@
-"""The flow that trains trunks and branches and measures the straight lines between their ends."""
+"""The flow that trains trunks and branches and measures the lines between the branches' ends."""
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -22,8 +22,8 @@ def _name() -> str:
 @flow(name="mode-connectivity", flow_run_name=_name, persist_result=False)
 @takes(ConnectParameters)
 def mode_connectivity(asked: ConnectParameters) -> Outcome:
-    """Branch trunks at several steps, train the branches in orders of their own, measure the lines between their ends.
+    """Fork trunks at several steps, train the branches with different data orders, measure lines between their ends.
 
-    What the store already has is not computed again.
+    Nothing that the store already has is computed again.
     """
     return run_study(connectivity_from(asked), chosen_store(asked.store, asks=True), asked)

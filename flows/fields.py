@@ -1,4 +1,4 @@
-"""Parameters that several flows share: type, title, text, choices and examples, each said once."""
+"""Parameters shared by several flows: type, title, text, choices and examples."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,11 +7,11 @@ from annotated_types import Ge
 from specdyn.flows.shown import Shown
 
 USUAL = "usual"
-"""The preset that an experiment begins with."""
+"""Stands for an experiment's default preset."""
 
 
 def experiment_names() -> list[str]:
-    """Names of all experiments; imported late, as most commands begin without them."""
+    """Names of all experiments; imported late, as most commands do not need them."""
     from specdyn.models.experiments import base
 
     return base.experiment_names()
@@ -33,7 +33,7 @@ def preset_names() -> list[str]:
 
 
 def named_preset(experiment: str, preset: str) -> str:
-    """The preset that a form or a command means."""
+    """The preset selected in a form or a command."""
     from specdyn.models.experiments.base import get_experiment
 
     return get_experiment(experiment).usual if preset == USUAL else preset
@@ -52,8 +52,8 @@ PresetName = Annotated[
     str,
     Shown(
         title="Preset",
-        about="Network, data, optimizer and schedule. `usual` is the quickest one of the experiment; one that the "
-        "experiment does not have is refused, with a list of those it has.",
+        about="Network, data, optimizer and schedule. `usual` is the experiment's quickest preset; a preset that the "
+        "experiment lacks is refused, with a list of its presets.",
         choices=preset_names,
         see="specdyn list presets",
         flags=("--preset", "-p"),
@@ -82,8 +82,8 @@ Labels = Annotated[
     dict[str, Any],
     Shown(
         title="Labels",
-        about="Settings of every series, by which figures group them: true, false, numbers or words. Files beside "
-        "the checkpoints are read too: labels.json, training_args.bin, hparams.yaml.",
+        about="Settings of every series, by which figures group them: true, false, numbers or words. Also read from "
+        "files next to the checkpoints: labels.json, training_args.bin, hparams.yaml.",
         examples=[{"weight_decay": 1, "seed": 0}],
         flags=("--label",),
     ),
@@ -92,8 +92,8 @@ MetricsFile = Annotated[
     str,
     Shown(
         title="Metrics",
-        about="File of JSON lines or CSV with losses and the like by step, or a folder of such files.",
-        default="metrics.jsonl, metrics/*.jsonl, trainer_state.json or metrics.csv beside the checkpoints",
+        about="File of JSON lines or CSV with losses or other metrics by step, or a folder of such files.",
+        default="metrics.jsonl, metrics/*.jsonl, trainer_state.json or metrics.csv next to the checkpoints",
         examples=["log.jsonl"],
     ),
 ]
@@ -102,7 +102,7 @@ StudyName = Annotated[
     Shown(
         title="Name of the results",
         about="Calls with one name extend the same results. Letters, digits, '.', '_', '=' and '-'.",
-        default="one that says what they are of and which settings were changed",
+        default="derived from the experiment, the preset and the changed settings",
         examples=["rewinding"],
         flags=("--name", "-n"),
     ),
@@ -150,7 +150,7 @@ DryRun = Annotated[
     bool,
     Shown(
         title="Only plan",
-        about="Show what is done, what would run and what it would cost, and run nothing.",
+        about="Show what is done, what would run and what it would cost; run nothing.",
         flags=("--plan",),
     ),
 ]
@@ -158,7 +158,7 @@ Orders = Annotated[
     list[Annotated[int, Ge(0)]],
     Shown(
         title="Seeds of the data orders",
-        about="Each base run is forked once for each.",
+        about="Each base run is forked once per seed.",
         default="new ones",
         examples=[[3, 4, 5]],
     ),
@@ -167,7 +167,7 @@ TicketOrders = Annotated[
     list[Annotated[int, Ge(0)]],
     Shown(
         title="Seeds of the data orders",
-        about="Each mask is retrained once for each, which also seeds it if it is drawn at random.",
+        about="Each mask is retrained once per seed, which also seeds random masks.",
         default="new ones",
         examples=[[3, 4]],
     ),
@@ -176,7 +176,7 @@ BaseSeeds = Annotated[
     list[Annotated[int, Ge(0)]],
     Shown(
         title="Seeds of the base runs",
-        about="One base run (trunk) for each.",
+        about="One base run (trunk) per seed.",
         examples=[[0, 1, 2]],
         flags=("--seeds", "-s"),
     ),

@@ -1,4 +1,4 @@
-"""What a flow returns."""
+"""Outcome: the return value of a flow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,38 +9,38 @@ from specdyn.tasks.work import Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a study has after a call, where it lies, and what the call did."""
+    """The results of a study after a call, their URLs, and what the call did."""
 
     name: str
     store: str
     summary: str = ""
-    """The plan that was made, in a sentence; empty where a look showed that nothing is to do."""
+    """The plan in one sentence; empty if nothing was to do."""
     todo: Sequence[str] = ()
-    """The labels of what is left, where only a plan was asked for."""
+    """The labels of what is left, if only a plan was requested."""
     ran: Sequence[str] = ()
-    """The labels of the units that the call has done, each once."""
+    """Labels of the units finished by the call, without repetition."""
     finished: int = 0
-    """Runs, pairs, tickets or series that the call has brought to their end."""
+    """Runs, pairs, tickets or series finished by the call."""
     work: Work = field(default_factory=Work)
-    """What they did."""
+    """The work done by the units."""
     cube: str = ""
-    """Where the results lie; empty where nothing is measured."""
+    """URL of the results; empty if nothing is measured."""
     measured: int = 0
-    """Runs, pairs, tickets or series in it."""
+    """Runs, pairs, tickets or series in the results."""
     rebuilt: bool = False
     """Whether the call wrote the cube."""
     report: Sequence[str] = ()
-    """The URL of the page; none where none was asked for."""
+    """URL of the report's page; None if none was requested."""
     audit: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
-    """What an audit found, by the place of each series."""
+    """Findings of the audit, by the URL of each series."""
     not_analysed: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
-    """Tensors that are not analysed, by the place of each series."""
+    """Tensors that are not analysed, by the URL of each series."""
 
 
 def outcome_of(study: Study, outcome: Outcome, results: Results, report: bool, built: bool) -> Outcome:
-    """The outcome with what is known of the study's inputs, and with its results where there are some.
+    """The outcome, completed with the study's inputs and, if there are any, its results.
 
-    AuditFailed where series that were to be audited, and are not yet, cannot be analysed as they are.
+    AuditFailed if the audit of series finds that they cannot be analysed as they are.
     """
     if study.kind == "series":
         from specdyn.tasks.plan.series import SeriesStudy

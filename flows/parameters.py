@@ -1,4 +1,4 @@
-"""The parameters of every flow, declared once: its form, its command and a Python call take these."""
+"""The parameters of every flow, declared once for its form, its command and Python calls."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class SweepParameters:
             about="Optimizers to train with.",
             default="the preset's",
             examples=[["adamw", "muon"]],
-            in_command=False,  # there they are an axis like any other
+            in_command=False,  # in the command they are an axis like any other
         ),
     ] = field(default_factory=list)
     axes: Annotated[
@@ -86,7 +86,7 @@ class SweepParameters:
         Ge(0),
         Shown(
             title="New seeds at each call",
-            about="How many seeds a further call adds once all runs of the sweep are done. For schedules; 0 adds none.",
+            about="How many seeds a repeated call adds once all runs are done. For schedules; 0 adds none.",
             examples=[1],
             in_command=False,
         ),
@@ -238,7 +238,7 @@ class AnalyseParameters:
         str,
         Shown(
             title="Revisions",
-            about="Pattern of the revisions of a Hub repository, each of which is a checkpoint.",
+            about="Pattern for revisions of a Hub repository; each revision is a checkpoint.",
             default="only the main revision, or the one in the URL",
             examples=["step*"],
         ),
@@ -247,8 +247,8 @@ class AnalyseParameters:
         str,
         Shown(
             title="Set of weights",
-            about="Which weights to analyse where a checkpoint has several sets: `raw`, `ema`, or how names begin.",
-            default="those that are no running mean",
+            about="Which weights to analyse if a checkpoint has several: `raw`, `ema`, or the start of a set's name.",
+            default="weights that are not a running mean",
             examples=["ema"],
         ),
     ] = ""
@@ -283,9 +283,9 @@ class AnalyseParameters:
         str,
         Shown(
             title="Pairs of layers",
-            about="File with the pairs to compare, for networks of no known family: two names a line, what writes and "
-            "what reads. {n} stands for a number, {n+1} for the one after it, * for any text.",
-            default="those of the family",
+            about="File with the pairs to compare, for networks of unknown families: two names per line, the layer "
+            "that writes and the one that reads. {n} stands for a number, {n+1} for the next one, * for any text.",
+            default="the pairs of the family",
             examples=["pairs.txt"],
         ),
     ] = ""
@@ -302,7 +302,7 @@ class AnalyseParameters:
         int,
         Ge(0),
         Shown(
-            title="Steps of an epoch",
+            title="Steps per epoch",
             about="Optimizer steps per epoch, to turn epochs in names into steps; 0 keeps epochs.",
             examples=[782],
         ),

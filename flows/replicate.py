@@ -1,4 +1,4 @@
-"""Replication: the studies of a tier one after another, each by the command that people call, then the verdicts."""
+"""Replication: runs the studies of a tier one after another by their ordinary commands, then judges claims."""
 
 import os
 import subprocess
@@ -27,11 +27,11 @@ FLAGS = {
     "axes": "--axis",
     "settings": "--set",
 }
-"""Options that are not called like their parameter."""
+"""Options whose name differs from their parameter."""
 
 
 def spread(declared: Sequence[Declared]) -> list[Declared]:
-    """The studies, those that hold the norms of other runs as one call for each of these."""
+    """Expand studies that hold the norms of other runs into one call per such run."""
     by_name = {one.name: one for one in declared}
     found = []
     for one in declared:
@@ -53,7 +53,7 @@ def _decayed(declared: Declared) -> list[RunSpec]:
 
 
 def study_of(declared: Declared, store: str) -> Study:
-    """What a declared study asks for; nothing is written."""
+    """The study of a declaration; writes nothing."""
     name = {"sweep" if declared.command == "run" else "name": declared.name}
     asked = KINDS[declared.command](
         experiment=declared.experiment, preset=declared.preset, store=store, **name, **declared.given
@@ -62,20 +62,20 @@ def study_of(declared: Declared, store: str) -> Study:
 
 
 def planned(declared: Declared, store: Store) -> Plan:
-    """What there is and what is left of a study; a few steps of its network are timed.
+    """The plan of a study: what is done and what is left; times a few steps of its network.
 
-    NotPrepared or ValueError where the store lacks what its runs need.
+    NotPrepared or ValueError if the store lacks what its runs need.
     """
     return make_plan(study_of(declared, store.url).checked(store, asks=True), store)
 
 
 def is_done(declared: Declared, store: Store) -> bool:
-    """Whether the store has all of a study; only reads."""
+    """Whether a study is complete; only reads."""
     return finished_results(study_of(declared, store.url), store, report=False) is not None
 
 
 def arguments(declared: Declared, store: str) -> list[str]:
-    """What to type after `specdyn` to have a study."""
+    """The command-line arguments of `specdyn` for a study."""
     typed = [declared.command, declared.experiment, "--preset", declared.preset, "--store", store]
     typed += ["--sweep" if declared.command == "run" else "--name", declared.name]
     for name, value in declared.given.items():
@@ -90,6 +90,6 @@ def arguments(declared: Declared, store: str) -> list[str]:
 
 
 def make(declared: Declared, store: str, executor: str) -> int:
-    """Have the command of a study do what is left of it; returns its exit status."""
+    """Run the command of a study to do what is left; returns its exit status."""
     command = [sys.executable, "-m", "specdyn", *arguments(declared, store), "--executor", executor, "--no-report"]
     return subprocess.run(command, env=os.environ, check=False).returncode

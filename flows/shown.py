@@ -1,4 +1,4 @@
-"""How a parameter of a flow is shown, in its form and by its command."""
+"""Describes a parameter of a flow for its form and its command."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,31 +8,31 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """Title and text of a parameter; a form and a command say the same of it, each in its own notation."""
+    """Title and text of a parameter, for both the form and the command."""
 
     title: str
     about: str = ""
     default: str = ""
-    """What an empty value stands for."""
+    """The meaning of an empty value."""
     examples: Sequence[Any] = ()
     choices: Callable[[], Sequence[str]] | None = None
-    """What a form offers; asked for when a form is made, since it may import every experiment."""
+    """The choices in a form; called when a form is built, since it may import every experiment."""
     flags: tuple[str, ...] = ()
-    """Of the command, where it is not `--name-of-the-field`."""
+    """Options of the command, if not `--name-of-the-field`."""
     see: str = ""
-    """A command that lists the values there are."""
+    """A command that lists the possible values."""
     in_command: bool = True
 
     @property
     def in_form(self) -> str:
-        """The text of a form, with examples as JSON."""
+        """The text in a form, with examples as JSON."""
         empty = f" Empty for {self.default}." if self.default else ""
         examples = ", ".join(f"`{json.dumps(example)}`" for example in self.examples)
         return f"{self.about}{empty}" + (f" E.g. {examples}." if examples else "")
 
     @property
     def in_help(self) -> str:
-        """The text of the command's help, with examples as they are typed."""
+        """The text in the command's help, with examples as typed."""
         examples = ", ".join(f"`{_typed(example)}`" for example in self.examples)
         text = self.about.removesuffix(".")
         if examples:
@@ -41,7 +41,7 @@ class Shown:
         return f"{text}." + (f" Default: {self.default}." if self.default else "")
 
     def schema(self) -> dict[str, Any]:
-        """What a form's JSON schema says of the parameter."""
+        """The parameter's part of the form's JSON schema."""
         text = {"title": self.title} | ({"description": self.in_form} if self.about else {})
         examples = {"examples": list(self.examples)} if self.examples else {}
         return {**text, **examples} | ({"enum": list(self.choices())} if self.choices else {})

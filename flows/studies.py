@@ -1,6 +1,6 @@
-"""What the parameters of a flow ask for, checked before anything is started; nothing here imports Prefect or Ray.
+"""Turns the parameters of a flow into a checked study; imports neither Prefect nor Ray.
 
-What computes is imported where a graph or a series is asked for, as a look at a sweep does without it.
+Computing modules are imported only for graphs and series, as sweeps do not need them for a status.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def study_from(asked: Parameters) -> Study:
-    """What the parameters ask for; nothing is written. ValueError or StoreError names what cannot work."""
+    """The study described by the parameters; writes nothing. ValueError or StoreError says what cannot work."""
     match asked:
         case SweepParameters():
             return sweep_from(asked)
@@ -40,7 +40,7 @@ def study_from(asked: Parameters) -> Study:
 
 
 def sweep_from(asked: SweepParameters) -> Sweep:
-    """The grid that is asked for; what is empty comes from the preset. ValueError names what cannot work."""
+    """The requested sweep; empty values come from the preset. ValueError says what cannot work."""
     axes = asked.axes
     if asked.optimizers:
         require("optimizer" not in axes, "optimizers", asked.optimizers, "none beside an axis `optimizer`")
@@ -59,7 +59,7 @@ def sweep_from(asked: SweepParameters) -> Sweep:
 
 
 def connectivity_from(asked: ConnectParameters) -> "Graph":
-    """The graph of runs and lines that is asked for. ValueError or StoreError names what cannot work."""
+    """The requested graph of runs and lines. ValueError or StoreError says what cannot work."""
     from specdyn.tasks.plan.branching.graph import connectivity_graph
     from specdyn.tasks.plan.splits import split_steps
 
@@ -81,7 +81,7 @@ def connectivity_from(asked: ConnectParameters) -> "Graph":
 
 
 def tickets_from(asked: TicketParameters) -> "Graph":
-    """The graph of runs and tickets that is asked for. ValueError or StoreError names what cannot work."""
+    """The requested graph of runs and tickets. ValueError or StoreError says what cannot work."""
     from specdyn.tasks.plan.branching.graph import ticket_graph
     from specdyn.tasks.plan.splits import rewind_step
 
@@ -93,7 +93,7 @@ def tickets_from(asked: TicketParameters) -> "Graph":
 
 
 def series_from(asked: AnalyseParameters) -> "SeriesStudy":
-    """The series of checkpoints that are there. ValueError or StoreError names what cannot work."""
+    """The series of checkpoints found. ValueError or StoreError says what cannot work."""
     from specdyn.storage.foreign.found import Search
     from specdyn.storage.foreign.weights import Choice
     from specdyn.tasks.foreign.network.layout import Look

@@ -25,7 +25,7 @@ def _flow_run_name() -> str:
 def weight_decay_sweep(asked: SweepParameters) -> Outcome:
     """Train a grid of weight decays and seeds, analyse every checkpoint, gather one cube.
 
-    Cells that the store already has are not computed again; calls with one sweep's name extend it, one after another.
+    Runs that the store already has are not computed again; calls with the same sweep name extend it, one at a time.
     Runs that diverged stay failed, unless `retry_failed` trains them again.
     """
     if lost := lost_parameters():

@@ -1,4 +1,4 @@
-"""The flow that masks trunks, trains what is left from a rewind point, and compares it with the dense run."""
+"""The flow that prunes trunks, retrains them from a rewind point, and compares them with the dense run."""
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -22,8 +22,8 @@ def _name() -> str:
 @flow(name="lottery-tickets", flow_run_name=_name, persist_result=False)
 @takes(TicketParameters)
 def lottery_tickets(asked: TicketParameters) -> Outcome:
-    """Mask trunks by their last weights, train what is left from an early step, compare it with the dense run.
+    """Prune trunks by their final weights, rewind to an early step, retrain, and compare with the dense run.
 
-    What the store already has is not computed again.
+    Nothing that the store already has is computed again.
     """
     return run_study(tickets_from(asked), chosen_store(asked.store, asks=True), asked)

@@ -1,4 +1,4 @@
-"""The `specdyn` command: each verb reads the store, or starts the flow that fills it."""
+"""The `specdyn` command: each subcommand reads the store, or starts the flow that fills it."""
 
 import importlib.metadata
 import os
@@ -76,12 +76,12 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="`experiments`, `presets`, `analyses`, `figures`, `families`, `studies`.")
     ] = "experiments",
-    of: Annotated[str, typer.Argument(help="With `presets`: those of this experiment alone.")] = "",
+    of: Annotated[str, typer.Argument(help="With `presets`: only those of this experiment.")] = "",
     store: StoreOption = "results",
 ) -> None:
     """List experiments, presets, analyses, figures or families of networks, or the studies in a store.
 
-    Plug-ins are listed with the place they are from.
+    Plug-ins are listed with their location.
     """
     from specdyn.flows.cli import listings
     from specdyn.models.spec.checks import require, require_known
@@ -134,7 +134,7 @@ def ledger(
     study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
     store: StoreOption = "results",
 ) -> None:
-    """Show what the units of work of a study took, in seconds and hours, beside what the plan expected."""
+    """Show how long the units of work of a study took, next to the plan's estimates."""
     from specdyn.flows.cli.status import show_ledger
 
     show_ledger(study, store)
@@ -164,10 +164,10 @@ def report(
     ] = None,
     figures: Annotated[
         bool,
-        typer.Option("--figures", help="Also draw the paper's figures, each as PNG and SVG, as wide as a page's text."),
+        typer.Option("--figures", help="Also draw the paper's figures, each as PNG and SVG at text width."),
     ] = False,
 ) -> None:
-    """Write the HTML report of a study, also of one still in training, and print the summary table of its runs."""
+    """Write the HTML report of a study, finished or not, and print the summary table of its runs."""
     from specdyn.flows.cli.reported import report as write
 
     write(study, store, folder, figures)
@@ -187,7 +187,7 @@ def compare(
         str | None, typer.Option("--out", help="File to write. Default: reports/comparison.png in the store.")
     ] = None,
 ) -> None:
-    """Plot the mean effective rank of several sweeps side by side, a line for each combination of settings."""
+    """Plot the mean effective rank of several sweeps side by side, one line per combination of settings."""
     from specdyn.flows.cli.listings import require_cube
     from specdyn.models.spec.checks import require
     from specdyn.storage.access.objects import normalise, require_writable, write
@@ -215,21 +215,21 @@ def plot(
         typer.Argument(help="A stored variable, e.g. `stable_rank` (a typo lists them all), or one of `list figures`."),
     ],
     store: StoreOption = "results",
-    by: Annotated[str, typer.Option(help="Setting that colours are sorted by. Default: weight decay.")] = "",
+    by: Annotated[str, typer.Option(help="Setting that orders the colours. Default: weight decay.")] = "",
     along: Annotated[str, typer.Option(help="Dimension of the horizontal axis. Default: step, else rank.")] = "",
     at: Annotated[
         list[str] | None, typer.Option("--at", help="DIMENSION=LABEL, e.g. `rank=1`. May be repeated.")
     ] = None,
-    layer: Annotated[str, typer.Option(help="One layer, in place of a panel for each.")] = "",
+    layer: Annotated[str, typer.Option(help="Draw only this layer. Default: one panel per layer.")] = "",
     log: Annotated[str, typer.Option(help="Logarithmic axes: `x`, `y` or `xy`.")] = "",
     file: Annotated[
         str | None, typer.Option("--out", help="File to write, .png or .svg. Default: STUDY-NAME.png here.")
     ] = None,
 ) -> None:
-    """Draw any stored variable of a study: means over seeds by configuration, a panel for each layer or pair.
+    """Draw any stored variable of a study: means over seeds by configuration, one panel per layer or pair.
 
-    Or draw a figure that `specdyn list figures` shows, also your own. `--along`, `--at`, `--layer` and `--log` are for
-    variables.
+    Or draw a figure from `specdyn list figures`, including your own. `--along`, `--at`, `--layer` and `--log` are only
+    for variables.
 
     Examples: `specdyn plot modular_addition-demo stable_rank --log y`,
     `specdyn plot modular_addition-demo singular_value --along rank --layer decoder.weight --at step=1000`
@@ -252,9 +252,9 @@ def explore(
         typer.Option("--notebook", help="Write the app to this .py file, to start from, instead of serving it."),
     ] = None,
 ) -> None:
-    """Open an app on a study's results: choose runs, variable, layer and step, see heat maps, curves and a table.
+    """Open an app on a study's results: choose runs, variable, layer and step; see heat maps, curves and a table.
 
-    It listens on this machine alone and reads only what is shown. Ctrl-C ends it. Needs `pip install
+    It listens on this machine only and reads only what it shows. Ctrl-C ends it. Needs `pip install
     'specdyn[explore]'`.
 
     Example: `specdyn explore modular_addition-demo`; `--notebook mine.py`, then `marimo edit mine.py`
@@ -281,8 +281,8 @@ def export(
 ) -> None:
     """Write results as tables in long format (CSV, Parquet) or as netCDF, for R, MATLAB, DuckDB and others.
 
-    A table for each group and set of dimensions, with the settings that vary as columns; `columns.json` says what every
-    column is. Parquet and netCDF need `pip install 'specdyn[export]'`.
+    One table per group and set of dimensions, with the varied settings as columns; `columns.json` describes every
+    column. Parquet and netCDF need `pip install 'specdyn[export]'`.
 
     Example: `specdyn export modular_addition-demo --to parquet --variables effective_rank,loss`
     """
@@ -304,7 +304,7 @@ def export(
 def storage_check(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Check that a store supports all the pipeline needs: writes, reads, byte ranges, listing, conditional writes."""
+    """Check that a store supports what the pipeline needs: writes, reads, byte ranges, listing, conditional writes."""
     from specdyn.flows.cli.listings import show_checks
     from specdyn.storage.access.objects import normalise
     from specdyn.storage.probe import probe
@@ -318,9 +318,9 @@ def storage_check(
 def storage_clean(
     store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
 ) -> None:
-    """Remove what interrupted writes and replaced cubes left an hour or more ago; results are never touched.
+    """Remove files at least an hour old that interrupted writes and replaced cubes left behind; never touches results.
 
-    A reader that has had a cube open since before it was rebuilt must open it again.
+    A reader that opened a cube before it was rebuilt must open it again.
     """
     from specdyn.models.wording import plural
     from specdyn.storage.leftovers import remove_leftovers

@@ -1,4 +1,4 @@
-"""The commands that look after a store: `verify`, `repair`, `gc`, `thin` and `remove`."""
+"""The commands that maintain a store: `verify`, `repair`, `gc`, `thin` and `remove`."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +15,14 @@ StudyArgument = Annotated[
     str, typer.Argument(help="Name of a study (see `specdyn list studies`). Default: everything in the store.")
 ]
 SHARED = 20
-"""The most runs that are listed as staying."""
+"""The most runs listed as kept."""
 
 
 @friendly
 def verify(study: StudyArgument = "", store: StoreOption = "results") -> None:
-    """Read everything in a store, or all that belongs to one study, and check that it is as it was written.
+    """Read everything in a store, or everything that belongs to one study, and check that it is intact.
 
-    Writes nothing. Exits with 1 if anything is damaged; `specdyn repair` then has it made again.
+    Writes nothing. Exits with 1 if anything is damaged; `specdyn repair` then prepares it to be made again.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -45,7 +45,7 @@ def verify(study: StudyArgument = "", store: StoreOption = "results") -> None:
 
 
 def _reached(store: str) -> str:
-    """The URL of a store that can be listed. Unlike for other commands its version may be damaged."""
+    """The URL of a store that can be listed. Unlike with other commands, its version object may be damaged."""
     from specdyn.storage.access.objects import StoreError, names, normalise, reach
 
     url = normalise(store)
@@ -65,9 +65,9 @@ def _summary(found: "Verified") -> str:
 
 @friendly
 def repair(study: StudyArgument = "", store: StoreOption = "results") -> None:
-    """Verify a store or a study, and delete or mark what is damaged, so that the next call makes it again.
+    """Verify a store or a study, and delete or mark damaged objects, so that the next call makes them again.
 
-    Damaged results, cubes and states are deleted; a run with a damaged checkpoint is marked, to be trained again.
+    Damaged results, cubes and states are deleted; a run with a damaged checkpoint is marked to be trained again.
     """
     from specdyn.flows.cli.terminal import table
     from specdyn.storage.places import Store
@@ -84,7 +84,7 @@ def repair(study: StudyArgument = "", store: StoreOption = "results") -> None:
     ]
     table(f"Repaired in {url}", ("kind", "where", "what was wrong", "what was done", "what comes next"), rows)
     if calls := next_calls(url, made):
-        out.print("To have everything made again, call with the options you gave before:", highlight=False)
+        out.print("To make everything again, run these with the same options as before:", highlight=False)
         for call in calls:
             out.print(f"  {call}", highlight=False, markup=False, soft_wrap=True)
 
@@ -94,9 +94,9 @@ def gc(
     store: StoreOption = "results",
     delete: Annotated[bool, typer.Option("--delete", help="Delete it. Without this nothing is written.")] = False,
 ) -> None:
-    """List, and with --delete remove, what no study needs: runs, results, logs, replaced chunks, scratch.
+    """List, and with --delete remove, what no study needs: runs, results, logs, replaced chunks, scratch files.
 
-    Refuses while any call works on the store. Nothing that was written within the last hour is deleted.
+    Refuses while any call works on the store. Keeps everything written within the last hour.
     """
     from specdyn.models.wording import plural, size
     from specdyn.storage.probe import existing_store
@@ -127,7 +127,7 @@ def remove(
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this nothing is written.")] = False,
 ) -> None:
-    """Show, and with --yes remove, a study: its record, cubes, report, and the runs that no other study needs.
+    """Show, and with --yes remove, a study: its record, cubes, report, and runs that no other study needs.
 
     Refuses while a call works on the study.
     """
@@ -155,13 +155,13 @@ def remove(
 @friendly
 def thin(
     study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
-    keep_every: Annotated[int, typer.Option("--keep-every", help="Keep every so many checkpoints of a run, e.g. 10.")],
+    keep_every: Annotated[int, typer.Option("--keep-every", help="Keep every n-th checkpoint of a run, e.g. 10.")],
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without this nothing is written.")] = False,
 ) -> None:
-    """Show, and with --yes remove, checkpoints of a study's runs that are analysed already.
+    """Show, and with --yes remove, checkpoints of a study's runs that have been analysed.
 
-    The first, the last and those that forks start from always stay. Results stay too; an analysis that is added later
+    The first and last checkpoints and those at which forks start are kept, and so are results. An analysis added later
     trains the run again.
     """
     from specdyn.flows.cli.terminal import table
@@ -189,7 +189,7 @@ def thin(
 
 
 def _show_things(title: str, things: "Sequence[Thing]") -> None:
-    """Print how much there is of each kind."""
+    """Print count and size of each kind of object."""
     from specdyn.flows.cli.terminal import table
     from specdyn.models.wording import size
 
@@ -208,5 +208,5 @@ def _totals(things: "Iterable[Thing]") -> tuple[int, int]:
 
 
 def _short(url: str, store: str) -> str:
-    """Where something lies in the store."""
+    """A URL relative to the store."""
     return url.removeprefix(f"{store}/")

@@ -1,4 +1,4 @@
-"""The command of a flow: its options come from the dataclass of the flow's parameters."""
+"""Builds the command of a flow: its options come from the dataclass of the flow's parameters."""
 
 import builtins
 import dataclasses
@@ -19,13 +19,13 @@ from specdyn.flows.shown import Shown
 
 P = TypeVar("P")
 ARGUMENTS = ("experiment", "sources")
-"""Parameters that are typed by position, and which a command does not do without."""
+"""Parameters that are required positional arguments."""
 
 
 def command(kind: type[P], act: Callable[..., bool]) -> Callable[..., None]:
-    """A function for typer that reads what was typed into parameters, and exits with 1 where `act` returns False.
+    """A function for typer that parses the arguments into parameters, and exits with 1 if `act` returns False.
 
-    Its help is the docstring of `act`, which takes the parameters, whether Prefect's log is shown, and options of its
+    Its help is the docstring of `act`, which takes the parameters, whether to show Prefect's log, and options of its
     own.
     """
     own = list(inspect.signature(act, eval_str=True).parameters.values())[2:]
@@ -45,7 +45,7 @@ def command(kind: type[P], act: Callable[..., bool]) -> Callable[..., None]:
 
 
 def _as_typed(kind: type[Any], message: str) -> str:
-    """A message that begins with the name of a parameter, with the option that was typed for it instead."""
+    """A message that begins with the name of a parameter, with the command-line option in its place."""
     name, equals, rest = message.partition("=")
     hints = typing.get_type_hints(kind, include_extras=True)
     if not equals or name not in hints or name in ARGUMENTS or typing.get_origin(hints[name]) is typing.ClassVar:
@@ -56,7 +56,7 @@ def _as_typed(kind: type[Any], message: str) -> str:
 
 
 def with_options(call: Callable[..., None], more: Sequence[inspect.Parameter]) -> Callable[..., None]:
-    """The function with the options in place of its `**typed`, and with friendly errors; arguments come first."""
+    """The function with options in place of `**typed`, and friendly errors; positional arguments come first."""
     own = [one for one in inspect.signature(call).parameters.values() if one.kind != inspect.Parameter.VAR_KEYWORD]
     taken = sorted(
         (one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *more)),
@@ -113,13 +113,13 @@ def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _parted(hint: Any) -> tuple[Any, Shown]:
-    """The type of a parameter without what is said of it, and how it is shown."""
+    """The type of a parameter without annotations, and how it is shown."""
     kind, *said = typing.get_args(hint)
     return _plain(kind), next(one for one in said if isinstance(one, Shown))
 
 
 def _plain(kind: Any) -> Any:
-    """A type without the bounds of its parts."""
+    """A type without bounds, also within lists."""
     if typing.get_origin(kind) is Annotated:
         return _plain(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
@@ -128,11 +128,11 @@ def _plain(kind: Any) -> Any:
 
 
 def read(kind: type[P], typed: Mapping[str, Any]) -> P:
-    """The parameters from what was typed for them; ValueError names the option, what came and what was expected."""
+    """Parse typed options into parameters; ValueError names the option, its value and what was expected."""
     hints = typing.get_type_hints(kind)
     given = {name: value for name, value in typed.items() if value is not None and name in hints}
     if "preset" in hints:
-        # Before anything else is looked at: the types of the settings are those of the preset's.
+        # First of all, since the types of the settings come from the preset.
         from specdyn.models.experiments.base import get_experiment
         from specdyn.models.spec.settings import read_axes, read_settings
 

@@ -1,4 +1,4 @@
-"""`specdyn data`: which data sets there are, fetching their files, preparing them in a store."""
+"""`specdyn data`: lists data sets, downloads their files and prepares them in a store."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ Variant = Annotated[
 
 @contextlib.contextmanager
 def _bars() -> Iterator["DownloadBars"]:
-    """A bar for each file that is fetched, on a terminal."""
+    """Show a progress bar per downloaded file, on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         yield DownloadBars(bars)
 
 
 class DownloadBars:
-    """Shows how far each file is; told by the fetching."""
+    """Shows the progress of each download."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars

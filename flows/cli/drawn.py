@@ -1,4 +1,4 @@
-"""`specdyn plot`: a figure of a study, of one of its variables or by its name, as a file."""
+"""`specdyn plot`: writes a figure of a study to a file, by variable or by name of a figure."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from specdyn.tasks.figures.variable import drawable_variables, plot_variable
 
 
 def draw(study: str, name: str, store: str, by: str, along: str, at: Sequence[str], log: str, file: str | None) -> str:
-    """Write the figure of a variable, or the figure of that name; returns where it is.
+    """Write the figure of a variable, or the figure of that name; returns its path.
 
-    ValueError or StoreError says what is not known.
+    ValueError or StoreError says what is unknown.
     """
     url = existing_store(store)
     written = normalise(file if file is not None else f"{study}-{name}.png")
@@ -42,7 +42,7 @@ def draw(study: str, name: str, store: str, by: str, along: str, at: Sequence[st
 
 
 def _is_variable(tree: xr.DataTree, name: str) -> bool:
-    """Whether a variable is meant: a study's variables come first; ValueError where a plug-in has that name, too."""
+    """Whether the name is a variable: a study's variables come first; ValueError if a plug-in has the same name."""
     variables, figures = drawable_variables(tree), figure_names()
     if name in variables and name in figures and (place := origin(FIGURES, name)):
         raise ValueError(f"{name!r} is a variable of this study and the figure of {place}: rename the figure")

@@ -1,4 +1,4 @@
-"""`specdyn explore`: a marimo app on the results of a study, served on this machine."""
+"""`specdyn explore`: serves a marimo app on the results of a study on this machine."""
 
 import base64
 import contextlib
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 1
-"""For answers that are on their way when the app is stopped."""
+"""Seconds to finish pending responses when the app is stopped."""
 HEAD = "first.html"
 HEADED = ("marimo.App(", f"marimo.App(html_head_file={HEAD!r}, ")
-"""What the app that is served has besides the notebook: a head that shows its first picture."""
+"""Replacement that adds a head to the served app, which shows its first picture early."""
 FIRST_PICTURE = """<style>
 #first-picture { position: absolute; top: 205px; left: 100px; max-width: 85vw; pointer-events: none; }
 </style>
@@ -45,13 +45,13 @@ setTimeout(gone, 30000);
 show();
 </script>
 """
-"""Of the page, where the app has its own picture; it goes once that one is shown, or has not been in half a minute."""
+"""Shows a first picture at its place in the app until the app shows its own, or for half a minute."""
 STARTS = ('STORE = "results"', 'STUDY = "modular_addition-demo"')
-"""Lines of the notebook in the package that say which study it is of."""
+"""Lines of the packaged notebook that set the study."""
 
 
 def notebook(store: str, study: str) -> str:
-    """The source of the app on a study."""
+    """The source of the app for a study."""
     source = (Path(views.__file__).parent / "notebook.py").read_text(encoding="utf-8")
     for line, value in zip(STARTS, (store, study), strict=True):
         assert source.count(line) == 1
@@ -62,7 +62,7 @@ def notebook(store: str, study: str) -> str:
 def explore(study: str, store: str, port: int, browser: bool, file: str | None, say: Callable[[str], None]) -> None:
     """Serve the app until Ctrl-C, or write it to a file.
 
-    ValueError or StoreError where the study is not known or has no values, the port is taken, the file is there
+    ValueError or StoreError if the study is unknown or has no values, the port is taken, the file exists
     already, or marimo is not installed.
     """
     url = existing_store(store).url
@@ -70,7 +70,7 @@ def explore(study: str, store: str, port: int, browser: bool, file: str | None, 
         written = objects.normalise(file)
         require(written.endswith(".py") and not os.path.isdir(written), "notebook", file, "the name of a .py file")
         objects.require_writable(written.rsplit("/", 1)[0])
-        require(not objects.exists(written), "notebook", file, "a file that is not there yet")
+        require(not objects.exists(written), "notebook", file, "a file that does not exist yet")
     tree = measured_runs(open_study(url, study))
     views.offered(tree)
     source = notebook(url, study)
@@ -90,23 +90,23 @@ def explore(study: str, store: str, port: int, browser: bool, file: str | None, 
         warming.start()
         _serve(app, port, browser, warming, say)
     sys.stdout.flush()
-    os._exit(0)  # threads of open pages would wait for their browsers
+    os._exit(0)  # threads that serve open pages would wait for the browsers
 
 
 def _warm_up(tree: "xr.DataTree", head: Path) -> None:
-    """Draw the first pictures and the table once: what they import is there when the page asks for them.
+    """Draw the first pictures and the table once, so that their imports are done when the page requests them.
 
-    The first picture goes into the head of the page, to be seen while the browser loads the app.
+    The first picture goes into the head of the page, visible while the browser loads the app.
     """
     import specdyn as sd
     from specdyn.tasks.figures.style import to_screen
 
-    with contextlib.suppress(ValueError, KeyError, objects.StoreError):  # the app says what is wrong
+    with contextlib.suppress(ValueError, KeyError, objects.StoreError):  # the app reports the error
         _, values, heat_map, curves = views.first_choice(tree)
         source = f"data:image/png;base64,{base64.b64encode(to_screen(heat_map)).decode()}"
         to_screen(curves)
         sd.table(views.chosen_rows(tree, range(values.shape[0])))
-        width = str(int(144 * heat_map.get_figwidth()))  # as the notebook has it
+        width = str(int(144 * heat_map.get_figwidth()))  # as in the notebook
         head.write_text(FIRST_PICTURE.replace("SOURCE", source).replace("WIDTH", width), encoding="utf-8")
 
 
@@ -123,7 +123,7 @@ def _serve(app: Path, port: int, browser: bool, warming: threading.Thread, say: 
 
 
 def _listen(port: int) -> socket.socket:
-    """A socket that listens on a port of this machine, a free one for 0; ValueError where it is taken or no port."""
+    """A socket that listens on a port of this machine, a free one for 0; ValueError if it is taken or invalid."""
     try:
         return listen(HOST, port)
     except (OSError, OverflowError) as error:
@@ -132,7 +132,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _announce(port: int, browser: bool, warming: threading.Thread, say: Callable[[str], None]) -> None:
-    """Say where the app is, and open it, once its page and its pictures take no longer the first time than later."""
+    """Print the app's URL and open it, once everything is warmed up."""
     warming.join()
     with contextlib.suppress(OSError, HTTPException), contextlib.closing(HTTPConnection(HOST, port)) as asking:
         asking.request("GET", "/")

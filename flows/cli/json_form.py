@@ -1,4 +1,4 @@
-"""`--json` of the commands that show something: their tables for programs, and what they say on standard error."""
+"""`--json` of the commands that print tables: tables as JSON on standard output, all else on standard error."""
 
 import functools
 import inspect
@@ -31,7 +31,7 @@ def with_json(command: Callable[..., None]) -> Callable[..., None]:
             try:
                 command(*args, **typed)
                 code = 0
-            except typer.Exit as end:  # says that something is wrong, which the tables show
+            except typer.Exit as end:  # signals a problem that the tables show
                 code = end.exit_code
                 if code and not tables:
                     raise

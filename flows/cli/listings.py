@@ -1,4 +1,4 @@
-"""What the command prints of what there is: experiments, presets, analyses, data sets, sweeps and runs of a store."""
+"""Prints lists: experiments, presets, analyses, figures, data sets, and the studies and runs of a store."""
 
 import os
 from collections.abc import Sequence
@@ -66,25 +66,25 @@ def list_analyses() -> None:
 
 
 def list_figures() -> None:
-    """Print the figures that can be drawn by name, and the variables that each needs."""
+    """Print the figures that can be drawn by name, with the variables that each needs."""
     rows = [(figure.name, figure.title, figure.needs[0], ", ".join(figure.needs[1:])) for figure in _listed(FIGURES)]
     _table_of(FIGURES, "Figures", ("name", "what it shows", "group", "variables"), rows)
 
 
 def list_families() -> None:
-    """Print the families of networks of other programs, and by what config.json says they are known."""
+    """Print the families of networks, and the values in config.json that identify them."""
     rows = [(family.name, family.title, ", ".join(family.model_types)) for family in _listed(FAMILIES)]
     _table_of(FAMILIES, "Families", ("name", "what it is", "model_type"), rows)
 
 
 def _listed(kind: Kind[T]) -> list[T]:
-    """The things of a kind that can be used, without a word of the others, which the table has."""
+    """The usable declarations of a kind, without logging the others, which the table shows."""
     without = {one.name for one in broken(kind)}
     return [get(kind, name) for name in names(kind) if name not in without]
 
 
 def _table_of(kind: Kind[T], title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows that begin with a name; where there are plug-ins also where each is from, and why one is no use."""
+    """Print rows that begin with a name; with plug-ins, also their location, and why one cannot be used."""
     unusable = broken(kind)
     places = [_short(origin(kind, row[0])) for row in rows]
     if any(places) or unusable:
@@ -96,7 +96,7 @@ def _table_of(kind: Kind[T], title: str, headings: tuple[str, ...], rows: Sequen
 
 
 def _short(place: str) -> str:
-    """A file below the working folder by its path in there."""
+    """A path relative to the working folder, if it is below that."""
     return place.removeprefix(f"{os.getcwd()}/")
 
 
@@ -119,7 +119,7 @@ def list_studies(store: str) -> None:
 
 
 def require_cube(name: str, store: str) -> Store:
-    """The store with the sweep, or the analysed checkpoints, of that name; ValueError lists the names that it has."""
+    """The store with the sweep or analysed checkpoints of that name; ValueError lists the names in it."""
     url = existing_store(store)
     studies = study_names(url, ("sweep", "series"))
     records = [read_study(url, name, kind) for known, kind in studies if known == name]
@@ -129,7 +129,7 @@ def require_cube(name: str, store: str) -> Store:
 
 
 def show_run(prefix: str, store: str) -> None:
-    """Print the spec, the checkpoints and the end of one run."""
+    """Print the spec, the checkpoints and the final results of one run."""
     url = existing_store(store)
     experiment, run_id = find_run(prefix, url)
     manifest = read_manifest(url.run(experiment, run_id))
@@ -158,7 +158,7 @@ def show_run(prefix: str, store: str) -> None:
 
 
 def _nearest_preset(spec: RunSpec) -> tuple[str, list[tuple[str, str, str]]]:
-    """The preset that a run differs least from, and in what: name, value, value in the preset."""
+    """The preset nearest to a run, and the differences: name, value, value in the preset."""
     own = {name: as_text(value) for name, value in hyperparameters(spec).items()}
     found = {}
     for name, preset in get(EXPERIMENTS, spec.experiment).presets.items():
@@ -171,7 +171,7 @@ def _nearest_preset(spec: RunSpec) -> tuple[str, list[tuple[str, str, str]]]:
 
 
 def _measured(store: Store, experiment: str, run_id: str) -> list[tuple[str, str]]:
-    """What the summary of a sweep's report says of a run; nothing where none has it."""
+    """The row of a run in the summary of a sweep's report; empty if there is none."""
     for name, _ in study_names(store, ("sweep",)):
         record, summary = read_study(store, name, "sweep"), read_summary(f"{store.report(name)}/{SUMMARY}")
         if record and record.experiment == experiment and summary:
@@ -207,7 +207,7 @@ def _prepared(store: Store, dataset: Dataset) -> str:
 
 
 def show_prepared(store: Store, manifest: DataManifest) -> None:
-    """Print the arrays of a prepared data set, what was left out of it and where it lies."""
+    """Print the arrays of a prepared data set, what was left out, and its URL."""
     rows = [
         (name, entry.dtype, " x ".join(map(str, entry.shape)), entry.sha256[:12])
         for name, entry in manifest.arrays.items()
@@ -220,7 +220,7 @@ def show_prepared(store: Store, manifest: DataManifest) -> None:
 
 
 def show_checks(store: str, checks: Sequence[Check]) -> bool:
-    """Print what a store can do; False where it cannot be used."""
+    """Print what a store supports; False if it cannot be used."""
     rows = [(check.name, check.level, check.detail, check.advice) for check in checks]
     table(f"Store {store}", ("what", "verdict", "seen", "advice"), rows)
     return all(check.ok for check in checks)

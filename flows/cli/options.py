@@ -1,4 +1,4 @@
-"""What the command's verbs share: their options, how words become values, and how errors end them."""
+"""Shared by all subcommands: options, parsing of values, and error handling."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 out, err = Console(), Console(stderr=True)
 FRAMES = 4
-"""The most calls of a traceback that are shown."""
+"""How many calls of a traceback are shown."""
 BUG = (
     "this is a bug in specdyn. Please report the lines above and the command on the project's issue tracker; "
     "SPECDYN_TRACEBACK=1 shows the whole traceback"
@@ -37,12 +37,12 @@ StoreOption = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print tables as JSON, and nothing else, on standard output.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print the table as CSV, and nothing else, on standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print tables as JSON on standard output, and nothing else.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print the table as CSV on standard output, and nothing else.")]
 
 
 def starting_with(choices: Callable[[], Sequence[str]]) -> Callable[[str], list[str]]:
-    """What a shell offers for the beginning of a word."""
+    """Shell completion: the choices that start with the given text."""
 
     def offered(incomplete: str) -> list[str]:
         return [choice for choice in choices() if choice.startswith(incomplete)]
@@ -51,7 +51,7 @@ def starting_with(choices: Callable[[], Sequence[str]]) -> Callable[[str], list[
 
 
 def studies(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The studies of the store that a shell offers for the beginning of a name; none where it cannot be read."""
+    """Shell completion: the studies of the store; none if it cannot be read."""
     from specdyn.storage.access.objects import StoreError, normalise
     from specdyn.storage.places import Store
     from specdyn.storage.studies import study_names
@@ -64,7 +64,7 @@ def studies(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """End with one line where the user can mend what went wrong; a traceback, and where to report it, means a bug."""
+    """Exit with one line for errors that the user can fix; for bugs, with a traceback and where to report it."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -90,7 +90,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _as_typed(command: Callable[..., Any], message: str) -> str:
-    """A message that begins with the name of an option's parameter, with the option instead: `--log 'z' is not ...`."""
+    """A message that begins with the name of a parameter, with its option instead: `--log 'z' is not ...`."""
     name, equals, rest = message.partition("=")
     flag = f"--{name.replace('_', '-')}"
     for parameter in inspect.signature(command).parameters.values() if equals else ():
@@ -103,12 +103,12 @@ def _as_typed(command: Callable[..., Any], message: str) -> str:
 
 
 def say_error(message: str) -> None:
-    """Print an error; brackets in it are no markup."""
+    """Print an error; its brackets are not treated as markup."""
     err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def _to_mend() -> tuple[type[Exception], ...]:
-    """Further errors whose message tells the user what to do; most commands end without importing them."""
+    """Further errors whose message says what to do; imported only after an error, as most commands do not need them."""
     from specdyn.flows.engine.processes import PartLost
     from specdyn.storage.access.objects import StoreError
     from specdyn.storage.checkpoints import DamagedCheckpoint
@@ -125,13 +125,13 @@ def _message(error: Exception) -> str:
 
 
 def _traceback(error: Exception) -> str:
-    """The last calls of a traceback; all of them where SPECDYN_TRACEBACK is set."""
+    """The last calls of a traceback, or all of them if SPECDYN_TRACEBACK is set."""
     limit = None if os.environ.get("SPECDYN_TRACEBACK") else -FRAMES
     return "".join(traceback.format_exception(error, limit=limit, chain=limit is None)).rstrip()
 
 
 def numbers(text: str, kind: Callable[[str], Any], field: str) -> list[Any]:
-    """A comma-separated grid as numbers; ValueError names the field and what came."""
+    """Parse a comma-separated list of numbers; ValueError names the field and its text."""
     items = items_of(field, text)
     try:
         return [kind(item) for item in items]
@@ -141,5 +141,5 @@ def numbers(text: str, kind: Callable[[str], Any], field: str) -> list[Any]:
 
 
 def words(text: str, field: str) -> list[str]:
-    """A comma-separated list of names; ValueError where one is empty."""
+    """Parse a comma-separated list of names; ValueError if one is empty."""
     return items_of(field, text)

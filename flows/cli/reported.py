@@ -1,4 +1,4 @@
-"""`specdyn report`: the pages of a study, and on request its figures as files."""
+"""`specdyn report`: writes the pages of a study, and on request its figures as files."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ from specdyn.storage.studies import cube_of, study_names
 
 
 def report(study: str, store: str, folder: str | None, figures: bool) -> None:
-    """Write the pages of what is measured of a study, and print the summary table of its runs.
+    """Write the pages of a study's results, and print the summary table of its runs.
 
-    ValueError names the studies there are; StoreError where nothing is measured, or the folder cannot be written.
+    ValueError lists the known studies; StoreError if nothing is measured, or the folder cannot be written.
     """
     url = existing_store(store)
     there = study_names(url)
@@ -49,7 +49,7 @@ def report(study: str, store: str, folder: str | None, figures: bool) -> None:
 
 @contextlib.contextmanager
 def _told(study: str) -> Iterator[Callable[[str], None]]:
-    """What is done now, in a terminal; it goes at the end."""
+    """Show progress in a terminal, and clear it at the end."""
     if not err.is_terminal:
         yield lambda what: None
         return

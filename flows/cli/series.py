@@ -1,4 +1,4 @@
-"""What `specdyn analyse` prints of series, and how it does work of seconds without an engine."""
+"""Output of `specdyn analyse`, and short analyses in this process without Prefect or Ray."""
 
 import csv
 import json
@@ -22,18 +22,18 @@ from specdyn.tasks.plan.series_cube import SeriesCube
 from specdyn.tasks.plan.sources import audit_of, left_out_of
 
 MOST_LINES = 300
-"""Of tables for people, of several series together; of more only the summaries are printed."""
+"""The most rows of tables for people, over all series; beyond that only summaries are printed."""
 
 
 def show_sources(study: SeriesStudy) -> None:
-    """Print what each place of a series has: its checkpoints, and what was passed over."""
+    """Print the checkpoints found for each series, and what was skipped."""
     for source in study.sources:
         found = source.series.found
         steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps, found.unit)
         err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
         for line in source.described:
             err.print(line, highlight=False, soft_wrap=True)
-        for line in () if study.audited else found.told:  # an audit tells it, too
+        for line in () if study.audited else found.told:  # an audit reports it, too
             err.print(line, highlight=False, soft_wrap=True)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
@@ -43,9 +43,9 @@ def show_sources(study: SeriesStudy) -> None:
 
 
 def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: TableForm) -> tuple[Outcome, str]:
-    """Do work of seconds in this process; the table is there before the cube and the report are.
+    """Do a short analysis in this process; prints the table before writing the cube and the report.
 
-    Returns what there is now, and what failed.
+    Returns the outcome and the failures.
     """
     checkpoints = sum(len(source.series.steps) for source in study.sources)
     with counted(f"{study.name}: checkpoints", checkpoints) as advance:
@@ -73,7 +73,7 @@ def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: Ta
 def show_audit(
     audit: Mapping[str, Sequence[tuple[str, ...]]], not_analysed: Mapping[str, Sequence[tuple[str, str, str]]]
 ) -> None:
-    """Print what was found about the checkpoints, and what of them was not analysed."""
+    """Print the findings of the audit, and the tensors that were not analysed."""
     for source, findings in audit.items():
         if findings:
             table(f"Audit of {source}", HEADINGS, findings)
@@ -99,7 +99,7 @@ def show_tables(results: Results, form: TableForm) -> None:
 
 
 def _show(tables: Sequence[LayerTable]) -> None:
-    tables = [of for of in tables if of.measured]  # of other analyses there is nothing to show
+    tables = [of for of in tables if of.measured]  # other analyses have nothing to show
     whole = len(tables) == 1 or sum(len(of.layers) for of in tables) <= MOST_LINES
     for of in tables:
         if whole:

@@ -1,4 +1,4 @@
-"""`specdyn serve` and `specdyn schedule`: running it for a group."""
+"""`specdyn serve` and `specdyn schedule`: run specdyn as a service for a group."""
 
 import dataclasses
 import os
@@ -90,9 +90,9 @@ def add(
     api: Api = LOCAL_API,
     **typed: Any,
 ) -> None:
-    """Schedule a sweep; each firing extends the same sweep, and waits for an earlier one that is still running.
+    """Schedule a sweep; each firing extends the same sweep, after any earlier one that is still running.
 
-    The sweep has the name of the schedule, unless --sweep names another. A second call with the same name changes the
+    The sweep is named after the schedule, unless --sweep is given. A second call with the same name changes the
     schedule.
 
     Example: `specdyn schedule add nightly modular_addition -w 0,0.3,1 --cron "0 2 * * *" --more-seeds 1`
@@ -162,7 +162,7 @@ def remove(name: ScheduleName, api: Api = LOCAL_API) -> None:
 
 
 def _use(api: str) -> None:
-    """Have Prefect, which reads it at its import, talk to that server, and import what talks to it."""
+    """Point Prefect at that server, which it reads when imported, and import the client code."""
     from urllib.parse import urlsplit
 
     from specdyn.models.spec.checks import require

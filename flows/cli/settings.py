@@ -1,4 +1,4 @@
-"""`specdyn settings`: what can be set of an experiment, where it belongs, and what it means."""
+"""`specdyn settings`: lists the settings of an experiment, their part and their meaning."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from specdyn.models.spec.settings import KINDS, meanings, settings_of, unit_of
 
 
 def show_settings(experiment: str, preset: str) -> None:
-    """Print the settings of a preset: name, what it is of, value, unit, type and meaning."""
+    """Print the settings of a preset: name, part, value, unit, type and meaning."""
     known = get_experiment(experiment)
     name = preset or known.usual
     spec = known.preset(name).spec

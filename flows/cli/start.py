@@ -1,4 +1,4 @@
-"""The commands that start a flow: what is typed becomes the flow's parameters."""
+"""The commands that start a flow."""
 
 import dataclasses
 from typing import Annotated, Any
@@ -17,17 +17,17 @@ from specdyn.flows.parameters import (
 )
 
 GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "sweep", "analyses")
-"""Parameters of a sweep that say which runs belong to it."""
+"""Parameters of a sweep that determine its runs."""
 
 
 LogOption = Annotated[
     str | None,
-    typer.Option("--log", help="Send runs to `tensorboard`, `wandb` or `mlflow` as they are done.", show_default=False),
+    typer.Option("--log", help="Send runs to `tensorboard`, `wandb` or `mlflow` as they finish.", show_default=False),
 ]
 
 
 def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE, tracker: str = "") -> bool:
-    """Run the flow of these parameters; what does that is imported now, as `--help` and a typo do without it."""
+    """Run the flow of these parameters; imports late, as `--help` and typos do not need the flow."""
     from specdyn.flows.cli import study
 
     return study.start(asked, verbose, form, tracker)
@@ -37,7 +37,7 @@ def run(asked: SweepParameters, verbose: bool, log: LogOption = None) -> bool:
     """Train a grid of weight decays and seeds, analyse every checkpoint and collect the results for xarray.
 
     Nothing in the store is computed twice: a second call does nothing, another weight decay adds only its own runs, and
-    an interrupted command continues where it stopped. Any setting can be an axis of the grid. `--log` sends numbers by
+    an interrupted command continues where it stopped. Any setting can be an axis of the grid. `--log` sends metrics by
     step and figures to a tracker; a tracker that fails does not fail the runs.
 
     Examples: `specdyn run modular_addition -w 0,0.3,1 -s 0,1`, `specdyn run image_classification -a optimizer=sgd,sam`
@@ -46,9 +46,9 @@ def run(asked: SweepParameters, verbose: bool, log: LogOption = None) -> bool:
 
 
 def _plan(**typed: Any) -> None:
-    """Show the runs of a grid: which are done, which would run, how many bytes they write and about how long they take.
+    """Show the runs of a grid: which are done, which would run, and their estimated size and time.
 
-    Nothing is trained and nothing written; a few steps are timed on this machine for the estimate.
+    Trains and writes nothing; times a few steps on this machine for the estimate.
     """
     start(dataclasses.replace(read(SweepParameters, typed), dry_run=True), verbose=False)
 

@@ -1,4 +1,4 @@
-"""`specdyn status` and `ledger`: how far everything is that goes by a name, who works on it, and what it took."""
+"""`specdyn status` and `ledger`: progress of a study, the process that works on it, and its cost."""
 
 import json
 import math
@@ -23,7 +23,7 @@ UNDER_WAY = ("run", "step", "of", "steps a second", "time left")
 
 
 def show_status(name: str, store: str) -> None:
-    """Print how far the sweep of that name is, its graphs, or analysed checkpoints; ValueError lists the names."""
+    """Print the progress of the sweep, graphs or series of that name; ValueError lists the known names."""
     url = existing_store(store)
     kinds = _kinds_of(name, url)
     studies: list[Study] = []
@@ -49,7 +49,7 @@ def show_status(name: str, store: str) -> None:
 
 
 def _show_holder(holder: Holder, plan: Plan | None = None) -> None:
-    """Print who works on a study, or died at it, and how far each run is that is in training."""
+    """Print which process works or died on a study, and the progress of each run in training."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     who = f"process {holder.pid} on {holder.host}"
     if holder.dead:
@@ -58,13 +58,13 @@ def _show_holder(holder: Holder, plan: Plan | None = None) -> None:
         sign = f"{duration(holder.silent)} ago" if holder.time else "-"
         table("At work" if holder.alive else "Silent", WORKER, [(who, since, sign, holder.doing or "-")])
     if not holder.alive:
-        out.print("nobody works on it now: the same command goes on where it stopped", highlight=False)
+        out.print("nobody is working on it now: the same command continues where it stopped", highlight=False)
     elif plan and (rows := _trained_now(plan, holder.since)):
         table("In training", UNDER_WAY, rows)
 
 
 def _trained_now(plan: Plan, since: float) -> list[tuple[str, ...]]:
-    """The newest step of each run in training, under UNDER_WAY; the rate is that of checkpoints written `since`."""
+    """Rows under UNDER_WAY with the newest step of each run in training; the rate uses checkpoints written `since`."""
     rows: list[tuple[str, ...]] = []
     for item in [item for item in plan.items if item.run and item.state == "partial"][:SHOWN]:
         assert item.run
@@ -76,14 +76,14 @@ def _trained_now(plan: Plan, since: float) -> list[tuple[str, ...]]:
 
 
 def _rate(written: Mapping[int, float]) -> float:
-    """Steps a second between the first and the last of some checkpoints; NaN where there is nothing between."""
+    """Steps per second between the first and the last of some checkpoints; NaN for fewer than two."""
     if len(written) < 2 or (took := max(written.values()) - min(written.values())) <= 0:
         return math.nan
     return (max(written) - min(written)) / took
 
 
 def show_ledger(name: str, store: str) -> None:
-    """Print what the units of everything of that name took; ValueError lists the names."""
+    """Print what the units of all studies of that name took; ValueError lists the known names."""
     from specdyn.tasks.ledger.summary import HEADINGS, entries_of, hours, ledger_rows
 
     url = existing_store(store)
@@ -108,7 +108,7 @@ def show_series(name: str, store: Store) -> None:
 
     tree = open_results(store.cube(name))
     runs, steps = tree["runs"].to_dataset(), tree["layers"].sizes["step"]
-    shown = tree["layers"].to_dataset().coords  # and not what all series have in common
+    shown = tree["layers"].to_dataset().coords  # without what all series have in common
     said = json.loads(tree.attrs.get("labels", "{}"))
     labels = {
         series: ", ".join(f"{label}={as_text(value)}" for label, (value, _) in of.items() if label in shown)

@@ -1,4 +1,4 @@
-"""What the commands that start a flow do and print: a plan, what is there already, or a run of the flow."""
+"""Shared by the commands that start a flow: print a plan or existing results, or run the flow."""
 
 import contextlib
 import time
@@ -36,11 +36,11 @@ from specdyn.tasks.tracking.trackers import get_tracker
 
 
 def start(asked: Parameters, verbose: bool, form: TableForm = TableForm.PEOPLE, tracker: str = "") -> bool:
-    """Run the flow of these parameters, then print what is there and where; False where something failed.
+    """Run the flow of these parameters, then print the results and their URLs; False if something failed.
 
-    Where only a plan is asked for, or nothing is left to do, no engine is started and nothing written. `form` is that
-    of the table of layers: another one than for people stands alone on standard output. Runs are sent to the `tracker`
-    as they are done.
+    If only a plan is requested, or nothing is left to do, starts no engine and writes nothing. `form` is the form of
+    the table of layers; JSON and CSV are the only output on standard output. Runs are sent to the `tracker` as they
+    finish.
     """
     with alone_on_stdout(form):
         return _start(asked, verbose, form, tracker)
@@ -50,7 +50,7 @@ def _start(asked: Parameters, verbose: bool, form: TableForm, tracker: str) -> b
     since = time.monotonic()
     executors = ("auto", *EXECUTORS) if isinstance(asked, AnalyseParameters) else EXECUTORS
     require_known("executor", asked.executor, executors)
-    objects.normalise(asked.store)  # empty is the service's store in a form, and a slip in a command
+    objects.normalise(asked.store)  # an empty store means the service's in a form, but is a mistake in a command
     study = study_from(asked)
     if tracker:
         get_tracker(tracker)
@@ -73,7 +73,7 @@ def _start(asked: Parameters, verbose: bool, form: TableForm, tracker: str) -> b
 
 @contextlib.contextmanager
 def _sending(tracker: str, study: Study, asked: Parameters) -> Iterator[None]:
-    """Send runs to a tracker, where one is named, and say how many."""
+    """Send runs to the tracker, if one is named, and print how many."""
     if not tracker:
         yield
         return
@@ -86,7 +86,7 @@ def _sending(tracker: str, study: Study, asked: Parameters) -> Iterator[None]:
 
 
 def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableForm) -> tuple[Outcome, str]:
-    """What is there of series after a call, and what failed; prints their audit and the table of their layers."""
+    """The outcome and failures of a call for series; prints their audit and the table of layers."""
     from specdyn.flows.cli import series
     from specdyn.tasks.plan.series import SeriesStudy
 
@@ -106,7 +106,7 @@ def _series(study: Study, asked: AnalyseParameters, verbose: bool, form: TableFo
 
 
 def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcome, str]:
-    """What is there of a study after a call, and what failed; starts nothing where all is done."""
+    """The outcome and failures of a call for a study; starts nothing if all is done."""
     store = Store(objects.normalise(asked.store))
     _say_others(study, store)
     if done := finished_results(study, store, asked.report):
@@ -126,13 +126,13 @@ def _gathered(study: Study, store: Store, results: Results, asked: Parameters) -
 
 
 def _already_done(study: Study, store: Store, done: Results, report: bool) -> Outcome:
-    """What is there of a study that has nothing left to do."""
+    """The outcome of a study with nothing left to do."""
     say(f"{plural(done.measured, *study.noun)} already done: nothing to do")
     return outcome_of(study, Outcome(name=study.name, store=store.url), done, report, built=False)
 
 
 def _by_engines(study: Study, store: Store, asked: Parameters, verbose: bool) -> tuple[Outcome, str]:
-    """Run the flow of a study that has something left; returns what there is then, and what failed."""
+    """Run the flow of an unfinished study; returns the outcome and the failures."""
     executor = chosen_executor(study, asked)
     require_engines(executor, asked.ray_address)
     study.checked(require_store(store.url), asks=True)
@@ -148,15 +148,15 @@ def _by_engines(study: Study, store: Store, asked: Parameters, verbose: bool) ->
 
 
 def _say_others(study: Study, store: Store) -> None:
-    """Say how many runs of a study are of another source of its experiment."""
+    """Print how many runs of a study belong to another version of its experiment's source."""
     if others := other_sources(store, study.name, study.kind):
         say(others)
 
 
 def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:
-    """Run the flow; returns what it returned, and what failed."""
+    """Run the flow; returns its outcome and the failures."""
     with at_work(name, verbose) as begin:
-        # Prefect takes seconds to import and reads its settings then: only once the input is known to be good.
+        # Importing Prefect takes seconds and reads its settings, so do it only once the input is known to be valid.
         with importing():
             from specdyn.flows.analyse import analyse_checkpoints
             from specdyn.flows.connect import mode_connectivity
@@ -178,7 +178,7 @@ def _run(asked: Parameters, name: str, verbose: bool) -> tuple[Outcome, str]:
 
 
 def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
-    """Print what a study has, where it lies, and how long the call took."""
+    """Print a study's results and their URLs, and how long the call took."""
     store = Store(outcome.store)
     if outcome.cube and study.kind == "sweep":
         show_summary(outcome.cube, store.report(study.name))

@@ -1,4 +1,4 @@
-"""What the command prints: tables of plans, runs and results."""
+"""Prints tables of plans, runs and results."""
 
 import os
 import warnings
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from specdyn.tasks.plan.plan import Plan, Study
 
 GAP = 3
-"""Characters between columns, at most."""
+"""Most characters between columns."""
 TEXT = 24
-"""Characters from which on a cell with spaces is a text that may wrap between words."""
+"""Length from which a cell with spaces is a text that may wrap between words."""
 MOST_COLUMNS = 10_000
-"""Characters in a line where nobody watches."""
+"""Line width if the output is not a terminal."""
 
 
 class TableForm(Enum):
-    """How a table is printed that other programs may read."""
+    """The format of a table that other programs may read."""
 
     PEOPLE = "people"
     JSON = "json"
@@ -34,15 +34,15 @@ class TableForm(Enum):
 
 
 def table_form(as_json: bool, as_csv: bool) -> TableForm:
-    """The form that two options ask for; ValueError where they ask for both."""
+    """The form selected by the two options; ValueError if both are given."""
     if as_json and as_csv:
-        raise ValueError("--json and --csv ask for two forms of one table: choose one of them")
+        raise ValueError("--json and --csv are two forms of the same table: choose one of them")
     return TableForm.JSON if as_json else TableForm.CSV if as_csv else TableForm.PEOPLE
 
 
 @contextmanager
 def alone_on_stdout(form: TableForm) -> Iterator[None]:
-    """Have all that is printed for people go to standard error where programs read the other one."""
+    """Send everything that is printed for people to standard error if programs read standard output."""
     out.stderr = form is not TableForm.PEOPLE
     try:
         yield
@@ -52,7 +52,7 @@ def alone_on_stdout(form: TableForm) -> Iterator[None]:
 
 Collected = list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
 _tables: list[Collected] = []
-"""Where tables go that are not printed for people; the last one is meant."""
+"""Stack of collectors for tables that are not printed; the last one is active."""
 
 
 @contextmanager
@@ -67,14 +67,14 @@ def collected() -> Iterator[Collected]:
 
 
 def say(line: str) -> None:
-    """Print a line on standard error: what a command does, not what it found."""
+    """Print a progress line on standard error."""
     err.print(line, highlight=False, soft_wrap=True)
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings, no name or number broken: columns that do not fit stand below, after the first again.
+    """Print rows under headings without breaking names or numbers; columns that do not fit follow in a second block.
 
-    Where nobody watches, as in a pipe or a file, each row is one line.
+    If the output is a pipe or a file, each row is one line.
     """
     if _tables:
         _tables[-1].append((title, headings, rows))
@@ -96,13 +96,13 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _least_width(column: Sequence[str]) -> int:
-    """The width of a column in which names and numbers are whole, and long texts wrap between words."""
+    """The least width of a column that keeps names and numbers whole, while long texts may wrap between words."""
     words = [len(word) for text in column for word in (text.split() if len(text) > TEXT else [text])]
     return max(words, default=0)
 
 
 def _side_by_side(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Columns of these least widths in groups that fit beside the first one, which all of them begin with."""
+    """Split columns into groups that fit the width; every group starts with the first column."""
     groups = [[0]]
     for column in range(1, len(widths)):
         taken = sum(widths[one] + GAP for one in groups[-1])
@@ -113,7 +113,7 @@ def _side_by_side(widths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def show_plan(plan: "Plan", worked: bool = False) -> None:
-    """Print a plan, or with nothing estimated a status; `worked` is whether somebody works on the study."""
+    """Print a plan, or a status if nothing is estimated; `worked` says whether a process works on the study."""
     from specdyn.tasks.plan.tables import ESTIMATED, RUNS, STAGES, plan_summary, run_rows, stage_rows
 
     columns = len(STAGES) if plan.estimates else STAGES.index(ESTIMATED)
@@ -125,18 +125,18 @@ def show_plan(plan: "Plan", worked: bool = False) -> None:
 
 
 def span_of(steps: Sequence[int], unit: str = "steps") -> str:
-    """Steps, or what else they count, for people, from the first to the last."""
+    """A readable range of steps (or other units), from the first to the last."""
     return f"{unit.removesuffix('s')} {steps[0]}" if len(steps) == 1 else f"{unit} {steps[0]} to {steps[-1]}"
 
 
 def quieten() -> None:
-    """Leave the terminal to the progress bars; Prefect's server keeps its log all the same."""
+    """Keep log lines off the terminal, for the progress bars; Prefect's server still stores them."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     warnings.filterwarnings("ignore", module="prefect")
 
 
 def show_graph(study: "Study", cube: str) -> None:
-    """Print what a study of lines or tickets found."""
+    """Print the results of a study of lines or tickets."""
     from specdyn.models.experiments.base import get_experiment
     from specdyn.storage.query import open_measured
     from specdyn.tasks.figures.graph_summary import lines_summary, tickets_summary
@@ -149,7 +149,7 @@ def show_graph(study: "Study", cube: str) -> None:
 
 
 def show_summary(cube: str, report: str) -> None:
-    """Print the summary table of a cube: the one beside its report where that is of all that the cube holds."""
+    """Print the summary table of a cube: the one next to its report if that covers the whole cube."""
     from specdyn.tasks.figures.summary import SUMMARY, headings, read_summary, summary_of
     from specdyn.tasks.plan.gathering import stored_contents
 

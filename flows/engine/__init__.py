@@ -1,1 +1,1 @@
-"""How units run: executors on Ray or inline, resources, progress, logs."""
+"""Runs units: executors (Ray or inline), resources, progress, logs."""

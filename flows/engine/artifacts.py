@@ -1,4 +1,4 @@
-"""What a flow leaves in Prefect for people: figures, places, failures."""
+"""Creates Prefect artifacts: figures, links to results, failures."""
 
 import base64
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 
 LARGEST_IMAGE = 500_000
-"""Bytes of a figure that are kept in Prefect's database."""
+"""Largest figure stored in Prefect's database, in bytes."""
 REMEDIES = {
     "Diverged": "lower the learning rate, or drop the run from the grid; `retry_failed` trains it again as it is",
     "NotEnoughResources": "ask for less in `resources`, or wait for the cluster to grow",
-    "StoreError": "mend the store's address, network or keys; `specdyn storage check` tries it",
-    "NoSpace": "make room on the disk, or choose a store on another one",
+    "StoreError": "fix the store's address, network or keys; `specdyn storage check` tests it",
+    "NoSpace": "free space on the disk, or use a store on another one",
     "NotPrepared": "prepare the data first: `specdyn data prepare NAME`",
     "DamagedData": "prepare the data again: `specdyn data prepare NAME`",
     "DamagedCheckpoint": "nothing: the run is marked, and the next call trains it again",
     "OutOfRange": "scale the weights, or leave the checkpoint or the analysis out",
-    "NotFinite": "look at the training's log; lower the learning rate",
+    "NotFinite": "check the training's log; lower the learning rate",
 }
-OTHERWISE = "read the log of the task; then call again to continue with what is left"
+OTHERWISE = "read the log of the task; then call again to continue"
 
 
 def show_figures(figures: Mapping[str, bytes]) -> None:
-    """Make an image artifact of every PNG, the picture itself inside, as the browser cannot reach the store."""
+    """Make an image artifact of every PNG, with embedded data, as the browser cannot reach the store."""
     for name, data in figures.items():
         if len(data) > LARGEST_IMAGE:
             continue
@@ -43,7 +43,7 @@ def show_page(page: str, store: Store, title: str) -> None:
 
 
 def show_result(cube: str, title: str, table: str, one_group: bool) -> None:
-    """Make the artifact that ends a run: its table, and the lines that open its cube, of one group or of several."""
+    """Make the final artifact of a run: its table, and the code that opens its cube (of one group or several)."""
     opener = "open_dataset" if one_group else "open_datatree"
     opened = f'import xarray\n\nresults = xarray.{opener}("{cube}", engine="zarr")'
     hint = "Keys and endpoint come from the AWS environment, as everywhere.\n\n" if not objects.is_local(cube) else ""
@@ -55,7 +55,7 @@ def show_result(cube: str, title: str, table: str, one_group: bool) -> None:
 
 
 def show_failures(failures: Mapping[str, str], title: str) -> None:
-    """Make the artifact of what failed: where, why, and what to do."""
+    """Make the artifact of failures: what failed, why, and what to do."""
     rows = "\n".join(f"| {_cell(what)} | {_cell(why)} | {remedy(why)} |" for what, why in failures.items())
     create_markdown_artifact(
         f"{next_call(failures)}\n\n| what | why | what to do |\n|---|---|---|\n{rows}\n",
@@ -65,7 +65,7 @@ def show_failures(failures: Mapping[str, str], title: str) -> None:
 
 
 def next_call(failures: Mapping[str, str]) -> str:
-    """What the next call does about failures: a run that diverged is trained again only where that is asked for."""
+    """What the next call does about failures: it retrains a run that diverged only on request."""
     diverged = sum(_kind(why) == "Diverged" for why in failures.values())
     stay = "Runs that diverged stay failed; --retry-failed (`retry_failed`) trains them again."
     if diverged == len(failures):
@@ -74,15 +74,15 @@ def next_call(failures: Mapping[str, str]) -> str:
 
 
 def _kind(why: str) -> str:
-    """The name of the error that a reason begins with."""
+    """The name of the error at the start of a reason."""
     return why.partition(":")[0]
 
 
 def remedy(why: str) -> str:
-    """What to do about a failure, by the name of its error, with which the reason begins."""
+    """What to do about a failure, by the name of the error at the start of its reason."""
     return REMEDIES.get(_kind(why), OTHERWISE)
 
 
 def _cell(text: str) -> str:
-    """Text that does not end a table's cell."""
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

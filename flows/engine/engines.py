@@ -1,4 +1,4 @@
-"""What the flow of a command runs with: the user's Prefect server or a temporary one, and supervision."""
+"""Provides what the flow of a command needs: the user's Prefect server or a temporary one, and supervision."""
 
 import contextlib
 import os
@@ -17,23 +17,23 @@ from specdyn.flows.engine.ready_database import copy_ready, keep_ready
 from specdyn.flows.engine.settings import TEMPORARY, patience
 
 WAIT_SECONDS = 3.0
-"""For a cluster that is just being started."""
+"""Seconds to wait for a cluster that is just starting."""
 START_SECONDS = 120.0
 ATTEMPTS = 3
 ASK_SECONDS = 3.0
 PATIENCE_SECONDS = 15.0
-"""That the user's server may be away, as while it is started again."""
+"""Seconds that the user's server may be away, for example during a restart."""
 BUSY_SECONDS = 300.0
-"""That it may take connections and not answer, as while many flows start at once."""
+"""Seconds that it may accept connections without answering, for example while many flows start."""
 SERVE = (
     "import gc; gc.disable(); import prefect.server.api.server, uvicorn; gc.freeze(); gc.enable(); "  # see `importing`
     "uvicorn.main()"
 )
-"""The program of a server of our own."""
+"""The program of a temporary server."""
 
 
 def require_engines(executor: str, ray_address: str) -> None:
-    """ValueError within seconds where the Ray cluster or the Prefect server that is named does not answer."""
+    """ValueError, within seconds, if the named Ray cluster or Prefect server does not answer."""
     if url := os.environ.get("PREFECT_API_URL"):
         require_prefect(url, "PREFECT_API_URL")
     ours = os.environ.get("RAY_ADDRESS", "")
@@ -44,9 +44,9 @@ def require_engines(executor: str, ray_address: str) -> None:
 
 @contextlib.contextmanager
 def at_work(title: str, verbose: bool) -> Iterator[Callable[[Any], Any]]:
-    """Supervise the block; what it gives has a Prefect server answer, and takes and gives the flow that is to run.
+    """Supervise the block; yields a function that waits for the Prefect server and prepares the flow to run.
 
-    The server starts while the block imports its flow. PartLost where it does not.
+    The server starts while the block imports its flow. PartLost if it does not start.
     """
     supervisor = Supervisor(title)
     with supervisor.at_work(native_log=not verbose), contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ def at_work(title: str, verbose: bool) -> Iterator[Callable[[Any], Any]]:
 
 
 class _UsersServer:
-    """A server that runs anyhow, and keeps what becomes of the flow."""
+    """A permanent server of the user, which keeps the flow's history."""
 
     def __init__(self, url: str, supervisor: Supervisor) -> None:
         require_prefect(url, "PREFECT_API_URL")
@@ -87,7 +87,7 @@ class _UsersServer:
         return not self._gone
 
     def known_to(self, flow: Any) -> Any:
-        """The flow; stopped, it is marked as cancelled on the server, where it would go on for ever."""
+        """The flow, marked as cancelled on the server when stopped; otherwise it would be shown as running for ever."""
         return flow.with_options(on_running=[*flow.on_running_hooks, self._remember])
 
     def _remember(self, _flow: Any, run: Any, _state: Any) -> None:
@@ -102,7 +102,7 @@ class _UsersServer:
 
 
 class _TemporaryServer:
-    """A server of this command, in a folder that goes with it: nothing is left in the user's own database."""
+    """A server of this command, in a folder that is removed with it; the user's own database is not touched."""
 
     def __init__(self, folder: Path) -> None:
         import prefect
@@ -139,13 +139,13 @@ class _TemporaryServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for the command, which ends this
+                start_new_session=True,  # Ctrl-C goes to the command, which ends this server
             )
         os.environ["PREFECT_API_URL"] = os.environ[TEMPORARY] = f"{self._url}/api"
         refresh_global_settings_context()
 
     def answers(self) -> Part:
-        """Wait until it answers; where it ends, start it once more, without the copy and on another port."""
+        """Wait until it answers; if it exits, start it once more, without the copied database and on another port."""
         end = time.monotonic() + START_SECONDS
         while silence(f"{self._url}/api"):
             if self._process.poll() is not None and self._attempts < ATTEMPTS:
@@ -167,7 +167,7 @@ class _TemporaryServer:
         )
 
     def _without_copy(self) -> None:
-        """Begin with no database, as the one that was copied may be why the server ended."""
+        """Remove the database, as the copy may be why the server exited."""
         if self._copied:
             for part in self._folder.glob(f"{self._database.name}*"):
                 part.unlink()

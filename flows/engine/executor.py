@@ -1,4 +1,4 @@
-"""Where units of work run: in this process, or on a Ray cluster, local or given by address."""
+"""Runs units of work: in this process, or on a Ray cluster, local or given by address."""
 
 import contextlib
 import functools
@@ -32,27 +32,27 @@ with importing():
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0
 LOOK_SECONDS = 1.0
-"""Between looks at whether Ray is still there, while units run."""
+"""Seconds between checks that Ray is alive while units run."""
 
 
 class Executor(Protocol):
     """Runs units of work: module-level functions of picklable values."""
 
     slots: int
-    """Units that run at a time, as they were last counted."""
+    """Units that can run concurrently, by the last count."""
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """One unit, waited for; raises what it raised."""
+        """Run one unit and wait for it; raises its error."""
         ...
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
     ) -> None:
-        """Several units, a bounded number at a time; `done` gets each result as it comes."""
+        """Run several units, a bounded number at a time; calls `done` with each result as it arrives."""
         ...
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        """One unit, not waited for; units that get what this gives as an argument receive its result."""
+        """Start one unit without waiting; units that get the return value as an argument receive its result."""
         ...
 
 
@@ -78,7 +78,7 @@ class InlineExecutor:
 
 
 class RayExecutor:
-    """Runs units as Ray tasks; a unit whose worker dies is started again elsewhere."""
+    """Runs units as Ray tasks; a unit whose worker dies is restarted elsewhere."""
 
     def __init__(self, resources: Resources, patience: float = 0.0) -> None:
         nodes = nodes_after(resources, patience)
@@ -87,7 +87,7 @@ class RayExecutor:
             most, asked = max((node.cpus for node in nodes), default=0), f" with gpus={gpus:g}" if gpus else ""
             raise NotEnoughResources(
                 f"no node of the Ray cluster has the resources requested per task, cpus={cpus}{asked}: "
-                f"the largest has {most} CPUs; ask for fewer"
+                f"the largest has {most} CPUs; request fewer"
             )
         self._given, self._open = (cpus, gpus), True
         self.slots, self._counted = fitting, time.monotonic()
@@ -97,7 +97,7 @@ class RayExecutor:
         self._remote: dict[tuple[Any, bool], Any] = {}
 
     def _recount(self) -> None:
-        """Have `slots` follow the cluster, which may scale; it is asked once in a while, not for every unit."""
+        """Update `slots` if the cluster has scaled; queries it once in a while, not for every unit."""
         if time.monotonic() - self._counted > RECOUNT_SECONDS:
             self.slots, self._counted = max(1, units_that_fit(nodes_now(), *self._given)), time.monotonic()
 
@@ -117,7 +117,7 @@ class RayExecutor:
                     self._require_ray()
                     looked = now
                 self._recount()
-                # Twice as many as fit: what waits is what a cluster that scales grows by.
+                # Twice as many as fit, as an autoscaling cluster grows by the waiting tasks.
                 more = 2 * self.slots - len(running) if waiting else 0
                 for _ in range(min(more, len(waiting))):
                     running.append(remote.remote(*_sent(waiting.pop())))
@@ -125,7 +125,7 @@ class RayExecutor:
                 for reference in finished:
                     done(taken(functools.partial(opened, functools.partial(_result, reference))))
         except RayError:
-            time.sleep(LOOK_SECONDS)  # until it shows, here or to the supervisor, that a part of Ray is the reason
+            time.sleep(LOOK_SECONDS)  # until this process or the supervisor notices that a part of Ray died
             self._require_ray()
             raise
         finally:
@@ -140,11 +140,11 @@ class RayExecutor:
         return value
 
     def _of(self, function: Callable[..., Any], apart: bool = False) -> Any:
-        """The function as one of Ray; with `apart` what it took is a result of its own, as its value may be large.
+        """The function as a Ray remote function; with `apart` its cost is a separate result, as its value may be large.
 
-        What is the same for all calls goes to a worker once, with the function: the plug-ins as well, which are known
-        there once they are read. They come first, as what follows may be of their classes, and the token has every
-        executor's be read, also where they are the same as those of one before the last.
+        Data common to all calls go to a worker once, with the function, including the plug-ins, which unpickling
+        makes known there. They come first, as later objects may be instances of their classes. The token makes workers
+        unpickle them again for every executor, even if they equal those of an earlier one.
         """
         if (function, apart) not in self._remote:
             (cpus, gpus), same = self._given, (self._plugins, function, self._token)
@@ -163,11 +163,11 @@ class RayExecutor:
         return self._remote[function, apart]
 
     def close(self) -> None:
-        """Start nothing any more."""
+        """Stop starting units."""
         self._open = False
 
     def _require_ray(self) -> None:
-        """PartLost where Ray was stopped, as a call would start another one, or where a part of it is gone."""
+        """PartLost if Ray was stopped (a call would start a new one), or if a part of it is gone."""
         if not self._open or not ray.is_initialized():
             raise PartLost("Ray was stopped; finished work is kept, the same call continues from there")
         if part := _gone():
@@ -176,11 +176,11 @@ class RayExecutor:
 
 
 _Arguments = tuple[tuple[Any, ...], tuple[int, ...]]
-"""Arguments, and the places among them for results of other calls."""
+"""Arguments, and the positions among them of results of other calls."""
 
 
 def _sent(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of a task: those of a call in one piece, and the results of others that are arguments of it."""
+    """The arguments of a task: the plain ones as one object, then the results of other calls."""
     results = {place: one for place, one in enumerate(args) if isinstance(one, ray.ObjectRef)}
     if not results:
         return ((args, ()),)
@@ -189,7 +189,7 @@ def _sent(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _gone() -> Part | None:
-    """A part that is gone, which a supervisor sees to where there is one."""
+    """A part that is gone; None if there is none, or if a supervisor handles it."""
     return None if started().supervised else started().lost()
 
 
@@ -201,8 +201,8 @@ def _result(reference: Any) -> Any:
 
 
 def _spent(reference: Any) -> Spent | None:
-    """What a call took that was not waited for; None where it has not ended, or not well."""
-    with contextlib.suppress(Exception):  # whatever it is, the unit that the call was for has told of it
+    """The cost of a call started without waiting; None if it has not finished or failed."""
+    with contextlib.suppress(Exception):  # any error was reported by the unit that needed the call
         if ray.is_initialized() and ray.wait([reference], timeout=0)[0]:
             found: Spent = ray.get(reference)
             return found
@@ -213,13 +213,13 @@ def _spent(reference: Any) -> Spent | None:
 def open_executor(
     kind: Literal["ray", "inline"], resources: Resources, address: str | None = None, patience: float = 0.0
 ) -> Iterator[Executor]:
-    """The executor of that kind; a Ray cluster started here is stopped here, one that runs is left alone.
+    """The executor of that kind; stops a Ray cluster that it started, and leaves a running one alone.
 
-    `patience` is how many seconds a cluster that scales gets to have a machine for one unit.
+    `patience` is how many seconds an autoscaling cluster has to provide a node for one unit.
     """
     require_known("executor", kind, EXECUTORS)
     if kind == "inline":
-        require(not resources.gpus, "gpus", resources.gpus, "none for inline work, which uses what torch sees")
+        require(not resources.gpus, "gpus", resources.gpus, "none for inline work, which uses torch's devices")
         yield InlineExecutor(resources)
         return
     ours, broken = not ray.is_initialized(), False

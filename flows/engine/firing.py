@@ -1,4 +1,4 @@
-"""Parameters of schedules, kept a second time: Prefect's server drops them where a schedule is paused without them."""
+"""Backs up the parameters of schedules: Prefect's server drops them if a schedule is paused without them."""
 
 import contextlib
 from typing import Any
@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound
 
 
 def keep_parameters(client: SyncPrefectClient, schedule: UUID, parameters: dict[str, Any]) -> None:
-    """Keep what a schedule asks for in a variable of the server; more than a variable can hold is not kept."""
+    """Store a schedule's parameters in a variable of the server, unless they exceed its size."""
     name = _variable(schedule)
     with contextlib.suppress(ValueError):
         if client.read_variable_by_name(name) is None:
@@ -22,22 +22,22 @@ def keep_parameters(client: SyncPrefectClient, schedule: UUID, parameters: dict[
 
 
 def kept_parameters(client: SyncPrefectClient, schedule: UUID) -> dict[str, Any]:
-    """What a schedule asked for when it was made or last fired; empty where that was never kept."""
+    """A schedule's parameters when it was created or last fired; empty if they were never stored."""
     found = client.read_variable_by_name(_variable(schedule))
     return dict(found.value) if found and isinstance(found.value, dict) else {}
 
 
 def forget_parameters(client: SyncPrefectClient, schedule: UUID) -> None:
-    """Forget what a schedule that is removed asked for."""
+    """Delete the stored parameters of a removed schedule."""
     with contextlib.suppress(ObjectNotFound):
         client.delete_variable_by_name(_variable(schedule))
 
 
 def lost_parameters() -> dict[str, Any]:
-    """What the schedule that started this flow run asks for, where the server lost it; empty otherwise.
+    """The parameters of the schedule that started this flow run, if the server lost them; empty otherwise.
 
-    The UI's switch, and `prefect deployment schedule pause`, have the server drop the parameters of a schedule; it
-    then starts flows with none. They are put back, into the schedule and the flow run.
+    The UI's switch and `prefect deployment schedule pause` make the server drop the parameters of a schedule, which
+    then starts flows without any. They are restored, in the schedule and the flow run.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
@@ -47,14 +47,14 @@ def lost_parameters() -> dict[str, Any]:
     with get_client(sync_client=True) as client:
         kept = kept_parameters(client, schedule)
         if run.parameters:
-            # One that was removed meanwhile leaves nothing behind.
+            # A schedule that was removed meanwhile must leave nothing behind.
             if kept != run.parameters and run.deployment_id and _stands(client, run.deployment_id, schedule):
                 keep_parameters(client, schedule, run.parameters)
             return {}
         if kept and run.deployment_id:
-            get_run_logger().warning("the server lost the parameters of this schedule; they are put back: %s", kept)
+            get_run_logger().warning("the server lost the parameters of this schedule; they are restored: %s", kept)
             client.update_flow_run(run.id, parameters=kept)
-            with contextlib.suppress(ObjectNotFound):  # the schedule was removed since
+            with contextlib.suppress(ObjectNotFound):  # the schedule has been removed
                 client.update_deployment_schedule(run.deployment_id, schedule, parameters=kept)
     run.parameters = kept
     return kept

@@ -1,4 +1,4 @@
-"""A flow whose form is a dataclass of parameters."""
+"""Turns a dataclass of parameters into the form of a flow."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ P = TypeVar("P", SweepParameters, ConnectParameters, TicketParameters, AnalysePa
 
 
 def takes(kind: type[P]) -> Callable[[Callable[[P], Outcome]], Callable[..., Outcome]]:
-    """Have a function that takes the dataclass be called with its fields, as Prefect calls a flow by its signature."""
+    """Wrap a function of the dataclass into one of its fields, as Prefect builds a form from the signature."""
 
     hints = typing.get_type_hints(kind, include_extras=True)
     defaults = {field.name: _default(field) for field in dataclasses.fields(kind)}
@@ -44,7 +44,7 @@ def takes(kind: type[P]) -> Callable[[Callable[[P], Outcome]], Callable[..., Out
 
 
 def _in_a_form(hint: Any) -> Any:
-    """The type with its title and text as a field's, which Prefect does not replace by its own."""
+    """The type with title and text as a pydantic field, which Prefect does not overwrite."""
     shown = next(one for one in hint.__metadata__ if isinstance(one, Shown))
     return Annotated[hint, Field(json_schema_extra=shown.schema())]
 

@@ -1,4 +1,4 @@
-"""The life of everything that a command starts: it ends with the command, and where it dies, the command says so."""
+"""Manages the processes that a command starts: they end with the command, and it reports if one dies."""
 
 import atexit
 import contextlib
@@ -21,46 +21,46 @@ from specdyn.flows.engine import watchdog
 from specdyn.flows.engine.reachable import short_folder
 
 MARK = "SPECDYN_STARTED_BY"
-"""Variable by which whatever a process starts is known, also once its parent is gone."""
+"""Environment variable that marks everything a process starts, even after its parent is gone."""
 RESTARTS = "SPECDYN_RESTARTS"
 MOST_RESTARTS = 3
 LOOK_SECONDS = 0.25
 HOOK_SECONDS = 3.0
-"""What is told to others at a stop takes no longer."""
+"""Most seconds for notifying others when stopping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Something that the command cannot work without."""
+    """Something the command depends on."""
 
     name: str
     alive: Callable[[], bool]
     ours: bool
-    """Started by the command, which then can start again."""
+    """Whether the command started it, and can restart."""
     log: str = ""
     patience: float = 0.0
     """Seconds that it may be away."""
 
 
 class PartLost(Exception):
-    """Something that work needs is gone: says what; finished work is kept."""
+    """Something that the work depends on is gone; the message says what. Finished work is kept."""
 
 
 class NotStarted(PartLost):
-    """Something that the command starts did not start, as on a machine that is busy: another attempt may do it."""
+    """Something did not start, as may happen on a busy machine; another attempt may succeed."""
 
 
 class Started:
-    """What this process starts: known by a mark, with a folder for sockets, logs and a database, ended with it."""
+    """Everything this process starts: marked, with a folder for sockets, logs and a database, and ended with it."""
 
     def __init__(self) -> None:
         self.pid, self.mark = os.getpid(), uuid.uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="specdyn-", dir=short_folder()))
-        # Ray lets every user of the machine write into its folder: the one around it stays this user's alone.
+        # Ray makes its folder writable for all users, so its parent folder is private to this user.
         self.ray_folder = self.folder / "r"
         self.parts: list[Part] = []
         self.supervised = False
-        """Whether a supervisor ends the process where a part is gone; otherwise who works finds out."""
+        """Whether a supervisor ends the process if a part is gone; otherwise the working code has to notice."""
         self._outside = dict(os.environ)
         self._away: dict[str, float] = {}
         reading, self._line = os.pipe()
@@ -70,15 +70,15 @@ class Started:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={name: value for name, value in os.environ.items() if name != MARK},
-            start_new_session=True,  # what ends the terminal's processes must not end this one first
+            start_new_session=True,  # a signal to the terminal's processes must not end this one first
         )
         os.close(reading)
-        # Before Prefect and Ray are imported, so that it comes after what they do at the end.
+        # Registered before importing Prefect and Ray, so that it runs after their exit handlers.
         atexit.register(self.end)
 
     @contextlib.contextmanager
     def needed(self, *parts: Part) -> Iterator[None]:
-        """Notice within the block where one of the parts is gone."""
+        """Watch these parts during the block."""
         self.parts += parts
         try:
             yield
@@ -86,7 +86,7 @@ class Started:
             self.parts = [part for part in self.parts if part not in parts]
 
     def lost(self) -> Part | None:
-        """A part that is gone; None where all are there."""
+        """A part that is gone; None if all are alive."""
         now = time.monotonic()
         for part in list(self.parts):
             if part.alive():
@@ -96,24 +96,24 @@ class Started:
         return None
 
     def kept_log(self, log: str) -> str:
-        """Copy a log out of the folder, which is removed, as a message names it; returns where it is then."""
+        """Copy a log that a message names out of the folder, which will be removed; returns its new path."""
         file, kept = tempfile.mkstemp(prefix="specdyn-", suffix=".log", dir=self.folder.parent)
         with contextlib.suppress(OSError), os.fdopen(file, "wb") as copy, open(log, "rb") as original:
             shutil.copyfileobj(original, copy)
         return kept
 
     def end(self) -> None:
-        """End whatever was started, and remove the folder."""
+        """End everything that was started, and remove the folder."""
         if os.getpid() == self.pid:
             watchdog.kill_marked(f"{MARK}={self.mark}")
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_again(self, terminal: TextIO) -> NoReturn:
-        """Become the same command again, with the environment, the terminal and the timers that it was started with."""
+        """Re-execute the command with its original environment, terminal and timers."""
         count = str(restarts() + 1)
         with contextlib.suppress(OSError, ValueError):
             os.dup2(terminal.fileno(), 2)
-        signal.setitimer(signal.ITIMER_REAL, 0)  # Prefect's time limits would go off in the new program
+        signal.setitimer(signal.ITIMER_REAL, 0)  # Prefect's time limits would fire in the new program
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**self._outside, RESTARTS: count})
 
 
@@ -123,31 +123,31 @@ def _started(_pid: int) -> Started:
 
 
 def started() -> Started:
-    """What this process has started; what it starts from now on bears the mark."""
+    """The Started of this process; everything it starts from now on is marked."""
     found = _started(os.getpid())
     os.environ[MARK] = found.mark
-    # Ray's workers give themselves names, by which they overwrite their environment, unless told not to.
+    # Ray's workers set a process title, which overwrites their environment, unless disabled.
     os.environ.setdefault("SPT_NOENV", "1")
     return found
 
 
 def restarts() -> int:
-    """How often this command has started itself again."""
+    """How often this command has re-executed itself."""
     return int(os.environ.get(RESTARTS, "0"))
 
 
 class Supervisor:
-    """Ends the command, or starts it again, in one sentence: on signals, and where something it needs is gone."""
+    """Ends or restarts the command with one line of explanation: on signals, and if something it needs is gone."""
 
     def __init__(self, title: str) -> None:
         self.title, self.all = title, started()
         self.at_stop: list[Callable[[], None]] = []
-        """Told to others, quickly, when the command is stopped."""
+        """Called, with a short time limit, when the command is stopped."""
         self._terminal, self._once, self._over = sys.stderr, threading.Lock(), threading.Event()
 
     @contextlib.contextmanager
     def at_work(self, native_log: bool) -> Iterator["Supervisor"]:
-        """Supervise this block; with `native_log` what C and C++ code writes to stderr goes to a file."""
+        """Supervise this block; with `native_log`, stderr output of C and C++ code goes to a file."""
         with contextlib.ExitStack() as stack:
             if native_log:
                 self._terminal = stack.enter_context(_native_errors_in(self.all.folder / "native.log"))
@@ -162,7 +162,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Look after the parts alone, where signals are seen to otherwise."""
+        """Watch only the parts, if signals are handled elsewhere."""
         threading.Thread(target=self._look, name="parts", daemon=True).start()
         self.all.supervised = True
         try:
@@ -173,9 +173,9 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have a thread act on SIGINT and SIGTERM, as the main thread may be deep in other code.
+        """Handle SIGINT and SIGTERM in a thread, as the main thread may be deep in other code.
 
-        Python writes a signal's number into the pipe at once, whichever handlers Prefect and Ray install.
+        Python writes a signal's number into the pipe at once, whatever handlers Prefect and Ray install.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -236,7 +236,7 @@ class Supervisor:
         os._exit(1)
 
     def _say(self, line: str) -> None:
-        """A line of its own, also where progress bars are drawn at the moment."""
+        """Print a separate line, even while progress bars are drawn."""
         shown = "\r\x1b[?25h\x1b[K" if self._terminal.isatty() else ""
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -246,7 +246,7 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _native_errors_in(log: Path) -> Iterator[TextIO]:
-    """Leave the terminal to Python: C++ code, which writes its states and stacks to file 2, finds a log there."""
+    """Redirect file descriptor 2 to a log, as C++ code writes states and stacks to it; Python keeps the terminal."""
     before = sys.stderr
     try:
         to_terminal = before.fileno() == 2

@@ -1,4 +1,4 @@
-"""How far the units of a call are: bars in the terminal and progress artifacts in Prefect."""
+"""Progress of the units of a call: bars in the terminal and progress artifacts in Prefect."""
 
 import sys
 import threading
@@ -20,15 +20,15 @@ from specdyn.tasks.plan.units import Unit
 ARTIFACT_SECONDS = 5.0
 BAR_SECONDS = 2.0
 LINE_SECONDS = 30.0
-"""Between lines where no terminal shows bars; a kind whose last part is made has a line at once."""
+"""Seconds between lines if there is no terminal for bars; finishing a kind of unit prints a line at once."""
 
 
 class UnitProgress:
-    """Parts that are made of each kind of unit, of all that a call is to make; shown from the flow's own thread.
+    """Counts the finished parts of each kind of unit in a call; drawn from the flow's own thread.
 
-    What can be seen from outside, as the checkpoints of a training, is counted where it lies, whichever process makes
-    it. `seconds_of` has what units are expected to take, by their key: a part of a training weighs more in the time
-    left than that of an analysis.
+    Parts visible in the store, such as the checkpoints of a training, are counted there, whichever process makes
+    them. `seconds_of` holds the expected seconds of units by key: a part of a training weighs more in the time left
+    than a part of an analysis.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class UnitProgress:
         for unit in units:
             self._seconds[unit.kind] += seconds_of.get(unit.key, 0.0)
         self._made: Counter[str] = Counter()
-        """By kind, of the units that have ended."""
+        """Parts of finished units, by kind."""
         self._under_way: Counter[str] = Counter()
-        """By the key of a unit that has not."""
+        """Parts of unfinished units, by key."""
         self._bars = Progress(
             TextColumn("{task.description:9}"),
             BarColumn(bar_width=40),
@@ -65,9 +65,9 @@ class UnitProgress:
         self._begun = self._said = time.monotonic()
         self._whole: set[str] = set()
         self._before: Counter[str] | None = None
-        """Parts at the first look, by kind."""
+        """Parts at the first count, by kind."""
         self._first: tuple[float, Counter[str]] | None = None
-        """When more were seen for the first time, and how many there were then."""
+        """When the count first rose, and the counts at that time."""
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -84,23 +84,23 @@ class UnitProgress:
         self._bars.stop()
 
     def begun(self, unit: Unit) -> None:
-        """A unit has begun."""
+        """Record that a unit has begun."""
         with self._lock:
             self._under_way[unit.key] = 0
 
     def advance(self, key: str, parts: int) -> None:
-        """That many more parts of a unit are made."""
+        """Record that many more finished parts of a unit."""
         with self._lock:
             self._under_way[key] += parts
 
     def ended(self, unit: Unit, whole: bool) -> None:
-        """A unit has ended, with all of its parts or with those that were told."""
+        """Record that a unit has ended, with all of its parts or only the recorded ones."""
         with self._lock:
             told = self._under_way.pop(unit.key, 0)
             self._made[unit.kind] += unit.parts if whole else told
 
     def counted(self) -> Counter[str]:
-        """Parts that are made, by kind."""
+        """Finished parts, by kind."""
         with self._lock:
             made, told = Counter(self._made), dict(self._under_way)
         for key, parts in told.items():
@@ -109,7 +109,7 @@ class UnitProgress:
         return made
 
     def _say(self, made: Counter[str]) -> None:
-        """A line of what is made, in a while or once a kind is whole."""
+        """Print a progress line, once in a while or when a kind is finished."""
         whole = {kind for kind, total in self._totals.items() if made[kind] >= total}
         now = time.monotonic()
         if whole == self._whole and now - self._said < LINE_SECONDS:
@@ -118,7 +118,7 @@ class UnitProgress:
         print(f"{self._title}: {self._line(made)}", file=sys.stderr, flush=True)
 
     def _line(self, made: Counter[str]) -> str:
-        """What is made of each kind, the time it took, and the time left at that rate."""
+        """Finished parts of each kind, the time passed, and the time left at that rate."""
         counts = ", ".join(f"{kind} {made[kind]}/{total}" for kind, total in self._totals.items())
         passed, left = time.monotonic() - self._begun, self._left(made)
         return f"{counts}; {duration(passed)}{'' if left is None else f', about {duration(left)} left'}"
@@ -136,10 +136,10 @@ class UnitProgress:
         return (time.monotonic() - since) * left / more if more > 0 and left > 0 else None
 
     def _notice_first(self, made: Counter[str]) -> None:
-        """Note when this call has made its first part.
+        """Record when this call finished its first part.
 
-        What comes before that is the start of processes and their imports, which later parts do not wait for, and
-        parts that were there before.
+        The time before includes starting processes and imports, which happens only once; parts that existed before
+        the call do not count.
         """
         if self._before is None:
             self._before = made
@@ -147,7 +147,7 @@ class UnitProgress:
             self._first = time.monotonic(), made
 
     def refresh(self, publish: bool = False) -> None:
-        """Show what is made, once in a while however often this is called, or now with `publish`."""
+        """Update the display, at most once in a while, or immediately with `publish`."""
         now = time.monotonic()
         every = ARTIFACT_SECONDS if self._bars.disable else BAR_SECONDS
         if not publish and now - self._looked < pause_after(self._took, every):

@@ -1,4 +1,4 @@
-"""The Ray cluster of this process: started here or connected to, seen to be there, and let go."""
+"""The Ray cluster of this process: starts or connects to it, watches it, and disconnects."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ from specdyn.flows.engine.unit_log import pass_on
 from specdyn.flows.resources import Resources
 
 AWAY_SECONDS = 15.0
-"""That a cluster which others run may be away, as while its head is started again."""
+"""Seconds that an external cluster may be away, for example while its head restarts."""
 START_SECONDS = 5.0
 STOP_SECONDS = 5.0
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -31,12 +31,12 @@ STARTED_BY = {
     "raylet": ("start_raylet", "raylet_stdout_filepath"),
     "gcs_server": ("start_gcs_server", "stdout_filepath"),
 }
-"""The function of Ray that starts each, and its argument that says where the log is."""
+"""Ray's function that starts each part, and its argument with the path of the log."""
 
 
 def connect(address: str | None, patience: float) -> None:
     """Connect to the cluster at the address, or start one on this machine without a dashboard."""
-    # Workers must not each take all cores before a unit says how many it has.
+    # Workers must not each use all cores before a unit sets its number of threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         with _sigterm_as_before():
@@ -44,17 +44,17 @@ def connect(address: str | None, patience: float) -> None:
                 _join(address, patience)
             else:
                 start_here(started().ray_folder)
-    except ValueError:  # the address, or what is asked for, is wrong
+    except ValueError:  # the address or an option is wrong
         raise
     except Exception as error:
         raise NotStarted(f"Ray did not start on this machine: {str(error).splitlines()[0]}") from error
-    # What Ray prints of a raylet that died are a hundred lines of C++ state; its logs have them all the same.
+    # For a dead raylet Ray prints a hundred lines of C++ state, which its logs contain anyway.
     worker._worker_logs_enabled = False
 
 
 def start_here(folder: Path, **options: Any) -> None:
-    """Start a cluster on this machine with `ray.init`'s options, its files in the folder, without what nobody reads."""
-    # Beside another cluster, the agent of a dashboard tries that one's port for seconds, and all else waits for it.
+    """Start a cluster on this machine with `ray.init`'s options, its files in the folder, and no dashboard."""
+    # If another cluster runs, the dashboard agent tries its port for seconds, and everything waits for that.
     without: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False, "dashboard_agent_listen_port": 0}
     with (
         mock.patch.object(parameter, "RayParams", functools.partial(parameter.RayParams, **without)),
@@ -66,7 +66,7 @@ def start_here(folder: Path, **options: Any) -> None:
 
 @contextlib.contextmanager
 def _sigterm_as_before() -> Iterator[None]:
-    """Keep Ray from the signal by which Prefect cancels a flow run, which would end as one that crashed."""
+    """Keep Ray from handling SIGTERM, by which Prefect cancels a flow run: the run would be marked as crashed."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -77,7 +77,7 @@ def _sigterm_as_before() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _looked_after() -> Iterator[None]:
-    """Have the parts of a cluster looked after as soon as each is started: Ray waits 30 s for one that died by then."""
+    """Watch each part of a cluster as soon as it starts: Ray would wait 30 s for one that died."""
     with contextlib.ExitStack() as stack:
 
         def seen(kind: str, log: str, start: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +108,7 @@ def _join(address: str, patience: float) -> None:
 
 
 def _looked_up(address: str) -> str:
-    """The address that Ray takes for `auto`: of the environment, or of a cluster on this machine if there is one."""
+    """The address that Ray uses for `auto`: from the environment, or of a cluster on this machine if there is one."""
     if address != "auto":
         return address
     with contextlib.suppress(ConnectionError):
@@ -117,12 +117,12 @@ def _looked_up(address: str) -> str:
 
 
 def parts_of_ray(ours: bool) -> list[Part]:
-    """What of the cluster must be there for work to go on."""
+    """The parts of the cluster that must be alive for work to continue."""
     node: Any = worker._global_node
     if node is not None and set(PARTS) <= (processes := node.all_processes).keys():
         logs = f"{node.get_session_dir_path()}/logs"
         return [_process(kind, processes[kind][0].process, ours, f"{logs}/{kind}.out") for kind in PARTS]
-    if node is None:  # a client of Ray, which has a connection of its own that is looked after
+    if node is None:  # a Ray client, which watches its own connection
         return []
     address = ray.get_runtime_context().gcs_address
     host, _, port = address.rpartition(":")
@@ -150,30 +150,30 @@ def _listens(path: str) -> bool:
 
 
 def let_go(broken: bool) -> None:
-    """Disconnect, which ends a cluster that was started here; without asking it where a part of it has died."""
+    """Disconnect, which ends a cluster started here; does not contact it if a part of it has died."""
     if not broken:
         ray.shutdown()
         return
     node: Any = worker._global_node
     for info in [info for infos in node.all_processes.values() for info in infos] if node else []:
         info.process.kill()
-    # Without its GCS this does not return.
+    # This does not return if the GCS is dead.
     ending = threading.Thread(target=ray.shutdown, daemon=True)
     ending.start()
     ending.join(STOP_SECONDS)
 
 
 def nodes_now() -> list[Node]:
-    """The machines that the Ray cluster has now."""
+    """The current nodes of the Ray cluster."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(int(has.get("CPU", 0)), has.get("GPU", 0.0)) for has in alive]
 
 
 def nodes_after(resources: Resources, patience: float) -> list[Node]:
-    """The machines, once one has room for a unit, which a cluster that scales starts, or after that many seconds."""
+    """The nodes, once one can run a unit (an autoscaling cluster starts it), or after `patience` seconds."""
     cpus, gpus = resources.cpus, resources.gpus or 0.0
     if patience and not units_that_fit(nodes_now(), cpus, gpus):
-        pass_on([f"no machine of the Ray cluster has cpus={cpus}, gpus={gpus:g}: {patience:g} s for one to be started"])
+        pass_on([f"no node of the Ray cluster has cpus={cpus}, gpus={gpus:g}: waiting {patience:g} s for one to start"])
         probe = ray.remote(_nothing).options(name="probe", num_cpus=cpus, num_gpus=gpus).remote()
         if not ray.wait([probe], timeout=patience)[0]:
             ray.cancel(probe, force=True)
@@ -181,4 +181,4 @@ def nodes_after(resources: Resources, patience: float) -> list[Node]:
 
 
 def _nothing() -> None:
-    """What is asked for by this makes a cluster grow."""
+    """A task whose resource request makes an autoscaling cluster grow."""

@@ -1,4 +1,4 @@
-"""Whether what the environment names can be reached, seen within seconds and before Prefect or Ray is imported."""
+"""Checks within seconds, before importing Prefect or Ray, that servers named in the environment are reachable."""
 
 import os
 import socket
@@ -12,15 +12,15 @@ THIS_MACHINE = ("127.0.0.1", "127.0.0.2", "localhost", "::1")
 PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 TRY_SECONDS = 3.0
 SLOW_SECONDS = 30.0
-"""For the first answer of a server that takes connections."""
+"""Seconds for the first answer of a server that accepts connections."""
 LONGEST_SOCKET = 103
-"""Bytes of a socket's path: macOS allows so many, Linux 107."""
+"""Most bytes in a socket's path: the limit of macOS; Linux allows 107."""
 OURS, RAYS = "/specdyn-12345678/r", "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
-"""What our folder, and Ray below it, add to the path of the folder for temporary files."""
+"""What our folder and Ray's add to the path of the folder for temporary files."""
 
 
 def spare_this_machine(environment: MutableMapping[str, str]) -> None:
-    """Have no proxy asked for what runs on this machine, as Prefect's server does; without proxies nothing changes."""
+    """Bypass proxies for servers on this machine, such as Prefect's; does nothing without proxies."""
     if not PROXIES & {name.lower() for name in environment}:
         return
     for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
@@ -30,9 +30,9 @@ def spare_this_machine(environment: MutableMapping[str, str]) -> None:
 
 
 def require_cluster(address: str, named: str, patience: float) -> None:
-    """ValueError where nothing listens at a Ray cluster's `host:port` for that many seconds; `named` says who gave it.
+    """ValueError if nothing listens at a Ray cluster's `host:port` within `patience` seconds; `named` is its source.
 
-    `auto`, `local` and the like, which Ray itself looks up, pass.
+    Accepts `auto`, `local` and the like, which Ray itself resolves.
     """
     place = urlsplit(address if "://" in address else f"ray://{address}")
     try:
@@ -52,7 +52,7 @@ def require_cluster(address: str, named: str, patience: float) -> None:
 
 
 def refusal(host: str, port: int) -> str:
-    """Why no connection is accepted there; empty where one is."""
+    """Why a connection is refused; empty if it is accepted."""
     try:
         socket.create_connection((host, port), TRY_SECONDS).close()
     except OSError as error:
@@ -61,7 +61,7 @@ def refusal(host: str, port: int) -> str:
 
 
 def require_prefect(url: str, named: str) -> None:
-    """ValueError where no Prefect server answers at the URL of its API; `named` says who gave it."""
+    """ValueError if no Prefect server answers at the URL of its API; `named` is the URL's source."""
     end = time.monotonic() + SLOW_SECONDS
     while why := silence(url):
         if not accepts(url) or time.monotonic() > end:
@@ -72,17 +72,17 @@ def require_prefect(url: str, named: str) -> None:
 
 
 def silence(url: str) -> str:
-    """Why the API at the URL gives no answer; empty where it gives one, whatever it is."""
+    """Why the API at the URL does not answer; empty if it gives any answer."""
     import ssl
     import urllib.error
-    import urllib.request  # late, as every command imports this module first
+    import urllib.request  # imported late, as every command imports this module first
 
     try:
         urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=TRY_SECONDS).close()
     except urllib.error.HTTPError as error:
         error.close()
     except urllib.error.URLError as error:
-        # A certificate that only Prefect was told to trust is an answer, too.
+        # A certificate that only Prefect is configured to trust counts as an answer, too.
         return "" if isinstance(error.reason, ssl.SSLError) else _reason(error.reason)
     except (OSError, ValueError) as error:
         return _reason(error)
@@ -90,7 +90,7 @@ def silence(url: str) -> str:
 
 
 def accepts(url: str) -> bool:
-    """Whether a server takes connections at the URL, however long its answers take: a busy one is not gone."""
+    """Whether a server accepts connections at the URL, however slow its answers: a busy server is not gone."""
     place = urlsplit(url)
     port = place.port or (443 if place.scheme == "https" else 80)
     return place.hostname is not None and not refusal(place.hostname, port)
@@ -103,9 +103,9 @@ def _reason(error: object) -> str:
 
 
 def short_folder(usual: Sequence[str] = ("/tmp",)) -> str:
-    """Where temporary files go, or one of the `usual` folders where its path is too long for Ray's sockets.
+    """The folder for temporary files, or one of the `usual` folders if its path is too long for Ray's sockets.
 
-    ValueError names TMPDIR where no folder will do.
+    ValueError, naming TMPDIR, if no folder is suitable.
     """
     wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     for folder in (wanted, *usual):
@@ -118,5 +118,5 @@ def short_folder(usual: Sequence[str] = ("/tmp",)) -> str:
 
 
 def longest_folder() -> int:
-    """Bytes that the path of the folder for temporary files may have."""
+    """Most bytes in the path of the folder for temporary files."""
     return LONGEST_SOCKET - len(OURS) - len(RAYS)

@@ -1,5 +1,5 @@
-"""A database of Prefect's server with its tables and nothing in them, kept in the user's cache: the tables take longer
-to make than all else of the server's start."""
+"""Caches an empty database of Prefect's server with all its tables, since creating them takes most of the server's
+start-up time."""
 
 import contextlib
 import os
@@ -14,9 +14,9 @@ OF_EVERY_SERVER = {"alembic_version", "block_schema", "block_schema_reference", 
 
 
 def copy_ready(database: Path) -> bool:
-    """Make the database, which must not exist yet, a copy of the one that is kept; False where there is none that fits.
+    """Create the database, which must not exist yet, as a copy of the cached one; False if there is no suitable one.
 
-    Nothing is left of a copy that is damaged, not this user's, or not empty.
+    A copy that is damaged, not this user's, or not empty is removed.
     """
     with contextlib.suppress(OSError, RuntimeError), _kept().open("rb") as source:
         if os.fstat(source.fileno()).st_uid == os.getuid():
@@ -30,7 +30,7 @@ def copy_ready(database: Path) -> bool:
 
 
 def keep_ready(database: Path) -> None:
-    """Keep a copy of a database of a server that runs, where that has nothing in it; where it cannot, do nothing."""
+    """Cache a copy of a running server's database if it is empty; does nothing on failure."""
     with contextlib.suppress(OSError, RuntimeError, sqlite3.Error), contextlib.ExitStack() as stack:
         kept = _kept()
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -49,14 +49,14 @@ def keep_ready(database: Path) -> None:
 
 
 def _kept() -> Path:
-    """The file; RuntimeError where the user has no home."""
+    """The path of the cached database; RuntimeError if the user has no home folder."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return cache / "specdyn" / f"prefect-{version('prefect')}.db"
 
 
 def _is_ready(database: Path) -> bool:
-    """Whether it is whole, has tables, and has rows in those alone that every server fills."""
+    """Whether it is intact, has tables, and has rows only in those that every server fills."""
     try:
         with contextlib.closing(sqlite3.connect(database)) as found:
             whole = found.execute("PRAGMA quick_check").fetchone() == ("ok",)

@@ -1,4 +1,4 @@
-"""What every flow does with its study: plan, run what is left, gather, show, say what failed."""
+"""Common to all flows: plan a study, run what is left, gather and show results, report failures."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -32,11 +32,11 @@ from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_pl
 from specdyn.tasks.plan.tables import plan_markdown, plan_summary
 
 SHOWN = 20
-"""The most lines about what was left out."""
+"""The most lines about units that were left out."""
 
 
 class StudyFailed(Exception):
-    """Some units failed: a table says which and why; the others stand."""
+    """Some units failed: a table says which and why; the results of the others are kept."""
 
     def __init__(self, text: str, outcome: Outcome) -> None:
         super().__init__(text)
@@ -44,9 +44,9 @@ class StudyFailed(Exception):
 
 
 def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
-    """Say what is left and what it costs, do it, and gather it; where nothing is left nothing is written.
+    """Print what is left and what it costs, do it, and gather the results; writes nothing if nothing is left.
 
-    StudyFailed where units failed, now or before.
+    StudyFailed if units failed, now or before.
     """
     if asked.dry_run:
         plan = make_plan(
@@ -66,7 +66,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
             cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
             kind, before, warn = chosen_executor(study, asked), failed_before(plan.items), get_run_logger().warning
             with open_executor(kind, asked.resources, cluster, patience()) as workers:
-                # Before the units are under way: what is asked of workers then would wait for these.
+                # Before any unit starts, as requests to workers would then wait for the units.
                 with asking(workers.run) if kind == "ray" else nullcontext():
                     plan = plan.estimated(asked.resources.cpus)
                     outcome = _shown_plan(plan, asked)
@@ -96,7 +96,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
             study.record(store)
         try:
             outcome = finish(study, store, outcome, asked.report, lease)
-        except StoreError as error:  # that of units came first, and may be its cause
+        except StoreError as error:  # failures of units came first, and may be its cause
             if not failures:
                 raise
             failures[f"results: {study.name}"] = f"{type(error).__name__}: {error}"
@@ -106,9 +106,9 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
 
 @contextmanager
 def cube_lease(cube: str, store: Store) -> Iterator[Lease]:
-    """Hold the lease of a cube, by its URL, and of all that it is made of; waits while another call holds it.
+    """Hold the lease of a cube, by its URL, and of its results; waits while another call holds it.
 
-    One line says whom it waits for, in the flow's log and, where the terminal does not show that log, on the terminal.
+    Reports whom it waits for in the flow's log and, if the terminal does not show that log, on the terminal.
     """
     with hold(store.lease(cube), cube.rsplit("/", 2)[-2], _say) as lease:
         yield lease
@@ -122,13 +122,13 @@ def _say(line: str) -> None:
 
 
 def _on_terminal(logger: logging.Logger) -> bool:
-    """Whether the terminal shows what this logger says at the level of information."""
+    """Whether the terminal shows this logger's INFO messages."""
     here = any(isinstance(each, logging.StreamHandler) and each.level <= logging.INFO for each in logger.handlers)
     return here or bool(logger.propagate and logger.parent and _on_terminal(logger.parent))
 
 
 def _shown_plan(plan: Plan, asked: Parameters) -> Outcome:
-    """What is said of a plan, which is shown in the log and as an artifact."""
+    """The outcome of a plan, which is shown in the log and as an artifact."""
     text = plan_markdown(plan, asked.resources.gpus)
     create_markdown_artifact(text, key="plan", description=f"Plan of {plan.study.name}")
     summary = plan_summary(plan)
@@ -142,14 +142,14 @@ def _labels(plan: Plan) -> tuple[str, ...]:
 
 @task(name="gather", cache_policy=NO_CACHE, persist_result=False)
 def finish(study: Study, store: Store, outcome: Outcome, report: bool, lease: Lease) -> Outcome:
-    """Gather what is measured into the cube, draw its report, and show both."""
+    """Gather results into the cube, write the report, and show both."""
     lease.ensure()
     results, built = gather(study, store, report, lease)
     return _shown(study, results, outcome, report, built)
 
 
 def _shown(study: Study, results: Results, outcome: Outcome, report: bool, built: bool) -> Outcome:
-    """Show the cube, where there is one, and its report as artifacts; returns where they are."""
+    """Show the cube, if there is one, and its report as artifacts; returns the outcome with their URLs."""
     outcome = outcome_of(study, outcome, results, report, built)
     rows = [dict(zip(HEADINGS, cells, strict=True)) for found in outcome.audit.values() for cells in found]
     if rows:
@@ -163,7 +163,7 @@ def _shown(study: Study, results: Results, outcome: Outcome, report: bool, built
 
 
 def _table(study: Study, results: Results) -> str:
-    """What the artifact of the results begins with."""
+    """The start of the results artifact."""
     if study.kind == "sweep":
         from specdyn.storage.query import open_measured
         from specdyn.tasks.figures.summary import summary_markdown
@@ -173,7 +173,7 @@ def _table(study: Study, results: Results) -> str:
 
 
 def show_report(results: Results, store: Store, title: str) -> None:
-    """Show a report's page, and the first figures where somebody can look at them later."""
+    """Show a report's page, and its first figures if the server outlives the flow."""
     for page in results.report:
         show_page(page, store, title)
     if not server_is_temporary():
@@ -183,7 +183,7 @@ def show_report(results: Results, store: Store, title: str) -> None:
 
 
 def raise_failures(failures: Mapping[str, str], left_out: Mapping[str, str], outcome: Outcome) -> None:
-    """StudyFailed with a line for each failure, where there are any, and a table of them in Prefect."""
+    """Raise StudyFailed with a line for each failure, if there are any, and show a table of them in Prefect."""
     if not failures:
         return
     show_failures(failures, outcome.name)
@@ -191,5 +191,5 @@ def raise_failures(failures: Mapping[str, str], left_out: Mapping[str, str], out
     lines += [f"  {what}: left out, as {why}" for what, why in list(left_out.items())[:SHOWN]]
     if (more := len(left_out) - SHOWN) > 0:
         lines.append(f"  and {more} more left out")
-    text = "\n".join([f"{len(failures)} failed; the others stand. {next_call(failures)}", *lines])
+    text = "\n".join([f"{len(failures)} failed; results of the others are kept. {next_call(failures)}", *lines])
     raise StudyFailed(text, outcome)

@@ -1,4 +1,4 @@
-"""What a service (`specdyn serve`, or a cluster's worker) says to its flows by the environment."""
+"""Environment variables by which a service (`specdyn serve`, or a cluster's worker) configures its flows."""
 
 import math
 import os
@@ -10,57 +10,57 @@ from specdyn.storage.access.objects import is_local, normalise
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 
-if TYPE_CHECKING:  # workers import this module, and have no use for the experiments
+if TYPE_CHECKING:  # workers import this module, but do not need the experiments
     from specdyn.flows.parameters import Parameters
     from specdyn.tasks.plan.plan import Study
 
 STORE = "SPECDYN_STORE"
-"""The store of flows that name none."""
+"""The default store of flows."""
 ALLOWED = "SPECDYN_ALLOWED_STORES"
-"""Stores that flows may write to, with what lies below them, separated by spaces; unset allows any."""
+"""Stores that flows may write to, including below them, separated by spaces; any if unset."""
 REPORTS = "SPECDYN_REPORTS_URL"
-"""Where a browser finds the store's reports."""
+"""URL of the store's reports for browsers."""
 PATIENCE = "SPECDYN_CLUSTER_WAIT"
-"""Seconds that a cluster which scales gets to have a machine for one unit; unset is none."""
+"""Seconds that an autoscaling cluster has to provide a node for one unit; 0 if unset."""
 TEMPORARY = "SPECDYN_TEMPORARY_PREFECT"
-"""The API of the Prefect server that ends with the command; unset where one goes on."""
+"""API of the temporary Prefect server of a command; unset for a permanent server."""
 DEFAULT_STORE = "results"
 EXECUTORS = ("ray", "inline")
-"""Where units of work run."""
+"""The executor of units of work."""
 HEARTBEAT_SECONDS = 30
-"""Between signs of life of a flow's process; the least that Prefect allows."""
+"""Seconds between heartbeats of a flow's process; the least that Prefect allows."""
 
 
 def chosen_store(given: str, asks: bool = False) -> Store:
-    """The store: what was given, else the service's; made and checked, or where a flow only `asks` checked.
+    """The given store, else the service's; created and checked, or only checked if the flow just `asks`.
 
-    ValueError where the service does not allow it; StoreError where it cannot be used.
+    ValueError if the service does not allow it; StoreError if it cannot be used.
     """
     url = normalise(given or os.environ.get(STORE) or DEFAULT_STORE)
     allowed = allowed_stores()
     inside = not allowed or any(url == root or url.startswith(f"{root}/") for root in allowed)
-    require(inside, "store", url, f"one of those this service may write to, or a place below: {', '.join(allowed)}")
+    require(inside, "store", url, f"one that this service may write to, or a folder below: {', '.join(allowed)}")
     return planned_store(url) if asks else require_store(url)
 
 
 def allowed_stores() -> list[str]:
-    """Where flows may write, as the service says; empty where they may anywhere."""
+    """The stores that the service allows; empty if all are."""
     return [normalise(root) for root in os.environ.get(ALLOWED, "").split()]
 
 
 def allowed_pattern() -> str:
-    """A regular expression for what a form may have as store: nothing, or one of those allowed, or a place below.
+    """A regular expression for the store in a form: empty, one of the allowed stores, or a folder below one.
 
-    Empty where any is. Who creates a run is told by it; a path that leads elsewhere, by `..`, is refused by the flow.
+    Empty if any store is allowed. It gives early feedback; a path that escapes by `..` is refused by the flow.
     """
     places = [f"(?:file://)?{re.escape(root)}" if is_local(root) else re.escape(root) for root in allowed_stores()]
     return rf"^(?:(?:{'|'.join(places)})(?:/.*)?)?$" if places else ""
 
 
 def chosen_executor(study: "Study", asked: "Parameters") -> Literal["ray", "inline"]:
-    """What does the work of a study: `auto` is this process where that takes seconds, unless a cluster is named.
+    """The executor of a study: `auto` means this process if the work takes seconds, unless a cluster is named.
 
-    A share of a GPU is for Ray to divide.
+    Fractions of a GPU need Ray.
     """
     if asked.executor != "auto":
         return asked.executor
@@ -69,9 +69,9 @@ def chosen_executor(study: "Study", asked: "Parameters") -> Literal["ray", "inli
 
 
 def chosen_cluster(given: str) -> str | None:
-    """The address of the Ray cluster: what was given, else the environment's; None starts one on this machine.
+    """The given address of the Ray cluster, else the environment's; None starts one on this machine.
 
-    ValueError for another than that of a service, as the service's token would be sent there.
+    ValueError for an address other than the service's, as the service's token would be sent there.
     """
     own = os.environ.get("RAY_ADDRESS", "")
     other = bool(given and own and given != own and os.environ.get(ALLOWED))
@@ -80,7 +80,7 @@ def chosen_cluster(given: str) -> str | None:
 
 
 def patience() -> float:
-    """Seconds to wait for a cluster that scales; ValueError where the environment says no number."""
+    """Seconds to wait for an autoscaling cluster; ValueError if the environment's value is not a number."""
     said = os.environ.get(PATIENCE) or "0"
     try:
         seconds = float(said)
@@ -91,12 +91,12 @@ def patience() -> float:
 
 
 def server_is_temporary() -> bool:
-    """Whether nobody can look at Prefect's UI once the flow has ended."""
+    """Whether Prefect's UI ends with the flow."""
     return bool(os.environ.get(TEMPORARY)) and os.environ[TEMPORARY] == os.environ.get("PREFECT_API_URL")
 
 
 def report_url(page: str, store: Store) -> str:
-    """The address by which a browser opens a page of the store's reports, or where it lies if nothing serves it."""
+    """The URL of a report's page for browsers, or its URL in the store if nothing serves it."""
     base, folder = os.environ.get(REPORTS), f"{store.reports}/"
     ours = base and normalise(os.environ.get(STORE) or DEFAULT_STORE) == store.url and page.startswith(folder)
     return f"{base}/{page.removeprefix(folder)}" if ours else page

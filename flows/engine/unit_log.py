@@ -1,4 +1,4 @@
-"""What a unit of work logs, wherever it runs: shown in Prefect, kept in the store."""
+"""Collects the log of a unit of work, wherever it runs, for Prefect and the store."""
 
 import contextlib
 import contextvars
@@ -15,13 +15,13 @@ LOGGER = "specdyn"
 """The logger whose children the tasks log to."""
 CARRIED = "specdyn_log"
 LARGEST = 1000
-"""Lines of a unit that are kept; of a longer log the last."""
+"""Most lines stored per unit: the last ones of a longer log."""
 log = logging.getLogger("specdyn.log")
 _stage: contextvars.ContextVar["list[str] | None"] = contextvars.ContextVar("lines of the stage", default=None)
 
 
 class Recorded(NamedTuple):
-    """What a unit gave, and what it logged."""
+    """The value of a unit, and its log."""
 
     value: Any
     lines: list[str]
@@ -46,9 +46,9 @@ def recorded(function: Callable[..., Any], *args: Any) -> Recorded:
     """Call a function and record what it logs; an error that it raises carries the lines."""
     handler, logger = _Lines(), logging.getLogger(LOGGER)
     logger.addHandler(handler)
-    if logger.level != logging.INFO:  # setting it has every logger of the process forget what it is enabled for
+    if logger.level != logging.INFO:  # setting it clears the cache of every logger in the process
         logger.setLevel(logging.INFO)
-    logger.propagate = False  # the lines are passed on where the unit was asked for
+    logger.propagate = False  # the caller of the unit passes the lines on
     try:
         return Recorded(function(*args), handler.lines)
     except Exception as error:
@@ -60,7 +60,7 @@ def recorded(function: Callable[..., Any], *args: Any) -> Recorded:
 
 
 def opened(unit: Callable[[], Recorded]) -> Any:
-    """The value of a recorded unit, its lines passed on, also where it raises."""
+    """The value of a recorded unit; passes its lines on, even if it raises."""
     try:
         ended = unit()
     except Exception as error:
@@ -71,10 +71,10 @@ def opened(unit: Callable[[], Recorded]) -> Any:
 
 
 def pass_on(lines: Sequence[str]) -> None:
-    """Write lines to the log of the Prefect task, or flow, that this is part of, and to the stage's."""
+    """Write lines to the log of the current Prefect task or flow, and to the stage's log."""
     if not lines:
         return
-    # Here, as workers import this module, and they have no use for Prefect.
+    # Imported here, as workers import this module but do not need Prefect.
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_run_logger
 
@@ -89,9 +89,9 @@ def pass_on(lines: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def kept_log(folder: str, stage: str) -> Iterator[None]:
-    """Keep what the units of the block log as an object in the folder, named by the stage and the time.
+    """Store the logs of the units in the block as an object in the folder, named by the stage and the time.
 
-    A log that cannot be kept is said, and is no failure of the units, whose own would be hidden by it.
+    A log that cannot be stored only causes a warning, so as not to hide a unit's own failure.
     """
     lines: list[str] = []
     token = _stage.set(lines)

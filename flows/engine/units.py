@@ -1,4 +1,4 @@
-"""Units of work as Prefect tasks, each as soon as what it needs is there."""
+"""Runs units of work as Prefect tasks, each as soon as its inputs exist."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,12 +30,12 @@ from specdyn.tasks.work import Work
 
 REFRESH_SECONDS = 2.0
 AT_ONCE = 64
-"""Units that are begun at a time, each in a thread; twice as many as the executor has room for where that is more.
+"""Units started at a time, each in a thread; or twice the executor's slots if that is more.
 
-What waits for room is what a cluster that scales grows by.
+An autoscaling cluster grows by the waiting units.
 """
 FINAL = (DamagedCheckpoint, DamagedData, Diverged, NoSpace, NotFinite, NotPrepared, PartLost, ValueError, TypeError)
-"""Errors that come again however often a unit is tried."""
+"""Errors that a retry cannot fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,9 @@ class Ended:
     failures: Mapping[str, str]
     """Kind and label of each unit that failed, with the reason."""
     left_out: Mapping[str, str]
-    """Kind and label of each unit that needs one that failed, with that one."""
+    """Kind and label of each unit that needs a failed one, with the failed one."""
     work: Work
-    """Of all units together."""
+    """Work done by all units together."""
 
 
 def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -77,7 +77,7 @@ def run_unit_task(
     advanced: Callable[[int], None],
     note: Callable[[Sequence[Spent], bool], None],
 ) -> Work:
-    """Run one unit on the executor, its log kept in the folder, what it took noted; returns what it did."""
+    """Run one unit on the executor, store its log and record its cost; returns the work done."""
     with kept_log(log, unit.kind), noted(note):
         if unit.spreads:
             did: Work = unit.function(executor, advanced, *unit.arguments)
@@ -97,12 +97,12 @@ def run_units(
     tell: Callable[[str], None] = lambda _: None,
     seconds_of: Mapping[str, float] = MappingProxyType({}),
 ) -> Ended:
-    """Run every unit once those it needs are done; what needs one that failed, now or before, is left out.
+    """Run every unit once the units it needs are done; leaves out units that need one that failed, now or before.
 
-    What a finished unit lets start comes before what was waiting, so that runs are brought to their end one after
-    another, and a bounded number are under way. `logs` gives the folder for a unit's log, by the name that the unit
-    says; `landed` is told of a unit that made something, or ended, `note` of what each took, `tell` once in a while how
-    far all units are, by the seconds that they are expected to take.
+    Units that a finished unit unblocks start before others, so that runs are completed one after another, and a bounded
+    number are in progress. `logs` returns the folder for a unit's log by the unit's log name; `landed` is called for a
+    unit that made something or ended, `note` with the cost of each, `tell` now and then with the progress of all
+    units, weighted by their expected seconds.
     """
     units = list(units)
     schedule = Schedule(units, failed_before)
@@ -113,7 +113,7 @@ def run_units(
     works: list[Work] = []
 
     def begin(unit: Unit) -> None:
-        # All of these are done, as nothing may wait for others in a place that they could run in; Prefect shows them.
+        # All of these are done (a unit must not occupy a slot while waiting); they are passed for Prefect's graph.
         needs = [begun[key] for key in unit.needs if key in begun]
         future = run_unit_task.submit(
             unit,
@@ -164,8 +164,8 @@ def run_units(
 
 
 def failure_of(future: PrefectFuture[Any]) -> str:
-    """Why a task did not complete; empty where it did."""
-    future.wait()  # takes the state from the task itself; until then it is asked of the server, which lags
+    """Why a task did not complete; empty if it did."""
+    future.wait()  # gets the state from the task itself; without it, from the server, which lags
     state = future.state
     if state.is_completed():
         return ""

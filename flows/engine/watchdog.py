@@ -1,7 +1,7 @@
-"""Ends what a command started once the command is gone, however it ended; runs as a process of its own.
+"""Ends everything that a command started once the command is gone, however it ended; runs as a separate process.
 
-It holds the reading end of a pipe whose other end only the command has: the end of the command ends the pipe, also by
-SIGKILL, on Linux and on macOS. The standard library alone, so that it starts in 20 ms.
+It holds the reading end of a pipe whose other end only the command has: when the command ends, the pipe closes, even by
+SIGKILL, on Linux and macOS. It uses only the standard library, so it starts in 20 ms.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ KILL_SECONDS = 3.0
 
 
 def marked(mark: str) -> list[int]:
-    """The other processes that were started with `mark`, a NAME=VALUE, in their environment; zombies apart."""
+    """Other processes that were started with `mark`, a NAME=VALUE, in their environment, except zombies."""
     if not os.path.isdir("/proc/self"):
         command = ["ps", "axEww", "-o", "pid=,command="]
         lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
@@ -37,7 +37,7 @@ def _environment(pid: str) -> list[bytes]:
 
 
 def kill_marked(mark: str) -> None:
-    """SIGKILL of every process with the mark, until there is none, as they start others meanwhile."""
+    """Kill every process with the mark, repeatedly until there is none, as they may start others."""
     end = time.monotonic() + KILL_SECONDS
     while (found := marked(mark)) and time.monotonic() < end:
         for pid in found:
@@ -47,11 +47,11 @@ def kill_marked(mark: str) -> None:
 
 
 def main() -> None:
-    """Wait for the end of the command; the mark, the folder to remove and the command's pid are the arguments."""
+    """Wait for the command to end; arguments are the mark, the folder to remove and the command's pid."""
     mark, folder, command = sys.argv[1:4]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # A process that was forked from the command holds the pipe as well: so the parent is looked at, too.
+    # A process forked from the command also holds the pipe, so the parent is checked, too.
     while os.getppid() == int(command):
         if select.select([0], [], [], POLL_SECONDS)[0]:
             break

@@ -1,1 +1,1 @@
-"""The service of a group: `specdyn serve`, deployments, schedules, automations, reports."""
+"""The service for a group: `specdyn serve`, deployments, schedules, automations, reports."""

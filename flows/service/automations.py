@@ -1,4 +1,4 @@
-"""Automations that a service sets up: runs whose process died are marked, failures are told."""
+"""Prefect automations of a service: mark runs whose process died, and notify about failures."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,17 +20,17 @@ from specdyn.models.spec.checks import require
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")}
 HEARTBEAT = "prefect.flow-run.heartbeat"
-DIED = "Its process sent no heartbeat any more. Run it again to continue with what is left."
+DIED = "Its process stopped sending heartbeats. Run it again to continue with what is left."
 MESSAGE = """{{ flow.name }} / {{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}
 {{ flow_run|ui_url }}
 Its artifact `failures` says what failed and what to do. Run it again to continue with what is left."""
 
 
 def zombies() -> AutomationCore:
-    """Marks a run Crashed whose process has not been heard of for three heartbeats; its place becomes free."""
+    """Marks a run Crashed after three missed heartbeats, which frees its slot."""
     return AutomationCore(
         name="specdyn: mark runs that died",
-        description="A flow run whose process sends no heartbeat any more is marked Crashed.",
+        description="Marks a flow run Crashed if its process stops sending heartbeats.",
         trigger=EventTrigger(
             after={HEARTBEAT},
             expect={HEARTBEAT, *ENDED},
@@ -44,7 +44,7 @@ def zombies() -> AutomationCore:
             ChangeFlowRunState(
                 name=None,
                 state=StateType.CRASHED,
-                # Not by force: heartbeats may be told after the end of a run that was short.
+                # Not by force: heartbeats may arrive after the end of a short run.
                 force=False,
                 message=DIED,
             )
@@ -53,7 +53,7 @@ def zombies() -> AutomationCore:
 
 
 def failures(block_document_id: UUID) -> AutomationCore:
-    """Sends a message by that notification block when a run fails or crashes."""
+    """Sends a message through a notification block when a run fails or crashes."""
     return AutomationCore(
         name="specdyn: tell of failures",
         description="Sends a notification when a flow run fails or crashes.",
@@ -73,9 +73,9 @@ def failures(block_document_id: UUID) -> AutomationCore:
 
 
 def set_up(notify: str = "") -> list[str]:
-    """Create the automations on the Prefect server, or those that have changed again; returns their names.
+    """Create the automations on the Prefect server, or recreate changed ones; returns their names.
 
-    One that is as wanted is kept, and with it what it knows of runs that go on.
+    An unchanged automation is kept, with its state about current runs.
     `notify` names a notification block of the server as `TYPE/NAME`, e.g. `slack-webhook/lab`.
     """
     wanted = [zombies(), *([failures(_block_id(notify))] if notify else [])]

@@ -1,4 +1,4 @@
-"""What a form cannot say of one field alone: which presets and settings an experiment has; refused with the run."""
+"""Checks between fields of a form, such as which presets an experiment has, before a run is created."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from specdyn.models.spec.settings import settings_of
 
 
 class CheckedSchema(ParameterSchema):
-    """A flow's parameters with rules between them, which Prefect's server checks before it makes a run."""
+    """A flow's parameters with rules between them, which Prefect's server checks before it creates a run."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -22,14 +22,14 @@ class CheckedSchema(ParameterSchema):
 def checked_schema(flow: Flow[Any, Any]) -> CheckedSchema:
     """The schema of a flow's form.
 
-    Unknown parameters, presets and settings of another experiment, and stores that the service does not allow are
-    refused.
+    It rejects unknown parameters, presets and settings of another experiment, and stores that the service does not
+    allow.
     """
     plain = parameter_schema(flow.fn)
     fields, rules = plain.properties, list[dict[str, Any]]()
     if "experiment" in fields:
         default = fields["experiment"]["default"]
-        # A plug-in may be edited while the service runs: what it has is looked at by each run.
+        # A plug-in may be edited while the service runs, so each run checks its presets and settings.
         own = [one for one in kinds.usable(EXPERIMENTS).values() if not kinds.origin(EXPERIMENTS, one.name)]
         rules = [_rule(one, fields.keys(), one.name == default) for one in own]
     if pattern := allowed_pattern():
@@ -39,7 +39,7 @@ def checked_schema(flow: Flow[Any, Any]) -> CheckedSchema:
 
 
 def _rule(experiment: Experiment, fields: Any, default: bool) -> dict[str, Any]:
-    """What holds where an experiment is chosen, or is taken because none is."""
+    """The rule for an experiment, if it is chosen or the default."""
     settings = {name for preset in experiment.presets.values() for name in settings_of(preset.spec)}
     named = {"propertyNames": {"enum": sorted(settings)}}
     then = {"preset": {"enum": [USUAL, *experiment.presets]}, "settings": named, "axes": named}

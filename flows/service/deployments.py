@@ -1,4 +1,4 @@
-"""The flows as deployments: what the Prefect UI offers to start."""
+"""Prefect deployments of the flows, which the UI can start."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ FLOWS: dict[str, Flow[Any, Any]] = {
     "tickets": lottery_tickets,
     "analyse": analyse_checkpoints,
 }
-"""By the verb of the command that starts the same flow; the deployment of the sweeps is `weight-decay-sweep/run`."""
+"""Flows by the subcommand that starts them, e.g. the deployment of sweeps is `weight-decay-sweep/run`."""
 
 
 def deployments(at_once: int) -> list[RunnerDeployment]:
-    """A deployment of every flow; runs beyond so many of one at once wait in its queue."""
+    """A deployment of every flow; each runs at most `at_once` runs, further ones wait in its queue."""
     limit = ConcurrencyLimitConfig(limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     return [_deployment(verb, flow, limit) for verb, flow in FLOWS.items()]
 

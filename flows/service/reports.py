@@ -1,4 +1,4 @@
-"""The pages and figures of a store's reports over HTTP, whether the store is a folder or a bucket."""
+"""Serves the pages and figures of a store's reports over HTTP, from a folder or a bucket."""
 
 import base64
 import contextlib
@@ -24,7 +24,7 @@ from specdyn.tasks.figures.live.files import script_source
 SERVED = {".html", ".png", ".svg"}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # The page's own scripts run, and whatever else got into it does not.
+    # Only the page's own scripts may run.
     "Content-Security-Policy": (
         f"default-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src {script_source()}"
     ),
@@ -34,20 +34,20 @@ INDEX = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Reports</
 <h1>Reports</h1><ul>%s</ul>
 """
 STOP_SECONDS = 2
-"""For answers that are on their way when the server is stopped."""
+"""Seconds to finish pending responses when the server is stopped."""
 
 
 def reports_app(store: Store, auth: str = "") -> Starlette:
-    """The application that answers; `auth` is `user:password`, empty lets all in."""
+    """The web application; `auth` is `user:password`, empty means no sign-in."""
     signed_in = f"Basic {base64.b64encode(auth.encode()).decode()}".encode()
 
-    # No coroutine, so that a slow bucket keeps nobody else waiting.
+    # Not a coroutine, so that a slow bucket does not block other requests.
     def report(request: Request) -> Response:
         if auth and not hmac.compare_digest(request.headers.get("Authorization", "").encode(), signed_in):
             asks = {**HEADERS, "WWW-Authenticate": 'Basic realm="specdyn"'}
             return PlainTextResponse("Sign in with the service's user and password.\n", 401, asks)
         path = PurePosixPath(request.path_params["path"])
-        # What starts with a dot leads elsewhere or is hidden; a backslash or a null byte means more to some systems.
+        # Names with a leading dot are hidden or lead elsewhere; backslashes and null bytes are special on some systems.
         safe = not any(part.startswith((".", "/")) or set(part) & {"\\", "\0"} for part in path.parts)
         if safe and len(path.parts) <= 1 and path.suffix not in SERVED:
             with contextlib.suppress(FileNotFoundError, objects.StoreError):
@@ -62,7 +62,7 @@ def reports_app(store: Store, auth: str = "") -> Starlette:
 
 
 def _pages(store: Store, name: str) -> list[str]:
-    """The pages of a study's report, that of its runs first."""
+    """The pages of a study's report, the page of its runs first."""
     found = sorted(page for page in objects.names(f"{store.reports}/{name}") if page.endswith(".html"))
     return sorted(found, key=lambda page: page != "index.html")
 
@@ -78,7 +78,7 @@ def _index(store: Store) -> Response:
 
 
 def _page_of(store: Store, name: str) -> Response:
-    """Lead from a study's name to its page."""
+    """Redirect from a study's name to its page."""
     if pages := _pages(store, name):
         return RedirectResponse(f"/{quote(name)}/{quote(pages[0])}", headers=HEADERS)
     return PlainTextResponse("No such report.\n", 404, HEADERS)
@@ -86,14 +86,14 @@ def _page_of(store: Store, name: str) -> Response:
 
 @contextlib.contextmanager
 def reports_server(store: Store, host: str, port: int, auth: str = "") -> Iterator[int]:
-    """Serve the store's reports in a thread until the block ends; `auth` is `user:password`, empty lets all in.
+    """Serve the store's reports in a thread until the block ends; `auth` is `user:password`, empty means no sign-in.
 
-    Gives the port. OSError where it is taken.
+    Yields the port. OSError if it is taken.
     """
     with listen(host, port) as listening:
         config = uvicorn.Config(
             reports_app(store, auth),
-            log_config=None,  # requests are not worth a line
+            log_config=None,  # do not log requests
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=STOP_SECONDS,

@@ -1,4 +1,4 @@
-"""Schedules of sweeps on a service: made, shown, paused and removed through Prefect's API."""
+"""Creates, lists, pauses and removes schedules of sweeps through Prefect's API."""
 
 import contextlib
 import os
@@ -28,12 +28,12 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ServiceError(ValueError):
-    """The service does not answer, or does not let us in: says what to do."""
+    """The service does not answer or refuses access; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduled:
-    """One schedule as people read it."""
+    """One schedule in readable form."""
 
     name: str
     when: str
@@ -42,7 +42,7 @@ class Scheduled:
 
 
 def schedule_of(cron: str, every: str, timezone: str) -> CronSchedule | IntervalSchedule:
-    """The schedule written as a cron line or as an interval such as `90s`, `15m`, `6h`, `1d`; one of the two."""
+    """Parse a schedule from either a cron line or an interval such as `90s`, `15m`, `6h`, `1d`."""
     if bool(cron) == bool(every):
         raise ValueError(f"give either --cron or --every, not {'both' if cron else 'neither'}")
     require(timezone in available_timezones(), "timezone", timezone, "a name such as UTC or Europe/Paris")
@@ -55,7 +55,7 @@ def schedule_of(cron: str, every: str, timezone: str) -> CronSchedule | Interval
 
 
 def _cron(line: str, timezone: str) -> CronSchedule:
-    """The schedule of a cron line of five fields, or of an alias such as `@daily`, that fires at all."""
+    """The schedule of a cron line with five fields or an alias such as `@daily`; ValueError if it never fires."""
     count = len(line.split())
     five = "five fields: minute, hour, day of the month, month, day of the week"
     require(line.startswith("@") or count == 5, "cron", line, f"{five}; there are {count}")
@@ -84,12 +84,12 @@ def service() -> Iterator[tuple[SyncPrefectClient, DeploymentResponse]]:
         ) from None
     except ObjectNotFound:
         raise ServiceError(
-            f"the Prefect server at {url} has no deployment {DEPLOYMENT}: `specdyn serve` makes it"
+            f"the Prefect server at {url} has no deployment {DEPLOYMENT}: `specdyn serve` creates it"
         ) from None
     except PrefectHTTPStatusError as error:
         if error.response.status_code in (401, 403):
             raise ServiceError(
-                f"the Prefect server at {url} refuses us: set PREFECT_API_AUTH_STRING=user:password as it has it"
+                f"the Prefect server at {url} refuses access: set PREFECT_API_AUTH_STRING to its user:password"
             ) from None
         raise
 
@@ -97,7 +97,7 @@ def service() -> Iterator[tuple[SyncPrefectClient, DeploymentResponse]]:
 def put_schedule(
     name: str, schedule: CronSchedule | IntervalSchedule, parameters: dict[str, Any], active: bool = True
 ) -> None:
-    """Make the schedule of that name, or give it a new time and new parameters."""
+    """Create the schedule of that name, or change its time and parameters."""
     require(bool(SLUG.fullmatch(name)), "name", name, "lower-case letters, digits and '-', at most 61 of them")
     with service() as (client, deployment):
         there = _find(deployment, name)
@@ -110,17 +110,17 @@ def put_schedule(
 
 
 def set_active(name: str, active: bool) -> None:
-    """Pause the schedule, or resume it; what it asks for stays."""
+    """Pause or resume the schedule; its parameters are kept."""
     with service() as (client, deployment):
         found = _require(deployment, name)
-        # Without parameters in the request, Prefect's server would drop those that the schedule has.
+        # Without parameters in the request, Prefect's server would drop the schedule's.
         parameters = found.parameters or kept_parameters(client, found.id)
         client.update_deployment_schedule(deployment.id, found.id, active, parameters=parameters)
         keep_parameters(client, found.id, parameters)
 
 
 def remove_schedule(name: str) -> None:
-    """Remove the schedule; runs that it started go on."""
+    """Remove the schedule; runs that it started continue."""
     with service() as (client, deployment):
         found = _require(deployment, name)
         client.delete_deployment_schedule(deployment.id, found.id)

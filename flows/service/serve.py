@@ -1,4 +1,4 @@
-"""`specdyn serve`: Prefect's server and UI, Ray, the reports and all flows on one machine, until it is stopped."""
+"""`specdyn serve`: runs Prefect's server and UI, Ray, the reports and all flows on one machine until stopped."""
 
 import contextlib
 import ipaddress
@@ -25,37 +25,37 @@ from specdyn.storage.probe import require_store
 
 AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 RAY_HOST = "127.0.0.2"
-"""This machine alone reaches it; Ray takes 127.0.0.1 for a request to be reachable from elsewhere."""
+"""Address reachable only from this machine; Ray would replace 127.0.0.1 by an external address."""
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 TURNS = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": 3, "PREFECT_RUNNER_POLL_FREQUENCY": 2}
-"""Seconds until a run asks again for its turn, and until the service looks again for runs to start.
+"""Seconds between a waiting run's attempts to start, and between the service's polls for runs.
 
-Prefect's own 30 s and 10 s pass idly between the end of a run and the start of the next. Each time a run asks, its
-history has one state more, about 1 kB in the database; no process is started for it.
+Prefect's defaults, 30 s and 10 s, would pass idly between runs. Each attempt adds a state to the run's history, about
+1 kB in the database, but starts no process.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What is served, where, and with what."""
+    """The options of a service."""
 
     store: str
     host: str = "127.0.0.1"
     port: int = 4200
-    """Of the UI and API; 0 takes a free one."""
+    """Port for the UI and API; 0 picks a free one."""
     reports_port: int = 4201
     public_url: str = ""
-    """How browsers reach the UI where that differs, as behind a proxy with TLS."""
+    """URL of the UI for browsers if it differs, for example behind a TLS proxy."""
     public_reports_url: str = ""
-    """The same of the reports."""
+    """The same for the reports."""
     ray_address: str = ""
-    """A Ray cluster that runs; empty starts one on this machine."""
+    """Address of a running Ray cluster; empty starts one on this machine."""
     cpus: int | None = None
-    """CPUs that Ray may use of this machine; None is all."""
+    """CPUs of this machine that Ray may use; None means all."""
     gpus: int | None = None
     at_once: int = 1
-    """Runs of one flow that go on at the same time; further ones wait."""
+    """How many runs of one flow may run at the same time; further ones wait."""
     notify: str = ""
 
     def __post_init__(self) -> None:
@@ -88,10 +88,10 @@ def is_loopback(host: str) -> bool:
 
 
 def serve(service: Service, say: Callable[[str], None]) -> None:
-    """Start everything, say where it is, and run flows until SIGINT or SIGTERM; then stop all that was started.
+    """Start everything, print the URLs, and run flows until SIGINT or SIGTERM; then stop everything.
 
-    Where Ray or Prefect's server dies, all of it is started again; a service that is killed leaves nothing running.
-    ValueError or StoreError before anything is started where something cannot work.
+    If Ray or Prefect's server dies, everything is restarted; a killed service leaves nothing running.
+    ValueError or StoreError, before anything is started, if something cannot work.
     """
     store = require_store(service.store)
     _stop_on_signals()
@@ -107,14 +107,14 @@ def serve(service: Service, say: Callable[[str], None]) -> None:
 
 
 def _stop_on_signals() -> None:
-    """Have SIGTERM and SIGINT end what was started, from the first moment on."""
-    # A script that starts this in the background leaves it with SIGINT ignored.
+    """Make SIGTERM and SIGINT end everything, from the first moment on."""
+    # A process started in the background by a script ignores SIGINT by default.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _run_flows(service: Service, say: Callable[[str], None]) -> None:
-    """Register the deployments and run what is started of them, until a signal."""
+    """Register the deployments and run their flow runs until a signal."""
     import asyncio
 
     with importing():
@@ -126,10 +126,10 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
 
     class Served(Runner):
         def handle_sigterm(self, *args: object, **kwargs: object) -> None:
-            """End as on Ctrl-C, which pauses the deployments and is waited for."""
+            """Stop as on Ctrl-C, which pauses the deployments and waits for it."""
             signal.raise_signal(signal.SIGINT)
 
-    _stop_on_signals()  # once more, as Ray has put handlers of its own
+    _stop_on_signals()  # again, as Ray has installed its own handlers
     automations = set_up(service.notify)
     runner = Served(name="specdyn", limit=None, pause_on_shutdown=True)
     for deployment in deployments(service.at_once):
@@ -143,7 +143,7 @@ def _run_flows(service: Service, say: Callable[[str], None]) -> None:
 
 
 def _prepare_environment(service: Service, store: Store, port: int, reports: int) -> None:
-    """Set what Prefect, Ray and the flows' processes read; before prefect is imported."""
+    """Set the environment for Prefect, Ray and the flows' processes, before prefect is imported."""
     base = f"http://{_reachable(service.host)}"
     ours = {
         "PREFECT_API_URL": f"{base}:{port}/api",
@@ -153,13 +153,13 @@ def _prepare_environment(service: Service, store: Store, port: int, reports: int
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # In memory, as is usual, places that were held would stay taken after the server was stopped.
+        # With the default in-memory storage, occupied slots would stay occupied after the server stopped.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         STORE: store.url,
-        # Flows run in other folders, in which a relative path, or the project of this folder, is not found.
+        # Flows run in other folders, where relative paths and this folder's project are not found.
         PATHS: os.pathsep.join(paths()),
         REPORTS: service.public_reports_url.rstrip("/") or f"{base}:{reports}",
     }
@@ -180,7 +180,7 @@ def _serve_reports(stack: contextlib.ExitStack, service: Service, store: Store) 
 
 @contextlib.contextmanager
 def _prefect_server(service: Service, port: int) -> Iterator[Path]:
-    """Prefect's server as a process of its own, stopped at the end; returns its log."""
+    """Run Prefect's server as a separate process during the block; yields its log."""
     from prefect.settings import get_current_settings
 
     log = get_current_settings().home / "specdyn-serve.log"
@@ -203,14 +203,14 @@ def _prefect_server(service: Service, port: int) -> Iterator[Path]:
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Until the server answers; RuntimeError with the end of its log where it ends or never does."""
+    """Wait until the server answers; RuntimeError, with the end of its log, if it exits or never answers."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=2).close()
         except urllib.error.HTTPError as error:
             error.close()
-            return  # it answers, and asks for credentials
+            return  # it answers with a request for credentials
         except OSError:
             time.sleep(0.3)
         else:
@@ -220,12 +220,12 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 @contextlib.contextmanager
 def _ray(service: Service) -> Iterator[str]:
-    """The Ray cluster that flows use: the one at the address, or one on this machine; returns its description."""
+    """The Ray cluster for flows, at the address or started on this machine; yields a description."""
     if service.ray_address:
         os.environ["RAY_ADDRESS"] = service.ray_address
         yield f"{service.ray_address} (already running)"
         return
-    # Ray reads these at its import. Other users of this machine reach the ports, but have no token.
+    # Ray reads these when imported. Other users of this machine can reach the ports, but have no token.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
@@ -260,7 +260,7 @@ def _reachable(host: str) -> str:
 
 
 def free_port(host: str, port: int, field: str) -> int:
-    """The port, or a free one for 0; ValueError where something listens there already."""
+    """The port, or a free one for 0; ValueError if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

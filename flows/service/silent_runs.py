@@ -1,4 +1,4 @@
-"""Runs that died together with Prefect's server, so that no automation saw them fall silent."""
+"""Marks runs that died together with Prefect's server, which no automation could notice."""
 
 import contextlib
 import threading
@@ -24,7 +24,7 @@ UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 @contextlib.contextmanager
 def silent_runs_marked(say: Callable[[str], None]) -> Iterator[None]:
-    """Mark runs that died with an earlier service once this one has run long enough to tell, and say which."""
+    """Mark and report runs that died with an earlier service, once this one has run long enough to tell."""
 
     def mark() -> None:
         for name in mark_silent_runs():
@@ -40,9 +40,9 @@ def silent_runs_marked(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def mark_silent_runs() -> list[str]:
-    """Mark runs of deployments Crashed that gave no sign of life for three heartbeats; returns their names.
+    """Mark deployment runs Crashed after three missed heartbeats; returns their names.
 
-    To be called once, that long after a service was started; what dies later an automation marks.
+    Call it once, that long after starting a service; an automation handles later deaths.
     """
     before = datetime.now(UTC) - timedelta(seconds=SILENT_SECONDS)
     under_way = FlowRunFilter(

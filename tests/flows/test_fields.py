@@ -155,7 +155,7 @@ def test_a_store_that_the_service_does_not_allow_is_refused_when_the_run_is_made
         if taken:
             chosen_store(store)
         else:
-            with pytest.raises(ValueError, match="one of those this service may write to"):
+            with pytest.raises(ValueError, match="one that this service may write to"):
                 chosen_store(store)
 
 

@@ -1,1 +1,1 @@
-"""`specdyn claims` and `replicate`."""
+"""The commands `specdyn claims` and `replicate`."""

@@ -1,4 +1,4 @@
-"""`specdyn claims` and `replicate`: verdicts on studies, and the studies that a tier of verdicts needs."""
+"""Declares `specdyn claims` and `replicate`: verdicts on studies, and the studies that a tier needs."""
 
 from typing import Annotated
 
@@ -21,22 +21,20 @@ def claims(
     only: Annotated[
         str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all.", show_default=False)
     ] = None,
-    history: Annotated[
-        bool, typer.Option("--history", help="Show all verdicts that were stored, judge nothing.")
-    ] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show all stored verdicts; judge nothing.")] = False,
     advice: Annotated[
         bool, typer.Option("--advice", help="Show what each weight decay of a grid does, and which is too much.")
     ] = False,
     counterexamples: Annotated[
         bool,
         typer.Option(
-            "--counterexamples", help="Show runs that generalise at a higher rank than others that memorise one task."
+            "--counterexamples", help="Show runs that generalise at a higher rank than runs that memorise one task."
         ),
     ] = False,
 ) -> None:
     """Judge claims on studies by rules that were fixed beforehand: pass, fail, inconclusive, contested or not run.
 
-    Verdicts are stored beside the results with the version of their rule, and never replaced.
+    Verdicts are stored next to the results with the version of their rule, and never replaced.
 
     Example: `specdyn claims modular_addition-demo --only g1,w1`
     """
@@ -65,18 +63,18 @@ def claims(
 @friendly
 def replicate(
     tier: Annotated[
-        str, typer.Option(help="`S` (two cores, half an hour), `M` (one GPU), `L` (a cluster); `XS` proves the way.")
+        str, typer.Option(help="`S` (two cores, half an hour), `M` (one GPU), `L` (a cluster); `XS` is a quick trial.")
     ] = "S",
     store: StoreOption = "results",
     only: Annotated[
         str | None, typer.Option("--only", help="Claims, e.g. `g1,w1`. Default: all of the tier.", show_default=False)
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what is left and what it costs, and run nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what is left and what it costs; run nothing.")] = False,
     executor: Annotated[str, typer.Option(help="`ray` (parallel) or `inline`.")] = "ray",
 ) -> None:
     """From nothing to verdicts: run the studies that the claims of a tier need, judge the claims, write a report.
 
-    A call that was stopped goes on where it was. The report lists what fails first.
+    An interrupted call continues where it stopped. The report lists failed claims first.
 
     Example: `specdyn replicate --tier S --plan`
     """

@@ -1,4 +1,4 @@
-"""`specdyn claims`: the claims, verdicts on studies, and those that were stored."""
+"""`specdyn claims`: prints claims, verdicts on studies, and stored verdicts."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ RESTS_ON = ("claim", "verdict", "says", "runs", "layers", "exceptions", "missing
 
 
 def show_claims(only: Sequence[str]) -> None:
-    """Print the claims and where they are from; nothing is read but their declarations."""
+    """Print the claims and their sources; reads only the declarations."""
     from specdyn.models.plugins import kinds
 
     rows = [
@@ -32,7 +32,7 @@ def show_claims(only: Sequence[str]) -> None:
 
 
 def show_verdicts(studies: Sequence[str], store: str, only: Sequence[str]) -> None:
-    """Judge claims on studies, print the verdicts and store them; where they cannot be stored it is said."""
+    """Judge claims on studies, print the verdicts and store them, or print why they cannot be stored."""
     place, chosen = existing_store(store), chosen_claims(only)
     verdicts = judge_studies(place, studies, chosen)
     show(f"Verdicts on {', '.join(studies)} in {place}", verdicts)
@@ -40,17 +40,17 @@ def show_verdicts(studies: Sequence[str], store: str, only: Sequence[str]) -> No
 
 
 def say_kept(place: Store, verdicts: Sequence[Verdict]) -> None:
-    """Store verdicts, and say how many are new or why they are not stored."""
+    """Store verdicts, and print how many are new or why they are not stored."""
     try:
         put = keep(place, verdicts)
     except (StoreError, OSError) as error:
         err.print(f"not stored: {error}", highlight=False, soft_wrap=True, markup=False)
         return
-    out.print(f"stored       {plural(put, 'new verdict')} beside the results", highlight=False)
+    out.print(f"stored       {plural(put, 'new verdict')} next to the results", highlight=False)
 
 
 def show_history(studies: Sequence[str], store: str, only: Sequence[str]) -> None:
-    """Print every verdict that was stored on studies, with the version of its rule; nothing is judged."""
+    """Print every stored verdict on studies, with the version of its rule; judges nothing."""
     place, names = existing_store(store), {claim.name for claim in chosen_claims(only)}
     rows = [
         (study, one.made, f"{one.title} v{one.version}", one.state, one.sentence)
@@ -62,7 +62,7 @@ def show_history(studies: Sequence[str], store: str, only: Sequence[str]) -> Non
 
 
 def show(title: str, verdicts: Sequence[Verdict]) -> None:
-    """Print verdicts as a table, those that fail first, and what each rests on."""
+    """Print verdicts as a table, failures first, and what each rests on."""
     ordered = in_order(verdicts)
     table(title, VERDICTS, verdict_rows(ordered))
     rows = [
@@ -84,7 +84,7 @@ def show(title: str, verdicts: Sequence[Verdict]) -> None:
 
 
 def show_advice(studies: Sequence[str], store: str) -> None:
-    """Print what each weight decay of a grid does, and a sentence; nothing is written. ValueError without a grid."""
+    """Print what each weight decay of a grid does, and a summary; writes nothing. ValueError without a grid."""
     from specdyn.tasks.verdicts.advice import HEADINGS, advice_rows, advise, require_runs
 
     cubes = open_cubes(existing_store(store), studies)
@@ -99,7 +99,7 @@ def show_advice(studies: Sequence[str], store: str) -> None:
 
 
 def show_counterexamples(studies: Sequence[str], store: str) -> None:
-    """Print the runs that generalise at a higher rank than others that memorise; ValueError where none compare."""
+    """Print runs that generalise at a higher rank than runs that memorise; ValueError if none are comparable."""
     from specdyn.tasks.verdicts.counterexamples import HEADINGS, counterexample_rows, search
 
     searched = search(open_cubes(existing_store(store), studies).results)

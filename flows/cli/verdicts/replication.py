@@ -1,4 +1,4 @@
-"""`specdyn replicate`: the studies of a tier, their verdicts and a report of these."""
+"""`specdyn replicate`: runs the studies of a tier, judges its claims and writes a report."""
 
 import time
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ HEADINGS = ("study", "command", "done", "left", "time on one worker")
 
 
 def replicate(tier: str, store: str, only: Sequence[str], plan: bool, executor: str) -> bool:
-    """Do what is left of a tier and judge its claims, or plan it; False where a study failed."""
+    """Do what is left of a tier and judge its claims, or plan it; False if a study failed."""
     require_known("executor", executor, EXECUTORS)
     claims = [claim for claim in chosen_claims(only) if only or claim.needs.get(needs_of(tier))]
     declared = studies_of(tier, claims)
@@ -36,7 +36,7 @@ def replicate(tier: str, store: str, only: Sequence[str], plan: bool, executor: 
         return True
     place, since = require_store(store), time.monotonic()
     for one in declared:
-        if not one.norms_of:  # the others need runs that are still to be trained
+        if not one.norms_of:  # the others need runs that are not trained yet
             study_of(one, place.url).checked(place, asks=True)
     failed = []
     for one in spread(declared):
@@ -48,12 +48,12 @@ def replicate(tier: str, store: str, only: Sequence[str], plan: bool, executor: 
             failed.append(one.name)
     judge_tier(tier, place, declared, claims, duration(time.monotonic() - since))
     if failed:
-        err.print(f"failed: {', '.join(failed)}; the same call goes on there", highlight=False, soft_wrap=True)
+        err.print(f"failed: {', '.join(failed)}; the same call continues there", highlight=False, soft_wrap=True)
     return not failed
 
 
 def show_plans(tier: str, declared: Sequence[Declared], place: Store) -> None:
-    """Print what there is and what is left of each study, and how long it takes."""
+    """Print what is done and what is left of each study, and how long it takes."""
     rows: list[tuple[str, ...]] = []
     total, unknown = 0.0, []
     for one in spread(declared):
@@ -70,11 +70,11 @@ def show_plans(tier: str, declared: Sequence[Declared], place: Store) -> None:
     table(f"Tier {tier} in {place}", HEADINGS, rows)
     out.print(f"{plural(len(rows), 'study', 'studies')}: {duration(total)} on one worker", highlight=False)
     for why in unknown:
-        err.print(f"not known: {why}", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"unknown: {why}", highlight=False, soft_wrap=True, markup=False)
 
 
 def judge_tier(tier: str, place: Store, declared: Sequence[Declared], claims: Sequence[Claim], took: str) -> None:
-    """Judge the claims on the studies that have results, print, store and report the verdicts."""
+    """Judge the claims on the studies that have results; print, store and report the verdicts."""
     names = []
     for name in dict.fromkeys(one.name for one in declared):
         try:

@@ -55,7 +55,7 @@ def test_the_notebook_is_of_the_study_and_replaces_no_file(tmp_path: Path, store
     source = file.read_text()
     assert f"STORE = {store!r}" in source and f"STUDY = {STUDY!r}" in source
     compile(source, str(file), "exec")
-    assert "expected a file that is not there yet" in said(STUDY, "--store", store, "--notebook", str(file))
+    assert "expected a file that does not exist yet" in said(STUDY, "--store", store, "--notebook", str(file))
     assert file.read_text() == source
 
 

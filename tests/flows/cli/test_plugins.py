@@ -90,7 +90,7 @@ def test_several_places_and_those_of_the_variable(lab: Path, tmp_path: Path, mon
 
 def test_a_place_that_is_none_is_refused_before_anything(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    for place, why in (("nowhere", "does not exist"), ("notes.txt", "is no Python file")):
+    for place, why in (("nowhere", "does not exist"), ("notes.txt", "is not a Python file")):
         text = said("--plugins", place, "list", code=2)
         assert text.startswith(f"error: plug-in {tmp_path}/{place} {why}: expected a .py file or a folder")
 

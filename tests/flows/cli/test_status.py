@@ -102,7 +102,7 @@ def test_status_says_who_works_how_far_each_run_is_and_then_that_the_process_die
     (worker,) = tables["Interrupted"]
     assert worker["who"].startswith(f"process {process.pid} on ") and worker["last sign of life"] == "has ended"
     assert [row["state"] for row in tables["Runs"]] == ["begun", "new"]
-    assert "to do" in said and "the same command goes on where it stopped" in said
+    assert "to do" in said and "the same command continues where it stopped" in said
 
 
 def test_a_process_on_another_machine_that_gives_no_sign_of_life_is_said_to_be_silent(begun: Store) -> None:

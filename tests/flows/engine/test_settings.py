@@ -38,7 +38,7 @@ def test_stores_outside_the_allowed_ones_are_refused(tmp_path: Path, monkeypatch
     monkeypatch.setenv(ALLOWED, f"{tmp_path}/shared s3://lab/specdyn")
     assert chosen_store(f"{tmp_path}/shared/mine").url == f"{tmp_path}/shared/mine"
     for outside in (f"{tmp_path}/shared/../other", f"{tmp_path}/sharedness", "s3://lab/specdyn-other", "s3://lab"):
-        with pytest.raises(ValueError, match=r"expected one of those this service may write to.*shared, s3://lab"):
+        with pytest.raises(ValueError, match=r"expected one that this service may write to.*shared, s3://lab"):
             chosen_store(outside)
     assert not (tmp_path / "other").exists()
 

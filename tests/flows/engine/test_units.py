@@ -12,7 +12,7 @@ def test_a_unit_that_outgrows_its_share_of_a_gpu_says_what_to_ask_for() -> None:
     def outgrow() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nMore.")
 
-    with pytest.raises(NotEnoughResources, match=r"gpus=0.25 .* too small \(CUDA out of memory.*\); ask for a larger"):
+    with pytest.raises(NotEnoughResources, match=r"gpus=0.25 .* too small \(CUDA out of memory.*\); request a larger"):
         run_unit(outgrow, 1, 0.25)
 
 
