@@ -1,1 +1,1 @@
-"""What is done: plain functions of values, free of any engine."""
+"""All computation, as plain functions that know neither Prefect nor Ray."""

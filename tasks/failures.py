@@ -1,9 +1,9 @@
-"""What makes a unit of work fail in the same way however often it is tried; known without torch."""
+"""Errors of units of work that a retry cannot fix; importable without torch."""
 
 
 class Diverged(Exception):
-    """The loss became NaN or infinite: says which run and at which step."""
+    """The loss became NaN or infinite; the message says in which run and at which step."""
 
 
 class NotFinite(ValueError):
-    """A matrix holds NaN or infinity: says which layer of which step."""
+    """A matrix contains NaN or infinity; the message says which layer and step."""

@@ -1,7 +1,7 @@
-"""What decides a run and what is measured of it: its checkpoints, its data, the runs that it began from.
+"""Ids of runs' results: digests of checkpoints, data, and the runs from which a run started.
 
-A result is kept by a name that has the digest of all that decides it, so that results of other weights are never
-taken for it: what a run that was trained again lacks is found by listing.
+A result's name includes a digest of everything that determines it, so that results of other weights are never
+mistaken for it, and listing shows what is missing for a retrained run.
 """
 
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 
 DATA = "data set "
-"""How the name of a data set begins among the origins of a run."""
+"""Prefix of data sets among the origins of a run."""
 
 
 def results_id(manifest: Manifest) -> str:
-    """The name of a run's analyses: its id and the digest of all its checkpoints and its data.
+    """The name of a run's results: its id and a digest of all its checkpoints and its data.
 
-    Of all, as most blocks compare their checkpoints with the first and the last one.
+    All checkpoints, since most analyses compare each with the first and the last.
     """
     spec = read_spec(manifest.spec, manifest.experiment)
     return f"{manifest.run_id}-{short_digest(manifest.digest, data_of(spec))}"
 
 
 def known_results_id(manifest: Manifest) -> str:
-    """The same; empty where the run's experiment is not there, or its source is another one: nobody can say then."""
+    """The same; empty if the run's experiment is missing or has changed, so that the data are unknown."""
     try:
         return results_id(manifest)
     except ValueError:
@@ -36,22 +36,22 @@ def known_results_id(manifest: Manifest) -> str:
 
 
 def data_of(spec: RunSpec) -> str:
-    """The key of the data set that a run is trained and evaluated on; empty where its data are made from nothing."""
+    """The key of the data set on which a run is trained and evaluated; empty if its data are generated."""
     needed = experiment_of(spec).dataset(spec)
     return get_dataset(*needed).key if needed else ""
 
 
 def data_of_plugin(spec: RunSpec) -> dict[str, str]:
-    """The data set of a plug-in that a run is trained on, with its key, which its source decides too; often none."""
+    """The plug-in data set of a run with its key, which depends on its source; empty for other data sets."""
     needed = experiment_of(spec).dataset(spec)
     found = get_dataset(*needed) if needed else None
     return {f"{DATA}{found.label}": found.key} if found and found.source else {}
 
 
 def origins_of(spec: RunSpec, store: Store) -> dict[str, str]:
-    """The finished runs whose checkpoints decide how a run is trained, by id, with the digest of their checkpoints.
+    """The finished runs whose checkpoints affect a run's training, by id, with the digest of their checkpoints.
 
-    Its trunk, the ticket of the round before, the run that its norms follow; and the data set of a plug-in.
+    These are its trunk, the previous round's ticket, and the run of its norms; also a plug-in data set.
     """
     start = spec.start
     ids = [spec.norms.run] if spec.norms.run else []
@@ -63,17 +63,17 @@ def origins_of(spec: RunSpec, store: Store) -> dict[str, str]:
 
 
 def outdated(manifest: Manifest, origins: Mapping[str, str]) -> str:
-    """Why a finished run has to be trained again: one that it began from has other weights now; empty if none has."""
+    """Why a finished run must be retrained because an origin has changed; empty if none has."""
     changed = [origin for origin, digest in origins.items() if manifest.origins.get(origin, digest) != digest]
     if not changed:
         return ""
     if changed[0].startswith(DATA):
-        return f"the data set {changed[0].removeprefix(DATA)}, which it was trained on, has another source now"
+        return f"the source of its data set {changed[0].removeprefix(DATA)} has changed"
     return f"run {changed[0]}, which it started from or follows, was retrained and has different weights"
 
 
 def computed_on(manifest: Manifest) -> str:
-    """What a run was trained on, in a line; runs that are equal in it have equal bits."""
+    """The computing environment of a run in one line; runs with equal ones are bitwise reproducible."""
     threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
     torch_version = manifest.versions.get("torch")
     where = manifest.processor or manifest.device
@@ -82,7 +82,7 @@ def computed_on(manifest: Manifest) -> str:
 
 
 def require_norm_run(spec: RunSpec, store: Store) -> Manifest:
-    """The manifest of the spec's `norm_run`; ValueError where that run is not finished, or has another network."""
+    """The manifest of the spec's `norm_run`; ValueError if that run is not finished, or has another network."""
     run_id = spec.norms.run
     manifest = read_manifest(store.run(spec.experiment, run_id))
     if manifest is None or manifest.status != "complete":
@@ -97,7 +97,7 @@ def require_norm_run(spec: RunSpec, store: Store) -> Manifest:
 
 
 def find_run(prefix: str, store: Store) -> tuple[str, str]:
-    """Experiment and id of the one run whose id begins so; ValueError where there is none, or are several."""
+    """Experiment and id of the run whose id starts with the prefix; ValueError if there are none or several."""
     found = [
         (experiment, run_id)
         for experiment in objects.names(store.checkpoints())

@@ -1,4 +1,4 @@
-"""Functions of modules that are imported where they run: who only looks does without torch."""
+"""References to functions that are imported only when called, so that read-only commands do not import torch."""
 
 import importlib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A function by the names of its module and its own, as `specdyn.tasks.connect.line` and `connect`."""
+    """A function by module and name, for example `specdyn.tasks.connect.line` and `connect`."""
 
     module: str
     name: str

@@ -1,12 +1,12 @@
-"""What a unit of work did, by the counts that decide its cost."""
+"""Work: what a unit did, in the counts that determine its cost."""
 
 from typing import NamedTuple
 
 
 class Work(NamedTuple):
-    """Zeros where the store had the result already."""
+    """Counts; all zero if the store had the result already."""
 
     evaluations: int = 0
-    """Of a split."""
+    """Evaluations of a split."""
     decompositions: int = 0
     trainings: int = 0

@@ -1,1 +1,1 @@
-"""Analyses, one a module; the module's name is the analysis's name."""
+"""Analyses, one per module; the module's name is the analysis's name."""

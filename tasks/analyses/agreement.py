@@ -7,7 +7,7 @@ from specdyn.tasks.spectra.labels import SIDES, SUBSPACES
 
 
 def compute(view: LayerView) -> Values:
-    """Diagonal, best match, score, subspace overlaps, and the leading block of the whole comparison."""
+    """Diagonal, best match, score, subspace overlaps, and the leading block of the full agreement matrix."""
     from specdyn.tasks.spectra.agreement import compare
 
     values, a_RR = compare(view.factors, view.final.factors[view.layer.name], "")

@@ -1,4 +1,4 @@
-"""Agreement of every singular vector with every one of the final checkpoint: large, so only on request (METHOD 4.2)."""
+"""Agreement of all singular vectors with all of the final checkpoint; large, so only on request (METHOD 4.2)."""
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values

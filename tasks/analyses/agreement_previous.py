@@ -1,4 +1,4 @@
-"""Agreement of singular vectors with those of the checkpoint before (METHOD 4.2, CLAIMS 5.7)."""
+"""Agreement of singular vectors with those of the previous checkpoint (METHOD 4.2, CLAIMS 5.7)."""
 
 from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 from specdyn.tasks.spectra.comparisons import variables

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def along_shared(view: PairView) -> tuple[Tensor, Tensor]:
-    """Vectors of reader and writer along the width d that they share, (d, R) each, after an axis of heads or parts.
+    """Vectors of reader and writer along their shared width d, (d, R) each, after an axis of heads or parts.
 
-    Parts of a vector, a kernel position of the reader's or a gate of the writer's, keep the length they have in it.
+    Parts of a vector (a kernel position of the reader, a gate of the writer) are not renormalised.
     """
     pair = view.pair
     reader, writer = view.reader.vectors(pair.reader_vectors), view.writer.vectors(pair.writer_vectors)
@@ -28,7 +28,7 @@ def along_shared(view: PairView) -> tuple[Tensor, Tensor]:
 
 
 def alignment(view: PairView) -> Tensor:
-    """|<reader_i, writer_i>| as (R,), R the smaller rank, after an axis of heads or parts where there are several."""
+    """|<reader_i, writer_i>| as (R,), R the smaller rank, after an axis of heads or parts if there are several."""
     reader, writer = along_shared(view)
     rank = min(reader.shape[-1], writer.shape[-1])
     return (reader[..., :rank] * writer[..., :rank]).sum(-2).abs()
@@ -37,7 +37,7 @@ def alignment(view: PairView) -> Tensor:
 def compute(view: PairView) -> Values:
     """Diagonal and top-10 score of the pair, and of each of its heads or parts.
 
-    Heads are averaged for the pair; of several parts the centre position, or gate g, stands for it.
+    The pair's value is the mean over heads, or the value of the centre position or gate g.
     """
     diagonals = np.asarray(alignment(view))
     scores = diagonals[..., :SCORE_RANKS].mean(axis=-1)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def grams(view: PairView) -> tuple[Tensor, Tensor]:
-    """A_r / t_r^2 and A_w / t_w^2, A_r = W_r' W_r and A_w = W_w W_w' on the shared width, (.., d, d), from factors.
+    """A_r / t_r^2 and A_w / t_w^2 on the shared width, (.., d, d), from factors; A_r = W_r' W_r, A_w = W_w W_w'.
 
     A reading convolution sums them over its kernel positions, a writing LSTM over its gates; heads are an axis.
-    t are `sizes`, without which squares of very large or small values would leave float32. Where both matrices span
-    less than d, as those of heads do, the Gram matrices are in coordinates of that span, (.., R_r + R_w, R_r + R_w):
-    traces, norms and inner products are the same.
+    t are `sizes`, which keep squares of very large or small values within float32. If both matrices span less than d,
+    as heads do, the Gram matrices are in coordinates of that span, (.., R_r + R_w, R_r + R_w): traces, norms and
+    inner products are the same.
     """
     import torch
 
@@ -42,7 +42,7 @@ def grams(view: PairView) -> tuple[Tensor, Tensor]:
 
 
 def sizes(view: PairView) -> tuple[Tensor, Tensor]:
-    """Of reader and writer the power of two just above s_1, 1 for a zero matrix, as (.., 1) in float64."""
+    """The power of two just above s_1 of reader and writer, 1 for a zero matrix, as (.., 1) in float64."""
     import torch
 
     return tuple(  # type: ignore[return-value]
@@ -56,12 +56,12 @@ def _both(view: PairView) -> tuple[Factors, Factors]:
 
 
 def compute(view: PairView) -> Values:
-    """The three numbers of a pair, heads averaged; NaN where a matrix is zero, but imbalance only where both are."""
+    """The three numbers of a pair, averaged over heads; NaN if a matrix is zero, imbalance only if both are."""
     reader, writer = (gram.double().numpy() for gram in grams(view))
     inner = (reader * writer).sum((-2, -1))
     traces = np.trace(reader, axis1=-2, axis2=-1) * np.trace(writer, axis1=-2, axis2=-1)
     norms = [np.linalg.norm(gram, axis=(-2, -1)) for gram in (reader, writer)]
-    # Both in units of the larger one's.
+    # Both in units of the larger.
     units = [(size**2).numpy() for size in sizes(view)]
     shares = [unit / np.maximum(*units) for unit in units]
     apart = np.linalg.norm(reader * shares[0][..., None] - writer * shares[1][..., None], axis=(-2, -1))
@@ -73,7 +73,7 @@ def compute(view: PairView) -> Values:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, at least 0 and at most 1 whatever the rounding; NaN where whole is 0."""
+    """part / whole, clipped to [0, 1] against rounding; NaN where whole is 0."""
     ratio = np.divide(part, whole, out=np.full_like(part, math.nan), where=whole > 0)
     return np.clip(ratio, 0, 1)
 

@@ -8,13 +8,13 @@ from specdyn.tasks.spectra.analysis import Analysis, LayerView, Values
 EPSILON = np.float32(1e-10)
 COLLAPSED_BELOW = 1e-6
 LARGE = 2.0**40
-"""Larger values are scaled to 2^20, as their squares may leave float32; beside either, 1e-10 is nothing."""
+"""Larger values are scaled to 2^20, as their squares may overflow float32; 1e-10 is negligible either way."""
 
 
 def effective_ranks(s_R: np.ndarray) -> tuple[float, float, float]:
     """Entropy, count and energy effective rank of descending float32 singular values, each divided by R.
 
-    The published code adds 1e-10 to the values before each of the three, one after another; so does this.
+    Like the published code, this adds 1e-10 to the values before each of the three, cumulatively.
     """
     rank = len(s_R)
     if s_R[0] > LARGE:

@@ -19,7 +19,7 @@ CONSTANT = 1e-12
 
 
 def entry_variance(w_MN: Tensor) -> float:
-    """Variance of the entries, which their order does not change; 0 for a constant matrix."""
+    """Variance of the entries, independent of their order; 0 for a constant matrix."""
     import torch
 
     square = float(torch.linalg.vector_norm(w_MN, dtype=torch.float64)) ** 2 / w_MN.numel()
@@ -28,9 +28,9 @@ def entry_variance(w_MN: Tensor) -> float:
 
 
 def against_the_law(s_R: np.ndarray, rows: int, columns: int, variance: float) -> dict[str, float]:
-    """All numbers of a descending float64 spectrum of (rows, columns) with entries of that variance; NaN where it is 0.
+    """All numbers for a descending float64 spectrum of (rows, columns) with entries of that variance; NaN if it is 0.
 
-    The law has the variance of all entries, spikes included. The bulk is what lies up to lambda_+.
+    The law uses the variance of all entries, including spikes. The bulk is everything up to lambda_+.
     """
     if variance == 0:
         return dict.fromkeys(VARIABLES, math.nan)

@@ -7,7 +7,7 @@ from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
 
 
 def compute(view: CheckpointView) -> Values:
-    """Sum of log s_1 over all layers; NaN where a layer is zero."""
+    """Sum of log s_1 over all layers; NaN if a layer is zero."""
     largest = [float(view.now.factors[layer.name].s[0]) for layer in view.layers]
     return {"log_norm_product": sum(map(math.log, largest)) if min(largest) > 0 else math.nan}
 

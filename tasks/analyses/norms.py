@@ -25,7 +25,7 @@ def distance(w_MN: Tensor, other_MN: Tensor) -> float:
 
 
 def compute(view: LayerView) -> Values:
-    """The numbers of one layer; the relative distance is NaN where the layer began as zero."""
+    """The numbers of one layer; the relative distance is NaN if the layer was initialised to zero."""
     import torch
 
     s_R = view.factors.s.double().numpy()

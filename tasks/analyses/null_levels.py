@@ -1,7 +1,7 @@
-"""The level of every scalar metric that chance alone gives, to be printed beside it (CLAIMS 2.7).
+"""The chance level of every scalar metric, to be shown next to it (CLAIMS 2.7).
 
-Once a run: of each layer two decompositions of values only, of a Gaussian matrix of its shape and of its last weights
-with shuffled entries; one QR of each side, and one assignment. Seeds follow from the layer's name.
+Once per run and layer: two decompositions (values only), of a Gaussian matrix of its shape and of its last weights
+with shuffled entries; one QR of each side, and one assignment. Seeds are derived from the layer's name.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from specdyn.models.nets.matrices import LayerPair
 
 LEFT_OUT = {"mp_lower_edge", "mp_upper_edge", "power_law_start", "power_law_status"}
-"""What a null matrix has in common with the layer, or what is no metric."""
+"""Variables that a null matrix shares with the layer, or that are not metrics."""
 
 
 def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
-    """Every scalar metric of a matrix without structure, by the functions that measure layers."""
+    """Every scalar metric of an unstructured matrix, computed by the same functions as for layers."""
     from specdyn.tasks.spectra import nulls
     from specdyn.tasks.spectra.decomposition import singular_values
 
@@ -47,7 +47,7 @@ def levels(w_MN: Tensor) -> dict[str, float | np.ndarray]:
 
 
 def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:
-    """All levels of a layer, those of LEVELS with a first axis of nulls."""
+    """All levels of a layer; the levels in LEVELS have a first axis of nulls."""
     from specdyn.tasks.spectra import nulls
 
     measured = [levels(null) for null in nulls.without_structure(w_MN, name).values()]
@@ -62,7 +62,7 @@ def of_layer(w_MN: Tensor, name: str) -> dict[str, np.ndarray]:
 
 
 def of_pair(pair: LayerPair, weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Both levels of a pair, by the width that its layers share."""
+    """Both levels of a pair, from the shared width of its layers."""
     from specdyn.tasks.spectra import nulls
 
     rows, columns = pair.writer.shape(tuple(weights[pair.writer.parameter].shape))
@@ -89,14 +89,14 @@ def compute(view: RunView) -> Values:
 
 
 def _stacked(found: Mapping[int, Mapping[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
-    """The arrays of each name as one; NaN for those of the `count` that are not among them."""
+    """Stack the arrays of each name along an axis of length `count`; NaN for missing ones."""
     names = next(iter(found.values()), {})
     empty = {name: np.full(array.shape, np.nan) for name, array in names.items()}
     return {name: _stack([found.get(i, empty)[name] for i in range(count)]) for name in names}
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Arrays of several lengths as one, NaN beyond each."""
+    """Stack arrays of different lengths, padded with NaN."""
     stacked = np.full((len(arrays), *np.max([array.shape for array in arrays], axis=0).astype(int)), np.nan)
     for i, array in enumerate(arrays):
         corner: tuple[int | slice, ...] = (i, *(slice(size) for size in array.shape))

@@ -1,4 +1,4 @@
-"""Metrics of the network as it was saved (METHOD 4.1)."""
+"""Metrics of the unmodified network (METHOD 4.1)."""
 
 from specdyn.storage.schema import Variable
 from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values

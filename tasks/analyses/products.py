@@ -1,4 +1,4 @@
-"""Singular values of the product of two layers that feed one another, from factors that are there (CLAIMS 5.9)."""
+"""Singular values of the product of two layers that feed one another, from existing factors (CLAIMS 5.9)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def core(view: PairView) -> Tensor:
-    """S_r X_r' Y_w S_w as (R_reader, R_writer) in float64, after an axis of heads where there are several.
+    """S_r X_r' Y_w S_w as (R_reader, R_writer) in float64, after an axis of heads if there are several.
 
-    X are the reader's vectors along the shared width and Y the writer's. It has the singular values of the product of
-    the two matrices: of W_r W_w, or of W_k' W_q where both vectors are left.
+    X are the reader's vectors along the shared width, Y the writer's. It has the singular values of the product of
+    the two matrices: of W_r W_w, or of W_k' W_q if both sides use left vectors.
     """
     pair, reader, writer = view.pair, view.reader, view.writer
     x, y = reader.vectors(pair.reader_vectors).double(), writer.vectors(pair.writer_vectors).double()
@@ -24,9 +24,9 @@ def core(view: PairView) -> Tensor:
 
 
 def compute(view: PairView) -> Values:
-    """Values and effective rank of the product, of each head by itself where the pair has heads.
+    """Values and effective rank of the product, separately for each head if the pair has heads.
 
-    Nothing where the reader is a convolution or the writer has gates: that product is of more than two matrices.
+    Empty if the reader is a convolution or the writer has gates: the product then involves more than two matrices.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""Shape of the spectra of queries, keys and values where one parameter holds all three (arXiv 2604.22778).
+"""Shape of the spectra of queries, keys and values if one parameter holds all three (arXiv 2604.22778).
 
-Query and key projections change with depth in another way than value and output projections do. Of networks whose
-families are known the three are layers of their own; a joint projection of torch's attention is one layer, as in the
-paper, and is cut here. Three decompositions of each, of values only.
+Query and key projections change with depth differently from value and output projections. In networks of known
+families the three are separate layers; a joint projection of torch's attention is one layer, as in the paper, and is
+split here. Takes three decompositions per layer (values only).
 """
 
 import math
@@ -15,12 +15,12 @@ from specdyn.tasks.spectra.spectral import effective_rank, stable_rank
 from specdyn.tasks.spectra.tails import fit_tail
 
 JOINT = "in_proj_weight"
-"""How torch calls the parameter that holds queries, keys and values, one after another."""
+"""torch's name of the parameter that holds queries, keys and values, in this order."""
 PROJECTIONS = ("query", "key", "value")
 
 
 def compute(view: LayerView) -> Values:
-    """The numbers of each projection; nothing where the layer is no joint one."""
+    """The numbers of each projection; empty unless the layer is a joint one."""
     from specdyn.tasks.spectra.decomposition import singular_values
 
     if view.layer.name.rpartition(".")[2] != JOINT or len(view.w_MN) % len(PROJECTIONS):

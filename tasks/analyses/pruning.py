@@ -9,7 +9,7 @@ KEPT = ("top", "bottom")
 
 
 def compute(view: CheckpointView) -> Values:
-    """Every metric for both halves on every split; the last layer is left whole, BatchNorm is estimated again."""
+    """Every metric for both halves on every split; the last layer is not pruned, BatchNorm is re-estimated."""
     from specdyn.tasks.spectra.truncation import halves
 
     now = view.now

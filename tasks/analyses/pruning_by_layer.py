@@ -1,6 +1,6 @@
 """Metrics with only the top half of the singular values of one layer, for each layer in turn (CLAIMS 5.14).
 
-Which layers can be pruned; the last one is cut too. One evaluation of the network for each layer and checkpoint.
+Shows which layers can be pruned, including the last. Takes one evaluation of the network per layer and checkpoint.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from specdyn.tasks.spectra.analysis import Analysis, CheckpointView, Values
 
 
 def compute(view: CheckpointView) -> Values:
-    """Every metric for each layer on every split; BatchNorm is estimated again."""
+    """Every metric for each layer on every split; BatchNorm is re-estimated."""
     from specdyn.tasks.spectra.truncation import keep_in, top
 
     now, half = view.now, top(0.5)

@@ -1,6 +1,6 @@
-"""Metrics with half of the singular values chosen at random: what pruning the bottom half is compared with.
+"""Metrics with half of the singular values chosen at random, as a control for pruning the bottom half.
 
-Two of the twenty-five evaluations of `pruning_curve`, for where that costs too much (CLAIMS 2.7, 5.14).
+Two of the twenty-five evaluations of `pruning_curve`, for when that costs too much (CLAIMS 2.7, 5.14).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ CONTROLS = ("random", "energy_matched")
 
 
 def compute(view: CheckpointView) -> Values:
-    """Every metric for both controls on every split; the last layer is left whole, BatchNorm estimated again."""
+    """Every metric for both controls on every split; the last layer is not pruned, BatchNorm is re-estimated."""
     from specdyn.tasks.spectra import truncation
 
     ways: dict[str, Callable[[float], truncation.Keep]] = {

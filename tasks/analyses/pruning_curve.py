@@ -18,7 +18,7 @@ WAYS = ("top", "bottom", "random", "random_directions", "energy_matched")
 
 
 def compute(view: CheckpointView) -> Values:
-    """Every metric for each way and share on every split; the last layer is left whole, BatchNorm estimated again."""
+    """Every metric for each way and share on every split; the last layer is not pruned, BatchNorm is re-estimated."""
     from specdyn.tasks.spectra import truncation
 
     ways: dict[str, Callable[[float], truncation.Keep]] = {

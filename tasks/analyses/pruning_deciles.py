@@ -9,7 +9,7 @@ DECILES = tuple(range(1, 11))
 
 
 def compute(view: CheckpointView) -> Values:
-    """Every metric without each tenth on every split; the last layer is left whole, BatchNorm estimated again."""
+    """Every metric without each tenth on every split; the last layer is not pruned, BatchNorm is re-estimated."""
     from specdyn.tasks.spectra.truncation import keep_in_all, without
 
     now = view.now

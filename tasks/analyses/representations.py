@@ -1,10 +1,10 @@
-"""Spectra of what enters each layer on the validation examples: RankMe and alpha-ReQ (CLAIMS 5.13).
+"""Spectra of each layer's inputs on the validation examples: RankMe and alpha-ReQ (CLAIMS 5.13).
 
-RankMe (arXiv 2210.02885) and alpha-ReQ, as arXiv 2509.23024 follows them through training. What enters the last layer
-are the network's features. A row is an example; of sequences a position, of feature maps the mean over their pixels.
-Layers whose input is not that of a module, as the joint projection of queries, keys and values and those of an LSTM,
-and inputs wider than 2048, have no value. A checkpoint takes one pass over the validation examples, and two
-eigendecompositions for each layer, of matrices as wide as its input.
+RankMe (arXiv 2210.02885) and alpha-ReQ, tracked through training as in arXiv 2509.23024. The inputs of the last layer
+are the network's features. A row is an example, a position of a sequence, or the mean over a feature map's pixels.
+Layers whose input is not that of a module (joint projections of queries, keys and values, LSTMs) and inputs wider than
+2048 have no value. A checkpoint takes one pass over the validation examples, and per layer two eigendecompositions of
+matrices as wide as its input.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from specdyn.tasks.evaluation.representations import Moments
 
 NOISE = 1e-10
-"""Share of the largest eigenvalue of a covariance below which one is rounding noise."""
+"""Share of the largest eigenvalue of a covariance below which an eigenvalue is rounding noise."""
 FEWEST = 10
-"""Eigenvalues that a slope needs."""
+"""Fewest eigenvalues for a slope."""
 HELD = 0.99
-"""Share of the variance that components are counted for."""
+"""Share of the variance for which components are counted."""
 
 
 def rankme(gram_DD: np.ndarray) -> float:
     """exp(-sum p log p), p = s / sum s, s the singular values of rows with this Gram matrix; NaN for zeros."""
     energies_D = np.maximum(np.linalg.eigvalsh(gram_DD), 0)
-    # Roots of what rounding leaves of zeros would add up.
+    # The roots of rounding errors in place of zeros would add up.
     s_D = np.sqrt(np.where(energies_D > 1e-14 * energies_D.max(), energies_D, 0))
     return math.exp(entropy(s_D))
 
@@ -40,7 +40,7 @@ def rankme(gram_DD: np.ndarray) -> float:
 def slope(variances_D: np.ndarray) -> tuple[float, float]:
     """alpha of variances ~ i^-alpha, descending, by least squares of their logarithms, and the R^2 of that line.
 
-    Over all values above 1e-10 of the first; NaN where these are fewer than 10.
+    Uses all values above 1e-10 of the first; NaN if there are fewer than 10.
     """
     known_K = variances_D[variances_D > NOISE * variances_D[0]] if variances_D[0] > 0 else variances_D[:0]
     if len(known_K) < FEWEST:
@@ -68,7 +68,7 @@ def spectra(of: Moments) -> dict[str, float]:
 
 
 def compute(view: CheckpointView) -> Values:
-    """The numbers of every layer whose input is seen; nothing where the network has no data."""
+    """The numbers of every layer whose input is observed; empty if the network has no data."""
     if view.represent is None:
         return {}
     found = {name: spectra(of) for name, of in view.represent(view.now.weights).items()}

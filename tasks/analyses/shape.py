@@ -19,7 +19,7 @@ from specdyn.tasks.spectra.spectral import (
 
 
 def shape(s_R: np.ndarray) -> dict[str, float | np.ndarray]:
-    """All numbers of a descending float64 spectrum, none of which depends on its scale; NaN for a zero matrix."""
+    """All numbers of a descending float64 spectrum, all independent of its scale; NaN for a zero matrix."""
     participation = participation_ratio(s_R)
     return {
         "entropy": entropy(s_R),

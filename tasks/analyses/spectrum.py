@@ -8,7 +8,7 @@ from specdyn.tasks.spectra.labels import DRIVERS
 
 
 def compute(view: LayerView) -> Values:
-    """Singular values, NaN beyond the layer's rank, and the driver that gave them."""
+    """Singular values, NaN beyond the layer's rank, and the driver that computed them."""
     return {"singular_value": np.asarray(view.factors.s), "driver": view.factors.driver}
 
 

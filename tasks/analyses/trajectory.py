@@ -1,8 +1,8 @@
-"""Principal components of each layer's way through weight space, and of the whole network's (CLAIMS 4, 5.11).
+"""Principal components of the trajectory through weight space, by layer and for the whole network (CLAIMS 4, 5.11).
 
-Once a run: every checkpoint is read once. Of a layer with more than 16384 weights (less, where a run has so many
-checkpoints that 512 MiB would not hold them) a random sketch is kept; explained shares are then within about
-sqrt(2 / width) of themselves, 1 % at that width.
+Once per run: every checkpoint is read once. Layers with more than 16384 weights (fewer if a run has so many checkpoints
+that they would exceed 512 MiB) are represented by a random sketch; explained shares then have a relative error of about
+sqrt(2 / width), 1 % at that width.
 """
 
 import numpy as np
@@ -13,13 +13,13 @@ from specdyn.tasks.spectra.labels import COMPONENTS
 
 
 def compute(view: RunView) -> Values:
-    """Explained variance, coordinates and participation ratio by layer, the first two of all layers together."""
+    """Explained variance, coordinates and participation ratio by layer; the first two also for all layers together."""
     from specdyn.tasks.spectra.trajectories import centred_gram, kept_width, principal, sketch
 
     width, steps = kept_width(len(view.layers), len(view.steps)), len(view.steps)
-    # Layers that some checkpoints lack do not move, and have no part in the network's way.
+    # Layers missing from some checkpoints do not move, and do not contribute to the network's trajectory.
     points: list[list[np.ndarray]] = [[] for _ in view.layers]
-    for step in view.steps if steps > 1 else ():  # one point does not move
+    for step in view.steps if steps > 1 else ():  # a single point has no trajectory
         weights = view.read(step)
         for kept, layer in zip(points, view.layers, strict=True):
             if layer.parameter not in view.absent:

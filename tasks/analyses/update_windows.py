@@ -1,11 +1,11 @@
-"""Spectral edge of the last ten updates together, of the gradient's and of weight decay's part of them (CLAIMS 5.11).
+"""Spectral edge of windows of ten updates, and of the gradient's and weight decay's parts of them (CLAIMS 5.11).
 
 Spectral Edge Dynamics (arXiv 2603.15678): the rows of X are the updates W_t - W_{t-1} of ten neighbouring checkpoints,
-flattened; its singular values are roots of the eigenvalues of X X'. The split is that of arXiv 2604.07380. What decay
-did between two checkpoints is known of runs with `record_decay` alone, as it depends on every weight in between; of
-others there is the whole update. A window has a value at its last checkpoint, so that nothing after that is looked at.
+flattened; its singular values are roots of the eigenvalues of X X'. The split follows arXiv 2604.07380. The effect of
+decay between two checkpoints is known only for runs with `record_decay`, as it depends on every weight in between; for
+others only the total update is analysed. A window's value is stored at its last checkpoint, so it never looks ahead.
 
-Once a run: every checkpoint is read once. Of large layers a sketch is kept, as for `trajectory`, half as wide.
+Once per run: every checkpoint is read once. Large layers are represented by a sketch as in `trajectory`, half as wide.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ PORTIONS = ("total", "gradient", "decay")
 
 
 class Grams(NamedTuple):
-    """Inner products of the T - 1 updates of a layer, (T - 1, T - 1) each; NaN where decay is not known."""
+    """Inner products of the T - 1 updates of a layer, (T - 1, T - 1) each; NaN if decay is unknown."""
 
     total: np.ndarray
     decay: np.ndarray
     mixed: np.ndarray
-    """Of decay's part (rows) with the total."""
+    """Decay's part (rows) with the total."""
 
     def plus(self, other: Grams) -> Grams:
-        """Those of both layers as one vector."""
+        """The inner products for both layers as one vector."""
         return Grams(self.total + other.total, self.decay + other.decay, self.mixed + other.mixed)
 
     def of(self, portion: str) -> np.ndarray:
-        """Of one of the PORTIONS with itself; the gradient's part is the total less decay's."""
+        """One of the PORTIONS with itself; the gradient's part is the total minus decay's."""
         if portion == "gradient":
             return self.total - self.mixed - self.mixed.T + self.decay
         return self.total if portion == "total" else self.decay
 
 
 def grams(total: np.ndarray, decay: np.ndarray) -> Grams:
-    """Of updates (T - 1, D) and decay's part of them, NaN rows where that is not known."""
+    """The Grams of updates (T - 1, D) and decay's part of them, with NaN rows if unknown."""
     return Grams(total @ total.T, decay @ decay.T, decay @ total.T)
 
 
 def windows(of: Grams, steps: int) -> dict[str, np.ndarray]:
-    """Every number of each window of a run of so many checkpoints, NaN where fewer than LENGTH updates came before."""
+    """All numbers of each window of a run with `steps` checkpoints, NaN where fewer than LENGTH updates precede."""
     found = {
         "singular_value": np.full((steps, len(PORTIONS), LENGTH), math.nan),
         "edge": np.full((steps, len(PORTIONS)), math.nan),
@@ -83,7 +83,7 @@ def along_the_first(of: Grams, place: slice) -> tuple[float, float]:
     """Decay's share of the energy along the first right singular vector v of a window, and its cosine there.
 
     With d = decay's part and g = the gradient's part of each update along v: sum d^2 / sum (d^2 + g^2), and
-    sum d g / sqrt(sum d^2 sum g^2), 1 where both push the same way. NaN where decay is not known or nothing moves.
+    sum d g / sqrt(sum d^2 sum g^2), 1 if both push the same way. NaN if decay is unknown or nothing moves.
     """
     gram_LL, mixed_LL = of.total[place, place], of.mixed[place, place]
     if not np.isfinite(mixed_LL).all():
@@ -102,7 +102,7 @@ def along_the_first(of: Grams, place: slice) -> tuple[float, float]:
 
 
 def decay_of(layer: Matrix, weights: Mapping[str, Tensor], before: int) -> Tensor | None:
-    """What decay did to a layer since the checkpoint of step `before`; None where that was not recorded."""
+    """The effect of decay on a layer since the checkpoint of step `before`; None if not recorded."""
     name = layer.parameter + SUM
     if name not in weights or int(weights[SINCE]) != before:
         return None
@@ -110,7 +110,7 @@ def decay_of(layer: Matrix, weights: Mapping[str, Tensor], before: int) -> Tenso
 
 
 def compute(view: RunView) -> Values:
-    """All numbers by layer, and of all layers as one vector; layers that some checkpoints lack do not move."""
+    """All numbers by layer, and for all layers as one vector; layers missing from some checkpoints do not move."""
     from specdyn.tasks.spectra.trajectories import kept_width, sketch
 
     steps, layers = len(view.steps), [layer for layer in view.layers if layer.parameter not in view.absent]

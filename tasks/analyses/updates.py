@@ -1,6 +1,6 @@
-"""Spectrum of what changed in every layer since the checkpoint before (CLAIMS 4, 5.11).
+"""Spectrum of every layer's change since the previous checkpoint (CLAIMS 4, 5.11).
 
-One decomposition more of each matrix, of values only: about half the time of the decomposition with vectors.
+Takes one more decomposition per matrix (values only): about half the time of the decomposition with vectors.
 """
 
 import math
@@ -13,7 +13,7 @@ from specdyn.tasks.spectra.spectral import effective_rank, spectral_edge
 
 
 def compute(view: LayerView) -> Values:
-    """Values of W_t - W_{t-1} and their numbers; nothing at the first checkpoint, NaN where nothing changed."""
+    """Values of W_t - W_{t-1} and their numbers; empty at the first checkpoint, NaN if nothing changed."""
     from specdyn.tasks.spectra.decomposition import difference, singular_values
 
     if view.previous is None:

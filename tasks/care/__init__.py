@@ -1,1 +1,1 @@
-"""Looking after a store where it takes knowing what studies need: what belongs to each, repair, removal."""
+"""Repairs a store and removes things from it, based on what its studies need."""

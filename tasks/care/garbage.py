@@ -1,4 +1,4 @@
-"""What no study of a store refers to."""
+"""Finds and deletes what no study of a store refers to."""
 
 import itertools
 import time
@@ -26,12 +26,12 @@ Keys = Mapping[str, Listed]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """Objects that belong together, and that no study refers to."""
+    """Objects that belong together and that no study refers to."""
 
     kind: str
     name: str
     keys: tuple[str, ...]
-    """Below the store, in the order in which they are deleted."""
+    """Keys relative to the store, in the order of deletion."""
     bytes: int
     newest: float
     """When the last of them was written."""
@@ -39,27 +39,27 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Garbage:
-    """What may be deleted, and what is too young to be."""
+    """What may be deleted, and what is too recent."""
 
     things: tuple[Thing, ...]
     young: tuple[Thing, ...]
     leases: frozenset[str]
-    """Keys of the leases that there were before anything was looked at: every call adds one."""
+    """Keys of the leases before the search: every call adds one."""
 
 
 def find_garbage(store: Store, older_than: float = HOUR) -> Garbage:
-    """What no study refers to; nothing is written.
+    """Find what no study refers to; writes nothing.
 
-    StoreError where a call is at work, a record cannot be read, or a cube has lost its record: it is not known then
-    what is needed.
+    StoreError if a call is running, a record cannot be read, or a cube has lost its record: what is needed is then
+    unknown.
     """
     leases = frozenset(objects.find(store.leases))
     require_nobody_at_work(store)
     keys = listing_below(store.url)
     if lost := _lost_records(store, keys):
         raise StoreError(
-            f"{', '.join(lost)}: there is a cube, and no record of its study. Call the command that made it as before, "
-            "which writes the record again, or remove the study; then call again"
+            f"{', '.join(lost)}: there is a cube, but no record of its study. Run the command that made it again, "
+            "which rewrites the record, or remove the study; then call again"
         )
     needed = references(store, all_records(store))
     found = [*unreferenced(store, needed, keys), *_left_over(store, keys)]
@@ -70,23 +70,23 @@ def find_garbage(store: Store, older_than: float = HOUR) -> Garbage:
 
 
 def delete_garbage(store: Store, garbage: Garbage) -> None:
-    """Delete what was found; StoreError as soon as a call is at work, or was meanwhile: it may need some of it."""
+    """Delete the garbage; StoreError if a call is running or has run meanwhile, as it may need some of it."""
     for thing in garbage.things:
         require_nobody_at_work(store)
         if set(objects.find(store.leases)) - garbage.leases:
-            raise StoreError(f"{store}: a call has worked on a study meanwhile; call again to look at what it needs")
+            raise StoreError(f"{store}: a call has worked on a study meanwhile; call again to check what it needs")
         objects.delete_all(store.url, thing.keys)
 
 
 def require_nobody_at_work(store: Store) -> None:
-    """Raise StoreError where somebody holds a lease."""
+    """Raise StoreError if any lease is held."""
     for name in objects.names(store.leases):
         if holder := holder_of(f"{store.leases}/{name}"):
             raise StoreError(f"{store}: {holder} works on {name.removesuffix('.zarr')}; call again once it has ended")
 
 
 def unreferenced(store: Store, needed: References, keys: Keys) -> list[Thing]:
-    """What belongs to no study, and results of other checkpoints than runs have now."""
+    """Objects that belong to no study, and results of checkpoints that runs no longer have."""
     masks, data = _masks_of(store, needed, keys), _arrays_in_use(store, keys)
     found: dict[tuple[str, str], list[str]] = {}
     for key in keys:
@@ -97,8 +97,8 @@ def unreferenced(store: Store, needed: References, keys: Keys) -> list[Thing]:
 
 
 def thing_of(kind: str, name: str, found: Iterable[str], keys: Keys) -> Thing:
-    """Objects of a listing that belong together."""
-    # What says that a run is trained goes first: it is never there without its checkpoints.
+    """Group listed objects that belong together."""
+    # The manifest is deleted first, so that it never exists without its checkpoints.
     ordered = sorted(found, key=lambda key: (not key.startswith("runs/"), key))
     return Thing(
         kind=kind,
@@ -112,7 +112,7 @@ def thing_of(kind: str, name: str, found: Iterable[str], keys: Keys) -> Thing:
 def _belongs_to_nobody(
     key: str, needed: References, masks: frozenset[str], data: frozenset[str]
 ) -> tuple[str, str] | None:
-    """Kind and name of what an object is part of; None where it is needed, or nothing is known of it."""
+    """Kind and name of the thing that an object belongs to; None if it is needed or unknown."""
     folder, *inside = key.split("/")
     known, kind, owner = True, folder, ""
     match folder, inside:
@@ -129,7 +129,7 @@ def _belongs_to_nobody(
             known, owner = needed.needs_log(experiment, name), f"{experiment}/{begins[0] if begins else name}"
         case "masks", [name]:
             known, owner = name.removesuffix(SUFFIX) in masks, name
-        case "scratch", [name, _, *_]:  # factors that a series keeps for its next checkpoint
+        case "scratch", [name, _, *_]:  # factors kept for the next checkpoint of a series
             known, owner = name in needed.series, name
         case "series", [name, *_]:
             owner = name.partition(".")[0]
@@ -143,7 +143,7 @@ def _belongs_to_nobody(
 
 
 def _of_result(kind: str, experiment: str, name: str, needed: References) -> tuple[str, str]:
-    """What a result that is not needed is counted as: it goes with its run, or is of checkpoints that are gone."""
+    """Kind and name for an unneeded result: it belongs to a removed run, or to checkpoints that no longer exist."""
     owner = name.partition("-")[0]
     if owner in needed.pairs if kind == "pairs" else (experiment, owner) in needed.runs:
         return "results of other checkpoints", f"{kind}/{experiment}/{name}"
@@ -151,7 +151,7 @@ def _of_result(kind: str, experiment: str, name: str, needed: References) -> tup
 
 
 def _masks_of(store: Store, needed: References, keys: Keys) -> frozenset[str]:
-    """The masks of tickets that are needed; each of the results says which it is."""
+    """The masks of needed tickets, as named in their results."""
     tickets = [key.split("/") for key in keys if key.startswith("results/tickets/")]
     urls = [
         f"{store}/{'/'.join(parts)}"
@@ -166,7 +166,7 @@ def _masks_of(store: Store, needed: References, keys: Keys) -> frozenset[str]:
 
 
 def _arrays_in_use(store: Store, keys: Keys) -> frozenset[str]:
-    """The arrays that the manifests of data sets name, all where a manifest cannot be read."""
+    """The arrays that manifests of data sets name; all arrays if a manifest cannot be read."""
     found: set[str] = set()
     for dataset in {key.split("/")[1] for key in keys if key.startswith("data/")}:
         try:
@@ -179,7 +179,7 @@ def _arrays_in_use(store: Store, keys: Keys) -> frozenset[str]:
 
 
 def _lost_records(store: Store, keys: Keys) -> list[str]:
-    """Cubes whose study has no record, and was not removed."""
+    """Cubes of studies that have no record and were not removed."""
     return [
         f"{store}/studies/{name}/{cube}"
         for name, cube, living, ended in _cubes(store, keys)
@@ -197,14 +197,14 @@ def _cubes(store: Store, keys: Keys) -> Iterator[tuple[str, str, bool, bool]]:
 
 
 def _records(store: Store, name: str, cube: str, keys: Keys) -> list[bool]:
-    """Whether each record that a study has for a cube is ended."""
+    """For each record of a study for a cube, whether it is ended."""
     starts = {kind: (f"studies/{name}/{kind}.json", f"studies/{name}/{kind}.versions/") for kind in CUBES[cube]}
     there = [kind for kind, start in starts.items() if any(key.startswith(start) for key in keys)]
     return [is_ended(store.study(name, kind)) for kind in there]
 
 
 def _left_over(store: Store, keys: Keys) -> list[Thing]:
-    """What killed and ended calls left: removed studies, scratch, leases, replaced chunks, unfinished writes."""
+    """Leftovers of calls: removed studies, scratch files, leases, replaced chunks, unfinished writes."""
     found: dict[tuple[str, str], list[str]] = {}
     for name, kind in itertools.product(_studies(keys), KINDS):
         start = f"studies/{name}/{kind}."
@@ -226,7 +226,7 @@ def _left_over(store: Store, keys: Keys) -> list[Thing]:
 
 
 def _replaced(store: Store, keys: Keys) -> Iterator[Thing]:
-    """Chunks of cubes that were built again; as old as the cube that took their place."""
+    """Chunks of rebuilt cubes; their age is that of the new cube."""
     for name, cube, living, _ in _cubes(store, keys):
         key = f"studies/{name}/{cube}"
         root = keys.get(f"{key}/{generations.ROOT}")
@@ -241,13 +241,13 @@ def _studies(keys: Keys) -> list[str]:
 
 
 def _is_needed(store: Store, lease: str, keys: Keys) -> bool:
-    """Whether there is a study for the lease of that name, which is that of its cube."""
+    """Whether the study of a lease, named after its cube, exists."""
     cube = next((cube for cube in CUBES if lease.endswith(f".{cube}")), "")
     return not cube or not all(_records(store, lease.removesuffix(f".{cube}"), cube, keys))
 
 
 def _unfinished(store: Store) -> list[Thing]:
-    """Files of writes that were cut off, which listings pass over."""
+    """Files of interrupted writes, which listings skip."""
     return [
         Thing(kind="unfinished writes", name=key, keys=(key,), bytes=size, newest=written)
         for key, size, written in unfinished_writes(store)

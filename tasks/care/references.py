@@ -1,4 +1,4 @@
-"""What the studies of a store refer to: their runs, also those that these began from, and all that is measured."""
+"""Collects what the studies of a store refer to: runs, the runs these started from, and results."""
 
 import functools
 import re
@@ -25,39 +25,39 @@ from specdyn.tasks.plan.branching.records import graph_of
 RunKey = tuple[str, str]
 """Experiment and run_id."""
 OWNER = re.compile(r"[0-9a-f]{12}(?=-|$)")
-"""What names of results and of logs begin with: the id of a run, a pair or a series."""
+"""The id of a run, a pair or a series at the start of a result's or log's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """All that some studies refer to."""
+    """Everything that some studies refer to."""
 
     studies: frozenset[str]
     """Names."""
     specs: Mapping[RunKey, RunSpec]
-    """The runs that records have."""
+    """The runs in the records."""
     runs: Mapping[RunKey, Manifest | None]
-    """These, and those that they began from, with the manifest where it can be read."""
+    """These runs and those they started from, each with its manifest, if readable."""
     pairs: frozenset[str]
     """Ids of pairs of runs."""
     sources: frozenset[str]
-    """Places of other programs' checkpoints."""
+    """URLs of other programs' checkpoints."""
     series: frozenset[str]
-    """Ids of what is measured of these."""
+    """Ids of the results of these."""
     names: frozenset[str]
-    """Names of what is measured of pairs and tickets, as they are with the present checkpoints."""
+    """Names of the results of pairs and tickets, given the present checkpoints."""
 
     @functools.cached_property
     def scope(self) -> Scope:
-        """The same for a check."""
+        """The scope of a check."""
         records = frozenset(map(short_digest, self.sources))
         return Scope(studies=self.studies, runs=frozenset(self.runs), pairs=self.pairs, series=self.series | records)
 
     def needs_result(self, kind: str, experiment: str, name: str) -> bool:
-        """Whether a result is of something that is referred to, with the checkpoints that it has now.
+        """Whether a result belongs to something referenced, with its present checkpoints.
 
-        All results of a run whose manifest cannot be read are needed, or whose experiment is not there any more or has
-        another source: it is not known which ones count.
+        All results of a run are needed if its manifest cannot be read, or if its experiment is missing or has changed:
+        it is then unknown which ones count.
         """
         if not self.scope.has_result(kind, experiment, name):
             return False
@@ -70,7 +70,7 @@ class References:
         return name in self.names or not any(known.startswith(f"{owner}-") for known in self.names)
 
     def needs_log(self, experiment: str, name: str) -> bool:
-        """Whether the log of a unit is of something that is referred to; unknown ones are kept."""
+        """Whether the log of a unit belongs to something referenced; unknown logs are kept."""
         if (found := OWNER.match(name)) is None:
             return True
         owner = found[0]
@@ -79,7 +79,7 @@ class References:
 
 
 def all_records(store: Store) -> list[StudyRecord]:
-    """The records of every study; StoreError where one cannot be read, as nobody knows then what it refers to."""
+    """The records of every study; StoreError if one cannot be read, as its references are then unknown."""
     found = [(name, kind) for name, kind in study_names(store)]
     with ThreadPoolExecutor(READERS) as pool:
         records = list(pool.map(lambda one: read_study(store, *one), found))
@@ -89,9 +89,9 @@ def all_records(store: Store) -> list[StudyRecord]:
 def references(
     store: Store, records: Iterable[StudyRecord], read: Mapping[RunKey, Manifest | None] | None = None
 ) -> References:
-    """What these studies refer to. StoreError where a record is not what it says.
+    """Collect the references of these studies. StoreError if a record is invalid.
 
-    Manifests that are `read` already are not read again.
+    Manifests in `read` are not read again.
     """
     every = list(records)
     specs: dict[RunKey, RunSpec] = {}
@@ -118,7 +118,7 @@ def references(
 def _with_origins(
     store: Store, specs: Mapping[RunKey, RunSpec], read: Mapping[RunKey, Manifest | None]
 ) -> dict[RunKey, Manifest | None]:
-    """The runs, and all that these began from or follow, however far back."""
+    """The runs and, recursively, all runs from which they start or that they follow."""
     found: dict[RunKey, Manifest | None] = {}
     known, ahead = dict(specs), list(specs)
 
@@ -135,7 +135,7 @@ def _with_origins(
 
 
 def begins_from(spec: RunSpec) -> set[str]:
-    """The run ids that a run begins from or follows: its trunk, the ticket before it, that of its norms."""
+    """The ids of runs from which a run starts or that it follows: trunk, previous ticket, the run of its norms."""
     start = spec.start
     ticket = start.ticket if start else None
     return {one for one in (start and start.run_id, ticket and ticket.previous, spec.norms.run) if one}
@@ -155,7 +155,7 @@ def _spec_of(manifest: Manifest | None) -> RunSpec | None:
 def _measured(
     store: Store, records: Iterable[StudyRecord], runs: Mapping[RunKey, Manifest | None]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """The ids of pairs, and the names of what is measured of pairs and tickets whose runs have a manifest."""
+    """The ids of pairs, and the names of the results of pairs and tickets whose runs have a manifest."""
     pairs: set[str] = set()
     names: set[str] = set()
     for record in records:
@@ -185,7 +185,7 @@ def _line(pair: Pair, a: Manifest | None, b: Manifest | None) -> str:
 
 
 def _series(store: Store, sources: frozenset[str]) -> frozenset[str]:
-    """The ids of all that was measured of these places, whatever their files held then."""
+    """The ids of all results for these URLs, whatever their files contained at the time."""
     folder = store.measured("runs", FOREIGN)
     found = objects.names(folder)
     with ThreadPoolExecutor(READERS) as pool:
@@ -194,7 +194,7 @@ def _series(store: Store, sources: frozenset[str]) -> frozenset[str]:
 
 
 def _source(folder: str) -> str | None:
-    """The place that results are of, as the first that can be read says; None where none does."""
+    """The source URL of results, from the first readable one; None if there is none."""
     for name in objects.names(folder):
         if name.endswith(SUFFIX):
             try:

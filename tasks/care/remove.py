@@ -1,4 +1,4 @@
-"""Removing a study: what goes with it, and what stays since others need it."""
+"""Removes a study and everything that no other study needs."""
 
 import contextlib
 import re
@@ -22,18 +22,18 @@ RECORD = re.compile(r"studies/[^/]+/[^/]+\.(json$|versions/)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What goes with a study, and what stays."""
+    """What is removed with a study, and what is kept."""
 
     study: str
     things: tuple[Thing, ...]
     shared: Mapping[RunKey, tuple[str, ...]]
-    """Runs that stay, with the names of the studies that need them."""
+    """Runs that are kept, with the names of the studies that need them."""
 
 
 def plan_removal(store: Store, name: str) -> Removal:
-    """What goes and what stays; nothing is written.
+    """Plan what is removed and what is kept; writes nothing.
 
-    ValueError where there is no such study, StoreError where a call works on it.
+    ValueError if there is no such study, StoreError if a call works on it.
     """
     for cube in cubes_of_study(store, name):
         if holder := holder_of(store.lease(cube)):
@@ -42,16 +42,16 @@ def plan_removal(store: Store, name: str) -> Removal:
 
 
 def remove(store: Store, name: str) -> Removal:
-    """Remove a study and all that no other one needs; returns what went.
+    """Remove a study and everything that no other one needs; returns what was removed.
 
-    Its records end first and are deleted last: whenever this is killed, nobody takes it for a study that has lost its
-    runs, and another call, or a search for what belongs to nobody, removes the rest.
+    Its records are ended first and deleted last: if this is killed at any point, the study is not mistaken for one
+    that has lost its runs, and another call or a garbage collection removes the rest.
     """
     plan_removal(store, name)
     with contextlib.ExitStack() as stack:
         for cube in cubes_of_study(store, name):
             stack.enter_context(hold(store.lease(cube), f"removal of {name}"))
-        removal = _plan(store, name)  # again, as another call may have begun to need some of it
+        removal = _plan(store, name)  # again, as another call may have started to need some of it
         records = [store.study(found, kind) for found, kind in study_names(store) if found == name]
         for url in records:
             end_record(url)
@@ -61,7 +61,7 @@ def remove(store: Store, name: str) -> Removal:
             delete_record(url)
         folder = f"{store.studies}/{name}"
         if not objects.find(folder):
-            objects.delete(folder)  # one that is local and empty
+            objects.delete(folder)  # an empty local folder
     return removal
 
 
@@ -80,7 +80,7 @@ def _plan(store: Store, name: str) -> Removal:
 
 
 def cubes_of_study(store: Store, name: str) -> list[str]:
-    """The cubes that the study has, or will have."""
+    """The cubes that the study has or will have."""
     kinds = {kind for found, kind in study_names(store) if found == name}
     there = set(objects.names(f"{store.studies}/{name}"))
     return [f"{store.studies}/{name}/{cube}" for cube, of in CUBES.items() if cube in there or kinds & set(of)]

@@ -1,4 +1,4 @@
-"""Making what is damaged in a store be made again by the next ordinary call: damaged objects are deleted or marked."""
+"""Repairs a store: deletes or marks damaged objects, so that the next ordinary call makes them again."""
 
 import contextlib
 import dataclasses
@@ -21,17 +21,17 @@ from specdyn.tasks.care.references import References, all_records, references
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What was damaged, and what was done about it."""
+    """One damaged object, and what was done about it."""
 
     damage: Damage
     done: str
-    """Empty where nothing could be done."""
+    """What was done; empty if nothing could be done."""
     then: str
-    """What makes it good."""
+    """What comes next."""
 
 
 def verify_study(store: Store, name: str = "", advance: Advance = lambda *_: None) -> Verified:
-    """Check all of a store, or what belongs to a study; ValueError where there is none of that name."""
+    """Check a whole store or one study; ValueError if there is no study of that name."""
     names = objects.names(store.studies)
     if name and name not in names:
         raise ValueError(f"no study called {name!r} in {store}; it has: {', '.join(names) or 'none'}")
@@ -40,23 +40,23 @@ def verify_study(store: Store, name: str = "", advance: Advance = lambda *_: Non
     try:
         records = [record for kind in KINDS if (record := read_study(store, name, kind))]
         scope = dataclasses.replace(references(store, records).scope, studies=frozenset({name}))
-    except StoreError:  # a record that cannot be read is found as one
+    except StoreError:  # an unreadable record is reported as damage
         scope = _only_study(name)
     return verify(store, scope, advance)
 
 
 def _only_study(name: str) -> Scope:
-    """A study whose records and cubes are known, and nothing else of it."""
+    """A scope of only the records and cubes of a study."""
     return Scope(studies=frozenset({name}), runs=frozenset(), pairs=frozenset(), series=frozenset())
 
 
 def repair(store: Store, name: str = "") -> list[Repair]:
-    """Have the next ordinary calls make good what is damaged of a study, or of all the store; returns what was done.
+    """Prepare damaged objects of a study or a whole store to be made again by ordinary calls; returns what was done.
 
-    StoreError where a call works on a study that a damaged object belongs to.
+    StoreError if a call works on a study with a damaged object.
     """
     made: list[Repair] = []
-    # Records first, down to a version that can be read: only then it is known what belongs to what. Then manifests.
+    # Records first, back to a readable version, as they say what belongs to what. Then manifests.
     made += _repair_newest(store, "record", _only_study(name) if name else None, [])
     needed = [references(store, [record]) for record in all_records(store)]
     own = [one for one in needed if name in ("", *one.studies)]
@@ -67,7 +67,7 @@ def repair(store: Store, name: str = "") -> list[Repair]:
         raise StoreError(f"{found.skipped[0]}; call again once it has ended")
     damage = found.damage
     with _nobody_else(store, damage, needed):
-        # Cubes last: one is deleted only where all results are there that it is gathered from, and none was damaged.
+        # Cubes last: a cube is deleted only if all its results exist and none was damaged.
         return made + [_carry_out(store, one) for one in sorted(damage, key=lambda one: one.kind == "cube")]
 
 
@@ -82,7 +82,7 @@ def _together(needed: Sequence[References]) -> Scope:
 
 
 def _repair_newest(store: Store, kind: Kind, scope: Scope | None, needed: Sequence[References]) -> list[Repair]:
-    """Delete newest versions until one can be read, or none is left."""
+    """Delete the newest versions until one is readable or none is left."""
     made: list[Repair] = []
     while found := [one for one in verify_records(store, scope).damage if one.kind == kind and _deletable(one)]:
         with _nobody_else(store, found, needed):
@@ -91,7 +91,7 @@ def _repair_newest(store: Store, kind: Kind, scope: Scope | None, needed: Sequen
 
 
 def _deletable(damage: Damage) -> bool:
-    """Whether it is a version that can be deleted, and not a study that is being removed."""
+    """Whether the damage is a version that can be deleted, not a study that is being removed."""
     return "`specdyn repair` deletes it" in damage.repair and objects.exists(damage.url)
 
 
@@ -100,7 +100,7 @@ def _carry_out(store: Store, damage: Damage) -> Repair:
 
 
 def _act(store: Store, damage: Damage) -> str:
-    """Do what can be done; what was done in words, nothing where the next call needs no help."""
+    """Do what can be done; returns a description, empty if the next call needs no help."""
     done = ""
     match damage.kind:
         case "checkpoint":
@@ -134,7 +134,7 @@ def _run(store: Store, manifest: str) -> Run:
 
 
 def _tickets_with(store: Store, mask: str) -> Iterator[str]:
-    """The results of tickets that were measured with a mask."""
+    """The results of tickets that use a mask."""
     folder = store.results + "/tickets"
     for key in objects.find(folder):
         with contextlib.suppress(FileNotFoundError, KeyError, DamagedResult):
@@ -144,7 +144,7 @@ def _tickets_with(store: Store, mask: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _nobody_else(store: Store, damage: Sequence[Damage], needed: Sequence[References]) -> Iterator[None]:
-    """Hold the leases of all studies that damaged objects belong to; StoreError where a call works on one."""
+    """Hold the leases of all studies with damaged objects; StoreError if a call works on one."""
     studies = sorted({name for one in damage for name in _studies(store, one, needed)})
     kinds = [(name, kind) for name, kind in study_names(store) if name in studies]
     cubes = [f"{store.studies}/{name}/{cube}" for name, kind in kinds for cube, of in CUBES.items() if kind in of]
@@ -182,7 +182,7 @@ def _studies(store: Store, damage: Damage, needed: Sequence[References]) -> Iter
 
 
 def next_calls(store: Store, repaired: Sequence[Repair]) -> list[str]:
-    """The commands that make good what was repaired: one for each study, to be given the options it had before."""
+    """The commands that make repaired objects again: one per study, to be completed with its previous options."""
     records = all_records(store)
     needed = [(record, references(store, [record])) for record in records]
     studies = [

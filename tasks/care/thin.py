@@ -1,4 +1,4 @@
-"""Removing checkpoints of measured runs: the first, the last, every so many and those that others need are kept."""
+"""Removes checkpoints of measured runs, except the first, the last, every n-th and those that others need."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from specdyn.tasks.identity import known_results_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinning:
-    """The checkpoints that go, run by run, and the runs that keep all of theirs."""
+    """The checkpoints to remove, by run, and the runs that keep all of theirs."""
 
     study: str
     steps: Mapping[RunKey, tuple[int, ...]]
@@ -29,20 +29,20 @@ class Thinning:
 
 
 def plan_thinning(store: Store, name: str, keep_every: int) -> Thinning:
-    """What goes of a study's runs where every so many checkpoints are kept; nothing is written.
+    """Plan which checkpoints of a study's runs to remove if every n-th is kept; writes nothing.
 
-    Kept in any case: the first and the last checkpoint, steps at which branches begin or can begin, and all of runs
-    that are not trained and analysed, or whose norms another run follows. ValueError where there is no such study,
-    StoreError where a call is at work.
+    Always kept: the first and the last checkpoint, steps at which branches start or can start, and all checkpoints of
+    runs that are not fully trained and analysed, or whose norms another run follows. ValueError if there is no such
+    study, StoreError if a call is running.
     """
     _require_possible(store, keep_every)
     return _plan(store, name, keep_every)
 
 
 def thin(store: Store, name: str, keep_every: int) -> Thinning:
-    """Remove these checkpoints; returns what went.
+    """Remove these checkpoints; returns what was removed.
 
-    A manifest says which of its checkpoints are gone before they are: where this is killed, another call goes on.
+    The manifest lists removed checkpoints before they are deleted, so if this is killed, another call continues.
     """
     _require_possible(store, keep_every)
     with contextlib.ExitStack() as stack:
@@ -57,7 +57,7 @@ def thin(store: Store, name: str, keep_every: int) -> Thinning:
 
 
 def _require_possible(store: Store, keep_every: int) -> None:
-    require(keep_every > 1, "keep_every", keep_every, "2 or more: every so many checkpoints are kept")
+    require(keep_every > 1, "keep_every", keep_every, "2 or more")
     require_nobody_at_work(store)
 
 
@@ -89,22 +89,22 @@ def _plan(store: Store, name: str, keep_every: int) -> Thinning:
 
 
 def _kept_whole(store: Store, manifest: Manifest | None, names: Mapping[str, Sequence[str]], followed: set[str]) -> str:
-    """Why a run keeps all of its checkpoints; empty where it need not. `names` has the objects of each folder."""
+    """Why a run keeps all of its checkpoints; empty if it need not. `names` lists the objects of each folder."""
     if manifest is None or manifest.status != "complete":
-        return "not trained to its end"
+        return "training is not finished"
     if manifest.run_id in followed:
         return "another run follows its norms"
     if not (results := known_results_id(manifest)):
-        return "its experiment is not there, or has another source now"
+        return "its experiment is missing or has changed"
     folder = store.run_results(manifest.experiment, results)
     measured = {(part.first, part.last) for part in parts_in(names.get(folder, ()))}
     if not {(block[0], block[-1]) for block in blocks_of(manifest.steps)} <= measured:
-        return "not analysed to its end"
+        return "analysis is not finished"
     return ""
 
 
 def _going(manifest: Manifest, keep_every: int, needed: set[int]) -> tuple[int, ...]:
-    """The steps of a run whose checkpoints go, those that went before among them."""
+    """The steps of a run whose checkpoints are removed, including earlier removals."""
     steps = manifest.steps
     kept = {*steps[::keep_every], steps[-1], *needed}
     return tuple(step for step in steps if step not in kept or step in manifest.thinned)

@@ -1,1 +1,1 @@
-"""Claims, one a module; the module's name is the claim's id (CLAIMS 2)."""
+"""Claims, one per module; the module's name is the claim's id (CLAIMS 2)."""

@@ -1,4 +1,4 @@
-"""A1: at initialisation neighbouring layers are aligned as random ones are (CLAIMS 2.2)."""
+"""A1: at initialisation neighbouring layers are no more aligned than random ones (CLAIMS 2.2)."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ SPREAD = float(np.sqrt(np.pi / 2 - 1) / np.sqrt(10))
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """The alignment score at step 0 / its level by chance, mean over pairs; pairs beyond three deviations."""
+    """The alignment score at step 0 / its chance level, mean over pairs; pairs beyond three deviations."""
     arm, lost, _ = baseline(case)
     seeds = tuple(sorted(arm))
     found = {s: scores_beside_chance(arm[s]) for s in seeds}

@@ -1,4 +1,4 @@
-"""A2: while a network is trained there is only a weak alignment, in the leading ranks (CLAIMS 2.2)."""
+"""A2: during training there is only weak alignment, in the leading ranks (CLAIMS 2.2)."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
 from specdyn.tasks.evidence.measures import baseline, scores_beside_chance
 
 STRONG = 0.5
-"""Of the score, which is 1 where all ten directions agree."""
+"""Score above which alignment is strong; 1 if all ten directions agree."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

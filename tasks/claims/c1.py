@@ -1,4 +1,4 @@
-"""C1: branches that part late end in one basin, those that part at the start do not (CLAIMS 2.6)."""
+"""C1: branches that split late end in the same basin, those that split at the start do not (CLAIMS 2.6)."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ from specdyn.tasks.evidence.lines import (
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """The barrier by the step at which branches part, mean over the pairs of a trunk."""
+    """The barrier by split point, mean over the pairs of a trunk."""
     lines = lines_of(case, "within")
     splits, table = by_trunk_and(lines, "split_step", barriers(lines))
     if len(splits) < 3:

@@ -1,4 +1,4 @@
-"""C2: the ends of branches share their leading singular vectors where there is no barrier (CLAIMS 2.6)."""
+"""C2: the ends of branches share their leading singular vectors if there is no barrier (CLAIMS 2.6)."""
 
 from collections.abc import Mapping
 
@@ -20,11 +20,11 @@ from specdyn.tasks.evidence.lines import (
 from specdyn.tasks.evidence.statistics import area_under_curve, spearman
 
 CELLS = 3
-"""Lines of each kind that a trunk needs."""
+"""Fewest lines of each kind per trunk."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Of each trunk: rank correlation of barrier and agreement over its lines, and how well agreement tells them."""
+    """Per trunk: rank correlation of barrier and agreement over its lines, and how well agreement separates them."""
     lines, across = lines_of(case, "within"), lines_of(case, "across")
     seeds, height, score, null = seeds_of_lines(lines), barriers(lines), scores(lines), chance(lines)
     connected = height < CONNECTED * untrained_loss(case)

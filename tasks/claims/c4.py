@@ -11,14 +11,14 @@ from specdyn.tasks.evidence.lines import barriers, by_trunk_and, lines_of, lost_
 from specdyn.tasks.evidence.statistics import SEED
 
 SIZES = 5
-"""Levels that an onset takes."""
+"""Fewest levels for an onset."""
 BEYOND = 2.0
-"""Standard deviations of the lines without noise that an onset lies beyond."""
+"""An onset exceeds the lines without noise by this many standard deviations."""
 DRAWS = 3
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Barrier and agreement by the size of the noise, and the level of the grid at which each leaves that of size 0."""
+    """Barrier and agreement by the size of the noise, and the level of the grid at which each deviates from size 0."""
     lines = lines_of(case, "perturbed")
     lines = lines.isel({LINES: lines["direction"].values == "random"}) if lines.sizes[LINES] else lines
     sizes, heights = by_trunk_and(lines, "size", barriers(lines))
@@ -60,16 +60,16 @@ def _spread(lines: xr.Dataset, seed: int, values: np.ndarray) -> float:
 
 
 def _onset(rise: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """The first level of (seed, level) that rises beyond the spread of level 0; NaN where none does."""
+    """The first level of (seed, level) that exceeds the spread of level 0; NaN if none does."""
     above = rise > BEYOND * spread[:, None]
     return np.where(above.any(axis=1), above.argmax(axis=1), np.nan)
 
 
 def instant_loss(lines: xr.Dataset, size: float) -> float:
-    """The agreement that noise of a size takes from two copies of a network at once, untrained; mean over layers.
+    """The agreement that two copies of a network lose immediately through noise, before training; mean over layers.
 
-    Of matrices with the singular values of the ends without noise: what noise does to their vectors depends on these
-    and on the shape alone.
+    Computed on matrices with the singular values of the ends without noise, as the effect on their vectors depends only
+    on these and on the shape.
     """
     plain = lines.isel({LINES: lines["size"].values == 0, "alpha": 0}).isel({LINES: 0})
     draw = np.random.default_rng(SEED)
@@ -84,7 +84,7 @@ def instant_loss(lines: xr.Dataset, size: float) -> float:
 
 
 def _agreement(s_R: np.ndarray, longer: int, size: float, draw: np.random.Generator) -> float:
-    """Agreement (ten ranks) of two matrices diag(s) that got noise of their own, as (R, longer)."""
+    """Agreement (ten ranks) of two matrices diag(s) with independent noise, as (R, longer)."""
     if size == 0:
         return 1.0
     w = np.zeros((len(s_R), longer))

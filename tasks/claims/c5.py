@@ -1,4 +1,4 @@
-"""C5: between two ends that a barrier parts, the effective rank is higher than at the ends (CLAIMS 2.6)."""
+"""C5: between two ends separated by a barrier, the effective rank is higher than at the ends (CLAIMS 2.6)."""
 
 from collections.abc import Mapping
 

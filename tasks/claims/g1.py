@@ -1,4 +1,4 @@
-"""G1: weight decay decides whether the network groks, and the network that groks is of low rank (CLAIMS 2.1)."""
+"""G1: weight decay decides whether the network groks, and a network that groks has low rank (CLAIMS 2.1)."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
     seeds = paired(decays, without)
     ratios = np.array([final_ranks(decays[seed]) / final_ranks(without[seed]) for seed in seeds])
     layers = layers_of(decays[seeds[0]])
-    # The ratio of a layer that has collapsed is not known, and its run neither.
+    # The ratio of a collapsed layer is unknown, and so is its run's.
     by_seed = np.exp(np.log(ratios).mean(axis=1))
     high = [f"{layer}: ratio {ratio:.2f}" for layer, ratio in zip(layers, middle_of(ratios, axis=0), strict=True)]
     high = [text for text, ratio in zip(high, middle_of(ratios, axis=0), strict=True) if ratio > 0.7]

@@ -11,11 +11,11 @@ from specdyn.tasks.evidence.measures import baseline, curve, error_name, mean_ra
 from specdyn.tasks.evidence.statistics import RESAMPLES, SEED, crossing
 
 COARSEST = 0.05
-"""Of the step at which a run groks: the widest grid of checkpoints on which a lag is told."""
+"""Widest grid of checkpoints on which a lag is reported, as a share of the grokking step."""
 NEAR = 0.1
-"""Of that step: how far the time of grokking reaches on both sides."""
+"""Half-width of the time of grokking, as a share of the grokking step."""
 FLOOR = 0.05
-"""Of the whole fall: how near the floor the rank must be for compression to be over."""
+"""How near the floor the rank must be for compression to be over, as a share of the whole fall."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
@@ -84,7 +84,7 @@ def _ratio(rates: np.ndarray, near: np.ndarray) -> float:
 
 
 def _shifted(of: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """p of the mean rate near grokking, in units of each run's mean rate, against circular shifts of the rates."""
+    """p-value of the mean rate near grokking, relative to each run's mean rate, by circular shifts of the rates."""
     draw = np.random.default_rng(SEED)
     scaled = [(rates / rates.mean(), near) for rates, near in of]
     observed = np.mean([rates[near].mean() for rates, near in scaled])

@@ -10,13 +10,13 @@ from specdyn.tasks.evidence.measures import baseline
 from specdyn.tasks.evidence.statistics import SEED, spearman
 
 PAIR = "encoder.weight -> "
-"""How the pair begins whose writer is the embedding."""
+"""Prefix of pairs whose writer is the embedding."""
 WIDTH = 5
-"""Ranks that the alignment is averaged over before its peak is looked for."""
+"""Ranks over which the alignment is averaged before finding its peak."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Rank correlation of the step with the rank at which embedding and attention are aligned most."""
+    """Rank correlation of the step with the rank of the largest alignment of embedding and attention."""
     arm, lost, _ = baseline(case)
     found = {seed: _peaks(run) for seed, run in arm.items()}
     seeds = tuple(found)
@@ -34,7 +34,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _peaks(run: OneRun) -> tuple[str, np.ndarray]:
-    """The pair, and at each step the rank in whose neighbourhood the alignment is largest."""
+    """The pair, and at each step the rank around which the alignment is largest."""
     alignment = run.values("alignment")
     names = [str(pair) for pair in alignment["pair"].values if str(pair).startswith(PAIR)]
     if not names:

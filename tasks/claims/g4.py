@@ -1,4 +1,4 @@
-"""G4: more data replace weight decay: the network generalises without it, at a lower rank (CLAIMS 2.1)."""
+"""G4: more data replaces weight decay: the network generalises without it, at a lower rank (CLAIMS 2.1)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""G5: of two solutions that generalise, that of much data has the larger norm (CLAIMS 2.1)."""
+"""G5: of two solutions that generalise, the one from much data has the larger norm (CLAIMS 2.1)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from specdyn.tasks.evidence.measures import layers_of, mean_of, mean_rank, run_i
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Ratios of norms of the data-rich to the grokked solution, and of both ranks to that of little data, no decay."""
+    """Ratios of norms of the data-rich to the grokked solution, and of both ranks to little data without decay."""
     much, grokked, lost = arms_by_fraction(case, 0, 1)
     _, little, also = arms_by_fraction(case, 0, 0)
     seeds = paired(much, grokked, little)

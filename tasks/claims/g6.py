@@ -1,4 +1,4 @@
-"""G6: with the slingshot, generalisation comes gradually (CLAIMS 2.1)."""
+"""G6: with the slingshot, generalisation is gradual (CLAIMS 2.1)."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rul
 from specdyn.tasks.evidence.measures import curve, error_name, last, mean_rank
 
 WINDOW = 0.01
-"""Of all steps."""
+"""Length of the window, as a share of all steps."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

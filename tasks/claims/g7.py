@@ -29,7 +29,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _mean(run: OneRun) -> float:
-    """Final alignment score / its level by chance, geometric mean over pairs."""
+    """Final alignment score / its chance level, geometric mean over pairs."""
     _, scores, null = scores_beside_chance(run)
     return float(np.exp(np.log(scores[:, -1] / null).mean()))
 

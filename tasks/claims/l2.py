@@ -31,7 +31,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _of_peak(run: OneRun) -> tuple[float, float, list[str]]:
-    """End / peak of the mean score over inner pairs, where the peak lies from 0 to 1, and the pairs."""
+    """End / peak of the mean score over inner pairs, the position of the peak from 0 to 1, and the pairs."""
     pairs, scores, _ = scores_beside_chance(run)
     inner = slice(1, -1) if len(pairs) > 2 else slice(None)
     if not len(pairs):

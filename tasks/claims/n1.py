@@ -1,7 +1,7 @@
-"""N1: whether rank tells networks that memorise from those that generalise, on labels of which some are random.
+"""N1: whether rank distinguishes networks that memorise from ones that generalise, on partly random labels.
 
-Asked by reviewers. The gap between both errors counts, of networks that learned their training set: at each share of
-random labels those fit alike, and differ in how much of what they learned holds beyond it.
+Asked by reviewers. The measure is the gap between both errors of networks that learned their training set: at each
+share of random labels these fit equally well, but differ in how much of what they learned generalises.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from specdyn.tasks.evidence.measures import by_level, error_name, final_ranks, l
 from specdyn.tasks.evidence.statistics import spearman
 
 LEVELS = 3
-"""Shares of random labels that a correlation takes."""
+"""Fewest shares of random labels for a correlation."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Along the share of random labels: final effective rank, mean over layers, beside the generalisation gap."""
+    """By share of random labels: final effective rank, mean over layers, and the generalisation gap."""
     levels = case.levels("noise")
     if len(levels) < LEVELS:
         raise NotRun(f"{len(levels)} shares of random labels (noise): expected {LEVELS} or more")
@@ -57,7 +57,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _gap(run: OneRun) -> float:
-    """Validation less training error at the end; NaN of a network that has not learned its training set."""
+    """Validation minus training error at the end; NaN for a network that has not learned its training set."""
     name = error_name(run)
     train = last(run, name, "train")
     return last(run, name) - train if train < LEARNED else float("nan")

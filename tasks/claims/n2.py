@@ -1,7 +1,7 @@
 """N2: whether layers are not aligned because steps are large (asked by reviewers, after Mulayoff and Michaeli 2020).
 
-Small steps learn less in as many steps, and alignment changes while a network learns. So it is compared where all
-networks of a seed have come to the same training loss.
+With a small learning rate a network learns less in the same number of steps, and alignment changes during learning. So
+networks of a seed are compared at the same training loss.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rul
 from specdyn.tasks.evidence.measures import curve, lost_in, run_ids, scores_beside_chance
 
 LEVELS = 3
-"""Learning rates that a trend takes."""
+"""Fewest learning rates for a trend."""
 LEARNED = 0.5
-"""Of the first training loss: what all networks of a seed must come below."""
+"""Share of the first training loss that all networks of a seed must fall below."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Alignment beside chance by learning rate, at the training loss to which all networks of a seed come."""
+    """Alignment relative to chance by learning rate, at the training loss that all networks of a seed reach."""
     rates = case.levels("learning_rate")
     if len(rates) < LEVELS:
         raise NotRun(f"{len(rates)} learning rates: expected {LEVELS} or more")
@@ -59,7 +59,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _common_loss(runs: list[OneRun]) -> float:
-    """The least training loss that all runs come to; NaN where one learns too little to be compared."""
+    """The least training loss that all runs reach; NaN if one learns too little to be compared."""
     losses = [curve(run, "loss", "train")[1] for run in runs]
     level = max(float(np.nanmin(of)) for of in losses)
     return level if level < LEARNED * min(of[0] for of in losses) else float("nan")

@@ -50,7 +50,7 @@ def _control(run: OneRun, way: str) -> float:
 
 
 def _gap(run: OneRun, loss: float) -> float:
-    """NaN where the bottom half is no worse than the whole: then there is no scale."""
+    """The gap; NaN if the bottom half is no worse than the whole, which leaves no scale."""
     whole, bottom = last(run, "loss"), _pruned(run, "bottom")
     return (loss - whole) / (bottom - whole) if bottom > whole else float("nan")
 

@@ -1,4 +1,4 @@
-"""P2: the loss without the bottom half comes nearer the whole one as weight decay grows (CLAIMS 2.2)."""
+"""P2: the loss without the bottom half approaches the whole network's as weight decay grows (CLAIMS 2.2)."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rul
 from specdyn.tasks.evidence.measures import before_collapse, by_level, last, lost_in, seeds_of
 
 NEIGHBOURS = 3
-"""Levels that a trend takes."""
+"""Fewest levels for a trend."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

@@ -9,7 +9,7 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, Rule
 from specdyn.tasks.evidence.measures import baseline, layers_of, ranks
 
 LEAST = 0.005
-"""Of the full rank: a smaller fall is none."""
+"""Least fall that counts, as a share of the full rank."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

@@ -13,7 +13,7 @@ SHUFFLES = 19
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Of each matrix the rank correlation of i with the growth of s_i, and the same with the growth shuffled."""
+    """For each matrix, the rank correlation of i with the growth of s_i, and the same with shuffled growth."""
     arm, lost, _ = baseline(case)
     seeds, draw = tuple(sorted(arm)), np.random.default_rng(SEED)
     growth = {seed: growth_by_rank(arm[seed]) for seed in seeds}

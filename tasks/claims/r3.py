@@ -10,11 +10,11 @@ from specdyn.tasks.evidence.measures import baseline, mean_rank
 from specdyn.tasks.evidence.statistics import steepest_split
 
 DROP = 5.0
-"""By how much the rate falls from a checkpoint to the next where it counts as a drop."""
+"""Least factor between neighbouring checkpoints by which a fall of the rate counts as a drop."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """How many epochs lie between the break of the mean effective rank and the nearest drop of the rate."""
+    """Epochs between the break of the mean effective rank and the nearest drop of the rate."""
     arm, lost, _ = baseline(case)
     seeds = tuple(sorted(arm))
     found = [_distance(arm[s]) for s in seeds]

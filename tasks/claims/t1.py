@@ -1,4 +1,4 @@
-"""T1: the largest weights can be trained alone, as many random ones cannot (CLAIMS 2.5)."""
+"""T1: the largest weights can be trained alone, the same number of random ones cannot (CLAIMS 2.5)."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from specdyn.tasks.evidence.tickets import (
 )
 
 UNITS = 1e-3
-"""Nat that are added to both losses, below which they are noise."""
+"""Nats added to both losses, below which they are noise."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

@@ -1,4 +1,4 @@
-"""T4: the more weights a mask keeps, the more of the leading vectors stays (CLAIMS 2.5)."""
+"""T4: the more weights a mask keeps, the better it preserves the leading vectors (CLAIMS 2.5)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from specdyn.tasks.evidence.tickets import by_trunk, densities, early, lost_tick
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Agreement of the dense end with what the magnitude mask leaves / chance, along the density."""
+    """Agreement of the dense end with its magnitude-masked version / chance, by density."""
     magnitude = tickets_of(case, "magnitude")
     seeds, levels = trunks(magnitude), densities(case)
     if len(levels) < 3:

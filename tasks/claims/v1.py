@@ -10,11 +10,11 @@ from specdyn.tasks.evidence.measures import baseline, mean_of, middle_of
 from specdyn.tasks.evidence.statistics import SEED, spearman
 
 SETTLED, LEADING, FEWEST = 0.8, 100, 8
-"""Agreement with the final vectors; ranks that are looked at; ranks that a correlation takes."""
+"""Agreement with the final vectors that counts as settled; ranks considered; fewest ranks for a correlation."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """Of each layer the rank correlation of i with the step from which vector i agrees with the final one."""
+    """For each layer, the rank correlation of i with the step from which vector i agrees with the final one."""
     arm, lost, _ = baseline(case)
     seeds = tuple(sorted(arm))
     found = {s: _settling(arm[s]) for s in seeds}
@@ -36,7 +36,7 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _settling(run: OneRun) -> dict[str, np.ndarray]:
-    """Place of the first checkpoint at which each vector agrees with the final one, the last place where none does."""
+    """Index of the first checkpoint at which each vector agrees with the final one, or the last index."""
     agreement = run.values("agreement").dropna("layer", how="all")
     found = {}
     for layer in agreement["layer"].values:

@@ -17,7 +17,7 @@ from specdyn.tasks.evidence.measures import (
 )
 
 REVERSED = 0.02
-"""Of the full rank: a rise between neighbours by so much is a reversal."""
+"""Least rise between neighbours that counts as a reversal, as a share of the full rank."""
 NEIGHBOURS = 3
 
 

@@ -1,8 +1,8 @@
 """W2: with the largest weight decay the norms collapse (CLAIMS 2.3).
 
-Version 1 compared the training loss at the end with the first one. That of CTC begins far above chance, as an untrained
-network writes a symbol into every frame: a network that learned nothing but silence fell below .8 of it. Version 2
-compares errors with chance, where the experiment has an error.
+Version 1 compared the final training loss with the first one. The CTC loss starts far above chance, as an untrained
+network emits a symbol in every frame: a network that learned only silence fell below .8 of it. Version 2 compares
+errors with chance, if the experiment has an error.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rul
 from specdyn.tasks.evidence.measures import curve, error_name, layers_of
 
 GONE = 0.01
-"""Frobenius norm at the end / at the start: below it a layer counts as collapsed, as where s_1 < 1e-6."""
+"""Ratio of final to initial Frobenius norm below which a layer counts as collapsed, as does s_1 < 1e-6."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """The share of layers that collapse at the largest weight decay, and the training error there beside chance."""
+    """The share of layers that collapse at the largest weight decay, and the training error there / chance."""
     levels = case.levels("weight_decay")
     if len(levels) < 2:
         raise NotRun("one weight decay alone: expected a grid")
@@ -46,11 +46,11 @@ def measure(case: Case) -> Mapping[str, Measured]:
 
 
 def _beside_chance(run: OneRun) -> float:
-    """The training error at the end / that of an untrained network, or / 1 where that has more; else of the loss."""
+    """The final training error / that of an untrained network (at most 1); for losses if there is no error."""
     try:
         _, values = curve(run, error_name(run), "train")
     except NotRun:
-        _, values = curve(run, "loss", "train")  # of the others it begins at chance
+        _, values = curve(run, "loss", "train")  # for other experiments the loss starts at chance
         return float(values[-1] / values[0])
     return float(values[-1] / min(values[0], 1.0))
 

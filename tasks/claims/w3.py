@@ -11,7 +11,7 @@ OPTIMIZERS = ("sgd", "adamw")
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """By how many levels of the grid the collapse comes earlier with SGD; without a collapse it comes past the grid."""
+    """By how many levels of the grid the collapse comes earlier with SGD; no collapse counts as past the grid."""
     levels = case.levels("weight_decay")
     arms: dict[tuple[str, float], Arm] = {}
     lost: list[str] = []

@@ -9,7 +9,7 @@ from specdyn.tasks.evidence.claim import Claim, Condition, Measured, NotRun, Rul
 from specdyn.tasks.evidence.measures import before_collapse, scores_beside_chance, seeds_of
 
 ACROSS = (".linear1.", ".linear2.")
-"""Which layers write and read on both sides of the nonlinearity."""
+"""The layers that write and read on both sides of the nonlinearity."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:

@@ -18,13 +18,13 @@ from specdyn.tasks.evidence.measures import (
 )
 
 WORSE = 1.2
-"""Training loss / that of the baseline: so much still counts as performing."""
+"""Largest training loss / baseline that counts as equally good."""
 UNITS = 0.01
-"""Nat that are added to both losses, below which they are noise."""
+"""Nats added to both losses, below which they are noise."""
 
 
 def measure(case: Case) -> Mapping[str, Measured]:
-    """The least rank / the baseline's among weight decays whose training loss is within a fifth of the baseline's."""
+    """The least rank / the baseline's, among weight decays whose training loss is within 20 % of the baseline's."""
     arm, _, usual = baseline(case)
     seeds = tuple(seed for seed in seeds_of(case) if seed in arm)
     if not seeds:

@@ -1,4 +1,4 @@
-"""W6: weight decay lowers the rank beyond what it does to the norm (CLAIMS 2.3; not in the paper)."""
+"""W6: weight decay lowers the rank beyond its effect on the norm (CLAIMS 2.3; not in the paper)."""
 
 from collections.abc import Mapping
 

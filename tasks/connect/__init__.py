@@ -1,1 +1,1 @@
-"""What is measured between runs: lines, ends, curves, matching, tickets."""
+"""Measures relations between runs: lines, ends, curves, matching, tickets."""

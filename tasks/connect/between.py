@@ -1,4 +1,4 @@
-"""What is measured between two trained networks: metrics, spectra, agreement of the ends (METHOD 4.8).
+"""Measures the line between two trained networks: metrics, spectra, agreement of the ends (METHOD 4.8).
 
 Shapes: P points on the line, L layers, R the largest rank, S splits.
 """
@@ -26,7 +26,7 @@ from specdyn.tasks.spectra.labels import SUBSPACES
 def agreements(
     layers: tuple[Matrix, ...], a: Mapping[str, Factors], b: Mapping[str, Factors], prefix: str = ""
 ) -> Values:
-    """Agreement of the ends: by rank and best match (L, R), score and chance (L,), overlap of subspaces (L, 2, k)."""
+    """Agreement of the ends: by rank and best match (L, R), score and chance (L,), subspace overlap (L, 2, k)."""
     compared = [compare(a[layer.name], b[layer.name], "")[0] for layer in layers]
     rows, columns = ([len(getattr(a[layer.name], side)) for layer in layers] for side in ("left", "right"))
     chance = [nulls.agreement(m, n) for m, n in zip(rows, columns, strict=True)]
@@ -46,32 +46,32 @@ def _all_sizes(overlap: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineView:
-    """Two finished runs: what is measured between them is computed from this."""
+    """Two finished runs, with everything needed to measure between them."""
 
     pair: Pair
     store: Store
     meter: Meter
-    """On the data of the first."""
+    """Evaluates on the data of the first run."""
     weights: tuple[dict[str, Tensor], dict[str, Tensor]]
-    """Of their last checkpoints."""
+    """Weights of their last checkpoints."""
     ends: tuple[Values, Values]
-    """What was measured of these."""
+    """Results of these."""
     factors: tuple[Mapping[str, Factors], Mapping[str, Factors]]
-    """Of these, by layer."""
+    """Factors of these, by layer."""
 
     @property
     def what(self) -> str:
-        """How errors and logs name the two."""
+        """The two runs' name in errors and logs."""
         return f"runs {self.pair.a.run_id} and {self.pair.b.run_id}"
 
     @property
     def parameters(self) -> list[str]:
-        """The parameters that distances are of."""
+        """The parameters included in distances."""
         return [layer.parameter for layer in self.meter.layers]
 
 
 def points(view: LineView) -> Values:
-    """Metrics and spectra at each place on the line."""
+    """Metrics and spectra at each point on the line."""
     meter, inner = view.meter, [blend(*view.weights, alpha) for alpha in view.pair.alphas[1:-1]]
     measured = [meter.point(weights, meter.decomposer.factors(weights, view.what)) for weights in inner]
     points = [view.ends[0], *measured, view.ends[1]]
@@ -79,20 +79,20 @@ def points(view: LineView) -> Values:
 
 
 def of_ends(view: LineView) -> Values:
-    """Agreement of the ends, and how far apart they are."""
+    """Agreement of the ends, and their distance."""
     apart = distance(*view.weights, view.parameters)
     found = agreements(view.meter.layers, *view.factors)
     return {**found, "distance": np.array(apart.l2), "cosine": np.array(apart.cosine)}
 
 
 def matched(view: LineView) -> Values:
-    """The line to B with its hidden units in the order that fits A best."""
+    """The line to B with its hidden units permuted to match A best."""
     meter, (a, b) = view.meter, view.weights
     units = groups(meter.net)
     order = match(a, b, units, seed=0).permutations
     moved = permute(b, units, order)
-    # B computes the same in any order of its units, so that its end is measured already; and its rows and columns are
-    # the same ones in other places, so that it is decomposed already.
+    # Permuting its units changes neither B's function, so its end is already measured, nor its factors but for the
+    # order of rows and columns, so it is already decomposed.
     first, last = ({name: end[name][0] for name in meter.names} for end in view.ends)
     rows = [first, *(meter.metrics(blend(a, moved, alpha)) for alpha in view.pair.alphas[1:-1]), last]
     moved_factors = {
@@ -108,7 +108,7 @@ def matched(view: LineView) -> Values:
 
 
 def on_curve(view: LineView) -> Values:
-    """Metrics (P, S) along the curve that is trained between the ends."""
+    """Metrics (P, S) along the trained curve between the ends."""
     meter, (a, b) = view.meter, view.weights
     control = train_control(view.pair.a, view.store, a, b, view.pair.curve_steps)
     inner = [meter.metrics(bezier(a, control, b, t)) for t in view.pair.alphas[1:-1]]
@@ -117,7 +117,7 @@ def on_curve(view: LineView) -> Values:
 
 
 def layer_by_layer(view: LineView) -> Values:
-    """Metrics (P, L, S) where one layer goes from A to B and all else stays at A."""
+    """Metrics (P, L, S) with one layer interpolated from A to B and all else fixed at A."""
     meter, end = view.meter, view.ends[0]
     rows: list[dict[str, np.ndarray]] = []
     for parameter in view.parameters:

@@ -1,4 +1,4 @@
-"""The quadratic Bezier curve between two networks whose control point is trained for a low loss along it (CLAIMS 4)."""
+"""Trains the control point of a quadratic Bezier curve between two networks for low loss along it (CLAIMS 4)."""
 
 from collections.abc import Mapping
 
@@ -18,15 +18,15 @@ from specdyn.tasks.training.numerics import numerics
 from specdyn.tasks.training.training import Batches
 
 RATE = 1e-3
-"""Learning rate of Adam, which moves the control point whatever trained the ends."""
+"""Learning rate of Adam, which trains the control point whatever optimizer trained the ends."""
 
 
 def train_control(
     spec: RunSpec, store: Store, a: Mapping[str, Tensor], b: Mapping[str, Tensor], steps: int
 ) -> dict[str, Tensor]:
-    """The control point after so many updates, each of one batch at one place drawn evenly on the curve.
+    """The control point after `curve_steps` updates, each with one batch at a uniformly random point of the curve.
 
-    Begins at the middle of the straight line. Buffers stay there: statistics of BatchNorm are to be estimated again.
+    Starts at the midpoint of the line. Buffers stay there, so BatchNorm statistics must be re-estimated.
     """
     experiment, device = experiment_of(spec), pick_device()
     net = experiment.net(spec).to(device).train()

@@ -1,4 +1,4 @@
-"""What is measured of a line or a ticket, by its declaration: computed and checked."""
+"""Computes the declared measurements of a line or a ticket, and checks them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,16 +17,16 @@ def variables_of(analyses: Sequence[Analysis], metrics: Mapping[str, Metric]) ->
 
 
 def labels_of(analyses: Sequence[Analysis]) -> dict[str, tuple[Any, ...]]:
-    """Labels of the dimensions that these analyses bring."""
+    """Labels of the dimensions that these analyses add."""
     return {dim: labels for analysis in analyses for dim, labels in analysis.labels.items()}
 
 
 def measure(
     analyses: Sequence[Analysis], view: Any, metrics: Mapping[str, Metric], sizes: Mapping[str, int], what: str
 ) -> Values:
-    """What the analyses compute of a view, in arrays as declared; `sizes` has the dimensions without labels.
+    """Run the analyses on a view and return arrays as declared; `sizes` has the dimensions without labels.
 
-    A value fills the leading corner of its array; NaN beyond. ValueError where one does not fit its declaration.
+    A value fills the leading corner of its array, the rest is NaN. ValueError if one does not fit its declaration.
     """
     lengths = {**{dim: len(labels) for dim, labels in labels_of(analyses).items()}, **sizes}
     found: Values = {}

@@ -1,4 +1,4 @@
-"""Factors of a run's checkpoints that several measurements use: decomposed once, kept in the store meanwhile."""
+"""Factors of checkpoints shared by several measurements: computed once, kept in the store meanwhile."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -13,11 +13,11 @@ from specdyn.storage.scratch import share, shared
 from specdyn.tasks.spectra.decomposition import Factors, decompose
 
 VERSION = 1
-"""To be raised when factors come out in another way."""
+"""Increase when factors are computed differently."""
 
 
 def finished_run(experiment: str, run_id: str, store: Store) -> Manifest:
-    """The manifest of a finished run; ValueError where it is not finished."""
+    """The manifest of a finished run; ValueError if it is not finished."""
     manifest = read_manifest(store.run(experiment, run_id))
     if manifest is None or manifest.status != "complete":
         raise ValueError(f"run {run_id} of {experiment} is not finished in {store}: train it first")
@@ -25,7 +25,7 @@ def finished_run(experiment: str, run_id: str, store: Store) -> Manifest:
 
 
 class Decomposer:
-    """Decomposes layers, and counts."""
+    """Decomposes layers and counts decompositions."""
 
     def __init__(self, layers: Sequence[Matrix]) -> None:
         self.layers, self.made = tuple(layers), 0
@@ -36,9 +36,9 @@ class Decomposer:
         return {layer.name: decompose(layer.of(weights), f"{what} layer {layer.name}") for layer in self.layers}
 
     def shared(self, store: Store, manifest: Manifest, step: int) -> dict[str, Factors]:
-        """The same of a checkpoint of a finished run, as kept for all that need them; made and kept where they are not.
+        """The shared factors of a checkpoint of a finished run; computes and stores them if they are missing.
 
-        Whoever makes them first spares the others the work; to make them twice at once does no harm.
+        Computing them twice concurrently is harmless.
         """
         url = self._place(store, manifest, step)
         if (kept := shared(url, Factors)) is not None:
@@ -48,18 +48,18 @@ class Decomposer:
         return made
 
     def _place(self, store: Store, manifest: Manifest, step: int) -> str:
-        """Named by the run, and by the weights and the layers that decide the factors."""
+        """URL of the shared factors, named by the run and by a digest of weights and layers."""
         weights = next(entry.sha256 for entry in manifest.checkpoints if entry.step == step)
         decided = short_digest(weights, [layer.name for layer in self.layers], VERSION)
         return f"{store.scratch}/{_prefix(manifest.experiment, manifest.run_id)}{decided}.safetensors"
 
 
 def forget_factors(store: Store, experiment: str, run_ids: Collection[str]) -> None:
-    """Remove the factors that were kept of runs; those that another call still needs are made there again."""
+    """Remove the stored factors of runs; another call that still needs them computes them again."""
     prefixes = tuple(_prefix(experiment, run_id) for run_id in run_ids)
     if prefixes and (kept := [name for name in objects.names(store.scratch) if name.startswith(prefixes)]):
         folder = store.scratch.removeprefix(f"{store}/")
-        objects.delete_all(store.url, [f"{folder}/{name}" for name in kept])  # and a local folder that is empty then
+        objects.delete_all(store.url, [f"{folder}/{name}" for name in kept])  # also removes a local folder left empty
 
 
 def _prefix(experiment: str, run_id: str) -> str:

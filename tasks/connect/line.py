@@ -1,4 +1,4 @@
-"""The straight line between two trained networks: its ends, and what is measured on it, each once (METHOD 4.8)."""
+"""Units of work for the line between two trained networks: its ends, and the line itself (METHOD 4.8)."""
 
 import logging
 
@@ -21,14 +21,14 @@ log = logging.getLogger("specdyn.connectivity")
 
 
 def finished(spec: RunSpec, store: Store) -> Manifest:
-    """The manifest of a finished run; ValueError where it is not finished."""
+    """The manifest of a finished run; ValueError if it is not finished."""
     return finished_run(spec.experiment, spec.run_id, store)
 
 
 def decompose_end(spec: RunSpec, store: Store) -> Work:
-    """Keep the factors of a run's last checkpoint for all that is measured of it; a unit of work.
+    """Store the factors of a run's last checkpoint for all its measurements; a unit of work.
 
-    No decompositions where they are kept already.
+    Does nothing if they are stored already.
     """
     manifest, decomposer = finished(spec, store), Decomposer(network_layout(spec).layers)
     decomposer.shared(store, manifest, manifest.steps[-1])
@@ -39,7 +39,7 @@ def decompose_end(spec: RunSpec, store: Store) -> Work:
 def measure_end(spec: RunSpec, on: RunSpec, store: Store) -> Work:
     """Measure a run's last checkpoint on the data of another, once for all pairs; a unit of work.
 
-    Gives the evaluations of a split and the decompositions that it took; none where it was measured before.
+    Returns the number of evaluations of a split and of decompositions; zero if it was measured before.
     """
     manifest = finished(spec, store)
     url = store.result("ends", spec.experiment, end_id(manifest, data_key(on, store)))
@@ -56,7 +56,7 @@ def measure_end(spec: RunSpec, on: RunSpec, store: Store) -> Work:
 def connect(pair: Pair, store: Store) -> Work:
     """Measure the line between two runs whose ends are measured; a unit of work, done once.
 
-    Gives the evaluations of a split and the decompositions that it took. ValueError where the networks differ.
+    Returns the number of evaluations of a split and of decompositions. ValueError if the networks differ.
     """
     manifests = finished(pair.a, store), finished(pair.b, store)
     url = store.result("pairs", pair.a.experiment, line_id(pair, *manifests))

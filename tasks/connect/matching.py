@@ -1,6 +1,6 @@
-"""Hidden units of one network put in the order of another's: weight matching by coordinate descent.
+"""Permutes the hidden units of one network to match another's: weight matching by coordinate descent.
 
-Shapes: N units of a group, P parts and L places of a unit along an axis, R what a unit has in an entry.
+Shapes: N units of a group, P parts and L positions of a unit along an axis, R numbers of a unit in an entry.
 """
 
 import itertools
@@ -22,17 +22,17 @@ from specdyn.tasks.spectra.assignment import one_to_one
 
 Tensors = Mapping[str, Tensor]
 KNOWN = (MlpNet, VggNet, ResNetNet, LeNetNet, TransformerNet)
-"""Networks whose exchangeable units are known."""
+"""Networks with known exchangeable units."""
 ROUNDING = 1e-12
-"""Share of the similarities that change below which a gain is taken for a rounding error."""
+"""Gain, relative to the changed similarities, below which it counts as rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis of an entry along which the units of a group lie: `parts` times all units in order, each `block` long.
+    """An axis of an entry that holds the units of a group: all units in order, `parts` times, each `block` long.
 
-    A block is a head's numbers or a flattened channel's pixels; parts are fused queries, keys and values. What is not
-    `scored` moves with the units and does not tell which belong together, as statistics of the data.
+    A block is a head's numbers or a flattened channel's pixels; parts are fused queries, keys and values. An entry that
+    is not `scored`, such as statistics of the data, moves with the units but does not influence the matching.
     """
 
     entry: str
@@ -44,7 +44,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Units that can change places without changing the function, where all their axes move together."""
+    """Units that can be permuted without changing the function, if all their axes are permuted together."""
 
     name: str
     size: int
@@ -63,12 +63,12 @@ class Match(NamedTuple):
 
 
 def has_groups(net: nn.Module) -> bool:
-    """Whether the exchangeable units of such a network are known."""
+    """Whether the exchangeable units of this network are known."""
     return isinstance(net, KNOWN)
 
 
 def groups(net: nn.Module) -> tuple[Group, ...]:
-    """Every group of exchangeable units; ValueError where the network is none of those that are known here."""
+    """Every group of exchangeable units; ValueError for an unknown type of network."""
     weights = net.state_dict()
     if isinstance(net, MlpNet):
         return _chain([(f"layers.{i}", "") for i in range(len(net.layers))], weights)
@@ -87,9 +87,9 @@ def groups(net: nn.Module) -> tuple[Group, ...]:
 
 
 def permute(weights: Tensors, groups: Sequence[Group], permutations: Tensors) -> dict[str, Tensor]:
-    """The same function with place i of a group taken by unit p[i]; other entries are shared.
+    """The same function with unit p[i] at position i of each group; unaffected entries are shared.
 
-    Groups without a permutation (N,) stay. ValueError where a permutation or an entry does not fit its group.
+    Groups without a permutation (N,) stay as they are. ValueError if a permutation or an entry does not fit its group.
     """
     known = {group.name: group for group in groups}
     permuted = dict(weights)
@@ -103,9 +103,9 @@ def permute(weights: Tensors, groups: Sequence[Group], permutations: Tensors) ->
 
 
 def places(layer: Matrix, weights: Tensors, groups: Sequence[Group], permutations: Tensors) -> tuple[Tensor, Tensor]:
-    """Rows (M,) and columns (N,) with which layer W of `permute`'s result is W[rows][:, columns] of what it was given.
+    """Rows (M,) and columns (N,) such that `permute` turns the layer W into W[rows][:, columns].
 
-    ValueError where the permutations also move numbers between the rows, or into the layer from outside.
+    ValueError if the permutations also move numbers between rows, or into the layer from outside.
     """
     shape = weights[layer.parameter].shape
     moved = {layer.parameter: torch.arange(shape.numel()).view(shape)}
@@ -127,8 +127,8 @@ def places(layer: Matrix, weights: Tensors, groups: Sequence[Group], permutation
 def match(a: Tensors, b: Tensors, groups: Sequence[Group], seed: int, sweeps: int = 100) -> Match:
     """Permutations of B that maximise the sum of its inner products with A over the entries that score.
 
-    Each sweep takes the groups in a new random order and gives each its best permutation while the others stay; the
-    first sweep that changes nothing is the last. ValueError where entries differ in shape or are not finite.
+    Each sweep visits the groups in a new random order and finds each one's best permutation with the others fixed; the
+    first sweep that changes nothing is the last. ValueError if entries differ in shape or are not finite.
     """
     rng = np.random.default_rng(seed)
     entries = sorted({axis.entry for group in groups for axis in group.axes if axis.scored})
@@ -145,7 +145,7 @@ def match(a: Tensors, b: Tensors, groups: Sequence[Group], seed: int, sweeps: in
 
 
 def _improve(group: Group, target: Tensors, moved: dict[str, Tensor], permutations: dict[str, Tensor]) -> float:
-    """Put the group's units of `moved` in their best order; what the objective gains, 0 where nothing changed."""
+    """Permute the group's units of `moved` optimally; returns the gain of the objective, 0 if nothing changed."""
     axes = [axis for axis in group.axes if axis.scored]
     similarity_NN = torch.zeros(group.size, group.size, dtype=torch.float64)
     for axis in axes:
@@ -168,7 +168,7 @@ def _doubles(weights: Tensors, entries: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _unfold(weights: Tensors, axis: Axis, size: int) -> Tensor:
-    """The entry with the axis as three, (P, N, L)."""
+    """The entry with the axis split into three, (P, N, L)."""
     require_known("entry", axis.entry, weights)
     w = weights[axis.entry]
     length = axis.parts * size * axis.block
@@ -178,18 +178,18 @@ def _unfold(weights: Tensors, axis: Axis, size: int) -> Tensor:
 
 
 def _units(weights: Tensors, axis: Axis, size: int) -> Tensor:
-    """What each unit has in the entry (N, R)."""
+    """The numbers of each unit in the entry, (N, R)."""
     return _unfold(weights, axis, size).movedim(axis.axis + 1, 0).flatten(1)
 
 
 def _reorder(weights: Tensors, axis: Axis, size: int, p: Tensor) -> Tensor:
-    """The entry with unit p[i] in place i."""
+    """The entry with unit p[i] at position i."""
     unfolded = _unfold(weights, axis, size)
     return unfolded.index_select(axis.axis + 1, p.to(unfolded.device)).flatten(axis.axis, axis.axis + 2)
 
 
 def _chain(layers: Sequence[tuple[str, str]], weights: Tensors) -> tuple[Group, ...]:
-    """One group for what each layer, with its BatchNorm where it has one, writes and the next reads."""
+    """One group per connection: the units that a layer (with any BatchNorm) writes and the next reads."""
     found = []
     for (layer, norm), (reader, _) in itertools.pairwise(layers):
         size = len(weights[f"{layer}.weight"])
@@ -208,7 +208,7 @@ def _of_norm(norm: str) -> list[Axis]:
 
 
 def _residual(blocks: Sequence[ResidualBlock], weights: Tensors) -> tuple[Group, ...]:
-    """The hidden channels of each block, and those that the blocks between two projections share by adding to them."""
+    """The hidden channels of each block, and the residual channels shared by the blocks between two projections."""
 
     def written(conv: str, norm: str) -> list[Axis]:
         return [Axis(f"{conv}.weight", 0), *_of_norm(norm)]

@@ -24,7 +24,7 @@ from specdyn.tasks.spectra.truncation import halves
 
 
 def data_key(spec: RunSpec, store: Store) -> str:
-    """Hash of the examples of both splits and of how they are evaluated: runs that share it share measured ends."""
+    """Hash of the examples of both splits and of how they are evaluated; runs with equal hashes share measured ends."""
     found = _data_hash(examples_key(spec, store))
     evaluated = f"{found}/{spec.record.eval_batch_size}/{spec.record.eval_examples}"
     return hashlib.sha256(evaluated.encode()).hexdigest()[:12]
@@ -41,7 +41,7 @@ def _data_hash(of: ExamplesKey) -> str:
 
 
 STORED = "stored_"
-"""How names of metrics begin where statistics of BatchNorm are those that are stored."""
+"""Prefix of metrics that use the stored statistics of BatchNorm."""
 
 
 class Meter:
@@ -58,13 +58,13 @@ class Meter:
         self.evaluations, self.decomposer = 0, Decomposer(self.layers)
 
     def metrics(self, weights: Mapping[str, Tensor], renewed: bool = True) -> dict[str, np.ndarray]:
-        """Each metric over the splits (S,), with BatchNorm's statistics renewed or as they are blended."""
+        """Each metric over the splits (S,), with BatchNorm's statistics re-estimated or interpolated."""
         self.evaluations += self._splits
         return self._evaluate(weights, renormalise=renewed)
 
     @property
     def decompositions(self) -> int:
-        """Of a layer, made so far."""
+        """Decompositions of layers so far."""
         return self.decomposer.made
 
     def point(self, weights: Mapping[str, Tensor], factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
@@ -82,13 +82,13 @@ class Meter:
 
 
 def has_statistics(net: nn.Module) -> bool:
-    """Whether the network has layers that keep statistics of the data."""
+    """Whether the network has layers that store statistics of the data."""
     norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
     return any(isinstance(module, norms) for module in net.modules())
 
 
 def padded(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows of any length as one array, NaN beyond their ends."""
+    """Rows of any length as one array, padded with NaN."""
     whole = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
     for row, values in zip(whole, rows, strict=True):
         row[: len(values)] = values

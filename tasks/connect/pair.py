@@ -1,4 +1,4 @@
-"""Two runs to connect, and how."""
+"""Pair: two runs to connect, and how."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from specdyn.models.spec.checks import require
 from specdyn.models.spec.run_spec import RunSpec
 
 VERSION = 1
-"""To be raised when stored values mean something else."""
+"""Increase when stored values change their meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +21,11 @@ class Pair:
     kind: str
     """`within` a trunk, `across` trunks, or `perturbed`."""
     layerwise: bool = False
-    """Interpolate each layer alone too."""
+    """Whether to interpolate each layer separately, too."""
     curve_steps: int = 0
-    """Updates of the control point of a curve between the ends; 0 is no curve."""
+    """Updates of the control point of a curve between the ends; 0 means no curve."""
     points: int = 11
-    """Places on the line, evenly spaced, its ends among them."""
+    """Number of points on the line, evenly spaced, including the ends."""
 
     def __post_init__(self) -> None:
         require(self.points >= 3, "points", self.points, "3 or more")
@@ -33,11 +33,11 @@ class Pair:
 
     @property
     def alphas(self) -> tuple[float, ...]:
-        """Places on the line, from 0 to 1."""
+        """Positions on the line, from 0 to 1."""
         return tuple(np.linspace(0, 1, self.points).tolist())
 
     @property
     def pair_id(self) -> str:
-        """First 12 hex digits of the hash of what is asked: two runs, how they are connected, the version."""
+        """First 12 hex digits of a hash of the two runs, how they are connected, and the version."""
         text = f"{self.a.run_id}/{self.b.run_id}/{self.layerwise}/{self.curve_steps}/{self.points}/{VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Paths between two networks in the space of their weights, and what a curve along a path rises above its ends."""
+"""Paths between two networks in weight space, and barriers along them."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from torch import Tensor
 from specdyn.models.spec.checks import require, require_known
 
 ALPHAS: tuple[float, ...] = tuple(np.linspace(0, 1, 11).tolist())
-"""Points of a path, with both ends."""
+"""Points of a path, including both ends."""
 
 
 class Distance(NamedTuple):
-    """How far apart two networks lie; the cosine is NaN where one of them is zero."""
+    """The distance of two networks; the cosine is NaN if one of them is zero."""
 
     l2: float
     cosine: float
@@ -25,7 +25,7 @@ class Distance(NamedTuple):
 def blend(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """(1 - alpha) A + alpha B for every entry with its buffers, in its dtype; the ends are A's and B's own tensors.
 
-    Integers are cut off towards zero. ValueError names the entry whose name, shape or dtype is not in both.
+    Integers are truncated towards zero. ValueError names an entry whose name, shape or dtype differs.
     """
     require_alike(a, b)
     return blend_layer(a, b, alpha, a)
@@ -34,7 +34,7 @@ def blend(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> dic
 def blend_layer(
     a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float, names: Iterable[str]
 ) -> dict[str, Tensor]:
-    """A with only the named entries on their way to B, as `blend` moves them; ValueError names an unknown one."""
+    """A with only the named entries interpolated towards B, as in `blend`; ValueError names an unknown one."""
     chosen = tuple(names)
     require_alike(a, b, chosen)
     return dict(a) | {name: _combine(((1 - alpha, a[name]), (alpha, b[name]))) for name in chosen}
@@ -51,9 +51,9 @@ def bezier(
 
 
 def barrier(y: ArrayLike) -> np.ndarray:
-    """How far y (..., P) rises above the straight line between its ends, at the highest inner point: (...).
+    """How far y (..., P) rises above the straight line between its ends, at the highest inner point; shape (...).
 
-    Negative where y lies below the line throughout; NaN where any of the P values is. ValueError below 3 points.
+    Negative if y is below the line throughout; NaN if any of the P values is. ValueError for fewer than 3 points.
     """
     y_P = _curve(y)
     alpha_I = np.linspace(0, 1, y_P.shape[-1])[1:-1]
@@ -63,7 +63,7 @@ def barrier(y: ArrayLike) -> np.ndarray:
 
 
 def instability(y: ArrayLike) -> np.ndarray:
-    """The largest of y (..., P), ends included, less the mean of its ends: (...); NaN and errors as `barrier`."""
+    """The maximum of y (..., P), ends included, minus the mean of its ends; shape, NaN and errors as `barrier`."""
     y_P = _curve(y)
     with np.errstate(invalid="ignore"):
         return np.asarray(y_P.max(axis=-1) - (y_P[..., 0] + y_P[..., -1]) / 2)
@@ -80,7 +80,7 @@ def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[s
 
 
 def require_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str] | None = None) -> None:
-    """Raise ValueError naming an entry (of the named ones, or of all) that is not in both with one shape and dtype."""
+    """Raise ValueError naming an entry (of the named ones, or of all) that differs in presence, shape or dtype."""
     for name in sorted(a.keys() | b.keys()) if names is None else names:
         for weights in (a, b):
             require_known("entry", name, weights)
@@ -92,7 +92,7 @@ def require_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Itera
 
 
 def _combine(terms: tuple[tuple[float, Tensor], ...]) -> Tensor:
-    """The weighted sum in the tensors' dtype; where all the weight is on one tensor, that tensor itself."""
+    """The weighted sum in the tensors' dtype; if all the weight is on one tensor, that tensor itself."""
     (weight, tensor), *others = [(float(weight), tensor) for weight, tensor in terms if weight != 0]
     if weight == 1 and not others:
         return tensor

@@ -1,4 +1,4 @@
-"""Lines and tickets as rows of a cube: their labels and variables, and the barriers that follow."""
+"""Lines and tickets as rows of a cube: labels, variables, and derived barriers."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def line_analyses(pair: Pair, net: "nn.Module") -> tuple[Analysis, ...]:
-    """What is measured of a line: what it asks for, and units matched where the network's are known."""
+    """The analyses of a line: the requested ones, and matching if the network's units are known."""
     left_out = {"curve": not pair.curve_steps, "layers": not pair.layerwise, "matched": not has_groups(net)}
     return tuple(analysis for analysis in LINE if not left_out.get(analysis.name))
 
 
 def line_layout(pair: Pair) -> RunLayout:
-    """Labels and variables of a line; the same object for lines that agree in them."""
+    """Labels and variables of a line; the same object for lines with equal ones."""
     plain = replace(pair.a, seed=0, start=None)
     return _line_layout(replace(pair, a=plain, b=plain, kind="", curve_steps=int(pair.curve_steps > 0)))
 
@@ -60,7 +60,7 @@ def _line_layout(pair: Pair) -> RunLayout:
 
 @functools.lru_cache(maxsize=64)
 def ticket_layout(spec: RunSpec, steps: tuple[int, ...], examples: int) -> RunLayout:
-    """Labels and variables of a ticket with checkpoints at these steps, which trains on that many examples.
+    """Labels and variables of a ticket with checkpoints at these steps and that many training examples.
 
     Its seed and start do not matter.
     """

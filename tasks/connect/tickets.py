@@ -1,4 +1,4 @@
-"""A lottery ticket beside the dense run that its mask is of: metrics, agreement, what the mask keeps (METHOD 4.7).
+"""Compares a lottery ticket with its dense run: metrics, agreement, what the mask keeps (METHOD 4.7).
 
 Shapes: T checkpoints of the ticket, L masked layers, R the largest rank, S splits.
 """
@@ -33,9 +33,9 @@ log = logging.getLogger("specdyn.tickets")
 
 
 def decompose_dense(trunk: RunSpec, first: int, store: Store) -> Work:
-    """Keep the factors of a dense run's checkpoints from a step on for all of its tickets; a unit of work.
+    """Store the factors of a dense run's checkpoints from a step on, for all of its tickets; a unit of work.
 
-    One decomposition a masked layer and checkpoint whose factors are not kept already.
+    Takes one decomposition per masked layer and checkpoint whose factors are not stored yet.
     """
     dense, decomposer = finished_run(trunk.experiment, trunk.run_id, store), Decomposer(maskable(trunk))
     for step in dense.steps:
@@ -48,8 +48,8 @@ def decompose_dense(trunk: RunSpec, first: int, store: Store) -> Work:
 def examine(spec: RunSpec, store: Store) -> Work:
     """Measure a finished ticket at each of its checkpoints, once; a unit of work.
 
-    Takes a decomposition for each masked layer and checkpoint, and those of what the mask leaves of the dense end. The
-    dense run's factors are kept; those that are not are made and counted.
+    Takes one decomposition per masked layer and checkpoint, plus one per layer of the masked dense end. The dense
+    run's factors are read from the store; missing ones are computed and counted.
     """
     assert spec.start is not None and spec.start.ticket is not None
     own, dense = (finished_run(spec.experiment, run_id, store) for run_id in (spec.run_id, spec.start.run_id))
@@ -77,7 +77,7 @@ def examine(spec: RunSpec, store: Store) -> Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketView:
-    """A finished ticket and its dense run: what is measured of the ticket is computed from this."""
+    """A finished ticket and its dense run, with everything needed to measure the ticket."""
 
     spec: RunSpec
     store: Store
@@ -85,7 +85,7 @@ class TicketView:
     dense: Manifest
     meter: Meter
     decomposer: Decomposer
-    """Of the masked layers."""
+    """Decomposes the masked layers."""
     mask: masks.Mask
 
 
@@ -122,7 +122,7 @@ def _agreements(
 
 
 def of_mask(view: TicketView) -> Values:
-    """What the mask keeps of the dense end: agreement with it, energy, densities, overlap with the magnitude mask."""
+    """Properties of the masked dense end: agreement, energy, densities, overlap with the magnitude mask."""
     assert view.spec.start is not None and view.spec.start.ticket is not None
     work, layers, end = view.decomposer, view.decomposer.layers, view.dense.steps[-1]
     dense, whole = read_finished(view.store, view.dense, end), work.shared(view.store, view.dense, end)

@@ -1,6 +1,6 @@
-"""What is measured between two trained networks (METHOD 4.8) and of a lottery ticket (METHOD 4.7), as declared.
+"""Declares the variables of lines between trained networks (METHOD 4.8) and of lottery tickets (METHOD 4.7).
 
-What computes it is imported where it is computed, as a look at results does without it.
+The computing modules are imported only when computing, as reading results does not need them.
 """
 
 from specdyn.storage.schema import SPLITS, Variable
@@ -104,7 +104,7 @@ LINE = (
         compute=Later(BETWEEN, "layer_by_layer"),
     ),
 )
-"""What is measured of a line; arrays of a pair, without the dimension `pair` of the cube."""
+"""Analyses of a line; arrays of one pair, without the cube's dimension `pair`."""
 
 BY_STEP, BY_LAYER = ("step", "layer"), ("layer",)
 FIRST = "mean of the first 10 ranks"
@@ -145,4 +145,4 @@ TICKET = (
         compute=Later(TICKETS, "of_mask"),
     ),
 )
-"""What is measured of a ticket; arrays of one, without the dimension `ticket` of the cube."""
+"""Analyses of a ticket; arrays of one ticket, without the cube's dimension `ticket`."""

@@ -1,1 +1,1 @@
-"""Data sets fetched, checked and put into the store."""
+"""Downloads, verifies and prepares data sets."""

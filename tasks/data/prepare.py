@@ -1,4 +1,4 @@
-"""Data sets made ready: files fetched into a cache once, arrays prepared in the store once, loaded by every worker."""
+"""Prepares data sets: files are downloaded to a cache once, arrays stored once, and loaded by every worker."""
 
 import hashlib
 import http.client
@@ -24,31 +24,31 @@ from specdyn.storage.places import Store
 CACHE_VARIABLE = "SPECDYN_DATA"
 PIECE = 2**20
 TIMEOUT = 60.0
-"""Seconds without a byte from a server."""
+"""Seconds to wait for a server's next byte."""
 ATTEMPTS = 2
 PREPARE_COMMAND = "specdyn data prepare {name} --variant {variant} --store {store}"
 
 _held: dict[tuple[Store, str], Mapping[str, np.ndarray]] = {}
-"""Arrays of samples that this process only asks with, by the store that lacks them and the key."""
+"""Arrays of samples held only in this process, by the store that lacks them and the key."""
 
 OnProgress = Callable[[str, int, int | None], None]
-"""Told the file's name, the bytes so far, and the bytes in all where they are known."""
+"""Called with the file's name, the bytes so far, and the total bytes if known."""
 
 
 class FetchError(Exception):
-    """A file cannot be had: says which, from where, how large, and what else can be done."""
+    """A file cannot be obtained; the message says which, from where, how large, and what else to do."""
 
 
 class NotPrepared(Exception):
-    """A data set is not in the store: says which, where, and how to put it there."""
+    """A data set is not in the store; the message says which, where, and how to prepare it."""
 
 
 class _Wrong(Exception):
-    """Fetched or cached bytes are not those declared; may be different another time."""
+    """Downloaded or cached bytes differ from the declared ones; a retry may succeed."""
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: SPECDYN_DATA, else a folder of the user's cache."""
+    """The folder for downloads: SPECDYN_DATA, else a folder in the user's cache."""
     chosen = os.environ.get(CACHE_VARIABLE) or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "specdyn"
     )
@@ -56,28 +56,28 @@ def cache_folder() -> Path:
 
 
 def fetch(file: File, progress: OnProgress | None = None) -> Path:
-    """The path of a file whose size and hashes are right; fetched at most once, however many processes ask.
+    """The path of a verified file; downloaded at most once, however many processes ask.
 
-    A packaged file, or one of a system package, is taken where it lies. A damaged file in the cache is fetched
-    again. FetchError if it cannot be had, or if twice other bytes came than declared.
+    A packaged file, or one of a system package, is used in place. A damaged file in the cache is downloaded again.
+    FetchError if it cannot be obtained, or if the bytes differ from the declaration twice.
     """
     if isinstance(file, PackagedFile):
         path = FOLDER / file.path
         if not path.is_file():
-            raise FetchError(f"{path}: this file comes with specdyn and is missing; install specdyn again")
+            raise FetchError(f"{path}: this file of specdyn's installation is missing; reinstall specdyn")
         if (digest := _digest(path, "sha256")) != file.sha256:
-            raise FetchError(f"{path}: sha256 is {digest}, expected {file.sha256}; install specdyn again")
+            raise FetchError(f"{path}: sha256 is {digest}, expected {file.sha256}; reinstall specdyn")
         return path
     if file.system and (path := Path(file.system)).is_file():
         try:
             _check_hashes(file, path)
         except _Wrong as error:
-            remedy = f"install its package again, or remove it to fetch {file.url}"
+            remedy = f"reinstall its package, or remove it to fetch {file.url}"
             raise FetchError(f"{path}: {error}; {remedy}") from None
         return path
     path = cache_folder() / file.place
     with _only_one(path):
-        advice = f"use variant=sample where there is one, or put the file at {path} by hand"
+        advice = f"use variant=sample if there is one, or put the file at {path} by hand"
         if path.is_file():
             try:
                 _accept(file, path, path)
@@ -90,7 +90,7 @@ def fetch(file: File, progress: OnProgress | None = None) -> Path:
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Keep other processes from the file; FetchError where the cache cannot be written."""
+    """Lock the file against other processes; FetchError if the cache is not writable."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
@@ -104,7 +104,7 @@ def _only_one(path: Path) -> Iterator[None]:
 
 
 def _download(file: RemoteFile, path: Path, progress: OnProgress | None, advice: str) -> None:
-    """Put the file in place, whole and verified; one more attempt where the bytes are wrong."""
+    """Download the file to its path, complete and verified; retries once if the bytes are wrong."""
     partial = path.with_name(f"{path.name}{objects.PARTIAL}")
     wrong: list[str] = []
     try:
@@ -121,7 +121,7 @@ def _download(file: RemoteFile, path: Path, progress: OnProgress | None, advice:
         raise FetchError(f"{file.url} ({_size(file)}) cannot be fetched: {reason}; {advice}") from error
     finally:
         partial.unlink(missing_ok=True)
-    raise FetchError(f"{file.url}: {ATTEMPTS} times other bytes came than expected: {wrong[-1]}; {advice}")
+    raise FetchError(f"{file.url}: wrong content in {ATTEMPTS} attempts: {wrong[-1]}; {advice}")
 
 
 def _size(file: File) -> str:
@@ -132,7 +132,7 @@ def _size(file: File) -> str:
 
 
 def _copy(file: RemoteFile, partial: Path, progress: OnProgress | None) -> None:
-    """All bytes into the partial file; _Wrong where fewer come than promised."""
+    """Write all bytes to the partial file; _Wrong if fewer arrive than promised."""
     done = 0
     try:
         with _opened(file.url) as (stream, promised), partial.open("wb") as target:
@@ -141,19 +141,19 @@ def _copy(file: RemoteFile, partial: Path, progress: OnProgress | None) -> None:
                 done += len(piece)
                 if progress:
                     progress(file.name, done, file.bytes if file.bytes is not None else promised)
-            # A file that is whole under its last name stays so when the power fails.
+            # Sync, so that a file under its final name is complete even after a power failure.
             target.flush()
             os.fsync(target.fileno())
     except http.client.HTTPException as error:
         raise _Wrong(f"the answer broke off after {done} bytes ({type(error).__name__})") from error
-    # Python's HTTP client takes a connection that ends early for the end of the answer.
+    # Python's HTTP client treats a connection that closes early as the end of the response.
     if promised is not None and done != promised:
-        raise _Wrong(f"{done} bytes came, the server promised {promised}")
+        raise _Wrong(f"received {done} bytes, the server promised {promised}")
 
 
 @contextmanager
 def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """A stream of the URL's bytes, and how many are promised."""
+    """A stream of the URL's bytes, and their promised number."""
     if url.startswith("s3://"):
         with objects.explained(url), objects.filesystem(url).open(url, "rb") as stream:
             yield stream, stream.size
@@ -164,9 +164,9 @@ def _opened(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
 
 
 def _accept(file: RemoteFile, content: Path, path: Path) -> None:
-    """_Wrong unless the content, which is or becomes the file at `path`, is as declared.
+    """Raise _Wrong unless the content, which is or becomes the file at `path`, matches the declaration.
 
-    Where no sha256 is declared, the first one is noted beside `path` and enforced afterwards.
+    If no sha256 is declared, the first one is saved next to `path` and enforced afterwards.
     """
     size = content.stat().st_size
     if file.bytes is not None and file.of == "file" and size != file.bytes:
@@ -201,8 +201,8 @@ def _digest(path: Path, name: str) -> str:
 def prepare(store: Store, dataset: Dataset, progress: OnProgress | None = None) -> DataManifest:
     """Fetch, decode, validate and write a data set, unless it is prepared; the manifest comes last.
 
-    Safe to be called by several at once, and again after a death at any moment. FetchError, or ValueError where the
-    content breaks a rule of DATA 5.5: then nothing is written.
+    Safe to call concurrently, and again after being killed at any point. FetchError, or ValueError if the
+    content violates DATA 5.5, in which case nothing is written.
     """
     if (prepared := datasets.read_data_manifest(store, dataset.key)) is not None:
         return prepared
@@ -231,7 +231,7 @@ def prepare(store: Store, dataset: Dataset, progress: OnProgress | None = None) 
 def _decoded(
     dataset: Dataset, progress: OnProgress | None = None
 ) -> tuple[dict[str, Path], Mapping[str, np.ndarray], Mapping[str, Any]]:
-    """The files of a data set, its arrays, validated, and the report of the decoding."""
+    """The files of a data set, its validated arrays, and the decoder's report."""
     paths = {file.name: fetch(file, progress) for file in dataset.files}
     arrays, report = dataset.decode(paths)
     dataset.validate(arrays)
@@ -241,7 +241,7 @@ def _decoded(
 def load(store: Store, dataset: Dataset, only: str = "") -> dict[str, np.ndarray]:
     """All arrays of a prepared data set or `only` one of them, verified.
 
-    NotPrepared where the data set is not in the store, nor held.
+    NotPrepared if the data set is neither in the store nor held.
     """
     manifest = datasets.read_data_manifest(store, dataset.key)
     if manifest is None:
@@ -251,7 +251,7 @@ def load(store: Store, dataset: Dataset, only: str = "") -> dict[str, np.ndarray
 
 
 def shapes(store: Store, dataset: Dataset) -> dict[str, tuple[int, ...]]:
-    """The shape of every array of a prepared data set, of which none is read; NotPrepared as `load`."""
+    """The shape of every array of a prepared data set, without reading any; NotPrepared as `load`."""
     manifest = datasets.read_data_manifest(store, dataset.key)
     if manifest is None:
         return {name: array.shape for name, array in _held_or_refused(store, dataset).items()}
@@ -265,9 +265,9 @@ def _held_or_refused(store: Store, dataset: Dataset) -> Mapping[str, np.ndarray]
 
 
 def require_data(store: Store, dataset: Dataset) -> DataManifest:
-    """The manifest of a data set that workers can load; a sample is prepared at once, being small and packaged.
+    """The manifest of a data set that workers can load; prepares samples immediately, as they are small and packaged.
 
-    NotPrepared for another set that is not in the store: nothing large is fetched unasked.
+    NotPrepared for any other set that is not in the store: nothing large is downloaded without request.
     """
     manifest = datasets.read_data_manifest(store, dataset.key)
     if manifest is not None:
@@ -278,9 +278,9 @@ def require_data(store: Store, dataset: Dataset) -> DataManifest:
 
 
 def hold_data(store: Store, dataset: Dataset) -> None:
-    """Have this process load a sample that the store lacks without writing it there, for what only asks.
+    """Hold a sample that the store lacks in this process, for read-only commands.
 
-    NotPrepared for another set that is not in the store.
+    NotPrepared for any other set that is not in the store.
     """
     if datasets.read_data_manifest(store, dataset.key) is not None or (store, dataset.key) in _held:
         return
@@ -298,5 +298,5 @@ def _not_prepared(store: Store, dataset: Dataset) -> NotPrepared:
     command = PREPARE_COMMAND.format(name=dataset.name, variant=dataset.variant, store=store)
     return NotPrepared(
         f"data set {dataset.label} ({dataset.key}) is not at {store.dataset(dataset.key)}; "
-        f"run `{command}`, or use variant=sample where there is one. It needs {needs or 'only packaged files'}"
+        f"run `{command}`, or use variant=sample if there is one. It needs {needs or 'only packaged files'}"
     )

@@ -1,1 +1,1 @@
-"""Loss and metrics of given weights, and the environment that computes them."""
+"""Evaluates loss and metrics of given weights, and describes the computing environment."""

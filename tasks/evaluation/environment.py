@@ -1,4 +1,4 @@
-"""What this process computes with: device, processor, threads, versions."""
+"""The computing environment of this process: device, processor, threads, versions."""
 
 import functools
 import os
@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 
 RECORDED = ("numpy", "zarr", "xarray", "safetensors")
-"""Packages besides torch, whose metadata may leave out the build, as in 2.13.0+cu130."""
+"""Packages to record besides torch, whose metadata may omit the build, as in 2.13.0+cu130."""
 _cpu_only: ContextVar[bool] = ContextVar("cpu_only", default=False)
 
 
 def pick_device() -> torch.device:
-    """The GPU where torch sees one, else the CPU; the CPU inside `cpu_only`."""
+    """The GPU if torch sees one, else the CPU; always the CPU inside `cpu_only`."""
     return torch.device("cuda" if not _cpu_only.get() and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
 def cpu_only() -> Iterator[None]:
-    """Leave a GPU that torch sees to others: Ray shows all GPUs to a task that asked for none."""
+    """Do not use GPUs: Ray shows all of them even to a task that requested none."""
     token = _cpu_only.set(True)
     try:
         yield
@@ -33,18 +33,18 @@ def cpu_only() -> Iterator[None]:
 
 
 def fix_cublas_workspace() -> None:
-    """Let cuBLAS be deterministic, which takes a workspace of fixed size.
+    """Make cuBLAS deterministic, which needs a workspace of fixed size.
 
-    torch looks at the environment once, at the first product on a GPU under deterministic algorithms: whatever turns
-    these on calls this first.
+    torch reads the environment once, at the first product on a GPU under deterministic algorithms, so code that turns
+    them on must call this first.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def processor(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The model of a GPU, or of the CPU with the instruction set that torch uses of it: what results' bits depend on.
+    """The model of a GPU, or of the CPU with the instruction set used by torch; the bits of results depend on it.
 
-    Where the system does not tell the model of its CPU it is the architecture, e.g. `aarch64`.
+    If the system does not report the CPU's model, returns the architecture, e.g. `aarch64`.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -60,7 +60,7 @@ def use_threads(count: int) -> None:
     """Compute with that many threads, deterministically and in full float32."""
     fix_cublas_workspace()
     torch.set_num_threads(max(1, count))
-    torch.set_deterministic_debug_mode("warn")  # the other way to say it imports the compiler
+    torch.set_deterministic_debug_mode("warn")  # `torch.use_deterministic_algorithms` would import the compiler
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 
@@ -74,13 +74,13 @@ def usable_cores() -> int:
 
 
 def use_gpu_share(share: float) -> None:
-    """Bound this process to its share of a GPU's memory, so that it fails itself before it starves a neighbour."""
+    """Limit this process to its share of a GPU's memory, so that it fails rather than starving others."""
     if share > 0 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
 
 
 def versions() -> dict[str, str]:
-    """Versions that a number may depend on."""
+    """Versions of packages on which results may depend."""
     return dict(_versions())
 
 

@@ -14,7 +14,7 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.tasks.evaluation.representations import Moments, moments
 
 EVALUATION_SEED = 20_000
-"""Seed of what metrics draw at random, the same for every checkpoint and variant."""
+"""Seed of random draws in metrics, the same for every checkpoint and variant."""
 
 
 class Evaluator:
@@ -36,8 +36,8 @@ class Evaluator:
     def __call__(self, weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:
         """Each metric as an array over the splits: the unweighted mean of the means of the batches.
 
-        The last, smaller batch counts fully, as published; pooled metrics are a sum over a count. Evaluated in float32
-        and eval mode. With `renormalise` BatchNorm's statistics are first estimated again on the training set.
+        A smaller last batch counts fully, as published; pooled metrics are a sum over a count. Evaluated in float32
+        and eval mode. With `renormalise`, BatchNorm's statistics are first re-estimated on the training set.
         """
         self._net.load_state_dict(dict(weights))
         if renormalise and self._train is not None:
@@ -47,7 +47,7 @@ class Evaluator:
         return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in self._metrics}
 
     def represent(self, weights: Mapping[str, Tensor]) -> dict[str, Moments]:
-        """What enters each layer on the validation examples, by parameter; one forward pass a batch."""
+        """Moments of each layer's inputs on the validation examples, by parameter; one forward pass per batch."""
         self._net.load_state_dict(dict(weights))
         with self._same_noise():
             return moments(self._net, self._data["val"].batches(self._batch), weights)
@@ -62,7 +62,7 @@ class Evaluator:
         return {name: _reduce(metric, values[name]) for name, metric in self._metrics.items()}
 
     def _same_noise(self) -> AbstractContextManager[None]:
-        """Draw the same numbers inside at every call, and leave torch's generators alone."""
+        """Draw the same numbers at every call, without changing torch's generators."""
         return generators.kept(self._device, EVALUATION_SEED)
 
 
@@ -74,14 +74,14 @@ def _reduce(metric: Metric, of_batches: list[Tensor]) -> float:
 
 
 def train_subset(examples: int, count: int) -> Tensor:
-    """Indices of the training examples that metrics are measured on, where not on all (METHOD 4.1)."""
+    """Indices of the training examples used for metrics, if not all (METHOD 4.1)."""
     return torch.from_numpy(np.random.default_rng(12345).permutation(examples)[:count])
 
 
 def estimate_batch_norm(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Estimate the running statistics of BatchNorm again, every batch with equal weight (METHOD 4.6).
+    """Re-estimate the running statistics of BatchNorm, every batch with equal weight (METHOD 4.6).
 
-    Without BatchNorm nothing is done.
+    Does nothing without BatchNorm.
     """
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:

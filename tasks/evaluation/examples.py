@@ -1,4 +1,4 @@
-"""The examples a run trains on and is evaluated on, from its experiment and the prepared data of its store."""
+"""Loads a run's training and validation examples from the prepared data in the store."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from specdyn.tasks.data.prepare import load, shapes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExamplesKey:
-    """What decides the examples of a spec: equal for specs that have the same ones."""
+    """Identifies the examples of a spec: equal for specs with the same examples."""
 
     experiment: str
     data: Any
@@ -30,14 +30,14 @@ def examples_key(spec: RunSpec, store: Store) -> ExamplesKey:
 
 
 def load_examples(spec: RunSpec, store: Store) -> dict[str, Examples]:
-    """Examples of the splits `train` and `val`; NotPrepared where the data set is not in the store yet."""
+    """Examples of the splits `train` and `val`; NotPrepared if the data set is not in the store yet."""
     experiment = experiment_of(spec)
     needed = experiment.dataset(spec)
     return experiment.examples(spec, {} if needed is None else load(store, get_dataset(*needed)))
 
 
 def count_train_examples(spec: RunSpec, store: Store) -> int:
-    """How many examples there are to train on, told by the shapes of the data where the experiment can; NotPrepared."""
+    """The number of training examples, from the shapes of the data if the experiment supports it; NotPrepared."""
     experiment = experiment_of(spec)
     needed = experiment.dataset(spec)
     if experiment.train_examples is None:

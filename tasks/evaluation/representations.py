@@ -1,4 +1,4 @@
-"""What enters the layers of a network on the examples of a split, as sums from which covariances follow.
+"""Sums over the inputs of a network's layers on the examples of a split, from which covariances follow.
 
 Shapes: B batch, D width of a representation, n rows.
 """
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from specdyn.models.datasets.decoders.examples import Examples
 
 WIDEST = 2048
-"""Of wider representations nothing is kept."""
+"""Widest representation that is recorded."""
 SLAB = 8192
-"""Rows held in float64 at a time."""
+"""Rows processed in float64 at a time."""
 
 
 class Moments(NamedTuple):
@@ -27,11 +27,11 @@ class Moments(NamedTuple):
 
 
 def moments(net: nn.Module, batches: Iterable[Examples], parameters: Iterable[str]) -> dict[str, Moments]:
-    """Of each of these parameters that is the weight of a linear or convolutional layer: what enters that layer.
+    """Moments of the inputs of each linear or convolutional layer whose weight is among these parameters.
 
-    A row is an example, a position of a sequence within its length, or the mean over the pixels of a feature map. One
-    forward pass a batch, in the mode and with the weights that the network has. Parameters whose layer is not called
-    with its input, as in an LSTM or a joint projection, and inputs wider than 2048, are left out.
+    A row is an example, a position of a sequence within its length, or the mean over the pixels of a feature map. Takes
+    one forward pass per batch, in the network's present mode and with its present weights. Leaves out parameters whose
+    layer is not called with its input, as in an LSTM or a joint projection, and inputs wider than 2048.
     """
     found: dict[str, tuple[int, Tensor, Tensor]] = {}
     lengths: list[Tensor | None] = [None]
@@ -66,7 +66,7 @@ def moments(net: nn.Module, batches: Iterable[Examples], parameters: Iterable[st
 
 
 def layer_of(net: nn.Module, parameter: str) -> nn.Module | None:
-    """The linear or convolutional layer that a parameter is the weight of."""
+    """The linear or convolutional layer whose weight is this parameter."""
     path, _, name = parameter.rpartition(".")
     module = net.get_submodule(path)
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
@@ -74,7 +74,7 @@ def layer_of(net: nn.Module, parameter: str) -> nn.Module | None:
 
 
 def rows_of(module: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
-    """The rows (n, D) of an input: (B, D), (B, T, D) with lengths (B,), or, of a convolution, (B, D, ...)."""
+    """The rows (n, D) of an input: (B, D), (B, T, D) with lengths (B,), or for a convolution (B, D, ...)."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return x.flatten(2).mean(2)
     if lengths is not None and x.ndim == 3:

@@ -1,1 +1,1 @@
-"""What claims are judged by: how one is declared, the statistics of few seeds, and a study's runs by seed."""
+"""Everything needed to judge claims: their declaration, statistics of few seeds, and a study's runs by seed."""

@@ -1,4 +1,4 @@
-"""A case: the runs of studies that agree in all settings but those in which a claim compares them, and the seed."""
+"""Case: the runs of studies that agree in all settings except the seed and those that a claim compares."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,14 +13,14 @@ from specdyn.storage.schema import LIVE, PROVENANCE
 from specdyn.tasks.evidence.claim import NotRun
 
 LINES, TICKETS = "pair", "ticket"
-"""The dimensions of the other cubes."""
+"""Row dimensions of the cubes of lines and tickets."""
 NO_SETTING = ("run_id", "series", *LIVE)
-"""What a cube says of a run besides its settings."""
+"""Coordinates of a run other than its settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneRun:
-    """One run of a study, with its values read when they are asked for."""
+    """One run of a study, with lazily read values."""
 
     run_id: str
     study: str
@@ -28,21 +28,21 @@ class OneRun:
     seed: int
     settings: Mapping[str, Any]
     groups: Mapping[str, xr.Dataset]
-    """The groups of the cube at this run."""
+    """The groups of the cube, restricted to this run."""
 
     def values(self, name: str, **at: Any) -> xr.DataArray:
-        """A variable, at these labels, without the steps that the run does not have.
+        """A variable at these labels, without steps that the run lacks.
 
-        NotRun where the study was not analysed for it.
+        NotRun if the study lacks the variable.
         """
         for data in self.groups.values():
             if name in data:
                 found = data[name].sel(at).load()
                 return found.dropna("step", how="all") if "step" in found.dims else found
-        raise NotRun(f"{name} is not among the results of {self.study}: analyse it for that too")
+        raise NotRun(f"{name} is not among the results of {self.study}: add the analysis that computes it")
 
     def has(self, name: str) -> bool:
-        """Whether the study was analysed for it."""
+        """Whether the study has the variable."""
         return any(name in data for data in self.groups.values())
 
     def final(self, name: str, **at: Any) -> np.ndarray:
@@ -61,18 +61,18 @@ Arm = Mapping[int, OneRun]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a claim is judged on at once."""
+    """The runs on which a claim is judged together."""
 
     experiment: str
     label: str
-    """What tells it from other cases."""
+    """The settings that distinguish it from other cases."""
     studies: tuple[str, ...]
     runs: tuple[OneRun, ...] = ()
     table: xr.Dataset | None = None
     """The cube of lines, or of tickets."""
 
     def arm(self, chosen: Callable[[Mapping[str, Any]], bool] = lambda settings: True) -> tuple[Arm, tuple[str, ...]]:
-        """The finished runs of these settings by seed, and those that should be there and are not, with why."""
+        """The finished runs with these settings by seed, and the missing ones with the reason."""
         own = [run for run in self.runs if chosen(run.settings)]
         there = {run.seed: run for run in own if run.status == "done"}
         lost = tuple(f"{run.run_id} (seed {run.seed}): {run.status}" for run in own if run.status != "done")
@@ -83,14 +83,14 @@ class Case:
         return sorted({run.settings[setting] for run in self.runs if setting in run.settings})
 
     def rows(self) -> xr.Dataset:
-        """The cube of lines or tickets; NotRun where there is none."""
+        """The cube of lines or tickets; NotRun if there is none."""
         if self.table is None:
-            raise NotRun("no such cube in these studies")
+            raise NotRun("these studies have no such cube")
         return self.table
 
 
 def paired(*arms: Arm) -> tuple[int, ...]:
-    """The seeds that all arms have; NotRun where there is none."""
+    """The seeds that all arms have; NotRun if there are none."""
     seeds = sorted(set.intersection(*(set(arm) for arm in arms)))
     if not seeds:
         raise NotRun("no seed is finished in all arms that are compared")
@@ -98,7 +98,7 @@ def paired(*arms: Arm) -> tuple[int, ...]:
 
 
 def cases_of(trees: Mapping[str, xr.DataTree], varies: Sequence[str], experiments: Sequence[str] = ()) -> list[Case]:
-    """The cases in cubes of runs, by the name of their study: one for each choice of all settings but these."""
+    """The cases in cubes of runs by study name: one for each combination of all settings but these."""
     runs: dict[str, OneRun] = {}
     for study, tree in trees.items():
         for run in runs_in(study, tree):
@@ -124,7 +124,7 @@ def cases_of(trees: Mapping[str, xr.DataTree], varies: Sequence[str], experiment
 
 
 def case_of_table(study: str, data: xr.Dataset, experiment: str) -> Case:
-    """The case that a cube of lines or tickets is."""
+    """The case for a cube of lines or tickets."""
     return Case(experiment=experiment, label=study, studies=(study,), table=data)
 
 
@@ -136,7 +136,7 @@ def runs_in(study: str, tree: xr.DataTree) -> Iterable[OneRun]:
     for i, run_id in enumerate(settings["run"].values.tolist()):
         own = {"experiment": experiment, **_settings(settings, i)}
         if (seed := own.get("seed")) in (None, "") or (isinstance(seed, float) and math.isnan(seed)):
-            own.pop("seed", None)  # of a series without that label: it is no seed of another one
+            own.pop("seed", None)  # for a series without that label, which must not be paired as a seed of another one
             own["source"] = f"{own.get('source', '')} {run_id}"
         else:
             own.pop("source", None)
@@ -163,7 +163,7 @@ def _settings(data: xr.Dataset, i: int) -> dict[str, Any]:
 
 
 def _telling(keys: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[str, ...]]:
-    """Of each key what not all keys of its experiment have in common."""
+    """The part of each key that not all keys of its experiment share."""
     found = []
     for key in keys:
         alike = [set(other) for other in keys if dict(other).get("experiment") == dict(key).get("experiment")]

@@ -1,4 +1,4 @@
-"""Claim: what one module in tasks/claims, or a plug-in, declares; its rule is data, so that a hash can hold it."""
+"""Claim: the declaration in a module of tasks/claims or a plug-in; its rule is data, so that it can be hashed."""
 
 import hashlib
 import json
@@ -18,16 +18,16 @@ Over = Literal[
     "every", "nearly every", "most", "any", "median", "mean", "low", "high", "low ratio", "high ratio", "low rho",
     "high rho", "falls", "rises", "value",
 ]  # fmt: skip
-"""How the values of seeds become one: of them `every`, all but one of five or more, more than half, or `any` must meet
-the threshold; their median or mean; an end of the 90 % interval of the mean, of the geometric mean of ratios, of rank
-correlations; Page's p for values that fall or rise along the levels; one `value` of all seeds together."""
+"""How the values of seeds are combined: `every` one, all but one of five or more, more than half, or `any` must meet
+the threshold; or their median or mean does; or an end of the 90 % interval of the mean, of the geometric mean of
+ratios, or of rank correlations; Page's p for values that fall or rise along the levels; or a `value` for all seeds."""
 Sign = Literal["<", "<=", ">", ">="]
 Tier = Literal["S", "M", "L"]
 TIERS: tuple[Tier, ...] = ("S", "M", "L")
 
 
 class NotRun(Exception):
-    """A study lacks what a claim is measured on: says what is missing."""
+    """A study lacks what a claim needs; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,78 +42,78 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When a claim passes, and when it fails; in between it is inconclusive."""
+    """When a claim passes and when it fails; otherwise it is inconclusive."""
 
     statistic: str
-    """What is computed for each seed, in words."""
+    """Description of what is computed for each seed."""
     passes: tuple[Condition, ...]
-    """All of them must hold."""
+    """Conditions that must all hold."""
     fails: tuple[Condition, ...]
-    """One of them suffices."""
+    """Conditions of which one suffices."""
     seeds: int = 3
     """The least number of seeds for a verdict."""
     levels: int = 0
     """The least number of levels of an ordered axis."""
     effect: tuple[str, Over]
-    """The quantity that is reported as the effect, with the interval of `low` (mean), `low ratio` or `low rho`."""
+    """The quantity reported as the effect, with the interval of `low` (mean), `low ratio` or `low rho`."""
     test: Condition | None = None
-    """The p-value that goes into Holm's correction over the claims; None where a rule tests nothing."""
+    """The p-value for Holm's correction over the claims; None if the rule has no test."""
     lost: Literal["undecided", "counted"] = "undecided"
-    """Whether a run that is missing, damaged or diverged keeps the claim from passing."""
+    """Whether a missing, damaged or diverged run prevents a pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The quantities of a claim by seed, and what they rest on."""
+    """The quantities of a claim by seed, and what they are based on."""
 
     seeds: tuple[int, ...]
     values: Mapping[str, np.ndarray]
-    """(seed,) or (seed, level); of a quantity of all seeds together (1,). NaN where it does not exist."""
+    """(seed,) or (seed, level); (1,) for a quantity of all seeds together. NaN where it does not exist."""
     runs: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     """Layers or pairs of layers."""
     null: float = float("nan")
-    """The level of the effect by chance."""
+    """The chance level of the effect."""
     exceptions: tuple[str, ...] = ()
-    """What does not follow the rest, by name."""
+    """Exceptions, by name."""
     lost: tuple[str, ...] = ()
-    """Runs that should be there and are not, with why."""
+    """Missing runs, with the reason."""
     notes: tuple[str, ...] = ()
-    """What else is to be known, such as how many events are censored."""
+    """Further notes, such as how many events are censored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A statement about a study, and how it is decided."""
+    """A statement about a study, and the rules that decide it."""
 
     name: str
     version: int
-    """To be raised with every change of a rule or of what it measures."""
+    """Increase with every change of a rule or of what it measures."""
     statement: str
-    """In a sentence."""
+    """The statement in one sentence."""
     source: str
     """Section of the paper, or arXiv id."""
     of: Literal["runs", "lines", "tickets"] = "runs"
-    """The cube that it is measured on."""
+    """The kind of cube on which it is measured."""
     experiments: tuple[str, ...] = ()
-    """Which it is about; empty for all."""
+    """Experiments that it is about; empty for all."""
     varies: tuple[str, ...] = ()
-    """Settings besides the seed in which the runs that it compares differ; all others agree in them."""
+    """Settings besides the seed in which the compared runs may differ."""
     null: str
-    """What chance, or no effect, gives."""
+    """Description of the null hypothesis."""
     rules: Mapping[str, Rule]
-    """By definition; several where there are several definitions. The first decides, and `contested` is what passes
-    by one and fails by another."""
+    """Rules by definition of the claim. The first decides; a claim that passes by one and fails by another is
+    `contested`."""
     measure: "Callable[[Case], Mapping[str, Measured]]"
-    """Quantities for each of the rules, from a case alone; NotRun where something is missing."""
+    """Computes the quantities for each rule from a case; NotRun if something is missing."""
     needs: Mapping[Tier, tuple[str, ...]] = field(default_factory=dict)
-    """Names of the declared studies that it is measured on, by tier."""
+    """Names of the declared studies on which it is measured, by tier."""
     code: str = ""
-    """Digest of the source of a plug-in; empty for claims of the package, whose code a test holds to its version."""
+    """Digest of the source of a plug-in; empty for claims of the package, whose code a test ties to the version."""
 
     @property
     def digest(self) -> str:
-        """First 16 hexadecimal digits of the hash of its version and all that decides; of a plug-in its source too."""
+        """First 16 hexadecimal digits of the hash of its version and rules; for a plug-in also of its source."""
         decides = {
             "name": self.name,
             "version": self.version,
@@ -128,12 +128,12 @@ class Claim:
 
     @property
     def title(self) -> str:
-        """Its id as people write it."""
+        """Its id in display form."""
         return self.name.upper()
 
 
 def of_plugin(declared: object, name: str, source: str) -> Claim:
-    """What a plug-in declares; ValueError where a rule is not whole."""
+    """The claim of a plug-in; ValueError if a rule is incomplete."""
     found = kinds.named(declared, name, Claim)
     require(bool(found.rules), "rules", dict(found.rules), "one at least")
     for rule in found.rules.values():
@@ -152,10 +152,10 @@ def claim_names() -> list[str]:
 
 
 def get_claim(name: str) -> Claim:
-    """The claim of that name, in either case; ValueError lists the known ones."""
+    """The claim of that name, case-insensitive; ValueError lists the known ones."""
     return kinds.get(CLAIMS, name.lower())
 
 
 def chosen_claims(names: Sequence[str]) -> list[Claim]:
-    """The claims of these names, or all that can be used."""
+    """The claims of these names, or all usable ones."""
     return [get_claim(name) for name in names] if names else list(kinds.usable(CLAIMS).values())

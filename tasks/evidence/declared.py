@@ -1,6 +1,6 @@
-"""The studies that claims are measured on, by tier: S for two cores, M for one GPU, L for a cluster (CLAIMS 2.8).
+"""The studies on which claims are measured, by tier: S for two cores, M for one GPU, L for a cluster (CLAIMS 2.8).
 
-XS has the studies of S at sizes that prove an installation in minutes and decide nothing.
+XS has the studies of S at sizes that test an installation in minutes but decide nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,32 +14,32 @@ Command = Literal["run", "connect", "tickets"]
 SEEDS = (0, 1, 2)
 FIVE = (0, 1, 2, 3, 4)
 ORDERS = (10, 11, 12)
-"""Seeds of data orders that are no trunk's."""
+"""Seeds of data orders that no trunk uses."""
 ANALYSES = (
     *("spectrum", "effective_rank", "agreement", "alignment", "norms", "null_levels", "performance"),
     *("pruning", "pruning_controls"),
 )
-"""What the claims are measured on."""
+"""Analyses that the claims need."""
 MASKS = ("magnitude", "random", "shuffled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A study as a call asks for it."""
+    """A study with its parameters."""
 
     name: str
-    """What its results go by in the store."""
+    """Name of its results in the store."""
     command: Command
     experiment: str
     preset: str
     given: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of the command by name."""
     norms_of: str = ""
-    """The study, of the same tier, whose runs with weight decay have the norms that its own are held at."""
+    """The study of the same tier whose decayed runs provide the norms of this study's runs."""
 
 
 def _one(name: str, command: Command, experiment: str, preset: str, **given: Any) -> Declared:
-    """One study, a sweep with the analyses of the claims."""
+    """A study, by default with the analyses that the claims need."""
     own = {"analyses": list(ANALYSES)} if command == "run" else {}
     return Declared(name=name, command=command, experiment=experiment, preset=preset, given={**own, **given})
 
@@ -86,7 +86,7 @@ SAMPLE_SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """Fewer steps and checkpoints than the presets', to save time."""
 FINE = {"checkpoint_every": 20}
-"""Settings of runs that grok: the earliest do near step 550, and G2 takes checkpoints 5 % of that apart or less."""
+"""Settings of runs that grok: the earliest near step 550, and G2 needs checkpoints at most 5 % of that apart."""
 SHORT = {"weight_decay": 2.0, "steps": 800, "checkpoint_every": 50}
 """Settings of the trunks of tickets and lines on modular addition."""
 TINY = {"steps": 40, "checkpoint_every": 10}
@@ -263,7 +263,7 @@ def tiers() -> tuple[str, ...]:
 
 
 def studies_of(tier: str, claims: Sequence[Claim]) -> list[Declared]:
-    """The studies of a tier that claims are measured on, each once; ValueError for an unknown tier or study."""
+    """The studies of a tier that claims need, without repetition; ValueError for an unknown tier or study."""
     require_known("tier", tier, tiers())
     needed = [name for claim in claims for name in claim.needs.get(needs_of(tier), ())]
     table = _table(tier)
@@ -277,7 +277,7 @@ def studies_of(tier: str, claims: Sequence[Claim]) -> list[Declared]:
 
 
 def needs_of(tier: str) -> Tier:
-    """The tier whose needs a claim names."""
+    """The tier under which claims list the needed studies."""
     return "S" if tier == "XS" else cast(Tier, tier)
 
 

@@ -1,14 +1,14 @@
-"""The arms of claims that compare much with little data."""
+"""The arms of claims that compare much data with little data."""
 
 from specdyn.tasks.evidence.cases import Arm, Case
 from specdyn.tasks.evidence.claim import NotRun
 
 MUCH, LITTLE = 0.8, 0.5
-"""Shares of the table: so much or more, and so much or less."""
+"""Least share of the table that counts as much data, and largest that counts as little."""
 
 
 def arms_by_fraction(case: Case, decay_of_much: float, decay_of_little: float) -> tuple[Arm, Arm, tuple[str, ...]]:
-    """The runs on much data and on little, of these weight decays, by seed, and those that are lost."""
+    """The runs on much and on little data with these weight decays, by seed, and the missing runs."""
     much, lost = case.arm(
         lambda settings: settings["train_fraction"] >= MUCH and settings["weight_decay"] == decay_of_much
     )

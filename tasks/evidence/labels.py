@@ -9,7 +9,7 @@ LEARNED = 0.01
 
 
 def arms_by_labels(case: Case) -> tuple[Arm, Arm, tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
-    """Runs on true and on random labels by seed, the seeds where both learned their set, those lost, and notes."""
+    """Runs on true and on random labels by seed, seeds for which both learned their set, missing runs, and notes."""
     true, lost = case.arm(lambda settings: settings.get("labels") == "true" and settings["weight_decay"] == 0)
     random, also = case.arm(lambda settings: settings.get("labels") == "random" and settings["weight_decay"] == 0)
     for name, arm in (("true", true), ("random", random)):
@@ -18,7 +18,9 @@ def arms_by_labels(case: Case) -> tuple[Arm, Arm, tuple[int, ...], tuple[str, ..
     both = paired(true, random)
     learned = tuple(s for s in both if _learned(true[s]) and _learned(random[s]))
     if not learned:
-        raise NotRun(f"in none of {len(both)} seeds both networks learn their training set (error below {LEARNED:g})")
+        raise NotRun(
+            f"in none of {len(both)} seeds do both networks learn their training set (error below {LEARNED:g})"
+        )
     notes = (f"{len(both) - len(learned)} of {len(both)} seeds left out: training error not below {LEARNED:g}",)
     return true, random, learned, (*lost, *also), notes if len(both) > len(learned) else ()
 

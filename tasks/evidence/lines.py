@@ -1,4 +1,4 @@
-"""What claims measure of lines between the ends of branches: barriers and agreement by trunk and split point."""
+"""Quantities of lines between branches' ends for claims: barriers and agreement by trunk and split point."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from specdyn.tasks.evidence.cases import LINES, Case
 from specdyn.tasks.evidence.claim import NotRun
 
 CONNECTED = 0.05
-"""Of the loss of an untrained network: below it a barrier counts as none."""
+"""Share of an untrained network's loss below which a barrier counts as none."""
 
 
 def lines_of(case: Case, kind: str, lost: bool = False) -> xr.Dataset:
-    """The lines of a kind, the finished ones; NotRun where there is none."""
+    """The finished lines of a kind; NotRun if there are none."""
     rows = case.rows()
     found = rows.isel({LINES: (rows["kind"].values == kind) & ((rows["status"].values == "done") | lost)})
     if not found.sizes[LINES]:
@@ -22,7 +22,7 @@ def lines_of(case: Case, kind: str, lost: bool = False) -> xr.Dataset:
 
 
 def lost_lines(case: Case, *kinds: str) -> tuple[str, ...]:
-    """The lines of these kinds that should be there and are not."""
+    """The missing lines of these kinds."""
     rows = case.rows()
     names = zip(rows[LINES].values, rows["trunk_a"].values, rows["kind"].values, rows["status"].values, strict=True)
     return tuple(
@@ -31,7 +31,7 @@ def lost_lines(case: Case, *kinds: str) -> tuple[str, ...]:
 
 
 def barriers(lines: xr.Dataset) -> np.ndarray:
-    """The barrier of the validation loss, of each line."""
+    """The barrier of the validation loss of each line."""
     return np.asarray(lines["barrier_loss"].sel(kept="all", split="val").values, dtype=float)
 
 
@@ -41,14 +41,14 @@ def scores(lines: xr.Dataset) -> np.ndarray:
 
 
 def chance(lines: xr.Dataset) -> float:
-    """The same of random matrices."""
+    """The agreement of random matrices."""
     return float(lines["agreement_null"].mean().item())
 
 
 def untrained_loss(case: Case) -> float:
-    """The loss of a network that knows nothing: that of the middle of the lines between trunks at the first split.
+    """The loss of an untrained network, estimated at the midpoints of lines between trunks at the first split.
 
-    Where trunks were not connected, the largest on lines within a trunk at the first split.
+    If trunks were not connected, the largest loss on lines within a trunk at the first split.
     """
     try:
         lines = lines_of(case, "across")
@@ -62,12 +62,12 @@ def untrained_loss(case: Case) -> float:
 
 
 def seeds_of_lines(lines: xr.Dataset) -> tuple[int, ...]:
-    """The trunks."""
+    """The seeds of the trunks."""
     return tuple(sorted({int(seed) for seed in lines["trunk_a"].values}))
 
 
 def by_trunk_and(lines: xr.Dataset, along: str, values: np.ndarray) -> tuple[list[float], np.ndarray]:
-    """Means over the lines of one trunk at one value of a coordinate: its values, and (trunk, value)."""
+    """The values of a coordinate, and means over lines by trunk and value, (trunk, value)."""
     seeds, levels = seeds_of_lines(lines), sorted({float(level) for level in lines[along].values})
     table = np.full((len(seeds), len(levels)), np.nan)
     for i, seed in enumerate(seeds):
@@ -79,5 +79,5 @@ def by_trunk_and(lines: xr.Dataset, along: str, values: np.ndarray) -> tuple[lis
 
 
 def of_trunk(lines: xr.Dataset, seed: int, at: Sequence[str] = ("trunk_a",)) -> np.ndarray:
-    """Which lines begin or end at a trunk."""
+    """Which lines start or end at a trunk."""
     return np.any([lines[name].values == seed for name in at], axis=0)

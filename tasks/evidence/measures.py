@@ -1,4 +1,4 @@
-"""What several claims measure of a run: ranks and their fall, the step at which it groks, scores beside chance."""
+"""Quantities of a run shared by several claims: ranks and their decrease, grokking step, scores with chance levels."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ BASELINE = {
     "language_modelling": 0.1,
     "modular_addition": 1.0,
 }
-"""Weight decay of the paper's figures of one run by experiment."""
+"""Weight decay of the paper's single-run figures, by experiment."""
 GENERALISES = 0.05
 """Validation error below which a run has generalised."""
 SMALLEST_VALUE = 1e-5
-"""Of s_1: smaller singular values are not told from 0 in float32."""
+"""Share of s_1 below which singular values are indistinguishable from 0 in float32."""
 
 
 def baseline(case: Case) -> tuple[Arm, tuple[str, ...], float]:
-    """The runs of the paper's weight decay, or of the smallest that there is; by seed, those lost, and which it is."""
+    """Runs by seed with the paper's weight decay, or else the smallest; the missing runs; and that weight decay."""
     levels = case.levels("weight_decay")
     if not levels:
         return (*case.arm(), float("nan"))
@@ -57,7 +57,7 @@ def mean_rank(run: OneRun) -> tuple[list[float], np.ndarray]:
 
 
 def final_ranks(run: OneRun) -> np.ndarray:
-    """Effective rank / rank of every layer at the end; NaN of layers that have collapsed, which read about 1."""
+    """Effective rank / rank of every layer at the end; NaN for collapsed layers, which would read about 1."""
     _, values = ranks(run)
     last = values[:, -1].copy()
     if run.has("collapse"):
@@ -67,7 +67,7 @@ def final_ranks(run: OneRun) -> np.ndarray:
 
 
 def error_name(run: OneRun) -> str:
-    """The error that the experiment measures: a rate of wrong answers, or of characters."""
+    """The error metric of the experiment: the rate of wrong answers, or of character errors."""
     for name in ("err", "cer"):
         if run.has(name):
             return name
@@ -86,18 +86,18 @@ def last(run: OneRun, name: str, split: str = "val") -> float:
 
 
 def grokked_at(run: OneRun, below: float = GENERALISES) -> tuple[float, float]:
-    """The two checkpoints between which the validation error falls below a level; NaN where it never does."""
+    """The two checkpoints between which the validation error falls below a level; NaN if it never does."""
     steps, error = curve(run, error_name(run))
     return crossing(steps, error, below)
 
 
 def middle(between: tuple[float, float]) -> float:
-    """The middle of an interval in which something happened."""
+    """The midpoint of an interval."""
     return (between[0] + between[1]) / 2
 
 
 def growth_by_rank(run: OneRun) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of every layer the ranks i and log s_i(T) / s_i(0), where both are told from 0."""
+    """For every layer, the ranks i and log s_i(T) / s_i(0), where both differ from 0 in float32."""
     values = run.values("singular_value").dropna("layer", how="all")
     found = {}
     for layer in values["layer"].values:
@@ -110,7 +110,7 @@ def growth_by_rank(run: OneRun) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def scores_beside_chance(run: OneRun) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Pairs, their alignment scores (pair, step), and the level of each by chance (pair,)."""
+    """Pairs, their alignment scores (pair, step), and the chance level of each (pair,)."""
     scores = run.values("alignment_score").dropna("pair", how="all").transpose("pair", "step")
     pairs = scores["pair"].values
     null = run.values("alignment_null").sel(pair=pairs).values
@@ -118,9 +118,9 @@ def scores_beside_chance(run: OneRun) -> tuple[list[str], np.ndarray, np.ndarray
 
 
 def by_level(case: Case, setting: str, seeds: Sequence[int], of: Any) -> tuple[list[float], np.ndarray]:
-    """A number of each run as (seed, level) along a setting; NaN where a run is not finished.
+    """A number per run as (seed, level) along a setting; NaN where a run is not finished.
 
-    NotRun where no run says what it has of the setting, as those that another program trained.
+    NotRun if no run has the setting, such as those trained by another program.
     """
     levels = case.levels(setting)
     if not levels:
@@ -135,7 +135,7 @@ def by_level(case: Case, setting: str, seeds: Sequence[int], of: Any) -> tuple[l
 
 
 def before_collapse(case: Case, setting: str, seeds: Sequence[int]) -> list[int]:
-    """Places of the levels below the first at which a layer of some run has collapsed."""
+    """Indices of the levels below the first at which a layer of some run has collapsed."""
 
     def collapsed(run: OneRun) -> float:
         return float(run.collapsed.any()) if run.has("collapse") else 0.0
@@ -146,7 +146,7 @@ def before_collapse(case: Case, setting: str, seeds: Sequence[int]) -> list[int]
 
 
 def seeds_of(case: Case) -> tuple[int, ...]:
-    """The seeds that have a finished run."""
+    """The seeds with a finished run."""
     there, _ = case.arm()
     found = {run.seed for run in case.runs if run.status == "done"}
     if not there:
@@ -155,26 +155,26 @@ def seeds_of(case: Case) -> tuple[int, ...]:
 
 
 def lost_in(case: Case) -> tuple[str, ...]:
-    """The runs of a case that should be there and are not."""
+    """The missing runs of a case."""
     return case.arm()[1]
 
 
 def run_ids(*arms: Arm) -> tuple[str, ...]:
-    """The runs of arms."""
+    """The ids of the runs in some arms."""
     return tuple(dict.fromkeys(run.run_id for arm in arms for run in arm.values()))
 
 
 def middle_of(values: ArrayLike, axis: int | None = None) -> np.ndarray:
-    """The median of the values there are; NaN where there is none."""
+    """The median without NaN; NaN if there are no values."""
     return _of_known(np.nanmedian, values, axis)
 
 
 def mean_of(values: ArrayLike, axis: int | None = None) -> np.ndarray:
-    """The mean of the values there are; NaN where there is none."""
+    """The mean without NaN; NaN if there are no values."""
     return _of_known(np.nanmean, values, axis)
 
 
 def _of_known(of: Any, values: ArrayLike, axis: int | None) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of slices that are all NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # for slices that are all NaN
         return np.asarray(of(values, axis=axis))

@@ -9,18 +9,18 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.90
-"""Of the intervals that rules decide by: both ends are one-sided tests at 5 %."""
+"""Level of the intervals that decide rules: each end is a one-sided test at 5 %."""
 BOOTSTRAP_FROM = 8
-"""Seeds from which on an interval is bootstrapped; with fewer the t interval covers better (CLAIMS 2.8)."""
+"""Fewest seeds for a bootstrapped interval; below, the t interval has better coverage (CLAIMS 2.8)."""
 RESAMPLES = 1999
 EXACT_UP_TO = 12
-"""Values up to which all sign flips or all exchanges are enumerated; beyond it so many are drawn as RESAMPLES says."""
+"""Most values for which all sign flips or exchanges are enumerated; beyond, RESAMPLES of them are drawn."""
 SEED = 20240821
-"""Of the generator of all that is drawn, so that a verdict is the same whenever it is made."""
+"""Seed of all random draws, so that verdicts are reproducible."""
 
 
 class Interval(NamedTuple):
-    """A mean over seeds with its interval; NaN at the ends where there are fewer than two seeds."""
+    """A mean over seeds with its interval; the ends are NaN with fewer than two seeds."""
 
     low: float
     mean: float
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def by_seed(values: ArrayLike) -> np.ndarray:
-    """One number for each seed, (S,), from (S,) or (S, ...): the mean of all that belongs to it, NaN left out."""
+    """One number per seed, (S,), from (S,) or (S, ...): the mean of its values, ignoring NaN."""
     values_SX = np.asarray(values, dtype=np.float64)
     rows = values_SX.reshape(len(values_SX), int(np.prod(values_SX.shape[1:])))
     there = np.isfinite(rows)
@@ -39,7 +39,7 @@ def by_seed(values: ArrayLike) -> np.ndarray:
 def interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     """The mean over seeds of values (S, ...) and its two-sided interval.
 
-    Student's t below BOOTSTRAP_FROM seeds, the studentised bootstrap from there on. Seeds are resampled whole, so that
+    Student's t below BOOTSTRAP_FROM seeds, else the studentised bootstrap. Whole seeds are resampled, so that
     the layers of a run stay together. Seeds without a value are left out.
     """
     x_S = by_seed(values)
@@ -55,7 +55,7 @@ def interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def _studentised(x_S: np.ndarray, level: float) -> tuple[float, float]:
-    """Where (mean of a resample - mean) / its own standard error lies, mirrored, in units of the standard error."""
+    """The mirrored quantiles of (mean of a resample - mean) / its own standard error."""
     drawn = np.random.default_rng(SEED).choice(x_S, (RESAMPLES, len(x_S)))
     errors = drawn.std(axis=1, ddof=1) / np.sqrt(len(x_S))
     usable = errors > 0
@@ -66,7 +66,7 @@ def _studentised(x_S: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def ratio_interval(ratios: ArrayLike, level: float = LEVEL) -> Interval:
-    """The same of ratios above 0, by their logarithms: the geometric mean and the interval around it."""
+    """The geometric mean of positive ratios and its interval, by logarithms."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found = interval(np.log(np.asarray(ratios, dtype=np.float64)), level)
     return Interval(*map(float, np.exp(found)))
@@ -75,7 +75,7 @@ def ratio_interval(ratios: ArrayLike, level: float = LEVEL) -> Interval:
 def page(values: ArrayLike, falls: bool) -> float:
     """The p-value of Page's exact trend test of (S, L): seeds are blocks, L >= 3 levels in the order of the axis.
 
-    One-sided, for values that fall, or rise, along the levels. NaN where a value is missing or there is one seed alone.
+    One-sided, for values that fall, or rise, along the levels. NaN if a value is missing or there is only one seed.
     """
     x_SL = np.asarray(values, dtype=np.float64)
     if x_SL.ndim != 2 or x_SL.shape[0] < 2 or x_SL.shape[1] < 3 or not np.isfinite(x_SL).all():
@@ -106,7 +106,7 @@ def _signs(n: int) -> np.ndarray:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """The rank correlation of two sequences, where both have a value; NaN below 3, or without spread."""
+    """The rank correlation of two sequences where both have a value; NaN for fewer than 3, or without spread."""
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     there = np.isfinite(a) & np.isfinite(b)
     a, b = a[there], b[there]
@@ -116,13 +116,13 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def spearman_interval(correlations: ArrayLike, level: float = LEVEL) -> Interval:
-    """Rank correlations, one a seed, as their mean and interval by Fisher's z; values of 1 count as .999."""
+    """The mean and interval of rank correlations, one per seed, by Fisher's z; values of 1 count as .999."""
     z = np.arctanh(np.clip(np.asarray(correlations, dtype=np.float64), -0.999, 0.999))
     return Interval(*map(float, np.tanh(interval(z, level))))
 
 
 def area_under_curve(scores: ArrayLike, positive: ArrayLike) -> float:
-    """How often a positive has a higher score than a negative, ties as half; NaN where one kind is missing."""
+    """The share of pairs in which a positive scores higher than a negative, ties as half; NaN if a kind is missing."""
     x, is_positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     above, below = x[is_positive], x[~is_positive]
     if not len(above) or not len(below):
@@ -131,7 +131,7 @@ def area_under_curve(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction over a family: the corrected p-value of each, NaN where there is none."""
+    """Holm's correction over a family: the corrected p-value of each, NaN if there is none."""
     known = sorted((p, name) for name, p in p_values.items() if np.isfinite(p))
     corrected, highest = dict.fromkeys(p_values, np.nan), 0.0
     for rank, (p, name) in enumerate(known):
@@ -141,7 +141,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def steepest_split(values: ArrayLike) -> int:
-    """The place at which a sequence (T,) breaks into two straight lines of least squared error, 2 to T - 3."""
+    """The index, 2 to T - 3, at which a sequence (T,) splits into two straight lines with least squared error."""
     y = np.asarray(values, dtype=np.float64)
     t = np.arange(len(y), dtype=float)
     places = range(2, len(y) - 2)
@@ -153,9 +153,9 @@ def _error(t: np.ndarray, y: np.ndarray) -> float:
 
 
 def crossing(steps: Sequence[float], values: ArrayLike, below: float) -> tuple[float, float]:
-    """The first pair of neighbouring steps between which a curve comes to lie below a level.
+    """The first pair of neighbouring steps between which a curve falls below a level.
 
-    NaN twice where it never does: the event is censored. The step of the first value twice where it begins below.
+    Twice NaN if it never does: the event is censored. Twice the first step if the curve starts below.
     """
     y = np.asarray(values, dtype=np.float64)
     there = np.flatnonzero(y < below)

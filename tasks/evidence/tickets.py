@@ -1,4 +1,4 @@
-"""What claims measure of lottery tickets: one mask at one density by trunk."""
+"""Quantities of lottery tickets for claims, by mask, density and trunk."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ KEPT = 0.05
 
 
 def tickets_of(case: Case, mask: str) -> xr.Dataset:
-    """The finished tickets with a mask; NotRun where there is none."""
+    """The finished tickets with a mask; NotRun if there are none."""
     rows = case.rows()
     found = rows.isel({TICKETS: (rows["mask"].values == mask) & (rows["status"].values == "done")})
     if not found.sizes[TICKETS]:
@@ -22,7 +22,7 @@ def tickets_of(case: Case, mask: str) -> xr.Dataset:
 
 
 def lost_tickets(case: Case) -> tuple[str, ...]:
-    """The tickets that should be there and are not."""
+    """The missing tickets."""
     rows = case.rows()
     names = zip(rows[TICKETS].values, rows["trunk"].values, rows["mask"].values, rows["status"].values, strict=True)
     return tuple(f"{run} (seed {trunk}, {mask}): {status}" for run, trunk, mask, status in names if status != "done")
@@ -34,12 +34,12 @@ def densities(case: Case) -> list[float]:
 
 
 def paper_density(case: Case) -> float:
-    """The density that lies nearest to the paper's, by its logarithm."""
+    """The density nearest to the paper's on a logarithmic scale."""
     return min(densities(case), key=lambda density: abs(np.log(density / KEPT)))
 
 
 def trunks(*of: xr.Dataset) -> tuple[int, ...]:
-    """The seeds that all have; NotRun where there is none."""
+    """The seeds common to all; NotRun if there are none."""
     seeds = sorted(set.intersection(*({int(seed) for seed in data["trunk"].values} for data in of)))
     if not seeds:
         raise NotRun("no seed has a finished ticket of all masks that are compared")
@@ -49,7 +49,7 @@ def trunks(*of: xr.Dataset) -> tuple[int, ...]:
 def by_trunk(
     data: xr.Dataset, density: float, seeds: Sequence[int], of: Callable[[xr.Dataset], np.ndarray]
 ) -> np.ndarray:
-    """A value of each ticket at a density, mean over the tickets of one trunk: (seed, ...); NaN where there is none."""
+    """A value of the tickets at a density, averaged by trunk: (seed, ...); NaN if there are none."""
     found = []
     for seed in seeds:
         chosen = data.isel({TICKETS: (data["trunk"].values == seed) & (data["density"].values == density)})
@@ -65,7 +65,7 @@ def final_loss(ticket: xr.Dataset) -> np.ndarray:
 
 
 def mask_score(ticket: xr.Dataset) -> np.ndarray:
-    """Agreement of the dense end with what the mask leaves of it / chance, by layer."""
+    """Agreement of the dense end with its masked version / chance, by layer."""
     return np.asarray(ticket["agreement_mask_score"].values / ticket["agreement_null"].values, dtype=float)
 
 

@@ -1,1 +1,1 @@
-"""The figures of a sweep and the page that shows them, one module a subject."""
+"""The figures of a sweep and the page that shows them, one module per subject."""

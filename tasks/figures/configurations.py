@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone: they, and no others, share a line, a cell of a heat map or a band."""
+"""Groups runs that differ only in their seed: these share a line, a heat map or a band."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The runs of one choice of all settings but the seed."""
+    """The runs with the same settings except the seed."""
 
     values: tuple[str, ...]
-    """What the runs have on each axis of their grid, as text."""
+    """The runs' value on each axis of their grid, as text."""
     runs: tuple[int, ...]
     """Positions of the runs along their dimension, by seed."""
 
@@ -29,16 +29,16 @@ class Grid:
     """All configurations of a cube, sorted along its axes."""
 
     axes: dict[str, tuple[str, ...]]
-    """Settings that vary, the one asked for first, with their values ascending; that one alone where none varies."""
+    """Varied settings, the requested one first, with ascending values; only the requested one if none varies."""
     configurations: tuple[Configuration, ...]
 
 
 def configurations_of(runs: xr.Dataset, first: str, seeds: Sequence[str] = ("seed",)) -> Grid:
     """Group runs by all their settings but the seeds; each group is sorted by its seeds.
 
-    `runs` has one dimension and a coordinate along it for each setting; its index and what is marked as provenance
-    decide nothing. `first` is the axis to begin with, which may be a seed: then each seed is a configuration.
-    ValueError where runs have no such axis, and where two runs of one configuration share their seeds.
+    `runs` has one dimension and a coordinate along it for each setting; its index and coordinates marked as provenance
+    are ignored. `first` is the first axis, which may be a seed: then each seed is a configuration. ValueError if runs
+    have no such axis, or if two runs of one configuration have the same seeds.
     """
     settings, seeds = settings_of(runs), [name for name in seeds if name in runs.coords and name != first]
     if first not in settings:
@@ -67,23 +67,23 @@ def configurations_of(runs: xr.Dataset, first: str, seeds: Sequence[str] = ("see
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """Points along one setting, that agree in all others; each is a configuration."""
+    """Points along one setting that agree in all others; each is a configuration."""
 
     says: str
-    """The other settings that vary among all lines, with what this one has; empty where none does."""
+    """This line's values of the other settings that vary among lines; empty if none does."""
     points: tuple[tuple[float, tuple[int, ...]], ...]
     """Each value of the setting, ascending, with the positions of the items of all seeds."""
 
     @property
     def n(self) -> str:
-        """How many seeds stand behind each point."""
+        """The number of seeds behind each point."""
         return counted([items for _, items in self.points])
 
 
 def lines_of(data: xr.Dataset, dim: str, along: str, seeds: Sequence[str], ids: Sequence[str] = ()) -> list[Line]:
-    """The lines along a setting that items of a dimension may be drawn as, by the coordinates of that dimension.
+    """The lines along a setting as which to draw the items of a dimension, by its coordinates.
 
-    `ids` name coordinates that tell items apart and decide nothing. ValueError as in `configurations_of`.
+    `ids` name coordinates that only identify items. ValueError as in `configurations_of`.
     """
     items = data[[name for name in data.coords if data[name].dims == (dim,)]]
     grid = configurations_of(items.drop_vars(ids), along, seeds)
@@ -96,13 +96,13 @@ def lines_of(data: xr.Dataset, dim: str, along: str, seeds: Sequence[str], ids: 
 
 
 def counted(groups: Sequence[Sequence[int]]) -> str:
-    """How many seeds stand behind each of some groups, e.g. `n = 2` or `n = 1 to 3`."""
+    """The number of seeds behind each group, e.g. `n = 2` or `n = 1 to 3`."""
     counts = sorted({len(group) for group in groups})
     return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
 
 
 def runs_of(tree: xr.DataTree) -> xr.Dataset:
-    """The coordinates of the runs of a sweep cube: ids and hyper-parameters; ValueError if it is no cube."""
+    """The coordinates of the runs of a sweep cube: ids and hyper-parameters; ValueError if it is not a cube."""
     for group in tree.children.values():
         if "run" in group.dims:
             data = group.to_dataset()
@@ -120,7 +120,7 @@ def settings_of(runs: xr.Dataset) -> dict[str, list[Any]]:
 
 
 def _ascending(values: Sequence[Any]) -> tuple[str, ...]:
-    """The different values as text: numbers, then words, last what is not set."""
+    """The distinct values as text: numbers, then words, then unset ones."""
     by_text = {as_text(value): value for value in values}
     ordered = sorted(by_text, key=lambda text: (text == NOT_SET, isinstance(by_text[text], str), by_text[text]))
     return tuple(ordered)
@@ -131,6 +131,6 @@ def _same(runs: xr.Dataset, run: int, other: int, seeds: dict[str, str]) -> str:
     names = [str(runs[dim].values[i]) for i in (run, other)] if dim in runs.coords else [str(run), str(other)]
     shared = " and ".join(f"{name} {text}" for name, text in seeds.items())
     return (
-        f"runs {' and '.join(names)} have the same settings{f' and {shared}' if shared else ''}: nothing tells them "
-        "apart, and they are no two seeds to average; leave one out, or give the cube the setting in which they differ"
+        f"runs {' and '.join(names)} have the same settings{f' and {shared}' if shared else ''}: nothing distinguishes "
+        "them, and they are not two seeds to average; leave one out, or add the setting in which they differ"
     )

@@ -1,4 +1,4 @@
-"""Barriers on the line between two runs and agreement of their singular vectors, by where or how they parted."""
+"""Draws barriers between two runs and agreement of their singular vectors, by split point or perturbation."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ from specdyn.tasks.figures.style import FAINT, legend_below, panels, styled
 KINDS = {"within": ("one trunk", "#0072b2"), "across": ("two trunks", "#d55e00")}
 DIRECTIONS = {"random": "#222222", "top": "#0072b2", "bottom": "#d55e00"}
 APART = SEEDS["pair"], IDS["pair"]
-"""The seeds of a pair, and what identifies it."""
+"""The seeds of a pair, and the coordinates that identify it."""
 AGREEMENT = "agreement, first 10 ranks"
 LINES: dict[str, tuple[str, Any]] = {"": ("", "-"), "matched_": (", units matched", (0, (1, 1.2)))}
 
 
 def metric_of(data: xr.Dataset) -> str:
-    """The metric that figures of lines and tickets show: the loss, where it is measured."""
+    """The metric in figures of lines and tickets: the loss, if it is measured."""
     metrics = [str(name) for name in data.data_vars if "split" in data[name].dims and f"barrier_{name}" in data]
     metrics += [str(name) for name in data.data_vars if data[name].dims == ("ticket", "step", "split")]
     return "loss" if "loss" in metrics else metrics[0]
@@ -29,11 +29,11 @@ def metric_of(data: xr.Dataset) -> str:
 
 @styled
 def by_split(tree: xr.DataTree, axis: str = "") -> Figure:
-    """Barrier of the loss on both splits, and agreement, against the step at which the branches part."""
+    """Barrier of the loss on both splits, and agreement, against the split point."""
     data = tree.to_dataset()
     metric = metric_of(data)
     figure, grid = panels(1, 3, 1.85, 1.6)
-    # Pairs that were perturbed are in the other figure, by the size of the noise.
+    # Perturbed pairs are in the other figure, by the size of the noise.
     plain = data.isel(pair=np.flatnonzero(data["kind"].values != "perturbed"))
     steps = plain["split_step"].values.tolist()
     for kind, (label, color) in KINDS.items():
@@ -56,7 +56,7 @@ def by_split(tree: xr.DataTree, axis: str = "") -> Figure:
     grid[0, 2].axhline(chance, color=FAINT, linestyle="--", label="two random matrices")
     grid[0, 2].set_title(AGREEMENT)
     grid[0, 2].set_ylim(bottom=0)
-    grid[0, 1].set_xlabel("step at which the branches part")
+    grid[0, 1].set_xlabel("split point (step)")
     legend_below(figure, grid[0, 2].get_legend_handles_labels()[0], RANGES.format("pair"))
     figure.suptitle("Linear mode connectivity by split point")
     return figure
@@ -64,7 +64,7 @@ def by_split(tree: xr.DataTree, axis: str = "") -> Figure:
 
 @styled
 def by_size(tree: xr.DataTree, axis: str = "") -> Figure:
-    """Barrier on validation and agreement against the size of a perturbation, a line for each direction."""
+    """Barrier on validation and agreement against the size of a perturbation, one line per direction."""
     data = tree.to_dataset()
     metric = metric_of(data)
     noisy = data.isel(pair=np.flatnonzero(data["kind"].values == "perturbed"))

@@ -1,4 +1,4 @@
-"""What a study of lines or tickets found, in a few rows: the last words of `specdyn connect` and `specdyn tickets`."""
+"""Summarises a study of lines or tickets in a few rows, printed by `specdyn connect` and `specdyn tickets`."""
 
 import numpy as np
 import xarray as xr
@@ -8,7 +8,7 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
 def lines_summary(data: xr.Dataset, metric: str) -> Table:
-    """Barriers and agreement of the ends by kind and by what the pairs differ in, as means over pairs."""
+    """Barriers and agreement of the ends, averaged over pairs, by kind and split step or size."""
     barrier = data[f"barrier_{metric}"]
     if "kept" in barrier.dims:
         barrier = barrier.sel(kept="all")
@@ -27,7 +27,7 @@ def lines_summary(data: xr.Dataset, metric: str) -> Table:
 
 
 def tickets_summary(data: xr.Dataset, metric: str) -> Table:
-    """Last metrics, and agreement with the dense run, by mask and density, as means over tickets."""
+    """Final metrics and agreement with the dense run, averaged over tickets, by mask and density."""
     last = data.isel(step=-1)
     agreement = last["agreement_dense_score"].mean("layer")
     rows = []
@@ -43,6 +43,6 @@ def tickets_summary(data: xr.Dataset, metric: str) -> Table:
 
 
 def _mean(values: xr.DataArray) -> str:
-    """Of what is measured; `-` where nothing is."""
+    """The mean of measured values; `-` if there are none."""
     mean = float(values.mean())
     return "-" if np.isnan(mean) else f"{mean:.4g}"

@@ -1,4 +1,4 @@
-"""Agreement with the final checkpoint and alignment between layers, as heat maps over time."""
+"""Draws heat maps over time: agreement with the final checkpoint, alignment between layers."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ MOST_ROWS, MOST_COLUMNS = 6, 5
 LABEL = 0.009
 """Of the largest width of a figure that a character of a label beside the panels takes."""
 BESIDE = 5
-"""What stands beside a row is broken like a heading over one of so many columns."""
+"""Row labels are wrapped like a heading above this many columns."""
 TITLE, FITTING = 7.0, 18
 """Points of a panel's title, and its characters that fit over one of the narrowest panels."""
 COLORS = matplotlib.colormaps["magma"].with_extremes(bad="#e8e8e8")
@@ -30,7 +30,7 @@ COLORS = matplotlib.colormaps["magma"].with_extremes(bad="#e8e8e8")
 
 @styled
 def agreement(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Rows are levels, columns layers; rank against step."""
+    """Rows are configurations, columns layers; rank against step."""
     return _diagonals(tree, "layers", "agreement", axis, "Agreement with the final checkpoint")
 
 
@@ -42,7 +42,7 @@ def agreement_scores(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
 
 @styled
 def alignment(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Rows are levels, columns pairs of layers; rank against step."""
+    """Rows are configurations, columns pairs of layers; rank against step."""
     return _diagonals(tree, "pairs", "alignment", axis, "Alignment of layers")
 
 
@@ -53,9 +53,9 @@ def alignment_scores(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
 
 
 def chance(tree: xr.DataTree, group: str, name: str) -> dict[str, float]:
-    """The level of a variable that chance alone gives each layer or pair, as `null_levels` has it (CLAIMS 2.7).
+    """The chance level of a variable for each layer or pair, from `null_levels` (CLAIMS 2.7).
 
-    Nothing for those of which it was not measured, or in which runs differ.
+    Omits layers and pairs for which it was not measured, or in which runs differ.
     """
     if not has(tree, group, CHANCE_OF[name]):
         return {}
@@ -67,7 +67,7 @@ def chance(tree: xr.DataTree, group: str, name: str) -> dict[str, float]:
 
 
 def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) -> Figure:
-    """Values (run, thing, step, rank): a row for each level, a column for each layer or pair."""
+    """Values (run, thing, step, rank): a row per configuration, a column per layer or pair."""
     data, by_chance = variable(tree, group, name), chance(tree, group, name)
     thing = str(data.dims[1])
     everything, all_levels = data[thing].values.tolist(), levels_of(tree, axis)
@@ -84,7 +84,7 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
         title_of = short[label].replace(" → ", "\n→ ") + level_of_chance
         size = TITLE * min(1.0, FITTING / max(map(len, title_of.split("\n"))))
         axes.set_title(title_of, fontsize=size)
-        # A head has fewer ranks than a layer: no column shows those that it cannot have.
+        # A head has fewer ranks than a layer: do not show ranks that it cannot have.
         known = np.flatnonzero(values.sel({thing: label}).notnull().any(["run", "step"]).values)
         axes.set_ylim(max(known, default=0) + 1.5, 0.5)
     figure.colorbar(mesh, ax=grid, label=name, aspect=40, pad=0.01)
@@ -95,13 +95,13 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
 
 @styled
 def effective_rank_map(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Effective rank / rank: a panel for each level, layer against step."""
+    """Effective rank / rank: a panel per configuration, layer against step."""
     return _by_layer(tree, "layers", "effective_rank", axis, {}, "Effective rank / rank of each layer")
 
 
 @styled
 def gini_map(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Gini coefficient of the singular values: a panel for each level, layer against step."""
+    """Gini coefficient of the singular values: a panel per configuration, layer against step."""
     return _by_layer(tree, "layers", "gini", axis, {}, "Gini coefficient of each layer's singular values")
 
 
@@ -114,7 +114,7 @@ def _scores(tree: xr.DataTree, group: str, name: str, axis: str) -> Figure:
 def _by_layer(
     tree: xr.DataTree, group: str, name: str, axis: str, by_chance: Mapping[str, float], title: str
 ) -> Figure:
-    """Values (run, thing, step) from 0 to 1: a panel for each level, a row of pixels for each layer or pair."""
+    """Values (run, thing, step) from 0 to 1: a panel per configuration, a row of pixels per layer or pair."""
     data = variable(tree, group, name)
     thing = str(data.dims[1])
     names, all_levels = data[thing].values.tolist(), levels_of(tree, axis)
@@ -122,7 +122,7 @@ def _by_layer(
     values = data.load()
     figure, grid = panels(1, len(levels), 2.2, min(5.0, 0.13 * len(names) + 0.5), sharex=True, sharey=True)
     labels = [short[label] + (f" ({by_chance[label]:.2g})" if label in by_chance else "") for label in names]
-    # What the labels beside the panels leave of the width.
+    # The width that the labels next to the panels leave.
     columns = math.ceil(len(levels) / (figure.get_figwidth() / WIDEST - LABEL * max(map(len, labels), default=0)))
     for axes, level in zip(grid[0], levels, strict=True):
         mesh = mesh_by_step(axes, _mean(values, level).transpose(thing, "step"))
@@ -139,12 +139,12 @@ def _by_layer(
 
 
 def _mean(values: xr.DataArray, level: Level) -> xr.DataArray:
-    """Mean over the level's runs, without steps that have no value."""
+    """Mean over the configuration's runs, without steps that have no value."""
     return values.isel(run=list(level.runs)).mean("run").dropna("step", how="all")
 
 
 def edges(places: np.ndarray) -> np.ndarray:
-    """Edges of the cells of ascending places, each half-way to its neighbour; the outer cells end at their places."""
+    """Cell edges for ascending positions, half-way between neighbours; the outer cells end at their positions."""
     return np.concatenate([places[:1], (places[1:] + places[:-1]) / 2, [max(places[-1], places[0] + 1)]])
 
 

@@ -1,4 +1,4 @@
-"""How figures tell the configurations of a sweep apart: a colour, a line style, a panel, and what they are called."""
+"""Colours, line styles, panels and labels by which figures distinguish the configurations of a sweep."""
 
 import textwrap
 from collections.abc import Sequence
@@ -16,36 +16,36 @@ from specdyn.tasks.figures.configurations import Configuration, configurations_o
 from specdyn.tasks.figures.style import FAINT
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (6, 1.3, 1, 1.3)))
-"""As many line styles as can be told apart."""
+"""Line styles that are easy to distinguish."""
 CHARACTERS = 96
-"""Of a line of text over the whole width of a figure."""
+"""Characters of a line of text across a whole figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One configuration, runs that differ in their seed alone, as figures show it."""
+    """One configuration (runs that differ only in their seed) as shown in figures."""
 
     values: dict[str, str]
-    """What it has on each axis, by the axis in words."""
+    """Its value on each axis, by the axis in words."""
     runs: tuple[int, ...]
     """Positions along `run`, by seed."""
     color: str
-    """By the first axis."""
+    """Colour, by the first axis."""
     dash: Any
-    """By another axis, of figures whose line styles say nothing else."""
+    """Line style, by another axis, in figures whose line styles have no other meaning."""
     line: str
-    """What colour and dash stand for, e.g. `weight decay 0, optimizer sgd`."""
+    """Label of colour and line style, e.g. `weight decay 0, optimizer sgd`."""
     panel: str
-    """What is left of the values, for a panel to say; empty where nothing is."""
+    """Label of the remaining values, for a panel; empty if there are none."""
 
     @property
     def n(self) -> str:
-        """How many seeds stand behind it."""
+        """The number of its seeds."""
         return f"n = {len(self.runs)}"
 
 
 def colors_of(count: int) -> list[str]:
-    """Colours of configurations in their order, the same in figures and on pages; ranks and heat maps have others."""
+    """Colours of configurations in order, the same in figures and on pages; ranks and heat maps use others."""
     if count == 1:
         return ["#2b5c8a"]
     scale = matplotlib.colormaps["plasma"](np.linspace(0.02, 0.82, count))
@@ -53,10 +53,10 @@ def colors_of(count: int) -> list[str]:
 
 
 def levels_of(tree: xr.DataTree, axis: str, dashes: bool = False) -> list[Level]:
-    """All configurations of a cube, sorted by the axis and by what else varies.
+    """All configurations of a cube, sorted by the axis and then by other varied settings.
 
-    The first axis is a colour from dark to light, with `dashes` the next one of few values a line style; panels say
-    all others. ValueError where runs have no such axis, or nothing tells two of them apart.
+    The first axis is shown by colour from dark to light; with `dashes`, the next axis with few values by line style;
+    all others by panels. ValueError if runs have no such axis, or nothing distinguishes two of them.
     """
     grid = configurations_of(runs_of(tree), axis)
     color, *others = grid.axes
@@ -95,39 +95,39 @@ def axes_title(levels: Sequence[Level]) -> str:
 
 
 def heading(level: Level, columns: int) -> str:
-    """What stands over one of so many panels side by side, with its seeds."""
+    """The heading of one of `columns` panels side by side, including the number of seeds."""
     lines = over(level, columns)
     fits = len(lines.rsplit("\n", 1)[-1]) + len(f", {level.n}") <= _width(columns)
     return f"{lines}, {level.n}" if fits else f"{lines},\n{level.n}"
 
 
 def over(level: Level, columns: int) -> str:
-    """The same without its seeds: a line for each axis, broken where panels are narrow."""
+    """The same without seeds: one line per axis, wrapped if panels are narrow."""
     return "\n".join(textwrap.fill(f"{name} {value}", _width(columns)) for name, value in level.values.items())
 
 
 def _width(columns: int) -> int:
-    """Of one of so many panels, in characters."""
+    """Width of one of `columns` panels, in characters."""
     return CHARACTERS // max(columns, 4)
 
 
 def panels_of(levels: Sequence[Level]) -> list[str]:
-    """What the panels of a figure of lines stand for, one empty text where colours and dashes say everything."""
+    """Labels of the panels of a line figure; one empty text if colours and line styles suffice."""
     return list(dict.fromkeys(level.panel for level in levels))
 
 
 def what(levels: Sequence[Level]) -> str:
-    """What one of the levels is: a value of the only axis, or a configuration."""
+    """The noun for one of the levels: the only axis, or a configuration."""
     return next(iter(levels[0].values)) if len(levels[0].values) == 1 else "configuration"
 
 
 def seeds_text(levels: Sequence[Level]) -> str:
-    """How many seeds stand behind each level, e.g. `n = 2` or `n = 1 to 3`."""
+    """The number of seeds of each level, e.g. `n = 2` or `n = 1 to 3`."""
     return counted([level.runs for level in levels])
 
 
 def line_handles(levels: Sequence[Level]) -> list[Line2D | Patch]:
-    """An entry of the legend for each colour and line style, with how many seeds stand behind it."""
+    """A legend entry for each colour and line style, with its number of seeds."""
     alike: dict[str, list[Level]] = {}
     for level in levels:
         alike.setdefault(level.line, []).append(level)
@@ -138,7 +138,7 @@ def line_handles(levels: Sequence[Level]) -> list[Line2D | Patch]:
 
 
 def spread_handles(levels: Sequence[Level]) -> list[Line2D | Patch]:
-    """What the band is, where a level has several seeds."""
+    """A legend entry for the band, if a level has several seeds."""
     if all(len(level.runs) == 1 for level in levels):
         return []
     return [Patch(color=FAINT, alpha=0.5, linewidth=0, label="± 1 std over seeds")]

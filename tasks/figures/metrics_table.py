@@ -1,4 +1,4 @@
-"""The table of all metrics, made of declarations: `python -m specdyn.tasks.figures.metrics_table > docs/metrics.md`."""
+"""Makes the table of all metrics from their declarations; `python -m` this module writes docs/metrics.md."""
 
 import importlib
 import re
@@ -25,12 +25,12 @@ TABLE = ["| variable | meaning | formula and source | dimensions | units |", "|-
 
 
 def table() -> str:
-    """All analyses of the package in the order of their names, each with its variables, as Markdown."""
+    """All analyses of the package, sorted by name, each with its variables, as Markdown."""
     return "\n".join([HEAD, *map(section, inside(ANALYSES).values()), facts_section()])
 
 
 def section(analysis: Analysis) -> str:
-    """Heading, what the module says of itself, and a row a variable."""
+    """Heading, module docstring, and one row per variable."""
     module = importlib.import_module(f"specdyn.tasks.analyses.{analysis.name}")
     asked = "" if analysis.default else " Runs on request."
     rows = [row(name, variable) for name, variable in analysis.variables.items()]
@@ -44,7 +44,7 @@ def facts_section() -> str:
 
 
 def row(name: str, variable: Variable) -> str:
-    """One row of the table; what Markdown would read as its own is escaped."""
+    """One row of the table, with Markdown characters escaped."""
     formula = variable.about
     if variable.flags:
         meanings = ", ".join(f"{value} {flag}" for value, flag in enumerate(variable.flags))

@@ -1,4 +1,4 @@
-"""Several sweeps side by side: the mean effective rank of each, a line for each configuration."""
+"""Draws several sweeps side by side: the mean effective rank, one line per configuration."""
 
 import math
 import textwrap
@@ -14,14 +14,14 @@ from specdyn.tasks.figures.sweep_axis import axis_of, draw, has, variable
 
 COLUMNS = 3
 WIDEST = 36
-"""Characters of a line over a panel."""
+"""Characters per line above a panel."""
 
 
 @styled
 def overview(trees: Sequence[xr.DataTree], axis: str = "") -> Figure:
-    """The mean over layers of effective rank / rank against step: panels for each sweep, a line for each level.
+    """The mean over layers of effective rank / rank against step: panels per sweep, one line per configuration.
 
-    ValueError where a sweep has no effective ranks.
+    ValueError if a sweep has no effective ranks.
     """
     require_measured(*trees)
     shown = [(tree, panel, levels) for tree in trees for panel, levels in _panels(tree, axis)]
@@ -50,7 +50,7 @@ def overview(trees: Sequence[xr.DataTree], axis: str = "") -> Figure:
 
 
 def _panels(tree: xr.DataTree, axis: str) -> list[tuple[str, list[Level]]]:
-    """The panels of one sweep: what each says, and its levels."""
+    """The panels of one sweep: title and configurations."""
     if not has(tree, "layers", "effective_rank"):
         raise ValueError(f"{_title(tree)}: no effective ranks; analyse it with effective_rank")
     levels = levels_of(tree, axis or axis_of(tree), dashes=True)

@@ -1,4 +1,4 @@
-"""Loss and error against step, of the whole network and of its halves."""
+"""Draws loss and error against step, for the whole network and for either half of its spectra."""
 
 import itertools
 from typing import Any
@@ -36,17 +36,17 @@ WIDTHS = {"train": 0.8, "val": 1.2}
 HALVES = {"top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
 MOST_ROWS, MOST_COLUMNS, MOST_METRICS = 6, 4, 3
 WIDE = 1.8
-"""Line width of the whole network, so that it shows under a half that does as well."""
+"""Line width of the whole network, so that it is visible below a half that performs equally."""
 
 
 @styled
 def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """A column for each metric: train dashed, validation solid, a colour for each value of the first axis.
+    """A column per metric: train dashed, validation solid, a colour per value of the first axis.
 
-    Rows are for everything else that varies.
+    Rows show everything else that varies.
     """
     metrics = tree[METRICS_GROUP].to_dataset()
-    # Those of the network as it was saved: metrics of changed weights have further dimensions.
+    # Metrics of the unmodified network: those of modified weights have further dimensions.
     names = [str(name) for name in metrics.data_vars if set(metrics[name].dims) == {"run", "split", "step"}]
     everything = sorted(names, key=lambda name: name != "loss")
     names = everything[:MOST_METRICS]
@@ -78,14 +78,14 @@ def performance(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
 
 
 def _called(metric: str, begins: bool = False) -> str:
-    """What a metric is called in words."""
+    """A metric's name in words."""
     name = {"err": "error", "cer": "CER", "wer": "WER"}.get(metric, metric)
     return name[0].upper() + name[1:] if begins else name
 
 
 @styled
 def errors(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Training and validation error against step, a panel for each split, a line for each level."""
+    """Training and validation error against step, a panel per split, a line per configuration."""
     values = tree[METRICS_GROUP].to_dataset()["err"].load()
     levels = levels_of(tree, axis, dashes=True)
     all_rows = panels_of(levels)
@@ -114,7 +114,7 @@ def _units(values: xr.DataArray) -> str:
 
 @styled
 def pruned_metrics(tree: xr.DataTree, axis: str = "weight_decay", metric: str = "loss") -> Figure:
-    """A metric of the whole network and of either half of its spectra: rows are splits, columns levels."""
+    """A metric of the whole network and of either half of its spectra: rows are splits, columns configurations."""
     metrics = tree[METRICS_GROUP].to_dataset()
     pruned = metrics[f"pruned_{metric}"].load()
     full = metrics[metric].load() if has(tree, METRICS_GROUP, metric) else None

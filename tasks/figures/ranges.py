@@ -1,4 +1,4 @@
-"""Lines whose points are means over a few seeds, with all that was found between the smallest and the largest."""
+"""Draws lines through means over a few seeds, with bands from the smallest to the largest value."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ RANGES = "means of n, bands from the smallest {0} to the largest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How lines look that belong together, and what they are called."""
+    """Colour and label of lines that belong together."""
 
     label: str
     color: str
@@ -27,9 +27,9 @@ class Look:
 def draw_ranges(
     axes: Axes, values: xr.DataArray, lines: Sequence[Line], look: Look, even: Sequence[float] = ()
 ) -> None:
-    """Values of one dimension as lines; where there are several, each has a marker and says what it is.
+    """Draw values of one dimension as lines; if there are several, each has a marker and a label.
 
-    `even` are places to put side by side and to name, as some lie at 0 and some at 10,000.
+    `even` are positions to space evenly and label, as some may be at 0 and others at 10,000.
     """
     places = np.unique(even).tolist()
     for line, marker in zip(lines, itertools.cycle(MARKERS), strict=False):

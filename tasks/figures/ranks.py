@@ -1,4 +1,4 @@
-"""Effective rank of every layer against step."""
+"""Draws the effective rank of every layer against step."""
 
 import math
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ GROK_MARK: Any = {"marker": "|", "color": INK, "linestyle": "none", "markersize"
 
 @styled
 def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay", name: str = "effective_rank") -> Figure:
-    """A panel for the mean over layers and for each layer, a line for each level.
+    """A panel for the mean over layers and one per layer, a line per configuration.
 
-    Where more varies than colours and line styles can say, a row for each further choice, and fewer layers.
-    `name` is any variable of layers between 0 and 1, as `effective_rank_count`. Ticks on the lower edge are the
-    grokking steps of the runs, crosses the steps at which a layer is collapsed.
+    If more settings vary than colours and line styles can show, there is a row per further combination, with fewer
+    layers. `name` is any variable of layers between 0 and 1, such as `effective_rank_count`. Ticks on the lower edge
+    mark the grokking steps of the runs, crosses the steps at which a layer is collapsed.
     """
     data = tree["layers"].to_dataset()
     ranks, groks = data[name].load(), run_facts(tree)["grok_step"]
@@ -61,7 +61,7 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay", name: str = "
     name_step_axes(grid, tree)
     for axes in grid[:, 0]:
         axes.set_ylabel(TITLES[name][1])
-    # The last panels of the last line may have no layer; those above them then name the step axis.
+    # The last panels may have no layer; the panels above them then label the step axis.
     for column in range(len(shown) - (lines - 1) * columns, columns):
         grid[-1, column].remove()
         grid[-2, column].set_xlabel(step_label(tree))
@@ -76,7 +76,7 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay", name: str = "
 def _panel(
     axes: Axes, ranks: xr.DataArray, collapsed: xr.DataArray, groks: xr.DataArray, levels: Sequence[Level]
 ) -> None:
-    """Values (run, step) as a line for each level, ticked where its runs grok (run,), crossed where they collapse."""
+    """Values (run, step) as a line per configuration; ticks where its runs grok (run,), crosses where they collapse."""
     for level in levels:
         runs = {"run": list(level.runs)}
         draw(axes, ranks.isel(runs), level.color, linestyle=level.dash)
@@ -90,7 +90,7 @@ def _panel(
 
 
 def _shape(layer: xr.Dataset) -> str:
-    """Rows and columns of a layer where the cube says them for all runs alike."""
+    """Rows and columns of a layer, if they are the same for all runs of the cube."""
     if not all(key in layer.coords and not layer[key].dims for key in ("rows", "columns")):
         return ""
     return f"  {int(layer['rows'])} × {int(layer['columns'])}"

@@ -1,4 +1,4 @@
-"""The report of a study: its page, and on request every figure that the results have the data for."""
+"""Writes the report of a study: its page, and on request every figure for which the results have the data."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from specdyn.tasks.figures.summary import SUMMARY, summary_of, write_summary
 from specdyn.tasks.figures.sweep_axis import axis_of
 
 PAGES = {"run": "index.html", "pair": "connectivity.html", "ticket": "tickets.html"}
-"""The file of a page, by what the results have rows of."""
+"""File names of pages, by the rows of the results."""
 
 
 def _of_runs(
@@ -84,9 +84,9 @@ FIGURES = (
         "mask_agreement_score", "of dense with masked, by layer", masks.mask_agreement_scores, "agreement_mask_score"
     ),
 )
-"""The figures of the paper (METHOD 6); a study gets those that it has the data for."""
+"""The figures of the paper (METHOD 6); a study gets those for which it has the data."""
 FIRST = ("performance", "effective_rank", "connectivity", "perturbation", "tickets")
-"""The figures that say most: those that Prefect's UI shows of a run."""
+"""The most informative figures, shown in Prefect's UI."""
 
 
 def write_report(
@@ -98,8 +98,8 @@ def write_report(
 ) -> list[str]:
     """Write the page of a study's results, `summary.json` of runs, and with `figures` each figure as PNG and SVG.
 
-    Returns the URLs, the page first. The page stands by itself. A figure whose data the results lack is skipped.
-    `told` hears what is done next; `beside` is what the store says beside the results.
+    Returns the URLs, the page first. The page is self-contained. A figure whose data the results lack is skipped.
+    `told` is called with each next step; `beside` is further information from the store.
     """
     told("reading the results")
     whole = open_results(cube_url)
@@ -107,7 +107,7 @@ def write_report(
     rows = rows_dim(tree)
     summary = summary_of(tree) if rows == "run" else None
     written = [f"{folder_url}/{PAGES[rows]}"]
-    told("making the page")
+    told("writing the page")
     objects.write(written[0], page(tree, cube_url, summary, whole, beside).encode())
     if summary:
         write_summary(f"{folder_url}/{SUMMARY}", summary)
@@ -132,12 +132,12 @@ def drawn(
 
 
 def first_figures(cube_url: str) -> dict[str, bytes]:
-    """The figures that say most as PNG, by name."""
+    """The most informative figures as PNG, by name."""
     return {name: to_png(figure) for name, figure in drawn(measured_runs(open_results(cube_url)), FIRST)}
 
 
 def _noted(figure: Figure, note: str) -> Figure:
-    """The figure with a line below it that says what the runs were trained on."""
+    """Add a line below the figure that says on which data the runs were trained."""
     if note and figure.legends:
         figure.legends[0].set_title(note)
     elif note:

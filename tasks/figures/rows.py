@@ -1,4 +1,4 @@
-"""What a cube has a row for - runs, pairs or tickets - and which rows differ in their seeds alone."""
+"""Determines the rows of a cube (runs, pairs or tickets), and groups rows that differ only in their seeds."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ IDS = {"pair": ("run_a", "run_b")}
 
 
 def rows_dim(tree: xr.DataTree) -> str:
-    """The dimension of the rows; ValueError where no group has any, as after `isel(run=0)`."""
+    """The dimension of the rows; ValueError if no group has any, for example after `isel(run=0)`."""
     groups = (node.to_dataset(inherit=False) for node in tree.subtree)
     found = next((dim for data in groups if data.data_vars and (dim := row_dim(data))), None)
     if found is None:
@@ -66,7 +66,7 @@ def varied_in(along: xr.Dataset, dim: str) -> list[str]:
 
 
 def groups_of(tree: xr.DataTree, dim: str, along: xr.Dataset, axis: str = "") -> list[tuple[str, Sequence[int]]]:
-    """Configurations by what they are, with their rows, which differ in their seed alone; sorted by `axis`."""
+    """Labels of configurations with their rows, which differ only in their seed; sorted by `axis`."""
     if dim == "run":
         levels = levels_of(tree, axis or axis_of(tree))
         names = [", ".join(f"{name} {value}" for name, value in level.values.items()) for level in levels]

@@ -1,4 +1,4 @@
-"""Every singular value of every layer against step."""
+"""Draws every singular value of every layer against step."""
 
 from collections.abc import Sequence
 
@@ -18,15 +18,15 @@ from specdyn.tasks.figures.sweep_axis import of_all, spread, variable
 
 MOST_LAYERS, MOST_LEVELS = 8, 4
 MOST_VECTORS = 64
-"""Lines of a panel that an SVG has as lines, not as pixels."""
+"""Most lines of a panel that an SVG contains as vectors rather than pixels."""
 COLORS = matplotlib.colormaps["viridis_r"]
 DEPTH = 1e-6
-"""The smallest value shown, as a fraction of the layer's largest: the collapse of a value goes on for ever."""
+"""The smallest value shown, as a fraction of the layer's largest, as collapsing values decrease without limit."""
 
 
 @styled
 def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = True) -> Figure:
-    """Rows are layers, columns levels, each by its first seed; a line a singular value."""
+    """Rows are layers, columns configurations (their first seed); one line per singular value."""
     data = variable(tree, "layers", "singular_value")
     everything, all_levels = data["layer"].values.tolist(), levels_of(tree, axis)
     names, levels = spread(everything, MOST_LAYERS), spread(all_levels, MOST_LEVELS)
@@ -52,7 +52,7 @@ def singular_values(tree: xr.DataTree, axis: str = "weight_decay", log: bool = T
 def name_panels(
     figure: Figure, grid: np.ndarray, levels: Sequence[Level], colors: ScalarMappable, tree: xr.DataTree
 ) -> None:
-    """Titles over columns of levels, a bar that says which colour a rank has, and the names of the axes."""
+    """Add column titles, a colour bar for the ranks, and axis labels."""
     for axes, level in zip(grid[0], levels, strict=True):
         axes.set_title(over(level, len(levels)))
     bar = figure.colorbar(colors, ax=grid, label="rank (1 = largest)", aspect=50, pad=0.01, format="{x:.0f}")
@@ -62,7 +62,7 @@ def name_panels(
 
 
 def draw_spectrum(axes: Axes, values: xr.DataArray, colors: ScalarMappable) -> None:
-    """A line for each rank of values (step, rank), the largest on top; steps without values are left out."""
+    """Draw a line per rank of values (step, rank), the largest on top; omits steps without values."""
     known = values.dropna("step", how="all").dropna("rank", how="all").transpose("step", "rank")
     steps = known["step"].values
     lines = [np.column_stack([steps, known.values[:, i]]) for i in reversed(range(known.sizes["rank"]))]
@@ -75,7 +75,7 @@ def draw_spectrum(axes: Axes, values: xr.DataArray, colors: ScalarMappable) -> N
 
 
 def limit_spectra(axes: Axes, values: np.ndarray, log: bool) -> None:
-    """The y axis of a row: from 0, or over at most six decades."""
+    """Set the y axis of a row: from 0, or over at most six decades."""
     positive = values[np.isfinite(values) & (values > 0)]
     if not len(positive):
         return

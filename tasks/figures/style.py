@@ -1,4 +1,4 @@
-"""How every figure looks: sizes, fonts, colours, axes and the way to PNG."""
+"""The style of all figures: sizes, fonts, colours, axes, and rendering to PNG and SVG."""
 
 import contextlib
 import io
@@ -20,19 +20,19 @@ from PIL import Image
 from specdyn.storage.schema import STEP_UNITS
 
 WIDEST = 5.5
-"""Inches: the width of the text in the usual conference and journal templates."""
+"""Inches: the text width of common conference and journal templates."""
 NARROWEST = 3.25
 """Inches: one of two columns."""
 DPI, SCREEN_DPI = 300, 216
 LARGEST = 400_000
-"""Bytes of a PNG of all colours. Beyond it few colours do for heat maps and spectra, never for pale bands."""
+"""Bytes of a full-colour PNG. Larger ones are reduced to 256 colours, enough for heat maps and spectra."""
 INCHES, HANDLE = 0.055, 0.42
-"""Of a character in a legend, and of the line beside a text."""
+"""Width of a character in a legend, and of the line next to a text."""
 MARGIN = 0.55
-"""Inches of height that a title, labels and a legend take."""
+"""Height of a title, labels and a legend, in inches."""
 INK, FAINT = "#222222", "#b8b8b8"
 FULL, TOP, BOTTOM = INK, "#0072b2", "#d55e00"
-"""Colours of the whole network and of its halves, told apart by the colour-blind."""
+"""Colour-blind-safe colours of the whole network and of its halves."""
 
 STYLE: Any = {
     "figure.constrained_layout.use": True,
@@ -86,9 +86,9 @@ STYLE: Any = {
 SHORTEST, LONGEST = 1e-3, 1e4
 """Between which the ticks of a logarithmic axis are plain numbers."""
 MATHDEFAULT = r"$\mathdefault{"
-"""What the ticks of a logarithmic axis begin with."""
+"""Prefix of tick labels on a logarithmic axis."""
 DRAWING = threading.RLock()
-"""Held while something is drawn: all threads share matplotlib's settings."""
+"""Lock held while drawing, as all threads share matplotlib's settings."""
 
 
 @contextlib.contextmanager
@@ -112,10 +112,10 @@ class PlainLogFormatter(LogFormatterSciNotation):
 
 
 class LiteralFigure(Figure):
-    """A figure in which a name with a dollar sign is no formula; the ticks of logarithmic axes are."""
+    """A figure that shows names with dollar signs literally; only ticks of logarithmic axes are formulas."""
 
     def draw(self, renderer: Any) -> None:
-        """Draw it, names as they are."""
+        """Draw the figure, with names shown literally."""
         for axis in (axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)):
             if type(axis.get_major_formatter()) is LogFormatterSciNotation:
                 axis.set_major_formatter(PlainLogFormatter())
@@ -128,9 +128,9 @@ class LiteralFigure(Figure):
 
 
 def panels(rows: int, columns: int, width: float, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
-    """A figure with (rows, columns) axes of that size in inches, narrower where they would not fit.
+    """A figure with (rows, columns) axes of that size in inches, narrower if they would not fit.
 
-    A single column is widened, as titles and the names of layers beside it need room.
+    A single column is widened to make space for titles and names of layers.
     """
     width = max(min(width, WIDEST / columns), NARROWEST / columns)
     figure = LiteralFigure(figsize=(width * columns, height * rows + MARGIN))
@@ -138,7 +138,7 @@ def panels(rows: int, columns: int, width: float, height: float, **sharing: Any)
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
-    """A legend under all panels, in as many columns as fit beside one another, at most four."""
+    """A legend below all panels, in as many columns as fit, at most four."""
     widest = max(len(str(handle.get_label())) for handle in handles)
     columns = int(figure.get_figwidth() // (INCHES * widest + HANDLE))
     columns = max(1, min(columns, 4, len(handles)))
@@ -146,31 +146,31 @@ def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = 
 
 
 def step_label(*trees: xr.DataTree) -> str:
-    """What the step axis counts in these cubes."""
+    """The label of the step axis for these cubes."""
     return ", ".join(dict.fromkeys(STEP_UNITS[str(tree.attrs.get("unit", "steps"))] for tree in trees))
 
 
 def name_step_axes(grid: np.ndarray, *trees: xr.DataTree) -> None:
-    """Name the step axis once a column, under its lowest panel."""
+    """Label the step axis once per column, under its lowest panel."""
     for axes in grid[-1]:
         axes.set_xlabel(step_label(*trees))
 
 
 def step_axis(axes: Axes, ticks: int = 5) -> None:
-    """Whole optimizer steps with thousands set apart."""
+    """Use whole optimizer steps with thousands separators."""
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
 
 
 def log_axis(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic y axis where there is anything it can show."""
+    """Use a logarithmic y axis if there are positive values."""
     if (values > 0).any():
         axes.set_yscale("log")
 
 
 @styled
 def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG with its text as text, the same for the same data."""
+    """The figure as a reproducible SVG, with text as text."""
     written = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "specdyn", "svg.fonttype": "none"}):
         figure.savefig(written, format="svg", metadata={"Date": None})
@@ -179,7 +179,7 @@ def to_svg(figure: Figure) -> bytes:
 
 @styled
 def to_screen(figure: Figure) -> bytes:
-    """The figure as a PNG for a page that is drawn again at each choice: quickly made, sharp at twice its size."""
+    """The figure as a PNG for interactive pages: fast to render, sharp on high-resolution screens."""
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=SCREEN_DPI, pil_kwargs={"compress_level": 1})
     return written.getvalue()
@@ -187,7 +187,7 @@ def to_screen(figure: Figure) -> bytes:
 
 @styled
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG, the same for the same data; of 256 colours where all would make it too large."""
+    """The figure as a reproducible PNG, reduced to 256 colours if it would be too large."""
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -195,7 +195,7 @@ def to_png(figure: Figure) -> bytes:
     exact = _encoded(image)
     if len(exact) <= LARGEST:
         return exact
-    # The default, median cut, turns the light end of a heat map's scale into a few visible steps.
+    # The default, median cut, reduces the light end of a heat map's scale to a few visible steps.
     return _encoded(image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
 
 

@@ -1,4 +1,4 @@
-"""The table of a sweep: how each run ended, when it generalised, and how its effective rank moved."""
+"""The summary table of a sweep: each run's final metrics, grokking step, and change of effective rank."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COMPUTED_ON = "computed_on"
-"""Variable of the group of runs that says what each was trained on."""
+"""Variable with the processor on which each run was trained."""
 
 SUMMARY = "summary.json"
-"""The file beside a report that holds its summary."""
+"""The file next to a report with its summary."""
 
 HEADLINES: dict[str, tuple[str, float, str]] = {
     "err": ("error (%)", 100, ".1f"),
     "cer": ("CER (%)", 100, ".1f"),
     "loss": ("loss", 1, ".4g"),
 }
-"""The metrics that a row may show, the first that a sweep has: heading, factor and format."""
+"""Candidate metrics of a row (the first that a sweep has is shown): heading, factor and format."""
 
 RUN_FACTS = ("grok_step", "initial_effective_rank", "final_effective_rank", "final_collapsed_layers")
-"""The facts that a row shows beside the metric: see tasks/spectra/facts.py."""
+"""The facts that a row shows besides the metric; see tasks/spectra/facts.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One run of a sweep; NaN or None where the results do not say."""
+    """One run of a sweep; NaN or None for missing results."""
 
     run_id: str
     weight_decay: float
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands under the headings."""
+        """The cells under the headings."""
         never = "-" if math.isnan(self.val) and self.grok_step is None else "never"
         _, factor, form = HEADLINES[self.metric]
         return (
@@ -78,12 +78,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The table of a cube and what its runs were computed on: kept beside a report, so that both are known at once."""
+    """The table of a cube and the runs' processors; stored next to a report for quick access."""
 
     rows: tuple[Row, ...]
     computed_on: str
     contents: str
-    """What the cube held, as its attribute `contents` says."""
+    """The cube's attribute `contents` when the summary was made."""
 
 
 def summary_of(tree: xr.DataTree) -> Summary:
@@ -93,12 +93,12 @@ def summary_of(tree: xr.DataTree) -> Summary:
 
 
 def write_summary(url: str, summary: Summary) -> None:
-    """Put a summary as JSON."""
+    """Write a summary as JSON."""
     objects.write(url, json.dumps(dataclasses.asdict(summary), indent=1).encode())
 
 
 def read_summary(url: str) -> Summary | None:
-    """A summary that `write_summary` put; None where there is none, or something else."""
+    """A summary written by `write_summary`; None if it is missing or invalid."""
     try:
         plain = json.loads(objects.read(url))
         return Summary(**{**plain, "rows": tuple(Row(**row) for row in plain["rows"])})
@@ -128,7 +128,7 @@ def _number(value: float, form: str) -> str:
 
 
 def sweep_table(tree: xr.DataTree) -> list[Row]:
-    """A row for each run of a cube, sorted by weight decay, by what else varies, and by seed."""
+    """A row for each run of a cube, sorted by weight decay, other varied settings, and seed."""
     runs = runs_of(tree)
     settings = settings_of(runs)
     first = next((name for name in ("weight_decay", *settings) if name in settings and name != "seed"), "seed")
@@ -150,7 +150,7 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
             metric=metric,
             train=known["train"][place],
             val=known["val"][place],
-            # A threshold on the error says nothing of a sweep that is judged by another metric.
+            # A threshold on the error does not apply to a sweep with another headline metric.
             grok_step=_whole(known["grok_step"][place]) if metric == "err" else None,
             rank_start=known["initial_effective_rank"][place],
             rank_end=known["final_effective_rank"][place],
@@ -162,9 +162,9 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
 
 
 def run_facts(tree: xr.DataTree) -> xr.Dataset:
-    """What the cube knows of each run as a whole, along `run` and in memory; NaN where it does not say.
+    """Facts of each run from the cube, along `run` and in memory; NaN where missing.
 
-    `train` and `val` are the last values of the first of HEADLINES that it has, which the attribute `metric` names.
+    `train` and `val` are the last values of the first of HEADLINES in the cube; the attribute `metric` names it.
     """
     import xarray as xr
 
@@ -184,13 +184,13 @@ def _whole(value: float) -> int | None:
 
 
 def summary_markdown(tree: xr.DataTree) -> str:
-    """The table of a cube in Markdown, and what its runs were computed on."""
+    """The table of a cube in Markdown, and the processors of its runs."""
     computed = computed_on(tree)
     return markdown_table(sweep_table(tree)) + (f"\n\nComputed on {computed}." if computed else "")
 
 
 def computed_on(tree: xr.DataTree) -> str:
-    """The processors that the runs were trained on, each with its share of the runs; empty where the cube is silent."""
+    """The processors on which the runs were trained, each with its number of runs; empty if unknown."""
     runs = tree[RUNS_GROUP].to_dataset() if RUNS_GROUP in tree.children else {}
     counts = Counter(map(str, runs[COMPUTED_ON].values)) if COMPUTED_ON in runs else Counter()
     if len(counts) < 2:

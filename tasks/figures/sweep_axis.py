@@ -1,4 +1,4 @@
-"""What figures take from a cube: variables, means over seeds, short names."""
+"""Helpers of figures: variables of a cube, means over seeds, selections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from specdyn.tasks.figures.configurations import runs_of, settings_of
 
 
 def axis_of(tree: xr.DataTree) -> str:
-    """The first label by which the runs of a cube differ: weight decay, else the series, or another label of these."""
+    """The default axis of a cube: weight decay, else the first label by which series differ, else the series."""
     settings = settings_of(runs_of(tree))
     varied = [name for name, values in settings.items() if len(set(map(as_text, values))) > 1]
     usual = [name for name in ("weight_decay", "series") if name in settings]
@@ -21,21 +21,21 @@ def axis_of(tree: xr.DataTree) -> str:
 
 
 def has(tree: xr.DataTree, group: str, name: str) -> bool:
-    """Whether a group of the results, `/` for the tree itself, is there and has the variable."""
+    """Whether a group of the results (`/` for the root) exists and has the variable."""
     return (group == "/" or group in tree.children) and name in tree[group].data_vars
 
 
 def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
-    """A variable of a group, not yet read."""
+    """A variable of a group, not loaded."""
     return tree[group].to_dataset()[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """Mean over seeds and one standard deviation (ddof 0) around it, cut to the range of the seeds.
+    """Mean over seeds and one standard deviation (ddof 0) around it, clipped to the range of the seeds.
 
-    The cut keeps bands of bounded metrics inside their bounds: no error below 0. For a logarithmic axis mean and
-    deviation are of the logarithms; a value of 0 counts as the smallest positive one there.
+    Clipping keeps bands of bounded metrics within bounds: no error below 0. For a logarithmic axis, mean and
+    deviation are of the logarithms, with 0 replaced by the smallest positive value.
     """
 
     steps: np.ndarray
@@ -45,7 +45,7 @@ class Band:
 
 
 def band(values: xr.DataArray, log: bool = False) -> Band:
-    """Mean and spread over `run` of values (run, step); steps at which no run has a value are left out."""
+    """Mean and spread over `run` of values (run, step); omits steps at which no run has a value."""
     by_run = np.ma.masked_invalid(values.transpose("run", "step").values.astype(float))
     known = ~np.ma.getmaskarray(by_run).all(axis=0)
     by_run = by_run[:, known]
@@ -59,7 +59,7 @@ def band(values: xr.DataArray, log: bool = False) -> Band:
 
 
 def draw(axes: Axes, values: xr.DataArray, color: Any, **line: Any) -> None:
-    """The mean of values (run, step) as a line and, of several runs, their spread as a band."""
+    """Draw the mean of values (run, step) as a line and, for several runs, their spread as a band."""
     drawn = band(values, log=axes.get_yscale() == "log")
     axes.plot(drawn.steps, drawn.mean, color=color, **line)
     if values.sizes["run"] > 1:
@@ -67,12 +67,12 @@ def draw(axes: Axes, values: xr.DataArray, color: Any, **line: Any) -> None:
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items, evenly spaced, with the first and the last."""
+    """At most `most` of the items, evenly spaced, including the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def of_all(shown: Sequence[Any], everything: Sequence[Any], what: str) -> str:
-    """What a title adds where not everything is shown."""
+    """Suffix of a title if not everything is shown."""
     return "" if len(shown) == len(everything) else f" ({len(shown)} of {len(everything)} {what.replace('_', ' ')}s)"

@@ -1,4 +1,4 @@
-"""Lottery tickets by density: how they end, and what they have in common with the dense run."""
+"""Draws lottery tickets by density: their final metrics, and agreement with the dense run."""
 
 import numpy as np
 import xarray as xr
@@ -22,7 +22,7 @@ COLORS = {
 
 @styled
 def by_density(tree: xr.DataTree, axis: str = "") -> Figure:
-    """Last metrics on both splits, agreement with the dense run, and of the dense end with its masked self."""
+    """Final metrics on both splits, agreement with the dense run, and of the dense end with its masked version."""
     data = tree.to_dataset()
     metric = metric_of(data)
     figure, grid = panels(1, 4, 1.4, 1.5)

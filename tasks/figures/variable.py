@@ -1,4 +1,4 @@
-"""A figure of any variable that a cube has."""
+"""Draws any variable of a cube."""
 
 import math
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from specdyn.tasks.figures.style import legend_below, panels, step_axis, step_la
 from specdyn.tasks.figures.sweep_axis import draw, of_all, spread
 
 ALONG = ("step", "rank", "share", "kept", "alpha", "decile", "row", "component")
-"""Dimensions that a figure's horizontal axis is of, if the variable has one, the first that it has."""
+"""Preferred dimensions of the horizontal axis, in order."""
 PANELS = ("layer", "pair", "attention")
-"""Dimensions of which each label has a panel."""
+"""Dimensions shown with one panel per label."""
 LAST = ("step", "split")
-"""Dimensions of which the last label is shown unless one is chosen: the end, and the validation set."""
+"""Dimensions whose last label is the default: the last step, and the validation set."""
 MOST_PANELS, COLUMNS = 12, 4
 LOGS = ("", "x", "y", "xy")
 
@@ -29,11 +29,11 @@ LOGS = ("", "x", "y", "xy")
 def plot_variable(
     tree: xr.DataTree, name: str, axis: str = "", along: str = "", at: Mapping[str, Any] | None = None, log: str = ""
 ) -> Figure:
-    """A variable as lines along one of its dimensions, a panel for each layer or pair, a colour for each configuration.
+    """A variable as lines along one of its dimensions, a panel per layer or pair, a colour per configuration.
 
-    Lines are means over seeds, bands their spread. `axis` is the setting that colours are sorted by; `at` chooses
-    labels of other dimensions, and of the panels' if only one is wanted; what is chosen is said in the title. `log` is
-    x, y or xy. ValueError names what there is where the variable, a dimension or a label is not known.
+    Lines are means over seeds, bands their spread. `axis` is the setting that orders the colours; `at` selects labels
+    of other dimensions (or of the panels, to draw only one) and is shown in the title. `log` is x, y or xy. ValueError
+    lists the known names if a variable, dimension or label is unknown.
     """
     require(log in LOGS, "log", log, "x, y or xy")
     require_measured(tree)
@@ -77,7 +77,7 @@ def plot_variable(
 
 
 def drawable_variables(tree: xr.DataTree, dim: str = "") -> dict[str, xr.DataArray]:
-    """The variables of numbers that rows of a cube have, by name."""
+    """The numeric variables along the rows of a cube, by name."""
     dim = dim or rows_dim(tree)
     known: dict[str, xr.DataArray] = {}
     for node in tree.subtree:
@@ -88,7 +88,7 @@ def drawable_variables(tree: xr.DataTree, dim: str = "") -> dict[str, xr.DataArr
 
 
 def _chosen(data: xr.DataArray, dim: str, at: dict[str, Any], along: str) -> tuple[xr.DataArray, str]:
-    """The variable with all dimensions fixed but the axis and the panels, and what is said of that."""
+    """The variable with all dimensions fixed but the axis and the panels, and a description of the selection."""
     others = [str(one) for one in data.dims if one != dim]
     for one in (*at, *([along] if along else [])):
         require_known(f"dimension of {data.name}", one, others)
@@ -111,7 +111,7 @@ def _chosen(data: xr.DataArray, dim: str, at: dict[str, Any], along: str) -> tup
 
 
 def _draw(axes: Any, values: xr.DataArray, x: str, color: Any, log: str) -> None:
-    """One configuration's line, or its points where there is nothing to go along."""
+    """Draw one configuration's line, or its points if there is no axis."""
     if axes.get_yscale() == "log" and not bool((values > 0).any()):
         return
     if not x:

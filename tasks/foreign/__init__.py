@@ -1,1 +1,1 @@
-"""Series of checkpoints that other programs wrote: audit and analysis."""
+"""Audits and analyses series of checkpoints from other programs."""

@@ -1,4 +1,4 @@
-"""What is wrong with a series of checkpoints, told before anything is analysed."""
+"""Audits a series of checkpoints before it is analysed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,14 +24,14 @@ from specdyn.tasks.spectra.network_layout import NetworkLayout
 __all__ = ["EDGE_MARGIN", "HEADINGS", "Finding", "Severity", "as_plain", "audit", "edge_ratio", "missing_steps"]
 
 Layers = Mapping[str, Sequence[Matrix]]
-"""The matrices that are analysed by the tensor that they are of."""
+"""The analysed matrices, by their tensor."""
 
 
 def audit(series: ForeignSeries, layout: NetworkLayout) -> tuple[Finding, ...]:
-    """Everything found: in names and files, in shapes and types, and, reading each tensor once, in the values.
+    """All findings: in names and files, in shapes and types, and in the values (reads each tensor once).
 
-    A checkpoint that cannot be read is an error that names its file; all others are looked at nevertheless. Holds
-    one tensor at a time, and of each a digest, its norm and a sample. Errors come first, then warnings.
+    An unreadable checkpoint is an error that names its file; the others are still examined. Holds one tensor at a
+    time, and a digest, the norm and a sample of each. Errors come first, then warnings.
     """
     findings = in_steps(series)
     layers: dict[str, list[Matrix]] = {}
@@ -60,7 +60,7 @@ def audit(series: ForeignSeries, layout: NetworkLayout) -> tuple[Finding, ...]:
 def in_values_of(
     weights: ForeignWeights, step: int, layers: Layers, first: bool
 ) -> tuple[list[Finding], dict[str, Reading]]:
-    """What is wrong with the numbers of a checkpoint, and what is kept of its tensors; each is read once."""
+    """Findings in the numbers of a checkpoint, and readings of its tensors; reads each once."""
     findings: list[Finding] = []
     readings: dict[str, Reading] = {}
     ratios: list[float] = []
@@ -79,7 +79,7 @@ def in_values_of(
 
 
 def in_files(series: ForeignSeries, steps: Sequence[int]) -> list[Finding]:
-    """What was chosen of several things in the files, and what lies in them beside tensors; each is told once."""
+    """Notes on choices among several sets in the files, and on skipped entries; each is reported once."""
     findings = [finding("note", (), told, "") for told in series.found.told]
     passed: dict[str, list[int]] = {}
     sets: dict[str, list[int]] = {}
@@ -89,14 +89,14 @@ def in_files(series: ForeignSeries, steps: Sequence[int]) -> list[Finding]:
         weights = checkpoint.weights()
         if over := weights.passed_over:
             kinds = [f"{name} ({why})" for name, why in over.items()]
-            passed.setdefault(f"passed over in the file: {some(kinds, 4)}", []).append(checkpoint.step)
+            passed.setdefault(f"skipped in the file: {some(kinds, 4)}", []).append(checkpoint.step)
         if len(weights.sets) > 1 and not checkpoint.choice.key:
             taken = [name or "(the file itself)" for name, read in weights.sets.items() if read]
             others = [name or "(the file itself)" for name, read in weights.sets.items() if not read]
             what = f"state dicts in this file: {', '.join(taken)}, which is read, and {some(others, 4)}"
             sets.setdefault(what, []).append(checkpoint.step)
     findings += [finding("note", at, what, "not analysed") for what, at in passed.items()]
-    return findings + [finding("note", at, what, "--weights or --key chooses") for what, at in sets.items()]
+    return findings + [finding("note", at, what, "choose with --weights or --key") for what, at in sets.items()]
 
 
 def in_values(w: Tensor, step: int, name: str, analysed: bool = True) -> list[Finding]:
@@ -115,13 +115,13 @@ def in_values(w: Tensor, step: int, name: str, analysed: bool = True) -> list[Fi
 
 
 def _is_mask(w: Tensor, finite: Tensor) -> bool:
-    """Whether the numbers beside infinity are all the same, as in masks."""
+    """Whether all finite numbers are the same, as in masks."""
     rest = w[finite]
     return not rest.numel() or bool((rest == rest[0]).all())
 
 
 def out_of_range(error: OutOfRange, step: int, name: str, analysed: bool) -> list[Finding]:
-    """Numbers that float32 cannot hold: an error in a layer; elsewhere, as in masks, nothing is made of them."""
+    """Numbers that float32 cannot hold: an error in a layer, ignored elsewhere, for example in masks."""
     if not analysed:
         return []
     return [finding("error", (step,), str(error), "scale the weights, or leave this checkpoint out", name)]

@@ -1,4 +1,4 @@
-"""What an audit says of a series of checkpoints."""
+"""Findings: the results of an audit of a series of checkpoints."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ HEADINGS = ("severity", "steps", "tensor", "what", "advice")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be; errors stop the analysis."""
+    """One irregularity; errors stop the analysis."""
 
     severity: Severity
     steps: tuple[int, ...]
     tensor: str
     """The tensor concerned; empty for whole checkpoints."""
     what: str
-    """What came, and what was expected."""
+    """What was found, and what was expected."""
     advice: str
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands under HEADINGS."""
+        """The cells under HEADINGS."""
         steps = ", ".join(map(str, self.steps[:6])) + (", ..." if len(self.steps) > 6 else "")
         return self.severity, steps or "-", self.tensor or "-", self.what, self.advice
 
 
 def finding(severity: Severity, steps: Sequence[int], what: str, advice: str, tensor: str = "") -> Finding:
-    """A finding of some checkpoints, or of a tensor in them."""
+    """A finding about some checkpoints, or a tensor in them."""
     return Finding(severity=severity, steps=tuple(steps), tensor=tensor, what=what, advice=advice)
 
 
@@ -40,5 +40,5 @@ def some(names: Sequence[str], count: int = 3) -> str:
 
 
 def as_plain(findings: Sequence[Finding]) -> list[dict[str, object]]:
-    """The findings as JSON keeps them."""
+    """The findings as JSON values."""
     return [{**dataclasses.asdict(finding), "steps": list(finding.steps)} for finding in findings]

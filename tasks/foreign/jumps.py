@@ -1,4 +1,4 @@
-"""Checkpoints that do not lie between their neighbours: from another run, or with damaged numbers."""
+"""Finds checkpoints that break the trajectory: from another run, or with damaged numbers."""
 
 import itertools
 import math
@@ -8,28 +8,28 @@ from specdyn.tasks.foreign.findings import Finding, finding, some
 from specdyn.tasks.foreign.readings import Reading, angle
 
 Path = Sequence[tuple[int, Reading]]
-"""A layer by its steps."""
+"""The readings of a layer, by step."""
 
 OFF_ANGLE = 0.3
-"""Radians from which a turn between checkpoints counts."""
+"""Least turn between checkpoints that counts, in radians."""
 BETWEEN = 0.5
-"""A checkpoint is off the way where its neighbours are nearer to one another than this part of its way to either.
+"""A checkpoint is off the trajectory if its neighbours' distance is below this multiple of its distance to either.
 
-On a straight way they are twice as far apart, on a random walk 1.4 times.
+On a straight line the multiple is 2, on a random walk 1.4.
 """
 OFF_NORM = math.log(2.0)
-"""Difference of the logarithms of norms from which one counts."""
+"""Least difference of log norms that counts."""
 BREAK = 8.0
-"""How many times a change exceeds those before and after it where training was broken off."""
+"""A change this many times larger than those before and after it means that training was interrupted."""
 EVEN = 4.0
-"""How many times the gaps of steps beside a change may differ, if it is to be compared with theirs."""
+"""Largest ratio between neighbouring gaps of steps whose changes are compared."""
 
 
 def jumps(readings: Mapping[int, Mapping[str, Reading]], layers: Collection[str]) -> list[Finding]:
-    """Single checkpoints whose layers lie off the way of the others, and places where the way breaks off.
+    """Find single checkpoints off the trajectory of the others, and places where the trajectory breaks.
 
-    A change of scale is told apart from one of direction. Told where at least half of the layers show it; of fewer,
-    single layers of one checkpoint.
+    Distinguishes changes of scale from changes of direction. Reported if at least half of the layers show it; with
+    fewer, only single layers of one checkpoint.
     """
     paths = {name: [(step, of[name]) for step, of in sorted(readings.items()) if name in of] for name in layers}
     paths = {name: path for name, path in paths.items() if len(path) > 2 and not any(one.constant for _, one in path)}
@@ -54,7 +54,7 @@ def jumps(readings: Mapping[int, Mapping[str, Reading]], layers: Collection[str]
 def _told(step: int, names: list[str], of: int, kind: str, what: str, advice: str) -> Finding:
     where = f"{len(names)} of {of} layers" if 2 * len(names) >= of else some(names)
     if kind == "off":
-        text = f"a jump of {what}: {where} lie off the way between the checkpoints before and after"
+        text = f"a jump of {what}: {where} are off the path between the checkpoints before and after"
     else:
         text = f"a jump of {what}: {where} change more here than before and after"
         advice = "training restarted here, or the checkpoints are of two runs"
@@ -63,7 +63,7 @@ def _told(step: int, names: list[str], of: int, kind: str, what: str, advice: st
 
 
 def _off(path: Path, change: Callable[[Reading, Reading], float], least: float) -> list[int]:
-    """Steps whose neighbours are much nearer to one another than to it."""
+    """Steps whose neighbours are much closer to one another than to the step itself."""
     steps = []
     for (_, before), (step, one), (_, after) in zip(path, path[1:], path[2:], strict=False):
         way = min(change(before, one), change(one, after))
@@ -73,7 +73,7 @@ def _off(path: Path, change: Callable[[Reading, Reading], float], least: float) 
 
 
 def _broken(path: Path, change: Callable[[Reading, Reading], float], least: float) -> list[int]:
-    """Steps to which a layer changes much more than in the gaps before and after, where these are about as long."""
+    """Steps to which a layer changes much more than in the gaps before and after, if these are of similar length."""
     changes = [(b[0] - a[0], change(a[1], b[1]), b[0]) for a, b in itertools.pairwise(path)]
     steps = []
     for (gap_a, before, _), (gap, here, step), (gap_b, after, _) in zip(

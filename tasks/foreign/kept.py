@@ -1,7 +1,7 @@
-"""Factors of a series' checkpoints that are kept from one call to the next, so that a series that grows costs little.
+"""Keeps factors of a series' checkpoints between calls, so that a growing series is cheap to analyse.
 
-What compares all checkpoints with the last one has to be measured again when there is a new last one, which takes
-the singular vectors of all, though no checkpoint has changed.
+Analyses that compare all checkpoints with the last one must be repeated for each new last checkpoint, which needs
+the singular vectors of all checkpoints, though these have not changed.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from specdyn.tasks.spectra.series import Series
 
 LARGEST = 2**32
-"""Bytes that the factors of all checkpoints may take if they are kept."""
+"""Most bytes of the factors of all checkpoints for which they are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A place in the store for the factors of a series, by what they are of."""
+    """The location of a series' factors in the store."""
 
     url: str
     contents: Mapping[int, str]
-    """By step, a digest of the checkpoint."""
+    """Digest of the checkpoint at each step."""
     everything: bool
-    """Whether factors are kept of all checkpoints, or only of the first and the last one."""
+    """Whether to keep the factors of all checkpoints, or only of the first and the last."""
 
     def place(self, step: int, vectors: bool) -> str:
         """The folder of a checkpoint's factors."""
         return f"{self.url}/{self.contents[step]}/{_kind(vectors)}"
 
     def whole(self, blocks: Iterable[tuple[int, ...]]) -> set[int]:
-        """The steps of these blocks whose factors are put there."""
+        """The steps of these blocks whose factors are to be stored."""
         return {step for block in blocks for step in block} if self.everything else set()
 
     def there(self, series: "Series", layout: "NetworkLayout", steps: Collection[int], vectors: bool) -> set[int]:
-        """The steps whose factors are all there already; one listing."""
+        """The steps whose factors are all stored; one listing."""
         names = set(objects.names_below(self.url)) if objects.exists(self.url) else set()
         found: set[int] = set()
         for step in steps:
@@ -50,7 +50,7 @@ class Kept:
         return found
 
     def prune(self) -> None:
-        """Remove the factors of checkpoints that the series has no more, or that are too large to be kept."""
+        """Remove factors of checkpoints that are no longer in the series, or that are too large to keep."""
         steps = sorted(self.contents)
         current = {self.contents[step] for step in (steps if self.everything else (steps[0], steps[-1]))}
         for name in objects.names(self.url):
@@ -59,7 +59,7 @@ class Kept:
 
 
 def fits(layout: "NetworkLayout", checkpoints: int) -> bool:
-    """Whether the factors of so many checkpoints, in float32, are small enough to be kept."""
+    """Whether the factors of that many checkpoints, in float32, are small enough to keep."""
     shapes = layout.shapes
     return 4 * checkpoints * sum(min(m, n) * (m + n + 1) for m, n in shapes) <= LARGEST
 

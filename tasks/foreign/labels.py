@@ -1,4 +1,4 @@
-"""Labels of series that other programs trained: typed settings by name, which group them as axes do a sweep's runs."""
+"""Labels of series from other programs: typed settings that group them like the axes of a sweep."""
 
 import functools
 import math
@@ -19,15 +19,15 @@ Label = bool | int | float | str
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SEED = "seed"
 OPTION = "--label"
-"""What labels of a call are called, where others say otherwise."""
+"""Origin of labels given in a call, for messages about conflicts."""
 OF_CUBES = (
     *("ticket", "series", "source", "family", "spec", "rows", "columns", "made", "role", "writer", "reader"),
     *("learning_rate_at", "examples_seen", "short_name", "kind", "depth"),
 )
-"""Names in every cube besides its dimensions, variables and the state of its rows."""
+"""Reserved names in every cube besides dimensions, variables and the status."""
 LARGEST = 2**63
 MOST = 6
-"""Labels of one origin that are told."""
+"""Most labels of one origin that are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +36,18 @@ class Labels:
 
     values: Mapping[str, Label] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
-    """By label, the file that says it, or the option of the call."""
+    """The file or option from which each label comes."""
     told: tuple[str, ...] = ()
-    """Which of several things said counts, and what was left out."""
+    """Notes on conflicts between origins, and on what was left out."""
 
     @property
     def by_hand(self) -> tuple[str, ...]:
-        """Those that somebody gave as labels."""
+        """The labels given explicitly."""
         return tuple(name for name, origin in self.origins.items() if origin in (OPTION, LABELS))
 
     @property
     def described(self) -> tuple[str, ...]:
-        """For people, a line for all labels and others for what was left out."""
+        """Lines for display: one with all labels, others for what was left out."""
         of: dict[str, list[str]] = {}
         for name, value in self.values.items():
             of.setdefault(self.origins[name], []).append(f"{name}={as_text(value)}")
@@ -56,7 +56,7 @@ class Labels:
 
 
 def read_labels(words: Sequence[str]) -> dict[str, Label]:
-    """Labels written as `name=value`: true and false, numbers, otherwise words; ValueError names one that is none."""
+    """Parse labels written as `name=value`: true or false, numbers, otherwise words; ValueError for an invalid one."""
     labels: dict[str, Label] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -78,9 +78,9 @@ def _typed(text: str) -> Label:
 
 
 def labels_of(found: Found | None, given: Mapping[str, Any]) -> Labels:
-    """The labels of a series: those of the call, then what the files beside it say; None is in memory and has none.
+    """The labels of a series: those of the call, then those from files next to it (none for models in memory).
 
-    ValueError names a label of the call that is not allowed; those of files are left out, and told.
+    ValueError names an invalid label of the call; invalid labels of files are left out, with a note.
     """
     values: dict[str, Label] = {}
     origins: dict[str, str] = {}
@@ -90,7 +90,7 @@ def labels_of(found: Found | None, given: Mapping[str, Any]) -> Labels:
             if why := _refusal(name, value):
                 if origin == OPTION:
                     raise ValueError(f"label {name}={value!r} is not allowed: expected {why}")
-                told.append(f"{name}={value!r} of {origin} is no label: expected {why}")
+                told.append(f"{name}={value!r} of {origin} is not a label: expected {why}")
             elif name not in values:
                 values[name], origins[name] = value, origin
             elif as_text(values[name]) != as_text(value):
@@ -99,7 +99,7 @@ def labels_of(found: Found | None, given: Mapping[str, Any]) -> Labels:
 
 
 def _refusal(name: str, value: Any) -> str:
-    """What was expected of a label instead; empty where it is one."""
+    """What was expected of an invalid label; empty if it is valid."""
     if not NAME.fullmatch(name):
         return "a name of letters, digits and _"
     if name in taken_names():
@@ -115,7 +115,7 @@ def _refusal(name: str, value: Any) -> str:
 
 @functools.cache
 def taken_names() -> frozenset[str]:
-    """Names that stand for something else in a cube."""
+    """Names that have another meaning in a cube."""
     from specdyn.tasks.spectra.facts import FACTS
 
     analyses = [get_analysis(name) for name in analysis_names()]
@@ -124,7 +124,7 @@ def taken_names() -> frozenset[str]:
 
 
 def require_alike(labels: Mapping[str, Labels]) -> None:
-    """Raise ValueError where series, by name, have a label of different types: an axis has one."""
+    """Raise ValueError if series have a label with different types, as an axis has only one type."""
     seen: dict[str, tuple[str, Label]] = {}
     for series, of in labels.items():
         for name, value in of.values.items():
@@ -142,16 +142,16 @@ def _kind(value: Label) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """A series as it is told from others."""
+    """A series with what distinguishes it from others."""
 
     labels: Labels
     family: str
     layers: Any
-    """What seeds of one setting have in common: the names and shapes of their layers."""
+    """What seeds of one setting must share: names and shapes of their layers."""
 
 
 def not_told_apart(series: Sequence[Labelled]) -> str:
-    """Why labels do not tell series apart, so that each stands for itself; empty where they do.
+    """Why labels do not distinguish series, so that each is separate; empty if they do.
 
     Series are seeds of one setting only if all labels but the seed agree, and the family, and every layer.
     """

@@ -1,4 +1,4 @@
-"""Metrics that training programs logged, put to the checkpoints of a series as variables of its cube."""
+"""Turns metrics logged by training programs into variables of a series' cube, one value per checkpoint."""
 
 import bisect
 import hashlib
@@ -17,12 +17,12 @@ from specdyn.storage.schema import SPLITS, Variable
 from specdyn.tasks.foreign.labels import NAME, taken_names
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "eval", "dev")}
-"""What programs call the parts of the data, before a metric's name or, as a folder, behind it."""
+"""Names of data splits in logs, before a metric's name or, as a folder, after it."""
 ALWAYS_SPLIT = frozenset({"loss"})
-"""Metrics that have a value for each split in every cube; without a prefix they are of the training set."""
+"""Metrics that have a value per split in every cube; without a prefix they refer to the training set."""
 RATE = "learning_rate"
 RENAMED = {RATE: f"{RATE}_at"}
-"""As cubes of our own runs call what changes along a run; a setting has the plain name."""
+"""Names, as in cubes of our own runs, of quantities that change during a run; the plain name is a setting."""
 ABOUT = (
     "as the training program logged it at the checkpoint, or last before it and after the checkpoint before; NaN where "
     "nothing was logged there"
@@ -35,12 +35,12 @@ MOST_FILES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logged:
-    """What was logged of a series at its checkpoints."""
+    """Metrics of a series at its checkpoints."""
 
     files: tuple[str, ...] = ()
     steps: tuple[int, ...] = ()
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By the name in the file, a value for each step; NaN where there is none."""
+    """By name in the file, a value for each step; NaN if there is none."""
     told: tuple[str, ...] = ()
 
     @property
@@ -57,7 +57,7 @@ class Metrics:
     steps: tuple[int, ...] = ()
     variables: Mapping[str, Variable] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
-    """Of the shapes that the variables declare."""
+    """Values, with the shapes declared by the variables."""
     told: tuple[str, ...] = ()
 
     def of(self, steps: Sequence[int]) -> "Metrics":
@@ -68,7 +68,7 @@ class Metrics:
 
     @property
     def part(self) -> str:
-        """The name of the object that holds them: by all that it holds; empty where there are none."""
+        """The name of the object that holds them, a digest of its content; empty if there are none."""
         if not self.variables:
             return ""
         digest = hashlib.sha256(repr(self.steps).encode())
@@ -77,17 +77,17 @@ class Metrics:
         return f"metrics-{digest.hexdigest()[:12]}{SUFFIX}"
 
     def write(self, folder: str, metadata: Mapping[str, object]) -> bool:
-        """Put them as one object among the results of their series; False where it was there before."""
+        """Write them as one object among the results of their series; False if it existed already."""
         labels = {"step": list(self.steps), "split": list(SPLITS)}
         decides = {**metadata, "steps": list(self.steps), "labels": labels, "of_run": sorted(self.values)}
         return write_values(f"{folder}/{self.part}", self.values, decides)
 
 
 def logged_at(log: Log, steps: Sequence[int], unit: str) -> Logged:
-    """A value of each metric for each checkpoint: the one at its step, otherwise the last one since the one before.
+    """A value of each metric for each checkpoint: the one at its step, else the last since the previous checkpoint.
 
-    Before the first checkpoint as far back as the second is after it. What is not of the step itself, and what is
-    missing, is told with its number.
+    For the first checkpoint, looks as far back as the second is ahead. Notes count values that are missing or not from
+    the step itself.
     """
     gap = steps[1] - steps[0] if len(steps) > 1 else math.inf
     spans = list(zip([steps[0] - gap, *steps[:-1]], steps, strict=True))
@@ -118,7 +118,7 @@ def _said(steps: int, missing: int, early: Sequence[float], unit: str) -> str:
 
 
 def split_of(name: str) -> tuple[str, str]:
-    """A metric's name without the part of the data that it is of, and that part; empty where it says none."""
+    """A metric's name without its split, and the split; empty if the name has none."""
     for split, spellings in SPLIT_NAMES.items():
         either = "|".join(spellings)
         if match := re.fullmatch(rf"(?i)(?:{either})[/_.-](.+)|(.+)/(?:{either})", name):
@@ -127,10 +127,10 @@ def split_of(name: str) -> tuple[str, str]:
 
 
 def metrics_of(series: Sequence[Logged], labels: Collection[str]) -> list[Metrics]:
-    """The variables of several series in one cube, which agree in what they declare.
+    """The variables of several series in one cube, with consistent declarations.
 
-    A metric that any of the series has with a split has one in all, plain names being of the training set. Names that
-    labels or results have are left out, and told.
+    A metric that any of the series has with a split has one in all, plain names meaning the training set. Names taken
+    by labels or results are left out, with a note.
     """
     names = dict.fromkeys(name for one in series for name in one.values)
     split = {_plain(base) for base, part in map(split_of, names) if part} | ALWAYS_SPLIT
@@ -138,7 +138,7 @@ def metrics_of(series: Sequence[Logged], labels: Collection[str]) -> list[Metric
 
 
 def _plain(base: str) -> str:
-    """A name that an array may have."""
+    """A valid name for an array."""
     name = re.sub(r"\W+", "_", base).strip("_")
     return RENAMED.get(name, name)
 
@@ -148,7 +148,7 @@ def _variables(logged: Logged, split: Collection[str], labels: Collection[str]) 
     values: dict[str, np.ndarray] = {}
     origin: dict[tuple[str, str], str] = {}
     told: list[str] = []
-    # Names that say of which part of the data they are come first, and in the order of their spellings.
+    # Names with an explicit split come first, sorted.
     for raw in sorted(logged.values, key=_rank):
         base, part = split_of(raw)
         name = _plain(base)

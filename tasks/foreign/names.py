@@ -1,21 +1,21 @@
-"""What names say of tensors that other programs wrote."""
+"""Names of other programs' tensors that have a known meaning."""
 
 import re
 
 from specdyn.models.nets.decay_sums import SUM, VELOCITY
 
 FOREIGN = "foreign"
-"""What stands for the experiment in the places and the cubes of other programs' checkpoints."""
+"""The experiment name in URLs and cubes of other programs' checkpoints."""
 
 BUFFERS = re.compile(
     r"(^|\.)(pe|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias|(causal_|attn_|attention_|tri)?mask|IGNORE|tril"
     r"|relative_position_index|relative_coords_table|running_mean|running_var|num_batches_tracked)$"
     rf"|({SUM}|{VELOCITY})$"
 )
-"""Names that libraries, and runs with `record_decay`, give to tensors which are not trained."""
+"""Names of untrained tensors in libraries and in runs with `record_decay`."""
 
 TRANSPOSED = r"tconv|deconv|up_?conv|conv_?transpose"
-"""Names that transposed convolutions have; in a file they look like any other."""
+"""Usual names of transposed convolutions, which are otherwise indistinguishable in a file."""
 
 NO_WEIGHTS = {
     "position or token embeddings": re.compile(
@@ -27,4 +27,4 @@ NO_WEIGHTS = {
     "scales of a normalisation": re.compile(r"(^|\.)((layer|group|batch|rms|q_|k_)?norm\d*|ln_?\w{1,3})\.weight$"),
     "biases": re.compile(r"(^|[._])bias(es)?(_[ih]h_l\d+(_reverse)?)?$"),
 }
-"""Tensors that are no layers however many dimensions they have: the reason, and their names in lower case."""
+"""Tensors that are not layers whatever their dimensions: reason, and pattern for the lower-case name."""

@@ -1,4 +1,4 @@
-"""What is wrong with the steps of a series: holes, repeated names, and the order in which files were written."""
+"""Findings about the steps of a series: gaps, repeated names, and the order in which files were written."""
 
 import itertools
 import math
@@ -9,10 +9,10 @@ from specdyn.tasks.foreign.series import ForeignSeries
 
 
 def in_steps(series: ForeignSeries) -> list[Finding]:
-    """Steps missing from a grid, names of one step, and checkpoints written in another order than their steps."""
+    """Steps missing from a grid, names with the same step, and checkpoints not written in the order of their steps."""
     findings = []
     if missing := missing_steps(series.steps):
-        what = f"{series.found.unit} missing of a grid that goes on after them: {len(missing)}"
+        what = f"{series.found.unit} missing from a grid that continues after them: {len(missing)}"
         findings.append(finding("warning", missing, what, "rates of change across the hole span more steps"))
     for name, why in series.found.skipped:
         if name in series.found.repeated:
@@ -26,7 +26,7 @@ def in_steps(series: ForeignSeries) -> list[Finding]:
 
 
 def missing_steps(steps: Sequence[int]) -> tuple[int, ...]:
-    """Steps that an even grid, or powers of one whole number, would have; empty where there is no clear grid."""
+    """Steps missing from an even grid or from powers of one number; empty if there is no clear grid."""
     positive = [step for step in steps if step > 0]
     if missing := _holes(steps):
         return missing
@@ -40,9 +40,9 @@ def missing_steps(steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def _holes(steps: Sequence[int]) -> tuple[int, ...]:
-    """What is missing between equal gaps: wider ones count only where the usual gap comes before and after them.
+    """Steps missing between equal gaps: a wider gap counts only between usual ones.
 
-    So a grid that widens for good, or ends early, has no holes; nor has one with a hole for fewer than two usual gaps.
+    So a grid that widens for good or ends early has no holes, nor does one with fewer than two usual gaps.
     """
     gaps = [b - a for a, b in itertools.pairwise(steps)]
     usual, holes = 0, list[tuple[int, int]]()

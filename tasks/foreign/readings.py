@@ -1,4 +1,4 @@
-"""What an audit keeps of each tensor that it reads: enough to compare checkpoints without holding them."""
+"""Summaries that an audit keeps of each tensor, enough to compare checkpoints without holding them."""
 
 import hashlib
 import math
@@ -11,26 +11,26 @@ from torch import Tensor
 from specdyn.storage.foreign.weights import as_bytes
 
 SAMPLED = 4096
-"""Entries of a tensor, evenly spaced, by which its direction is compared with that in other checkpoints."""
+"""Number of evenly spaced entries of a tensor by which directions are compared between checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One tensor of one checkpoint."""
+    """Summary of one tensor of one checkpoint."""
 
     shape: tuple[int, ...]
     digest: str
-    """Of its type and elements."""
+    """Digest of its type and elements."""
     norm: float
-    """Frobenius norm; NaN of what is no number."""
+    """Frobenius norm; NaN if the tensor is not numeric."""
     sample: np.ndarray
-    """Some of its entries over its norm."""
+    """Some of its entries, divided by its norm."""
     constant: bool
     """Whether all entries are equal, as in biases before training."""
 
 
 def reading(w: Tensor) -> Reading:
-    """What is kept of a tensor, given as it is analysed."""
+    """The summary of a tensor in its analysed form."""
     digest = hashlib.sha256(f"{w.dtype} {tuple(w.shape)} ".encode())
     digest.update(as_bytes(w))
     norm, sample = math.nan, np.empty(0, np.float32)
@@ -49,7 +49,7 @@ def reading(w: Tensor) -> Reading:
 
 
 def angle(a: Reading, b: Reading) -> float:
-    """The angle between two tensors of one shape, by their samples, in radians; NaN where there is none."""
+    """The angle between two tensors of equal shape, by their samples, in radians; NaN if undefined."""
     if a.shape != b.shape or len(a.sample) < 2:
         return math.nan
     lengths = float(np.linalg.norm(a.sample)) * float(np.linalg.norm(b.sample))

@@ -1,4 +1,4 @@
-"""Tensors that are the same in several checkpoints: repeated checkpoints and shards, and layers that are frozen."""
+"""Finds tensors that are equal in several checkpoints: repeated checkpoints, repeated shards, frozen layers."""
 
 from collections.abc import Collection, Mapping
 
@@ -6,19 +6,19 @@ from specdyn.tasks.foreign.findings import Finding, finding, some
 from specdyn.tasks.foreign.readings import Reading
 
 Readings = Mapping[int, Mapping[str, Reading]]
-"""By step and name."""
+"""Readings by step and name."""
 FROZEN_FROM = 3
-"""Checkpoints from which on a layer that never changes counts as frozen."""
+"""Fewest checkpoints for a layer that never changes to count as frozen."""
 
 
 def repeated(readings: Readings, layers: Collection[str], files: Mapping[int, Mapping[str, str]]) -> list[Finding]:
-    """Whole checkpoints that are the same, layers that never change, and tensors that some checkpoints share.
+    """Equal checkpoints, layers that never change, and tensors that some checkpoints share.
 
-    `files` has the file of each tensor by step, so that a repeated shard is named.
+    `files` has the file of each tensor by step, to name a repeated shard.
     """
     whole = _groups({step: _digest(of) for step, of in readings.items()})
     found = [_whole(steps, max(readings)) for steps in whole]
-    # Of checkpoints that are the same one stands for all.
+    # One of several equal checkpoints represents all.
     kept = sorted(set(readings) - {step for steps in whole for step in steps[1:]})
     frozen = _frozen(readings, kept, layers)
     if frozen and len(kept) >= FROZEN_FROM:
@@ -56,7 +56,7 @@ def _frozen(readings: Readings, steps: Collection[int], layers: Collection[str])
 def _parts(
     readings: Readings, kept: Collection[int], frozen: Collection[str], files: Mapping[int, Mapping[str, str]]
 ) -> list[Finding]:
-    """Tensors that change, and are yet the same to the bit in some of the checkpoints."""
+    """Tensors that change, but are bitwise equal in some of the checkpoints."""
     names: dict[tuple[int, ...], list[str]] = {}
     for name in {name for step in kept for name in readings[step]} - set(frozen):
         there = {step: readings[step][name] for step in kept if name in readings[step]}
@@ -76,7 +76,7 @@ def _parts(
 
 
 def _shard(files: Mapping[str, str], names: Collection[str]) -> str:
-    """The file that these tensors fill, of several."""
+    """The file that consists of exactly these tensors, if there are several files."""
     of = {files.get(name, "") for name in names}
     if len(of) != 1 or len(set(files.values())) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""Checkpoints that other programs wrote, as a series that is analysed like our own runs."""
+"""Other programs' checkpoints as a series that is analysed like our own runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 @dataclass(frozen=True, slots=True)
 class ForeignSeries:
-    """Checkpoints found somewhere; their tensors are read one at a time."""
+    """Checkpoints found at a URL; their tensors are read one at a time."""
 
     found: Found
 
     @property
     def name(self) -> str:
-        """Where they lie."""
+        """The URL."""
         return self.found.url
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Steps read from the names, ascending."""
+        """Steps, ascending."""
         return tuple(checkpoint.step for checkpoint in self.found.checkpoints)
 
     def weights(self, step: int) -> ForeignWeights:
-        """The tensors of a step, each read when it is asked for."""
+        """The tensors of a step, loaded lazily."""
         return self.found.checkpoints[self.steps.index(step)].weights()
 
     def absent(self, step: int, layout: NetworkLayout) -> frozenset[str]:
-        """Parameters of the layout that a checkpoint does not have, or in another shape."""
+        """Parameters of the layout that a checkpoint lacks or has in another shape."""
         shapes = self.weights(step).shapes
         return frozenset(entry.parameter for entry in layout.entries if shapes.get(entry.parameter) != entry.shape)
 
@@ -44,21 +44,21 @@ class ForeignSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What decides the results of a series: for each checkpoint, its own content and that of others."""
+    """Digests that determine the results of a series: for each checkpoint, of its own content and of others'."""
 
     place: str
-    """Digest of where the checkpoints are and of how their layers are looked at, which names the folder of results."""
+    """Digest of the URL and of how layers are read; the name of the folder of results."""
     of: Mapping[int, Mapping[str, str]]
-    """By step, and by what an analysis depends on (`Analysis.depends`)."""
+    """Digests by step and by what an analysis depends on (`Analysis.depends`)."""
 
     @property
     def results(self) -> str:
-        """The identity of all results together; the name of their folder comes before the slash."""
+        """The id of all results together; the folder's name is before the slash."""
         return f"{self.place}/{short_digest([[step, dict(of)] for step, of in self.of.items()])}"
 
 
 def contents_of(series: ForeignSeries, place: Sequence[object], digests: Sequence[str]) -> Contents:
-    """The identities of what is measured, by digests of the checkpoints and by what else decides their matrices."""
+    """The ids of results, from digests of the checkpoints and everything else that determines their matrices."""
     keys = [short_digest(d, c.choice.key) for d, c in zip(digests, series.found.checkpoints, strict=True)]
     of = {
         step: {
@@ -75,11 +75,11 @@ def contents_of(series: ForeignSeries, place: Sequence[object], digests: Sequenc
 
 
 def series_contents(series: ForeignSeries, place: Sequence[object], store: Store) -> Contents:
-    """The identities of a series' results; files that the store does not know yet are read."""
+    """The ids of a series' results; reads files that the store does not know yet."""
     return contents_of(series, place, content_digests(series.found, store))
 
 
 def known_contents(series: ForeignSeries, place: Sequence[object], store: Store) -> Contents | None:
-    """The same, or None where the store does not know all of the series' files; nothing is written."""
+    """The same, or None if the store does not know all of the series' files; writes nothing."""
     digests = known_digests(series.found, store)
     return None if digests is None else contents_of(series, place, digests)

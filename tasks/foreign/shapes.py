@@ -1,4 +1,4 @@
-"""Layers whose shape or type is not the same in all checkpoints, and layers and tensors that come and go."""
+"""Finds layers whose shape or type changes between checkpoints, and tensors that appear or disappear."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ Shape = tuple[int, ...]
 
 @dataclass(slots=True)
 class Shapes:
-    """Shapes and types by step, to be compared once all are known."""
+    """Collects shapes and types by step, and compares them."""
 
     layout: NetworkLayout
     of: dict[int, tuple[Mapping[str, Shape], Mapping[str, torch.dtype]]] = field(default_factory=dict)
 
     def add(self, step: int, weights: ForeignWeights) -> None:
-        """Keep the shapes of a checkpoint."""
+        """Add the shapes of a checkpoint."""
         self.of[step] = dict(weights.shapes), dict(weights.dtypes)
 
     def findings(self) -> list[Finding]:
-        """What differs from the layout, or from the first checkpoint; each layer is told once."""
+        """Differences from the layout or from the first checkpoint; each layer is reported once."""
         if not self.of:
             return []
         steps, found = list(self.of), list[Finding]()
@@ -37,7 +37,7 @@ class Shapes:
         there = {step: self.of[step][0][name] for step in steps if name in self.of[step][0]}
         found: list[Finding] = []
         if missing := [step for step in steps if step not in there]:
-            what = f"is not there, but at {_count(there)}"
+            what = f"is missing, but exists at {_count(there)}"
             found.append(finding("warning", missing, what, "NaN at these steps", name))
         for other in dict.fromkeys(there.values()):
             if other != shape:
@@ -54,7 +54,7 @@ class Shapes:
         return found
 
     def _of_others(self, steps: Sequence[int], layers: Mapping[str, Shape]) -> list[Finding]:
-        """Tensors that are no layers, and layers that the layout does not have."""
+        """Findings about tensors that are not layers, and layers missing from the layout."""
         known = {entry.parameter for entry in self.layout.entries}
         found: list[Finding] = []
         first: dict[str, Shape] = {}
@@ -64,7 +64,7 @@ class Shapes:
             shapes, dtypes = self.of[step]
             for name, shape in shapes.items():
                 if len(shape) > 1 and name not in known and dtypes[name].is_floating_point and name not in first:
-                    what = f"a layer {shape} that is not looked at"
+                    what = f"a layer {shape} that is not in the layout"
                     found.append(finding("warning", (step,), what, "it is not analysed", name))
             differing = {name for name, _ in first.items() ^ shapes.items()} if first or step != start else set()
             first = first or dict(shapes)
@@ -72,8 +72,8 @@ class Shapes:
                 others[step] = left
         for names in dict.fromkeys(tuple(left) for left in others.values()):
             at = [step for step, left in others.items() if tuple(left) == names]
-            what = f"{len(names)} tensors that are no layers differ in shape or are there at one of the steps: "
-            advice = f"not analysed; check that step {start} is of the same network"
+            what = f"{len(names)} tensors that are not layers differ in shape or exist at only one of the steps: "
+            advice = f"not analysed; check that step {start} belongs to the same network"
             found.append(finding("note", at, what + some(names, 4), advice))
         return found
 

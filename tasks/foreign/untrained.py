@@ -1,4 +1,4 @@
-"""Whether a first checkpoint looks like one before training."""
+"""Checks whether a first checkpoint looks untrained."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from specdyn.tasks.foreign.findings import Finding, finding
 from specdyn.tasks.spectra.decomposition import scaled
 
 EDGE_MARGIN = 1.25
-"""How far above the largest value of a random matrix the first singular value of an untrained layer may lie."""
+"""How far the first singular value of an untrained layer may exceed that of a random matrix."""
 LEAST_SIDE = 16
-"""Rows and columns from which a layer's first singular value shows whether it was trained."""
+"""Fewest rows and columns for which a layer's first singular value shows whether it was trained."""
 POWER_STEPS = 30
 
 
 def edge_ratio(w_MN: Tensor) -> list[float]:
-    """s_1 over that of a random matrix with the same spread of entries, sigma (sqrt M + sqrt N); none if too small."""
+    """s_1 divided by that of a random matrix with the same spread, sigma (sqrt M + sqrt N); empty if too small."""
     rows, columns = w_MN.shape
-    w_MN = scaled(w_MN)[0]  # squares of very large or small entries leave float32
+    w_MN = scaled(w_MN)[0]  # squares of very large or small entries would leave float32
     sigma = float(w_MN.std())
     if min(rows, columns) < LEAST_SIDE or not 0 < sigma < math.inf:
         return []
@@ -34,10 +34,10 @@ def edge_ratio(w_MN: Tensor) -> list[float]:
 
 
 def looks_trained(ratios: Sequence[float], step: int) -> list[Finding]:
-    """A first checkpoint whose layers have first singular values that initialisation does not give.
+    """Report a first checkpoint whose layers' first singular values are too large for an initialisation.
 
-    Told where half of the layers lie above the edge of a random matrix by a quarter. Layers that are small, or were
-    trained little, do not show; initialisations with structure of their own (sparse, low rank) may.
+    Reported if half of the layers exceed the edge of a random matrix by a quarter. Layers that are small, or were
+    trained little, are not detected; structured initialisations (sparse, low rank) may be reported.
     """
     above = sum(ratio > EDGE_MARGIN for ratio in ratios)
     if not ratios or 2 * above < len(ratios):

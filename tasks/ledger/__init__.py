@@ -1,1 +1,1 @@
-"""What units of work took: measured where they run, kept in the store, read beside what was expected."""
+"""Records the cost of units of work in the store, and compares it with estimates."""

@@ -1,4 +1,4 @@
-"""What each unit of work took: an immutable object for each, beside the logs of what it worked on."""
+"""Ledger entries: one immutable object per unit of work, next to its logs."""
 
 import re
 import secrets
@@ -18,10 +18,10 @@ NAME = re.compile(r"ledger-\w+-\d{8}T\d{6}Z-[0-9a-f]{8}\.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What one unit took; it decides nothing."""
+    """The cost of one unit; purely informational."""
 
     kind: str
-    """As `trainings`."""
+    """Kind of unit, such as `trainings`."""
     key: str
     label: str
     executor: str
@@ -29,23 +29,23 @@ class Entry:
     started: str
     """When its first call began, in UTC."""
     seconds: float
-    """Of computing, in sum over its calls, which may have run side by side; without waiting for a place to run."""
+    """Computing seconds, summed over its calls, which may have run in parallel; without time in queues."""
     failed: bool
     device: str
-    """`cpu` or `cuda`; empty where no call came to its end."""
+    """`cpu` or `cuda`; empty if no call finished."""
     processor: str
     threads: int
-    """CPU threads of a call."""
+    """CPU threads per call."""
     gpus: float
-    """The share of a GPU that a call had; 0 on a CPU."""
+    """Share of a GPU per call; 0 on a CPU."""
     written: int | None = None
-    """Bytes of the checkpoints that it wrote; None of what writes none."""
+    """Bytes of checkpoints written; None for units that write none."""
     estimate: float | None = None
-    """Seconds that the plan of the call expected; None where it had no estimate."""
+    """Seconds estimated by the plan; None without an estimate."""
 
 
 def write_entry(store: Store, experiment: str, name: str, entry: Entry) -> None:
-    """Put an entry into the folder of a unit's log, under a name of its own; one request."""
+    """Write an entry to the folder of a unit's log under a unique name; one request."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     place = f"{store.logs(experiment, name)}/ledger-{entry.kind}-{moment}-{secrets.token_hex(4)}.json"
     objects.write(place, encode(entry))
@@ -54,9 +54,9 @@ def write_entry(store: Store, experiment: str, name: str, entry: Entry) -> None:
 def read_entries(
     store: Store, experiment: str, name: str = "", counts: Callable[[str], bool] = lambda name: True
 ) -> list[Entry]:
-    """The entries of an experiment, or of one unit's folder, whose folder `counts`, oldest first.
+    """The entries of an experiment, or of one unit's folder, for folders that `counts` accepts, oldest first.
 
-    A listing, and a request for each entry. StoreError where one is damaged.
+    One listing, and one request per entry. StoreError if one is damaged.
     """
     folder = store.logs(experiment, name)
     keys = [key.rpartition("/") for key in objects.names_below(folder)]
@@ -69,7 +69,7 @@ def read_entries(
 def _read(url: str) -> Entry | None:
     try:
         return decode(Entry, url, objects.read(url))
-    except FileNotFoundError:  # removed since it was listed
+    except FileNotFoundError:  # removed after the listing
         return None
     except ValueError as error:
-        raise StoreError(f"{url} is no entry of the ledger ({error}); delete it: nothing else depends on it") from None
+        raise StoreError(f"{url} is not a ledger entry ({error}); delete it: nothing else depends on it") from None

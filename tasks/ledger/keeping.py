@@ -1,4 +1,4 @@
-"""The ledger: what each unit of a study took, written as it ends."""
+"""Writes the ledger of a study: the cost of each unit as it ends."""
 
 import logging
 import threading
@@ -15,14 +15,14 @@ from specdyn.tasks.ledger.metering import Spent
 from specdyn.tasks.plan.units import Unit
 
 LAST_SECONDS = 10.0
-"""How long the end of a call waits for the last entries to be written."""
+"""Seconds to wait at the end of a call for the last entries to be written."""
 log = logging.getLogger("specdyn.ledger")
 Note = Callable[[Unit, Sequence[Spent], bool], None]
-"""Takes a unit that ended, what its calls took, and whether it failed."""
+"""Called with a finished unit, the cost of its calls, and whether it failed."""
 
 
 class _Ledger:
-    """Writes entries in a thread, so that no unit waits for them; after the first that fails, none."""
+    """Writes entries in a thread, so that no unit waits; stops after the first failure."""
 
     def __init__(self, store: Store, experiment: str, executor: str, estimates: Mapping[str, float]) -> None:
         self._store, self._experiment = store, experiment
@@ -33,7 +33,7 @@ class _Ledger:
         self.problem = ""
 
     def note(self, unit: Unit, calls: Sequence[Spent], failed: bool) -> None:
-        """Have an entry written of a unit that ended."""
+        """Queue an entry for a finished unit."""
         started = min((call.started for call in calls), default=time.time())
         written = [call.written for call in calls if call.written is not None]
         entry = Entry(
@@ -54,7 +54,7 @@ class _Ledger:
         self._queue.put((unit.log or unit.key, entry))
 
     def close(self) -> None:
-        """Wait for what is left to be written, a bounded time."""
+        """Wait a bounded time for the remaining entries."""
         self._queue.put(None)
         self._thread.join(LAST_SECONDS)
         if self._thread.is_alive():
@@ -78,9 +78,9 @@ def kept_ledger(
     estimates: Mapping[str, float],
     warn: Callable[[str], None] = log.warning,
 ) -> Iterator[Note]:
-    """Takes what units took, and writes an entry for each; `estimates` are seconds by the keys of units.
+    """Yields a function that records the cost of units; `estimates` are seconds by the keys of units.
 
-    Where entries cannot be written, `warn` is told once, at the end, and nothing else happens.
+    If entries cannot be written, only calls `warn` once, at the end.
     """
     ledger = _Ledger(store, experiment, executor, estimates)
     try:
@@ -88,7 +88,7 @@ def kept_ledger(
     finally:
         ledger.close()
         if ledger.problem:
-            warn(f"the ledger of what units took is not whole: {ledger.problem}")
+            warn(f"the ledger is incomplete: {ledger.problem}")
 
 
 def _joined(texts: Sequence[str]) -> str:

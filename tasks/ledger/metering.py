@@ -1,4 +1,4 @@
-"""What calls take, measured where they run and told to whoever asked for the unit that they are of."""
+"""Measures the cost of calls where they run, and passes it to the unit that made them."""
 
 import functools
 import time
@@ -11,7 +11,7 @@ SPENT = "specdyn_spent"
 
 
 class Spent(NamedTuple):
-    """What one call took."""
+    """The cost of one call."""
 
     started: float
     """Seconds since 1970."""
@@ -21,19 +21,19 @@ class Spent(NamedTuple):
     threads: int
     gpus: float
     written: int | None
-    """Bytes of checkpoints; None where it wrote none."""
+    """Bytes of checkpoints; None if it wrote none."""
 
 
 Later = Callable[[], Spent | None]
-"""What a call took that was not waited for; None where it did not end well."""
+"""Returns the cost of a call that was not awaited; None if it failed."""
 _written: ContextVar["list[int] | None"] = ContextVar("bytes of checkpoints", default=None)
 _unit: ContextVar["list[Spent | Later] | None"] = ContextVar("calls of the unit", default=None)
 
 
 def metered(gpus: float, function: Callable[..., Any], *args: Any) -> tuple[Any, Spent]:
-    """A call's value and what it took; an error that it raises carries this.
+    """A call's value and its cost; an error that it raises carries the cost.
 
-    `gpus` is the share of a GPU that it has where it computes on one.
+    `gpus` is its share of a GPU, if it computes on one.
     """
     written: list[int] = []
     token, started, clock = _written.set(written), time.time(), time.perf_counter()
@@ -66,14 +66,14 @@ def _processor(device: Any) -> str:
 
 
 def wrote(size: int) -> None:
-    """Count bytes of checkpoints as written by the call that this is part of."""
+    """Add bytes of checkpoints to the current call."""
     written = _written.get()
     if written is not None:
         written.append(size)
 
 
 def taken(call: Callable[[], tuple[Any, Spent]]) -> Any:
-    """The value of a metered call; what it took is added to the unit that this is part of, also where it raises."""
+    """The value of a metered call; adds its cost to the current unit, even if it raises."""
     try:
         value, spent = call()
     except Exception as error:
@@ -85,7 +85,7 @@ def taken(call: Callable[[], tuple[Any, Spent]]) -> Any:
 
 
 def add(spent: Spent | Later) -> None:
-    """Add what a call took, or how that is learned once the unit has ended, to the unit that this is part of."""
+    """Add the cost of a call, or a function that returns it once the unit has ended, to the current unit."""
     calls = _unit.get()
     if calls is not None:
         calls.append(spent)
@@ -93,7 +93,7 @@ def add(spent: Spent | Later) -> None:
 
 @contextmanager
 def noted(note: Callable[[Sequence[Spent], bool], None]) -> Iterator[None]:
-    """Tell `note` what the calls of a unit, which the block is, took, and whether it failed."""
+    """Treat the block as a unit; calls `note` with the costs of its calls and whether it failed."""
     calls: list[Spent | Later] = []
     token, failed = _unit.set(calls), True
     try:

@@ -1,4 +1,4 @@
-"""What the store holds of a study: bytes of checkpoints and results, what runs were computed with, why some failed."""
+"""Facts about a study from the store: bytes of checkpoints and results, environments, failures."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,31 +13,31 @@ from specdyn.storage.results import SUFFIX
 from specdyn.storage.studies import StudyRecord, cube_of, not_a_record, read_study, study_names
 
 MEASURED = {"sweep": "runs", "series": "runs", "connectivity": "pairs", "tickets": "tickets"}
-"""The kind of results of the rows of each kind of study."""
+"""The kind of results for each kind of study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """What the manifest of a run says."""
+    """Facts from the manifest of a run."""
 
     run_id: str
     status: str
     """`complete`, `failed` or `damaged`."""
     reason: str
-    """Why it failed or is damaged, in a sentence; empty otherwise."""
+    """Why it failed or is damaged, in one sentence; empty otherwise."""
     checkpoints: int
-    """That are there: those that `specdyn thin` removed are not counted."""
+    """Number of existing checkpoints, without those removed by `specdyn thin`."""
     bytes: int
-    """Of these."""
+    """Bytes of these."""
     seconds: float
-    """Of training."""
+    """Training time."""
     machine: str
     """Device, processor and threads."""
     versions: Mapping[str, str]
 
     @classmethod
     def of(cls, manifest: Manifest) -> "StoredRun":
-        """What is shown of a manifest."""
+        """The facts shown for a manifest."""
         there = [entry for entry in manifest.checkpoints if entry.step not in manifest.thinned]
         machine = [manifest.device, manifest.processor, plural(manifest.threads, "thread")]
         return cls(
@@ -53,7 +53,7 @@ class StoredRun:
 
     @property
     def about(self) -> dict[str, str]:
-        """For people, by what it is."""
+        """The facts for display, by title."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         lines = {
             "checkpoints": f"{self.checkpoints}, {size(self.bytes)}",
@@ -66,15 +66,15 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What the store holds of what a cube is made of."""
+    """Facts from the store about the contents of a cube."""
 
     runs: Mapping[str, StoredRun] = field(default_factory=dict)
-    """Every run with a manifest, by its id; none of series of other programs."""
+    """Every run with a manifest, by id; empty for series of other programs."""
     results: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of results, by the id that a cube has in its column `results`."""
+    """Bytes of results, by the id in the cube's column `results`."""
 
     def totals(self, rows: Sequence[str], noun: str) -> dict[str, str]:
-        """Bytes in all and with what runs were computed, for people; `rows` are the ids of the results of a cube."""
+        """Total bytes and environments for display; `rows` are the ids of a cube's results."""
         runs = list(self.runs.values())
         lines = {}
         if runs:
@@ -91,17 +91,17 @@ class Stored:
 
     @property
     def unfinished(self) -> list[StoredRun]:
-        """The runs that failed, or have a damaged checkpoint."""
+        """The runs that failed or have a damaged checkpoint."""
         return [run for run in self.runs.values() if run.status != "complete"]
 
 
 def folder_of(results: str) -> str:
-    """The id of results without what may follow a slash."""
+    """The id of results up to a slash."""
     return results.partition("/")[0]
 
 
 def _shares(texts: Sequence[str]) -> str:
-    """Each text once; with its number of runs where there are several."""
+    """Each distinct text; with its number of runs if there are several texts."""
     counts = Counter(texts)
     if len(counts) < 2:
         return next(iter(counts), "")
@@ -109,9 +109,9 @@ def _shares(texts: Sequence[str]) -> str:
 
 
 def stored_by(store: Store, study: str, cube: str) -> Stored:
-    """What the store holds of what a cube of a study is made of.
+    """Facts from the store about the contents of a study's cube.
 
-    A request for each run, and a listing of the results of its experiment. StoreError where a record is damaged.
+    One request per run, and one listing of the experiment's results. StoreError if a record is damaged.
     """
     kinds = [kind for name, kind in study_names(store) if name == study and cube_of(store, study, kind) == cube]
     found = [(MEASURED[kind], record) for kind in kinds if (record := read_study(store, study, kind))]
@@ -125,7 +125,7 @@ def stored_by(store: Store, study: str, cube: str) -> Stored:
 
 
 def _manifests(store: Store, record: StudyRecord) -> list[Manifest]:
-    """The manifests of the runs of a record that have one; StoreError where the record is damaged."""
+    """The existing manifests of a record's runs; StoreError if the record is damaged."""
     try:
         ids = [read_spec(text, record.experiment).run_id for text in record.specs]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What the units of studies took, beside what was expected."""
+"""Summarises the cost of units of studies, next to estimates."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ HEADINGS = (
 
 
 def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
-    """The entries of all that studies consist of, oldest first: a listing for each experiment, no manifest is read."""
+    """The entries of all units of studies, oldest first; one listing per experiment, reads no manifests."""
     return _entries(store, records, _owners_of(store, records))
 
 
@@ -34,9 +34,9 @@ def _entries(store: Store, records: Sequence[StudyRecord], owners: set[str]) -> 
 
 
 def took_by(store: Store, study: str) -> list[tuple[str, ...]]:
-    """HEADINGS and a row for each kind of unit of a study; nothing where the ledger is empty or cannot be read.
+    """HEADINGS and a row per kind of unit of a study; empty if the ledger is empty or unreadable.
 
-    StoreError where a record of the study is damaged.
+    StoreError if a record of the study is damaged.
     """
     read = (read_study(store, name, kind) for name, kind in study_names(store) if name == study)
     records = [record for record in read if record]
@@ -49,7 +49,7 @@ def took_by(store: Store, study: str) -> list[tuple[str, ...]]:
 
 
 def _owners(store: Store, record: StudyRecord) -> set[str]:
-    """What the names of the log folders of a study's units begin with; StoreError where the record is none."""
+    """Prefixes of the log folders of a study's units; StoreError if the record is invalid."""
     from specdyn.tasks.plan.branching.records import graph_of
 
     try:
@@ -61,9 +61,9 @@ def _owners(store: Store, record: StudyRecord) -> set[str]:
 
 
 def ledger_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
-    """What each kind of unit took on each device, under HEADINGS.
+    """The cost of each kind of unit on each device, under HEADINGS.
 
-    Seconds are of all tries, those that failed too; estimates are compared with the units that have one and did not
+    Seconds include all attempts, also failed ones; estimates are compared only with units that have one and did not
     fail.
     """
     groups: dict[tuple[str, str], list[Entry]] = {}
@@ -91,7 +91,7 @@ def _row(kind: str, device: str, entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def hours(entries: Sequence[Entry]) -> tuple[float, float]:
-    """CPU-hours, each thread counted, of what ran on CPUs, and GPU-hours, by its share of one, of what ran on GPUs."""
+    """CPU-hours (times threads) of entries on CPUs, and GPU-hours (times the share of a GPU) of entries on GPUs."""
     cpu = sum(entry.seconds * entry.threads for entry in entries if not entry.gpus)
     gpu = sum(entry.seconds * entry.gpus for entry in entries)
     return cpu / 3600, gpu / 3600

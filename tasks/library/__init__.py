@@ -1,1 +1,1 @@
-"""What a program calls: one model or series analysed in memory, its table of layers, a sweep in this process."""
+"""The functions of the `specdyn` package for programs: analysis in memory, tables, queries, sweeps."""

@@ -1,7 +1,6 @@
-"""`results.specdyn`: questions to, and figures of, a data set or a cube, as methods of xarray's objects.
+"""`results.specdyn`: queries and figures of a data set or a cube, as methods of xarray objects.
 
-Each method is a function of the same name, which is where its documentation and types are; nothing is kept between
-calls.
+Each method calls the function of the same name, which has the documentation and types; no state is kept between calls.
 """
 
 from typing import TYPE_CHECKING, Any, Generic
@@ -18,9 +17,9 @@ NAME = "specdyn"
 
 
 class Plots(Generic[Results]):
-    """The figures of a report; each returns a matplotlib figure, by the setting that colours or panels stand for.
+    """The figures of a report; each returns a matplotlib figure, coloured or split by the setting `by`.
 
-    `plot(name)` draws any figure by its name, also one of a plug-in.
+    `plot(name)` draws any figure by name, including those of plug-ins.
     """
 
     def __init__(self, data: Results) -> None:
@@ -39,7 +38,7 @@ class Plots(Generic[Results]):
         return self._draw("performance", by)
 
     def singular_values(self, by: str = "") -> "Figure":
-        """Every singular value of each layer against step, of one run of each setting."""
+        """Every singular value of each layer against step, for one run per configuration."""
         return self._draw("singular_values", by)
 
     def agreement(self, by: str = "") -> "Figure":
@@ -69,7 +68,7 @@ class Plots(Generic[Results]):
 
 
 class Questions(Generic[Results]):
-    """Questions to results; see the functions of the same names in `specdyn`."""
+    """Queries of results; see the functions of the same names in `specdyn`."""
 
     def __init__(self, data: Results) -> None:
         self._data: Results = data
@@ -80,7 +79,7 @@ class Questions(Generic[Results]):
         return Plots(self._data)
 
     def mean_over(self, over: str = "seed") -> Results:
-        """The mean over the runs that agree in all other settings, with how many each is of; see `mean_over`."""
+        """The mean over runs that agree in all other settings, with the number of runs; see `mean_over`."""
         from specdyn.tasks.library.questions import mean_over
 
         return mean_over(self._data, over)
@@ -92,7 +91,7 @@ class Questions(Generic[Results]):
         return scores(self._data)
 
     def above_chance(self, *names: str) -> Results:
-        """Values divided by their level by chance; see `above_chance`."""
+        """Values divided by their chance level; see `above_chance`."""
         from specdyn.tasks.library.questions import above_chance
 
         return above_chance(self._data, *names)
@@ -111,21 +110,21 @@ class Questions(Generic[Results]):
         return timing(data, by_layer, memorised, grokked)
 
     def edge_lead(self, portion: str = "total", grokked: float = 0.05) -> xr.Dataset:
-        """How many steps before grokking the spectral edge of updates has its peak; see `edge_lead`."""
+        """By how many steps the peak of the updates' spectral edge precedes grokking; see `edge_lead`."""
         from specdyn.tasks.timing.edges import edge_lead
 
         data: Any = self._data
         return edge_lead(data, portion, grokked)
 
     def by_depth(self, metric: str = "loss", split: str = "val") -> "pd.DataFrame":
-        """A row for each layer and checkpoint: kind, depth, spectrum and what pruning it costs; see `by_depth`."""
+        """A row per layer and checkpoint: kind, depth, spectrum and cost of pruning; see `by_depth`."""
         from specdyn.tasks.library.by_depth import by_depth
 
         data: Any = self._data
         return by_depth(data, metric, split)
 
     def predicts_pruning(self, metric: str = "loss", split: str = "val") -> xr.Dataset:
-        """Correlation of each layer's spectrum with what pruning it costs; see `predicts_pruning`."""
+        """Correlation of each layer's spectrum with the cost of pruning it; see `predicts_pruning`."""
         from specdyn.tasks.library.by_depth import predicts_pruning
 
         data: Any = self._data
@@ -139,7 +138,7 @@ class Questions(Generic[Results]):
 
 
 def register() -> None:
-    """Give xarray's data sets and trees the attribute `specdyn`; a second call does nothing."""
+    """Add the accessor `specdyn` to xarray's data sets and trees; a second call does nothing."""
     kinds: dict[Any, Any] = {xr.Dataset: xr.register_dataset_accessor, xr.DataTree: xr.register_datatree_accessor}
     for kind, accessor in kinds.items():
         if not hasattr(kind, NAME):

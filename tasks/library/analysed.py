@@ -1,4 +1,4 @@
-"""Models and series of checkpoints analysed in this process: nothing is started, and nothing is written."""
+"""Analyses models and series of checkpoints in this process, without starting or writing anything."""
 
 import glob
 import os
@@ -41,7 +41,7 @@ TAKES = "a model, a state dict, a file, a folder, a URL, a pattern of paths, or 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A series, its layers, and what its run is called."""
+    """A series, its layers, and the name of its run."""
 
     label: str
     series: ModelSeries | ReadSeries
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def unit(self) -> str:
-        """What its steps count."""
+        """The unit of its steps."""
         return self.series.found.unit if isinstance(self.series, ReadSeries) else "steps"
 
 
@@ -77,15 +77,14 @@ def analyse(
 
     `what` is a `torch.nn.Module`, a state dict, a file, a folder, `s3://...`, `hf://organisation/name`, a pattern such
     as `"runs/*/checkpoint-*"`, or several of these in a list or by name; each is one run of the cube. Checkpoints on
-    disk are the steps of their series, a model in memory is step 0. `analyses` are all that need no data unless some
-    are named; the other arguments are the options of `specdyn analyse`. `labels` are settings of every run, or by the
-    name of a run those of each; `metrics` is a file, or a folder of files, of what was logged in training. What lies
-    beside checkpoints counts without them: `labels.json`, `metrics.jsonl` and the like. Shows progress where standard
-    error is a terminal.
+    disk are the steps of their series, a model in memory is step 0. `analyses` defaults to all that need no data; the
+    other arguments are the options of `specdyn analyse`. `labels` are settings of all runs, or by run name those of
+    each; `metrics` is a file, or a folder of files, with logged metrics. Without them, files next to the checkpoints
+    are used: `labels.json`, `metrics.jsonl` and so on. Shows progress if standard error is a terminal.
 
     Returns the groups that `specdyn.open` returns: `layers` (run, layer, step, ...), `pairs`, `attention`, `metrics`;
-    float32, NaN beyond a layer's rank. Each matrix is decomposed once. The models are not changed, no random number is
-    drawn from torch's own generator, nothing is written. ValueError or StoreError says what cannot be analysed and why.
+    float32, NaN beyond a layer's rank. Decomposes each matrix once. Does not change the models, draw from torch's
+    generator, or write anything. ValueError or StoreError says what cannot be analysed and why.
     """
     from specdyn.storage.cube_in_memory import cube_in_memory
     from specdyn.tasks.library.accessor import register
@@ -125,7 +124,7 @@ def analyse(
 
 
 def _subjects(what: Any, search: Search, look: Look) -> Iterator[Subject]:
-    """Every run that is meant, by its unique name."""
+    """Every requested run, with a unique name."""
     if isinstance(what, Mapping) and what and not _is_state_dict(what):
         for name, one in what.items():
             subjects = list(_subjects(one, search, look))
@@ -144,7 +143,7 @@ def _subjects(what: Any, search: Search, look: Look) -> Iterator[Subject]:
 
 
 def _with_training(subjects: Sequence[Subject], labels: Mapping[str, Any], metrics: str) -> list[Subject]:
-    """The runs with what is known of their training, by the call or by what lies beside their checkpoints."""
+    """The runs with labels and metrics, from the call or from files next to their checkpoints."""
     names = [one.label for one in subjects]
     by_run = bool(labels) and all(isinstance(of, Mapping) for of in labels.values())
     for name in labels if by_run else ():
@@ -184,7 +183,7 @@ def _in_memory(what: Any, look: Look) -> Subject:
         except ValueError:
             if look.heads:
                 raise
-            # The heads of its attention modules are not those of all its projections.
+            # Its attention modules' number of heads need not apply to all projections.
             return Subject(
                 label=label, series=series, layout=series.layout(replace(look_of_module(what, look), heads=0))
             )
@@ -201,7 +200,7 @@ def _is_state_dict(what: Mapping[Any, Any]) -> bool:
 
 
 def _series_at(place: str, search: Search) -> Iterator[ReadSeries]:
-    """The series at a place; for a pattern, the checkpoints of each folder that it matches."""
+    """The series at a path or URL; for a pattern, the checkpoints of each folder that it matches."""
     matches = [] if "://" in place or os.path.exists(place) else sorted(glob.glob(os.path.expanduser(place)))
     if not matches:
         yield ReadSeries(find_checkpoints(place, search=search), search.choice.weights)
@@ -214,7 +213,7 @@ def _series_at(place: str, search: Search) -> Iterator[ReadSeries]:
 
 
 def _matched(folder: str, names: Sequence[str], search: Search) -> Iterator[ReadSeries]:
-    """The checkpoints of these names as one series where the folder has them as such, else each as its own."""
+    """The checkpoints of these names as one series if the folder is a series, else one series each."""
     is_file = any(name.endswith((*SAFE, *PICKLED)) for name in names)
     whole = None
     if len(names) > 1 or is_file:

@@ -1,4 +1,4 @@
-"""The shape of each layer's spectrum by depth and kind, and whether it predicts which layers can be pruned."""
+"""Tables of layers by depth and kind, and whether their spectra predict which can be pruned."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SHAPES = ("power_law_alpha", "stable_rank", "effective_rank")
-"""The variables of a layer's spectrum that are set beside what pruning it costs."""
+"""The variables of a layer's spectrum that are compared with the cost of pruning it."""
 COLUMNS = ("run", "step", "layer", "kind", "depth", "block", *SHAPES, "importance")
 FEWEST = 4
-"""Layers below which ranks are not correlated: of three, one order of six is perfect by chance."""
+"""Fewest layers for a rank correlation: with three, one order in six is perfect by chance."""
 
 
 def by_depth(data: "xr.DataTree", metric: str = "loss", split: str = "val") -> "pd.DataFrame":
-    """A row for each layer at each checkpoint of each run: kind, depth, spectrum, and what pruning it costs.
+    """A row for each layer at each checkpoint of each run: kind, depth, spectrum, and cost of pruning.
 
-    `data` is a cube. Columns: `kind`, what the layer does (query, key, value, output, up, ...) or what it belongs to,
-    empty where that is not known; `depth`, layers before it; `block`, the first number in its name; `power_law_alpha`,
-    `stable_rank`, `effective_rank` (a fraction of the full rank); `importance`, by how much the metric on that split
-    grows when half of the layer's singular values are removed. NaN where a number does not exist or was not measured:
-    `power_law`, `shape`, `effective_rank` and `pruning_by_layer` measure them. A joint projection of queries, keys and
-    values has rows for the three too, called by them in brackets, where `projections` has run. ValueError where the
-    results have no layers (arXiv 2604.22778).
+    `data` is a cube. Columns: `kind`, the layer's role (query, key, value, output, up, ...) or else its kind, empty if
+    unknown; `depth`, layers before it; `block`, the first number in its name; `power_law_alpha`, `stable_rank`,
+    `effective_rank` (a fraction of the full rank); `importance`, the increase of the metric on that split when half of
+    the layer's singular values are removed. NaN where a number does not exist or was not measured; the analyses are
+    `power_law`, `shape`, `effective_rank` and `pruning_by_layer`. If `projections` was run, a joint projection of
+    queries, keys and values also has a row for each, with its name in brackets. ValueError if the results have no
+    layers (arXiv 2604.22778).
     """
     import pandas as pd
 
@@ -49,18 +49,18 @@ def by_depth(data: "xr.DataTree", metric: str = "loss", split: str = "val") -> "
             }
             nothing = np.full_like(worth[:, i], np.nan)
             frames.append(_rows(layers, f"{layer}[{part}]", {**about, "kind": str(part)}, of_part, nothing))
-    # Layers that a run lacks, and checkpoints of other runs, have no value.
+    # Layers that a run lacks, and steps of other runs, have no value.
     rows = pd.concat(frames).dropna(subset=[*SHAPES, "importance"], how="all")
     return rows.sort_values(["run", "step"], kind="stable").reset_index(drop=True)
 
 
 def predicts_pruning(data: "xr.DataTree", metric: str = "loss", split: str = "val") -> "xr.Dataset":
-    """Spearman's correlation of each layer's spectrum with what pruning it costs, at each checkpoint of each run.
+    """Spearman's correlation of each layer's spectrum with the cost of pruning it, at each checkpoint of each run.
 
     Along `run`, `step` and `predictor` (`power_law_alpha`, `stable_rank`, `effective_rank`): `rho` over the layers that
-    have both numbers, and `layers`, how many these are; NaN below 4, and where all are equal. No p-value: layers of one
-    network are no independent draws, runs are, so compare rho over seeds. Reported elsewhere for alpha: .69 to .84
-    (arXiv 2604.22778). ValueError where `pruning_by_layer` has not measured the metric.
+    have both numbers, and `layers`, their number; NaN for fewer than 4, or if all are equal. There is no p-value, as
+    layers of a network are not independent; compare rho over seeds instead. Published values for alpha: .69 to .84
+    (arXiv 2604.22778). ValueError if `pruning_by_layer` has not measured the metric.
     """
     import warnings
 
@@ -107,7 +107,7 @@ def _layers(data: "xr.DataTree") -> "xr.Dataset":
 
 
 def _importance(data: "xr.DataTree", layers: "xr.Dataset", metric: str, split: str) -> np.ndarray:
-    """Growth of the metric (run, layer, step); NaN where it was not measured."""
+    """Increase of the metric (run, layer, step); NaN where it was not measured."""
     shape = tuple(layers.sizes[dim] for dim in ("run", "layer", "step"))
     node, name = data.children.get(METRICS_GROUP), f"layer_pruned_{metric}"
     if name not in layers or node is None or metric not in node.data_vars:
@@ -119,14 +119,14 @@ def _importance(data: "xr.DataTree", layers: "xr.Dataset", metric: str, split: s
 
 
 def _kinds(layers: "xr.Dataset") -> list[str]:
-    """By the coordinate `role` where that is known of a layer, else by `kind`."""
+    """The coordinate `role` of each layer if known, else `kind`."""
     empty = [""] * layers.sizes["layer"]
     given = [_of_layers(layers, name, empty) for name in ("role", "kind")]
     return [str(role or kind) for role, kind in zip(*given, strict=True)]
 
 
 def _depths(layers: "xr.Dataset") -> list[Any]:
-    """By the coordinate `depth`; in the order of the layers where there is none."""
+    """The coordinate `depth`, or the order of the layers if there is none."""
     return _of_layers(layers, "depth", list(range(layers.sizes["layer"])))
 
 

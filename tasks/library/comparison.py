@@ -1,4 +1,4 @@
-"""Several studies side by side in one cube."""
+"""Merges several studies into one cube."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 def compare(*studies: "xr.DataTree", names: Sequence[str] = ()) -> "xr.DataTree":
     """The runs of several cubes in one, with the coordinate `study` along `run`.
 
-    `studies` are what `open` or `analyse` returned, `names` what they are called; else each goes by its own name.
-    Layers, steps and other labels are the union over all, NaN where a study has none. A setting in which runs of
-    different studies differ is a coordinate, so that figures and `groupby` can tell them apart by it. A run that
-    several studies share appears once for each of them, as `study/run`. ValueError for fewer than two, for names that
-    are not as many, for cubes of lines or tickets, and for series that count different things, such as steps and
-    epochs.
+    `studies` are results of `open` or `analyse`, `names` their labels, by default their own names. Layers, steps and
+    other labels are the union over all, NaN where a study has none. A setting in which runs of different studies differ
+    becomes a coordinate, so that figures and `groupby` can use it. A run shared by several studies appears once for
+    each, as `study/run`. ValueError for fewer than two studies, a different number of names, cubes of lines or tickets,
+    and series with different units, such as steps and epochs.
     """
     import xarray as xr
 
@@ -56,7 +55,7 @@ def compare(*studies: "xr.DataTree", names: Sequence[str] = ()) -> "xr.DataTree"
 
 
 def _apart(parts: Sequence["xr.Dataset"]) -> list["xr.Dataset"]:
-    """The groups of all studies; what studies say differently of one label, as a layer's shape, is along their runs."""
+    """The groups of all studies; coordinates that differ, such as a layer's shape, get the dimension of the runs."""
     names = dict.fromkeys(name for part in parts for name in part.coords if "run" not in part[name].dims)
     differing = [name for name in names if not _agree([part[name] for part in parts if name in part.coords])]
     return [
@@ -66,7 +65,7 @@ def _apart(parts: Sequence["xr.Dataset"]) -> list["xr.Dataset"]:
 
 
 def _agree(columns: Sequence["xr.DataArray"]) -> bool:
-    """Whether no label has different values."""
+    """Whether every label has the same value in all."""
     known: dict[Any, Any] = {}
     for column in columns:
         if column.ndim != 1 or column.name in column.dims:
@@ -82,7 +81,7 @@ def _runs(tree: "xr.DataTree") -> list[str]:
 
 
 def _settings(tree: "xr.DataTree") -> Mapping[str, Any]:
-    """The settings of the runs: what a cube has along `run` alone, as coordinates or in the group of all settings."""
+    """The settings of the runs: one-dimensional along `run`, as coordinates or in the group of all settings."""
     from specdyn.storage.schema import LIVE
 
     table = tree[RUNS_GROUP].to_dataset()
@@ -92,7 +91,7 @@ def _settings(tree: "xr.DataTree") -> Mapping[str, Any]:
 
 
 def _names(tree: "xr.DataTree") -> set[str]:
-    """Coordinates of the runs that decide nothing, as what a series is called that labels tell from others."""
+    """Coordinates of the runs that do not identify them, such as the name of a series with labels."""
     of_all = (coordinate for group in tree.children.values() for coordinate in group.to_dataset().coords.items())
     return {str(name) for name, of in of_all if of.attrs.get("role") == PROVENANCE and name != "status"}
 
@@ -108,9 +107,9 @@ STRING = np.dtypes.StringDType()
 
 
 def _varied(studies: Sequence["xr.DataTree"]) -> dict[str, Any]:
-    """Settings in which runs differ, over all studies, or that some studies show; with what stands for none.
+    """Settings that differ among runs of all studies, or that some studies show; with their fill values.
 
-    One that a study lacks differs from those that have it.
+    A missing setting counts as a different value.
     """
     of_each = [_settings(tree) for tree in studies]
     shown = [{name for group in tree.children.values() for name in group.to_dataset().coords} for tree in studies]
@@ -124,7 +123,7 @@ def _varied(studies: Sequence["xr.DataTree"]) -> dict[str, Any]:
 
 
 def _named(data: "xr.Dataset", tree: "xr.DataTree", study: str, varied: Mapping[str, Any], apart: bool) -> "xr.Dataset":
-    """A group of a study with its name and all settings that vary, along its runs."""
+    """A group of a study with its name and all varied settings along its runs."""
     settings = _settings(tree)
     data = data.drop_vars(_names(tree), errors="ignore")  # runs of other studies have none
     known = {name: ("run", settings[name].values, settings[name].attrs) for name in varied if name in settings}

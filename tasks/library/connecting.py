@@ -1,4 +1,4 @@
-"""Straight lines between trained networks that the caller can build: recorded runs, other checkpoints, models."""
+"""Measures lines between trained networks that the caller can build: recordings, checkpoints, models."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,18 +31,18 @@ def connect(
     step: int | None = None,
     progress: bool = True,
 ) -> "xr.DataTree":
-    """Measure the straight line between each two of several trained networks (METHOD 4.8), in this process.
+    """Measure the straight line between each pair of trained networks (METHOD 4.8), in this process.
 
-    `runs` are two or more recordings, checkpoints or models, as for `analyse`, in a list or by name; of a series the
-    checkpoint at `step`, or the last. `network` builds the network, whose weights are replaced. `evaluate` takes it, in
-    evaluation mode and without gradients, and returns numbers by name, where `train_` and `val_` say of which part of
-    the data; give it the same examples each time. `inputs` are batches of training inputs, by which statistics of
-    BatchNorm are estimated again at every point; () keeps them blended.
+    `runs` are two or more recordings, checkpoints or models, as for `analyse`, in a list or by name; for a series, the
+    checkpoint at `step`, by default the last. `network` builds the network, whose weights are replaced. `evaluate` gets
+    it in evaluation mode, without gradients, and returns numbers by name, with prefix `train_` or `val_` for the split;
+    it must use the same examples each time. `inputs` are batches of training inputs, to re-estimate the statistics of
+    BatchNorm at every point; () keeps interpolated statistics.
 
-    Returns the cube that `specdyn connect` makes, along `pair` and `alpha` (`points` places from the first run to the
-    second): each number with its `barrier_` and `instability_`, `effective_rank`, `singular_value`, and the agreement,
-    `distance` and `cosine` of the ends; float32, NaN beyond a layer's rank. ValueError where weights do not fit the
-    network, and where a network with BatchNorm is given no `inputs`. Nothing is stored.
+    Returns a cube like that of `specdyn connect`, along `pair` and `alpha` (`points` positions from the first run to
+    the second): each number with its `barrier_` and `instability_`, `effective_rank`, `singular_value`, and agreement,
+    `distance` and `cosine` of the ends; float32, NaN beyond a layer's rank. ValueError if weights do not fit the
+    network, or a network with BatchNorm gets no `inputs`. Stores nothing.
     """
     import torch
 
@@ -87,7 +87,7 @@ class _Point:
 
 
 class _Meter:
-    """Measures any weights of the network that was built."""
+    """Measures any weights of the network."""
 
     def __init__(
         self, net: "nn.Module", evaluate: "Callable[[nn.Module], Numbers]", inputs: "Sequence[Tensor] | None"
@@ -109,7 +109,7 @@ class _Meter:
         self._ranks, self._decomposer = found.ranks, Decomposer(self.layers)
 
     def weights_of(self, one: Any, name: str, step: int | None) -> "dict[str, Tensor]":
-        """What the network has of a run; tied weights of the network are one tensor, whichever name they are under."""
+        """A run's tensors under the network's names; tied weights may be stored under any of their names."""
         given, state = _tensors(one, step), self.net.state_dict(keep_vars=True)
         by_place: dict[int, Tensor] = {id(state[key]): value for key, value in given.items() if key in state}
         found = {key: by_place[id(value)] for key, value in state.items() if id(value) in by_place}
@@ -182,7 +182,7 @@ def _metric(name: str, values: np.ndarray) -> "Variable":
 
 
 def _by_split(points: Sequence[Numbers]) -> dict[str, np.ndarray]:
-    """Numbers by name as curves (alpha,), or (alpha, split) where names say the part of the data; NaN in the other."""
+    """Numbers by name as curves (alpha,), or (alpha, split) for names with a split; NaN in a missing split."""
     from specdyn.storage.schema import SPLITS
     from specdyn.tasks.foreign.metrics import split_of
 
@@ -209,7 +209,7 @@ def _name(one: Any, place: int) -> str:
 
 
 def _tensors(one: Any, step: int | None) -> "dict[str, Tensor]":
-    """The tensors of a model, a state dict, or a checkpoint of a place, with the names that they have there."""
+    """The tensors of a model, a state dict, or a checkpoint at a URL, under their own names."""
     import os
 
     from torch import nn

@@ -1,4 +1,4 @@
-"""Figures of a report, drawn from results that are open."""
+"""Draws figures of a report from opened results."""
 
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure":
     """A figure of a report, or of a plug-in, e.g. `figure(tree, "effective_rank", by="weight_decay")`.
 
-    `data` is a cube, or the group of it that the figure is of; only a cube lets `effective_rank` mark where runs grok.
-    `by` is the setting that colours or panels stand for, without it the one of the report. Runs without values are left
-    out. Returns a matplotlib figure, to be saved by `savefig`. ValueError for an unknown figure or setting, and where
-    the results lack what it shows.
+    `data` is a cube, or the group with the figure's variables; `effective_rank` marks grokking only with a cube. `by`
+    is the setting shown by colours or panels, by default that of the report. Omits runs without values. Returns a
+    matplotlib figure; save it with `savefig`. ValueError for an unknown figure or setting, or if the results lack its
+    data.
     """
     import xarray as xr
 
@@ -35,7 +35,7 @@ def figure(data: "xr.Dataset | xr.DataTree", name: str, by: str = "") -> "Figure
 
 
 def _as_tree(data: "xr.Dataset", group: str) -> "xr.DataTree":
-    """A cube of one group; what its steps count is what the long name of `step` says."""
+    """A cube of one group; the unit of its steps comes from the long name of `step`."""
     import xarray as xr
 
     says = data["step"].attrs.get("long_name") if "step" in data.coords else None

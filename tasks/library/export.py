@@ -1,4 +1,4 @@
-"""The cubes of a study as files for other programs: tidy tables as CSV or Parquet, or netCDF."""
+"""Exports the cubes of a study for other programs: tidy tables as CSV or Parquet, or netCDF."""
 
 import contextlib
 import importlib.util
@@ -26,7 +26,7 @@ Format = Literal["csv", "parquet", "netcdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 NEEDS = {"csv": "", "parquet": "pyarrow", "netcdf": "netCDF4"}
 COLUMNS = "columns.json"
-"""Says of every table what its columns are."""
+"""The file that describes the columns of every table."""
 
 
 def export(
@@ -34,12 +34,12 @@ def export(
 ) -> list[str]:
     """Write the cubes of a study to a folder or an s3:// URL, and return the URLs of the files.
 
-    `csv` and `parquet` are tables in long format, `CUBE/GROUP/DIMENSIONS.csv`: a table for the variables that have the
-    same dimensions, a row for each combination of labels that has a value, with the settings in which runs differ and
-    `status` as columns; `CUBE/columns.json` says what each column is. `netcdf` is `CUBE.nc`, equal to the cube. CUBE is
-    `results`, `connectivity` or `tickets`. At most about `block` values are held at a time, and nothing stands in the
-    folder before everything was read. ValueError for an unknown study, format or variable and where a package is
-    missing; DamagedCube where results are not as they were written.
+    `csv` and `parquet` are tables in long format, `CUBE/GROUP/DIMENSIONS.csv`: one table per set of dimensions, one row
+    per combination of labels that has a value, with the settings in which runs differ and `status` as columns;
+    `CUBE/columns.json` describes each column. `netcdf` is `CUBE.nc`, equal to the cube. CUBE is `results`,
+    `connectivity` or `tickets`. Holds at most about `block` values at a time, and writes nothing to the folder until
+    everything has been read. ValueError for an unknown study, format or variable, or a missing package; DamagedCube if
+    results are damaged.
     """
     require_known("format", to, FORMATS)
     package = NEEDS[to]
@@ -68,7 +68,7 @@ def export(
 
 
 def cubes_of(store: Store, study: str) -> dict[str, str]:
-    """The URLs of the cubes of a study by their names; ValueError where there is none, listing the studies."""
+    """The URLs of a study's cubes by name; ValueError, listing the studies, if there are none."""
     known = study_names(store)
     urls = [cube_of(store, name, kind) for name, kind in known if name == study]
     found = {url.rsplit("/", 1)[-1].removesuffix(".zarr"): url for url in urls if objects.names(url)}
@@ -80,7 +80,7 @@ def cubes_of(store: Store, study: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _staged(folder: str) -> Iterator[Path]:
-    """A folder for files that are not complete: beside where they go, where that is on this machine."""
+    """A folder for incomplete files: next to their destination, if that is local."""
     if objects.is_local(folder):
         staging = Path(folder) / f".{uuid.uuid4().hex}{objects.PARTIAL}"
         with objects.explained(folder):
@@ -95,9 +95,9 @@ def _staged(folder: str) -> Iterator[Path]:
 
 
 def tables_of(tree: "xr.DataTree", variables: Sequence[str] = ()) -> "dict[str, tuple[xr.Dataset, list[str]]]":
-    """The tables of a cube by their names, `GROUP/DIMENSIONS`: the data set of the group, and the variables.
+    """The tables of a cube by name, `GROUP/DIMENSIONS`: the data set of the group, and the variables.
 
-    What is known along the labels of a dimension, as the shape of a layer, is a table too.
+    Coordinates along a dimension, such as the shape of a layer, form a table too.
     """
     tables: dict[str, tuple[xr.Dataset, list[str]]] = {}
     for node in tree.subtree:
@@ -127,7 +127,7 @@ def _write_tables(tree: "xr.DataTree", folder: Path, to: Format, variables: Sequ
 
 
 def columns_of(data: "xr.Dataset", names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the columns of a table are, in their order: whether label, setting or value, long name, units and others."""
+    """Descriptions of a table's columns, in order: whether label, setting or value, long name, units and more."""
     dims = [str(dim) for dim in data[names[0]].dims]
     kinds: dict[str, str] = {}
     for dim in dims:
@@ -143,12 +143,12 @@ def columns_of(data: "xr.Dataset", names: Sequence[str]) -> dict[str, dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as JSON has it."""
+    """An attribute as a JSON value."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _write_csv(path: Path, frames: "Iterable[pd.DataFrame]", columns: Mapping[str, Any]) -> int:
-    """Blocks one after another under one heading; missing values are empty."""
+    """Write blocks one after another under one heading; missing values are empty."""
     rows = 0
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(",".join(columns) + "\n")
@@ -159,7 +159,7 @@ def _write_csv(path: Path, frames: "Iterable[pd.DataFrame]", columns: Mapping[st
 
 
 def _write_parquet(path: Path, frames: "Iterable[pd.DataFrame]", columns: Mapping[str, Any]) -> int:
-    """A row group for each block; what a column is stands in the metadata of its field."""
+    """Write a row group per block; the metadata of each field describe the column."""
     import pyarrow
     import pyarrow.parquet
 
@@ -184,7 +184,7 @@ def _write_parquet(path: Path, frames: "Iterable[pd.DataFrame]", columns: Mappin
 
 
 def _field(field: Any, described: Mapping[str, Any]) -> Any:
-    """A field with what is known of it; texts are dictionaries of strings in every block."""
+    """A field with its description; texts are dictionaries of strings in every block."""
     import pyarrow
 
     kind = field.type

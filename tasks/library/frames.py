@@ -1,4 +1,4 @@
-"""Results as tidy tables: a row for each combination of labels that has a value, in blocks of bounded size."""
+"""Converts results to tidy tables, one row per combination of labels that has a value, in bounded blocks."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     import xarray as xr
 
 BLOCK = 2**21
-"""Values that are held at a time."""
+"""Values held at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Variables of the same dimensions at some places of the first two."""
+    """Variables of the same dimensions, at some positions of the first two."""
 
     places: tuple[slice, ...]
-    """One for each dimension."""
+    """Positions along each dimension."""
     values: "Mapping[str, xr.Variable]"
 
 
 def axes_of(data: "xr.Dataset", dims: Sequence[str]) -> list[str]:
-    """What identifies rows of these dimensions beside their labels: settings that vary, and how far a row is."""
+    """Columns that identify rows besides their labels: varied settings, and the status."""
     row = row_dim(data)
     along = [str(name) for name, of in data.coords.items() if of.dims == (row,) and name != row]
     return sorted(along, key=lambda name: name == "status") if row in dims else []
@@ -37,7 +37,7 @@ def axes_of(data: "xr.Dataset", dims: Sequence[str]) -> list[str]:
 def blocks_of(data: "xr.Dataset", names: Sequence[str], most: int = BLOCK) -> Iterator[Block]:
     """Variables of the same dimensions, read in blocks of at most `most` values, or of one of each variable.
 
-    A block is of whole rows of the first dimension; where one row is larger, of places of the second, and so on.
+    A block has whole rows of the first dimension; if one row is larger, positions of the second, and so on.
     """
     dims = data[names[0]].dims
     sizes = [data.sizes[dim] for dim in dims]
@@ -52,7 +52,7 @@ def blocks_of(data: "xr.Dataset", names: Sequence[str], most: int = BLOCK) -> It
 
 
 def frame_of(data: "xr.Dataset", block: Block) -> "pd.DataFrame":
-    """A block as rows: labels and axes, then a column for each variable; rows without any value are left out."""
+    """A block as rows: labels and axes, then a column per variable; omits rows without any value."""
     import pandas as pd
 
     dims = next(iter(block.values.values())).dims
@@ -79,10 +79,10 @@ def frame_of(data: "xr.Dataset", block: Block) -> "pd.DataFrame":
 def to_dataframe(data: "xr.Dataset | xr.DataTree", *names: str) -> "pd.DataFrame":
     """Variables of the same dimensions as a tidy table, e.g. `to_dataframe(tree, "effective_rank", "stable_rank")`.
 
-    `data` is a cube, of any study, or a group of one. A row for each combination of labels that has a value; columns
-    are the labels (texts as categories), the settings in which runs differ, `status`, and the variables. Counts are
-    whole numbers, missing where there are none; flags are their numbers, whose meanings are attributes of the variable.
-    ValueError for unknown names, and for variables whose dimensions differ.
+    `data` is a cube of any study, or a group of one. One row per combination of labels that has a value; columns are
+    the labels (texts as categories), the settings in which runs differ, `status`, and the variables. Counts are
+    nullable integers; flags are numbers, whose meanings are attributes of the variable. ValueError for unknown names,
+    and for variables whose dimensions differ.
     """
     import pandas as pd
     import xarray as xr
@@ -105,7 +105,7 @@ def to_dataframe(data: "xr.Dataset | xr.DataTree", *names: str) -> "pd.DataFrame
 
 
 def is_count(variable: "xr.Variable") -> bool:
-    """Whether numbers are stored as whole ones, and read as floats for the sake of those that are missing."""
+    """Whether a variable is stored as integers, and read as floats because of missing values."""
     stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
     return variable.dtype.kind == "f" and stored.kind == "i" and "_FillValue" in variable.encoding
 
@@ -122,7 +122,7 @@ def _column(variable: "xr.Variable", values: np.ndarray) -> Any:
 
 
 def _labels(data: "xr.Dataset", name: str, places: np.ndarray) -> Any:
-    """Labels, or what is known along them, of some places; texts as categories."""
+    """Labels, or coordinates along them, at some positions; texts as categories."""
     import pandas as pd
 
     values = data[name].values if name in data.coords else np.arange(data.sizes[name])

@@ -1,4 +1,4 @@
-"""Claims from a program: what the experiments say, decided by rules that were fixed before looking."""
+"""Claims, advice and counter-examples as tables for programs."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -17,13 +17,13 @@ OF_BOTH = ("ratio", "layers", "differ")
 def claims(
     *studies: "str | xr.DataTree", store: str = "results", only: Sequence[str] = (), keep: bool = False
 ) -> "pd.DataFrame":
-    """A row for each claim and each set of runs that it is judged on, those that fail first (CLAIMS 2.8).
+    """A row per claim and set of runs on which it is judged, failures first (CLAIMS 2.8).
 
-    `studies` are names of studies in the store, or what `open` returned; `only` the ids of claims, all without it.
+    `studies` are names of studies in the store, or results of `open`; `only` the ids of claims, by default all.
     Columns: `claim`, `state` (`pass`, `fail`, `inconclusive`, `contested`, `not run`), `sentence`, `case`, `effect`
     (the quantity), `value`, `low`, `high` (its 90 % interval over seeds), `null`, `p`, `p_holm`, `n`, `runs`, `layers`,
     `exceptions`, `lost`, `notes`, `definitions`, `version` and `rule` among others; None where a number does not exist.
-    With `keep` verdicts on studies by name are stored beside their cubes. ValueError for an unknown claim or study,
+    With `keep`, verdicts on named studies are stored next to their cubes. ValueError for an unknown claim or study,
     StoreError for one without results.
     """
     import pandas as pd
@@ -51,7 +51,7 @@ def claims(
 
 
 def _with(cubes: "Cubes | None", trees: "Sequence[xr.DataTree]") -> "Cubes":
-    """Cubes with further ones that are open, by their titles."""
+    """Add opened cubes, by their titles."""
     from specdyn.tasks.verdicts.judging import Cubes
 
     found: dict[str, dict[str, xr.DataTree]] = {
@@ -64,13 +64,13 @@ def _with(cubes: "Cubes | None", trees: "Sequence[xr.DataTree]") -> "Cubes":
 
 
 def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFrame":
-    """A row for each weight decay of every grid in these studies: what it does to loss and rank, and whether too much.
+    """A row for each weight decay of every grid in these studies: its effect on loss and rank, and whether too much.
 
-    `studies` are names of sweeps in the store, or what `open` returned. Columns: `case`, `weight_decay`, `loss` (on
+    `studies` are names of sweeps in the store, or results of `open`. Columns: `case`, `weight_decay`, `loss` (on
     validation, at the end) and `rank` (effective rank / rank, without collapsed layers) with `loss_low`, `loss_high`,
     `rank_low`, `rank_high` (90 % intervals over seeds, NaN of one seed), `collapsed` (layers), `seeds`, `says` (`best`,
-    `as good`, `too little`, `too much`, `collapse`, empty where that cannot be told) and `sentence`. ValueError for an
-    unknown study and one of lines or tickets, StoreError for one without results.
+    `as good`, `too little`, `too much`, `collapse`, empty if undecided) and `sentence`. ValueError for an
+    unknown study or one of lines or tickets, StoreError for one without results.
     """
     import pandas as pd
 
@@ -103,15 +103,15 @@ def advice(*studies: "str | xr.DataTree", store: str = "results") -> "pd.DataFra
 def counterexamples(
     *studies: "str | xr.DataTree", store: str = "results", below: float = 0.05, gap: float = 0.5
 ) -> "pd.DataFrame":
-    """A row for each two runs on one task of which the one that generalises has the higher effective rank (CLAIMS 2.9).
+    """Pairs of runs on one task in which the run that generalises has the higher effective rank (CLAIMS 2.9).
 
-    `studies` are names of sweeps in the store, or what `open` returned. Both runs have a training error below `below`
-    at the end; the validation error of the one is below it too, that of the other exceeds `gap`. One task: all settings
-    of data and network agree; seeds and the rest may differ. Runs with a collapsed layer are left out. Columns: `task`,
-    then with the endings `_generalises` and `_memorises` each `run`, `study`, `seed`, `rank` (effective rank / rank,
-    mean over layers), `train_error` and `val_error`; `ratio` (of ranks, by which rows are sorted), `layers` (share of
-    layers with the higher rank) and `differ` (settings). No row means that there is none: `attrs["pairs"]` says among
-    how many. ValueError where no two runs can be compared, StoreError for a study without results.
+    `studies` are names of sweeps in the store, or results of `open`. Both runs have a final training error below
+    `below`; one has its validation error below it too, the other's exceeds `gap`. Runs are on one task if all settings
+    of data and network agree; seeds and the rest may differ. Runs with a collapsed layer are left out. Columns: `task`;
+    with the suffixes `_generalises` and `_memorises` each `run`, `study`, `seed`, `rank` (effective rank / rank, mean
+    over layers), `train_error` and `val_error`; `ratio` (of ranks, by which rows are sorted), `layers` (share of layers
+    with the higher rank) and `differ` (settings). No rows means no counter-example among `attrs["pairs"]` pairs.
+    ValueError if no two runs can be compared, StoreError for a study without results.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""All values of a series at once, for results that are never stored."""
+"""Measures a whole series in memory, without storing results."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,9 +15,9 @@ from specdyn.tasks.spectra.series import Series, need_vectors
 def measure(
     series: Series, layout: NetworkLayout, analyses: Sequence[str], advance: Callable[[int], None] = lambda _: None
 ) -> tuple[RunLayout, dict[str, np.ndarray]]:
-    """All values of a series, held in memory, with their labels; nothing is written. Each matrix is decomposed once.
+    """All values of a series in memory, with their labels; writes nothing. Decomposes each matrix once.
 
-    `advance` is told how many more matrices are done.
+    `advance` is called with the number of newly finished matrices.
     """
     chosen = [get_analysis(name) for name in analyses]
     steps = series.steps

@@ -1,4 +1,4 @@
-"""A model in memory as a series of one checkpoint, read like one that another program wrote."""
+"""A model in memory as a series of one checkpoint, like those of other programs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ BUFFER = "a buffer, which is not trained"
 
 
 class MemoryWeights(ForeignWeights):
-    """The tensors of a state dict; a tensor that is sharded over processes is gathered when it is read."""
+    """The tensors of a state dict; a tensor sharded over processes is gathered when read."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class MemoryWeights(ForeignWeights):
 
     @cached_property
     def shared(self) -> dict[str, str]:
-        """Names of tensors that lie where another one lies, as tied weights do."""
+        """Names of tensors that share memory with another one, such as tied weights."""
         first: dict[Any, str] = {}
         return {
             name: kept
@@ -47,7 +47,7 @@ class MemoryWeights(ForeignWeights):
         }
 
     def read(self, name: str) -> Tensor:
-        """A copy on the CPU, so that training may go on; ValueError where the model was built without values."""
+        """A copy on the CPU, so that training may continue; ValueError if the model has no values (meta device)."""
         tensor = self._tensors[name].detach()
         if tensor.is_meta:
             raise ValueError(f"tensor {name!r} is on the meta device and has no values: load the model's weights first")
@@ -63,7 +63,7 @@ class ModelSeries:
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
     buffers: frozenset[str] = frozenset()
-    """Tensors of which the model says that it does not train them."""
+    """Tensors that the model does not train."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -75,11 +75,11 @@ class ModelSeries:
         return ResolvedWeights(MemoryWeights(self.tensors), self.config)
 
     def weights(self, step: int) -> ResolvedWeights:
-        """The weights that the model computes with."""
+        """The weights with which the model computes."""
         return self._weights
 
     def absent(self, step: int, layout: NetworkLayout) -> frozenset[str]:
-        """None: there is one checkpoint."""
+        """Empty: there is only one checkpoint."""
         return frozenset()
 
     def evaluator(self) -> Evaluate | None:
@@ -87,7 +87,7 @@ class ModelSeries:
         return None
 
     def layout(self, look: Look) -> NetworkLayout:
-        """The layers and pairs by the tensors and by the model's config; buffers are no layers."""
+        """The layers and pairs from the tensors and the model's config; buffers are not layers."""
         tensors = self._weights.tensors()
         untrained = self.buffers & tensors.shapes.keys()
         known = Tensors(
@@ -101,7 +101,7 @@ class ModelSeries:
 
 
 def series_of_module(model: nn.Module, name: str) -> ModelSeries:
-    """A network with the config that Hugging Face's models carry."""
+    """A network as a series, with its config if it is a Hugging Face model."""
     config = getattr(model, "config", None)
     as_dict = getattr(config, "to_dict", None)
     return ModelSeries(
@@ -113,7 +113,7 @@ def series_of_module(model: nn.Module, name: str) -> ModelSeries:
 
 
 def look_of_module(model: nn.Module, look: Look) -> Look:
-    """The look with what the modules themselves say of convolutions, and of attention's heads where all agree."""
+    """Complete the look from the modules: convolutions, and the number of attention heads if all agree."""
     convolutions = {
         f"{name}.weight" if name else "weight": Module(
             transposed=isinstance(module, nn.modules.conv._ConvTransposeNd), groups=module.groups

@@ -1,4 +1,4 @@
-"""A cube as one netCDF-4 file, group by group, written in blocks of bounded size."""
+"""Writes a cube as one netCDF-4 file, in blocks of bounded size."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LEVEL = 4
-"""Of compression."""
+"""Compression level."""
 
 
 def write_netcdf(tree: "xr.DataTree", path: Path, variables: Sequence[str], block: int) -> None:
     """Write a cube, or some of its variables, to a file that xarray opens as an equal tree.
 
-    Texts are variable-length strings. Attributes that netCDF does not have, as dictionaries, are JSON.
+    Texts are variable-length strings. Attributes that netCDF does not support, such as dictionaries, are JSON.
     """
     import netCDF4
     import xarray as xr
@@ -29,7 +29,7 @@ def write_netcdf(tree: "xr.DataTree", path: Path, variables: Sequence[str], bloc
     for node in tree.subtree:
         data = node.to_dataset()
         chosen = [str(name) for name in data.data_vars if not variables or name in variables]
-        # Texts and truths are of runs, of which there are few: xarray writes them, with all coordinates.
+        # Texts and booleans exist only along runs, so they are small: xarray writes them, with all coordinates.
         small = [name for name in chosen if data[name].dtype.kind not in "fiu"]
         large[node.path] = [name for name in chosen if name not in small]
         groups[node.path] = _storable(data.drop_vars([name for name in data.data_vars if name not in small]))
@@ -44,7 +44,7 @@ def write_netcdf(tree: "xr.DataTree", path: Path, variables: Sequence[str], bloc
 
 
 def _write(group: Any, data: "xr.Dataset", name: str, block: int) -> None:
-    """Put a variable of numbers, a block at a time."""
+    """Write a numeric variable, one block at a time."""
     from xarray.conventions import encode_cf_variable
 
     variable, stored = data[name], None
@@ -66,14 +66,14 @@ def _write(group: Any, data: "xr.Dataset", name: str, block: int) -> None:
 
 
 def _plain_variable(variable: "xr.Variable") -> "xr.Variable":
-    """A variable without what only Zarr knows of it: how it is cut and compressed there."""
+    """A variable without Zarr's chunking and compression."""
     plain = variable.copy(deep=False)
     plain.encoding = {key: of for key, of in variable.encoding.items() if key in ("dtype", "_FillValue")}
     return plain
 
 
 def _storable(data: "xr.Dataset") -> "xr.Dataset":
-    """A data set as netCDF can hold it."""
+    """Convert a data set to types that netCDF supports."""
     data = data.copy()
     for name in list(data.variables):
         variable = _plain_variable(data[name].variable)
@@ -88,7 +88,7 @@ def _storable(data: "xr.Dataset") -> "xr.Dataset":
 
 
 def _attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes with those that netCDF lacks as JSON."""
+    """Convert attributes that netCDF lacks to JSON."""
     return {
         str(name): json.dumps(value) if isinstance(value, dict | bool) or value is None else value
         for name, value in attributes.items()

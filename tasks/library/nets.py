@@ -1,4 +1,4 @@
-"""A network of a run that was trained here, with the weights of one of its checkpoints."""
+"""Loads the network of a run with the weights of a checkpoint."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def load_net(store: str, run_id: str, step: int | None = None) -> "nn.Module":
-    """The network of a run with the weights and buffers that it had at a step, in evaluation mode, on the CPU.
+    """The network of a run with its weights and buffers at a step, in evaluation mode, on the CPU.
 
-    `run_id` may be its first characters; without `step` it is the last checkpoint. The checkpoint is verified.
+    `run_id` may be a prefix; `step` defaults to the last checkpoint. The checkpoint is verified.
     ValueError if no run or several runs start with `run_id`, if the run is still in training, or if the step has no
-    checkpoint; DamagedCheckpoint if the file is not as it was written.
+    checkpoint; DamagedCheckpoint if the file is damaged.
     """
     from specdyn.models.experiments.base import get_experiment, read_spec
     from specdyn.storage.checkpoints import read_checkpoint, read_manifest

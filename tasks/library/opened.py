@@ -1,4 +1,4 @@
-"""Stored results, opened."""
+"""Opens stored results."""
 
 from typing import TYPE_CHECKING
 
@@ -7,13 +7,13 @@ if TYPE_CHECKING:
 
 
 def opened(place: str, study: str = "") -> "xr.DataTree":
-    """The cube of a study: by its own URL, or by the store that it is in and its name.
+    """The cube of a study, by its own URL or by its store and name.
 
-    `open("results", "my-study")` and `open("results/studies/my-study")` are the same. Returns an
+    `open("results", "my-study")` and `open("results/studies/my-study")` are equivalent. Returns an
     `xarray.DataTree`, read lazily: groups `layers` (run, layer, step, ...), `pairs`, `attention`, `metrics`, and `runs`
     with all settings; NaN beyond a layer's rank and where nothing was computed. The coordinate `status` says how far
-    each run is, and `specdyn` has questions and figures. StoreError names the studies that a store has where none or an
-    unknown one is named; DamagedCube where results are not as they were written.
+    each run is; the accessor `specdyn` offers queries and figures. StoreError, listing the store's studies, if none or
+    an unknown one is named; DamagedCube if results are damaged.
     """
     from specdyn.storage.query import open_study
     from specdyn.tasks.library.accessor import register

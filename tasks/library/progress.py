@@ -1,4 +1,4 @@
-"""A progress bar on standard error, in a terminal or a notebook; nothing where nobody watches."""
+"""A progress bar on standard error, only in a terminal or a notebook."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def counted(what: str, total: int, progress: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar of `total`; returns what is told how many more are done. It goes once all are."""
+    """Show a bar of `total`; yields a function to call with the number of newly finished items. Removed at the end."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Questions to results that many ask: means over seeds, scores, ratios to chance, the step at which a run groks."""
+"""Common queries of results: means over seeds, scores, ratios to chance, grokking steps."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Results = TypeVar("Results", "xr.Dataset", "xr.DataTree")
 
 SCORE = "_score"
-"""How names end of means over the leading ranks (METHOD 5)."""
+"""Suffix of means over the leading ranks (METHOD 5)."""
 
 
 def mean_over(data: Results, over: str = "seed") -> Results:
@@ -23,10 +23,9 @@ def mean_over(data: Results, over: str = "seed") -> Results:
 
     `data` is a group of a cube, or a cube, with every setting that varies as a coordinate of `run`. The result has one
     entry of `run` for each combination of the other settings, named after it, with these settings as coordinates. Its
-    coordinate `runs` says how many runs a mean is of: those that have values. Where some of these have no value at a
-    place, as at a step that a run has not reached, the mean is of the others, and a coordinate `NAME_runs` counts them
-    place by place. Flags and texts have no mean and are left out. ValueError if runs have no such setting, or if two
-    runs have the same settings.
+    coordinate `runs` is the number of runs with values. If some of these lack a value at a position, such as a step not
+    yet reached, the mean is over the others, and a coordinate `NAME_runs` counts them at each position. Flags and texts
+    are left out. ValueError if runs have no such setting, or if two runs have the same settings.
     """
     import xarray as xr
 
@@ -63,10 +62,10 @@ def mean_over(data: Results, over: str = "seed") -> Results:
 
 
 def scores(data: Results) -> Results:
-    """The agreement and alignment scores that results have: means over the ten leading ranks (METHOD 5).
+    """The agreement and alignment scores in results: means over the ten leading ranks (METHOD 5).
 
-    From a group its scores, from a cube the scores of every group. ValueError if there are none; it names the analyses
-    that measure them.
+    For a group its scores, for a cube the scores of every group. ValueError, naming the analyses that measure them, if
+    there are none.
     """
     return _chosen(
         data,
@@ -88,7 +87,7 @@ def above_chance(data: Results, *names: str) -> Results:
     for name in names:
         require_known("variable", name, sorted(set(CHANCE_OF) - LOGARITHMS))
     every = [data] if isinstance(data, xr.Dataset) else list(_groups(data).values())
-    # Heads are pairs too, by the same labels: their level lies with the pairs.
+    # Heads have the same labels as pairs: their level is stored with the pairs.
     levels = {str(name): of[name] for of in every for name in of.data_vars if name in set(CHANCE_OF.values())}
 
     def ratios(of: "xr.Dataset") -> dict[str, xr.DataArray]:
@@ -111,9 +110,9 @@ def above_chance(data: Results, *names: str) -> Results:
 def grok_step(data: "xr.Dataset | xr.DataTree", threshold: float = 0.05) -> "xr.Dataset":
     """The step at which each run groks: its first checkpoint with a validation error below the threshold.
 
-    `data` is a cube or its group `metrics`. Returns `grok_step` along `run`, NaN where a run never groks and where that
-    is not known, and `grok_censored`: 1 where every checkpoint was measured and none is below, 0 where the run groks,
-    NaN where an unmeasured checkpoint may have been the first. ValueError where no error was measured.
+    `data` is a cube or its group `metrics`. Returns `grok_step` along `run`, NaN if a run never groks or this is
+    unknown, and `grok_censored`: 1 if every checkpoint was measured and none is below, 0 if the run groks, NaN if an
+    unmeasured checkpoint may have been the first. ValueError if no error was measured.
     """
     import xarray as xr
 
@@ -132,7 +131,7 @@ def grok_step(data: "xr.Dataset | xr.DataTree", threshold: float = 0.05) -> "xr.
     found = []
     for i in range(error.sizes["run"]):
         of_run = error.isel(run=i)
-        # A cube has the steps of all runs; those that a finished run lacks are not its own.
+        # A cube has the steps of all runs; a finished run lacks the steps of others.
         measured = of_run.dropna("step") if whole[i] else of_run
         found.append(grokking(measured if measured.size else of_run, threshold))
     along = {name: of for name, of in error.coords.items() if of.dims == ("run",)}
@@ -150,7 +149,7 @@ def _ratio(values: "xr.DataArray", level: "xr.DataArray") -> "xr.DataArray":
 
 
 def _alike(data: "xr.Dataset", over: str) -> tuple[list[list[int]], list[str]]:
-    """Places of the runs that agree in all settings but one, and what each of these groups is called."""
+    """Positions of the runs that agree in all settings but one, and the name of each group."""
     from specdyn.tasks.figures.configurations import configurations_of, settings_of
 
     runs = data[[name for name in data.coords if data[name].dims == ("run",)]]
@@ -168,7 +167,7 @@ def _alike(data: "xr.Dataset", over: str) -> tuple[list[list[int]], list[str]]:
 
 
 def _coordinates(data: "xr.Dataset", over: str, places: list[list[int]], labels: list[str]) -> dict[str, Any]:
-    """Coordinates of means: all that the runs of each have in common."""
+    """Coordinates of means: those that the runs of each group share."""
     from specdyn.tasks.figures.configurations import settings_of
 
     settings = settings_of(data[[name for name in data.coords if data[name].dims == ("run",)]])
@@ -190,19 +189,19 @@ def _same(variable: "xr.Variable", at: list[int]) -> bool:
 
 
 def _groups(tree: "xr.DataTree") -> dict[str, "xr.Dataset"]:
-    """Its groups by their paths within it: a group may be asked as a tree too."""
+    """The groups by their paths within the tree, which may itself be a group."""
     return {f"/{path.removeprefix('.')}": node.to_dataset() for path, node in tree.subtree_with_keys}
 
 
 def _tree(tree: "xr.DataTree", groups: Mapping[str, "xr.Dataset"]) -> "xr.DataTree":
-    """A tree of these groups that says of itself what another one does."""
+    """A tree of these groups with the attributes of another one."""
     import xarray as xr
 
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=tree.attrs), **groups})
 
 
 def _chosen(data: Results, choose: "Callable[[xr.Dataset], Mapping[str, xr.DataArray]]", otherwise: str) -> Results:
-    """What is chosen of a group, or of every group of a cube; ValueError where that is nothing."""
+    """The chosen variables of a group, or of every group of a cube; ValueError if there are none."""
     import xarray as xr
 
     if isinstance(data, xr.Dataset):
@@ -216,5 +215,5 @@ def _chosen(data: Results, choose: "Callable[[xr.Dataset], Mapping[str, xr.DataA
 
 
 def group_of(data: "xr.Dataset") -> str:
-    """The group of a cube that a data set is of, by its dimensions."""
+    """The group of a cube to which a data set belongs, by its dimensions."""
     return next((group for dim, group in GROUPS.items() if dim in data.dims), METRICS_GROUP)

@@ -1,4 +1,4 @@
-"""A sweep from a program: in this process, or by the command where Prefect and Ray are wanted."""
+"""Runs a sweep from a program: in this process, or through the command with Prefect and Ray."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ EXECUTORS = ("inline", "ray")
 
 
 class SweepFailed(RuntimeError):
-    """Some runs failed: says which and why; the others stand."""
+    """Some runs failed; the message says which and why. Results of the others are kept."""
 
 
 def run(
@@ -46,14 +46,13 @@ def run(
 ) -> "xr.DataTree":
     """Train and analyse the runs of a grid that the store lacks, and return their cube.
 
-    `settings` are the experiment's, `weight_decay` and `seed` among them: a list is an axis of the grid, one value
-    holds in every run, what is not given comes from the preset. `inline` trains in this process, one run after another;
+    `settings` are those of the experiment, including `weight_decay` and `seed`: a list is an axis of the grid, a single
+    value applies to every run, others come from the preset. `inline` trains in this process, one run after another;
     `ray` calls `specdyn run`, with Prefect and every core of this machine, or the cluster at RAY_ADDRESS. Each run
-    computes with `threads` threads; 0 is every core that this process may use. One thread, as the command has by
-    default, makes the same bits everywhere: sums over several threads are rounded differently. `log` is a tracker that
-    runs are sent to as they are measured: tensorboard, wandb or mlflow. A call that was stopped continues where it
-    stopped. ValueError before anything is spent where a setting is not allowed; SweepFailed where runs failed, after
-    all others are done.
+    computes with `threads` threads; 0 means every core available to this process. One thread, the command's default,
+    is bitwise reproducible: sums over several threads are rounded differently. `log` is a tracker to which runs are
+    sent as they are measured: tensorboard, wandb or mlflow. An interrupted call continues where it stopped. ValueError,
+    before any work is done, if a setting is not allowed; SweepFailed, after all other runs are done, if runs failed.
     """
     from specdyn.tasks.library.opened import opened
 
@@ -87,7 +86,7 @@ def run(
 def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, progress: bool) -> None:
     if finished_results(sweep, store, report):
         return
-    sweep = sweep.checked(store)  # prepares samples, whose sizes the count of units needs
+    sweep = sweep.checked(store)  # prepares samples, whose sizes are needed to count units
     total = sum(item.parts for item in sweep.items(store) if item.unit)
     with counted(f"{sweep.name}: checkpoints", total, progress) as advance:
         did = run_here(
@@ -107,7 +106,7 @@ def _say(line: str) -> None:
 
 
 def _by_command(sweep: Sweep, store: Store, report: bool, threads: int, log: str, settings: Mapping[str, Any]) -> None:
-    """Have `specdyn run` do it; what it prints goes to standard error as it comes."""
+    """Run `specdyn run`; its output goes to standard error as it comes."""
     command = [sys.executable, "-m", "specdyn", "run", sweep.experiment, "--preset", sweep.preset]
     command += ["--store", store.url, "--sweep", sweep.name, "--analyses", ",".join(sweep.analyses)]
     command += ["--cpus", str(threads or usable_cores())]

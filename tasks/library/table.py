@@ -1,4 +1,4 @@
-"""A row for each layer: the numbers that people look at first."""
+"""Tables of layers with the most important numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.library.analysed import Given
 
 ANALYSES = ("effective_rank", "shape", "norms", "power_law", "marchenko_pastur")
-"""What the table is made of; none of them needs singular vectors."""
+"""The analyses behind the table; none needs singular vectors."""
 MEASURED = {
     "stable_rank": "stable rank",
     "effective_rank": "eff. rank / rank",
@@ -25,7 +25,7 @@ MEASURED = {
     "power_law_distance": "fit D",
     "mp_spikes": "spikes",
 }
-"""The variables of a layer that are shown as numbers, with their headings."""
+"""Numeric variables of a layer, with their headings."""
 COLLAPSED = 2
 """Value of the variable `collapse` of a layer whose largest singular value is below 1e-6."""
 COLUMNS = ("role", "rows", "columns", *MEASURED, "collapsed")
@@ -38,15 +38,15 @@ class LayerTable:
     run: str
     step: int
     layers: tuple[Mapping[str, Any], ...]
-    """`layer` and COLUMNS of each; None where a number does not exist."""
+    """`layer` and COLUMNS of each layer; None where a number does not exist."""
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The variables of MEASURED that some layer has."""
+        """The variables of MEASURED that at least one layer has."""
         return tuple(name for name in MEASURED if any(one[name] is not None for one in self.layers))
 
     def summary(self) -> str:
-        """The table in a sentence."""
+        """The table in one sentence."""
         layers = self.layers
         ranks = [one["effective_rank"] for one in layers if one["effective_rank"] is not None]
         fits = [one["power_law_alpha"] for one in layers if one["power_law_alpha"] is not None]
@@ -63,12 +63,12 @@ class LayerTable:
         return f"{self.run} at {self.step}: {', '.join([plural(len(layers), 'layer'), *parts])}"
 
     def plain(self) -> dict[str, Any]:
-        """The table as JSON keeps it."""
+        """The table as JSON values."""
         return {"run": self.run, "step": self.step, "layers": [dict(one) for one in self.layers]}
 
 
 def table_of_row(row: Row) -> LayerTable:
-    """The last measured checkpoint of a run, from what is stored of it; DamagedResult where that is not whole."""
+    """The last measured checkpoint of a run, from its stored results; DamagedResult if these are damaged."""
     chosen = {"effective_rank", "collapse", *MEASURED}
     needed = {url: names for url, names in row.parts.items() if names & chosen}
     parts = Row(
@@ -95,7 +95,7 @@ def tables_of_cube(tree: "xr.DataTree") -> list[LayerTable]:
         values = {name: np.asarray(one[name].transpose("layer", "step")) for name in names}
         extras = {name: one[name].values.tolist() for name in ("role", "rows", "columns") if name in one.coords}
         label = str(one["series"].item()) if "series" in one.coords else str(one["run"].item())
-        # Layers of other runs have no value.
+        # Layers of other runs have no values.
         here = np.flatnonzero(
             np.any([np.isfinite(values[name]).any(axis=1) for name in values if name in MEASURED], axis=0)
         )
@@ -110,7 +110,7 @@ def tables_of_cube(tree: "xr.DataTree") -> list[LayerTable]:
 def table(what: "Given | xr.DataTree", **options: Any) -> "pd.DataFrame":
     """A row for each layer of a model, of a series' last checkpoint, or of every run of a cube.
 
-    `what` is anything that `analyse` takes, with its options, or what `open` or `analyse` returned. Columns: `role`,
+    `what` is anything that `analyse` takes, with its options, or a result of `open` or `analyse`. Columns: `role`,
     `rows`, `columns`, `stable_rank`, `effective_rank` (a fraction of the full rank), `spectral_norm`,
     `power_law_alpha`, `power_law_distance`, `mp_spikes` (singular values beyond the Marchenko-Pastur edge),
     `collapsed`; NaN where a number does not exist. The index is the layer, or run and layer where there are several
@@ -120,13 +120,13 @@ def table(what: "Given | xr.DataTree", **options: Any) -> "pd.DataFrame":
 
     if isinstance(what, xr.DataTree):
         return as_frame(tables_of_cube(what))
-    from specdyn.tasks.library.analysed import analyse  # takes torch, which a cube needs not
+    from specdyn.tasks.library.analysed import analyse  # imports torch, which a cube does not need
 
     return as_frame(tables_of_cube(analyse(what, ANALYSES, **options)))
 
 
 def as_frame(tables: Sequence[LayerTable]) -> "pd.DataFrame":
-    """Tables as one frame by layer, or by run and layer where there are several; NaN where a number does not exist."""
+    """Tables as one frame by layer, or by run and layer if there are several; NaN where a number does not exist."""
     import pandas as pd
 
     columns = ["run", "step", "layer", *COLUMNS]

@@ -1,1 +1,1 @@
-"""What was asked for, what the store has of it, what is missing, and what that costs."""
+"""Plans studies: what is requested, what the store has, what is missing, and its cost."""

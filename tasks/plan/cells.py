@@ -1,4 +1,4 @@
-"""What the store has of a run that is trained and analysed, and what is missing; read from the store alone."""
+"""Finds what the store has of a run to train and analyse, and what is missing; only reads."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a look at results needs of the manifest of a run that is trained."""
+    """The part of a trained run's manifest that is needed to list results."""
 
     tag: str
-    """Of the manifest in a listing; empty where it was not listed."""
+    """Tag of the manifest in a listing; empty if it was not listed."""
     results: str
-    """The id of its results, by which they are kept."""
+    """The id of its results."""
     computed_on: str
     steps: tuple[int, ...]
     thinned: bool
@@ -41,14 +41,14 @@ class Trained:
 
     @property
     def remembered(self) -> str:
-        """The same for a cube to remember; empty where it could not be told whether it still holds."""
+        """A summary for a cube to store; empty if its validity could not be checked later."""
         said = [self.tag, self.results, self.computed_on, self.steps, self.thinned]
         return json.dumps(said) if self.tag else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One run of a grid: what there is and what is missing."""
+    """One run of a grid: what exists and what is missing."""
 
     spec: RunSpec
     label: str
@@ -57,23 +57,23 @@ class Cell:
     reason: str
     """Why the run failed, empty otherwise."""
     computed_on: str
-    """What the run was trained on, empty until it is."""
+    """The environment in which the run was trained; empty until it is."""
     remembered: str
-    """What its manifest says, for a later look at many runs."""
+    """Summary of its manifest, for later calls with many runs."""
     steps: tuple[int, ...]
-    """Of the checkpoints that the finished run has."""
+    """Steps of the finished run's checkpoints."""
     written: int
-    """Checkpoints there are."""
+    """Number of existing checkpoints."""
     missing: Mapping[Block, tuple[str, ...]]
     """Blocks of steps, each with the analyses it lacks."""
     results: str
-    """The id of the results of a run that is trained, by which they are kept; empty otherwise."""
+    """The id of a trained run's results; empty otherwise."""
     parts: Mapping[str, frozenset[str]]
     """URLs of the objects that hold its results, each with the analyses in it that count."""
 
     @property
     def trained(self) -> bool:
-        """Whether the run is trained to its end."""
+        """Whether the run is fully trained."""
         return self.state in ("done", "trained")
 
     def items(self, store: Store, cube: str, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
@@ -120,10 +120,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """What a store has of all runs of an experiment, by listing names: a few requests, however many runs there are."""
+    """What a store has of all runs of an experiment, from a few listings, however many runs there are."""
 
     manifests: Mapping[str, Version]
-    """The newest version of each, by URL."""
+    """The newest version of each manifest, by URL."""
     results: Mapping[str, Sequence[str]]
     """Names of the objects of each run's results, by their id."""
     begun: frozenset[str]
@@ -131,7 +131,7 @@ class Listed:
 
 
 def listed(store: Store, experiment: str) -> Listed:
-    """Look at what there is of an experiment; one request for 1,000 names on object storage."""
+    """List what exists of an experiment; one request per 1,000 names on object storage."""
     results: dict[str, list[str]] = {}
     for path in objects.names_below(store.measured("runs", experiment)):
         results_of, _, name = path.rpartition("/")
@@ -151,9 +151,9 @@ def look_at(
     there: Listed | None = None,
     remembered: str = "",
 ) -> Cell:
-    """The state of one run of which these analyses are asked.
+    """The state of one run for these analyses.
 
-    Asks less where it is listed what is `there`, and what its manifest says is `remembered`.
+    Needs fewer requests with a listing in `there` and a summary of the manifest in `remembered`.
     """
     tag = there.manifests[url].tag if there and (url := store.run_of(spec).manifest) in there.manifests else ""
     trained, manifest, reason = _known(remembered, tag), None, ""
@@ -161,7 +161,7 @@ def look_at(
         manifest = read_manifest(store.run_of(spec), there.manifests if there else None)
         reason = manifest.reason if manifest else ""
         if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
-            # Others have to be trained again where those before them are, or where their data set is another one.
+            # A run must be retrained if its origins are, or if its data set has changed.
             alone = not spec.start and not spec.norms.run and not data_of_plugin(spec)
             trained = Trained(
                 tag=tag if alone else "",
@@ -201,7 +201,7 @@ def look_at(
 
 
 def _known(remembered: str, tag: str) -> Trained | None:
-    """What is remembered of a manifest that still has that tag."""
+    """The stored summary of a manifest, if its tag is unchanged."""
     try:
         known, results, computed, steps, thinned = json.loads(remembered)
     except ValueError:
@@ -216,13 +216,13 @@ def look_at_all(
 ) -> list[Cell]:
     """The state of many runs, several at a time.
 
-    What there is of them is listed once, and manifests that the cube at a URL remembers are not read.
+    Uses one listing, and does not read manifests whose summary is in the cube at the URL.
     """
     there, remembered = None, dict[str, str]()
     if len(specs) > LISTED_ALONE:
         from specdyn.storage.cube import trained_runs
 
-        # In this order: what is remembered is of a manifest that was there before the listing, or has another tag.
+        # In this order: a summary is then older than the listing, or has another tag.
         remembered, there = trained_runs(cube), listed(store, specs[0].experiment)
 
     def look(spec: RunSpec, label: str) -> Cell:
@@ -239,10 +239,10 @@ def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "
 
 
 def require_inputs(specs: Sequence[RunSpec], store: Store, asks: bool = False) -> None:
-    """Check that the store has what runs need besides their settings, and prepare the samples among the data sets.
+    """Check that the store has what runs need besides their settings, and prepare samples.
 
-    Where a call only `asks` samples are held in this process, and nothing is written. NotPrepared where a larger data
-    set is missing; ValueError where a `norm_run` is no finished run of that network.
+    If a call only `asks`, samples are held in this process, and nothing is written. NotPrepared if a larger data set is
+    missing; ValueError if a `norm_run` is not a finished run of the same network.
     """
     needed = [experiment_of(spec).dataset(spec) for spec in specs]
     for name in dict.fromkeys(filter(None, needed)):

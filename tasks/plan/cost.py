@@ -1,4 +1,4 @@
-"""What a run will cost: checkpoints and bytes counted; measuring.py estimates the seconds."""
+"""Counts the cost of runs in steps, checkpoints and bytes; measuring.py estimates the seconds."""
 
 import functools
 from dataclasses import dataclass
@@ -14,43 +14,43 @@ from specdyn.tasks.later import Later
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Seconds of one step of training and of all that is asked for of a checkpoint, and of parts of both."""
+    """Seconds per training step and per analysed checkpoint, and of parts of both."""
 
     step: float
     checkpoint: float
     beginning: float = 0.0
-    """Of a training, before its first step and in what this takes longer than others."""
+    """Start of a training: set-up, and the extra time of the first step."""
     writing: float = 0.0
-    """Of one checkpoint."""
+    """Per checkpoint written."""
     evaluation: float = 0.0
-    """Of all examples of a split, the mean of both."""
+    """Evaluation of one split, the mean of both."""
     renewal: float = 0.0
-    """Of estimating BatchNorm's statistics again."""
+    """Re-estimation of BatchNorm's statistics."""
     decomposition: float = 0.0
-    """Of one matrix, the mean of all."""
+    """Decomposition of one matrix, the mean of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What work takes, in units that can be counted."""
+    """The cost of work, in countable units."""
 
     evaluations: int = 0
-    """Of a split."""
+    """Evaluations of a split."""
     decompositions: int = 0
-    """Of a layer."""
+    """Decompositions of a layer."""
     renewals: int = 0
-    """Estimates of BatchNorm's statistics."""
+    """Re-estimations of BatchNorm's statistics."""
     updates: float = 0
-    """Steps of training, also of the control point of a curve."""
+    """Training steps, including those of a curve's control point."""
     analysed: int = 0
-    """Checkpoints that are analysed in all that is asked for."""
+    """Analysed checkpoints."""
     written: int = 0
-    """Checkpoints that are written."""
+    """Written checkpoints."""
     begun: int = 0
-    """Trainings that are begun, or gone on with."""
+    """Trainings started or resumed."""
 
     def seconds(self, rates: Rates) -> float:
-        """The time that it takes one worker."""
+        """The time for one worker."""
         return (
             self.evaluations * rates.evaluation
             + self.decompositions * rates.decomposition
@@ -63,31 +63,31 @@ class Cost:
 
 
 def schedule(spec: RunSpec, store: Store) -> tuple[int, ...]:
-    """Steps at which the run will keep its weights; NotPrepared where the data set that this takes is not in the store.
+    """Steps at which the run keeps its weights; NotPrepared if this needs a data set that is not in the store.
 
-    Only early checkpoints depend on the length of an epoch: without them the data are not looked at.
+    Only early checkpoints depend on the length of an epoch, so the data are needed only for these.
     """
     return checkpoint_steps(spec, steps_of_an_epoch(spec, store) if spec.record.early_checkpoints else 1)
 
 
 def steps_of_an_epoch(spec: RunSpec, store: Store) -> int:
-    """Updates in one epoch; NotPrepared where the data set is not in the store."""
+    """Updates per epoch; NotPrepared if the data set is not in the store."""
     return steps_per_epoch(spec, train_examples(spec, store))
 
 
 def train_examples(spec: RunSpec, store: Store) -> int:
-    """How many examples a run trains on; NotPrepared where the data set is not in the store."""
+    """The number of training examples of a run; NotPrepared if the data set is not in the store."""
     return _train_examples(examples_key(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
 def _train_examples(of: ExamplesKey) -> int:
-    """Training examples of every run on this data; counted once, as the specs of a grid share them."""
+    """The number of training examples of runs on this data; cached, as the specs of a grid share it."""
     return count_train_examples(of.spec, of.store)
 
 
 def checkpoint_bytes(spec: RunSpec) -> int:
-    """Bytes of the tensors of one checkpoint, counted on a network that is built without its weights."""
+    """Bytes of the tensors of one checkpoint, counted on a network built without weights."""
     size: int = of_network(Later(__name__, "built_bytes"), spec)
     return size
 

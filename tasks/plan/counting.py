@@ -1,4 +1,4 @@
-"""What measuring ends, pairs and tickets takes, counted before it is done; METHOD 7 has the published counts."""
+"""Counts the cost of measuring ends, pairs and tickets in advance; METHOD 7 has the published counts."""
 
 from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
@@ -13,7 +13,7 @@ from specdyn.tasks.training.branches import maskable
 
 
 class Counter:
-    """Counts for one network, which is built once."""
+    """Counts costs for one network, which it builds once."""
 
     def __init__(self, spec: RunSpec) -> None:
         net = experiment_of(spec).net(spec)
@@ -25,15 +25,15 @@ class Counter:
             self._matched = False
 
     def factors_of_end(self) -> Cost:
-        """The last checkpoint of a run, decomposed for all that is measured of it."""
+        """Decomposing the last checkpoint of a run for all its measurements."""
         return Cost(evaluations=0, decompositions=self._layers)
 
     def end(self) -> Cost:
-        """The last checkpoint of a run, decomposed before: whole and either half, also with stored statistics."""
+        """Evaluating the decomposed last checkpoint of a run: whole and either half, also with stored statistics."""
         return self._points(1)
 
     def pair(self, pair: Pair) -> Cost:
-        """The line between two measured ends, and what the pair asks for beside it; the ends are decomposed before."""
+        """The line between two measured and decomposed ends, and the pair's further measurements."""
         inner, layers = pair.points - 2, self._layers
         line = self._points(inner)
         matched = inner if self._matched else 0
@@ -48,11 +48,11 @@ class Counter:
         )
 
     def factors_of_dense(self, checkpoints: int) -> Cost:
-        """A dense run, decomposed at each checkpoint for all of its tickets."""
+        """Decomposing a dense run at each checkpoint for all of its tickets."""
         return Cost(evaluations=0, decompositions=self._masked * checkpoints)
 
     def ticket(self, checkpoints: int) -> Cost:
-        """A ticket beside its dense run: decomposed at each checkpoint, and what its mask leaves of the dense end."""
+        """Comparing a ticket with its dense run: decomposing each checkpoint, and the masked dense end."""
         return Cost(evaluations=len(SPLITS) * checkpoints, decompositions=self._masked * (checkpoints + 1))
 
     def _points(self, count: int) -> Cost:

@@ -1,4 +1,4 @@
-"""From what is measured of a study to its cube and its report; done by one process."""
+"""Gathers a study's results into its cube and writes its report, in one process."""
 
 import hashlib
 import json
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def finished_results(study: Study, store: Store, report: bool) -> Results | None:
-    """The cube where the store has all that a call asks for, so that it starts and writes nothing, nor waits.
+    """The cube, if the store has everything that a call requests, so that nothing need be started or written.
 
-    Only reads. None where something failed, too.
+    Only reads. Also None if something failed.
     """
     try:
         if not study.recorded(store):
             return None
-    except StoreError:  # a record that cannot be read is written again
+    except StoreError:  # an unreadable record is rewritten
         return None
     results = study.results(store)
     if not results.complete or stored_contents(results.url) != results.contents:
@@ -41,9 +41,9 @@ def finished_results(study: Study, store: Store, report: bool) -> Results | None
 
 
 def gather(study: Study, store: Store, report: bool, lease: Lease | None = None) -> tuple[Results, bool]:
-    """Write the cube unless it holds what it should already, and draw the report unless it is of that.
+    """Write the cube unless it is up to date, and the report unless it matches the cube.
 
-    Returns the cube and whether it was written. Where a call died between the cube and its report only this is drawn.
+    Returns the cube and whether it was written. If a call died between the two, only the report is written.
     """
     results = study.results(store)
     if not results.measured:
@@ -57,12 +57,12 @@ def gather(study: Study, store: Store, report: bool, lease: Lease | None = None)
 
 
 def drawn(results: Results) -> bool:
-    """Whether the report is there, and was drawn of what the cube should hold."""
+    """Whether the report exists and matches the cube's contents."""
     return all(map(objects.exists, results.report)) and _noted(results.note) == results.contents
 
 
 def _noted(url: str) -> str | None:
-    """The contents that something was drawn from, as an object says; None where there is none that does."""
+    """The contents from which a report was made, as recorded in an object; None if not recorded."""
     try:
         return str(json.loads(objects.read(url))["contents"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -70,7 +70,7 @@ def _noted(url: str) -> str | None:
 
 
 def stored_contents(url: str) -> str | None:
-    """What decides the values of the cube at a place, as it says; None where there is none."""
+    """The attribute `contents` of the cube at a URL; None if there is none."""
     contents = generations.attributes(url).get("contents")
     return None if contents is None else str(contents)
 
@@ -78,7 +78,7 @@ def stored_contents(url: str) -> str | None:
 def counting_variables(
     parts: Mapping[str, frozenset[str]], metrics: "Mapping[str, Metric]"
 ) -> dict[str, frozenset[str]]:
-    """The variables that count in objects of results, by the analyses that do."""
+    """The valid variables in objects of results, from their valid analyses."""
     return {
         url: frozenset(name for analysis in counting for name in get_analysis(analysis).variables_for(metrics))
         for url, counting in parts.items()
@@ -86,44 +86,44 @@ def counting_variables(
 
 
 def measured_again(errors: Sequence[DamagedResult]) -> StoreError:
-    """What to say where results were damaged and are removed."""
+    """The error for damaged results that have been removed."""
     first, more = errors[0], len(errors) - 1
     others = f" ({plural(more, 'other object')} too)" if more else ""
-    return StoreError(f"{first}{others}; it is removed: call again to have it measured again")
+    return StoreError(f"{first}{others}; removed: call again to measure it again")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCube(ABC):
-    """The cube of what a study consists of, and its report."""
+    """The cube of a study, and its report."""
 
     name: str
     store: Store
     complete: bool
-    """Whether all that is asked for is measured."""
+    """Whether everything requested is measured."""
 
     @property
     def url(self) -> str:
-        """Where the cube lies."""
+        """URL of the cube."""
         return self.store.cube(self.name)
 
     @property
     def note(self) -> str:
-        """Where it is noted of which contents the report was drawn."""
+        """URL of the note that says from which contents the report was made."""
         return f"{self.store.report(self.name)}/drawn.json"
 
     @property
     def report(self) -> tuple[str, ...]:
-        """The page of the report."""
+        """URLs of the report."""
         return (f"{self.store.report(self.name)}/index.html",)
 
     @property
     def measured(self) -> int:
-        """Rows of which something is measured."""
+        """Number of rows with results."""
         return sum(bool(row.parts) for row in self.rows)
 
     @property
     def contents(self) -> str:
-        """Its rows, the results of each by ids that say what they are of, and all versions."""
+        """Digest of its rows, the ids of their results, and all versions."""
         rows = [
             [row.key, row.status, row.results, sorted(url.rsplit("/", 1)[-1] for url in row.parts)] for row in self.rows
         ]
@@ -133,35 +133,35 @@ class StudyCube(ABC):
     @property
     @abstractmethod
     def kind(self) -> RowKind:
-        """What its rows are of."""
+        """The kind of its rows."""
 
     @property
     @abstractmethod
     def facts(self) -> Facts | None:
-        """What follows from the values of a row."""
+        """The facts derived from the values of a row."""
 
     @property
     @abstractmethod
     def versions(self) -> Mapping[str, Any]:
-        """Of what computes its values, or digests of it."""
+        """Versions, or digests, of the code that computes its values."""
 
     @property
     @abstractmethod
     def rows(self) -> Sequence[Row]:
-        """All that belongs to the study, measured or not."""
+        """All rows of the study, measured or not."""
 
     @abstractmethod
     def again(self, keys: Collection[str] | None = None) -> Self:
-        """The cube with rows looked at again: those with these keys, or all."""
+        """The cube with refreshed rows: those with these keys, or all."""
 
     @abstractmethod
     def attributes(self) -> Mapping[str, Any]:
-        """What it says of itself."""
+        """Its descriptive attributes."""
 
     def write(self, lease: Lease | None) -> None:
         """Write what the cube lacks.
 
-        StoreError where results were damaged, after they are removed and the cube has all others.
+        StoreError if results were damaged, after removing them and writing all others.
         """
         writer, cube = self.writer(lease), self
         errors: list[DamagedResult] = []
@@ -177,26 +177,26 @@ class StudyCube(ABC):
             raise measured_again(errors)
 
     def following(self, lease: Lease | None) -> "Following":
-        """The cube, to be written while its units run."""
+        """The cube, for writing while its units run."""
         return Following(self, self.writer(lease))
 
     def writer(self, lease: Lease | None) -> "CubeWriter":
-        """What writes it."""
+        """The writer of the cube."""
         from specdyn.storage.cube import CubeWriter
 
         return CubeWriter(url=self.url, kind=self.kind, facts=self.facts, meanings=self.meanings, lease=lease)
 
     @property
     def meanings(self) -> Mapping[str, Mapping[str, str]]:
-        """Attributes of the settings along its rows: what each means, and its unit."""
+        """Meaning and unit of the settings along its rows."""
         return {}
 
     def described(self) -> dict[str, Any]:
-        """Its attributes, with the versions of what computed its values."""
+        """Its attributes, including the versions of the code that computed its values."""
         return {**self.attributes(), **self.versions}
 
     def draw(self) -> None:
-        """Write the page of its report."""
+        """Write its report."""
         from specdyn.tasks.figures.live.beside import look_beside
         from specdyn.tasks.figures.report import write_report
 
@@ -215,14 +215,14 @@ class RunsCube(StudyCube):
 
     @property
     def facts(self) -> Facts:
-        """Those that a table of the runs shows."""
+        """The facts in the summary table of runs."""
         from specdyn.tasks.spectra.facts import RUN_FACTS
 
         return RUN_FACTS
 
     @property
     def versions(self) -> dict[str, Any]:
-        """Of the analyses and the facts."""
+        """Versions of the analyses and the facts."""
         return {
             "analyses": versions_of(self.analyses),
             "facts_version": FACTS_VERSION,
@@ -232,22 +232,22 @@ class RunsCube(StudyCube):
     @property
     @abstractmethod
     def analyses(self) -> Sequence[str]:
-        """The analyses whose variables it has."""
+        """The analyses whose variables it contains."""
 
 
 class Following:
-    """A cube that is written while units of its study run."""
+    """Writes a cube while units of its study run."""
 
     def __init__(self, cube: StudyCube, writer: "CubeWriter") -> None:
         self._cube, self._writer = cube, writer
 
     def prepare(self) -> None:
-        """Have the labels of all rows made, which takes their networks."""
+        """Build the labels of all rows, which needs their networks."""
         for row in self._cube.rows:
             row.layout_of()
 
     def update(self, keys: Collection[str]) -> None:
-        """Look at rows again, by their keys, and write what is new; what it holds is not said to be whole."""
+        """Refresh rows by their keys, and write what is new, without marking the cube as complete."""
         self._cube = self._cube.again(keys)
         if rows := self._cube.rows:
             self._writer.write(rows, {**self._cube.described(), "contents": ""})

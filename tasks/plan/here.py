@@ -1,4 +1,4 @@
-"""A study done by this process alone, one unit after another, without any engine: for little work, and for programs."""
+"""Runs a study in this process, one unit after another, without Prefect or Ray."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +21,10 @@ from specdyn.tasks.work import Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoneHere:
-    """What a study has after a call, and what the call did."""
+    """The results of a study after a call, and what the call did."""
 
     study: Study
-    """With what a check of its inputs has added."""
+    """The study, completed by the check of its inputs."""
     plan: Plan
     results: Results
     built: bool
@@ -33,12 +33,12 @@ class DoneHere:
     failures: Mapping[str, str]
     """Kind and label of each unit that failed, now or before, with the reason."""
     left_out: Mapping[str, str]
-    """Kind and label of each unit that needs one that failed."""
+    """Kind and label of each unit that needs a failed one."""
     work: Work
 
 
 class ThisProcess:
-    """Workers that are this process: each call is made where it is asked for."""
+    """Workers that make each call directly in this process."""
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
@@ -48,7 +48,7 @@ class ThisProcess:
             done(self.start(function, *call))
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Make a call; its result stands for it."""
+        """Make a call; returns its result."""
         return taken(partial(metered, 1.0, function, *args))
 
 
@@ -64,11 +64,11 @@ def run_here(
     say: Callable[[str], None] = lambda line: None,
     measured: Callable[[Results], None] = lambda results: None,
 ) -> DoneHere:
-    """Do what the store lacks of a study, and gather it.
+    """Do what the store lacks of a study, and gather the results.
 
-    With `live` the cube is written while units run. `advance` is told of parts that a unit has made, `measured` of the
-    results before the cube is gathered. What a unit raises is kept as its failure, and what needs it is left out;
-    StoreError where the store does not work, and for results that were damaged.
+    With `live`, the cube is written while units run. `advance` is called with newly finished parts of a unit,
+    `measured` with the results before the cube is gathered. A unit's error is kept as its failure, and units that need
+    it are left out; StoreError if the store does not work, and for damaged results.
     """
     require_store(store.url)
     cube = study.cube(store)
@@ -100,7 +100,7 @@ def run_here(
             measured(results)
         try:
             results, built = gather(study, store, report, lease)
-        except StoreError as error:  # that of units came first, and may be its cause
+        except StoreError as error:  # failures of units came first, and may be its cause
             if not failures:
                 raise
             failures[f"results: {study.name}"], built = f"{type(error).__name__}: {error}", False
@@ -138,7 +138,7 @@ def _run(
 
 @contextlib.contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """Compute with that many threads, deterministically; the caller's own settings are kept."""
+    """Compute with that many threads, deterministically; restores the caller's settings."""
     import torch
 
     from specdyn.tasks.evaluation.environment import use_threads

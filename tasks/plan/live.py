@@ -1,4 +1,4 @@
-"""The cube of a study while its units run: one thread writes what is new."""
+"""Updates the cube of a study while its units run, in one thread."""
 
 import logging
 import threading
@@ -10,9 +10,9 @@ from specdyn.tasks.plan.gathering import Following
 from specdyn.tasks.plan.units import Unit
 
 EVERY_SECONDS = 4.0
-"""Between two updates at least."""
+"""Least seconds between two updates."""
 SHARE = 0.1
-"""Of the time that keeping something up to date may take: on a slow store it is done less often."""
+"""Largest share of the time that updates may take; on a slow store they are less frequent."""
 
 log = logging.getLogger("specdyn.live")
 
@@ -20,7 +20,7 @@ log = logging.getLogger("specdyn.live")
 class LiveCube:
     """Writes a cube with all rows at once, then what is new of rows whose units made something.
 
-    What cannot be written now is left to the end of the call, which writes all that is missing.
+    Anything that cannot be written now is written at the end of the call.
     """
 
     def __init__(self, following: Following | None) -> None:
@@ -40,7 +40,7 @@ class LiveCube:
             self._thread.join()
 
     def landed(self, unit: Unit) -> None:
-        """A unit has ended, or made a part of what it is to make."""
+        """Record that a unit has ended or finished a part."""
         with self._lock:
             self._changed.add(unit.row)
 
@@ -54,7 +54,7 @@ class LiveCube:
                 pause = self._update(changed)
 
     def _update(self, changed: set[str]) -> float:
-        """Write what is new of these rows; returns the seconds until the next time."""
+        """Write what is new of these rows; returns the seconds until the next update."""
         assert self._following is not None
         began = time.monotonic()
         try:
@@ -65,5 +65,5 @@ class LiveCube:
 
 
 def pause_after(took: float, least: float) -> float:
-    """Seconds to wait after an update that took so long: at least `least`, and so many that updates keep to SHARE."""
+    """Seconds to wait after an update that took `took`: at least `least`, and enough to keep updates within SHARE."""
     return max(least, took / SHARE)

@@ -1,4 +1,4 @@
-"""Seconds that steps, evaluations and decompositions take, measured on this machine."""
+"""Measures the seconds of steps, evaluations and decompositions on this machine."""
 
 import contextlib
 import tempfile
@@ -29,15 +29,15 @@ from specdyn.tasks.training.numerics import numerics
 from specdyn.tasks.training.training import Loop
 
 LONG = 2.0
-"""Seconds of what is not worth repeating for an estimate."""
+"""Seconds above which a measurement is not repeated."""
 
 
 def measure(
     spec: RunSpec, store: Store, threads: int | None = None, analyses: tuple[str, ...] = (), steps: int = 5
 ) -> Rates:
-    """Time a few real steps, a checkpoint put, a real pass over one and the evaluation of a batch of each split.
+    """Time a few steps, writing a checkpoint, analysing one, and evaluating a batch of each split.
 
-    With as many threads as a unit of work will have; None leaves them as they are.
+    Uses `threads` threads, as a unit of work will; None leaves them unchanged.
     """
     before = torch.get_num_threads()
     try:
@@ -52,11 +52,11 @@ def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int
     device = pick_device()
     net = experiment.net(spec).to(device)
     data = load_examples(spec, store)
-    # Taken before the steps: with some settings a few of them suffice to leave no finite weight.
+    # Copied before the steps: with some settings, a few steps suffice to make weights infinite.
     weights = {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
     loop, building = Loop(experiment, spec, net, data["train"].to(device)), time.perf_counter() - began
     first, step = _seconds_of_steps(loop, spec, device, steps)
-    decompose(torch.eye(2))  # the first call of LAPACK takes long
+    decompose(torch.eye(2))  # the first call of LAPACK is slow
     since, layout, factors = time.perf_counter(), network_layout(spec), dict[str, Factors]()
     matrices = sum(1 for _ in decompose_into(factors, weights, layout, "estimate"))
     decomposing = time.perf_counter() - since
@@ -64,7 +64,7 @@ def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int
     passing, evaluated = _seconds_of_a_pass(spec, layout, analyses, weights, factors) if analyses else (0.0, [])
     return Rates(
         step=step,
-        beginning=building + max(0.0, first - step),  # another process may slow down the later steps
+        beginning=building + max(0.0, first - step),  # other processes may slow down the later steps
         writing=_seconds_of_a_put(spec, weights),
         checkpoint=passing + len(evaluated) * len(data) * evaluation + sum(evaluated) * renewal,
         evaluation=evaluation,
@@ -75,12 +75,12 @@ def _measured(spec: RunSpec, store: Store, analyses: tuple[str, ...], steps: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Three:
-    """Three checkpoints, of which only the second is neither the first nor the last, and no data."""
+    """A series of three checkpoints, so that the second is neither first nor last, without data."""
 
     weights_of: Sequence[Mapping[str, Tensor]]
     metrics: Mapping[str, Metric]
     evaluated: list[bool]
-    """Grows by one for each time that metrics are asked for: whether BatchNorm's statistics are to be renewed."""
+    """One entry per call of the evaluator: whether BatchNorm's statistics are to be re-estimated."""
     name: str = "estimate"
     steps: tuple[int, ...] = (0, 1, 2)
 
@@ -93,7 +93,7 @@ class _Three:
         return frozenset()
 
     def evaluator(self) -> Evaluate:
-        """Zeros, at once: what evaluations take is known already, and only how many there are is not."""
+        """Returns zeros immediately, as only the number of evaluations is needed."""
 
         def evaluate(weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:
             self.evaluated.append(renormalise)
@@ -109,7 +109,7 @@ def _seconds_of_a_pass(
     weights: Mapping[str, Tensor],
     factors: Mapping[str, Factors],
 ) -> tuple[float, list[bool]]:
-    """Of all analyses of one checkpoint but for its evaluations, and each of these: whether it renews statistics."""
+    """Seconds of all analyses of one checkpoint except evaluations; and for each evaluation, if it re-estimates."""
     experiment = experiment_of(spec)
     metrics, other = experiment.metrics(spec), experiment.net(replace(spec, seed=spec.seed + 1)).state_dict()
     series = _Three(weights_of=(weights, other, weights), metrics=metrics, evaluated=[])
@@ -124,16 +124,16 @@ def _seconds_of_a_pass(
         measure_block(work, (1,))
         return time.perf_counter() - since
 
-    first = run()  # also imports what the analyses need
+    first = run()  # also imports the analyses' modules
     return (first if first > LONG else run()), series.evaluated
 
 
 def _seconds_of_steps(loop: Loop, spec: RunSpec, device: torch.device, steps: int) -> tuple[float, float]:
-    """Of the first step, which takes longer, and of one of several others; of the first alone where it takes long."""
+    """Seconds of the first step, which is slower, and of a later one; only of the first if it is very slow."""
 
     def run(start: int, stop: int) -> float:
         since = time.perf_counter()
-        float(loop.run(start, stop))  # waits for the device
+        float(loop.run(start, stop))  # synchronises with the device
         return time.perf_counter() - since
 
     with numerics(spec, device):
@@ -153,7 +153,7 @@ def _seconds_of_a_put(spec: RunSpec, weights: Mapping[str, Tensor]) -> float:
 def _seconds_of_evaluations(
     spec: RunSpec, data: Mapping[str, Examples], weights: Mapping[str, Tensor], device: torch.device
 ) -> tuple[float, float]:
-    """Of one split, and of BatchNorm's statistics, from the time that the first batch of each split takes."""
+    """Seconds per split, and for BatchNorm's statistics, extrapolated from the first batch of each split."""
     experiment = experiment_of(spec)
     first = {split: examples.take(slice(0, spec.record.eval_batch_size)) for split, examples in data.items()}
     evaluate = Evaluator(experiment, spec, experiment.net(spec), first, device)

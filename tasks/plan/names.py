@@ -1,4 +1,4 @@
-"""Names of results: those that people give, and those made of everything that decides what lies under them."""
+"""Names of results: validates user-supplied ones, and derives automatic ones from settings."""
 
 import hashlib
 import re
@@ -14,11 +14,11 @@ LONGEST = 81
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._=-]{{0,{LONGEST - 1}}}")
 WORD = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 DIGITS = 8
-"""Of a hash that stands for what a name cannot hold."""
+"""Digits of the hash that replaces the rest of a long name."""
 
 
 def require_name(field: str, name: str) -> None:
-    """ValueError unless the name can be a folder's, and a part of a URL, as it is."""
+    """ValueError unless the name is valid as a folder and as a part of a URL."""
     allowed = f"letters, digits, '.', '_', '=' and '-', at most {LONGEST} of them, a letter or digit first"
     require(bool(NAME.fullmatch(name)), field, name, allowed)
 
@@ -26,10 +26,10 @@ def require_name(field: str, name: str) -> None:
 def automatic_name(
     key: str, preset: Preset, spec: RunSpec, settings: Iterable[str] = (), axes: Iterable[str] = ()
 ) -> str:
-    """The name of a grid of runs, of which `spec` is one: experiment, preset, axes, and settings with their values.
+    """The name of a grid of runs, one of which is `spec`: experiment, preset, axes, and settings with their values.
 
-    Other settings have another name. The values of an axis are no part of it: calls extend them, as they do weight
-    decays and seeds. A setting that the preset has already changes nothing.
+    Different settings have different names. The values of an axis are not included, since later calls may add some, as
+    for weight decays and seeds. A setting equal to the preset's is left out.
     """
     known, grid = settings_of(spec), {"weight_decay", "seed", *preset.axes}
     changed = []
@@ -41,14 +41,14 @@ def automatic_name(
 
 
 def name_of_series(urls: Sequence[str], options: Mapping[str, Any]) -> str:
-    """The name of series of checkpoints: the last part of the first place, options off their default, all places."""
+    """The name of series of checkpoints: the last part of the first URL, non-default options, a hash of all URLs."""
     last = re.sub(r"[^A-Za-z0-9._-]+", "-", urls[0].rsplit("/", 1)[-1]).strip("-._") or "series"
     given = [f"{name}={word(value)}" for name, value in sorted(options.items())]
     return bounded("-".join([last, *given, _hashed(sorted(set(urls)))]))
 
 
 def word(value: Any) -> str:
-    """A value as a part of a name, the same for equal values and for no others."""
+    """A value as a part of a name; equal exactly for equal values."""
     if isinstance(value, tuple | list):
         return "_".join(map(word, value)) if all(isinstance(item, int) for item in value) and value else _hashed(value)
     text = as_text(value).replace("e+", "e")
@@ -56,7 +56,7 @@ def word(value: Any) -> str:
 
 
 def bounded(name: str) -> str:
-    """The name, its end replaced by a hash of the whole where it is too long."""
+    """The name, with its end replaced by a hash of the whole if it is too long."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST - DIGITS - 1].rstrip('-.=')}-{_hashed(name)}"
 
 

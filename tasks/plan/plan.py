@@ -1,4 +1,4 @@
-"""What a study consists of, what the store has of it, what is left and what that will cost."""
+"""Plans: the items of a study, which of them are done, and the cost of the rest."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,47 +21,47 @@ State = Literal["done", "partial", "failed", "damaged", "new"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One thing that a study consists of: a training, the analysis of a run, a line, a ticket."""
+    """One item of a study: a training, the analysis of a run, a line, a ticket."""
 
     kind: str
     key: str
     label: str
     state: State
     reason: str = ""
-    """Why it failed, or must be made again; empty otherwise."""
+    """Why it failed or must be made again; empty otherwise."""
     there: int = 0
-    """How many of its parts the store has."""
+    """Number of its parts in the store."""
     parts: int = 1
-    """As the checkpoints of a run."""
+    """Number of its parts, such as the checkpoints of a run."""
     unit: Unit | None = None
-    """What makes it; None where it is done, or failed and is not to be tried again."""
+    """The unit that makes it; None if it is done, or failed and is not to be retried."""
     run: RunSpec | None = None
-    """The run that is trained; None of anything else."""
+    """The run to train; None for other items."""
     network: RunSpec | None = None
-    """A run of the network that work is done on, by which its cost is estimated."""
+    """A run of the same network, used to estimate the cost."""
     analyses: tuple[str, ...] = ()
-    """What is left to analyse of its checkpoints, for the estimate."""
+    """The blocks that are left to analyse, for the estimate."""
     cost: Callable[[], Cost] = Cost
-    """What is left to do, counted where an estimate is asked for, as it may build a network."""
+    """Counts the work left; called only for an estimate, as it may build a network."""
 
     @property
     def stays_failed(self) -> bool:
-        """Whether it failed before and is not tried again."""
+        """Whether it failed before and is not to be retried."""
         return self.state == "failed" and self.unit is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What is left of one kind."""
+    """The remaining work of one kind."""
 
     seconds: float = 0.0
-    """Of one worker."""
+    """Seconds for one worker."""
     bytes: int = 0
-    """Of checkpoints that are written."""
+    """Bytes of checkpoints to write."""
 
 
 class Results(Protocol):
-    """The cube of a study and its report, as they would be made of what the store has now."""
+    """The cube of a study and its report, as they would be made from the store's present content."""
 
     @property
     def url(self) -> str:
@@ -70,27 +70,27 @@ class Results(Protocol):
 
     @property
     def contents(self) -> str:
-        """What decides all that it holds."""
+        """Digest of everything that determines its content."""
         ...
 
     @property
     def measured(self) -> int:
-        """Runs, lines or tickets in it; where there are none there is no cube."""
+        """Runs, lines or tickets in it; without any there is no cube."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether all that is asked for is measured."""
+        """Whether everything requested is measured."""
         ...
 
     @property
     def note(self) -> str:
-        """Where it is noted of which contents the report was drawn."""
+        """URL of the note that says from which contents the report was made."""
         ...
 
     @property
     def report(self) -> Sequence[str]:
-        """The URLs of what a report must have."""
+        """The URLs of the report's objects."""
         ...
 
     def write(self, lease: Lease | None) -> None:
@@ -98,20 +98,20 @@ class Results(Protocol):
         ...
 
     def draw(self) -> None:
-        """Draw the report of the cube that is there."""
+        """Write the report of the existing cube."""
         ...
 
     def following(self, lease: Lease | None) -> "Following":
-        """The cube, to be written while units run."""
+        """The cube, for writing while units run."""
         ...
 
 
 class Study(Protocol):
-    """What a call asks for: a name, and all that belongs to it."""
+    """The object of a call: a name, and everything that belongs to it."""
 
     @property
     def name(self) -> str:
-        """What its results go by."""
+        """The name of its results."""
         ...
 
     @property
@@ -121,30 +121,30 @@ class Study(Protocol):
 
     @property
     def experiment(self) -> str:
-        """Which its runs are of; logs and results lie under it."""
+        """The experiment of its runs, under which logs and results are stored."""
         ...
 
     @property
     def noun(self) -> tuple[str, str]:
-        """What its cube consists of, one and many, as `run`, `runs`."""
+        """The noun for the rows of its cube, singular and plural, such as `run`, `runs`."""
         ...
 
     @property
     def takes_seconds(self) -> bool:
-        """Whether one process has done it all before a cluster would have begun."""
+        """Whether one process finishes it before a cluster would have started."""
         ...
 
     def checked(self, store: Store, asks: bool = False) -> Self:
-        """The study, once its inputs are known to be there; where a call only `asks` nothing is written.
+        """The study after checking that its inputs exist; writes nothing if a call only `asks`.
 
-        What other calls added to it meanwhile is part of it.
+        Includes what other calls have added meanwhile.
         """
         ...
 
     def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
-        """All that it consists of, in the order in which it can be made; read from the store alone.
+        """All items, in an order in which they can be made; only reads the store.
 
-        With `whole` also what measurements share, for which data sets may be read.
+        With `whole`, includes shared factors, for which data sets may be read.
         """
         ...
 
@@ -153,64 +153,64 @@ class Study(Protocol):
         ...
 
     def cube(self, store: Store) -> str:
-        """Where its cube lies."""
+        """URL of its cube."""
         ...
 
     def recorded(self, store: Store) -> bool:
-        """Whether the store knows that all of this belongs to it."""
+        """Whether the store's record contains all of it."""
         ...
 
     def record(self, store: Store) -> None:
-        """Have the store know it."""
+        """Add it to the store's record."""
         ...
 
     def clean(self, store: Store) -> None:
-        """Remove what its units shared, also what a killed call left."""
+        """Remove data shared by its units, including leftovers of a killed call."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The items of a study, and what the rest will cost."""
+    """The items of a study, and the cost of the rest."""
 
     study: Study
     store: Store
     items: tuple[Item, ...]
     estimates: Mapping[str, Estimate]
-    """By kind, of all that can be done; empty where nothing was estimated."""
+    """Estimates by kind, for everything that can be done; empty without an estimate."""
     seconds_of: Mapping[str, float]
-    """Of one worker, for each item that is left, by its key."""
+    """Seconds of one worker for each item that is left, by key."""
     left_out: Mapping[str, str]
-    """Keys of the items that need one that failed before, with the label of that one."""
+    """Keys of the items that need a failed one, with the reason."""
 
     def estimated(self, threads: int | None) -> "Plan":
-        """The plan with what the rest will cost, by a few steps of it that are timed with the threads of a unit."""
+        """The plan with estimates, from timing a few steps with the threads of a unit."""
         estimates, seconds_of = _estimates(self.items, self.todo, self.store, threads)
         return replace(self, estimates=estimates, seconds_of=seconds_of)
 
     @property
     def todo(self) -> tuple[Item, ...]:
-        """What is left and can be done."""
+        """The items that are left and can be done."""
         return tuple(item for item in self.items if item.unit and item.key not in self.left_out)
 
     @property
     def failed(self) -> tuple[Item, ...]:
-        """What failed before and stays so."""
+        """The items that failed before and are not retried."""
         return tuple(item for item in self.items if item.stays_failed)
 
     @property
     def units(self) -> list[Unit]:
-        """What makes the items that are left, also those that need one that failed."""
+        """The units of all items that are left, including those that need a failed one."""
         return [item.unit for item in self.items if item.unit]
 
     @property
     def seconds(self) -> float:
-        """Of one worker, for everything that is left; 0 where nothing was estimated."""
+        """Seconds of one worker for everything that is left; 0 without an estimate."""
         return sum(estimate.seconds for estimate in self.estimates.values())
 
     @property
     def bytes(self) -> int:
-        """Of the checkpoints that are left to write; 0 where nothing was estimated."""
+        """Bytes of the checkpoints that are left to write; 0 without an estimate."""
         return sum(estimate.bytes for estimate in self.estimates.values())
 
     def of(self, kind: str) -> list[Item]:
@@ -226,28 +226,28 @@ class Plan:
 def make_plan(
     study: Study, store: Store, estimate: bool = True, threads: int | None = None, retry_failed: bool = False
 ) -> Plan:
-    """Look at all that a study consists of; with `estimate`, count what is left and time a few steps of it.
+    """Plan a study; with `estimate`, count what is left and time a few steps of it.
 
-    Without, no data set is read. Steps are timed with the `threads` of a unit of work. What failed stays so, with all
-    that needs it, and costs nothing, unless `retry_failed`.
+    Without `estimate`, no data set is read. Steps are timed with the `threads` of a unit of work. Failed items, and all
+    that need them, are left out, unless `retry_failed`.
     """
     plan = planned(study, store, retry_failed, whole=estimate)
     return plan.estimated(threads) if estimate else plan
 
 
 def planned(study: Study, store: Store, retry_failed: bool = False, whole: bool = True) -> Plan:
-    """Look at all that a study consists of, without an estimate; with `whole` as `Study.items` says."""
+    """Plan a study without an estimate; `whole` as in `Study.items`."""
     items = tuple(study.items(store, retry_failed, whole))
     return Plan(study=study, store=store, items=items, estimates={}, seconds_of={}, left_out=needing_failed(items))
 
 
 def failed_before(items: Iterable[Item]) -> dict[str, str]:
-    """Keys of the items that failed and stay so, each with what is said of it."""
+    """Keys of the failed items that are not retried, each with a message."""
     return {item.key: f"{item.label} failed" for item in items if item.stays_failed}
 
 
 def needing_failed(items: Sequence[Item]) -> dict[str, str]:
-    """Keys of the items that need one that failed and stays so, with what is said of that one."""
+    """Keys of the items that need a failed one that is not retried, with that one's message."""
     schedule = Schedule([item.unit for item in items if item.unit], failed_before(items))
     return {unit.key: why for unit, why in schedule.left_out}
 
@@ -255,7 +255,7 @@ def needing_failed(items: Sequence[Item]) -> dict[str, str]:
 def _estimates(
     items: Sequence[Item], todo: Sequence[Item], store: Store, threads: int | None
 ) -> tuple[dict[str, Estimate], dict[str, float]]:
-    """What is left of each kind, and the seconds of each item; a network is measured once for all alike."""
+    """Estimates by kind, and the seconds of each item; measures each network once."""
     rates: dict[object, Rates] = {}
     sizes: dict[object, int] = {}
     made: dict[str, Estimate] = {}
@@ -279,7 +279,7 @@ def _estimates(
 def _rates(
     network: RunSpec, items: Sequence[Item], store: Store, threads: int | None, analyses: tuple[str, ...]
 ) -> Rates:
-    """Measured here, except for the step if a finished run of the kind shows how long it takes."""
+    """Rates measured here, except for the step if a finished run of the same kind gives its time."""
     rates: Rates = ask(Later("specdyn.tasks.plan.measuring", "measure"), network, store, threads, analyses)
     group = alike(network)
     for item in items:
@@ -295,7 +295,7 @@ def _rates(
 
 
 def _bytes_of_a_checkpoint(network: RunSpec, items: Sequence[Item], store: Store, known: dict[object, int]) -> int:
-    """By one that is there; a network is built without its weights where there is none."""
+    """Bytes of a checkpoint, from an existing one, else from a network built without weights."""
     kind = (network.net, network.data)
     if kind not in known:
         written = (

@@ -1,4 +1,4 @@
-"""Trainings and analyses as units of work. What computes is imported where it runs, as a look does without it."""
+"""Trainings and analyses as units of work. Computing modules are imported only where they run."""
 
 import contextlib
 import functools
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("specdyn.training")
 
 Block = tuple[int, ...]
-"""Steps of the checkpoints that are analysed as one unit."""
+"""Steps of the checkpoints that one unit analyses."""
 
 
 def train_whole(
     spec: RunSpec, store: Store, cube: str, keep: tuple[int, ...] = (), retry_failed: bool = False, again: str = ""
 ) -> Work:
-    """Train a run to its end, for the study with that cube, and have it keep states.
+    """Train a run completely, for the study with that cube, and keep states.
 
-    Diverged where its loss stopped being finite. A run that is trained already, or by another study's call meanwhile,
-    is left alone, unless checkpoints of it were removed and it is to be trained `again` for the reason given.
+    Diverged if its loss stopped being finite. A run that is trained already, or by another study's call meanwhile, is
+    left alone, unless checkpoints were removed and it is to be trained `again`, for the given reason.
     """
     with _reserved(spec.run_id, spec, store, cube):
         return _train_whole(spec, store, keep, retry_failed, again)
@@ -64,7 +64,7 @@ def _train_whole(spec: RunSpec, store: Store, keep: tuple[int, ...], retry_faile
 
 
 def _reserved(key: str, spec: RunSpec, store: Store, cube: str) -> contextlib.AbstractContextManager[None]:
-    """Hold the reservation of work on a run, which other studies may have too."""
+    """Hold the reservation of work on a run that other studies may share."""
     return reserved(store.reservation(key), store.lease(cube), f"run {spec.run_id}", log.info)
 
 
@@ -83,7 +83,7 @@ def training_item(
     needs: tuple[str, ...] = (),
     keep: tuple[int, ...] = (),
 ) -> Item:
-    """The training of a run that has so many of its checkpoints, and keeps states at some steps."""
+    """The training of a run with `there` existing checkpoints, which keeps states at some steps."""
     left = 0 if state == "done" else parts - (0 if state == "damaged" else there)
     tried = state != "done" and (state != "failed" or retry_failed)
     unit = Unit(
@@ -114,16 +114,16 @@ def training_item(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysed:
-    """What the store has of a run's results."""
+    """The state of a run's results in the store."""
 
     missing: Mapping[Block, tuple[str, ...]]
-    """Blocks of its steps, each with the analyses that it lacks of those asked for."""
+    """Blocks of its steps, each with the requested analyses that it lacks."""
     parts: Mapping[str, frozenset[str]]
-    """URLs of the objects that are there, each with the analyses that count: those in their present version."""
+    """URLs of the existing objects, each with the analyses in their present version."""
 
 
 def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence[str] | None = None) -> Analysed:
-    """What there is of a run's results and what is missing; one listing, unless its `names` are known."""
+    """What exists of a run's results and what is missing; one listing, unless its `names` are known."""
     asked = versions_of(analyses)
     remember(asked)
     every, blocks = present_versions(), {(block[0], block[-1]): block for block in blocks_of(steps)}
@@ -147,9 +147,9 @@ def analysed_checkpoints(
     analyses: Sequence[str],
     names: Sequence[str] | None = None,
 ) -> Analysed:
-    """The same of a series whose checkpoints have results of their own, by step and what decides them.
+    """The same for a series, whose checkpoints have separate results by step and content.
 
-    One listing, unless its `names` are known. Missing are blocks of checkpoints that lack the same.
+    One listing, unless its `names` are known. Groups missing checkpoints into blocks that lack the same analyses.
     """
     asked = versions_of(analyses)
     every = present_versions()
@@ -185,7 +185,7 @@ def analyse_run(
     store: Store,
     cube: str,
 ) -> Work:
-    """Analyse the blocks of a trained run that are missing, for the study with that cube."""
+    """Analyse the missing blocks of a trained run, for the study with that cube."""
     with _reserved(f"{spec.run_id}-analysis", spec, store, cube):
         return _analyse_run(workers, advance, spec, analyses, store)
 
@@ -220,10 +220,10 @@ def analyse_blocks(
     missing: Mapping[Block, tuple[str, ...]],
     kept: Kept | None = None,
 ) -> Work:
-    """Analyse blocks of checkpoints, a call each; no checkpoint is decomposed twice among them.
+    """Analyse blocks of checkpoints, one call each; decomposes no checkpoint twice.
 
-    Factors that blocks share pass through memory, or lie in the store where they are `kept`; those that lie there
-    already are not made again.
+    Factors shared by blocks are passed in memory, or through the store if they are `kept`; those already there are
+    reused.
     """
     from specdyn.tasks.spectra.series import EVERY, anchor_steps, need_vectors, needed
 
@@ -256,7 +256,7 @@ def analyse_blocks(
 
 
 def _passing(kept: Kept | None) -> "Callable[[], MutableMapping[str, Factors]]":
-    """Where a block puts the factors of the checkpoint that it works on."""
+    """Creates the mapping for the factors of the checkpoint that a block works on."""
     if not kept:
         return dict
     from specdyn.storage.scratch import ScratchFactors
@@ -266,13 +266,13 @@ def _passing(kept: Kept | None) -> "Callable[[], MutableMapping[str, Factors]]":
 
 
 def _count(series: "Series", layout: "NetworkLayout", step: int, vectors: bool) -> int:
-    """The decompositions that a checkpoint takes."""
+    """The number of decompositions of a checkpoint."""
     there = layout.without(series.absent(step, layout))
     return len(there.matrices if vectors else there.layers)
 
 
 def _scratch(kept: Kept | None, step: int, vectors: bool) -> "Callable[[], MutableMapping[str, Factors]]":
-    """Where the factors of a step are put."""
+    """Creates the mapping for the factors of a step."""
     if not kept:
         return dict
     from specdyn.storage.scratch import StoredFactors

@@ -1,4 +1,4 @@
-"""Series of checkpoints that other programs wrote, as a study: audited, analysed, gathered in one cube."""
+"""Series of other programs' checkpoints as a study: audited, analysed, gathered in one cube."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,23 +29,23 @@ from specdyn.tasks.spectra.network_layout import Target, run_layout
 from specdyn.tasks.work import Work
 
 SECONDS_ALONE = 15.0
-"""Of one process: work below it ends sooner without a cluster, which takes about 10 s to start."""
+"""Seconds of one process below which work finishes sooner without a cluster, which takes about 10 s to start."""
 SECONDS_OF_A_MATRIX = 0.02
 PRODUCTS_A_SECOND = 1e9
-"""Of numbers, in what a checkpoint's analyses take: about 20 M N min(M, N) of a matrix (M, N)."""
+"""Rate of operations; the analyses of a matrix (M, N) take about 20 M N min(M, N) of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesStudy:
-    """Series of checkpoints whose results lie in one cube."""
+    """Series of checkpoints whose results are gathered in one cube."""
 
     name: str
     sources: tuple[Source, ...]
     analyses: tuple[str, ...]
     audited: bool
-    """Whether every tensor is read once before anything is analysed."""
+    """Whether to audit first, which reads every tensor once."""
     skip_damaged: bool = False
-    """Whether checkpoints in which an audit finds an error are left out."""
+    """Whether to leave out checkpoints in which the audit finds an error."""
 
     @property
     def kind(self) -> str:
@@ -54,29 +54,29 @@ class SeriesStudy:
 
     @property
     def experiment(self) -> str:
-        """What stands for one in places of the store."""
+        """The experiment name used in the store."""
         return FOREIGN
 
     @property
     def noun(self) -> tuple[str, str]:
-        """Its cube consists of series."""
+        """`series`, singular and plural."""
         return "series", "series"
 
     @property
     def takes_seconds(self) -> bool:
-        """Whether one process has done all of it before a cluster would have begun."""
+        """Whether one process finishes it before a cluster would have started."""
         return sum(_seconds(source) for source in self.sources) < SECONDS_ALONE
 
     def checked(self, store: Store, asks: bool = False) -> "SeriesStudy":
-        """The study with the checkpoints that are there now, audited; as it is where a call only `asks`."""
+        """The study with the present checkpoints, audited; unchanged if a call only `asks`."""
         if asks:
             return self
         return replace(self, sources=look_again(self.sources)).sound()
 
     def sound(self) -> "SeriesStudy":
-        """The study with what is wrong with its checkpoints, audited where it is asked for and not done yet.
+        """The study with the findings of its audit, if requested; audits unless already done.
 
-        AuditFailed where one of the findings is an error, unless those checkpoints are to be left out.
+        AuditFailed if one of the findings is an error, unless such checkpoints are to be left out.
         """
         if not self.audited or all(one.findings is not None for one in self.sources):
             return self
@@ -87,7 +87,7 @@ class SeriesStudy:
         return replace(self, sources=sources)
 
     def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
-        """The analysis of each series; one that has files which the store does not know is as good as new."""
+        """The analysis of each series; a series with files unknown to the store counts as new."""
         return [self._item(source, store) for source in self.sources]
 
     def _item(self, source: Source, store: Store) -> Item:
@@ -117,11 +117,11 @@ class SeriesStudy:
         )
 
     def cube(self, store: Store) -> str:
-        """Where its cube lies."""
+        """URL of its cube."""
         return store.cube(self.name)
 
     def results(self, store: Store) -> SeriesCube:
-        """The cube of the series, with what there is of each."""
+        """The cube of the series, with the existing results of each."""
         found = tuple(known_of(source, self.analyses, store) for source in self.sources)
         complete = all(known.complete for known in found)
         return SeriesCube(
@@ -129,11 +129,11 @@ class SeriesStudy:
         )
 
     def recorded(self, store: Store) -> bool:
-        """Whether the store's record is of the same series."""
+        """Whether the store's record describes the same series."""
         return read_study(store, self.name, "series") == self._record
 
     def record(self, store: Store) -> None:
-        """Put its record as the newest."""
+        """Write its record."""
         record_study(store, self._record)
 
     @property
@@ -143,28 +143,28 @@ class SeriesStudy:
         return StudyRecord(name=self.name, kind="series", experiment=FOREIGN, sources=sources, labels=labels)
 
     def clean(self, store: Store) -> None:
-        """Nothing: each unit removes what its calls share."""
+        """Does nothing: each unit removes what its calls share."""
 
     @property
     def told(self) -> tuple[str, ...]:
-        """Why its series are not grouped by their labels, where they have some."""
+        """Why its series are not grouped by their labels, if they have some."""
         labelled = any(source.labels.values for source in self.sources)
         why = stand_alone(self.sources) if labelled else ""
-        return (f"each series is drawn by itself, as labels do not tell them apart: {why}",) if why else ()
+        return (f"each series is drawn separately, as labels do not distinguish them: {why}",) if why else ()
 
     @property
     def audit(self) -> dict[str, list[tuple[str, ...]]]:
-        """What an audit found, for people, by the place of each series."""
+        """Findings of the audit for display, by the URL of each series."""
         return audit_of(self.sources)
 
     @property
     def not_analysed(self) -> dict[str, list[tuple[str, str, str]]]:
-        """The tensors that are not analysed, by the place of each series: name, shape and why."""
+        """The tensors that are not analysed, by the URL of each series: name, shape and reason."""
         return left_out_of(self.sources)
 
 
 def _seconds(source: Source) -> float:
-    """About the time that all checkpoints of a series take on one core."""
+    """Estimated seconds for all checkpoints of a series on one core."""
     products = sum(20.0 * m * n * min(m, n) for m, n in source.layout.shapes)
     of_one = SECONDS_OF_A_MATRIX * len(source.layout.matrices) + products / PRODUCTS_A_SECOND
     return len(source.series.steps) * of_one
@@ -173,9 +173,9 @@ def _seconds(source: Source) -> float:
 def analyse_series(
     workers: Workers, advance: Callable[[int], None], source: Source, analyses: tuple[str, ...], store: Store
 ) -> Work:
-    """Analyse the blocks of one series that are missing, and put its metrics.
+    """Analyse the missing blocks of one series, and write its metrics.
 
-    Shared factors lie in the store until all is done. StoreError where its files change meanwhile.
+    Shared factors stay in the store until all is done. StoreError if its files change meanwhile.
     """
     series, layout = source.series, source.layout
     contents = series_contents(series, source.place, store)
@@ -212,7 +212,7 @@ def analyse_series(
 
 
 def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
-    """The analyses of that name, or all that need no data; ValueError where one needs data."""
+    """The named analyses, or all that need no data; ValueError if one needs data."""
     names = [n for n in default_analyses() if not get_analysis(n).needs_data] if analyses is None else analyses
     for name in names:
         require(not get_analysis(name).needs_data, "analyses", name, "analyses that need no data to evaluate on")
@@ -221,7 +221,7 @@ def choose(analyses: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def cube_name(name: str | None, sources: Sequence[str], search: Search | None = None, how: Look | None = None) -> str:
-    """The name of the cube: the one given, or one for these sources and options alone."""
+    """The name of the cube: the given one, or one derived from these sources and options."""
     how, search = how or Look(), search or Search()
     require(len(sources) > 0, "sources", list(sources), "at least one folder or URL")
     options: dict[str, tuple[Any, Any]] = {

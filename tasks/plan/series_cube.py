@@ -1,4 +1,4 @@
-"""The cube of series of checkpoints that other programs wrote, each under the identity of its content."""
+"""The cube of series of other programs' checkpoints, identified by their content."""
 
 import functools
 import itertools
@@ -22,24 +22,24 @@ from specdyn.tasks.plan.sources import Source
 from specdyn.tasks.spectra.network_layout import NetworkLayout, run_layout
 
 ALWAYS_SHOWN = ("weight_decay", "seed")
-"""Labels that are coordinates whoever says them."""
+"""Labels that always become coordinates, whatever their origin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the store has of a series."""
+    """The state of a series in the store."""
 
     results: str
-    """The identity of its results; empty where the store does not know its files."""
+    """The id of its results; empty if the store does not know its files."""
     analysed: Analysed
     metrics: str
-    """Where its metrics lie; empty where they do not, or it has none."""
+    """URL of its metrics; empty if they are not stored, or it has none."""
     complete: bool
-    """Whether all that is asked for is there."""
+    """Whether everything requested exists."""
 
 
 def known_of(source: Source, analyses: Sequence[str], store: Store) -> Known:
-    """Look at what the store has of a series: a record and a listing."""
+    """Find what the store has of a series: one record and one listing."""
     contents = known_contents(source.series, source.place, store)
     if contents is None:
         missing: dict[Block, tuple[str, ...]] = {(step,): tuple(analyses) for step in source.series.steps}
@@ -56,7 +56,7 @@ def known_of(source: Source, analyses: Sequence[str], store: Store) -> Known:
 
 
 class Described(Protocol):
-    """A series with its layers and what is known of its training."""
+    """A series with its layers, labels and metrics."""
 
     @property
     def layout(self) -> NetworkLayout:
@@ -64,19 +64,19 @@ class Described(Protocol):
 
     @property
     def labels(self) -> Labels:
-        """Labels by which it differs from other series."""
+        """Its labels."""
 
     @property
     def logged(self) -> Logged:
-        """What its training program logged."""
+        """Its logged metrics."""
 
     @property
     def metrics(self) -> Metrics:
-        """The same as variables."""
+        """Its metrics as variables of a cube."""
 
 
 def stand_alone(sources: Sequence[Described]) -> str:
-    """Why each series stands for itself in figures; empty where labels tell them apart."""
+    """Why each series is separate in figures; empty if labels distinguish them."""
     described = [
         Labelled(
             labels=source.labels,
@@ -90,17 +90,17 @@ def stand_alone(sources: Sequence[Described]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesCube(RunsCube):
-    """The cube of series, each under the identity of its content."""
+    """The cube of series, identified by their content."""
 
     sources: tuple[Source, ...]
     asked: tuple[str, ...]
-    """The analyses that are asked for."""
+    """The requested analyses."""
     found: tuple[Known, ...]
-    """What there is of each series."""
+    """What exists of each series."""
 
     @property
     def analyses(self) -> tuple[str, ...]:
-        """Those asked for, and others that are there."""
+        """The requested analyses, and others with results."""
         there = {name for one in self.found for counting in one.analysed.parts.values() for name in counting}
         return tuple(dict.fromkeys([*self.asked, *sorted(there)]))
 
@@ -108,7 +108,7 @@ class SeriesCube(RunsCube):
     def rows(self) -> list[Row]:
         """The series whose files the store knows.
 
-        Where labels tell them apart these are their settings, otherwise each stands for itself.
+        If labels distinguish them, they are their settings, otherwise each series is separate.
         """
         analyses, told = self.analyses, told_by_labels(dict(zip(self.series, self.sources, strict=True)))
         return [
@@ -129,11 +129,11 @@ class SeriesCube(RunsCube):
 
     @property
     def series(self) -> list[str]:
-        """What each series is called."""
+        """The name of each series."""
         return told_apart([source.series.name for source in self.sources])
 
     def again(self, keys: Collection[str] | None = None) -> "SeriesCube":
-        """The cube with series looked at again: all, or those with these names."""
+        """The cube with refreshed series: all, or those with these names."""
         found = tuple(
             known_of(source, self.asked, self.store) if keys is None or source.series.name in keys else before
             for source, before in zip(self.sources, self.found, strict=True)
@@ -141,16 +141,16 @@ class SeriesCube(RunsCube):
         return replace(self, found=found)
 
     def attributes(self) -> dict[str, str]:
-        """Title, the family of each series, and where its labels and metrics come from."""
+        """Title, the family of each series, and the origin of its labels and metrics."""
         described = dict(zip(self.series, self.sources, strict=True))
         unit = self.sources[0].series.found.unit
         return {"title": f"Checkpoints: {self.name}", "sweep": self.name, **series_attributes(described, unit)}
 
 
 def series_attributes(series: Mapping[str, Described], unit: str) -> dict[str, str]:
-    """What a cube of series, by their names, says of itself.
+    """Attributes of a cube of series, given by name.
 
-    The family of each, what steps count, and where labels and metrics are from.
+    These are the family of each, the unit of steps, and the origin of labels and metrics.
     """
     families = {name: [of.layout.family, of.layout.because, *of.layout.told] for name, of in series.items()}
     labels = {
@@ -171,9 +171,9 @@ def series_attributes(series: Mapping[str, Described], unit: str) -> dict[str, s
 
 
 def told_by_labels(series: Mapping[str, Described]) -> list[Row]:
-    """A row without values for each series, by their names.
+    """A row without values for each series, given by name.
 
-    Labels are settings, and where they do not tell all series apart each goes by its name.
+    Labels are settings; if they do not distinguish all series, each is identified by its name.
     """
     own = bool(stand_alone(list(series.values())))
     return [
@@ -194,7 +194,7 @@ def _no_layout(name: str) -> RunLayout:
 
 
 def _shown(every: Sequence[Labels]) -> list[dict[str, Label]]:
-    """The labels of each series that are coordinates: those given by hand, and others in which series differ."""
+    """The labels of each series that become coordinates: explicit ones, and others in which series differ."""
     texts = [{name: as_text(value) for name, value in labels.values.items()} for labels in every]
     names = dict.fromkeys(name for labels in every for name in labels.values)
     by_hand = {*ALWAYS_SHOWN, *(name for labels in every for name in labels.by_hand)}
@@ -203,7 +203,7 @@ def _shown(every: Sequence[Labels]) -> list[dict[str, Label]]:
 
 
 STATUS = {True: "done", False: "planned"}
-"""Of a series that is wholly analysed, and of one that is not at all."""
+"""Status of a fully analysed series, and of one without results."""
 
 
 def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:
@@ -212,7 +212,7 @@ def _layout(source: Source, analyses: tuple[str, ...]) -> RunLayout:
 
 
 def told_apart(urls: Sequence[str]) -> list[str]:
-    """The shortest endings of different URLs, of whole parts and all of one length, that differ."""
+    """The shortest distinct suffixes of different URLs, all with the same number of path parts."""
     parts = [url.split("/") for url in urls]
     endings = (["/".join(part[-count:]) for part in parts] for count in itertools.count(1))
     return next(names for names in endings if len(set(names)) == len(urls))

@@ -1,4 +1,4 @@
-"""Series of checkpoints that other programs wrote, each with how its layers are looked at."""
+"""Finds series of other programs' checkpoints, with their layers, labels and metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,22 +16,22 @@ from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 
 class AuditFailed(ValueError):
-    """A series cannot be analysed as it is: says what is wrong with which checkpoint."""
+    """A series cannot be analysed as it is; the message says what is wrong with which checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a call says of its series."""
+    """Labels and metrics given in a call."""
 
     labels: Mapping[str, Any] = field(default_factory=dict)
-    """Of every one."""
+    """Labels of every series."""
     metrics: str = ""
-    """The file, or the folder, of metrics of the only one; empty for what is found beside it."""
+    """The file or folder of metrics of a single series; empty to use what is found next to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A series, how its layers are looked at, and what is known of its training."""
+    """A series, how its layers are read, and its labels and metrics."""
 
     series: ReadSeries
     layout: NetworkLayout
@@ -41,13 +41,13 @@ class Source:
     labels: Labels = Labels()  # noqa: RUF009 - frozen
     logged: Logged = Logged()  # noqa: RUF009 - frozen
     metrics: Metrics = Metrics()  # noqa: RUF009 - frozen
-    """What is logged, as variables that agree among the series of a call."""
+    """Metrics as variables, consistent among the series of a call."""
     findings: tuple[Finding, ...] | None = None
-    """What an audit found; None before it."""
+    """Findings of the audit; None before it."""
 
     @property
     def place(self) -> list[Any]:
-        """What decides the matrices beside the files: which weights, how they are made, and what pairs there are."""
+        """What determines the matrices besides the files: choice of weights, recipes, and pairs."""
         layout, choice = self.layout, self.search.choice
         layers, pairs = [asdict(layer) for layer in layout.layers], [asdict(pair) for pair in layout.pairs]
         ways = [entry.way for entry in layout.entries]
@@ -55,13 +55,13 @@ class Source:
 
     @property
     def described(self) -> tuple[str, ...]:
-        """For people, what is known of the network and of its training."""
+        """Description of the network and its training for display."""
         files = ", ".join(self.logged.where)
         metrics = [f"metrics: {', '.join(self.metrics.variables)} ({files})"] if self.metrics.variables else []
         return (*self.layout.described, *self.labels.described, *metrics, *self.logged.told, *self.metrics.told)
 
     def without_errors(self) -> "Source":
-        """The series without the checkpoints that an audit found an error in; AuditFailed where none is left."""
+        """The series without checkpoints in which the audit found an error; AuditFailed if none is left."""
         errors = {step: one for one in self.findings or () if one.severity == "error" for step in one.steps}
         if not errors:
             return self
@@ -83,15 +83,15 @@ class Source:
 
 
 def look(source: str, search: Search | None = None, how: Look | None = None) -> Source:
-    """Find the checkpoints of a source, its layers, and what lies beside the checkpoints."""
+    """Find the checkpoints of a source, its layers, and the files next to the checkpoints."""
     return look_at([source], search or Search(), how or Look())[0]
 
 
 def look_at(urls: Sequence[str], search: Search, how: Look, given: Given | None = None) -> tuple[Source, ...]:
-    """Find the checkpoints of several places, which one cube is to have.
+    """Find the checkpoints at several URLs, for one cube.
 
-    ValueError where they count different things, where labels or metrics are not what they should be, and where it is
-    not known which of several series a file of metrics is of.
+    ValueError if their steps have different units, labels or metrics are invalid, or it is unclear to which of several
+    series a file of metrics belongs.
     """
     given = given or Given()
     found = [_look(url, search, how, given, alone=len(urls) == 1) for url in urls]
@@ -103,7 +103,7 @@ def look_at(urls: Sequence[str], search: Search, how: Look, given: Given | None 
 
 
 def look_again(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """The checkpoints that are there now, looked at as before."""
+    """Find the present checkpoints with the same options."""
     first = sources[0]
     return look_at([source.series.name for source in sources], first.search, first.how, first.given)
 
@@ -116,13 +116,13 @@ def _look(url: str, search: Search, how: Look, given: Given, alone: bool) -> Sou
 
 
 def logged_of(series: ReadSeries, metrics: str, alone: bool) -> Logged:
-    """What was logged at the checkpoints of a series: in a file of metrics, or else in what lies beside them."""
+    """The metrics at the checkpoints of a series: from the given file, or from files next to them."""
     log = given_log(metrics, series.found, alone) if metrics else find_log(series.found)
     return logged_at(log, series.steps, series.found.unit)
 
 
 def require_sound(sources: Sequence[Source]) -> None:
-    """Raise AuditFailed where one of the findings is an error."""
+    """Raise AuditFailed if one of the findings is an error."""
     errors = [(one.series.name, f) for one in sources for f in one.findings or () if f.severity == "error"]
     if errors:
         lines = "\n".join(f"  {where} step {f.steps[0]} {f.tensor}: {f.what}; {f.advice}" for where, f in errors[:20])
@@ -130,24 +130,24 @@ def require_sound(sources: Sequence[Source]) -> None:
 
 
 def require_one_unit(sources: Sequence[Source]) -> None:
-    """Raise ValueError where series count different things, such as steps and epochs, which have no common axis."""
+    """Raise ValueError if series have different units, such as steps and epochs, without a common axis."""
     first = sources[0].series.found
     for source in sources[1:]:
         found = source.series.found
         if found.unit != first.unit:
             raise ValueError(
-                f"{first.url} counts {first.unit} and {found.url} {found.unit}: analyse them under names of their own, "
+                f"{first.url} counts {first.unit} and {found.url} {found.unit}: analyse them under separate names, "
                 "or give --steps-per-epoch or a --pattern"
             )
 
 
 def audit_of(sources: Sequence[Source]) -> dict[str, list[tuple[str, ...]]]:
-    """What an audit found, for people, by the place of each series."""
+    """Findings of the audits for display, by the URL of each series."""
     return {one.series.name: [finding.cells for finding in one.findings or ()] for one in sources}
 
 
 def left_out_of(sources: Sequence[Source]) -> dict[str, list[tuple[str, str, str]]]:
-    """The tensors that are not analysed, by the place of each series: name, shape and why."""
+    """The tensors that are not analysed, by the URL of each series: name, shape and reason."""
     return {
         one.series.name: [
             (entry.parameter, " x ".join(map(str, entry.shape)), entry.skipped)

@@ -1,4 +1,4 @@
-"""Steps at which branches begin: given as steps or as epochs, or chosen among the trunk's checkpoints."""
+"""Determines split points: given as steps or epochs, or chosen among the trunk's checkpoints."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from specdyn.storage.places import Store
 from specdyn.tasks.plan.cost import steps_of_an_epoch
 
 NEAR = 0.01
-"""How far from a checkpoint an epoch may lie, in epochs: those inside an epoch lie at whole steps."""
+"""How far an epoch may be from a checkpoint, in epochs: checkpoints within an epoch are at whole steps."""
 
 
 def split_steps(
@@ -20,11 +20,11 @@ def split_steps(
     epochs: Sequence[float] | None = None,
     fields: tuple[str, str] = ("splits", "split_epochs"),
 ) -> tuple[int, ...]:
-    """Steps to branch at: those given, as steps or as epochs, or `count` of the trunk's checkpoints but the last.
+    """Split points: the given ones, as steps or epochs, or `count` of the trunk's checkpoints except the last.
 
-    Where none are given half of them lie inside the first epoch, step 0 included, as far as there are checkpoints;
-    the others are evenly spaced from the end of that epoch on: ten of VGG-16's are the paper's. ValueError names a
-    step or an epoch without a checkpoint, and what was given twice over; `fields` are what steps and epochs go by.
+    By default, half of them are in the first epoch, including step 0, as far as there are checkpoints; the others are
+    evenly spaced from the end of that epoch on. Ten for VGG-16 are those of the paper. ValueError names a step or epoch
+    without a checkpoint, or given twice; `fields` are the parameters' names for steps and epochs.
     """
     require(splits is None or epochs is None, fields[1], epochs, f"none together with {fields[0]}={splits}")
     require(count >= 1, "split_count", count, "an integer of 1 or more")
@@ -41,7 +41,7 @@ def split_steps(
 
 
 def rewind_step(spec: RunSpec, store: Store, step: int | None, epoch: float | None) -> int:
-    """The step that tickets are trained from: as given, or the first checkpoint after an epoch."""
+    """The rewind step of tickets: as given, or the first checkpoint after an epoch."""
     steps = None if step is None else [step]
     epochs = None if epoch is None else [epoch]
     return split_steps(spec, store, steps, 2, epochs, ("rewind", "rewind_epoch"))[-1]
@@ -53,7 +53,7 @@ def _each_once(field: str, given: Sequence[float], steps: Sequence[int]) -> tupl
 
 
 def _at_epoch(field: str, epoch: float, there: Sequence[int], per_epoch: int) -> int:
-    """The checkpoint at an epoch; ValueError names the nearest ones where there is none."""
+    """The checkpoint at an epoch; ValueError names the nearest ones if there is none."""
     nearest = sorted(there, key=lambda step: abs(step / per_epoch - epoch))[:2]
     named = " and ".join(f"{step / per_epoch:.6g} (step {step})" for step in sorted(nearest))
     expected = f"an epoch with a checkpoint before the trunk's last; the nearest: {named}"
@@ -69,7 +69,7 @@ def _chosen(there: Sequence[int], per_epoch: int, count: int) -> tuple[int, ...]
 
 
 def _spaced(steps: Sequence[int], count: int) -> list[int]:
-    """At most so many of the steps, with the first and the last of them."""
+    """At most `count` of the steps, evenly spaced, including the first and the last."""
     if count >= len(steps):
         return list(steps)
     return [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]

@@ -1,4 +1,4 @@
-"""The cube of a sweep: its runs, what is measured of each, its report."""
+"""The cube of a sweep: its runs with their results, and its report."""
 
 import functools
 from collections.abc import Collection
@@ -18,20 +18,20 @@ from specdyn.tasks.plan.gathering import RunsCube, counting_variables
 from specdyn.tasks.plan.sweeps import Sweep
 
 STATUS = {"done": "done", "failed": "failed", "damaged": "damaged"}
-"""Of a row by the state of its cell; others have all, some or none of what is measured."""
+"""Status of a row by the state of its cell; otherwise it depends on the results."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCube(RunsCube):
-    """The cube of all runs that belong to a sweep, with what is measured of each."""
+    """The cube of all runs of a sweep, with their results."""
 
     sweep: Sweep
-    """With all runs of the store's record."""
+    """The sweep, including all runs of the store's record."""
     cells: tuple[Cell, ...]
 
     @property
     def analyses(self) -> tuple[str, ...]:
-        """Those asked for, and others that are there."""
+        """The requested analyses, and others with results."""
         there = {name for cell in self.cells for counting in cell.parts.values() for name in counting}
         return tuple(dict.fromkeys([*self.sweep.analyses, *sorted(there)]))
 
@@ -57,11 +57,11 @@ class SweepCube(RunsCube):
 
     @property
     def meanings(self) -> dict[str, dict[str, str]]:
-        """What each setting of the runs means, and its unit."""
+        """Meaning and unit of each setting of the runs."""
         return {name: of for cell in self.cells for name, of in described_settings(cell.spec).items()}
 
     def again(self, keys: Collection[str] | None = None) -> "SweepCube":
-        """The cube with runs looked at again: those with these ids, or all."""
+        """The cube with refreshed runs: those with these ids, or all."""
         cells = [
             look_at(cell.spec, cell.label, self.sweep.analyses, self.store)
             if keys is None or cell.spec.run_id in keys
@@ -71,7 +71,7 @@ class SweepCube(RunsCube):
         return replace(self, cells=tuple(cells))
 
     def attributes(self) -> dict[str, str]:
-        """Title, experiment, preset, and what the runs were trained on."""
+        """Title, experiment, preset, and the runs' training data."""
         return {
             "title": f"{get_experiment(self.sweep.experiment).title}: {self.name}",
             "sweep": self.name,
@@ -82,13 +82,13 @@ class SweepCube(RunsCube):
 
 
 def _layout_of(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], store: Store) -> RunLayout:
-    """Labels and variables of a run; may count the examples of its data set, whose number may depend on the seed."""
+    """Labels and variables of a run; may count its examples, whose number may depend on the seed."""
     return _layout(replace(spec, seed=0), steps, analyses, train_examples(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
 def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], examples: int) -> RunLayout:
-    """The same for all seeds; the network is built without its weights."""
+    """Labels and variables, the same for all seeds; builds the network without weights."""
     from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 
     metrics = experiment_of(spec).metrics(spec)
@@ -97,7 +97,7 @@ def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], ex
 
 
 def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepCube:
-    """The cube of a sweep with all runs of its record, of which some are asked for; one that failed is never done."""
+    """The cube of a sweep with all runs of its record; `asked` are requested. Failed runs are never complete."""
     cells = sweep.cells(store)
     done = {cell.spec for cell in cells if cell.state == "done"}
     return SweepCube(
@@ -110,6 +110,6 @@ def sweep_cube(sweep: Sweep, store: Store, asked: Collection[RunSpec]) -> SweepC
 
 
 def data_titles(sweep: Sweep) -> str:
-    """What the runs were trained on, with a word where it is a sample; empty for data made from nothing."""
+    """Titles of the runs' data sets, marking samples; empty for generated data."""
     sets = [get_dataset(*needed) for needed in sweep.datasets]
     return "; ".join(f"{one.title} (sample data)" if one.variant == "sample" else one.title for one in sets)

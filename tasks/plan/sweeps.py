@@ -1,4 +1,4 @@
-"""A sweep: the specs of one grid, checked before anything is spent."""
+"""Sweep: the specs of one grid, checked before any work is done."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The specs of one grid and the name their results go by."""
+    """The specs of one grid, and the name of their results."""
 
     name: str
     experiment: str
@@ -31,7 +31,7 @@ class Sweep:
     specs: tuple[RunSpec, ...]
     analyses: tuple[str, ...]
     more_seeds: int = 0
-    """Seeds that a call adds for each setting once all that the store has of the sweep is done."""
+    """Seeds that a call adds per setting once all stored runs of the sweep are done."""
 
     @property
     def kind(self) -> str:
@@ -40,12 +40,12 @@ class Sweep:
 
     @property
     def noun(self) -> tuple[str, str]:
-        """Its cube consists of runs."""
+        """`run` and `runs`."""
         return "run", "runs"
 
     @property
     def takes_seconds(self) -> bool:
-        """Not known: trainings take what they take."""
+        """False: the time of trainings is unknown."""
         return False
 
     @property
@@ -62,7 +62,7 @@ class Sweep:
         return tuple(dict.fromkeys(found for spec in self.specs if (found := needed(spec))))
 
     def cells(self, store: Store) -> list[Cell]:
-        """What the store has of each run, and what is missing."""
+        """What exists of each run in the store, and what is missing."""
         varied = self.varied
         return look_at_all(
             self.specs, [label(spec, varied) for spec in self.specs], self.analyses, store, self.cube(store)
@@ -75,7 +75,7 @@ class Sweep:
         return [item for items in zip(*pairs, strict=True) for item in items]
 
     def checked(self, store: Store, asks: bool = False) -> "Sweep":
-        """The sweep with the seeds that it adds; NotPrepared or ValueError where the store lacks what runs need."""
+        """The sweep including added seeds; NotPrepared or ValueError if the store lacks what runs need."""
         whole = replace(self, specs=_with_more_seeds(self, store), more_seeds=0)
         require_inputs(whole.specs, store, asks)
         return whole
@@ -95,11 +95,11 @@ class Sweep:
         return StudyRecord(name=self.name, kind="sweep", experiment=self.experiment, preset=self.preset, specs=specs)
 
     def cube(self, store: Store) -> str:
-        """Where its cube lies."""
+        """URL of its cube."""
         return store.cube(self.name)
 
     def results(self, store: Store) -> "SweepCube":
-        """The cube of all runs that the store's record has."""
+        """The cube of all runs in the store's record."""
         from specdyn.tasks.plan.sweep_cube import sweep_cube
 
         record = read_study(store, self.name, "sweep")
@@ -107,7 +107,7 @@ class Sweep:
         return sweep_cube(whole, store, self.specs)
 
     def clean(self, store: Store) -> None:
-        """Nothing: its units share factors in memory."""
+        """Does nothing: its units share factors in memory."""
 
 
 def make_sweep(
@@ -120,11 +120,11 @@ def make_sweep(
     axes: Mapping[str, Sequence[Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Sweep:
-    """The grid of weight decays, seeds and any other settings on a preset; what is None comes from the preset.
+    """The grid of weight decays, seeds and any other settings on a preset; None means the preset's value.
 
-    `axes` gives the values of a setting, `settings` the one value it has in every run: settings of the run, of its net
-    or of its data. ValueError names the field, the value and what is allowed: unknown names, empty or duplicate
-    grids, values that the setting may not have.
+    `axes` has the values of varied settings, `settings` the single value of others: settings of the run, its net or its
+    data. ValueError names the field, the value and what is allowed, for unknown names, empty or duplicate grids, and
+    invalid values.
     """
     chosen = get_experiment(experiment).preset(preset)
     fixed, axes = dict(settings or {}), {name: _axis(name, values) for name, values in (axes or {}).items()}
@@ -151,7 +151,7 @@ def make_sweep(
 def _usual(
     setting: str, field: str, given: Sequence[Any] | None, preset: Sequence[Any], chosen: Mapping[str, Any]
 ) -> dict[str, Sequence[Any]]:
-    """The axis of weight decays or of seeds, nothing where the setting is chosen under its own name."""
+    """The axis of weight decays or seeds; empty if the setting is chosen under its own name."""
     if setting in chosen:
         require(given is None, field, given, f"nothing beside {setting}={chosen[setting]!r}")
         return {}
@@ -166,9 +166,9 @@ def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def sweep_of(record: StudyRecord) -> Sweep:
-    """The sweep that a store's record describes, with the analyses that are made by default.
+    """The sweep that a store's record describes, with the default analyses.
 
-    Without runs of an experiment's other source (`other_sources`), which stay in the record.
+    Omits runs of other versions of the experiment's source (`other_sources`), which stay in the record.
     """
     return Sweep(
         name=record.name,
@@ -180,7 +180,7 @@ def sweep_of(record: StudyRecord) -> Sweep:
 
 
 def other_sources(store: Store, name: str, kind: str) -> str:
-    """What to say of the runs of a study whose experiment had another source; empty where there are none."""
+    """A note on the runs of a study that belong to another version of the experiment's source; empty if none do."""
     record = read_study(store, name, cast(StudyKind, kind))
     if record is None or not record.specs:
         return ""
@@ -189,15 +189,15 @@ def other_sources(store: Store, name: str, kind: str) -> str:
         return ""
     them = "is" if others == 1 else "are"
     return (
-        f"{plural(others, 'run')} of {name} {them} of another source of {record.experiment}: kept, and part of "
-        "it again where the source is as it was"
+        f"{plural(others, 'run')} of {name} {them} of another version of {record.experiment}'s source: kept, and "
+        "included again if that source is restored"
     )
 
 
 def _with_more_seeds(sweep: Sweep, store: Store) -> tuple[RunSpec, ...]:
-    """The sweep's runs, and where it adds seeds all that the store has of it; once these are done, with new seeds.
+    """The sweep's runs; if it adds seeds, also all stored ones, and new seeds once these are done.
 
-    New seeds follow the largest there is. A run that failed for good does not hold the others up.
+    New seeds follow the largest existing one. A run that failed for good does not block them.
     """
     record = read_study(store, sweep.name, "sweep") if sweep.more_seeds else None
     if record is None or record.experiment != sweep.experiment:
@@ -212,7 +212,7 @@ def _with_more_seeds(sweep: Sweep, store: Store) -> tuple[RunSpec, ...]:
 
 
 def label(spec: RunSpec, varied: Sequence[str] = ()) -> str:
-    """How people tell a run from its neighbours: weight decay, seed, other settings that vary, run_id."""
+    """The display name of a run: weight decay, seed, other varied settings, run_id."""
     flat = hyperparameters(spec)
     others = "".join(f" {name}={as_text(flat[name])}" for name in varied if name in flat)
     return f"wd={as_text(spec.decay.weight_decay)} seed={spec.seed}{others} ({spec.run_id[:6]})"

@@ -1,4 +1,4 @@
-"""Plans as text, for the terminal and for Prefect."""
+"""Formats plans as text, for the terminal and for Prefect."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from specdyn.models.wording import plural, size
 from specdyn.tasks.plan.plan import Item, Plan
 
 ESTIMATED = "time on one worker"
-"""The first heading of what is estimated."""
+"""The first heading of estimates."""
 STAGES = ("stage", "there", "left", "failed", ESTIMATED, "checkpoints to write")
 RUNS = ("run", "state", "done", "what will happen")
 ONE = {"analyses": "analysis", "branches": "branch"}
-"""How one of a kind is called where that is not the kind without its last letter."""
+"""Irregular singulars of kinds."""
 SHOWN = 60
-"""The most runs that are listed one by one."""
+"""The most runs listed individually."""
 
 
 def stage_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """What there is and what is left of each kind, under STAGES."""
+    """What is done and what is left of each kind, under STAGES."""
     rows: list[tuple[str, ...]] = []
     for kind in plan.kinds:
         items = plan.of(kind)
@@ -39,9 +39,9 @@ def stage_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def run_rows(plan: Plan, worked: bool = False) -> list[tuple[str, ...]]:
-    """Every run under RUNS with what there is of it; of very many those that are begun or failed come first.
+    """Every run with its state, under RUNS; of very many, started and failed ones first.
 
-    `worked` is whether somebody works on the study: what is begun is under way then.
+    `worked` says whether a process works on the study: started runs are then under way.
     """
     of_run: dict[str, list[Item]] = {item.label: [] for item in plan.items if item.run or item.kind == "analyses"}
     for item in plan.items:
@@ -66,7 +66,7 @@ def _row(label: str, items: Sequence[Item], plan: Plan, worked: bool) -> tuple[s
 
 
 def _what_next(first: Item, kinds: Sequence[str], plan: Plan) -> str:
-    """What a call does about a run of which `first` is not done, and these kinds are left."""
+    """What a call will do for a run whose item `first` is not done, and for which these kinds are left."""
     if why := plan.left_out.get(first.key):
         return f"nothing, as {why}"
     reason = f" ({first.reason[:80]})" if first.reason else ""
@@ -78,7 +78,7 @@ def _what_next(first: Item, kinds: Sequence[str], plan: Plan) -> str:
 
 
 def plan_summary(plan: Plan, worked: bool = False) -> str:
-    """The plan in a sentence or two; what is left is to do, or under way where somebody works on it."""
+    """The plan in a sentence or two; what is left is to do, or under way if a process works on it."""
     left = {kind: sum(item.state != "done" for item in plan.of(kind)) for kind in plan.kinds}
     if any(left.values()):
         parts = [f"{count} of {len(plan.of(kind))} {kind}" for kind, count in left.items() if count]
@@ -95,7 +95,7 @@ def plan_summary(plan: Plan, worked: bool = False) -> str:
 
 
 def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
-    """The plan as markdown tables under its summary and its cost, with that many GPUs a unit."""
+    """The plan as Markdown tables with its summary and its cost, for that many GPUs per unit."""
     lines = [plan_summary(plan), "", plan_cost(plan, gpus), ""]
     for headings, rows in ((STAGES, stage_rows(plan)), (RUNS, run_rows(plan))):
         if rows:
@@ -104,9 +104,9 @@ def plan_markdown(plan: Plan, gpus: float | None = None) -> str:
 
 
 def plan_cost(plan: Plan, gpus: float | None) -> str:
-    """Time and bytes that are left; GPU-hours too where units get GPUs."""
+    """Remaining time and bytes, and GPU-hours if units use GPUs."""
     kind = f"{in_words(plan.seconds)} of one worker"
-    kind += f" ({plan.seconds / 3600 * gpus:.3g} GPU-hours at {gpus:g} GPUs a unit)" if gpus else ""
+    kind += f" ({plan.seconds / 3600 * gpus:.3g} GPU-hours at {gpus:g} GPUs per unit)" if gpus else ""
     return f"**Cost:** {plural(len(plan.todo), 'unit')} to run; about {kind}; {size(plan.bytes)} of checkpoints."
 
 
@@ -115,13 +115,13 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people, in a table."""
+    """Seconds in readable form, for tables."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def in_words(seconds: float) -> str:
-    """Seconds in a sentence, in at most two units: `2 minutes`, `3 hours and 20 minutes`, `12 days and 1 hour`."""
+    """Seconds in words, in at most two units: `2 minutes`, `3 hours and 20 minutes`, `12 days and 1 hour`."""
     unit = next(unit for unit, most in (("seconds", 90), ("minutes", 36_000), ("hours", math.inf)) if seconds < most)
     return precisedelta(max(1.0, seconds), minimum_unit=unit, format="%.0f")

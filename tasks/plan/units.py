@@ -1,4 +1,4 @@
-"""Units of work and what each needs: which of them can start now, and which never will; knows no engine."""
+"""Units of work and their dependencies: which can start now, and which never will. Knows no engine."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any, Protocol
 
 
 class Workers(Protocol):
-    """What a unit that spreads its work has it done by."""
+    """Executes the calls of a unit that splits its work."""
 
     def run_all(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
     ) -> None:
-        """Several calls, a bounded number at a time; `done` gets each result as it comes."""
+        """Run several calls, a bounded number at a time; calls `done` with each result as it arrives."""
         ...
 
     def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        """One call, not waited for; calls that get what this returns as an argument receive its result."""
+        """Start one call without waiting; calls that get the return value as an argument receive its result."""
         ...
 
 
@@ -25,34 +25,34 @@ class Unit:
     """One piece of work: a training, a decomposition, a measurement."""
 
     kind: str
-    """What it is counted and logged under, as `branches`."""
+    """Its kind for counts and logs, such as `branches`."""
     key: str
-    """What others need it by."""
+    """Key by which other units refer to it."""
     label: str
-    """How people tell it from others of its kind."""
+    """Display name."""
     needs: tuple[str, ...]
-    """Keys of the units that must end first; a key without a unit is in the store already."""
+    """Keys of the units that must end first; a key without a unit is already in the store."""
     function: Callable[..., Any]
-    """Defined at the top of a module, so that any process can call it; returns the Work that it did."""
+    """A module-level function, callable in any process; returns the Work done."""
     arguments: tuple[Any, ...]
     log: str = ""
-    """The name of the folder that its log is kept in; the key where it is empty."""
+    """The name of the folder for its log; by default the key."""
     spreads: bool = False
-    """The function splits its work into calls of its own: it is given the Workers first, and a function to be told how
-    many more parts are made."""
+    """Whether the function splits its work into calls: it then gets the Workers, and a function to call with the number
+    of newly finished parts."""
     parts: int = 1
-    """What progress counts of it, as the checkpoints that a training is to write."""
+    """Number of parts for progress, such as the checkpoints that a training writes."""
     row: str = ""
-    """The row of the study's cube that it fills; empty where it fills none before the study is gathered."""
+    """The row of the study's cube that it fills; empty if none until the study is gathered."""
     made: Callable[[], int] | None = None
-    """How many of these parts there are by now, where that can be seen from outside; None where not."""
+    """Returns the number of parts finished so far, if visible from outside; otherwise None."""
 
 
 class Schedule:
-    """Says which units can start, as it is told which ended.
+    """Tracks which units can start as others end.
 
-    A unit that needs one that failed, now or before, directly or through others, never starts. ValueError where two
-    units share a key, or units need one another in a circle.
+    A unit that depends on a failed one, directly or indirectly, never starts. ValueError if two units share a key, or
+    dependencies are cyclic.
     """
 
     def __init__(self, units: Iterable[Unit], failed_before: Mapping[str, str] | None = None) -> None:
@@ -69,21 +69,21 @@ class Schedule:
         self._sorter.prepare()
 
     def ready(self) -> list[Unit]:
-        """The units that have become able to start since the last call, each once."""
-        # What failed before is among the nodes, and is never said to be done.
+        """The units that have become ready since the last call."""
+        # Earlier failures are nodes that are never marked as done.
         return [self._units[key] for key in self._sorter.get_ready() if key not in self._failed]
 
     def finished(self, key: str) -> None:
-        """A unit did its work."""
+        """Mark a unit as finished."""
         self._sorter.done(key)
 
     def failed(self, key: str) -> None:
-        """A unit did not do its work: what needs it is left out."""
+        """Mark a unit as failed; units that need it are left out."""
         self._failed[key] = f"{self._units[key].label} failed"
 
     @property
     def left_out(self) -> list[tuple[Unit, str]]:
-        """The units that need one that failed, each with what failed: the cause of the first of its needs with one."""
+        """The units that depend on a failed one, each with the first cause found."""
         causes = dict(self._failed)
         for key in self._in_order:
             if key not in causes and (cause := next((causes[n] for n in self._units[key].needs if n in causes), "")):

@@ -1,1 +1,1 @@
-"""Recording a training loop of one's own: checkpoints and metrics for `specdyn analyse`, or singular values alone."""
+"""Records a user's own training loop: checkpoints and metrics for `specdyn analyse`, or only singular values."""

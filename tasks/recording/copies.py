@@ -1,6 +1,6 @@
-"""Copies of a network's tensors in the host's memory, by the names that they have without wrappers.
+"""Copies a network's tensors to host memory, under their names without wrappers.
 
-The network is only read: no random number is drawn, no mode is changed, nothing is hooked or compiled.
+Only reads the network: draws no random numbers, changes no mode, hooks and compiles nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,20 +14,20 @@ from specdyn.models.spec.checks import require
 from specdyn.tasks.foreign.weights.wrappers import INSIDE
 
 WATCHED = 8
-"""Tensors whose version counters stand for all."""
+"""Number of tensors whose version counters represent all."""
 
 
 @dataclass(slots=True)
 class Copies:
-    """Tensors as they were at a step; those that came from a GPU are there once `wait` returns."""
+    """Tensors at a step; those copied from a GPU are complete once `wait` returns."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
-    """Names of tensors that are another one, each with the name of that one, which is among the copies."""
+    """Names of tensors that alias another one, with the name of that one, which is copied."""
     events: list[Any] = field(default_factory=list)
 
     def wait(self) -> None:
-        """Wait until the copies are made; not for the thread that trains."""
+        """Wait until the copies are complete; do not call it from the training thread."""
         for event in self.events:
             event.synchronize()
 
@@ -40,22 +40,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights and buffers in registration order, by their names without what compilers and wrappers add."""
+    """Weights and buffers in registration order, under their names without compilers' and wrappers' prefixes."""
     for name, value in unwrapped(model).state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and value.layout == torch.strided:
             yield INSIDE.sub("", name), value
 
 
 def is_spread(model: nn.Module) -> bool:
-    """Whether tensors of the network lie in pieces on several processes, which all have to take part in a copy."""
+    """Whether tensors of the network are sharded over several processes, which must all take part in a copy."""
     return any(_whole_of(parameter) is not None for parameter in model.parameters())
 
 
 def copied(model: nn.Module, kept: bool = True) -> Copies:
-    """Copies of all tensors, each once; on a GPU they are only begun, in the order of its stream.
+    """Copy all tensors, each once; copies from a GPU are only queued on its stream.
 
-    Tensors in pieces are put together one after another, by all processes alike; without `kept` the others only take
-    part in that.
+    Sharded tensors are gathered one after another by all processes; without `kept` a process only takes
+    part in gathering.
     """
     copies = Copies()
     names: dict[int, str] = {}
@@ -77,30 +77,30 @@ def copied(model: nn.Module, kept: bool = True) -> Copies:
 
 
 def require_copyable(model: nn.Module) -> None:
-    """ValueError where one process cannot copy the weights, or would wait for others that do not know of it."""
+    """ValueError if one process cannot copy the weights, or would wait for others that are unaware of it."""
     kinds = {type(module).__name__ for module in model.modules()}
-    advice = "a network that torch.distributed.fsdp.fully_shard spreads, or none that is spread"
+    advice = "a network sharded by torch.distributed.fsdp.fully_shard, or not sharded"
     require("FullyShardedDataParallel" not in kinds, "model", "FullyShardedDataParallel", advice)
     require(not any(hasattr(p, "ds_id") for p in model.parameters()), "model", "DeepSpeed's ZeRO stage 3", advice)
 
 
 def watched(model: nn.Module) -> list[Tensor]:
-    """A few tensors spread over the network, whose version counters grow as values are changed in place.
+    """A few tensors across the network, whose version counters increase with in-place changes.
 
-    Not where fused optimizers change them.
+    Fused optimizers do not increase them.
     """
     every = [*model.parameters(), *model.buffers()]
     return every[:: max(1, len(every) // WATCHED)]
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor, put together where it is in pieces on several processes, which all have to ask for it."""
+    """The tensor, gathered if it is sharded; all processes must call this."""
     join = _whole_of(tensor)
     return tensor.detach() if join is None else join().detach()
 
 
 def _copy(value: Tensor, kept: bool) -> Tensor | None:
-    """A copy in the host's memory, where it is kept; a tensor that was put together for it is gone by then."""
+    """A copy in host memory, if kept; frees the gathered tensor."""
     tensor = whole(value)
     return _to_host(tensor) if kept else None
 
@@ -110,10 +110,10 @@ def _to_host(tensor: Tensor) -> Tensor:
 
 
 def _pinned(tensor: Tensor) -> Tensor:
-    """Memory of the host that a GPU can copy a tensor to by itself."""
+    """Pinned host memory, to which a GPU can copy asynchronously."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
 
 
 def _whole_of(tensor: Tensor) -> Callable[[], Tensor] | None:
-    """What puts a tensor in pieces together; None for others."""
+    """The function that gathers a sharded tensor; None for other tensors."""
     return getattr(tensor, "full_tensor", None)

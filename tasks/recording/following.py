@@ -1,7 +1,7 @@
-"""The process that analyses a recording while training writes it, and what training has to do with it.
+"""Runs and controls the process that analyses a recording while training writes it.
 
-Training says that something is new, and the analysis up to which step it has looked. The steps lie in the store, so
-that nothing is queued but a word.
+Training announces new steps, and the analysis reports up to which step it has analysed. The steps themselves are in
+the store, so messages are single words.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 NEW, END = "new", "end"
-"""What training says: there are further steps; there will be no more."""
+"""Messages of training: there are new steps; there will be no more."""
 ANALYSED, FAILED = "analysed", "failed"
-"""What the analysis answers to each."""
+"""Answers of the analysis."""
 NICENESS = 10
 WhenBehind = Literal["later", "wait"]
 
@@ -24,7 +24,7 @@ log = logging.getLogger("specdyn.recording")
 
 
 class Following:
-    """The analysis of a recording in a process of its own, as the process that trains sees it.
+    """The analysis of a recording in a separate process, controlled by the training process.
 
     It has one thread, a lower priority and no GPU.
     """
@@ -32,11 +32,11 @@ class Following:
     def __init__(
         self, store: str, name: str, analyses: Sequence[str], pending: int | None, fail: Callable[[str], None]
     ) -> None:
-        """Start it. With `pending`, a thread that announces a step waits until no more are behind."""
+        """Start it. With `pending`, a thread that announces a step waits until at most that many are unanalysed."""
         self._name, self._pending, self._fail = name, pending, fail
         self._changed = threading.Condition()
         self._behind: list[int] = []
-        """Steps that it has not looked at, as far as it said."""
+        """Announced steps that it has not reported as analysed."""
         self._looking = self._ended = self._expected = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "specdyn.tasks.recording.following", store, name, *analyses],
@@ -44,13 +44,13 @@ class Following:
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for training alone
+            start_new_session=True,  # Ctrl-C is only for training
         )
         self._ears = threading.Thread(target=self._hear, name="analysis of a recording", daemon=True)
         self._ears.start()
 
     def told(self, step: int) -> None:
-        """A step was written; waits while too many are behind, where that is wanted."""
+        """Announce a written step; with `pending`, waits while too many are unanalysed."""
         with self._changed:
             self._behind.append(step)
             self._say_new()
@@ -58,12 +58,12 @@ class Following:
                 self._changed.wait_for(lambda: not self._looking or len(self._behind) <= (self._pending or 0))
 
     def back(self, step: int) -> None:
-        """Steps after this one were removed."""
+        """Announce that steps after this one were removed."""
         with self._changed:
             self._behind = [at for at in self._behind if at <= step]
 
     def finish(self, whole: bool) -> None:
-        """Wait until all is analysed; or else let it end with what it is at, and what is left is for another call."""
+        """If `whole`, wait until everything is analysed; else let it finish its present work and leave the rest."""
         with self._changed:
             self._expected = True
             if whole:
@@ -86,12 +86,12 @@ class Following:
 
     def _say(self, word: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has ended, which is heard
+        with contextlib.suppress(OSError, ValueError):  # it has ended, which `_hear` notices
             self._process.stdin.write(f"{word}\n")
             self._process.stdin.flush()
 
     def _hear(self) -> None:
-        """Until it ends: what it says."""
+        """Read its answers until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             word, _, what = line.strip().partition(" ")
@@ -114,14 +114,14 @@ class Following:
 
 
 def follow(store: str, name: str, analyses: Sequence[str]) -> None:
-    """Analyse a recording each time that standard input says so; the answers go to standard output."""
+    """Analyse a recording each time standard input requests it; answers go to standard output."""
     from specdyn.tasks.spectra.analysis import get_analysis
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # nothing else is an answer
+    os.dup2(2, 1)  # other output must not be mistaken for answers
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    # What looks at the last checkpoint, or at all, would be measured again each time that there is another one.
+    # Analyses that depend on the last or on all checkpoints would be repeated with each new one.
     growing = [one for one in analyses if get_analysis(one).depends in ("own", "initial", "previous")]
     for line in sys.stdin:
         ends = line.strip() == END
@@ -136,9 +136,9 @@ def follow(store: str, name: str, analyses: Sequence[str]) -> None:
 
 
 def analyse_recording(store: str, name: str, analyses: Sequence[str]) -> int:
-    """Analyse what is new of a recording as `specdyn analyse` does, into a study of its name; returns the last step.
+    """Analyse new steps of a recording like `specdyn analyse`, into a study of its name; returns the last step.
 
-    StoreError where something could not be analysed.
+    StoreError if something could not be analysed.
     """
     from specdyn.storage.access.objects import StoreError, normalise
     from specdyn.storage.foreign.found import Search

@@ -1,4 +1,4 @@
-"""Recording what the Trainer of Hugging Face trains."""
+"""A callback that records trainings of the Hugging Face Trainer."""
 
 from typing import Any
 
@@ -7,43 +7,43 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from specdyn.tasks.recording.recorder import Recorder
 
 LABELS = ("learning_rate", "weight_decay", "seed")
-"""Arguments of the Trainer that become settings."""
+"""Trainer arguments that become settings."""
 AT_THE_END = "train_runtime"
-"""What is logged once, with means over the whole training."""
+"""A key of the final record with means over the whole training."""
 NO_METRICS = ("epoch", "_runtime", "_per_second", "total_flos")
-"""How names end of what is logged and no metric."""
+"""Suffixes of logged names that are not metrics."""
 
 
 class HuggingFaceCallback(TrainerCallback):
     """Records under a name with the options of `Recorder`; steps are the Trainer's `global_step`, its updates.
 
-    Metrics are all that is logged. Learning rate, weight decay and seed become settings. A training that resumes from
+    All logged values are metrics. Learning rate, weight decay and seed become settings. A training that resumes from
     a checkpoint removes what was recorded after that.
     """
 
     def __init__(self, store: str, name: str, **options: Any) -> None:
         self._arguments, self._options = (store, name), options
         self.recorder: Recorder | None = None
-        """Once training has begun."""
+        """The recorder, once training has begun."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the recording, and record where training begins."""
+        """Open the recording, and record the first step."""
         settings = {**{name: getattr(args, name) for name in LABELS}, **(self._options.get("settings") or {})}
         resumed = state.global_step or None
         self.recorder = Recorder(*self._arguments, **{"resume_from": resumed, **self._options, "settings": settings})
         self.recorder.step(state.global_step, kwargs["model"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Tell the step; the last one is recorded now, as other weights may be loaded afterwards."""
+        """Announce the step; records the last one immediately, as other weights may be loaded afterwards."""
         if self.recorder:
             last = control.should_training_stop or state.global_step >= state.max_steps
             tell = self.recorder.record if last else self.recorder.step
             tell(state.global_step, kwargs["model"])
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Record the metrics, of the training and of evaluations."""
+        """Record the metrics of training and evaluations."""
         if self.recorder and AT_THE_END not in (logs := kwargs["logs"]):
             metrics = {name: value for name, value in logs.items() if not name.endswith(NO_METRICS)}
             self.recorder.log(state.global_step, **metrics)

@@ -1,4 +1,4 @@
-"""Recording what the Trainer of Lightning trains."""
+"""A callback that records trainings of the Lightning Trainer."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from specdyn.tasks.recording.recorder import Recorder
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
 else:
-    # The package has two names; a program that has both uses the one that it imported.
+    # The package has two names; use the one that the program has imported.
     PACKAGE = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
     if PACKAGE not in sys.modules and importlib.util.find_spec(PACKAGE) is None:
         PACKAGE = "lightning.pytorch"
     Callback = importlib.import_module(PACKAGE).Callback
 
 OF_EVALUATIONS = re.compile(r"(?i)^(val|valid|validation|eval|dev|test)(?![a-z])")
-"""How names of metrics begin that evaluations log."""
+"""Prefixes of metrics logged by evaluations."""
 
 
 class LightningCallback(Callback):
     """Records under a name with the options of `Recorder`; steps are the Trainer's `global_step`, its updates.
 
-    Metrics are all that the module logs: a recorded step has the latest values. Weights are never looked at in
-    validation, when other callbacks may have put running means in their place. A training that resumes from a
-    checkpoint removes what was recorded after that.
+    All values that the module logs are metrics; a recorded step has the latest ones. Weights are never read during
+    validation, when other callbacks may have replaced them by running means. A training that resumes from a checkpoint
+    removes what was recorded after it.
     """
 
     def __init__(self, store: str, name: str, **options: Any) -> None:
         self._arguments, self._options = (store, name), options
         self.recorder: Recorder | None = None
-        """Once training has begun."""
+        """The recorder, once training has begun."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the recording, and record where training begins."""
+        """Open the recording, and record the first step."""
         self.recorder = Recorder(*self._arguments, **{"resume_from": trainer.global_step or None, **self._options})
         self.recorder.step(trainer.global_step, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell the step if the batch ended one; the last one is recorded now, as weights may be replaced afterwards."""
+        """Announce the step if the batch ended one; records the last immediately, as weights may be replaced later."""
         if self.recorder:
             step, last = trainer.global_step, _ends(trainer)
             wanted = last or self.recorder.due(step)
@@ -61,13 +61,13 @@ class LightningCallback(Callback):
             self.recorder.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what is queued, of a training that did not finish."""
+        """Write what is queued, marking the training as unfinished."""
         if self.recorder:
             self.recorder.close(finished=False)
 
 
 def _ends(trainer: Trainer) -> bool:
-    """Whether this batch is the last one, as far as it is known."""
+    """Whether this batch is the last one, as far as known."""
     epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
     last_epoch = 0 <= epochs <= trainer.current_epoch + 1
     return (
@@ -76,7 +76,7 @@ def _ends(trainer: Trainer) -> bool:
 
 
 def _logged(trainer: Trainer, of_evaluations: bool) -> dict[str, Any]:
-    """The latest values; of names that Lightning adds `_step` and `_epoch` to the plain ones."""
+    """The latest values; for metrics that Lightning also logs with `_step` and `_epoch`, only the plain names."""
     return {
         name: value
         for name, value in trainer.callback_metrics.items()

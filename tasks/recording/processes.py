@@ -1,4 +1,4 @@
-"""The processes of one training: what the first one finds out, all of them know."""
+"""Shares results among the processes of a distributed training."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ def is_first() -> bool:
 
 
 def from_first(find: Callable[[], T]) -> T:
-    """What `find` returns, or raises, in the first process; all processes of the training call this."""
+    """The result or error of `find` in the first process; all processes of the training must call this."""
     told: list[Any] = [None, None]
     if is_first():
         try:

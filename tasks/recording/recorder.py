@@ -1,4 +1,4 @@
-"""`Recorder`: checkpoints and metrics of a training loop of one's own, written while it goes on."""
+"""`Recorder`: writes checkpoints and metrics of a user's training loop while it runs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ log = logging.getLogger("specdyn.recording")
 Keep = Literal["checkpoints", "spectra"]
 WhenFull = Literal["wait", "skip"]
 MOST_ERRORS = 100
-"""Errors that are kept, as one may come again at every step."""
+"""Most errors that are kept, as one may recur at every step."""
 
 
 class Recorder:
-    """Records weights and metrics of a training loop at some of its steps; the first and the last always.
+    """Records weights and metrics of a training loop at some of its steps, always including the first and the last.
 
-    The loop waits for a copy of the weights, and a thread writes it. Training is not changed: no random number is
-    drawn, no mode is set, and nothing raises into it; what went wrong is in `errors`.
+    The loop waits for a copy of the weights, which a thread writes. Training is not affected: no random numbers are
+    drawn, no mode is set, and no exception is raised into it; errors are collected in `errors`.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class Recorder:
         resume_from: int | None = None,
         enabled: bool = True,
     ) -> None:
-        """Open `STORE/recorded/NAME`; of several processes of a training all call this, and the first one writes.
+        """Open `STORE/recorded/NAME`; all processes of a distributed training must call this, and the first one writes.
 
         Steps are multiples of `every` (100 if no schedule is given), those in `at`, and `per_decade` of each power of
-        ten. `settings` tell this training from others. `keep="spectra"` keeps the singular values of the layers that
-        the regular expression `layers` finds, and no weights. `pending` copies may wait to be written; then the loop
-        waits too, or skips the step. `analyse`, True or names of analyses, has another process analyse what is recorded
-        while training goes on, into the study NAME; where it is more than `pending` steps behind it catches up later,
-        or the thread that writes waits for it. `resume_from` removes what was recorded after that step. Without
-        `enabled` it does nothing at all.
+        ten. `settings` distinguish this training from others. `keep="spectra"` keeps only the singular values of the
+        layers that match the regular expression `layers`, no weights. Up to `pending` copies may wait to be written;
+        beyond, the loop waits or skips the step. `analyse` (True or names of analyses) makes another process analyse
+        recorded steps during training, into the study NAME; if it falls more than `pending` steps behind, it catches up
+        later, or the writing thread waits for it. `resume_from` removes what was recorded after that step. With
+        `enabled=False` it does nothing at all.
 
-        ValueError for arguments that cannot be, and where the name has a recording with other settings; StoreError
-        where the store cannot be used, or another process records under that name.
+        ValueError for invalid arguments, or if the name has a recording with other settings; StoreError if the store
+        cannot be used, or another process records under that name.
         """
         require_name("name", name)
         require(keep in get_args(Keep), "keep", keep, "one of " + ", ".join(get_args(Keep)))
@@ -87,9 +87,9 @@ class Recorder:
         begins = resume_from is None or (isinstance(resume_from, int) and resume_from >= 0)
         require(begins, "resume_from", resume_from, "a step from 0, or None")
         self.errors: list[str] = []
-        """What went wrong, in order, up to 100; the first is logged."""
+        """Errors in order, up to 100; the first is logged."""
         self.skipped: list[int] = []
-        """Steps that were due and not recorded, as the queue was full."""
+        """Steps that were due but skipped, as the queue was full."""
         self._schedule = schedule(every, at, per_decade)
         self._keep, self._layers, self._when_full = keep, layers, when_full
         self._enabled, self._closed, self._pid = enabled, False, os.getpid()
@@ -140,32 +140,32 @@ class Recorder:
 
     @property
     def share(self) -> float:
-        """The time that the loop spent in here, over the time between the first step and the last; 0 before that."""
+        """The share of time that the loop spent in here between the first step and the last; 0 before that."""
         return self._busy / (self._until - self._since) if self._until > self._since else 0.0
 
     def due(self, step: int) -> bool:
-        """Whether `step` would record this one: ask before computing metrics that cost."""
+        """Whether `step` would record this step: check before computing expensive metrics."""
         return self._active and (not self._steps or self._schedule.has(step))
 
     def step(self, step: int, model: nn.Module, /, **metrics: Any) -> None:
-        """Tell that so many updates are made; records the weights and the metrics where that is due.
+        """Announce that `step` updates are done; records weights and metrics if the step is due.
 
-        Of a step that is told several times, as by batches whose gradients are accumulated, the first counts. Metrics
-        are numbers, or tensors of one number, which are not waited for; None is left out.
+        If a step is announced several times, as with gradient accumulation, the first counts. Metrics are numbers or
+        one-element tensors, which are copied asynchronously; None is left out.
         """
         self._guarded(step, model, metrics, forced=False)
 
     def record(self, step: int, model: nn.Module, /, **metrics: Any) -> None:
-        """Record this step, whether it is due or not."""
+        """Record this step even if it is not due."""
         self._guarded(step, model, metrics, forced=True)
 
     def log(self, step: int, /, **metrics: Any) -> None:
-        """Record metrics of a step without weights, such as an evaluation's."""
+        """Record only metrics of a step, such as an evaluation's."""
         if self._active:
             self._add_line(step, {name: float(value) for name, value in self._numbers(step, metrics).items()})
 
     def resume(self, step: int) -> None:
-        """Training goes on from this step: what was recorded after it is removed."""
+        """Continue training from this step: removes what was recorded after it."""
         if not self._active:
             return
         self._steps = {at for at in self._steps if at <= step}
@@ -175,10 +175,10 @@ class Recorder:
             self._writing.truncate(step)
 
     def close(self, finished: bool = True) -> None:
-        """Record the last step that was told, write all that is queued, and say whether training finished.
+        """Record the last announced step, write everything queued, and note whether training finished.
 
-        Call it before the weights change again: a step whose weights are gone is not recorded. Where training finished
-        it waits for the analysis, if there is one.
+        Call it before the weights change again, or the last step cannot be recorded. If training finished, waits for
+        the analysis, if there is one.
         """
         if not self._active:
             return
@@ -200,7 +200,7 @@ class Recorder:
 
     @property
     def _active(self) -> bool:
-        """Whether it does anything here: a process that was forked from the one that made it has no thread."""
+        """Whether it is active in this process: a forked process lacks its thread."""
         return self._enabled and not self._closed and self._pid == os.getpid()
 
     def _guarded(self, step: int, model: nn.Module, metrics: Mapping[str, Any], forced: bool) -> None:
@@ -221,7 +221,7 @@ class Recorder:
 
     def _told(self, step: int, model: nn.Module, metrics: Mapping[str, Any], forced: bool) -> None:
         before = self._last.step if self._last else 0
-        require(step >= before, "step", step, f"{before} or more; call resume({step}) where training goes back")
+        require(step >= before, "step", step, f"{before} or more; call resume({step}) if training was rewound")
         if self._last and step == before and not (forced and step not in self._steps):
             return
         if model is not self._model:
@@ -232,9 +232,9 @@ class Recorder:
             self._take(last, forced or not self._steps)
 
     def _take(self, seen: _Seen, forced: bool) -> None:
-        """Queue a step, or skip it; all processes of a training whose tensors are in pieces take part in the copy."""
+        """Queue a step, or skip it; if tensors are sharded, all processes take part in the copy."""
         writing, spread = self._writing, is_spread(seen.model)
-        skips = self._when_full == "skip" and not spread  # one process alone would miss it
+        skips = self._when_full == "skip" and not spread  # all processes must agree
         if writing is not None and not forced and writing.busy(skips):
             self.skipped.append(seen.step)
             if len(self.skipped) == 1:
@@ -261,7 +261,7 @@ class Recorder:
         return Copies(tensors=found)
 
     def _numbers(self, step: int, metrics: Mapping[str, Any]) -> Metrics:
-        """The metrics that are numbers; what is wrong with others is noted."""
+        """The numeric metrics; adds errors for others."""
         found: Metrics = {}
         for name, value in metrics.items():
             try:
@@ -277,7 +277,7 @@ class Recorder:
             self._lines.setdefault(step, {}).update(metrics)
 
     def _fail(self, what: str) -> None:
-        """Note what went wrong; the first is logged."""
+        """Add an error; the first one is logged."""
         if len(self.errors) < MOST_ERRORS:
             self.errors.append(what)
         if len(self.errors) == 1:
@@ -285,19 +285,19 @@ class Recorder:
 
 
 class _Seen:
-    """The last step that was announced, with a way to see whether the weights have changed since."""
+    """The last announced step, which can detect whether the weights have changed since."""
 
     def __init__(self, step: int, model: nn.Module, tensors: Sequence[Tensor], metrics: Metrics) -> None:
         self.step, self.model, self.metrics = step, model, metrics
         self._versions = [(tensor, tensor._version) for tensor in tensors]
 
     def changed(self) -> bool:
-        """Whether weights were changed in place since; fused optimizers do so without leaving a trace."""
+        """Whether weights have been changed in place since; cannot detect changes by fused optimizers."""
         return any(tensor._version != version for tensor, version in self._versions)
 
 
 class _AtExit:
-    """Closes a recorder that nobody closed when the program ends, and does not keep it alive."""
+    """Closes an open recorder when the program ends, without keeping it alive."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._of = weakref.ref(recorder)
@@ -312,7 +312,7 @@ class _AtExit:
 
 
 def _chosen(analyse: bool | Sequence[str]) -> tuple[str, ...]:
-    """The analyses that are meant; ValueError for an unknown one, and for one that needs data."""
+    """The requested analyses; ValueError for an unknown one, or one that needs data."""
     if isinstance(analyse, bool) and not analyse:
         return ()
     from specdyn.tasks.plan.series import choose
@@ -321,7 +321,7 @@ def _chosen(analyse: bool | Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON holds them; numbers of numpy and torch become plain ones."""
+    """Settings as JSON values; numpy and torch numbers become plain ones."""
     try:
         text = json.dumps(dict(settings), default=lambda value: value.item())
         return dict(json.loads(text))
@@ -330,7 +330,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(name: str, value: Any) -> float | Tensor:
-    """A metric as a number; a tensor on a GPU as a copy that is there later, so that nobody waits for it."""
+    """A metric as a number; a tensor on a GPU as an asynchronous copy."""
     if isinstance(value, Tensor):
         require(value.numel() == 1, name, tuple(value.shape), "one number")
         return float(value.detach()) if value.device.type == "cpu" else value.detach().clone()

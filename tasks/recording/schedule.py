@@ -1,4 +1,4 @@
-"""At which steps is recorded."""
+"""The schedule of recorded steps."""
 
 import math
 from collections.abc import Iterable
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from specdyn.models.spec.checks import require
 
 USUAL = 100
-"""Steps between two that are recorded, where nothing else is asked for."""
+"""Default interval between recorded steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Multiples of `every`, the steps in `at`, and `per_decade` steps in each power of ten; 0 is none."""
+    """Multiples of `every`, the steps in `at`, and `per_decade` steps in each power of ten; 0 means none."""
 
     every: int = 0
     at: frozenset[int] = frozenset()
     per_decade: int = 0
 
     def has(self, step: int) -> bool:
-        """Whether a step belongs to it."""
+        """Whether the step is in the schedule."""
         return (self.every > 0 and step % self.every == 0) or step in self.at or self._in_decades(step)
 
     def _in_decades(self, step: int) -> bool:
-        """Whether the step is the rounded power 10^(i / per_decade) of a whole i."""
+        """Whether the step is 10^(i / per_decade), rounded, for a whole i."""
         if self.per_decade == 0 or step < 1:
             return False
         near = round(self.per_decade * math.log10(step))
@@ -31,7 +31,7 @@ class Schedule:
 
 
 def schedule(every: int | None, at: Iterable[int], per_decade: int) -> Schedule:
-    """The schedule of these, every 100 steps where none is given; ValueError for what is no number of steps."""
+    """The schedule, by default every 100 steps; ValueError for invalid numbers of steps."""
     listed = frozenset(at)
     usual = USUAL if not listed and not per_decade else 0
     chosen = usual if every is None else every

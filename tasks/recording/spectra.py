@@ -1,4 +1,4 @@
-"""Singular values of a network's layers while it trains, for recordings that keep no checkpoints."""
+"""Computes singular values of a network's layers during training, for recordings without checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = {
     "effective_rank": ("effective_rank", "effective_rank_count", "effective_rank_ratio"),
     "norms": ("spectral_norm", "frobenius_norm"),
 }
-"""What is stored of a layer and what follows from it, as the analyses of these names declare it."""
+"""Variables that are stored for a layer or derived from it, and the analyses that declare them."""
 
 
 def require_pattern(field: str, pattern: str) -> None:
@@ -35,7 +35,7 @@ def require_pattern(field: str, pattern: str) -> None:
 
 
 def matrices(net: nn.Module, pattern: str = "") -> list[tuple[Matrix, Tensor]]:
-    """The layers whose name a regular expression finds, each with the parameter that it is of."""
+    """The layers whose name matches a regular expression, each with its parameter."""
     from specdyn.tasks.foreign.weights.wrappers import INSIDE
 
     parameters = dict(net.named_parameters())
@@ -48,10 +48,10 @@ def matrices(net: nn.Module, pattern: str = "") -> list[tuple[Matrix, Tensor]]:
 
 
 def singular_values(net: nn.Module, pattern: str = "", kept: bool = True) -> tuple[dict[str, Tensor], list[str]]:
-    """Of each layer the singular values (R,), descending, in float32, computed where the network lies.
+    """The singular values (R,) of each layer, descending, in float32, computed on the network's device.
 
-    One layer at a time; NaN where a layer has no finite ones, with the reason in the list. Layers in pieces on several
-    processes are put together by all of them, and only analysed where `kept`.
+    One layer at a time; NaN if a layer is not finite, with the reason in the list. Sharded layers are gathered by all
+    processes, and only analysed if `kept`.
     """
     from specdyn.tasks.foreign.weights.wrappers import INSIDE
 
@@ -65,7 +65,7 @@ def singular_values(net: nn.Module, pattern: str = "", kept: bool = True) -> tup
 
 
 def _values(layer: Matrix, name: str, parameter: Tensor, wrong: list[str], kept: bool) -> Tensor | None:
-    """The singular values of a layer, where they are kept; a tensor that was put together for it is gone by then."""
+    """The singular values of a layer, if kept; frees the gathered tensor."""
     import torch
 
     from specdyn.tasks.recording.copies import whole
@@ -83,9 +83,9 @@ def _values(layer: Matrix, name: str, parameter: Tensor, wrong: list[str], kept:
 
 
 def open_spectra(store: str, name: str) -> xr.Dataset:
-    """The singular values that a recording keeps instead of checkpoints, also while it goes on, and what follows.
+    """The singular values in a recording with `keep="spectra"`, even during training, and derived variables.
 
-    Dimensions (layer, step, rank), NaN beyond a layer's rank. ValueError where there are none.
+    Dimensions (layer, step, rank), NaN beyond a layer's rank. ValueError if there are none.
     """
     place = existing_store(store).recording(name)
     require(bool(recorded_steps(place.spectra)), "name", name, "a recording that keeps spectra")
@@ -93,7 +93,7 @@ def open_spectra(store: str, name: str) -> xr.Dataset:
 
 
 def gathered(place: Recording) -> xr.Dataset:
-    """The same of a recording; DamagedCheckpoint where an object is not as it was recorded."""
+    """The singular values of a recording; DamagedCheckpoint if an object is damaged."""
     import xarray as xr
 
     steps = recorded_steps(place.spectra)
@@ -124,7 +124,7 @@ def _declared() -> dict[str, Variable]:
 
 
 def _numbers(s_R: np.ndarray) -> dict[str, np.ndarray | float]:
-    """What is said of a layer by its singular values."""
+    """Variables derived from a layer's singular values."""
     from specdyn.tasks.analyses.effective_rank import effective_ranks
 
     ranks = effective_ranks(s_R) if np.isfinite(s_R).all() else (np.nan, np.nan, np.nan)

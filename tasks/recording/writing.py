@@ -1,4 +1,4 @@
-"""The thread that writes a recording, and what it does where the store fails."""
+"""The thread that writes a recording, and its handling of a failing store."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ Metrics = dict[str, float | Tensor]
 
 
 class Writing:
-    """A recording that this process holds the lease of; everything is written in order by one thread."""
+    """A recording whose lease this process holds; one thread writes everything in order."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Writing:
         fail: Callable[[str], None],
         follow: Callable[[str, str, int], Following] | None = None,
     ) -> None:
-        """Raises as `Recorder` does; `fail` is told what goes wrong later on.
+        """Raises like `Recorder`; later errors are passed to `fail`.
 
-        `follow` starts the analysis of the recording, by the store's URL, its name, and how many steps may wait.
+        `follow` starts the analysis, given the store's URL, the recording's name, and how many steps may wait.
         """
         self.pending, self._fail = pending, fail
         self._place = require_store(store).recording(record.name)
@@ -50,11 +50,11 @@ class Writing:
         self.steps = self._written.steps
         self._lines: dict[int, dict[str, float]] = {}
         self._back: int | None = None
-        """The step that training went back to, as long as what came after it is there."""
+        """The step to which training was rewound, until later steps have been removed."""
         self._failing = self._stopped = False
 
     def busy(self, skips: bool) -> bool:
-        """Whether a step is left out now: the queue is full, and steps are skipped then or the store fails."""
+        """Whether to skip a step now: the queue is full, and either steps may be skipped or the store fails."""
         return self._writer.full and (skips or self._failing)
 
     def submit(self, step: int, copies: Copies, lines: Mapping[int, Metrics]) -> None:
@@ -64,20 +64,18 @@ class Writing:
         )
 
     def truncate(self, step: int) -> None:
-        """Queue the removal of what comes after a step."""
-        self._writer.submit(
-            lambda: self._safely(lambda: self._truncate(step), f"what comes after step {step} is not removed")
-        )
+        """Queue the removal of everything after a step."""
+        self._writer.submit(lambda: self._safely(lambda: self._truncate(step), f"steps after {step} are not removed"))
 
     def close(self, lines: Mapping[int, Metrics], finished: bool) -> None:
-        """Write all that is queued and what is left, let others record, and wait for the analysis if there is one."""
+        """Write everything that is left, release the lease, and wait for the analysis if there is one."""
         self._writer.submit(lambda: self._safely(lambda: self._finish(lines, finished), "the end is not written"))
         self._open.close()
         if self._analysis:
             self._analysis.finish(whole=finished)
 
     def _safely(self, act: Callable[[], None], failed: str) -> None:
-        """Do it, unless recording is stopped; what goes wrong is told, and stops recording where it would be mixed."""
+        """Act unless recording is stopped; reports errors, and stops recording if it might become inconsistent."""
         if self._stopped:
             return
         try:
@@ -108,7 +106,7 @@ class Writing:
         self._go_back()
 
     def _go_back(self) -> None:
-        """Remove what is left of a training that went on elsewhere, before anything is written beside it."""
+        """Remove later steps of a previous training before writing new ones."""
         if self._back is not None:
             self._written.truncate(self._back)
             if self._analysis:
@@ -124,7 +122,7 @@ class Writing:
         self._say(finished=finished)
 
     def _gather(self, lines: Mapping[int, Metrics]) -> None:
-        """Add lines to those that a failed write left."""
+        """Add lines to those left by a failed write."""
         for step, metrics in lines.items():
             self._lines.setdefault(step, {}).update({name: float(value) for name, value in metrics.items()})
 
@@ -133,7 +131,7 @@ class Writing:
         self._lines = {}
 
     def _say(self, **changes: Any) -> None:
-        """Put what the recording is, if that is new."""
+        """Write the record, if it has changed."""
         self._record = dataclasses.replace(self._record, **changes)
         if self._record != self._said:
             write_recording(self._place, self._record)
@@ -141,7 +139,7 @@ class Writing:
 
 
 def _continued(before: RecordingRecord, now: RecordingRecord, url: str) -> RecordingRecord:
-    """The record of a recording that goes on; ValueError where it is of another training."""
+    """The record of a continued recording; ValueError if it belongs to another training."""
     for field in ("settings", "keep", "layers"):
         was, given = getattr(before, field), getattr(now, field)
         if was != given:

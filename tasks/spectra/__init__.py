@@ -1,1 +1,1 @@
-"""One decomposition per matrix and checkpoint, and what analyses are handed of it."""
+"""Decomposes each matrix of a checkpoint once, and runs the analyses on the factors."""

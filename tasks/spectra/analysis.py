@@ -1,6 +1,6 @@
-"""Analysis: what a module in tasks/analyses, or a plug-in, declares, and the views that it computes from.
+"""Analysis: the declaration in a module of tasks/analyses or a plug-in, and the views it computes from.
 
-A module imports torch where it computes, so that names, versions and variables are known without it.
+A module imports torch only where it computes, so that names, versions and variables are known without it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from specdyn.tasks.spectra.decomposition import Factors
 
 Compared = Literal["", "initial", "previous", "final", "any"]
-"""Which other checkpoint of a run: the first, the one before, the last, or several of these."""
+"""Which other checkpoint of a run: the first, the previous, the last, or several of these."""
 Values = Mapping[str, np.ndarray | float]
-"""By variable: a number, or an array that fills the leading corner of the variable's dimensions; NaN beyond."""
+"""By variable: a number, or an array that fills the leading corner of the variable; the rest is NaN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decomposed:
-    """A checkpoint with the factors of its matrices, each made once."""
+    """A checkpoint with the factors of its matrices, each computed once."""
 
     step: int
     weights: Mapping[str, Tensor]
-    """By parameter; read when first asked for."""
+    """Tensors by parameter, loaded lazily."""
     factors: Mapping[str, Factors]
-    """By the name of a matrix: every layer, and every part of one that a pair needs."""
+    """Factors by matrix name: every layer, and every part that a pair needs."""
 
 
 class Undeclared(Mapping[str, Any]):
-    """Stands for a checkpoint whose content does not decide the name of the results: it may not be looked at."""
+    """Represents a checkpoint on which the results must not depend: reading it raises."""
 
     def __getitem__(self, name: str) -> Any:
         raise TypeError("it compares with a checkpoint that it does not declare: set compares='final', or 'any'")
@@ -63,12 +63,12 @@ class LayerView:
     initial: Decomposed
     """The run's first checkpoint."""
     previous: Decomposed | None
-    """The checkpoint before this one; None at the first."""
+    """The previous checkpoint; None at the first."""
     final: Decomposed
     """The run's last checkpoint."""
 
     def declared(self, analysis: Analysis) -> LayerView:
-        """The view with those other checkpoints alone that an analysis declares."""
+        """The view with only those other checkpoints that an analysis declares."""
         if analysis.compares == "any":
             return self
         hidden = Decomposed(step=self.now.step, weights=Undeclared(), factors=Undeclared())
@@ -80,19 +80,19 @@ class LayerView:
         )
 
     def is_in(self, other: Decomposed) -> bool:
-        """Whether another checkpoint has the layer, in the same shape."""
+        """Whether another checkpoint has the layer in the same shape."""
         if self.layer.parameter not in other.weights:
             return False
         return other.weights[self.layer.parameter].shape == self.now.weights[self.layer.parameter].shape
 
     @property
     def factors(self) -> Factors:
-        """Factors of the layer as it is now."""
+        """Factors of the layer at this checkpoint."""
         return self.now.factors[self.layer.name]
 
     @property
     def w_MN(self) -> Tensor:
-        """The layer as it is now, as a matrix."""
+        """The layer at this checkpoint, as a matrix."""
         return self.layer.of(self.now.weights)
 
 
@@ -105,12 +105,12 @@ class PairView:
 
     @property
     def writer(self) -> Factors:
-        """Factors of the layer that writes; stacked by head where the pair has heads."""
+        """Factors of the layer that writes; stacked by head if the pair has heads."""
         return self._by_head(self.pair.writer)
 
     @property
     def reader(self) -> Factors:
-        """Factors of the layer that reads; stacked by head where the pair has heads."""
+        """Factors of the layer that reads; stacked by head if the pair has heads."""
         return self._by_head(self.pair.reader)
 
     def _by_head(self, matrix: Matrix) -> Factors:
@@ -127,24 +127,24 @@ class Evaluate(Protocol):
     """Metrics of a network with given weights; see specdyn.tasks.evaluation.evaluator."""
 
     def __call__(self, weights: Mapping[str, Tensor], renormalise: bool = False) -> dict[str, np.ndarray]:
-        """Each metric as an array over the splits; `renormalise` estimates BatchNorm's statistics again."""
+        """Each metric as an array over the splits; `renormalise` re-estimates BatchNorm's statistics."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointView:
-    """One checkpoint as a whole, with the means to evaluate the network at any weights."""
+    """One checkpoint as a whole, with functions to evaluate the network at any weights."""
 
     now: Decomposed
     layers: tuple[Matrix, ...]
     evaluate: Evaluate
     represent: Callable[[Mapping[str, Tensor]], Mapping[str, Moments]] | None = None
-    """Sums of what enters the layers on the validation examples, for any weights, by parameter; None without data."""
+    """Moments of the layers' inputs on the validation examples, for any weights, by parameter; None without data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """All checkpoints of a run: for what cannot be said of one of them."""
+    """All checkpoints of a run, for analyses that need more than one."""
 
     steps: tuple[int, ...]
     layers: tuple[Matrix, ...]
@@ -152,50 +152,50 @@ class RunView:
     initial: Decomposed
     final: Decomposed
     read: Callable[[int], Mapping[str, Tensor]]
-    """Weights at a step."""
+    """Reads the weights at a step."""
     absent: frozenset[str] = frozenset()
-    """Parameters that some checkpoints do not have, or not in this shape."""
+    """Parameters that some checkpoints lack or have in another shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """A pure function of a view and the variables it fills; raise `version` when its numbers change.
+    """A pure function of a view and the variables it fills; increase `version` when its numbers change.
 
-    `of` says which view: `layer` and `pair` are asked once a layer or pair, `checkpoint` and `run` once each. Values
-    have the variable's dimensions without `step` and without `layer`, `pair` or `attention` where the view is of one.
-    What is of a `line` between two runs, or of a `ticket` beside its dense run, has all dimensions of its variables.
+    `of` is the kind of view: the function is called for each `layer`, `pair`, `checkpoint` or `run`. Values have the
+    variable's dimensions without `step`, and without `layer`, `pair` or `attention` if the view is one of these.
+    Values of a `line` between two runs, or of a `ticket` and its dense run, have all dimensions of their variables.
     """
 
     name: str
     version: int
     of: Literal["layer", "pair", "checkpoint", "run", "line", "ticket"]
     variables: Mapping[str, Variable]
-    """A name with `{metric}` stands for one variable for each metric of the experiment."""
+    """A name with `{metric}` stands for one variable per metric of the experiment."""
     compute: Callable[[Any], Values]
     default: bool = True
-    """Whether it runs unless asked otherwise; what is large or slow does not."""
+    """Whether it runs by default; large or slow analyses do not."""
     needs_vectors: bool = True
-    """Whether singular values alone would not do."""
+    """Whether it needs singular vectors."""
     needs_data: bool = False
     """Whether it evaluates the network, which needs an experiment's data."""
     compares: Compared = ""
-    """The checkpoint that it compares another one with; in other programs' series it sees no other."""
+    """The other checkpoint with which it compares; in other programs' series it can access no other."""
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Labels of dimensions that this analysis brings."""
+    """Labels of dimensions that this analysis adds."""
 
     of_both: bool = True
-    """Whether all of its values need the checkpoint that it compares with."""
+    """Whether all of its values need the other checkpoint."""
     source: str = ""
     """Digest of the source of a plug-in; empty for analyses of the package."""
 
     @property
     def counted(self) -> Version:
-        """The version that decides whether results count: of a plug-in also its source, so that an edit is computed."""
+        """The version that results must match; for a plug-in it includes the source, so that an edit takes effect."""
         return f"{self.version}+{self.source}" if self.source else self.version
 
     @property
     def depends(self) -> str:
-        """What decides its values: the checkpoint (`own`), that and the one it compares with, or all (`series`)."""
+        """What its values depend on: the checkpoint (`own`), also the one it compares with, or all (`series`)."""
         return "series" if self.of == "run" else self.compares or "own"
 
     def variables_for(self, metrics: Mapping[str, Metric]) -> dict[str, Variable]:
@@ -212,7 +212,7 @@ class Analysis:
 
 
 def _of_plugin(declared: object, name: str, source: str) -> Analysis:
-    """What a plug-in declares, with the digest of its source; ValueError where it cannot stand beside the others."""
+    """The analysis of a plug-in, with the digest of its source; ValueError if it conflicts with others."""
     found = kinds.named(declared, name, Analysis)
     require_known("view `of`", found.of, VIEWS)
     require(bool(found.variables), "variables", found.variables, "one or more")
@@ -226,7 +226,7 @@ def _of_plugin(declared: object, name: str, source: str) -> Analysis:
 
 
 def _require_apart(analysis: Analysis, other: Analysis) -> None:
-    """Raise ValueError where two analyses have a variable in common, or other labels of one dimension."""
+    """Raise ValueError if two analyses share a variable, or have different labels for a dimension."""
     for variable in analysis.variables:
         taken = variable in other.variables
         require(not taken, "variable", variable, f"another name, as the analysis {other.name} has this one")
@@ -236,7 +236,7 @@ def _require_apart(analysis: Analysis, other: Analysis) -> None:
 
 
 VIEWS = ("layer", "pair", "checkpoint", "run")
-"""What analyses that are found by name may be of."""
+"""Allowed values of `of` for analyses found by name."""
 ANALYSES = kinds.Kind(group="analyses", noun="analysis", package="specdyn.tasks.analyses", checked=_of_plugin)
 
 
@@ -246,12 +246,12 @@ def analysis_names() -> list[str]:
 
 
 def default_analyses() -> list[str]:
-    """Names of the analyses that run unless asked otherwise, without plug-ins that cannot be used."""
+    """Names of the default analyses, without unusable plug-ins."""
     return [name for name, analysis in kinds.usable(ANALYSES).items() if analysis.default]
 
 
 def versions_of(names: Iterable[str]) -> dict[str, Version]:
-    """The present version of each of these analyses; ValueError where two of them cannot stand beside one another."""
+    """The present version of each of these analyses; ValueError if two of them conflict."""
     usable = kinds.usable(ANALYSES)
     chosen = [usable[name] if name in usable else get_analysis(name) for name in names]
     outside = [analysis for analysis in chosen if analysis.source]
@@ -262,7 +262,7 @@ def versions_of(names: Iterable[str]) -> dict[str, Version]:
 
 
 def present_versions() -> dict[str, Version]:
-    """The present version of every analysis that can be used."""
+    """The present version of every usable analysis."""
     return {name: analysis.counted for name, analysis in kinds.usable(ANALYSES).items()}
 
 

@@ -1,10 +1,10 @@
-"""Declarations of what two checkpoints' singular vectors have in common (METHOD 4.2)."""
+"""Declares the variables that compare two checkpoints' singular vectors (METHOD 4.2)."""
 
 from specdyn.storage.schema import Variable
 
 
 def variables(suffix: str, other: str) -> dict[str, Variable]:
-    """Declarations of what `agreement.compare` returns; `other` names the other checkpoint."""
+    """Declarations of the values returned by `agreement.compare`; `other` names the other checkpoint."""
     return {
         f"agreement{suffix}": Variable(
             dims=("layer", "step", "rank"),

@@ -1,4 +1,4 @@
-"""Singular value decomposition of a matrix or stack, once, by the cheapest driver that is exact enough.
+"""Singular value decomposition of a matrix or stack, by the cheapest driver that is accurate enough.
 
 Shapes: M rows, N columns, R = min(M, N) singular values; a leading H for stacks.
 """
@@ -15,23 +15,23 @@ from specdyn.tasks.failures import NotFinite
 from specdyn.tasks.spectra.labels import DRIVERS
 
 GRAM_ASPECT = 2.0
-"""Rows per column from which the Gram matrix is cheaper than an SVD."""
+"""Aspect ratio from which the Gram matrix is cheaper than an SVD."""
 GRAM_FLOOR = 3e-5
-"""Smallest s_R / s_1 that the Gram matrix, which squares the condition number, is trusted with.
+"""Smallest s_R / s_1 for which the Gram matrix, which squares the condition number, is used.
 
-Left vectors depart from orthogonality by 2e-6 there, as those of a float32 SVD do; by 2e-5 at 1e-5, by 2e-3 at 1e-6.
+Left vectors deviate from orthogonality by 2e-6 there, like those of a float32 SVD; by 2e-5 at 1e-5, 2e-3 at 1e-6.
 """
 
 SINGLE_FLOOR = 0.03
 """Smallest s_i / s_1 whose left vector is computed in float32 from the eigenvectors of the Gram matrix."""
 
 SLAB = 2048
-"""Rows of a matrix held in float64 at a time: few enough that their memory is used again, and not asked for."""
+"""Rows of a matrix held in float64 at a time; few enough for the allocator to reuse their memory."""
 
 GRAM_BLOCK = 32
-"""Fewest columns that are worth a product of their own."""
+"""Fewest columns that are worth a separate product."""
 GRAM_BLOCKS = 8
-"""Most blocks of columns: of the half that is not needed they compute an eighth, where four compute a quarter."""
+"""Most blocks of columns: eight compute an eighth of the unneeded half, four would compute a quarter."""
 
 SMALLEST, LARGEST = 2.0**-149, torch.finfo(torch.float32).max
 """The range of float32, in which results are stored."""
@@ -51,18 +51,18 @@ class Factors(NamedTuple):
 
 
 def reordered(factors: Factors, rows_M: Tensor, columns_N: Tensor) -> Factors:
-    """The factors of W[rows][:, columns], where `factors` belong to W and each index is there once."""
+    """The factors of W[rows][:, columns], given the factors of W and permutations of all rows and columns."""
     return factors._replace(left=factors.left[rows_M], right=factors.right[columns_N])
 
 
 def decompose(w_MN: Tensor, what: str = "matrix", vectors: bool = True) -> Factors:
     """The thin SVD of a matrix or a stack of matrices of any floating dtype, whose entries are rounded to float32.
 
-    Singular values lie within 1e-6 s_1 of LAPACK's in float64, and then are rounded to float32, whose spacing below
-    1.2e-38 is 1.4e-45. The tall orientation is decomposed (LAPACK is slow on wide ones). From an aspect ratio of 2 on
-    the eigenvectors of the float64 Gram matrix serve, unless the spectrum reaches below 3e-5 of its top. Without
-    `vectors` the eigenvalues of that matrix serve at any shape, and left and right are empty. NotFinite names `what`
-    on NaN or infinity, OutOfRange where s_1 does not fit into float32.
+    Singular values are within 1e-6 s_1 of LAPACK's in float64, then rounded to float32, whose spacing below 1.2e-38 is
+    1.4e-45. The tall orientation is decomposed (LAPACK is slow on wide ones). From an aspect ratio of 2 on, the
+    eigenvectors of the float64 Gram matrix are used, unless the spectrum extends below 3e-5 of its top. Without
+    `vectors`, the eigenvalues of that matrix are used for any shape, and left and right are empty. NotFinite, naming
+    `what`, for NaN or infinity; OutOfRange if s_1 does not fit into float32.
     """
     w_MN = _wide(w_MN)
     require_finite(w_MN, what)
@@ -71,10 +71,9 @@ def decompose(w_MN: Tensor, what: str = "matrix", vectors: bool = True) -> Facto
 
 
 def decompose_alike(matrices: Mapping[str, Tensor], what: str, vectors: bool = True) -> dict[str, Factors]:
-    """The factors of matrices by name, those of equal shape in one batch; on the CPU, wherever the matrices lie.
+    """The factors of matrices by name, batched by shape; on the CPU, whatever the matrices' device.
 
-    For GPUs, where one call on a stack costs little more than one on a matrix. As exact as `decompose`, and raises
-    as it does.
+    For GPUs, where one call on a stack costs little more than one on a matrix. Accuracy and errors as `decompose`.
     """
     alike: dict[tuple[int, ...], list[str]] = {}
     wide = {name: _wide(matrix) for name, matrix in matrices.items()}
@@ -92,10 +91,10 @@ def decompose_alike(matrices: Mapping[str, Tensor], what: str, vectors: bool = T
 
 
 def singular_values(w_MN: Tensor) -> Tensor:
-    """Singular values alone, descending, as (R,) or, of a stack, (.., R) in float64.
+    """Only the singular values, descending, as (R,) or, for a stack, (.., R) in float64.
 
-    Square roots of the eigenvalues of the float64 Gram matrix: exact to 1e-8 of s_1, below which they are noise.
-    Memory is that of the Gram matrix and of 2048 rows. NaN or infinity in the matrix is an error of LAPACK.
+    Square roots of the eigenvalues of the float64 Gram matrix: accurate to 1e-8 of s_1, below which they are noise.
+    Needs memory for the Gram matrix and 2048 rows. LAPACK raises for NaN or infinity in the matrix.
     """
     tall_MN = w_MN if w_MN.shape[-2] >= w_MN.shape[-1] else w_MN.mT
     return torch.linalg.eigvalsh(upper_gram(tall_MN), UPLO="U").clamp_min(0).sqrt().flip(-1)
@@ -103,17 +102,17 @@ def singular_values(w_MN: Tensor) -> Tensor:
 
 def require_finite(w_MN: Tensor, what: str) -> None:
     """Raise NotFinite, naming `what`, unless every entry is a finite number."""
-    # The extremes are NaN where an entry is; ten times as fast as asking of every entry.
+    # The extremes are NaN if any entry is; ten times as fast as checking every entry.
     if w_MN.numel() and not bool(torch.isfinite(torch.stack([w_MN.amin(), w_MN.amax()])).all()):
         bad = int((~torch.isfinite(w_MN)).sum())
         raise NotFinite(f"{what}: {bad} of {w_MN.numel()} entries are NaN or infinite; the run diverged there")
 
 
 def scaled(w_MN: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrix in float32 with its largest entry between 1e-7 and 4, and the power of two that it was divided by.
+    """The matrix in float32 with its largest entry between 1e-7 and 4, and the power of two by which it was divided.
 
-    That is (.., 1, 1) in float64, one for each matrix of a stack; 1 for a zero matrix. Entries of float64 are rounded;
-    of other dtypes those change alone that are 1e-31 times smaller than the largest.
+    The power is (.., 1, 1) in float64, one per matrix of a stack; 1 for a zero matrix. Entries of float64 are rounded;
+    for other dtypes, only entries below 1e-31 of the largest change.
     """
     wide_MN = _wide(w_MN)
     largest = _largest(wide_MN)
@@ -125,19 +124,19 @@ def scaled(w_MN: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _largest(w_MN: Tensor) -> Tensor:
-    """The largest magnitude of each matrix as (.., 1, 1), NaN where an entry is; without a copy, as `abs` makes one."""
+    """The largest magnitude of each matrix as (.., 1, 1), NaN if any entry is; avoids the copy that `abs` makes."""
     both = (-2, -1)
     return torch.maximum(w_MN.amax(both, keepdim=True), -w_MN.amin(both, keepdim=True))
 
 
 def difference(a_MN: Tensor, b_MN: Tensor) -> Tensor:
-    """A - B, in float64 where the largest entries would leave the range of float32."""
+    """A - B, in float64 if the largest entries would leave the range of float32."""
     apart_MN = a_MN - b_MN
     return apart_MN if bool(torch.isfinite(apart_MN).all()) else a_MN.double() - b_MN
 
 
 def _wide(w_MN: Tensor) -> Tensor:
-    """The matrix in a dtype that torch computes with: as it is in float32 and float64, else in float32."""
+    """The matrix in a dtype for computation: unchanged in float32 and float64, else in float32."""
     return w_MN if w_MN.dtype in (torch.float32, torch.float64) else w_MN.float()
 
 
@@ -153,7 +152,7 @@ def _as_float32(s: Tensor, what: str) -> Tensor:
 
 
 def _decompose(w_MN: Tensor, vectors: bool) -> Factors:
-    """The factors with values in float64, and vectors in float32."""
+    """The factors, with values in float64 and vectors in float32."""
     tall = w_MN.shape[-2] >= w_MN.shape[-1]
     small_MN, scale = scaled(w_MN if tall else w_MN.mT)
     left, s, right, driver = _decompose_tall(small_MN) if vectors else _values(small_MN)
@@ -180,7 +179,7 @@ def _decompose_tall(w_MN: Tensor) -> Factors:
 
 
 def _by_gram(w_MN: Tensor) -> Factors | None:
-    """Factors through the eigenvectors of W'W in float64; None where the smallest values would be noise."""
+    """Factors from the eigenvectors of W'W in float64; None if the smallest values would be noise."""
     try:
         energies, right = torch.linalg.eigh(upper_gram(w_MN), UPLO="U")
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
@@ -190,7 +189,7 @@ def _by_gram(w_MN: Tensor) -> Factors | None:
         return None
     right = right.flip(-1)
     by_values = right / s.unsqueeze(-2)
-    # Rounding to float32 moves the left vector of s_i by 6e-8 s_1 / s_i, which the larger values can bear.
+    # Rounding to float32 perturbs the left vector of s_i by 6e-8 s_1 / s_i, which is acceptable for larger values.
     k = int((s >= SINGLE_FLOOR * s[..., :1]).sum(-1).min())
     large, small = by_values[..., :k].float(), by_values[..., k:]
     left = torch.empty_like(w_MN, memory_format=torch.contiguous_format)
@@ -202,7 +201,7 @@ def _by_gram(w_MN: Tensor) -> Factors | None:
 
 
 def upper_gram(w_MN: Tensor) -> Tensor:
-    """W'W (.., N, N) in float64 on and above its diagonal; what lies below is zero or not to be used."""
+    """W'W (.., N, N) in float64 on and above its diagonal; entries below it are zero or undefined."""
     columns = w_MN.shape[-1]
     gram_NN = torch.zeros(*w_MN.shape[:-2], columns, columns, dtype=torch.float64, device=w_MN.device)
     block = max(GRAM_BLOCK, -(-columns // GRAM_BLOCKS))
@@ -215,17 +214,17 @@ def upper_gram(w_MN: Tensor) -> Tensor:
 
 
 def _by_svd_float32(w_MN: Tensor) -> Factors:
-    """Vectors by LAPACK in float32, and values that are those of these vectors, in float64.
+    """Vectors from LAPACK in float32, and values as their Rayleigh quotients in float64.
 
-    LAPACK's own values err by its backward error, 3e-5 s_1 in a constant 1024 x 1024 matrix, 1.5e-6 in one of 256
-    values that differ by 1e-7. Quotients of the vectors err by its square, and between values that lie closer than
-    it by less than it: 6e-7 at most up to 2048 x 2048. CPU time on one thread at 512 x 512: the SVD 49 ms, quotients
-    9, the Gram matrix's eigenvalues 24, its eigenvectors 45 (not enough where s_R / s_1 is small), a float64 SVD 86.
+    LAPACK's own values have its backward error, 3e-5 s_1 for a constant 1024 x 1024 matrix, 1.5e-6 for 256 values that
+    differ by 1e-7. The error of quotients is its square, or less than itself between values closer than it: at most
+    6e-7 up to 2048 x 2048. CPU time on one thread at 512 x 512: the SVD 49 ms, quotients 9, the Gram matrix's
+    eigenvalues 24, its eigenvectors 45 (inaccurate if s_R / s_1 is small), a float64 SVD 86.
     """
     left, _, right_t = torch.linalg.svd(w_MN, full_matrices=False)
     right = right_t.mT
     s = _quotients(w_MN, left, right)
-    if not bool((s.diff(dim=-1) <= 0).all()):  # as equal values do
+    if not bool((s.diff(dim=-1) <= 0).all()):  # as happens with equal values
         order = s.argsort(dim=-1, descending=True, stable=True)
         s = s.gather(-1, order)
         left, right = (part.gather(-1, order.unsqueeze(-2).expand_as(part)) for part in (left, right))

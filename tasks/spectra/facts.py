@@ -17,7 +17,7 @@ from specdyn.tasks.timing.crossings import first_below
 GROKKED_BELOW = 0.05
 """Validation error below which a run counts as having generalised (CLAIMS G1)."""
 COLLAPSED = 2
-"""Value of the variable `collapse` where a layer's largest singular value is below 1e-6."""
+"""Value of the variable `collapse` for a layer whose largest singular value is below 1e-6."""
 
 FACTS: dict[str, Variable] = {
     "grok_step": Variable(
@@ -61,7 +61,7 @@ FACTS: dict[str, Variable] = {
         about="layers with s_1 < 1e-6 there; each reads an effective rank of about 1",
     ),
 }
-"""By name; one with `{metric}` stands for one variable for each metric of the network as it was saved."""
+"""Facts by name; a name with `{metric}` stands for one variable per metric of the unmodified network."""
 
 
 def facts_declared(variables: Mapping[str, Variable]) -> dict[str, Variable]:
@@ -81,7 +81,7 @@ def facts_declared(variables: Mapping[str, Variable]) -> dict[str, Variable]:
 
 
 def facts_of(run: Mapping[Any, xr.DataArray]) -> dict[str, Any]:
-    """What follows from the variables that a run has; NaN where these were not measured."""
+    """The facts computed from a run's variables; NaN if these were not measured."""
     facts: dict[str, Any] = {}
     for name in _metrics(run):
         values = run[name]
@@ -99,18 +99,18 @@ def facts_of(run: Mapping[Any, xr.DataArray]) -> dict[str, Any]:
 
 
 RUN_FACTS = Facts(declare=facts_declared, compute=facts_of)
-"""How a cube gets the facts of its runs."""
+"""The facts of a cube of runs."""
 
 
 def _metrics(variables: Mapping[str, Variable] | Mapping[Any, xr.DataArray]) -> list[str]:
-    """Metrics of the network as it was saved; metrics of changed weights have further dimensions."""
+    """Metrics of the unmodified network; metrics of modified weights have further dimensions."""
     return [name for name, variable in variables.items() if set(variable.dims) == {"split", "step"}]
 
 
 def grokking(error: xr.DataArray, threshold: float = GROKKED_BELOW) -> dict[str, float]:
-    """When a validation error (step,) first lies below the threshold, and whether it never does; NaN where unknown.
+    """When a validation error (step,) is first below the threshold, and whether it never is; NaN if unknown.
 
-    A checkpoint that was not measured may have been the first: what comes after it tells nothing.
+    An unmeasured checkpoint may have been the first, so later ones are not conclusive.
     """
     found = first_below(error["step"].values, error.values, threshold)
     return {"grok_step": found.step, "grok_censored": found.censored}

@@ -1,4 +1,4 @@
-"""What analyses compute, put into the arrays of the variables that they declare."""
+"""Puts the values of analyses into the arrays of their declared variables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,9 +24,9 @@ def fill(
     what: str,
     where: Mapping[str, int] | None = None,
 ) -> None:
-    """Put what an analysis computes into the leading corner of its arrays, which are made when they are needed.
+    """Put the values of an analysis into the leading corner of its arrays, which are created on demand.
 
-    `where` gives the index of the first dimension, by its name, where the view is of one layer or pair.
+    `where` has the index along the first dimension, by name, if the view is one layer or pair.
     """
     try:
         values: Values = analysis.compute(view)
@@ -48,7 +48,7 @@ def fill(
 
 
 def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:
-    """The values as they are stored; OutOfRange where a finite one is too large for that."""
+    """The values in their stored dtype; OutOfRange if a finite one is too large for it."""
     with np.errstate(over="ignore"):
         stored = variable.stored(array)
     if stored.dtype == array.dtype:
@@ -65,9 +65,9 @@ def _fitting(array: np.ndarray, variable: Variable, what: str) -> np.ndarray:
 def stack(
     rows: Sequence[Mapping[str, np.ndarray]], layout: RunLayout, variables: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The values of several steps joined along each variable's `step` dimension; empty where a step has none.
+    """The values of several steps joined along each variable's `step` dimension; fill values where a step has none.
 
-    `variables` are among them even if no step has any.
+    Includes `variables` even if no step has values for them.
     """
     return {
         name: np.stack(

@@ -1,20 +1,20 @@
-"""Labels, levels by chance and versions of what is measured, known without torch and scipy, which measure it."""
+"""Labels, chance levels and versions of measurements, importable without torch and scipy."""
 
 DRIVERS = ("missing", "svd_float32", "gram_float64", "svd_float64")
 """Meanings of `Factors.driver`, and of the stored variable `driver`."""
 SIDES = ("left", "right")
 HALVES = ("top", "bottom")
-"""Of the singular values, kept by themselves."""
+"""The halves of the singular values that are kept."""
 SUBSPACES = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of leading singular vectors whose spans are compared."""
+"""Dimensions of the leading subspaces that are compared."""
 NULLS = ("gaussian", "shuffled")
 """Labels of the dimension `null`."""
 COMPONENTS = 10
-"""Principal components that are kept of a trajectory."""
+"""Number of stored principal components of a trajectory."""
 FACTS_VERSION = 1
-"""To be raised when a number in facts.py changes: cubes are then gathered again."""
+"""Increase when a number in facts.py changes: cubes are then gathered again."""
 COORDINATES_VERSION = 1
-"""To be raised when coordinates are added to cubes: they are then gathered again, which decomposes nothing."""
+"""Increase when coordinates are added to cubes: they are then gathered again, without decompositions."""
 
 OF_SPECTRA = (
     "effective_rank",
@@ -41,9 +41,9 @@ OF_SPECTRA = (
     "power_law_alpha_hat",
     "power_law_log_alpha_norm",
 )
-"""Measured again, by the same functions, of matrices without structure."""
+"""Variables that are also measured, by the same functions, on unstructured matrices."""
 COMPARED = ("", "_initial", "_previous")
-"""Other checkpoints that a layer's vectors are compared with."""
+"""Other checkpoints with which a layer's vectors are compared."""
 
 CHANCE_OF = {
     **{name: f"null_{name}" for name in OF_SPECTRA},
@@ -55,6 +55,6 @@ CHANCE_OF = {
     **{f"{of}alignment{part}": "alignment_null" for of in ("", "part_", "head_") for part in ("", "_score")},
     "weighted_alignment": "weighted_alignment_null",
 }
-"""Variable -> the variable with its level by chance (CLAIMS 2.7): the only table of these pairs."""
+"""Variable -> the variable with its chance level (CLAIMS 2.7); the only such table."""
 LOGARITHMS = frozenset({"power_law_log_alpha_norm"})
-"""Variables whose ratio to that level says nothing."""
+"""Variables whose ratio to their chance level is meaningless."""

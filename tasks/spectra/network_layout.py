@@ -1,4 +1,4 @@
-"""What of a network is analysed: its layers, its pairs, what is skipped and why, and the run store made of them."""
+"""The analysed layers and pairs of a network, the skipped tensors, and the resulting layout of results."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -25,57 +25,57 @@ class NetworkLayout:
     """Every tensor of two or more dimensions: analysed in a named way, or skipped for a reason."""
     pairs: tuple[LayerPair, ...]
     family: str = ""
-    """Of a network that another program trained: the family that it belongs to, or `unknown`."""
+    """For another program's network: its family, or `unknown`."""
     because: str = ""
-    """By what the family is known, or why it is not."""
+    """How the family was recognised, or why it was not."""
     told: tuple[str, ...] = ()
-    """What was chosen among several things in its files."""
+    """Notes on choices among several sets in its files."""
 
     @property
     def layers(self) -> tuple[Matrix, ...]:
-        """The analysed parameters, or the parts that they are cut into, as matrices, in registration order."""
+        """The analysed parameters, or their parts, as matrices, in registration order."""
         return analysed(self.entries)
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
-        """Everything that is decomposed: the layers, then the parts of them that pairs need."""
+        """All matrices to decompose: the layers, then the parts of them that pairs need."""
         parts = [matrix for pair in self.pairs for matrix in (pair.writer, pair.reader)]
         return tuple(dict.fromkeys([*self.layers, *parts]))
 
     @property
     def attention(self) -> tuple[LayerPair, ...]:
-        """The pairs that are compared head by head."""
+        """The pairs that are compared by head."""
         return tuple(pair for pair in self.pairs if pair.heads)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What each layer does, where that is known; else empty."""
+        """The role of each layer; empty if unknown."""
         return tuple(role for e in self.entries for role in e.roles or [""] * len(e.matrices))
 
     @property
     def kinds(self) -> list[str]:
-        """What each layer belongs to: embedding, attention, mlp, conv, recurrent or output; empty where not known."""
+        """The kind of each layer: embedding, attention, mlp, conv, recurrent or output; empty if unknown."""
         known = [kind for e in self.entries for kind in e.kinds or [""] * len(e.matrices)]
         return layer_kinds(self.layers, self.pairs, known)
 
     @property
     def depths(self) -> list[int]:
-        """How many layers come before each one, by the pairs; -1 where no pair has it."""
+        """The depth of each layer, from the pairs; -1 if no pair has it."""
         return layer_depths(self.layers, self.pairs)
 
     @property
     def ways(self) -> list[str]:
-        """How the parameter of each layer is made a matrix."""
+        """How the parameter of each layer is reshaped to a matrix."""
         return [entry.way for entry in self.entries for _ in entry.matrices]
 
     @property
     def described(self) -> tuple[str, ...]:
-        """For people, what is known of a network that another program trained."""
+        """Description of another program's network for display."""
         counts = f"{plural(len(self.layers), 'layer')}, {plural(len(self.pairs), 'pair')}"
         return (f"family: {self.family} ({self.because}); {counts}", *self.told)
 
     def without(self, absent: Collection[str]) -> "NetworkLayout":
-        """The layout of a checkpoint that does not have these parameters, or not in their shape."""
+        """The layout of a checkpoint that lacks these parameters or has them in another shape."""
         if not absent:
             return self
         return replace(
@@ -100,20 +100,20 @@ class NetworkLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the results of a run go."""
+    """The destination of a run's results."""
 
     folder: str
-    """An object for each block."""
+    """Folder with one object per block."""
     layout: RunLayout
     contents: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    """Digests by step, and by what analyses depend on, of the checkpoints that decide their values.
+    """Digests of the checkpoints that determine values, by step and by what analyses depend on.
 
-    With them each checkpoint has objects of its own, one for each digest.
+    With these, each checkpoint has separate objects, one per digest.
     """
 
 
 def network_layout(spec: RunSpec) -> NetworkLayout:
-    """The layout of a spec's network, which is built without its weights, by another process where one is asked."""
+    """The layout of a spec's network, built without weights, by a delegate process if there is one."""
     found: NetworkLayout = of_network(Later(__name__, "built_layout"), spec)
     return found
 
@@ -137,7 +137,7 @@ def run_layout(
     metrics: Mapping[str, Metric],
     attributes: Mapping[str, Any],
 ) -> RunLayout:
-    """The run store of a network: labels of its dimensions and the variables of the analyses."""
+    """The layout of a network's results: labels of the dimensions, and variables of the analyses."""
     chosen = [get_analysis(name) for name in analyses]
     labels = {**_labels(layout, steps), **{dim: of for analysis in chosen for dim, of in analysis.labels.items()}}
     variables = {
@@ -175,7 +175,7 @@ def layer_coordinates(layout: NetworkLayout) -> dict[str, tuple[str, list[Any]]]
 
 
 def _origin(layout: NetworkLayout) -> dict[str, str]:
-    """The family of a network that another program trained, and by what it is known."""
+    """The family of another program's network, and how it was recognised."""
     if not layout.family:
         return {}
     return {"family": layout.family, "family_because": layout.because, "told": json.dumps(layout.told)}

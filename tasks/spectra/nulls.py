@@ -1,6 +1,6 @@
-"""What chance gives: matrices without structure beside a layer, and closed forms (CLAIMS 2.7).
+"""Chance levels: unstructured matrices of a layer's shape, and closed forms (CLAIMS 2.7).
 
-Shapes: M rows, N columns, R = min(M, N), d the width that two layers share.
+Shapes: M rows, N columns, R = min(M, N), d the shared width of two layers.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def generator(name: str) -> torch.Generator:
 def without_structure(w_MN: Tensor, name: str) -> dict[str, Tensor]:
     """By label of NULLS: Gaussian entries with the mean square of W (1 where W is zero), and W's entries shuffled."""
     mean_square = float(w_MN.double().square().mean()) or 1.0
-    # In float64, as entries near the ends of float32's range would leave it.
+    # In float64, as entries near the limits of float32 would exceed them.
     gaussian = torch.randn(w_MN.shape, generator=generator(f"gaussian {name}")).double() * math.sqrt(mean_square)
     order = torch.randperm(w_MN.numel(), generator=generator(f"shuffled {name}"))
     return {"gaussian": gaussian, "shuffled": w_MN.flatten()[order].view(w_MN.shape)}
@@ -39,19 +39,19 @@ def agreement(rows: int, columns: int) -> float:
 
 
 def alignment(width: int, parts: int = 1) -> float:
-    """Mean alignment of random vectors of length d, sqrt(2 / (pi d)), one of them cut out of `parts` times that."""
+    """Mean alignment of random vectors of length d, sqrt(2 / (pi d)), one of them part of a vector `parts` as long."""
     return math.sqrt(2 / (math.pi * width * parts))
 
 
 def weighted_alignment(width: int) -> float:
-    """Root mean square of ||A B||_F / (||A||_F ||B||_F) for random A, B that share a width of d: 1 / sqrt d."""
+    """Root mean square of ||A B||_F / (||A||_F ||B||_F) for random A, B with shared width d: 1 / sqrt d."""
     return 1 / math.sqrt(width)
 
 
 def best_match(rows: int, columns: int, name: str) -> float:
-    """Mean best-match agreement of two Gaussian matrices, from one draw; chance makes no difference between ranks.
+    """Mean best-match agreement of two Gaussian matrices, from one draw; the same for all ranks.
 
-    Their singular vectors are random orthonormal frames; seen from the first matrix's, the second's are such too.
+    Their singular vectors are random orthonormal frames, also relative to one another.
     """
     rank = min(rows, columns)
     random = generator(f"frames {name}")
@@ -61,10 +61,10 @@ def best_match(rows: int, columns: int, name: str) -> float:
 
 
 def first_rows(draws_MR: Tensor) -> Tensor:
-    """The first R rows of Q in a Gaussian M x R matrix's Q R, but for the signs of its columns, as (R, R).
+    """The first R rows of Q in the QR of a Gaussian M x R matrix, up to signs of columns, as (R, R).
 
-    From twice as many rows as columns on they are those of the matrix times the inverse of its Gram matrix's Cholesky
-    factor, in float64: the condition number of a Gaussian matrix is at most about 6 there.
+    For at least twice as many rows as columns, computed by Cholesky QR in float64, since the condition number of a
+    Gaussian matrix is then at most about 6.
     """
     rank = draws_MR.shape[1]
     if len(draws_MR) < GRAM_ASPECT * rank:

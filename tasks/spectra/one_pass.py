@@ -1,4 +1,4 @@
-"""All analyses of a block of checkpoints in one pass, with one decomposition a matrix."""
+"""Runs all analyses of a block of checkpoints in one pass, with one decomposition per matrix."""
 
 import functools
 import logging
@@ -30,25 +30,25 @@ from specdyn.tasks.spectra.series import Deferred, Series, ahead, need_vectors
 log = logging.getLogger("specdyn.analysis")
 
 HELD_BYTES = 2**28
-"""Matrices from which on a GPU is given no more at a time: decomposing them takes several times their memory."""
+"""Bytes of matrices per batch on a GPU: decomposing them takes several times their memory."""
 
 Anchor = tuple[int, Mapping[str, Factors]]
-"""A step whose factors were made before, and these by matrix: the first, the last, and neighbours of other blocks."""
+"""Factors computed earlier, by step and matrix: of the first, the last, and neighbouring blocks' checkpoints."""
 
 
 @dataclass(kw_only=True)
 class Pass:
-    """The work on one block: what is analysed, and how many decompositions it took."""
+    """The work on one block: what to analyse, and the number of decompositions."""
 
     series: Series
     layout: NetworkLayout
     target: Target
     analyses: Sequence[Analysis]
     scratch: Callable[[], MutableMapping[str, Factors]]
-    """Makes a place for the factors of a checkpoint: a dict, or a folder where they would not fit in memory."""
+    """Creates a mapping for the factors of a checkpoint: a dict, or a folder if they would not fit in memory."""
     anchors: dict[int, Mapping[str, Factors]]
     advance: Callable[[int], None] = field(default=lambda _: None)
-    """Told how many more matrices are done."""
+    """Called with the number of newly finished matrices."""
     decompositions: int = field(default=0)
     _absent: dict[int, frozenset[str]] = field(default_factory=dict)
 
@@ -58,13 +58,13 @@ class Pass:
 
     @property
     def variables(self) -> list[str]:
-        """What every block writes, computed or not, so that nothing of an earlier write is left in its place."""
+        """Variables that every block writes, computed or not, so that nothing of an earlier write remains."""
         declared = (name for analysis in self.analyses if analysis.of != "run" for name in analysis.variables)
         return [name for name in declared if name in self.target.layout.variables]
 
     @functools.cached_property
     def first(self) -> Decomposed:
-        """The run's first checkpoint; its weights are read once a block, where they are asked for."""
+        """The run's first checkpoint; its weights are read on demand, once per block."""
         return self.anchored(self.series.steps[0])
 
     @functools.cached_property
@@ -73,15 +73,15 @@ class Pass:
         return self.anchored(self.series.steps[-1])
 
     def absent(self, step: int) -> frozenset[str]:
-        """Parameters that a checkpoint does not have; looked up once."""
+        """Parameters that a checkpoint lacks; cached."""
         if step not in self._absent:
             self._absent[step] = self.series.absent(step, self.layout)
         return self._absent[step]
 
     def comparable(self, analysis: Analysis, layer: Matrix, step: int) -> bool:
-        """Whether the checkpoint that an analysis compares a layer with has that layer; NaN stands where it has not.
+        """Whether the other checkpoint of an analysis has the layer; otherwise its values are NaN.
 
-        Norms have values of the checkpoint alone, too.
+        `norms` also has values that need no other checkpoint.
         """
         steps = self.series.steps
         of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(step) - 1)]}
@@ -92,7 +92,7 @@ class Pass:
         return layer.parameter not in self.absent(of[analysis.compares])
 
     def anchored(self, step: int) -> Decomposed:
-        """A checkpoint whose factors are there; its weights are read if they are asked for."""
+        """A checkpoint with known factors; its weights are read on demand."""
         weights = Deferred(functools.partial(self.series.weights, step))
         return Decomposed(step=step, weights=weights, factors=self.anchors.get(step, {}))
 
@@ -104,7 +104,7 @@ def decompose_step(
     vectors: bool = True,
     scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> Anchor:
-    """The factors of one checkpoint, for the blocks that need it as an anchor; those kept before are not made again."""
+    """The factors of one checkpoint, for blocks that need it as an anchor; reuses stored ones."""
     factors, there = scratch(), layout.without(series.absent(step, layout))
     if {matrix.name for matrix in (there.matrices if vectors else there.layers)} <= set(factors):
         return step, factors
@@ -120,10 +120,10 @@ def decompose_into(
     what: str,
     vectors: bool = True,
 ) -> Iterable[Matrix]:
-    """Decompose every matrix once, parameter by parameter as they come; returns each matrix when it is done.
+    """Decompose every matrix once, parameter by parameter; yields each matrix when it is done.
 
-    On a GPU matrices of equal shape are decomposed together. Without `vectors` only the layers are, and only for
-    their singular values. `what` names run and step in errors.
+    On a GPU, matrices of equal shape are decomposed together. Without `vectors`, only the singular values of the layers
+    are computed. `what` names run and step in errors.
     """
     of_parameter: dict[str, list[Matrix]] = {}
     for matrix in layout.matrices if vectors else layout.layers:
@@ -140,7 +140,7 @@ def decompose_into(
 
 
 def _in_turn(parameters: Iterable[str], weights: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
-    """Each parameter with its tensor; read ahead of need where it is not in memory, for which a thread costs more."""
+    """Each parameter with its tensor, read ahead by a thread unless it is in memory."""
     if isinstance(weights, dict):
         return ((parameter, weights[parameter]) for parameter in parameters)
     return ahead(parameters, weights.__getitem__)
@@ -149,7 +149,7 @@ def _in_turn(parameters: Iterable[str], weights: Mapping[str, Tensor]) -> Iterab
 def _on_device(
     of_parameter: Mapping[str, Sequence[Matrix]], weights: Mapping[str, Tensor], device: torch.device
 ) -> Iterator[dict[Matrix, Tensor]]:
-    """The matrices on the device, as many at a time as it is to hold; each parameter is read once."""
+    """The matrices on the device, in batches that fit; reads each parameter once."""
     held: dict[Matrix, Tensor] = {}
     for parameter, w in _in_turn(of_parameter, weights):
         held |= {matrix: matrix.of({parameter: w}).to(device) for matrix in of_parameter[parameter]}
@@ -169,10 +169,10 @@ def analyse_block(
     *anchors: Anchor,
     scratch: Callable[[], MutableMapping[str, Factors]] = dict,
 ) -> int:
-    """Analyse the checkpoints of a block and put their values as one object; returns the decompositions made.
+    """Analyse the checkpoints of a block and write their values as one object; returns the number of decompositions.
 
-    `anchors` has the factors of the run's first and last checkpoint and of the one before the block; no checkpoint
-    among them is decomposed again. Weights of two checkpoints, and factors of four, are held at a time.
+    `anchors` has the factors of the run's first and last checkpoint and of the one before the block, which are not
+    decomposed again. Holds the weights of two checkpoints, and the factors of four, at a time.
     """
     work = Pass(
         series=series,
@@ -198,7 +198,7 @@ def analyse_block(
 
 
 def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """The values of each of these checkpoints, and with the last checkpoint of all also the values of the run."""
+    """The values of each of these checkpoints and, if the last checkpoint is included, of the run."""
     series = work.series
     evaluate = series.evaluator() if any(analysis.needs_data for analysis in work.analyses) else None
     rows: list[dict[str, np.ndarray]] = []
@@ -207,7 +207,7 @@ def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np
     for step, weights in ahead(steps, series.weights):
         row: dict[str, np.ndarray] = {}
         now = _analyse_layers(work, step, weights, previous, row)
-        # What is of all layers together is NaN where some are not there.
+        # Values over all layers are NaN if some layers are missing.
         for analysis in () if work.absent(step) else work.of("checkpoint"):
             view = CheckpointView(
                 now=now,
@@ -224,7 +224,7 @@ def measure_block(work: Pass, steps: tuple[int, ...]) -> tuple[list[dict[str, np
 def _write_each(
     work: Pass, steps: Sequence[int], rows: Sequence[Mapping[str, np.ndarray]], of_run: Mapping[str, np.ndarray]
 ) -> None:
-    """Put the values of each checkpoint by themselves, and by what decides them."""
+    """Write the values of each checkpoint separately, by what determines them."""
     for step, row in zip(steps, rows, strict=True):
         for depends, content in work.target.contents[step].items():
             analyses = [analysis for analysis in work.analyses if analysis.depends == depends]
@@ -241,7 +241,7 @@ def _write(
     of_run: Mapping[str, np.ndarray],
     content: str = "",
 ) -> None:
-    """Put what these analyses measured as one object."""
+    """Write the values of these analyses as one object."""
     declared = {name for analysis in analyses for name in analysis.variables_for({})} if content else None
     kept = [{name: row[name] for name in row if declared is None or name in declared} for row in rows]
     layout = work.target.layout
@@ -260,7 +260,7 @@ def _write(
 def _analyse_layers(
     work: Pass, step: int, weights: Mapping[str, Tensor], previous: Decomposed | None, row: dict[str, np.ndarray]
 ) -> Decomposed:
-    """Decompose a checkpoint, analysing each layer as it is decomposed, then the pairs."""
+    """Decompose a checkpoint and analyse each layer as soon as it is decomposed, then the pairs."""
     what, known = f"{work.series.name} step {step}", work.anchors.get(step)
     there = work.layout.without(work.absent(step))
     factors = work.scratch() if known is None else known
@@ -291,7 +291,7 @@ def _analyse_layers(
 
 
 def analyse_run(work: Pass) -> dict[str, np.ndarray]:
-    """The values of the analyses that look at all checkpoints of a run together."""
+    """The values of the analyses of the whole run."""
     view = RunView(
         steps=work.series.steps,
         layers=work.layout.layers,

@@ -1,4 +1,4 @@
-"""What random matrix theory says of a matrix with independent entries: the Marchenko-Pastur law (CLAIMS 5.4, 5.5).
+"""The Marchenko-Pastur law for matrices with independent entries (CLAIMS 5.4, 5.5).
 
 An (M, N) matrix with entries of variance s2 has eigenvalues lambda = s_i^2 / max(M, N), of which there are
 R = min(M, N). With Q = max(M, N) / R >= 1 they fill lambda_- to lambda_+, s2 (1 -+ 1 / sqrt Q)^2, as R grows.
@@ -26,14 +26,14 @@ def cdf(x: np.ndarray, variance: float, q: float) -> np.ndarray:
 
 
 def quantiles(p: np.ndarray, variance: float, q: float) -> np.ndarray:
-    """Where the law reaches the shares p, exact to 1e-6 of the variance."""
+    """Quantiles of the law at shares p, accurate to 1e-6 of the variance."""
     angle = np.linspace(0, math.pi, GRID)
     reached = np.interp(p, _cdf_of_angle(angle, q), angle)
     return variance * (1 + 1 / q - 2 * q**-0.5 * np.cos(reached))
 
 
 def tracy_widom_edge(variance: float, rows: int, columns: int) -> float:
-    """The largest eigenvalue that 1 % of Gaussian matrices of finite size exceed; lambda_+ and a margin (Johnstone)."""
+    """The 99 % quantile of the largest eigenvalue of finite Gaussian matrices: lambda_+ plus a margin (Johnstone)."""
     wide, narrow = math.sqrt(max(rows, columns)), math.sqrt(min(rows, columns))
     margin = (wide + narrow) * (1 / wide + 1 / narrow) ** (1 / 3)
     return variance * ((wide + narrow) ** 2 + TRACY_WIDOM_99 * margin) / wide**2
@@ -49,7 +49,7 @@ def kolmogorov_smirnov(x: np.ndarray, variance: float, q: float) -> float:
 
 
 def _cdf_of_angle(angle: np.ndarray, q: float) -> np.ndarray:
-    """The law's integral at x = s2 (1 + a^2 - 2 a cos(angle)), a = 1 / sqrt Q: that of sin^2 / x in closed form."""
+    """The law's integral at x = s2 (1 + a^2 - 2 a cos(angle)), a = 1 / sqrt Q, in closed form."""
     a = q**-0.5
     turned = np.arctan2((1 + a) * np.sin(angle / 2), (1 - a) * np.cos(angle / 2))
     integral = np.sin(angle) / (2 * a) + (1 + a**2) * angle / (4 * a**2) - (1 - a**2) * turned / (2 * a**2)

@@ -1,6 +1,6 @@
-"""A series of checkpoints of one network, wherever it comes from, read one at a time and ahead of need.
+"""A series of checkpoints of one network, of any origin, read one at a time and ahead of need.
 
-It is analysed in blocks; which checkpoints of others a block needs is told here, without torch.
+It is analysed in blocks; this module also determines, without torch, which other checkpoints a block needs.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 EVERY = ("initial", "final", "previous")
-"""Whatever a checkpoint may be compared with."""
+"""All checkpoints with which one may be compared."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -29,28 +29,28 @@ class Series(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Its name in errors."""
         ...
 
     @property
     def steps(self) -> tuple[int, ...]: ...
 
     def weights(self, step: int) -> "Mapping[str, Tensor]":
-        """Tensors by parameter; may be read as they are asked for."""
+        """Tensors by parameter, possibly loaded lazily."""
         ...
 
     def absent(self, step: int, layout: "NetworkLayout") -> frozenset[str]:
-        """Parameters of the layout that a checkpoint does not have, or not in their shape."""
+        """Parameters of the layout that a checkpoint lacks or has in another shape."""
         ...
 
     def evaluator(self) -> Evaluate | None:
-        """Metrics of the network at any weights; None where there is no data."""
+        """Metrics of the network at any weights; None without data."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSeries:
-    """The checkpoints of a run that was trained here."""
+    """The checkpoints of a run of specdyn."""
 
     store: Store
     manifest: Manifest
@@ -71,7 +71,7 @@ class RunSeries:
         return read_checkpoint(self.store.run_of(self.manifest), entry)
 
     def absent(self, step: int, layout: "NetworkLayout") -> frozenset[str]:
-        """None: every checkpoint of a run has the same parameters."""
+        """Empty: every checkpoint of a run has the same parameters."""
         return frozenset()
 
     def evaluator(self) -> Evaluate:
@@ -86,7 +86,7 @@ class RunSeries:
 
 
 class Deferred(Mapping[str, "Tensor"]):
-    """Weights that are read when the first of them is asked for."""
+    """Weights that are all read on first access."""
 
     def __init__(self, read: "Callable[[], Mapping[str, Tensor]]") -> None:
         self._read, self._weights = read, None
@@ -107,7 +107,7 @@ class Deferred(Mapping[str, "Tensor"]):
 
 
 def ahead(keys: Iterable[K], read: Callable[[K], V]) -> Iterator[tuple[K, V]]:
-    """Each key with what is read for it; the next one is read while the caller works on this one."""
+    """Each key with its value; reads the next one while the caller works on this one."""
     with ThreadPoolExecutor(1) as reader:
         waiting = None
         for key in keys:
@@ -120,14 +120,14 @@ def ahead(keys: Iterable[K], read: Callable[[K], V]) -> Iterator[tuple[K, V]]:
 
 
 def need_vectors(analyses: Iterable[Analysis]) -> bool:
-    """Whether any of the analyses asks for singular vectors."""
+    """Whether any of the analyses needs singular vectors."""
     return any(analysis.needs_vectors for analysis in analyses)
 
 
 def needed(steps: tuple[int, ...], block: tuple[int, ...], compared: Collection[str] = EVERY) -> list[int]:
-    """Steps whose factors a block is given: those that its checkpoints are `compared` with, and its own last.
+    """Steps whose factors a block gets: those with which its checkpoints are `compared`, and its own last.
 
-    They are the run's first and last, and the one before the block.
+    These are the run's first and last, and the one before the block.
     """
     of = {"initial": steps[0], "final": steps[-1], "previous": steps[max(0, steps.index(block[0]) - 1)]}
     return sorted({*(of[which] for which in compared), block[-1]})
@@ -136,10 +136,10 @@ def needed(steps: tuple[int, ...], block: tuple[int, ...], compared: Collection[
 def anchor_steps(
     steps: tuple[int, ...], blocks: Iterable[tuple[int, ...]], compared: Collection[str] = EVERY
 ) -> list[int]:
-    """The first and last step, and those before each block: what blocks share is decomposed on its own.
+    """The first and last step, and those before each block: shared checkpoints are decomposed separately.
 
-    The two ends are among them for any blocks, also where an end is the last step of the only block: every block
-    compares its checkpoints with both.
+    Always includes both ends, even if one is the last step of the only block, as every block compares its checkpoints
+    with both.
     """
     shared = {step for block in blocks for step in needed(steps, block, compared) if step != block[-1]}
     ends = {"initial": steps[0], "final": steps[-1]}

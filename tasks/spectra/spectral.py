@@ -1,4 +1,4 @@
-"""Numbers of a descending spectrum, pure functions of it alone (CLAIMS 5.1-5.3).
+"""Numbers of a descending spectrum, as pure functions of it (CLAIMS 5.1-5.3).
 
 Shapes: s_R holds R singular values in float64, descending. A zero matrix has no shape: its numbers are NaN.
 """
@@ -8,13 +8,13 @@ import math
 import numpy as np
 
 FRACTIONS = (0.5, 0.9, 0.99)
-"""Shares of the energy whose rank is counted; labels of the dimension `fraction`."""
+"""Shares of the energy for which ranks are counted; labels of the dimension `fraction`."""
 RESOLUTION = 1e-5
-"""Values below this share of s_1 are not told from 0: a float32 decomposition errs by some 1e-6 of it (METHOD 8.4)."""
+"""Values below this share of s_1 are indistinguishable from 0: float32 decompositions err by some 1e-6 (METHOD 8.4)."""
 
 
 def entropy(s_R: np.ndarray) -> float:
-    """-sum p log p in nat, with p = s / sum s; its exponential is the effective rank (CLAIMS 5.1)."""
+    """-sum p log p in nats, with p = s / sum s; its exponential is the effective rank (CLAIMS 5.1)."""
     return _entropy(s_R)
 
 
@@ -39,18 +39,18 @@ def participation_ratio(s_R: np.ndarray) -> float:
 
 
 def gini(s_R: np.ndarray) -> float:
-    """sum_ij |s_i - s_j| / (2 R^2 mean s), in [0, 1 - 1 / R]: 0 where all values are equal (METHOD 5)."""
+    """sum_ij |s_i - s_j| / (2 R^2 mean s), in [0, 1 - 1 / R]: 0 if all values are equal (METHOD 5)."""
     rank, total = len(s_R), s_R.sum()
     if total == 0:
         return math.nan
-    # Descending s_i stands above R - i values and below i - 1 of them.
+    # Descending s_i is above R - i values and below i - 1.
     return float(((rank + 1 - 2 * np.arange(1, rank + 1)) * s_R).sum() / (rank * total))
 
 
 def energy_ranks(s_R: np.ndarray) -> np.ndarray:
     """For each of FRACTIONS the smallest k with sum_{i<=k} s_i^2 >= q sum s^2, as (3,) (CLAIMS 5.1).
 
-    A sum that misses the share by rounding, by 1e-12 of it, counts as having reached it.
+    A sum that misses the share only by rounding (1e-12 of it) counts as having reached it.
     """
     if s_R[0] == 0:
         return np.full(len(FRACTIONS), math.nan)
@@ -66,12 +66,12 @@ def top_half_energy(s_R: np.ndarray) -> float:
 
 
 def condition_number(s_R: np.ndarray) -> float:
-    """s_1 / s_R; NaN where s_R lies below 1e-5 s_1, which float32 does not tell from 0 (CLAIMS 5.2)."""
+    """s_1 / s_R; NaN if s_R is below 1e-5 s_1, which float32 cannot distinguish from 0 (CLAIMS 5.2)."""
     return float(s_R[0] / s_R[-1]) if s_R[-1] > RESOLUTION * s_R[0] else math.nan
 
 
 def gaps(s_R: np.ndarray) -> np.ndarray:
-    """s_i / s_{i+1} as (R - 1,); NaN where s_{i+1} lies below 1e-5 s_1 (CLAIMS 5.2)."""
+    """s_i / s_{i+1} as (R - 1,); NaN where s_{i+1} is below 1e-5 s_1 (CLAIMS 5.2)."""
     resolved = s_R[1:] > RESOLUTION * s_R[0]
     return np.divide(s_R[:-1], s_R[1:], out=np.full(len(s_R) - 1, math.nan), where=resolved)
 

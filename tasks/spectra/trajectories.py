@@ -14,9 +14,9 @@ from specdyn.tasks.spectra.labels import COMPONENTS
 from specdyn.tasks.spectra.nulls import generator
 
 WIDEST = 2**14
-"""Most numbers kept of a layer at a step."""
+"""Most numbers kept per layer and step."""
 BOUND = 2**29
-"""Bytes that the numbers kept of all layers and steps take at most."""
+"""Most bytes of the numbers of all layers and steps."""
 
 
 class Path(NamedTuple):
@@ -31,15 +31,15 @@ class Path(NamedTuple):
 
 
 def kept_width(layers: int, steps: int) -> int:
-    """Numbers kept of each layer at each step, so that all of them take at most 512 MiB in float64."""
+    """Numbers kept per layer and step, so that all take at most 512 MiB in float64."""
     return max(1, min(WIDEST, BOUND // (8 * layers * steps)))
 
 
 def sketch(w: Tensor, width: int, name: str) -> np.ndarray:
-    """At most `width` numbers in float64 that keep inner products: the entries themselves where they are no more.
+    """At most `width` numbers in float64 that preserve inner products: the entries themselves if they are that few.
 
-    Else each entry is added to, or taken from, one of `width` sums, drawn by the layer's name (a count sketch). Inner
-    products of two points have no bias and a standard deviation below sqrt(2 / width) of the product of their norms.
+    Else a count sketch: each entry is added to, or subtracted from, one of `width` sums, drawn by the layer's name.
+    Inner products of two points are unbiased, with a standard deviation below sqrt(2 / width) times their norms.
     """
     entries = w.flatten().double()
     if len(entries) <= width:
@@ -50,15 +50,15 @@ def sketch(w: Tensor, width: int, name: str) -> np.ndarray:
 
 
 def centred_gram(x_TD: np.ndarray) -> np.ndarray:
-    """Inner products (T, T) of the points less their mean."""
+    """Inner products (T, T) of the points minus their mean."""
     centred = x_TD - x_TD.mean(axis=0)
     return np.asarray(centred @ centred.T)
 
 
 def principal(gram_TT: np.ndarray) -> Path:
-    """Components of the points whose centred Gram matrix is given, K = min(T, 10); NaN where they do not move.
+    """Components of the points with this centred Gram matrix, K = min(T, 10); NaN if they do not move.
 
-    Coordinates have the units of weights; each component points to where the last point lies.
+    Coordinates have the units of weights; each component is oriented towards the last point.
     """
     kept = min(len(gram_TT), COMPONENTS)
     variances, vectors = np.linalg.eigh(gram_TT)

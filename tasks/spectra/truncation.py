@@ -11,20 +11,20 @@ from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.spectra.decomposition import Factors
 
 Keep = Callable[[Matrix, Tensor, Factors], Tensor]
-"""What is left of a layer (M, N) with these factors."""
+"""Returns the modified layer (M, N), given its factors."""
 
 
 def keep_in_all(
     weights: Mapping[str, Tensor], layers: Sequence[Matrix], factors: Mapping[str, Factors], keep: Keep
 ) -> dict[str, Tensor]:
-    """The weights with every layer but the last replaced by what `keep` leaves of it; other tensors are shared."""
+    """The weights with every layer but the last modified by `keep`; other tensors are shared."""
     return keep_in(layers[:-1], weights, factors, keep)
 
 
 def keep_in(
     layers: Sequence[Matrix], weights: Mapping[str, Tensor], factors: Mapping[str, Factors], keep: Keep
 ) -> dict[str, Tensor]:
-    """The weights with these layers replaced by what `keep` leaves of them; other tensors are shared."""
+    """The weights with these layers modified by `keep`; other tensors are shared."""
     kept = dict(weights)
     for layer in layers:
         parameter = weights[layer.parameter]
@@ -51,14 +51,14 @@ def top(fraction: float) -> Keep:
 
     def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
         k = count_kept(factors, fraction)
-        # Where all components are kept the layer itself leaves no rounding residue to the others.
+        # If all components are kept, use the layer itself, so that `bottom` has no rounding residue.
         return w_MN if k == len(factors.s) else components(factors, slice(0, k))
 
     return keep
 
 
 def bottom(fraction: float) -> Keep:
-    """Keep all but the first ceil(fraction * R) components, as the difference from those."""
+    """Keep all but the first ceil(fraction * R) components, by subtracting these."""
 
     def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
         return w_MN - top(fraction)(layer, w_MN, factors)
@@ -69,10 +69,10 @@ def bottom(fraction: float) -> Keep:
 def halves(
     weights: Mapping[str, Tensor], layers: Sequence[Matrix], factors: Mapping[str, Factors]
 ) -> Iterator[Mapping[str, Tensor]]:
-    """The weights with the first ceil(R / 2) components of every layer but the last, then with the others.
+    """The weights with the first ceil(R / 2) components of every layer but the last, then with the rest.
 
-    The first are used up by the second, which are the difference from them, layer by layer: only one layer more than
-    the weights of one network is held.
+    The second are computed in place of the first, layer by layer, so that memory exceeds one network's weights by only
+    one layer.
     """
     kept = keep_in_all(weights, layers, factors, top(0.5))
     yield kept
@@ -115,11 +115,11 @@ def random_directions(fraction: float) -> Keep:
 
 
 def energy_matched(fraction: float) -> Keep:
-    """As `random_components`, scaled to the Frobenius norm of the first ceil(fraction * R) components."""
+    """Like `random_components`, scaled to the Frobenius norm of the first ceil(fraction * R) components."""
 
     def keep(layer: Matrix, w_MN: Tensor, factors: Factors) -> Tensor:
         drawn = random_components(fraction)(layer, w_MN, factors)
-        # In float64, since squares of what float32 holds leave its range.
+        # In float64, since squares of float32 values may leave its range.
         wanted = torch.linalg.vector_norm(factors.s[: count_kept(factors, fraction)], dtype=torch.float64)
         length = torch.linalg.matrix_norm(drawn, dtype=torch.float64)
         return drawn * float(wanted / length.clamp_min(torch.finfo(torch.float64).tiny))
@@ -133,7 +133,7 @@ def generator(layer: Matrix) -> torch.Generator:
 
 
 def as_parameter(w_MN: Tensor, parameter: Tensor, transposed: bool) -> Tensor:
-    """The matrix back in the parameter's own shape."""
+    """The matrix reshaped to the parameter's shape."""
     if not transposed:
         return w_MN.reshape(parameter.shape)
     return w_MN.reshape(parameter.transpose(0, 1).shape).transpose(0, 1)

@@ -1,1 +1,1 @@
-"""When things happen in a run: memorising, grokking, compression, and what comes first."""
+"""Times of events in a run: memorising, grokking, compression, and their order."""

@@ -1,4 +1,4 @@
-"""When the rank of a run's weights falls, by two definitions, and whether it has settled (arXiv 2607.06639).
+"""When the rank of a run's weights falls, by two definitions, and whether it settles (arXiv 2607.06639).
 
 Shapes: T checkpoints.
 """
@@ -11,35 +11,35 @@ import numpy as np
 from specdyn.tasks.timing.crossings import NEVER, UNKNOWN, Crossing, first_where
 
 LEAST_FALL = 0.005
-"""A smaller fall of a rank between 0 and 1 is none."""
+"""A smaller fall of a rank between 0 and 1 does not count."""
 WITHIN = 0.05
-"""Share of the floor by which a rank that has reached it may differ from it."""
+"""Tolerance for having reached the floor, as a share of it."""
 TAIL = 0.1
-"""Share of the steps, at the end of the run, that the floor is the mean of."""
+"""Final share of the steps over which the floor is averaged."""
 FEWEST = 3
-"""Checkpoints in that share below which nothing says whether it is flat."""
+"""Fewest checkpoints in that share to decide whether it is flat."""
 
 
 class Compression(NamedTuple):
     """How a rank (T,) falls from the first to the last checkpoint."""
 
     fall: float
-    """First value less the last."""
+    """First value minus the last."""
     floor: float
     """Mean over the last tenth of the steps."""
     plateau: float
-    """1 where the run has settled: values in its last tenth span at most 5 % of the floor, and the least value of the
-    whole run lies within 5 % of the floor; 0 where not; NaN where that tenth has fewer than 3 checkpoints."""
+    """1 if the run has settled: values in its last tenth span at most 5 % of the floor, and the minimum of the whole
+    run is within 5 % of the floor; 0 if not; NaN if that tenth has fewer than 3 checkpoints."""
     half: Crossing
-    """First checkpoint that has made half of the fall; censored where the rank falls by less than .005."""
+    """First checkpoint after half of the fall; censored if the rank falls by less than .005."""
     settled: Crossing
-    """First checkpoint at or below 1.05 of the floor; censored where the run has no plateau."""
+    """First checkpoint at or below 1.05 of the floor; censored if the run has no plateau."""
 
 
 def compression(steps: np.ndarray, ranks: np.ndarray) -> Compression:
-    """The two times of a rank at ascending steps; all is unknown where a checkpoint was not measured.
+    """The two times of a rank at ascending steps; everything is unknown if a checkpoint was not measured.
 
-    `half` needs no plateau, but what falls after the last step is not counted; `settled` does.
+    `half` needs no plateau, but ignores any fall after the last step; `settled` needs one.
     """
     known = ~np.isnan(ranks)
     if not len(ranks) or not known.all():
@@ -60,5 +60,5 @@ def compression(steps: np.ndarray, ranks: np.ndarray) -> Compression:
 
 
 def at_step(steps: np.ndarray, values: np.ndarray, step: float) -> float:
-    """The value at a step of the run, NaN where there is no such step."""
+    """The value at a step of the run, NaN if there is no such step."""
     return float(values[steps == step][0]) if (steps == step).any() else math.nan

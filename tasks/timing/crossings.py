@@ -1,4 +1,4 @@
-"""When a series of checkpoints first satisfies a condition, known up to the grid of its checkpoints."""
+"""When a series of checkpoints first satisfies a condition, to the resolution of its checkpoints."""
 
 import math
 from typing import NamedTuple
@@ -7,14 +7,14 @@ import numpy as np
 
 
 class Crossing(NamedTuple):
-    """The event lies after the step `after` and up to `step`; NaN where that is not known."""
+    """The event is after the step `after` and at or before `step`; NaN if unknown."""
 
     step: float
-    """First checkpoint where the condition holds; NaN where it never does or that is not known."""
+    """First checkpoint at which the condition holds; NaN if it never does or this is unknown."""
     after: float
-    """The checkpoint before it; NaN where `step` is the first one of the run."""
+    """The checkpoint before it; NaN if `step` is the first one of the run."""
     censored: float
-    """0 where it happens, 1 where every checkpoint was measured and it never does, NaN where that is not known."""
+    """0 if it happens, 1 if every checkpoint was measured and it never does, NaN if unknown."""
 
 
 UNKNOWN = Crossing(math.nan, math.nan, math.nan)
@@ -22,9 +22,9 @@ NEVER = Crossing(math.nan, math.nan, 1.0)
 
 
 def first_where(steps: np.ndarray, holds: np.ndarray, known: np.ndarray) -> Crossing:
-    """The first of the steps (T,), ascending, where `holds` (T,) is true.
+    """The first of the ascending steps (T,) at which `holds` (T,) is true.
 
-    `known` (T,) is false where a checkpoint was not measured: it may have been the first, so nothing after it counts.
+    `known` (T,) is false for an unmeasured checkpoint: it may have been the first, so nothing after it counts.
     """
     measured = int(np.argmin(np.append(known, False)))
     if not holds[:measured].any():
@@ -34,14 +34,14 @@ def first_where(steps: np.ndarray, holds: np.ndarray, known: np.ndarray) -> Cros
 
 
 def first_below(steps: np.ndarray, values: np.ndarray, level: float) -> Crossing:
-    """The first step whose value (T,) lies below the level; a value of NaN was not measured."""
+    """The first step whose value (T,) is below the level; NaN means not measured."""
     return first_where(steps, values < level, ~np.isnan(values))
 
 
 def relative_lag(event: Crossing, reference: Crossing) -> tuple[float, float, float]:
-    """(event - reference) / reference: of the checkpoints, then the least and the most that their grid allows.
+    """(event - reference) / reference: of the checkpoints, then the minimum and maximum consistent with their grid.
 
-    NaN where one of them is not known; the most is infinite where the reference may lie at step 0.
+    NaN if one of them is unknown; the maximum is infinite if the reference may be at step 0.
     """
     if math.isnan(event.step) or not reference.step > 0:
         return math.nan, math.nan, math.nan

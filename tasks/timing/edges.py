@@ -1,4 +1,4 @@
-"""Whether the spectral edge of updates rises and falls before a run groks, and by how many steps (arXiv 2603.15678)."""
+"""Whether and by how many steps the spectral edge of updates precedes grokking (arXiv 2603.15678)."""
 
 import math
 from typing import TYPE_CHECKING
@@ -27,9 +27,9 @@ SAID = {
 
 
 def edge_events(steps: np.ndarray, ratios: np.ndarray) -> tuple[Crossing, Crossing]:
-    """Where the ratios (T,) are largest, and the first step after that where half of the rise above 1 is lost.
+    """The step of the largest ratio (T,), and the first step after it at which half of the rise above 1 is lost.
 
-    NaN are the checkpoints without a window. Both are censored where no checkpoint has one.
+    Checkpoints without a window are NaN. Both are censored if no checkpoint has one.
     """
     there = ~np.isnan(ratios)
     steps, ratios = steps[there], ratios[there]
@@ -43,14 +43,14 @@ def edge_events(steps: np.ndarray, ratios: np.ndarray) -> tuple[Crossing, Crossi
 
 
 def edge_lead(data: "xr.DataTree", portion: str = "total", grokked: float = 0.05) -> "xr.Dataset":
-    """How many steps before it groks the spectral edge of each run has its peak, and has fallen (CLAIMS 5.11).
+    """By how many steps the peak and the fall of each run's spectral edge precede grokking (CLAIMS 5.11).
 
     `data` is a cube with `err` and with `network_window_edge_ratio`, which the analysis `update_windows` measures;
     `portion` is `total`, `gradient` or `decay`. Along `run` and `event` (`peak`: the largest ratio s_k / s_{k+1} of the
     run; `fall`: half of its rise above 1 is lost after that): `edge_step`, `edge_censored`, `lead` in steps, which is
-    grok_step - edge_step, and `before`, 1 where that is above 0; NaN where one of the two does not happen. `chance` is
-    the share of windows that end before the run groks: how often any step of the run would come before. The peak is
-    known once the run has ended. ValueError where a variable is not there.
+    grok_step - edge_step, and `before`, 1 if that is positive; NaN if one of the two does not happen. `chance` is the
+    share of windows that end before the run groks, that is, how often a random step would precede it. The peak is
+    known only once the run has ended. ValueError if a variable is missing.
     """
     import xarray as xr
 

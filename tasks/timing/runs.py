@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COLLAPSED = 2
-"""Value of the variable `collapse` where a layer's largest singular value is below 1e-6."""
+"""Value of the variable `collapse` for a layer whose largest singular value is below 1e-6."""
 DEFINITIONS = ("half", "settled")
 OF_RUN = {
     "mem_step": "step at which the run has memorised",
@@ -40,21 +40,20 @@ OF_DEFINITION = {
 
 
 def timing(data: "xr.DataTree", by_layer: bool = False, memorised: float = 0.01, grokked: float = 0.05) -> "xr.Dataset":
-    """When each run memorises, groks and loses rank, and how far these lie apart (CLAIMS 5.11, arXiv 2607.06639).
+    """When each run memorises, groks and loses rank, and the lags between these (CLAIMS 5.11, arXiv 2607.06639).
 
-    `data` is a cube with the variables `err` and `effective_rank`. Times are steps of checkpoints: an event lies after
-    `*_after` and up to `*_step`; NaN where it does not happen (`*_censored` is 1) and where that is not known
-    (`*_censored` is NaN). Along `run`: `mem_step`, the first training error below `memorised`; `fall`, `floor` and
-    `plateau` of the rank. Along `run` and `definition`:
+    `data` is a cube with the variables `err` and `effective_rank`. Times are steps of checkpoints: an event is after
+    `*_after` and at or before `*_step`; NaN if it does not happen (`*_censored` is 1) or this is unknown (`*_censored`
+    is NaN). Along `run`: `mem_step`, the first training error below `memorised`; `fall`, `floor` and `plateau` of the
+    rank. Along `run` and `definition`:
 
-    * `half`: a run groks where its validation error is below .5, and its rank has fallen where half of the fall
-      between first and last checkpoint is done;
-    * `settled`: it groks where that error is below `grokked`, and its rank has fallen where it lies at or below 1.05
-      of the floor, the mean over the last tenth of the steps; censored without a plateau.
+    * `half`: a run groks when its validation error is below .5, and its rank has fallen when half of the fall from the
+      first to the last checkpoint is done;
+    * `settled`: it groks when that error is below `grokked`, and its rank has fallen when it is at or below 1.05 of the
+      floor, the mean over the last tenth of the steps; censored without a plateau.
 
-    `lag` is relative to the step of grokking, negative where the rank falls first. The rank is the mean over layers, of
-    those that never collapse in the run; with `by_layer` that of each, along `layer` too. ValueError where a variable
-    is not there.
+    `lag` is relative to the step of grokking, negative if the rank falls first. The rank is the mean over layers that
+    never collapse in the run; with `by_layer`, of each layer, also along `layer`. ValueError if a variable is missing.
     """
     import xarray as xr
 
@@ -94,7 +93,7 @@ def timing(data: "xr.DataTree", by_layer: bool = False, memorised: float = 0.01,
 def _of_run(
     steps: np.ndarray, series: np.ndarray, memorised: float, grokked: float
 ) -> Mapping[str, float | list[float]]:
-    """Every variable of a run whose training error, validation error and rank are given at its steps."""
+    """Every variable of a run, from its training error, validation error and rank at its steps."""
     train, val, ranks = series
     mem, of_rank = first_below(steps, train, memorised), compression(steps, ranks)
     rows = []
@@ -116,9 +115,9 @@ def _of_run(
 
 
 def own_steps(error: "xr.DataArray", *series: np.ndarray) -> list[np.ndarray]:
-    """Which steps (T,) each run has itself: a cube has the steps of all runs, and a finished run lacks some.
+    """Which steps (T,) belong to each run: a cube has the steps of all runs, and a finished run lacks some.
 
-    `series` (runs, T) are what was measured; of a run that is not finished every step counts.
+    `series` (runs, T) are measured values; for an unfinished run every step counts.
     """
     whole = error["status"].values == "done" if "status" in error.coords else np.zeros(error.sizes["run"], dtype=bool)
     missing = np.all([np.isnan(of) for of in series], axis=0)
@@ -126,7 +125,7 @@ def own_steps(error: "xr.DataArray", *series: np.ndarray) -> list[np.ndarray]:
 
 
 def measured(data: "xr.DataTree", group: str, name: str) -> "xr.DataArray":
-    """A variable of a group of a cube; ValueError where it is not there."""
+    """A variable of a group of a cube; ValueError if it is missing."""
     import xarray as xr
 
     node = data.children.get(group) if isinstance(data, xr.DataTree) else None

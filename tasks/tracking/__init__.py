@@ -1,1 +1,1 @@
-"""What is measured of runs, sent to the trackers that people watch: TensorBoard, Weights & Biases, MLflow."""
+"""Sends results of runs to trackers: TensorBoard, Weights & Biases, MLflow."""

@@ -1,4 +1,4 @@
-"""Sends runs of a study as they are measured: a thread of the command reads the cube. Training knows nothing of it."""
+"""Sends runs of a study as they are measured: a thread of the command reads the cube, independently of training."""
 
 import contextlib
 import threading
@@ -21,11 +21,10 @@ EVERY_SECONDS = 10.0
 
 
 class Sender:
-    """Sends the numbers of each run of a study to a tracker as they are measured, and all else once it is done.
+    """Sends the numbers of each run of a study to a tracker as they are measured, and the rest once it is done.
 
-    An object in the store says where a run is there, and what was sent: no number is sent twice, also by later calls
-    and after a kill. The first error is said in one line, and ends the sending of this call; the runs are not touched
-    by it.
+    A record in the store says what was sent: no number is sent twice, even by later calls and after a kill. The first
+    error is reported in one line and stops sending in this call; the runs are not affected.
     """
 
     def __init__(self, name: str, store: Store, experiment: str, study: str, say: Callable[[str], None]) -> None:
@@ -34,13 +33,13 @@ class Sender:
         self._failed, self._ended = False, threading.Event()
         self._known: dict[str, SentRecord | None] = {}
         self._looked: dict[str, str] = {}
-        """The contents of each run when it was last looked at."""
+        """The contents of each run at the last check."""
         self._streams: dict[str, Stream] = {}
         self._thread = threading.Thread(target=self._run, name=f"to {name}", daemon=True)
         self.sent: list[str] = []
-        """Runs that are done and that this call sent."""
+        """Finished runs sent by this call."""
         self.where = ""
-        """Where the last of them is."""
+        """URL of the last of them in the tracker."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -52,7 +51,7 @@ class Sender:
         if kind is None or issubclass(kind, Exception):
             self._send()
         for stream in self._streams.values():
-            with contextlib.suppress(Exception):  # a tracker that failed has been told of
+            with contextlib.suppress(Exception):  # the tracker's failure has been reported
                 stream.close(finished=False)
 
     def _run(self) -> None:
@@ -88,9 +87,9 @@ class Sender:
                 self._looked[run] = f"{measured.done} {measured.contents}"
 
     def _send_one(self, tree: "xr.DataTree", run_id: str, measured: Measured, url: str) -> None:
-        """Send what is new of a run, and where it is done its figures and the end of it."""
+        """Send what is new of a run and, if it is done, its figures and facts."""
         run, before = tracked(tree, run_id, self._study), self._known[run_id]
-        # Values of a run that was sent whole, or of other versions, are not told apart from those that are there.
+        # New values of a run that was sent completely, or in other versions, cannot be distinguished from sent ones.
         anew = before is not None and (bool(before.contents) or before.results != measured.results)
         if anew and run_id in self._streams:
             self._streams.pop(run_id).close(finished=False)

@@ -1,4 +1,4 @@
-"""One run as trackers take it: its settings, its numbers by step, and its figures, read from a cube."""
+"""One run in the form for trackers: its settings, its numbers by step, and its figures, read from a cube."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
     import xarray as xr
 
 OF_LAYERS = ("effective_rank", "stable_rank", "spectral_norm", "frobenius_norm")
-"""Variables of which the mean over the layers that have a value is sent."""
+"""Variables sent as the mean over layers that have a value."""
 OF_NETWORK = ("log_norm_product",)
 NO_SETTINGS = {*LIVE} - {"computed_on"}
 
 Scalars = Mapping[str, Mapping[int, float]]
-"""By name and step, finite numbers alone: `val/loss`, `layers/effective_rank`, ..."""
+"""Finite numbers by name and step: `val/loss`, `layers/effective_rank`, ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How far a run of a cube is."""
+    """The progress of a run in a cube."""
 
     done: bool
     results: str
-    """What its values are of: its spec and the versions of all that computes them."""
+    """Identifies its values: its spec and the versions of the code."""
     contents: str
-    """Digest of the objects that its values were taken from."""
+    """Digest of the objects from which its values come."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracked:
-    """A run of which something is measured; what is sent of it is read from its cube when it is asked for."""
+    """A run with results, which are read lazily from its cube."""
 
     run_id: str
     study: str
     cube: "xr.DataTree"
-    """Of this run alone."""
+    """The cube, restricted to this run."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All settings, and what is known of its origin."""
+        """All settings, and its provenance."""
         table = self.cube[RUNS_GROUP].to_dataset().isel(run=0)
         return {str(name): _plain(of.values) for name, of in table.data_vars.items() if name not in NO_SETTINGS}
 
     @cached_property
     def scalars(self) -> Scalars:
-        """Losses, errors, and the like on both splits, means over layers, and numbers of the network."""
+        """Losses, errors and other metrics on both splits, means over layers, and numbers of the network."""
         found: dict[str, dict[int, float]] = {}
         if METRICS_GROUP in self.cube.children:
             metrics = self.cube[METRICS_GROUP].to_dataset().isel(run=0)
@@ -65,7 +65,7 @@ class Tracked:
 
     @cached_property
     def facts(self) -> dict[str, float]:
-        """What is known of the run as a whole."""
+        """Facts of the run as a whole."""
         if METRICS_GROUP not in self.cube.children:
             return {}
         metrics = self.cube[METRICS_GROUP].to_dataset().isel(run=0)
@@ -74,7 +74,7 @@ class Tracked:
 
     @cached_property
     def figures(self) -> dict[str, bytes]:
-        """The figures that say most, of this run alone, as PNGs by name."""
+        """The most informative figures of this run, as PNGs by name."""
         from specdyn.tasks.figures.report import FIRST, drawn
         from specdyn.tasks.figures.style import to_png
 
@@ -82,7 +82,7 @@ class Tracked:
 
 
 def measured_of(tree: "xr.DataTree") -> dict[str, Measured]:
-    """How far each run of a cube is, of those that something is measured of."""
+    """The progress of each run in a cube that has results."""
     runs = tree[RUNS_GROUP].to_dataset()
     every = zip(*(runs[name].values.tolist() for name in ("run", "status", "results", "contents")), strict=True)
     return {
@@ -104,7 +104,7 @@ def tracked(tree: "xr.DataTree", run_id: str, study: str) -> Tracked:
 
 
 def without(scalars: Scalars, sent: Mapping[str, frozenset[int]]) -> dict[str, dict[int, float]]:
-    """The numbers at steps that were not sent, in order of steps."""
+    """The numbers at unsent steps, in order."""
     new = {
         name: {step: values[step] for step in sorted(values) if step not in sent.get(name, ())}
         for name, values in scalars.items()

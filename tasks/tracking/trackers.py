@@ -1,6 +1,6 @@
-"""Trackers: each takes runs one by one, number by number. Their packages are imported when a run is opened.
+"""Trackers, to which runs are sent. Their packages are imported when a run is opened.
 
-A run that is sent anew replaces the one before, or goes on under the same name.
+A run that is sent again replaces the previous one, or continues under the same name.
 """
 
 import importlib.util
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from specdyn.tasks.tracking.tracked import Tracked
 
 TAG = "specdyn.run_id"
-"""The tag, or setting, by which a run there is found by its name here."""
+"""The tag or setting in the tracker with the run's name here."""
 BATCH = 500
-"""Metrics of MLflow that are sent in one request."""
+"""Metrics per request to MLflow."""
 
 
 class Stream(ABC):
-    """A run that is open in a tracker."""
+    """An open run in a tracker."""
 
     where: str
-    """Where it is there."""
+    """Its URL or path in the tracker."""
     sent: dict[str, frozenset[int]]
-    """The steps that the tracker has of each number, by its name."""
+    """The steps of each number in the tracker, by name."""
 
     @abstractmethod
     def add(self, scalars: Scalars) -> None:
@@ -44,14 +44,14 @@ class Stream(ABC):
 
     @abstractmethod
     def end(self, facts: Mapping[str, float], figures: Mapping[str, bytes]) -> None:
-        """Send what is known of the run as a whole."""
+        """Send facts and figures of the finished run."""
 
     @abstractmethod
     def close(self, finished: bool) -> None:
-        """Send what waits; the run can be opened again."""
+        """Flush and close; the run can be opened again."""
 
     def send(self, scalars: Scalars) -> None:
-        """Send numbers, and know that they are there."""
+        """Send numbers, and record that they are there."""
         self.add(scalars)
         for name, values in scalars.items():
             self.sent[name] = self.sent.get(name, frozenset()) | values.keys()
@@ -59,19 +59,19 @@ class Stream(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracker:
-    """A program that people watch runs in."""
+    """A program for monitoring runs."""
 
     package: str
     extra: str
     open: "Callable[[Tracked, str, bool, Mapping[str, frozenset[int]]], Stream]"
-    """Opens a run of a store: `anew` in place of one that is there, otherwise going on with it.
+    """Opens a run of a store: with `anew` it replaces an existing one, otherwise continues it.
 
-    The steps that a record says were sent count where the tracker itself cannot be asked.
+    If the tracker cannot be queried, the steps in the record count as sent.
     """
 
 
 class ToTensorBoard(Stream):
-    """Event files in `tensorboard/STUDY/RUN` in the store, or here where the store is no folder."""
+    """Event files in `tensorboard/STUDY/RUN` in the store, or in the working folder if the store is not local."""
 
     def __init__(self, run: "Tracked", store: str, anew: bool, recorded: Mapping[str, frozenset[int]]) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -89,7 +89,7 @@ class ToTensorBoard(Stream):
 
     @staticmethod
     def _there(folder: Path) -> dict[str, frozenset[int]]:
-        """What the files have, with the steps of numbers; what a killed process did not write whole does not count."""
+        """The steps of each number in the files, ignoring incomplete writes of killed processes."""
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         if not folder.is_dir():
@@ -121,13 +121,13 @@ class ToTensorBoard(Stream):
 
 
 class ToWandb(Stream):
-    """The project of WANDB_PROJECT, or of the study's name; WANDB_MODE=offline writes files alone."""
+    """The project in WANDB_PROJECT, or named after the study; WANDB_MODE=offline only writes files."""
 
     def __init__(self, run: "Tracked", store: str, anew: bool, recorded: Mapping[str, frozenset[int]]) -> None:
         import wandb
 
         if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
-            raise ValueError("nobody is logged in: call `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline")
+            raise ValueError("not logged in: call `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline")
         self._there = wandb.init(
             project=os.environ.get("WANDB_PROJECT", run.study),
             id=run.run_id,
@@ -165,7 +165,7 @@ class ToWandb(Stream):
 
 
 class ToMlflow(Stream):
-    """The experiment of the study's name at MLFLOW_TRACKING_URI; a run that is sent anew replaces the one before."""
+    """The experiment named after the study at MLFLOW_TRACKING_URI; a run sent again replaces the previous one."""
 
     def __init__(self, run: "Tracked", store: str, anew: bool, recorded: Mapping[str, frozenset[int]]) -> None:
         from mlflow import MlflowClient
@@ -218,7 +218,7 @@ TRACKERS = {
 
 
 def get_tracker(name: str) -> Tracker:
-    """A tracker by its name; ValueError for an unknown one, and where its package is missing."""
+    """A tracker by name; ValueError for an unknown one, or if its package is missing."""
     require_known("log", name, TRACKERS)
     tracker = TRACKERS[name]
     if importlib.util.find_spec(tracker.package) is None:

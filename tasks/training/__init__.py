@@ -1,1 +1,1 @@
-"""The training loop and all that acts in it: optimizers, numerics, states, masks, branches."""
+"""The training loop and its parts: optimizers, numerics, states, masks, branches."""

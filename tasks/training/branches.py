@@ -1,4 +1,4 @@
-"""Runs that begin at a checkpoint of a trunk, as it is, perturbed or masked (METHOD 2.1, 2.2, 2.3)."""
+"""Runs that start at a checkpoint of a trunk, unchanged, perturbed or masked (METHOD 2.1, 2.2, 2.3)."""
 
 from collections.abc import Mapping
 from operator import attrgetter
@@ -24,9 +24,9 @@ from specdyn.tasks.training.state import load_state, noise_seed
 
 
 def require_trunk(spec: RunSpec, store: Store) -> Manifest:
-    """The manifest of the trunk that a branch begins at; ValueError where it cannot begin there, saying why.
+    """The manifest of a branch's trunk; ValueError says why the branch cannot start there.
 
-    The trunk is finished, has the same network and data, a checkpoint and the whole state of that step.
+    The trunk must be finished, with the same network and data, and a checkpoint and training state at that step.
     """
     assert spec.start is not None
     trunk = f"the trunk {spec.start.run_id} of {spec.experiment}"
@@ -44,13 +44,13 @@ def require_trunk(spec: RunSpec, store: Store) -> Manifest:
         listed = ", ".join(map(str, there)) or "none"
         raise ValueError(
             f"{trunk} did not keep its state at step {spec.start.step}; the steps that it kept are: {listed}. "
-            "Allow it to be trained to that step again, or choose one of these"
+            "Allow it to be retrained to that step, or choose one of these"
         )
     return manifest
 
 
 def begin_branch(spec: RunSpec, store: Store, net: nn.Module, updater: Updater) -> None:
-    """Put the trunk's weights and state into network and updater, then the perturbation or the mask."""
+    """Load the trunk's weights and state into network and updater, then apply the perturbation or the mask."""
     start, trunk = spec.start, require_trunk(spec, store)
     assert start is not None
     weights = read_finished(store, trunk, start.step)
@@ -68,7 +68,7 @@ def begin_branch(spec: RunSpec, store: Store, net: nn.Module, updater: Updater) 
 
 
 def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> dict[str, Tensor]:
-    """The trunk's weights as the branch begins with them."""
+    """The trunk's weights as modified for the start of the branch."""
     start = spec.start
     assert start is not None
     if start.perturbation:
@@ -84,14 +84,14 @@ def changed(spec: RunSpec, weights: Mapping[str, Tensor], mask: masks.Mask) -> d
 
 
 def maskable(spec: RunSpec) -> list[Matrix]:
-    """The layers that are masked: all but the last."""
+    """The layers to mask: all but the last."""
     return list(network_layout(spec).layers[:-1])
 
 
 def mask_of(spec: RunSpec, store: Store) -> masks.Mask:
-    """The mask of a lottery ticket, made from the last checkpoint of its trunk, or of the ticket of the round before.
+    """The mask of a lottery ticket, made from the last checkpoint of its trunk or of the previous round's ticket.
 
-    Empty for any other run. ValueError where that run is not finished.
+    Empty for any other run. ValueError if that run is not finished.
     """
     if spec.start is None or spec.start.ticket is None:
         return {}
@@ -110,7 +110,7 @@ def mask_of(spec: RunSpec, store: Store) -> masks.Mask:
 
 
 def make_mask(final: Mapping[str, Tensor], start: StartFrom) -> masks.Mask:
-    """The mask of a ticket from the dense run's last weights."""
+    """The mask of a ticket, from the dense run's last weights."""
     assert start.ticket is not None
     ticket = start.ticket
     if ticket.mask == "shuffled":
@@ -120,7 +120,7 @@ def make_mask(final: Mapping[str, Tensor], start: StartFrom) -> masks.Mask:
 
 
 def store_mask(store: Store, mask: masks.Mask) -> str:
-    """Put a mask under the hash of its content; returns that."""
+    """Write a mask under the hash of its content; returns the hash."""
     name = masks.mask_id(mask)
     shapes = {parameter: list(kept.shape) for parameter, kept in mask.items()}
     objects.write(store.mask(name), pack(masks.pack(mask), {"shapes": shapes}))

@@ -1,10 +1,9 @@
-"""What weight decay does to each matrix, summed over the updates since the last checkpoint.
+"""Sums the effect of weight decay on each matrix over the updates since the last checkpoint.
 
-In an update W' - W decay's part is -eta lambda W for adamw and muon, whose decay is decoupled. For sgd and sam it is
--eta v, where v <- mu v + lambda W is the L2 term's share of the momentum, which is linear in what goes into it; with
-Nesterov's form it is -eta (lambda W + mu v). For the nuclear norm it is what its proximal step changes. The gradient's
-part is the rest; with controlled norms or a mask that includes what these put back. The weights have the same bits with
-and without.
+In an update W' - W, decay's part is -eta lambda W for adamw and muon, whose decay is decoupled. For sgd and sam it is
+-eta v, where v <- mu v + lambda W is the L2 term's share of the momentum, which is linear in its inputs; with Nesterov
+momentum it is -eta (lambda W + mu v). For the nuclear norm it is the change by the proximal step. The gradient's part
+is the rest, including corrections by controlled norms or a mask. Recording does not change the weights in any bit.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from specdyn.models.spec.run_spec import RunSpec
 
 
 class DecaySums:
-    """Keeps the sums in the network's own buffers."""
+    """Accumulates the sums in buffers of the network."""
 
     def __init__(self, spec: RunSpec, net: nn.Module, decayed: set[str]) -> None:
         buffers = dict(net.named_buffers())
@@ -29,14 +28,14 @@ class DecaySums:
 
     @torch.no_grad()
     def begin(self, step: int) -> None:
-        """Sum from here on."""
+        """Reset the sums and accumulate from this step on."""
         self._since.fill_(step)
         for sum in self._sums.values():
             sum.zero_()
 
     @torch.no_grad()
     def before(self, rate: float, l2: float) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """Of each matrix what the coming update will add by its decay, and the velocity that will be left."""
+        """For each matrix, what decay will add in the next update, and the resulting velocity."""
         found = {}
         for name, w in self._weights.items():
             force = l2 * w
@@ -49,7 +48,7 @@ class DecaySums:
 
     @torch.no_grad()
     def add(self, changes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Count changes that an update has made."""
+        """Add the changes made by an update."""
         for name, (change, velocity) in changes.items():
             self._sums[name] += change
             if self._velocities:
@@ -61,6 +60,6 @@ class DecaySums:
 
     @torch.no_grad()
     def add_since(self, before: Mapping[str, Tensor]) -> None:
-        """Count how the matrices differ from what they were."""
+        """Add the changes of the matrices since `before`."""
         for name, w in before.items():
             self._sums[name] += self._weights[name] - w

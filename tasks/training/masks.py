@@ -1,4 +1,4 @@
-"""Lottery-ticket masks of the layers that a caller chooses; what is drawn depends on seed, name and size alone."""
+"""Lottery-ticket masks of given layers; random draws depend only on seed, name and size."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from specdyn.tasks.spectra.decomposition import require_finite
 from specdyn.tasks.spectra.nulls import generator
 
 Mask = dict[str, Tensor]
-"""By the name of the parameter a bool tensor of its shape, True where the weight is kept."""
+"""Parameter name -> bool tensor of its shape, True where the weight is kept."""
 
 
 def magnitude(weights: Mapping[str, Tensor], density: float) -> Mask:
-    """What exceeds the int(density * N)-th largest magnitude of all N weights together; density 1 keeps everything.
+    """Keep what exceeds the int(density * N)-th largest magnitude of all N weights together; density 1 keeps all.
 
-    As published, one less than int(density * N) is kept, fewer where magnitudes tie. ValueError where a layer is left
+    As published, one fewer than int(density * N) is kept, or fewer with ties. ValueError if a layer is left
     without weights, NotFinite on NaN or infinity.
     """
     require(0 < density <= 1, "density", density, "a number above 0, at most 1")
@@ -29,7 +29,7 @@ def magnitude(weights: Mapping[str, Tensor], density: float) -> Mask:
 
 
 def further(mask: Mapping[str, Tensor], weights: Mapping[str, Tensor], density: float) -> Mask:
-    """The magnitude mask among the weights kept, at a density of all N below the mask's own; raises as `magnitude`."""
+    """The magnitude mask among the kept weights, at a density of all N below the mask's own; raises as `magnitude`."""
     _require_alike(mask, weights, "weights")
     own = _share(*_counts(mask))
     require(0 < density < own, "density", density, f"a number above 0, below the mask's own {own}")
@@ -37,7 +37,7 @@ def further(mask: Mapping[str, Tensor], weights: Mapping[str, Tensor], density: 
 
 
 def random_like(mask: Mapping[str, Tensor], seed: int) -> Mask:
-    """In each layer as many weights as the mask keeps there, drawn uniformly without replacement.
+    """A mask that keeps as many weights per layer as the given one, drawn uniformly without replacement.
 
     The published random mask draws each weight independently, which keeps that number only on average.
     """
@@ -46,36 +46,36 @@ def random_like(mask: Mapping[str, Tensor], seed: int) -> Mask:
 
 
 def shuffled(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """The weights permuted within each layer: their magnitude mask is the control for what a mask owes to structure.
+    """The weights permuted within each layer, whose magnitude mask is the control for the role of structure.
 
-    Density and kept energy of each layer are those of the real weights, only the places are random. The entries of a
-    mask alone, permuted, would be `random_like` again.
+    Density and kept energy of each layer are those of the real weights; only the positions are random. Permuting just
+    the mask would equal `random_like`.
     """
     return {name: w.flatten()[_order("shuffled", seed, name, w)].view(w.shape) for name, w in weights.items()}
 
 
 def redrawn(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """New values for every layer (M, ...), uniform within 1 / sqrt(fan_in), the fan-in being the size of one row."""
+    """New values for every layer (M, ...), uniform within 1 / sqrt(fan_in); the fan-in is the size of one row."""
     drawn = {name: torch.rand(w.shape, generator=generator(f"redrawn {seed} {name}")) for name, w in weights.items()}
     return {name: ((2 * drawn[name] - 1) / math.sqrt(math.prod(w.shape[1:]))).to(w) for name, w in weights.items()}
 
 
 def apply(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with exact zeros where the mask keeps none; tensors that it does not name are shared."""
+    """The weights with exact zeros where masked; tensors not in the mask are shared."""
     _require_alike(mask, weights, "weights")
     kept = {name: torch.where(mask[name].to(weights[name].device), weights[name], 0.0) for name in mask}
     return {name: kept.get(name, w) for name, w in weights.items()}
 
 
 def kept_energy(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, float]:
-    """Share of each masked layer's sum of squares in the weights kept; NaN for a zero layer."""
+    """Share of each masked layer's sum of squares in the kept weights; NaN for a zero layer."""
     _require_alike(mask, weights, "weights")
     squares = {name: weights[name].double().square() for name in mask}
     return {name: _share(float(squares[name][kept].sum()), float(squares[name].sum())) for name, kept in mask.items()}
 
 
 def overlap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, float]:
-    """Intersection over union of two masks of the same layers, by layer; NaN where both keep none."""
+    """Intersection over union of two masks of the same layers, by layer; NaN if both keep nothing."""
     require(set(a) == set(b), "layers", sorted(b), f"those of the other mask, {sorted(a)}")
     _require_alike(a, b, "other mask")
     return {name: _share(int((a[name] & b[name]).sum()), int((a[name] | b[name]).sum())) for name in a}
@@ -87,12 +87,12 @@ def densities(mask: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def pack(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Eight entries a byte, in C order from the highest bit on: (ceil(N / 8),) uint8 by layer."""
+    """Pack eight entries per byte, in C order from the highest bit on: (ceil(N / 8),) uint8 by layer."""
     return {name: torch.from_numpy(np.packbits(kept.flatten().cpu().numpy())) for name, kept in mask.items()}
 
 
 def unpack(packed: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Mask:
-    """The mask that `pack` packed, in these shapes; ValueError where names or the number of bytes do not fit them."""
+    """The mask packed by `pack`, in these shapes; ValueError if names or numbers of bytes do not match them."""
     require(set(packed) == set(shapes), "packed layers", sorted(packed), f"{sorted(shapes)}")
     mask = {}
     for name, bits in packed.items():
@@ -111,7 +111,7 @@ def mask_id(mask: Mapping[str, Tensor]) -> str:
 
 
 def _largest(weights: Mapping[str, Tensor], among: Mapping[str, Tensor], density: float) -> Mask:
-    """What exceeds the int(density * N)-th largest magnitude of those that `among` keeps."""
+    """Keep what exceeds the int(density * N)-th largest magnitude among the weights that `among` keeps."""
     for name in among:
         require_finite(weights[name], f"layer {name}")
     place, threshold = int(density * _counts(among)[1]), math.inf
@@ -134,7 +134,7 @@ def _order(use: str, seed: int, name: str, tensor: Tensor) -> Tensor:
 
 
 def _counts(mask: Mapping[str, Tensor]) -> tuple[int, int]:
-    """How many weights the mask keeps, and of how many."""
+    """The number of weights that the mask keeps, and of all."""
     return sum(int(kept.sum()) for kept in mask.values()), sum(kept.numel() for kept in mask.values())
 
 

@@ -1,4 +1,4 @@
-"""Norms of another run's matrices at every step: the control of what weight decay does besides shrinking weights."""
+"""Norms of another run's matrices at every step, a control for effects of weight decay other than shrinking."""
 
 import bisect
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from specdyn.tasks.training.optimizers import matrices
 
 
 def norms_of_run(spec: RunSpec, store: Store, net: nn.Module) -> Callable[[int], Tensor]:
-    """Norms of the matrices (in the network's order) of the spec's `norm_run` after so many updates.
+    """Norms of the matrices (in the network's order) of the spec's `norm_run` after a number of updates.
 
-    Between checkpoints they lie on a straight line, after the last they stay. ValueError where that run is not
-    finished, or has another network. Reads each of its checkpoints once.
+    Interpolated linearly between checkpoints, constant after the last. ValueError if that run is not finished, or has
+    another network. Reads each of its checkpoints once.
     """
     manifest = require_norm_run(spec, store)
     names, device = list(matrices(net)), next(net.parameters()).device

@@ -1,4 +1,4 @@
-"""How a run computes on a device: precision, determinism, compilation."""
+"""Numerical settings of a run on a device: precision, determinism, compilation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from specdyn.tasks.evaluation.environment import fix_cublas_workspace
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 OFF, WARN, ERROR = 0, 1, 2
-"""What torch does about operations that are not deterministic, by its own numbers."""
+"""torch's modes for non-deterministic operations, by its own numbers."""
 
 
 @contextmanager
 def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
-    """Deterministic kernels and TensorFloat-32 as the spec has them, and as they were afterwards.
+    """Set deterministic kernels and TensorFloat-32 as in the spec, and restore them afterwards.
 
-    What is drawn at random inside leaves no trace outside.
+    Also restores the random generators.
     """
     fix_cublas_workspace()
     mode, compiles = torch.get_deterministic_debug_mode(), spec.numerics.compile
@@ -34,7 +34,7 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
     try:
         _set_deterministic(ERROR if spec.numerics.deterministic else OFF, compiles)
         products.allow_tf32 = convolutions.allow_tf32 = spec.numerics.tf32
-        memory.fill_uninitialized_memory = False  # costs time, and no bit depends on it
+        memory.fill_uninitialized_memory = False  # takes time and does not affect any bit
         with generators.kept(device):
             yield
     finally:
@@ -43,7 +43,7 @@ def numerics(spec: RunSpec, device: torch.device) -> Iterator[None]:
 
 
 def _set_deterministic(mode: int, compiles: bool) -> None:
-    """Set torch's mode, and that of its compiler where one is used: its import takes longer than torch's own."""
+    """Set torch's mode, and the compiler's if it is used, as importing it takes longer than torch itself."""
     if compiles:
         torch.use_deterministic_algorithms(mode != OFF, warn_only=mode == WARN)
     else:
@@ -51,7 +51,7 @@ def _set_deterministic(mode: int, compiles: bool) -> None:
 
 
 def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
-    """Forward and loss in the spec's precision; ValueError for float16 on the CPU, whose losses nothing could scale."""
+    """Forward and loss in the spec's precision; ValueError for float16 on the CPU, which has no loss scaling."""
     precision = spec.numerics.precision
     fits = precision != "float16" or device.type == "cuda"
     require(fits, "precision", precision, f"float32 or bfloat16 on the {device.type}; float16 needs a GPU")
@@ -59,18 +59,18 @@ def autocast(spec: RunSpec, device: torch.device) -> torch.autocast:
 
 
 def choose_forward(spec: RunSpec, net: nn.Module, examples: int) -> str:
-    """How outputs are computed in training: `tables` where that is the same function for less work, else `layers`.
+    """How outputs are computed in training: `tables` if equivalent and cheaper, else `layers`.
 
-    Tables need full batches of a network that has them, float32, and no compiler.
+    Tables need a network that supports them, full batches, float32, and no compiler.
     """
     plain = spec.numerics.precision == "float32" and not spec.numerics.compile and spec.batch_size is None
     return "tables" if plain and isinstance(net, TransformerNet) and net.has_tables(examples) else "layers"
 
 
 def compiled(spec: RunSpec, net: nn.Module) -> nn.Module:
-    """The network itself, which computes by compiled kernels from now on where the spec says so.
+    """The network itself, compiled if the spec says so.
 
-    Every shape of batch is compiled apart, so that a resumed run computes as one that was never stopped.
+    Every shape of batch is compiled separately, so that a resumed run computes the same as an uninterrupted one.
     """
     if spec.numerics.compile:
         net.compile(dynamic=False)

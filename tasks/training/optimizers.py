@@ -1,4 +1,4 @@
-"""One update of the weights: who moves which parameter, what decays, and what goes around the optimizer's step."""
+"""One update of the weights: which optimizer updates which parameter, what decays, and the surrounding steps."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,17 +16,17 @@ from specdyn.tasks.training.decay_sums import DecaySums
 from specdyn.tasks.training.nuclear import NuclearDecay
 
 Losses = Callable[[], Iterable[Tensor]]
-"""Yields the losses of the batches of one update, each computed when it is asked for."""
+"""Yields the losses of the batches of one update, computed lazily."""
 Changes = Mapping[str, tuple[Tensor, Tensor]]
-"""What decay does to each matrix in an update; see DecaySums."""
+"""The effect of decay on each matrix in an update; see DecaySums."""
 Norms = Callable[[int], Iterable[Tensor]]
-"""Norms of the matrices after so many updates."""
+"""Returns the norms of the matrices after a number of updates."""
 
 
 def _bare(kind: type[torch.optim.Optimizer]) -> Any:
-    """The optimizer without what torch wraps its methods in for its compiler, which takes longer to import than torch.
+    """The optimizer without torch's wrappers for its compiler, which takes longer to import than torch itself.
 
-    The wrappers do nothing else, but for `step`, which they run without gradients.
+    The wrappers have no other effect, except that they run `step` without gradients.
     """
     names = ("add_param_group", "state_dict", "load_state_dict", "step")
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
@@ -37,24 +37,24 @@ AdamW, SGD, Muon = map(_bare, (torch.optim.AdamW, torch.optim.SGD, torch.optim.M
 
 
 def attention_matrices(net: nn.Module) -> set[str]:
-    """Names of the matrices in attention blocks: the joint projection of queries, keys and values, and the output's."""
+    """Names of the matrices in attention blocks: joint query-key-value projections and output projections."""
     blocks = [name for name, module in net.named_modules() if isinstance(module, nn.MultiheadAttention)]
     return {name for name in matrices(net) if any(name.startswith(f"{block}.") for block in blocks)}
 
 
 def matrices(net: nn.Module) -> dict[str, nn.Parameter]:
-    """Trained parameters of two or more dimensions, in the order of their registration."""
+    """Trained parameters of two or more dimensions, in registration order."""
     return {name: p for name, p in net.named_parameters() if p.ndim >= 2 and p.requires_grad}
 
 
 def hidden_matrices(net: nn.Module) -> set[str]:
-    """Names of the matrices but for embeddings and the last one."""
+    """Names of the matrices except embeddings and the last one."""
     embeddings = {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Embedding)}
     return set(list(matrices(net))[:-1]) - embeddings
 
 
 def decayed(spec: RunSpec, net: nn.Module) -> set[str]:
-    """Names of the parameters that decay; ValueError where `weight_decay_on` finds none in this network."""
+    """Names of the parameters that decay; ValueError if `weight_decay_on` selects none in this network."""
     attention = attention_matrices(net)
     names = {
         "all": {name for name, _ in net.named_parameters()},
@@ -72,7 +72,7 @@ def decayed(spec: RunSpec, net: nn.Module) -> set[str]:
 
 
 def make_optimizers(spec: RunSpec, net: nn.Module) -> list[torch.optim.Optimizer]:
-    """The spec's optimizer over all parameters; for `muon` a second one moves what is no hidden matrix of two axes."""
+    """The spec's optimizer over all parameters; with `muon`, a second one updates all but hidden two-axis matrices."""
     chosen = spec.optimizer
     if chosen.name != "muon":
         groups = _groups(spec, net, {name for name, _ in net.named_parameters()})
@@ -90,14 +90,14 @@ def make_optimizers(spec: RunSpec, net: nn.Module) -> list[torch.optim.Optimizer
             lr=chosen.learning_rate,
             momentum=chosen.beta1,
             nesterov=True,
-            adjust_lr_fn="match_rms_adamw",  # so that one learning rate serves both
+            adjust_lr_fn="match_rms_adamw",  # so that both use the same learning rate
         ),
         _adamw(chosen, _groups(spec, net, others)),
     ]
 
 
 def _groups(spec: RunSpec, net: nn.Module, chosen: set[str]) -> list[dict[str, Any]]:
-    """Chosen parameters in the order of the network, those that decay and those that do not, as far as there are."""
+    """Chosen parameters in the order of the network, split into decaying and other ones, without empty groups."""
     decay = decayed(spec, net)
     parts = {
         decays: [p for name, p in net.named_parameters() if name in chosen and (name in decay) == decays]
@@ -112,12 +112,12 @@ def _adamw(chosen: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optim
 
 
 class Updater:
-    """Makes the updates of a network's weights, and holds what must be kept to go on with them.
+    """Makes the updates of a network's weights, and holds the state needed to continue.
 
-    An update is: the gradient of one or more batches, its norm bounded, the optimizer's step, singular values shrunk
-    where the nuclear norm decays, the norms of the matrices put back where they are controlled. In float16 losses are
-    scaled, and an update whose gradient overflows is left out. Made before weights are loaded: the norms that are held
-    are those of the weights it is given.
+    An update consists of: the gradient of one or more batches, clipping its norm, the optimizer's step, shrinking of
+    singular values (nuclear decay), and resetting norms (norm control). In float16 losses are scaled, and an update
+    whose gradient overflows is skipped. Create it before loading weights, since held norms are those of the weights at
+    that time.
     """
 
     def __init__(self, spec: RunSpec, net: nn.Module) -> None:
@@ -134,21 +134,21 @@ class Updater:
         self._sums = DecaySums(spec, net, decayed(spec, net)) if spec.record.decay else None
 
     def begin(self, step: int) -> None:
-        """What decay does is summed from this step on, where it is recorded."""
+        """Accumulate the effect of decay from this step on, if it is recorded."""
         if self._sums:
             self._sums.begin(step)
 
     def hold_norms(self, norms: Norms) -> None:
-        """Hold the norms of all matrices, in their order, at what is given for each number of finished updates."""
+        """Hold the norms of all matrices, in order, at the values for each number of finished updates."""
         self._held, self._norms = list(matrices(self._net).values()), norms
 
     def hold(self, mask: Mapping[str, Tensor]) -> None:
-        """Set the weights that a mask drops to zero after every update; True is kept, by the parameter's name."""
+        """Set masked weights to zero after every update; the mask, by parameter name, is True for kept weights."""
         found = {name: self._net.get_parameter(name) for name in mask}
         self._dropped = [(p, ~mask[name].to(p.device)) for name, p in found.items()]
 
     def __call__(self, step: int, rate: float, losses: Losses, batches: int = 1) -> Tensor:
-        """Make the update that follows `step` finished ones; returns the mean loss of its batches before it."""
+        """Make the update after `step` finished ones; returns the mean loss of its batches before the update."""
         decay = weight_decay_at(self._spec, step)
         l2 = 0.0 if self._shrink else decay
         for optimizer in self.optimizers:
@@ -175,16 +175,16 @@ class Updater:
         return loss
 
     def _update_scale(self) -> bool:
-        """Whether the update was made, where something depends on it; asked of the device only then."""
+        """Whether the update was made; queries the device only if something depends on it."""
         if not (self._shrink or self._sums):
             self._scaler.update()
             return False
         before = self._scaler.get_scale()
         self._scaler.update()
-        return self._scaler.get_scale() >= before  # it falls where the update was left out
+        return self._scaler.get_scale() >= before  # the scale decreases if the update was skipped
 
     def _decay(self, amount: float, changes: Changes) -> None:
-        """Shrink singular values, where they are to decay, and count what decay has done to the matrices."""
+        """Shrink singular values if nuclear decay is on, and record the effect of decay on the matrices."""
         before = self._sums.weights() if self._sums and self._shrink else {}
         if self._shrink:
             self._shrink(amount)
@@ -193,7 +193,7 @@ class Updater:
             self._sums.add_since(before)
 
     def _add(self, losses: Losses, batches: int) -> Tensor:
-        """The gradient of the mean loss of the batches, into the parameters; returns that loss."""
+        """Accumulate the gradient of the mean loss of the batches in the parameters; returns that loss."""
         for p in self._parameters:
             p.grad = None
         total: Tensor | None = None
@@ -206,7 +206,7 @@ class Updater:
 
     @torch.no_grad()
     def _sharpness_aware(self, losses: Losses, batches: int) -> Tensor:
-        """The gradient a radius further up the gradient (Foret et al. 2021), of the same losses with the same noise."""
+        """The gradient at a point one radius up the gradient (Foret et al. 2021), for the same losses and noise."""
         noise = generators.states(self.device)
         with torch.enable_grad():
             loss = self._add(losses, batches)
@@ -223,7 +223,7 @@ class Updater:
         return loss
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State of optimizers and scaler as named tensors and JSON, copied off the device."""
+        """State of optimizers and scaler as named tensors and JSON, copied to the CPU."""
         tensors: dict[str, Tensor] = {}
         for start, optimizer in self._numbered():
             for index, values in optimizer.state_dict()["state"].items():
@@ -232,7 +232,7 @@ class Updater:
         return tensors, {"optimizer": type(self.optimizers[0]).__name__, "scaler": self._scaler.state_dict()}
 
     def load(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Put back what `state` gave."""
+        """Restore the result of `state`."""
         for start, optimizer in self._numbered():
             plain = optimizer.state_dict()
             count = sum(len(group["params"]) for group in plain["param_groups"])
@@ -246,7 +246,7 @@ class Updater:
             self._scaler.load_state_dict(metadata["scaler"])
 
     def _numbered(self) -> Iterator[tuple[int, torch.optim.Optimizer]]:
-        """Each optimizer with the number of its first parameter, counted through all of them."""
+        """Each optimizer with the index of its first parameter, counted over all optimizers."""
         start = 0
         for optimizer in self.optimizers:
             yield start, optimizer
@@ -259,7 +259,7 @@ def _norms(weights: list[nn.Parameter]) -> list[Tensor]:
 
 @contextmanager
 def _statistics_kept(net: nn.Module) -> Iterator[None]:
-    """BatchNorm works on the batch's own statistics as in training, and does not count them among the running ones."""
+    """Make BatchNorm use batch statistics without updating its running ones."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,4 +1,4 @@
-"""One shot of noise added to the matrices of a network, everywhere or in some singular directions.
+"""Noise added once to the matrices of a network, in all or in some singular directions.
 
 Shapes: M rows, N columns, R = min(M, N) singular values.
 """
@@ -17,11 +17,11 @@ from specdyn.tasks.spectra.nulls import generator
 from specdyn.tasks.spectra.truncation import keep_in_all
 
 WHICH = ("bottom", "top")
-"""Ends of the spectrum that noise is confined to."""
+"""Ends of the spectrum to which noise can be confined."""
 DIRECTIONS = 10
-"""Singular directions that the noise of `bottom` and `top` lies in."""
+"""Number of singular directions of `bottom` and `top` noise."""
 CANCELLED = 1e-6
-"""Share of the norm below which what noise leaves of a matrix is the rounding of float32 factors."""
+"""Share of the norm below which a perturbed matrix consists of the rounding errors of float32 factors."""
 
 _NO_FACTORS = Factors(torch.empty(0, 0), torch.empty(0), torch.empty(0, 0), 0)
 
@@ -29,8 +29,8 @@ _NO_FACTORS = Factors(torch.empty(0, 0), torch.empty(0), torch.empty(0, 0), 0)
 def perturbed(m_MN: Tensor, size: float, noise_MN: Tensor, keep_norm: bool = True, what: str = "the matrix") -> Tensor:
     """M + size * ||M|| * noise / ||noise||, scaled back to ||M|| unless not `keep_norm`, as (M, N); size 0 is M.
 
-    The published text does not scale back, its numbers come from doing so. ValueError, naming `what`, on a negative
-    size and on noise of another shape, of norm zero, or that cancels the matrix; NotFinite on NaN or infinity in it.
+    The published text does not mention scaling back, but its numbers include it. ValueError, naming `what`, on a
+    negative size and on noise of another shape, of zero norm, or that cancels the matrix; NotFinite on NaN or infinity.
     """
     require(0 <= size < math.inf, "size", size, "a finite number of 0 or more")
     shape, given = tuple(m_MN.shape), tuple(noise_MN.shape)
@@ -50,7 +50,7 @@ def perturbed(m_MN: Tensor, size: float, noise_MN: Tensor, keep_norm: bool = Tru
 
 
 def noise_random(m_MN: Tensor, seed: int, name: str) -> Tensor:
-    """Independent standard Gaussians of the matrix's shape (M, N), drawn from seed and name."""
+    """Independent standard Gaussians in the matrix's shape (M, N), seeded by seed and name."""
     return _gaussian(m_MN.shape[0], m_MN.shape[1], seed, name).to(m_MN)
 
 
@@ -76,7 +76,7 @@ def perturb(
 ) -> dict[str, Tensor]:
     """The weights with every matrix but the last perturbed; other tensors are shared.
 
-    `top` and `bottom` noise lies in `count` directions, in all R of a matrix that has fewer. ValueError on a matrix
+    `top` and `bottom` noise is in `count` directions, or all R of a matrix with fewer. ValueError for a matrix
     that is only part of its parameter; else raises as `perturbed`.
     """
     require(count >= 1, "count", count, "1 direction or more")

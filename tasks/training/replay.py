@@ -1,4 +1,4 @@
-"""States that a finished run did not keep: the run is trained again to where branches are to begin."""
+"""Produces states that a finished run did not keep, by retraining it to the steps where branches start."""
 
 from collections.abc import Sequence
 
@@ -22,10 +22,10 @@ from specdyn.tasks.training.training import begin, make_loop
 
 
 def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
-    """Keep the state of a finished run at steps where it has checkpoints; returns the updates made for it.
+    """Keep the states of a finished run at steps with checkpoints; returns the number of updates made.
 
-    Begins at the nearest state that was kept, never past it. ValueError for a step without a checkpoint;
-    DamagedCheckpoint where the weights do not come out as they were, as on another kind of machine.
+    Starts from the nearest earlier state that was kept. ValueError for a step without a checkpoint; DamagedCheckpoint
+    if the weights differ from the checkpoint's, for example on another kind of machine.
     """
     manifest = read_manifest(store.run_of(spec))
     for step in steps:
@@ -49,12 +49,12 @@ def keep_states(spec: RunSpec, store: Store, steps: Sequence[int]) -> int:
         for step in missing:
             loop.run(here, step)
             expected = read_finished(store, manifest, step)
-            # What decay did is summed from another step here than it was then.
+            # The effect of decay is accumulated from a different step here than originally.
             weights = {name: now for name, now in loop.net.state_dict().items() if not is_of_decay(name)}
             if any(not torch.equal(now.cpu(), expected[name]) for name, now in weights.items()):
                 raise DamagedCheckpoint(
-                    f"run {spec.run_id} trained again to step {step} has other weights than its checkpoint of that "
-                    f"step: this machine computes other bits ({device}); train the trunk again here, or branch there"
+                    f"run {spec.run_id} retrained to step {step} differs from its checkpoint of that step, as this "
+                    f"machine ({device}) computes different bits; retrain the trunk here, or branch on that machine"
                 )
             keep_state(store.run_of(spec), step, *pack_state(loop.updater))
             here = step

@@ -1,4 +1,4 @@
-"""What a training must keep besides weights to go on with the same bits: optimizers and generators."""
+"""Training state: what is needed besides weights for a bitwise identical continuation (optimizers, generators)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.tasks.training.optimizers import Updater
 
 GENERATOR = "generator/"
-"""Before the kind of a generator, in the names of its state."""
+"""Prefix of a generator's kind in the names of the state."""
 
 
 def noise_seed(spec: RunSpec) -> int:
-    """Seed of what losses draw at random: another one than that of the initial weights."""
+    """Seed of random draws in losses, different from that of the initial weights."""
     return generators.seed_of(f"{spec.order_seed}/noise")
 
 
 def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State of the updates and of torch's generators as named tensors and JSON, copied off the device."""
+    """State of the updates and of torch's generators as named tensors and JSON, copied to the CPU."""
     state, metadata = updater.state()
     tensors = {f"optimizer/{name}": tensor for name, tensor in state.items()}
     tensors |= {f"{GENERATOR}{kind}": state for kind, state in generators.states(updater.device).items()}
@@ -27,7 +27,7 @@ def pack_state(updater: Updater) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_state(updater: Updater, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Put back what `pack_state` took."""
+    """Restore the result of `pack_state`."""
     state = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
     updater.load(state, metadata)
     drawn = {name.removeprefix(GENERATOR): t for name, t in tensors.items() if name.startswith(GENERATOR)}

@@ -1,4 +1,4 @@
-"""Training: a bare loop over steps, with recording passed in; resumes bit-identically after any death."""
+"""The training loop, with recording passed in; resumes bitwise identically after being killed."""
 
 import functools
 import logging
@@ -46,13 +46,13 @@ log = logging.getLogger("specdyn.training")
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training stands: the position that the next process continues from."""
+    """The progress of a training, from which the next process continues."""
 
     step: int = 0
     seconds: float = 0.0
     entries: tuple[CheckpointEntry, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
-    """The runs that it began from, with the digest of their checkpoints."""
+    """The runs from which it started, with the digests of their checkpoints."""
 
 
 def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
@@ -62,9 +62,9 @@ def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
 
 
 class Batches:
-    """The batches of a run, numbered from its start; a full batch is not shuffled.
+    """The batches of a run, numbered from its start; full batches are not shuffled.
 
-    An epoch has the last, partial batch, and ends with the last whole window of batches where updates take several.
+    An epoch includes a partial last batch; if updates take several batches, it ends with the last whole window.
     """
 
     def __init__(self, spec: RunSpec, examples: Examples) -> None:
@@ -85,12 +85,12 @@ class Batches:
 
 
 class Loop:
-    """The training of a network, as far as it does not depend on what is recorded of it."""
+    """The training of a network, independent of what is recorded."""
 
     def __init__(
         self, experiment: Experiment, spec: RunSpec, net: nn.Module, data: Examples, forward: str | None = None
     ) -> None:
-        """`forward` is the way that outputs are computed (`choose_forward`); None chooses it."""
+        """`forward` is how outputs are computed (see `choose_forward`); None chooses it."""
         self._experiment, self._spec, self.net = experiment, spec, net
         self.compute_by(forward or choose_forward(spec, net, len(data.targets)))
         self.device = data.targets.device
@@ -101,15 +101,15 @@ class Loop:
         self.updater = Updater(spec, net)
 
     def compute_by(self, forward: str) -> None:
-        """Compute outputs from now on by the network's own `layers`, or by its `tables`."""
+        """From now on, compute outputs by the network's `layers` or its `tables`."""
         self.forward = forward
         if isinstance(self.net, TransformerNet):
             self.net.train_by_tables = forward == "tables"
 
     def run(self, start: int, stop: int) -> Tensor:
-        """Make the updates start+1 .. stop; returns the last loss, or one that is not finite if there was any.
+        """Make the updates start+1 .. stop; returns the last loss, or a non-finite one if there was any.
 
-        The loss is looked at on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
+        The loss is checked on the device, so that the loop never waits for it: 0 * loss is NaN if it is not finite.
         """
         self.updater.begin(start)
         worst = loss = torch.zeros((), device=self.device)
@@ -134,13 +134,14 @@ def train(
     device: torch.device | None = None,
     retry_failed: bool = False,
 ) -> Manifest:
-    """Train a run to its end, from its newest state if there is one; returns the manifest written last.
+    """Train a run completely, from its newest state if there is one; returns the manifest, which is written last.
 
-    A branch begins at its trunk's checkpoint. At the steps `keep` the state stays, so that branches can begin there.
+    A branch starts at its trunk's checkpoint. At the steps in `keep`, the state is kept so that branches can start
+    there.
 
-    Weights and buffers are kept at every step of the schedule, optimizer and generator state for the newest.
-    A finished run is left alone. On NaN or infinite loss the manifest says `failed`, with the good checkpoints; such a
-    run is left alone too, unless `retry_failed` has it go on from its last good checkpoint.
+    Weights and buffers are kept at every step of the schedule, the training state only for the newest. A finished run
+    is left alone. On a NaN or infinite loss the manifest says `failed`, with the good checkpoints; such a run is left
+    alone too, unless `retry_failed` continues it from its last good checkpoint.
     """
     before, origins = read_manifest(store.run_of(spec)), origins_of(spec, store)
     old = outdated(before, origins) if before and before.status != "damaged" else ""
@@ -177,7 +178,7 @@ def train(
 
 
 def make_loop(spec: RunSpec, store: Store, device: torch.device, forward: str | None = None) -> Loop:
-    """The loop of a run at new weights, with what its updates hold; torch's generator is where the run's begins.
+    """The loop of a run with initial weights, norms and masks; torch's generator is seeded for the run's start.
 
     `forward` as of `Loop`.
     """
@@ -193,7 +194,7 @@ def make_loop(spec: RunSpec, store: Store, device: torch.device, forward: str | 
 
 
 def begin(spec: RunSpec, store: Store, loop: Loop) -> Progress:
-    """Where a run begins that has no state yet: at new weights, or where its trunk was."""
+    """The start of a run without a state: at new weights, or at its trunk's checkpoint."""
     if spec.start is None:
         return Progress()
     begin_branch(spec, store, loop.net, loop.updater)
@@ -201,7 +202,7 @@ def begin(spec: RunSpec, store: Store, loop: Loop) -> Progress:
 
 
 def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> str:
-    """Train from checkpoint to checkpoint, to the end; returns why the run could not go on, or an empty text."""
+    """Train from checkpoint to checkpoint to the end; returns why the run could not continue, or an empty text."""
     here = recorder.progress.step
     threads = torch.get_num_threads()
     log.info("run %s: training from step %d on %s with %d threads", spec.run_id, here, loop.device, threads)
@@ -221,7 +222,7 @@ def _train_through(spec: RunSpec, loop: Loop, recorder: "Recorder") -> str:
 
 
 class Recorder:
-    """Copies weights and state off the device and hands them to the background writer."""
+    """Copies weights and state to the CPU and passes them to the background writer."""
 
     def __init__(
         self,
@@ -236,7 +237,7 @@ class Recorder:
         self._since = time.monotonic()
 
     def record(self, step: int) -> None:
-        """Queue the checkpoint of a step, and the state that the next process would continue from."""
+        """Queue the checkpoint of a step, and the state from which the next process would continue."""
         now = time.monotonic()
         seconds = self.progress.seconds + now - self._since
         self._since = now
@@ -257,9 +258,9 @@ class Recorder:
 
 
 def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) -> Progress | None:
-    """Put the newest whole state into the loop; None where training starts again.
+    """Load the newest intact state into the loop; None if training must start over.
 
-    As it does where a run that this one began from has other weights by now.
+    It must if a run from which this one started has different weights now.
     """
     found = read_state(store.run_of(spec))
     if found is None:
@@ -274,5 +275,5 @@ def _resume(spec: RunSpec, store: Store, loop: Loop, origins: dict[str, str]) ->
         return None
     loop.net.load_state_dict(weights)
     load_state(loop.updater, tensors, metadata)
-    loop.compute_by(metadata.get("forward", "layers"))  # the bits of a run are of one way, whatever is chosen today
+    loop.compute_by(metadata.get("forward", "layers"))  # a run must use one method throughout
     return Progress(step=metadata["step"], seconds=metadata["seconds"], entries=entries)

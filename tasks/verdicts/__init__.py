@@ -1,1 +1,1 @@
-"""Verdicts: claims judged on studies, what is stored of them, and how they are shown."""
+"""Judges claims on studies, stores the verdicts, and formats them."""

@@ -1,4 +1,4 @@
-"""Advice on weight decay: where more of it begins to cost, where norms collapse, and what is too much (CLAIMS 2.3)."""
+"""Advice on weight decay: where more of it starts to hurt, where norms collapse, and what is too much (CLAIMS 2.3)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from specdyn.tasks.verdicts.judging import Cubes
 
 HEADINGS = ("weight decay", "validation loss", "rank", "collapsed layers", "seeds", "says")
 WORSE = 0.05
-"""Of the least mean validation loss: a weight decay whose interval lies wholly above is too much, or too little."""
+"""Share of the least mean validation loss: a decay whose interval is above by more is too much or too little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """What a weight decay does."""
+    """The effect of a weight decay."""
 
     weight_decay: float
     loss: Interval
@@ -32,7 +32,7 @@ class Level:
     """Mean number of collapsed layers."""
     seeds: int
     says: str
-    """`best`, `as good`, `too little`, `too much`, `collapse`, or empty where that cannot be told."""
+    """`best`, `as good`, `too little`, `too much`, `collapse`, or empty if undecided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Advice:
     case: str
     levels: tuple[Level, ...]
     knee: float | None
-    """The weight decay at which the rank falls most from the one before, by its logarithm; None where none falls."""
+    """The weight decay with the largest fall of the log rank from the previous one; None if it never falls."""
     sentence: str
 
 
@@ -60,7 +60,7 @@ def advise(trees: Mapping[str, xr.DataTree]) -> list[Advice]:
 
 
 def require_runs(cubes: Cubes) -> None:
-    """ValueError names the studies that are no sweep: lines, tickets, and tables of neither."""
+    """ValueError names studies that are not sweeps, such as lines and tickets."""
     for name, tree in cubes.results.items():
         if not any("run" in node.dims for node in tree.children.values()):
             dims = sorted({str(dim) for node in tree.subtree for dim in node.dims})
@@ -144,7 +144,7 @@ def _sentence(case: str, levels: Sequence[Level], best: int, knee: float | None,
 
 
 def advice_rows(advice: Advice) -> list[tuple[str, ...]]:
-    """The levels of a grid under HEADINGS."""
+    """Rows for the weight decays of a grid, under HEADINGS."""
     return [
         (
             f"{one.weight_decay:g}",

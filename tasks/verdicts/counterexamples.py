@@ -1,4 +1,4 @@
-"""Counter-examples: on one task a network that generalises at a higher rank than one that memorises (CLAIMS 2.9)."""
+"""Counter-examples: networks that generalise at a higher rank than ones that memorise the same task (CLAIMS 2.9)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from specdyn.tasks.evidence.claim import NotRun
 from specdyn.tasks.evidence.measures import error_name, final_ranks, last
 
 FACTS = ("run", "study", "seed", "rank", "train_error", "val_error")
-"""What is said of each of both runs."""
+"""Facts shown for each of the two runs."""
 BELOW, GAP = 0.05, 0.5
 """Error below which a network has learned, and validation error above which it has only memorised."""
 HEADINGS = (
@@ -40,33 +40,33 @@ class Learned:
 
     @property
     def facts(self) -> dict[str, str | int | float]:
-        """FACTS with their values."""
+        """The FACTS of the run."""
         of = (self.run.run_id, self.run.study, self.run.seed, self.rank, self.train, self.val)
         return dict(zip(FACTS, of, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterExample:
-    """Two runs on one task, of which the one that generalises has the higher rank."""
+    """Two runs on one task; the one that generalises has the higher rank."""
 
     task: str
-    """What tells it from other tasks among the studies."""
+    """Settings that distinguish the task from others in the studies."""
     generalises: Learned
     memorises: Learned
 
     @property
     def ratio(self) -> float:
-        """Of mean ranks."""
+        """Ratio of mean ranks."""
         return self.generalises.rank / self.memorises.rank
 
     @property
     def layers(self) -> float:
-        """Share of the layers that have the higher rank in the network that generalises."""
+        """Share of the layers with a higher rank in the network that generalises."""
         return float((self.generalises.ranks > self.memorises.ranks).mean())
 
     @property
     def differ(self) -> str:
-        """The settings in which the runs differ, both values of each, that of the network that generalises first."""
+        """The settings in which the runs differ, with both values, that of the generalising network first."""
         one, other = (dict(of.run.settings) for of in (self.generalises, self.memorises))
         names = sorted(name for name in {*one, *other} if as_text(one.get(name)) != as_text(other.get(name)))
         return ", ".join(f"{name} {as_text(one.get(name))} | {as_text(other.get(name))}" for name in names)
@@ -74,16 +74,16 @@ class CounterExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """What a search was over, and what came of it."""
+    """The result of a search."""
 
     examples: tuple[CounterExample, ...]
-    """Those with the largest ratio first."""
+    """Counter-examples, largest ratio first."""
     pairs: int
-    """How many there are to compare."""
+    """Number of compared pairs."""
 
     @property
     def sentence(self) -> str:
-        """Both numbers."""
+        """Summary with both numbers."""
         return (
             f"In {len(self.examples)} of {plural(self.pairs, 'pair')} of runs on one task the network that generalises "
             "has the higher effective rank."
@@ -93,9 +93,9 @@ class Searched:
 def search(trees: Mapping[str, xr.DataTree], below: float = BELOW, gap: float = GAP) -> Searched:
     """All counter-examples among the runs in cubes, by the name of their study.
 
-    A network has learned its training set where its error is below `below`; then it generalises where the validation
-    error is below it too, and memorises where that exceeds `gap`. Runs are on one task where they agree in all
-    settings of data and network, whatever their seeds and the rest. ValueError where there is no pair to compare.
+    A network has learned its training set if its training error is below `below`; it generalises if the validation
+    error is below it too, and memorises if that exceeds `gap`. Runs are on one task if they agree in all settings of
+    data and network, whatever their seeds and the rest. ValueError if there is no pair to compare.
     """
     free = tuple(name for name in places(RunSpec) if name not in ("experiment", "source", "net", "data"))
     found: list[CounterExample] = []
@@ -122,7 +122,7 @@ def search(trees: Mapping[str, xr.DataTree], below: float = BELOW, gap: float = 
 
 
 def _learned(case: Case, below: float) -> list[Learned]:
-    """The finished runs with a training error below a level; those with a collapsed layer have no rank."""
+    """The finished runs with a training error below a level, without those with a collapsed layer."""
     found = []
     for run in case.runs:
         if run.status != "done":

@@ -1,4 +1,4 @@
-"""One rule on the quantities of one case: whether it passes, fails or leaves the claim open, and why."""
+"""Applies a rule to the quantities of a case: pass, fail or undecided, and why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from specdyn.tasks.evidence.statistics import Interval, interval, page, ratio_in
 
 State = Literal["pass", "fail", "inconclusive", "contested", "not run"]
 STATES: tuple[State, ...] = ("fail", "contested", "inconclusive", "pass", "not run")
-"""In the order in which they are shown: what fails first."""
+"""States in display order, failures first."""
 FEWEST = 3
 """Seeds below which nothing is decided (CLAIMS 2.8)."""
 MOST = 30
-"""Seeds up to which it is asked how many would decide."""
+"""Largest number of seeds considered in estimating how many would decide."""
 TESTED_AT = 0.05
-"""Level that a p-value must be able to reach for so many seeds; where it is not, none is given."""
+"""Level that a p-value must be able to reach with the given seeds; otherwise none is reported."""
 
 COMPARE: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": np.less,
@@ -30,23 +30,23 @@ COMPARE: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a rule says."""
+    """The result of a rule."""
 
     state: State
     why: str
-    """The condition that decided, or those that keep it open."""
+    """The condition that decided, or those that prevent a decision."""
     effect: Interval
     p: float
-    """NaN where the rule tests nothing, or so few seeds allow no p-value."""
+    """NaN if the rule has no test, or there are too few seeds for a p-value."""
     needed: int
-    """About how many seeds like these would decide; 0 where that is not known, or it is decided."""
+    """About how many seeds like these would decide; 0 if unknown or already decided."""
 
 
 def decide(rule: Rule, measured: Measured) -> Decision:
-    """Whether the rule passes: all its conditions for that hold; it fails where one of those for failing does.
+    """Decide a rule: it passes if all its conditions for passing hold, and fails if one of those for failing does.
 
-    Below the rule's number of seeds, and where a condition cannot be told, it is inconclusive; so it is where it would
-    pass and a run is lost that the rule does not count.
+    It is inconclusive below the rule's number of seeds, if a condition cannot be evaluated, or if it would pass but a
+    run is missing that the rule requires.
     """
     state, why = _state(rule, measured, len(measured.seeds))
     if state == "pass" and measured.lost and rule.lost == "undecided":
@@ -71,7 +71,7 @@ def _state(rule: Rule, measured: Measured, seeds: int) -> tuple[State, str]:
 
 
 def holds(condition: Condition, measured: Measured) -> bool | None:
-    """Whether a condition holds; None where that cannot be told, as values are missing."""
+    """Whether a condition holds; None if values are missing."""
     values = measured.values[condition.quantity]
     meets = COMPARE[condition.sign](values, condition.than)
     known = np.isfinite(values) | np.isinf(values)
@@ -92,7 +92,7 @@ def holds(condition: Condition, measured: Measured) -> bool | None:
 
 
 def value_of(quantity: str, over: Over, measured: Measured) -> float:
-    """The number that a condition compares; NaN where there is none."""
+    """The number that a condition compares; NaN if there is none."""
     values = measured.values[quantity]
     if over in ("falls", "rises"):
         return page(values, falls=over == "falls")
@@ -110,7 +110,7 @@ def _interval(values: np.ndarray, scale: str) -> Interval:
 
 
 def effect_of(rule: Rule, measured: Measured) -> Interval:
-    """The effect with its interval; the ends are NaN of a number that belongs to all seeds together."""
+    """The effect with its interval; the ends are NaN for a number of all seeds together."""
     quantity, over = rule.effect
     values = measured.values[quantity]
     if over == "value":
@@ -119,7 +119,7 @@ def effect_of(rule: Rule, measured: Measured) -> Interval:
 
 
 def p_of(rule: Rule, measured: Measured) -> float:
-    """The p-value of a rule's test: Page's along an axis, by flips of signs of a mean; NaN where n allows none."""
+    """The p-value of a rule's test: Page's test along an axis, sign flips for a mean; NaN if n is too small."""
     test = rule.test
     if test is None:
         return float("nan")
@@ -136,7 +136,7 @@ def p_of(rule: Rule, measured: Measured) -> float:
 
 
 def _needed(rule: Rule, measured: Measured) -> int:
-    """The least number of seeds at which the rule decides where the seeds there are, are repeated in turn."""
+    """The fewest seeds at which the rule decides if the existing seeds are repeated cyclically."""
     n = len(measured.seeds)
     per_seed = {name: of.shape[0] == n and n > 1 for name, of in measured.values.items()}
     for seeds in range(n + 1, MOST + 1):
@@ -162,7 +162,7 @@ WORDS: dict[str, str] = {
 
 
 def said(condition: Condition, measured: Measured | None = None, missed: bool = False) -> str:
-    """A condition in words, with what was measured where that is given."""
+    """A condition in words, with the measured value if given."""
     side = condition.over.partition(" ")[0]
     where = WORDS.get(condition.over) or {"low": "lower 90 % end", "high": "upper 90 % end"}.get(side, "")
     text = f"{condition.quantity} {condition.sign} {condition.than:g}" + (f" ({where})" if where else "")

@@ -1,4 +1,4 @@
-"""Claims judged on the cubes of studies."""
+"""Judges claims on the cubes of studies."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from specdyn.tasks.evidence.statistics import holm
 from specdyn.tasks.verdicts.deciding import Decision, State, decide
 
 CUBES = {"runs": "results", "lines": "connectivity", "tickets": "tickets"}
-"""Which cube of a study a claim is measured on."""
+"""The cube of a study on which a claim is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a claim's rules say of one case."""
+    """The result of a claim's rules on one case."""
 
     claim: str
     version: int
@@ -30,13 +30,13 @@ class Verdict:
     state: State
     sentence: str
     case: str
-    """What it was judged on, for people."""
+    """Display name of the case."""
     studies: tuple[str, ...]
     statement: str
     definitions: Mapping[str, str] = field(default_factory=dict)
     """The state by each definition of the claim."""
     effect: str = ""
-    """The quantity that the numbers are of."""
+    """The quantity to which the numbers refer."""
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -44,7 +44,7 @@ class Verdict:
     null: float | None = None
     p: float | None = None
     p_holm: float | None = None
-    """Corrected over the verdicts that were made together."""
+    """p-value corrected over the verdicts made together."""
     n: int = 0
     seeds: tuple[int, ...] = ()
     runs: tuple[str, ...] = ()
@@ -53,27 +53,27 @@ class Verdict:
     lost: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     needed: int = 0
-    """About how many seeds like these would decide; 0 where that is not known, or it is decided."""
+    """About how many seeds like these would decide; 0 if unknown or already decided."""
     contents: str = ""
-    """Digest of the cubes that it was made of."""
+    """Digest of the cubes on which it is based."""
     made: str = ""
-    """When it was stored first, in UTC."""
+    """When it was first stored, in UTC."""
 
     @property
     def title(self) -> str:
-        """The claim's id as people write it."""
+        """The claim's id in display form."""
         return self.claim.upper()
 
     @property
     def key(self) -> str:
-        """What it is stored under: claim, version, and a digest of the rules, the cubes and the case."""
+        """Its storage key: claim, version, and a digest of the rules, the cubes and the case."""
         of = json.dumps([self.rule, self.contents, self.case, self.studies]).encode()
         return f"{self.claim}-v{self.version}-{hashlib.sha256(of).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cubes:
-    """The cubes of studies by their names."""
+    """The cubes of studies by name."""
 
     results: Mapping[str, xr.DataTree]
     connectivity: Mapping[str, xr.DataTree]
@@ -85,15 +85,15 @@ class Cubes:
         return found
 
     def contents(self, kind: str, studies: Sequence[str]) -> str:
-        """What decides the values of cubes, as they say."""
+        """Digest of the `contents` attributes of the studies' cubes."""
         trees = self.of(kind)
         return ",".join(str(trees[name].attrs.get("contents", "")) for name in studies if name in trees)
 
 
 def judge(claims: Sequence[Claim], cubes: Cubes) -> list[Verdict]:
-    """A verdict for each claim and each case of it, with Holm's correction over all of them; nothing is written.
+    """A verdict for each claim and each of its cases, with Holm's correction over all of them; writes nothing.
 
-    Where a claim is judged on some cases, those that it cannot be judged on are left out.
+    If a claim can be judged on some cases, the others are left out.
     """
     verdicts = [verdict for claim in claims for verdict in _of_claim(claim, cubes)]
     p_values = {f"{i}": one.p if one.p is not None else math.nan for i, one in enumerate(verdicts)}
@@ -125,7 +125,7 @@ def _cases(claim: Claim, cubes: Cubes) -> list[Case]:
 
 
 def judge_case(claim: Claim, case: Case, cubes: Cubes | None = None) -> Verdict:
-    """The verdict of a claim on one case; `not run`, saying what is missing, where it cannot be measured."""
+    """The verdict of a claim on one case; `not run`, saying what is missing, if it cannot be measured."""
     try:
         measured = claim.measure(case)
     except NotRun as missing:
@@ -211,5 +211,5 @@ def _number(value: float | None) -> float | None:
 
 
 def plain(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as JSON keeps it."""
+    """A verdict as JSON values."""
     return asdict(verdict)

@@ -1,4 +1,4 @@
-"""Verdicts as a document: Markdown for documentation, and a page that needs nothing else."""
+"""Formats verdicts as Markdown and as a self-contained HTML page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ STYLE = (
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:
-    """How many verdicts there are of each state, those that fail first."""
+    """The number of verdicts in each state, failures first."""
     states = Counter(one.state for one in verdicts)
     return ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
 
 
 def as_markdown(title: str, about: str, verdicts: Sequence[Verdict]) -> str:
-    """A table of verdicts, those that fail first, then what each says and rests on."""
+    """A table of verdicts, failures first, then what each says and rests on."""
     lines = [f"# {title}", "", f"{about}. {counted(verdicts)}.", "", markdown(HEADINGS, verdict_rows(verdicts)), ""]
     lines += [f"* {text}" for one in in_order(verdicts) for text in [_whole(one)]]
     return "\n".join(lines) + "\n"
 
 
 def as_html(title: str, about: str, verdicts: Sequence[Verdict]) -> str:
-    """The same as a page without any request to a network."""
+    """The same as an HTML page without network requests."""
     ordered = in_order(verdicts)
     head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
     rows = "".join(

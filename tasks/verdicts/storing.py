@@ -1,4 +1,4 @@
-"""Verdicts beside the cubes that they are of: each is put once, so that a later rule does not rewrite what was said."""
+"""Stores verdicts next to their cubes, each only once, so that later rules do not overwrite earlier verdicts."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ OF_KIND = {"sweep": "results", "series": "results", "connectivity": "connectivit
 
 
 def open_cubes(store: Store, studies: Sequence[str]) -> Cubes:
-    """The cubes of studies. ValueError names the studies that a store has, StoreError says what has no results yet."""
+    """The cubes of studies. ValueError lists the store's studies, StoreError names a study without results."""
     names = study_names(store)
     found: dict[str, dict[str, object]] = {"results": {}, "connectivity": {}, "tickets": {}}
     for study in dict.fromkeys(studies):
@@ -41,14 +41,14 @@ def _cube(store: Store, study: str, kind: str) -> str:
 
 
 def judge_studies(store: Store, studies: Sequence[str], claims: Sequence[Claim]) -> list[Verdict]:
-    """Verdicts on studies, from their cubes; nothing is written."""
+    """Verdicts on studies, from their cubes; writes nothing."""
     return judge(claims, open_cubes(store, studies))
 
 
 def keep(store: Store, verdicts: Sequence[Verdict]) -> int:
-    """Put the verdicts that there are not yet beside each of their studies; says how many were put.
+    """Store new verdicts next to each of their studies; returns their number.
 
-    What is there stays, also where Holm's correction is over other claims now. StoreError where nothing can be written.
+    Existing ones are kept, even if Holm's correction now covers other claims. StoreError if nothing can be written.
     """
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     put = 0
@@ -61,7 +61,7 @@ def keep(store: Store, verdicts: Sequence[Verdict]) -> int:
 
 
 def kept(store: Store, study: str) -> list[Verdict]:
-    """All verdicts on a study that were stored, oldest first; a listing and a request for each.
+    """All stored verdicts on a study, oldest first; one listing, and one request per verdict.
 
     StoreError names one that is damaged.
     """
@@ -73,7 +73,7 @@ def kept(store: Store, study: str) -> list[Verdict]:
 
 
 def newest(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Of each claim and case the verdict that was stored last."""
+    """The last stored verdict for each claim and case."""
     return list({(one.claim, one.case): one for one in verdicts}.values())
 
 
@@ -81,4 +81,4 @@ def _read(url: str) -> Verdict:
     try:
         return decode(Verdict, url, objects.read(url))
     except ValueError as error:
-        raise StoreError(f"{url} is no verdict ({error}); delete it, and `specdyn claims` writes it again") from None
+        raise StoreError(f"{url} is not a verdict ({error}); delete it, and `specdyn claims` writes it again") from None

@@ -1,4 +1,4 @@
-"""Rules and verdicts as tables for people: Markdown for documents, rows for a terminal."""
+"""Formats rules and verdicts as tables: Markdown for documents, rows for a terminal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,11 +9,11 @@ from specdyn.tasks.verdicts.judging import Verdict
 RULE_HEADINGS = ("claim", "says", "for each seed", "passes where", "fails where", "beside", "seeds")
 HEADINGS = ("claim", "verdict", "on", "effect", "value", "90 % interval", "null", "p", "p (Holm)", "n")
 NONE = "-"
-"""Where a number, or what it is of, does not exist."""
+"""Shown if a number, or its subject, does not exist."""
 
 
 def rules_table(claims: Iterable[Claim]) -> str:
-    """The rules of claims as Markdown: a row for each definition."""
+    """The rules of claims as Markdown, one row per definition."""
     rows = [_rule(claim, name, rule) for claim in claims for name, rule in claim.rules.items()]
     return markdown(RULE_HEADINGS, rows)
 
@@ -36,7 +36,7 @@ def _all(conditions: Sequence[Condition], joined: str) -> str:
 
 
 def verdict_rows(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:
-    """Verdicts under HEADINGS, those that fail first."""
+    """Verdicts under HEADINGS, failures first."""
     return [
         (
             one.title,
@@ -55,22 +55,22 @@ def verdict_rows(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:
 
 
 def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """What fails first, then by claim."""
+    """Sort verdicts: failures first, then by claim."""
     return sorted(verdicts, key=lambda one: (STATES.index(one.state), one.claim, one.case))
 
 
 def number(value: float | None) -> str:
-    """A number for people; a dash where there is none."""
+    """A formatted number; a dash if there is none."""
     return NONE if value is None else f"{value:.3g}"
 
 
 def interval(verdict: Verdict) -> str:
-    """Both ends of its interval; a dash where there is none."""
+    """Both ends of its interval; a dash if there is none."""
     ends = (verdict.low, verdict.high)
     return NONE if None in ends else " to ".join(map(number, ends))
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells, in which bars are kept from ending one."""
+    """A Markdown table; escapes bars in cells."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

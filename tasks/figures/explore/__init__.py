@@ -1,1 +1,1 @@
-"""A marimo app on the results of a study, and the pictures that it shows."""
+"""A marimo app to explore the results of a study, and its figures."""

@@ -1,4 +1,4 @@
-"""What the exploring app offers to choose, and what it shows of a choice."""
+"""The choices that the explore app offers, and its figures and tables."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,19 @@ from specdyn.tasks.figures.sweep_axis import of_all, spread
 from specdyn.tasks.figures.variable import ALONG, LAST, PANELS, plot_variable
 
 USUAL = ("layers", "effective_rank")
-"""Group and variable that are shown first, where the results have them."""
+"""Group and variable shown first, if the results have them."""
 MOST_MAPS, FIRST_RUNS = 4, 8
 MOST_NAMES = 24
-"""Labels beside a heat map."""
+"""Most labels next to a heat map."""
 MOST_BYTES = 512 * 2**20
-"""Read for one choice."""
+"""Most bytes read for one choice."""
 MARK = "#d55e00"
 CHARACTER = 0.055
-"""Inches that one of a panel's title takes."""
+"""Height of a line in a panel's title, in inches."""
 
 
 def offered(tree: xr.DataTree) -> dict[str, list[str]]:
-    """The variables that can be shown, by group, the usual ones first; ValueError where no run has values."""
+    """The variables that can be shown, by group, the usual ones first; ValueError if no run has values."""
     dim = rows_dim(tree)
     found = {}
     for node in tree.subtree:
@@ -62,38 +62,38 @@ def rows(tree: xr.DataTree) -> dict[str, int]:
 
 
 def settings(tree: xr.DataTree) -> list[str]:
-    """Settings that colours can stand for."""
+    """Settings by which lines can be coloured."""
     along = along_rows(tree, rows_dim(tree))
     assert along is not None
     return list(settings_of(along))
 
 
 def labels(data: xr.DataArray) -> dict[str, dict[str, Any]]:
-    """The labels of every dimension but the rows, by their text."""
+    """The labels of every dimension but the rows', by their text."""
     named = {str(dim): data[dim].values.tolist() for dim in data.dims[1:]}
     return {dim: {str(label): label for label in values} for dim, values in named.items()}
 
 
 def first_label(dim: str, texts: Sequence[str]) -> str:
-    """The label that is shown until another one is chosen, as in every figure of a variable."""
+    """The default label, as in every figure of a variable."""
     return texts[-1 if dim in LAST else 0]
 
 
 def axes(data: xr.DataArray) -> list[str]:
-    """Dimensions that curves can go along, the usual one first."""
+    """Dimensions along which curves can be drawn, the usual one first."""
     others = [str(dim) for dim in data.dims[1:]]
     return sorted(others, key=lambda dim: ALONG.index(dim) if dim in ALONG else len(ALONG))
 
 
 def upwards(data: xr.DataArray) -> list[str]:
-    """Dimensions that a heat map can have upwards; the rows where there is no other."""
+    """Possible vertical dimensions of a heat map; the rows if there is no other."""
     across = axes(data)[:1]
     found = [str(dim) for dim in data.dims[1:] if str(dim) not in across]
     return [*found, str(data.dims[0])]
 
 
 def lazy(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
-    """A variable with its rows first, not read; ValueError names what there is."""
+    """A variable with its rows first, not loaded; ValueError lists the known ones."""
     known = offered(tree)
     require_known("group", group, known)
     require_known("variable", name, known[group])
@@ -101,9 +101,9 @@ def lazy(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
 
 
 def read(data: xr.DataArray, chosen: Sequence[int], at: Mapping[str, str], keep: Sequence[str]) -> xr.DataArray:
-    """Read the chosen rows of a variable, of all dimensions but those to keep the label that `at` has.
+    """Load the chosen rows of a variable, at the labels in `at` for all dimensions not in `keep`.
 
-    Every dimension stays, those that are fixed with one label. ValueError where that is too much to hold.
+    All dimensions remain, fixed ones with length 1. ValueError if that is too much to load.
     """
     part = data.isel({data.dims[0]: list(chosen)})
     for dim, texts in labels(data).items():
@@ -118,7 +118,7 @@ def read(data: xr.DataArray, chosen: Sequence[int], at: Mapping[str, str], keep:
 
 
 def chosen_rows(tree: xr.DataTree, chosen: Sequence[int]) -> xr.DataTree:
-    """The chosen runs in every group that has runs, not read."""
+    """The chosen runs in every group that has runs, not loaded."""
     dim = rows_dim(tree)
     data = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
     of = {path: one.isel({dim: list(chosen)}) if dim in one.dims else one for path, one in data.items()}
@@ -128,7 +128,7 @@ def chosen_rows(tree: xr.DataTree, chosen: Sequence[int]) -> xr.DataTree:
 def curves(
     tree: xr.DataTree, group: str, values: xr.DataArray, along: str, at: Mapping[str, str], by: str = "", log: str = ""
 ) -> Figure:
-    """Lines of values that were read, along a dimension; the step of `at` is marked where they go along steps."""
+    """Lines of loaded values along a dimension; marks the step of `at` if they are drawn against steps."""
     data = values.to_dataset(name=values.name)
     one = xr.DataTree.from_dict({"/": xr.Dataset(attrs=tree.attrs), f"/{group}": data})
     here = {dim: text for dim, text in at.items() if dim in values.dims and dim != along and text}
@@ -143,9 +143,9 @@ def curves(
 def heat_map(
     tree: xr.DataTree, values: xr.DataArray, names: Sequence[str], upward: str, at: Mapping[str, str], log: bool = False
 ) -> Figure:
-    """A panel for each row, at most four: one dimension upwards, steps across, the step of `at` marked.
+    """A panel for each row, at most four: one dimension vertically, steps horizontally, the step of `at` marked.
 
-    What has no steps has its first other dimension across. Colours are logarithmic on request, for values above 0.
+    Without steps, the first other dimension is horizontal. Colours may be logarithmic, for values above 0.
     """
     dim, across = str(values.dims[0]), next(iter(axes(values)), "")
     for other, known in labels(values).items():
@@ -184,7 +184,7 @@ def heat_map(
 
 
 def first_choice(tree: xr.DataTree) -> tuple[str, xr.DataArray, Figure, Figure]:
-    """What the app shows before anything is chosen: group and values, read, their heat map and their curves."""
+    """The app's initial view: group, loaded values, heat map and curves."""
     group, (name, *_) = next(iter(offered(tree).items()))
     data, names = lazy(tree, group, name), list(rows(tree))[:FIRST_RUNS]
     along, upward = next(iter(axes(data)), ""), upwards(data)[0]
@@ -194,7 +194,7 @@ def first_choice(tree: xr.DataTree) -> tuple[str, xr.DataArray, Figure, Figure]:
 
 
 def code(place: str, study: str, tree: xr.DataTree, group: str, values: xr.DataArray) -> str:
-    """Three lines of Python that read the values that are shown."""
+    """Three lines of Python that read the displayed values."""
     dim = str(values.dims[0])
     chosen: dict[str, Any] = {}
     for one in map(str, values.dims):
@@ -219,7 +219,7 @@ def _norm(meshes: Sequence[np.ma.MaskedArray], log: bool) -> Normalize:
 
 
 def _places(values: xr.DataArray, dim: str) -> tuple[np.ndarray, list[str]]:
-    """Where the labels of a dimension stand, and how they are called unless they are numbers."""
+    """The positions of a dimension's labels, and their names unless they are numbers."""
     if dim in values.coords and values[dim].dtype.kind in "fiu":
         return values[dim].values, []
     texts = [str(label) for label in values[dim].values]

@@ -1,4 +1,4 @@
-"""What a page says of a study beside its results."""
+"""Information about a study that its page shows besides the results."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,21 +11,21 @@ from specdyn.tasks.ledger.summary import took_by
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What the store has on a study, apart from its results."""
+    """What the store holds about a study besides its results."""
 
     took: Sequence[Sequence[str]] = ()
-    """A table of what the work took, its headings first."""
+    """A table of the work's cost, headings first."""
     judged: Judged | None = None
-    """The verdicts on the study; None where nobody looked for them."""
+    """The verdicts on the study; None if they were not looked up."""
     stored: Stored = field(default_factory=Stored)
-    """What the store holds of the runs."""
+    """Facts about the runs from the store."""
 
 
 NOTHING = Beside()
-"""Where only the results are known."""
+"""Used if only the results are known."""
 
 
 def look_beside(store: Store, study: str, cubes: Iterable[str]) -> dict[str, Beside]:
-    """What the store has on a study, beside each of its cubes, by their URL; StoreError where a record is damaged."""
+    """What the store holds about a study, by the URL of each of its cubes; StoreError if a record is damaged."""
     took, judged = took_by(store, study), judged_on(store, study)
     return {cube: Beside(took=took, judged=judged, stored=stored_by(store, study, cube)) for cube in cubes}

@@ -1,4 +1,4 @@
-"""What a page says of the verdicts on its study: those that are stored, newest of each claim, those that fail first."""
+"""The stored verdicts that a page shows on its study: the newest of each claim, failures first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class JudgedLine:
     """One verdict on the page."""
 
     claim: str
-    """With the version of its rule."""
+    """Name of the claim, with the version of its rule."""
     state: str
     statement: str
     effect: str
@@ -34,22 +34,22 @@ class JudgedLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The verdicts on a study as a page has them."""
+    """The verdicts on a study as shown on a page."""
 
     study: str
     counts: str = ""
-    """How many there are of each state."""
+    """Number of verdicts in each state."""
     decided: Sequence[JudgedLine] = ()
-    """Those that were judged, what fails first."""
+    """Judged claims, failures first."""
     not_run: Sequence[JudgedLine] = ()
     problem: str = ""
-    """Why what is stored cannot be read."""
+    """Why stored verdicts cannot be read."""
 
 
 def judged_on(store: Store, study: str) -> Judged:
-    """The stored verdicts on a study; a listing, and a request for each verdict.
+    """The stored verdicts on a study; one listing, and one request per verdict.
 
-    A damaged verdict is said on the page and does not keep it from being made.
+    A damaged verdict is reported on the page, which is still made.
     """
     try:
         newest_first = in_order(newest(kept(store, study)))
@@ -80,5 +80,5 @@ def _line(verdict: Verdict, contents: set[str]) -> JudgedLine:
         sentence=verdict.sentence,
         exceptions=verdict.exceptions,
         lost=verdict.lost,
-        notes=(*verdict.notes, *(["made of earlier results than those of this page"] if earlier else [])),
+        notes=(*verdict.notes, *(["based on earlier results than this page"] if earlier else [])),
     )

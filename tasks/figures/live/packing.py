@@ -1,4 +1,4 @@
-"""The values of a cube as a page carries them: float32, thinned where they would be too many, which is stated."""
+"""Packs the values of a cube into a page: float32, thinned (as stated on the page) if there are too many."""
 
 import base64
 import gzip
@@ -12,34 +12,34 @@ import xarray as xr
 from specdyn.tasks.figures.sweep_axis import spread
 
 BYTES = 1_200_000
-"""Of values on any page, before they are compressed."""
+"""Bytes of values on any page, uncompressed."""
 BYTES_A_RUN = 55_000
-"""What each run adds."""
+"""Further bytes per run."""
 MOST_BYTES = 6_500_000
-"""The most, however many runs there are: a page stays below 10 MB."""
+"""Most bytes for any number of runs, so that a page stays below 10 MB."""
 FIRST_KEPT = ("row", "column", "final_rank", "rank", "component")
-"""Dimensions of which the first labels matter most, in the order in which they are cut."""
+"""Dimensions whose first labels matter most, in the order in which they are cut."""
 LEAST = {"row": 8, "column": 8, "final_rank": 8, "rank": 12, "component": 2}
-"""Labels that are kept of these at least."""
+"""Fewest labels kept along these."""
 LEAST_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Variables with the places of their values in one block of float32."""
+    """Variables with the positions of their values in one block of float32."""
 
     variables: list[dict[str, Any]]
     labels: dict[str, list[Any]]
-    """The rows that are left out, by dimension."""
+    """Labels that are left out, by dimension."""
     block: str
-    """The block, compressed by gzip, as base64."""
+    """The block, gzipped, as base64."""
 
 
 def pack(tree: xr.DataTree, rows: str) -> Packed:
     """Every numeric variable of a cube with its rows (runs, pairs or tickets) first.
 
-    Values of each are float32 in the order of its dimensions, NaN where there are none. Where all would take more than
-    a page should, the largest variables are cut to fewer ranks, then to fewer steps.
+    Values are float32 in the order of the variable's dimensions, NaN where missing. If they exceed a page's limit, the
+    largest variables are cut to fewer ranks, then to fewer steps.
     """
     found = list(_variables(tree, rows))
     count = max((array.sizes[rows] for _, array in found), default=1)
@@ -49,7 +49,7 @@ def pack(tree: xr.DataTree, rows: str) -> Packed:
     labels: dict[str, list[Any]] = {}
     for group, array in found:
         kept = _thinned(array, rows, limit)
-        # Only what is shown is read: the largest variables are most of a cube.
+        # Read only what is shown, as the largest variables make up most of a cube.
         chosen = array.isel(kept)
         values = np.ascontiguousarray(chosen.transpose(rows, ...).values, "<f4")
         dims = [str(dim) for dim in chosen.dims if dim != rows]
@@ -76,7 +76,7 @@ def pack(tree: xr.DataTree, rows: str) -> Packed:
 
 
 def _variables(tree: xr.DataTree, rows: str) -> Iterable[tuple[str, xr.DataArray]]:
-    """Group and array of each variable along the rows that holds numbers; not yet read."""
+    """Group and array of each numeric variable along the rows, not loaded."""
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
         if node.path.strip("/") in ("runs", "sources"):
@@ -92,7 +92,7 @@ def _labels(array: xr.DataArray, dim: str) -> list[Any]:
 
 
 def _limit(sizes: Sequence[int], room: int) -> float:
-    """The size to which the largest are cut so that all fit: what the small ones leave is shared."""
+    """The size to which to cut the largest so that all fit, given the space that small ones leave."""
     left, waiting = float(room), sorted(sizes)
     for i, size in enumerate(waiting):
         share = left / (len(waiting) - i)
@@ -103,7 +103,7 @@ def _limit(sizes: Sequence[int], room: int) -> float:
 
 
 def _thinned(array: xr.DataArray, rows: str, limit: float) -> dict[str, list[int]]:
-    """The places that are kept along each dimension but the rows."""
+    """The positions kept along each dimension but the rows."""
     sizes = {str(dim): array.sizes[dim] for dim in array.dims if dim != rows}
     kept = {dim: list(range(size)) for dim, size in sizes.items()}
 
@@ -121,7 +121,7 @@ def _thinned(array: xr.DataArray, rows: str, limit: float) -> dict[str, list[int
 
 
 def thinning(variables: Sequence[Mapping[str, Any]], labels: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:
-    """What was left out, for people: names of variables, and which of their labels are shown."""
+    """Description of what was left out: names of variables, and which of their labels are shown."""
     alike: dict[str, list[str]] = {}
     for variable in variables:
         parts = [

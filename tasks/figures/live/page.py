@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file with every stored variable, which needs no network and can be mailed."""
+"""The page of a report: one HTML file with every stored variable, usable offline."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from specdyn.tasks.spectra.facts import GROKKED_BELOW
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("specdyn.tasks.figures.live", "."),
-    # Titles, settings and what data sets are called come from users and go into a page that others open.
+    # Titles, settings and names of data sets come from users, and go into a page that others open.
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -70,7 +70,7 @@ PICTURES: tuple[dict[str, str], ...] = (
     {"variable": "agreement_dense_score", "x": "step", "color": "run", "title": "agreement with the dense run"},
     {"variable": "agreement_mask_score", "x": "density", "color": "run", "title": "agreement of dense with masked"},
 )
-"""What a page begins with, where a cube has it; every other variable can be added."""
+"""Charts shown at first, if the cube has the variables; users can add any other variable."""
 TITLES = {"pair": "Linear mode connectivity", "ticket": "Lottery tickets"}
 LEGIBLE = {"layer": "parameter", "pair": "pair", "attention": "attention"}
 
@@ -83,7 +83,7 @@ class PageRow:
     name: str
     """Its unique label."""
     level: int
-    """Which of the configurations it is of."""
+    """Index of its configuration."""
     about: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,7 +96,7 @@ def page(
 ) -> str:
     """The page of a cube.
 
-    `whole` is the cube with what is not measured yet, if that is to be said; `beside` what the store says beside it.
+    `whole` is the cube including unmeasured rows, if the page should mention them; `beside` is further information.
     """
     dim = rows_dim(tree)
     rows, levels = _rows(tree, dim)
@@ -148,7 +148,7 @@ def page(
         css=content("live.css"),
         library=content(SCRIPTS[0]),
         program=content(SCRIPTS[1]),
-        # Names come from users: no tag, and no comment, may begin inside of the script.
+        # Names come from users: no tag or comment may begin inside the script.
         report=json.dumps(report, default=_plain).replace("<", "\\u003c"),
         block=packed.block,
     )
@@ -180,7 +180,7 @@ def _plain(value: Any) -> Any:
 
 
 def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
-    """Every setting as text for each row: from the group that has all of them, else from the coordinates."""
+    """Every setting as text for each row: from the group of all settings, else from the coordinates."""
     along = along_rows(tree, dim)
     assert along is not None
     known = {name: list(map(as_text, values)) for name, values in settings_of(along).items()}
@@ -193,7 +193,7 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
 
 
 def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
-    """The rows by their unique labels, and the configurations with a colour each."""
+    """The rows with unique labels, and the configurations with their colours."""
     along = along_rows(tree, dim)
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
@@ -262,7 +262,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _sources(tree: xr.DataTree, dim: str) -> xr.Dataset:
-    """The columns of the rows, with all settings and what values were taken from; empty where the cube has none."""
+    """The columns with all settings and sources of the rows; empty if the cube has none."""
     group = {"run": "runs"}.get(dim, "sources")
     return tree[group].to_dataset() if group in tree.children else xr.Dataset()
 
@@ -274,7 +274,7 @@ def _provenance(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
 
 
 def _results(tree: xr.DataTree, dim: str) -> list[str]:
-    """The id of the results of each row; empty where the cube does not say."""
+    """The id of the results of each row; empty if the cube lacks it."""
     along = along_rows(tree, dim)
     assert along is not None
     table = _sources(tree, dim)
@@ -282,21 +282,21 @@ def _results(tree: xr.DataTree, dim: str) -> list[str]:
 
 
 def _with_stored(row: PageRow, results: str, stored: Stored) -> PageRow:
-    """The row, with what the store holds of it."""
+    """The row, with facts about it from the store."""
     run, count = stored.runs.get(row.id), stored.results.get(folder_of(results))
     held = {**(run.about if run else {}), **({} if count is None else {"results": size(count)})}
     return replace(row, about={**row.about, **held})
 
 
 def _unfinished(stored: Stored, whole: xr.DataTree | None, dim: str) -> list[tuple[str, StoredRun]]:
-    """The runs that failed, each with its name among those that a study asks for; its id where it is none of them."""
+    """The failed runs, each with its name in the study, or its id if it is not part of the study."""
     rows = _rows(whole, dim)[0] if whole is not None and stored.unfinished else []
     names = {row.id: f"{row.name} ({row.id})" for row in rows if row.name != row.id}
     return [(names.get(run.run_id, run.run_id), run) for run in stored.unfinished]
 
 
 def _notes(whole: xr.DataTree | None, dim: str) -> list[str]:
-    """What is not measured yet, or failed."""
+    """Notes on rows that are not measured yet or failed."""
     along = along_rows(whole, dim) if whole is not None else None
     if along is None or "status" not in along.coords:
         return []
@@ -304,4 +304,4 @@ def _notes(whole: xr.DataTree | None, dim: str) -> list[str]:
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses) if status != "done"}
     missing = ", ".join(f"{count} {status}" for status, count in counts.items())
     measured = sum(status in MEASURED for status in statuses)
-    return [f"Not whole yet: {measured} of {len(statuses)} {dim}s have values; {missing}."] if counts else []
+    return [f"Incomplete: {measured} of {len(statuses)} {dim}s have values; {missing}."] if counts else []

@@ -1,4 +1,4 @@
-"""What ran, for a page: how the settings differ from the preset and among the rows, then the rest by what it is of."""
+"""The settings shown on a page: differences from the preset and among rows, then the rest by part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ OF_PARTS = {
     "numerics": "Numerics",
     "record": "Checkpoints and metrics",
 }
-"""What the parts of a spec are called, in the order in which they are shown."""
+"""Titles of the parts of a spec, in display order."""
 OTHER = "Other"
 ZERO = "; 0 stands for None"
 
@@ -30,25 +30,25 @@ class SettingLine:
 
     name: str
     value: str
-    """Its values, where rows have several."""
+    """Its values, if rows differ."""
     preset: str = ""
-    """What the preset has; empty where that is not known or not said."""
+    """The preset's value; empty if unknown or not shown."""
     meaning: str = ""
-    """With its unit."""
+    """Meaning, with the unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """The settings of a study in the order in which people ask for them."""
+    """The settings of a study, grouped by interest."""
 
     preset: str = ""
-    """The preset that they are compared with; empty where there is none."""
+    """The preset for comparison; empty if there is none."""
     changed: Sequence[SettingLine] = ()
-    """Settings that have a value which the preset, or its grid, has not."""
+    """Settings with a value that neither the preset nor its grid has."""
     varied: Sequence[SettingLine] = ()
     """The others in which rows differ."""
     groups: Mapping[str, Sequence[SettingLine]] = field(default_factory=dict)
-    """The rest, by what it is of."""
+    """The rest, by part."""
 
 
 def what_ran(
@@ -80,7 +80,7 @@ def what_ran(
 
 
 def _grid_of(known: Experiment, preset: str) -> dict[str, list[str]]:
-    """The values that a preset, with its grid, has of each setting, as a cube shows them; empty where it is unknown."""
+    """The values of each setting in a preset and its grid, formatted as in a cube; empty for an unknown preset."""
     if preset not in known.presets:
         return {}
     of = known.presets[preset]
@@ -93,7 +93,7 @@ def _grid_of(known: Experiment, preset: str) -> dict[str, list[str]]:
 
 
 def _meanings(spec: RunSpec) -> dict[str, str]:
-    """What each setting means, with its unit."""
+    """The meaning of each setting, with its unit."""
     said = {}
     for name, of in described_settings(spec).items():
         unit = of.get("units", "1")

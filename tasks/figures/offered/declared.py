@@ -1,4 +1,4 @@
-"""What a figure declares: its name, the variables that it needs, and the function that draws it."""
+"""ReportFigure: the declaration of a figure, with its name, variables and drawing function."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class ReportFigure:
 
     name: str
     title: str
-    """What it shows, in a few words."""
+    """What it shows, in a few words, for lists."""
     needs: tuple[str, ...]
-    """A group of the results (`/` for lines and tickets), then the variables that it takes."""
+    """A group of the results (`/` for lines and tickets), then the variables that it needs."""
     draw: Callable[[xr.DataTree, str], Figure]
-    """The matplotlib figure of results whose rows all have values, by the setting that colours or panels stand for."""
+    """Draws the matplotlib figure from results whose rows all have values, and the setting shown by colour or panel."""
     rows: str = "run"
-    """What the results have rows of: `run`, `pair` or `ticket`."""
+    """The rows of the results: `run`, `pair` or `ticket`."""
     along: str = ""
-    """Of pairs: what they are drawn along, `split_step` or `size`; those that were perturbed have a size alone."""
+    """For pairs: the horizontal axis, `split_step` or `size` (perturbed pairs have only a size)."""
 
     def missing(self, tree: xr.DataTree) -> tuple[str, ...]:
-        """What it needs and results lack; empty where it can be drawn."""
+        """What it needs but the results lack; empty if it can be drawn."""
         from specdyn.tasks.figures.paper.lines import families
         from specdyn.tasks.figures.rows import rows_dim
         from specdyn.tasks.figures.sweep_axis import has

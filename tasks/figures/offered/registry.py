@@ -1,4 +1,4 @@
-"""Which figures there are, by name, and which of them a cube has the data for."""
+"""Finds figures by name, and draws those for which a cube has the data."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ FIGURES = kinds.Kind(group="figures", noun="figure", package="", checked=_of_plu
 
 
 def figure_names() -> list[str]:
-    """Names of all figures; the package's first, as a report shows them."""
+    """Names of all figures; the package's first, in the order of a report."""
     of_package = list(_of_the_package())
     return [*of_package, *(name for name in kinds.names(FIGURES) if name not in of_package)]
 
@@ -48,7 +48,7 @@ def get_figure(name: str) -> ReportFigure:
 
 
 def draw_one(figure: ReportFigure, tree: "xr.DataTree", axis: str) -> "Figure":
-    """The figure of a cube whose runs all have values; ValueError where the cube lacks what it shows."""
+    """Draw the figure from a cube whose runs all have values; ValueError if the cube lacks its data."""
     from matplotlib.figure import Figure
 
     from specdyn.tasks.figures.style import styled
@@ -68,9 +68,9 @@ def draw_one(figure: ReportFigure, tree: "xr.DataTree", axis: str) -> "Figure":
 def draw_all(
     tree: "xr.DataTree", axis: str, names: tuple[str, ...] = (), told: Callable[[str], None] = lambda what: None
 ) -> Iterator[tuple[str, "Figure"]]:
-    """Every figure that results have the data for, or of those `names`; `told` hears which is drawn next.
+    """Draw every figure (or those in `names`) for which the results have the data; calls `told` before each.
 
-    A figure of a plug-in that raises is left out and logged: others are not kept from being drawn.
+    A figure of a plug-in that raises is logged and left out; the others are still drawn.
     """
     usable = kinds.usable(FIGURES)
     chosen = [name for name in names or figure_names() if name in usable and not usable[name].missing(tree)]
@@ -81,6 +81,6 @@ def draw_all(
         except Exception as error:
             if not (place := kinds.origin(FIGURES, name)):
                 raise
-            log.warning("without the figure %s of %s: %s: %s", name, place, type(error).__name__, error)
+            log.warning("skipping the figure %s of %s: %s: %s", name, place, type(error).__name__, error)
             continue
         yield name, figure

@@ -1,4 +1,4 @@
-"""Lines between the ends of two runs: barriers of the pruned networks, and agreement of the ends by rank and layer."""
+"""Draws lines between two runs: barriers of the pruned networks, and agreement of the ends by rank and layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from specdyn.tasks.figures.sweep_axis import of_all, spread
 
 KEPT = {"all": ("all singular values", FULL), "top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
 PLACES = {"split_step": "step at which the branches part", "size": "size of the noise / norm of the layer"}
-"""What pairs can be drawn along, in words."""
+"""Axis titles of the coordinates along which pairs can be drawn."""
 MOST_RANKS, MOST_LAYERS, MOST_ROWS = 100, 5, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Pairs of one kind that differ in their seeds and in one place along a line."""
+    """Pairs of one kind that differ only in their seeds and along the horizontal axis."""
 
     label: str
     pairs: tuple[int, ...]
@@ -32,7 +32,7 @@ class Family:
 
 
 def families(data: xr.Dataset, along: str) -> list[Family]:
-    """Pairs by kind where they part at a step, by direction where they are perturbed: `along` is which of them."""
+    """Pairs by kind if `along` is `split_step`, by direction if it is `size`."""
     noisy = data["kind"].values == "perturbed"
     by = data["direction"].values if along == "size" else data["kind"].values
     chosen = noisy if along == "size" else ~noisy
@@ -48,7 +48,7 @@ def families(data: xr.Dataset, along: str) -> list[Family]:
 
 @styled
 def barriers_by_split(tree: xr.DataTree, axis: str = "") -> Figure:
-    """Barriers against the step at which branches part: of the whole network and of either half of its spectra."""
+    """Barriers against the split step, for the whole network and for either half of its spectra."""
     return _barriers(tree, "split_step", "Barriers of the whole and the pruned networks by split point")
 
 
@@ -107,7 +107,7 @@ def _barriers(tree: xr.DataTree, along: str, title: str) -> Figure:
 
 
 def _rows(data: xr.Dataset, along: str) -> list[tuple[str, xr.Dataset, Line]]:
-    """A row for each family and for each choice of what else varies, as the weight decay."""
+    """A row per family and per combination of other varied settings, such as the weight decay."""
     rows = []
     for family in families(data, along):
         chosen = data.isel(pair=list(family.pairs))
@@ -117,7 +117,7 @@ def _rows(data: xr.Dataset, along: str) -> list[tuple[str, xr.Dataset, Line]]:
 
 
 def _means(values: xr.DataArray, line: Line) -> np.ndarray:
-    """Means over the pairs at each point of a line, of values (pair, thing): (thing, point)."""
+    """Means over the pairs at each point of a line: values (pair, thing) to (thing, point)."""
     return np.stack([values.isel(pair=list(items)).mean("pair").values for _, items in line.points], axis=1)
 
 

@@ -51,7 +51,7 @@ def dense_agreement(tree: xr.DataTree, axis: str = "") -> Figure:
 
 @styled
 def dense_agreement_scores(tree: xr.DataTree, axis: str = "") -> Figure:
-    """The score of that agreement: layer against step, a panel for each mask."""
+    """The score of that agreement: layer against step, a panel per mask."""
     data = tree.to_dataset()
     density, of_masks = sparsest(data)
     names, masks = data["layer"].values.tolist(), spread(list(of_masks), MOST_MASKS)
@@ -69,7 +69,7 @@ def dense_agreement_scores(tree: xr.DataTree, axis: str = "") -> Figure:
 
 @styled
 def mask_agreement(tree: xr.DataTree, axis: str = "") -> Figure:
-    """Agreement of the dense end with what the sparsest masks leave of it: layer against rank, a panel for a mask."""
+    """Agreement of the dense end with its version under the sparsest masks: layer against rank, a panel per mask."""
     data = tree.to_dataset()
     density, of_masks = sparsest(data)
     names, masks = data["layer"].values.tolist(), spread(list(of_masks), MOST_MASKS)

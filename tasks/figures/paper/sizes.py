@@ -1,4 +1,4 @@
-"""Means over the layers that have equally many singular values (METHOD 5)."""
+"""Draws means over layers with the same number of singular values (METHOD 5)."""
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,7 @@ from specdyn.tasks.figures.sweep_axis import draw, of_all, spread, variable
 
 
 def sizes_of(values: xr.DataArray) -> dict[int, list[int]]:
-    """Number of singular values -> positions of the layers that have so many, the most first.
+    """Number of singular values -> positions of the layers with that many, in descending order.
 
     `values` (run, layer, step, rank) are NaN beyond a layer's rank.
     """
@@ -23,7 +23,7 @@ def sizes_of(values: xr.DataArray) -> dict[int, list[int]]:
 
 @styled
 def singular_values_by_size(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """Rows are sizes, columns levels; each singular value against step, a mean over layers of that size and seeds."""
+    """Rows are sizes, columns configurations; singular values against step, averaged over layers and seeds."""
     values, all_levels = variable(tree, "layers", "singular_value").load(), levels_of(tree, axis)
     sizes, levels = sizes_of(values), spread(all_levels, MOST_LEVELS)
     shown = spread(list(sizes), MOST_LAYERS)
@@ -48,7 +48,7 @@ def singular_values_by_size(tree: xr.DataTree, axis: str = "weight_decay") -> Fi
 
 @styled
 def effective_ranks_by_size(tree: xr.DataTree, axis: str = "weight_decay") -> Figure:
-    """A panel for all layers and one for each size: the mean effective rank of the layers against step."""
+    """The mean effective rank of layers against step: a panel for all layers and one per size."""
     ranks, sizes = (
         variable(tree, "layers", "effective_rank").load(),
         sizes_of(variable(tree, "layers", "singular_value")),

@@ -1,1 +1,1 @@
-"""Which network other programs' tensors are of: its family, its layers and its pairs."""
+"""Recognises the network behind other programs' tensors: its family, layers and pairs."""

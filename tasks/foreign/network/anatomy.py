@@ -1,4 +1,4 @@
-"""Which family a network belongs to by config.json or the names of its tensors, and what each tensor is in it."""
+"""Recognises a network's family from config.json or tensor names, and the role of each tensor."""
 
 import re
 from collections import Counter
@@ -22,15 +22,15 @@ Config = Mapping[str, Any]
 
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads")
 GROUPS = ("num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_query_groups")
-"""What config.json calls the number of heads, and of keys and values where several heads share them."""
+"""Names in config.json of the number of heads, and of key-value heads for grouped attention."""
 INNER = ("text_config", "llm_config", "language_config")
-"""Where a config of several models keeps that of the language model."""
+"""Keys of the language model's config in a config of several models."""
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """The family of a network, or none, and why."""
+    """The recognised family of a network, or none, with the reason."""
 
     family: Family | None
     because: str
@@ -43,7 +43,7 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A tensor with the rule that it falls under, and where it stands."""
+    """A tensor with its matching rule and its position."""
 
     tensor: str
     rule: Rule
@@ -73,14 +73,14 @@ def recognise(shapes: Shapes, config: Config) -> Recognised:
 
 
 def fragments(shapes: Shapes) -> list[Family]:
-    """The parts of networks, known whatever the family, of which there are any."""
+    """The components, recognised in networks of any family, that are present."""
     names = templates(shapes)
     found = [family for family in families() if family.fragment and _has(family, names)]
     return sorted(found, key=lambda family: family.only_with_heads)
 
 
 def named(tensors: Iterable[str], rules: Sequence[Rule]) -> dict[str, Named]:
-    """The tensors that fall under rules; the first one counts."""
+    """The tensors that match rules; the first match counts."""
     found: dict[str, Named] = {}
     for tensor in tensors:
         for rule in rules:
@@ -91,7 +91,7 @@ def named(tensors: Iterable[str], rules: Sequence[Rule]) -> dict[str, Named]:
 
 
 def setting(config: Config, names: Sequence[str]) -> int:
-    """A whole number of config.json under the first of these names that it has, or 0."""
+    """The integer in config.json under the first of these names that exists, or 0."""
     for of in (config, *(config[inner] for inner in INNER if isinstance(config.get(inner), Mapping))):
         for name in names:
             if isinstance(value := of.get(name), int) and not isinstance(value, bool) and value > 0:
@@ -100,7 +100,7 @@ def setting(config: Config, names: Sequence[str]) -> int:
 
 
 def width_of(shapes: Shapes, rules: Sequence[Rule], config: Config) -> int:
-    """The width of the residual stream: of config.json, or of position or token embeddings; 0 if unknown."""
+    """The width of the residual stream: from config.json, or from position or token embeddings; 0 if unknown."""
     if given := setting(config, ("hidden_size", "n_embd", "d_model", "dim")):
         return given
     for role in (POSITION, EMBEDDING):
@@ -111,7 +111,7 @@ def width_of(shapes: Shapes, rules: Sequence[Rule], config: Config) -> int:
 
 
 def kept(shape: tuple[int, ...], width: int) -> Stored | None:
-    """Which of the last two axes the inputs are, for a tensor that reads the stream; None if unknown."""
+    """The order of the last two axes of a tensor that reads the residual stream; None if unknown."""
     first, last = shape[-2:]
     if first == last:
         return None
@@ -121,7 +121,7 @@ def kept(shape: tuple[int, ...], width: int) -> Stored | None:
 
 
 def templates(names: Iterable[str]) -> dict[str, str]:
-    """One name of each form, all numbers from 3 on being the same, since a network may have many thousands."""
+    """One name per form, with all numbers from 3 on treated as equal, since a network may have thousands of names."""
     return {re.sub(r"(?<![^.])([3-9]|\d{2,})(?![^.])", "3", name): name for name in names}
 
 
@@ -134,7 +134,7 @@ def _any(pattern: str, names: Mapping[str, str]) -> bool:
 
 
 def _kept_as(family: Family, shapes: Shapes, config: Config) -> bool:
-    """Whether the tensors by which a family is told are kept the way round that it keeps them."""
+    """Whether the identifying tensors of a family have its order of axes."""
     width = width_of(shapes, family.rules, config) if family.stored else 0
     for pattern, stored in family.stored.items():
         ways = Counter(kept(shapes[tensor], width) for tensor in shapes if place_in(pattern, tensor))
@@ -144,7 +144,7 @@ def _kept_as(family: Family, shapes: Shapes, config: Config) -> bool:
 
 
 def _types(config: Config) -> dict[str, str]:
-    """What config.json calls the network -> the words that say so."""
+    """Network type in config.json -> the entry that states it."""
     found: dict[str, str] = {}
     if isinstance(kind := config.get("model_type"), str):
         found[kind] = f"model_type {kind}"

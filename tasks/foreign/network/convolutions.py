@@ -1,4 +1,4 @@
-"""Which convolutions are transposed or grouped, as far as other tensors tell: files do not say it of any."""
+"""Infers which convolutions are transposed or grouped from other tensors, as files do not record it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from specdyn.models.nets.matrices import FLATTENED, SWAPPED, Matrix
 from specdyn.tasks.foreign.network.anatomy import Shapes
 
 NUMBERED = re.compile(r"^(?P<before>(?:.*\.)?)(?P<number>\d+)\.weight$")
-"""A layer of `nn.Sequential`, where each reads what the one before has written."""
+"""Name of a layer in an `nn.Sequential`, where each layer reads the previous one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """What the module of a convolution says of it, where there is a model and not only its tensors."""
+    """Properties of a convolution's module, if a model is available and not only tensors."""
 
     transposed: bool
     groups: int
@@ -21,12 +21,12 @@ class Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convolution:
-    """How a convolution is made matrices, and by what that is known."""
+    """How a convolution is split into matrices, and the evidence for it."""
 
     matrices: tuple[Matrix, ...]
     way: str
     skipped: str = ""
-    """Why it is no layer."""
+    """Why it is not a layer."""
 
 
 def convolution(
@@ -34,14 +34,13 @@ def convolution(
 ) -> Convolution:
     """A convolution by its module, else by its bias, by the normalisation after it, or by its name.
 
-    Where none of these tells it is taken as (out, in, kernel).
-    `written` is the number of channels that come in, where it is known.
+    Without any such evidence it is read as (out, in, kernel). `written` is the number of input channels, if known.
     """
     shape = shapes[name]
     if module:
         if module.transposed and module.groups > 1:
             return Convolution(
-                matrices=(), way="", skipped="a transposed convolution in groups, which is no one matrix"
+                matrices=(), way="", skipped="a grouped transposed convolution, which is not a single matrix"
             )
         transposed, told, written = module.transposed, "", shape[1] * module.groups
     else:
@@ -64,7 +63,7 @@ def convolution(
 
 
 def _transposed(name: str, shapes: Shapes, by_name: re.Pattern[str]) -> tuple[bool, str]:
-    """Whether a convolution is transposed, and by what that is told."""
+    """Whether a convolution is transposed, and the evidence."""
     first, second = shapes[name][:2]
     if by_name.search(name.lower()) and (first == second or _length(name, shapes) != first):
         return True, " by its name"
@@ -75,7 +74,7 @@ def _transposed(name: str, shapes: Shapes, by_name: re.Pattern[str]) -> tuple[bo
             return True, f", as its {what} has {length} entries"
     if chain := _chain(name, shapes):
         return chain == "transposed", f", as the next convolution has {second} channels first" * (chain == "transposed")
-    return False, "" if first == second else "; nothing tells whether it is transposed"
+    return False, "" if first == second else "; unknown whether it is transposed"
 
 
 def _length(name: str, shapes: Shapes) -> int:
@@ -84,7 +83,7 @@ def _length(name: str, shapes: Shapes) -> int:
 
 
 def _length_after(name: str, shapes: Shapes) -> int:
-    """Entries of the normalisation that comes next in a sequence of layers."""
+    """Length of the normalisation that follows in a sequence of layers."""
     if not (match := NUMBERED.fullmatch(name)):
         return 0
     shape = shapes.get(f"{match['before']}{int(match['number']) + 1}.weight", ())
@@ -92,7 +91,7 @@ def _length_after(name: str, shapes: Shapes) -> int:
 
 
 def _siblings(name: str, shapes: Shapes) -> tuple[int, Mapping[int, tuple[int, ...]]]:
-    """The number of a layer in its sequence, and the shapes of all weights there by number."""
+    """The index of a layer in its sequence, and the shapes of all weights in it by index."""
     if not (match := NUMBERED.fullmatch(name)):
         return 0, {}
     found = {}
@@ -118,12 +117,12 @@ def _fits(shape: Sequence[int], after: Sequence[int]) -> str:
 
 
 def _written_before(name: str, shapes: Shapes) -> int:
-    """Channels that the layer before in a sequence of convolutions writes; 0 where there is none."""
+    """Output channels of the previous convolution in a sequence; 0 if there is none."""
     number, layers = _siblings(name, shapes)
     before = [shape for at, shape in sorted(layers.items()) if at < number and len(shape) > 2]
     return before[-1][0] if before else 0
 
 
 def _first(name: str, shapes: Shapes) -> bool:
-    """Whether no other convolution comes before it, so that it may read a picture of one channel."""
+    """Whether no convolution precedes it, so that it may read a single-channel image."""
     return next(other for other, shape in shapes.items() if len(shape) > 2) == name

@@ -1,4 +1,4 @@
-"""The layers and pairs of a network that another program trained: by its family, or without any pair."""
+"""Determines the layers and pairs of another program's network: by its family, else only the layers."""
 
 import math
 import re
@@ -24,16 +24,16 @@ VECTOR = "a vector: one row or one column"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How the layers of a series are looked at, by the options of a call."""
+    """Options of a call that determine how layers are read."""
 
     heads: int = 0
-    """Of every attention; 0 takes the number from config.json."""
+    """Heads of every attention; 0 takes the number from config.json."""
     transposed: str = TRANSPOSED
     """A regular expression that finds transposed convolutions by name."""
     pairs: PairTable = field(default_factory=PairTable)
-    """Pairs given by hand, which are compared instead of the family's."""
+    """User-supplied pairs, which replace the family's."""
     modules: Mapping[str, Module] = field(default_factory=dict)
-    """Convolutions by their weight, where a model says how they are."""
+    """Properties of convolutions by weight, if a model provides them."""
 
     def __post_init__(self) -> None:
         require(self.heads >= 0, "heads", self.heads, "an integer of 0 or more")
@@ -45,19 +45,19 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensors:
-    """The tensors of a network as they are analysed, and what became of the others in the files."""
+    """The tensors of a network as analysed, and what happened to the others in the files."""
 
     shapes: Shapes
     dtypes: Mapping[str, torch.dtype]
     made: Mapping[str, str] = field(default_factory=dict)
-    """How those are made that the files have in parts, as a product with a mask."""
+    """How tensors are computed that are stored in parts, for example as a product with a mask."""
     left_out: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
-    """Shape and reason of tensors in the files that are none of the network's, as masks and scales."""
+    """Shape of, and reason for, tensors that are not the network's own, such as masks and scales."""
     tied: Mapping[str, str] = field(default_factory=dict)
-    """Other names of tensors that are there once -> the name that is kept."""
+    """Alias of a shared tensor -> the name that is kept."""
 
     def with_new_of(self, other: "Tensors") -> "Tensors":
-        """These, and what the tensors of another checkpoint have under names that these lack."""
+        """These tensors, plus those of another checkpoint under new names."""
         return Tensors(
             shapes={**self.shapes, **{n: shape for n, shape in other.shapes.items() if n not in self.shapes}},
             dtypes={**other.dtypes, **self.dtypes},
@@ -70,8 +70,8 @@ class Tensors:
 def foreign_layout(tensors: Tensors, config: Config | None = None, look: Look | None = None) -> NetworkLayout:
     """The layout of a network known by its tensors and by config.json, if there is one.
 
-    ValueError where there is no layer at all, where heads are given and there is no attention or they do not divide
-    it, and where a pair given by hand is none.
+    ValueError if there is no layer at all, if heads are given but there is no attention or they do not divide it, or
+    if a user-supplied pair is invalid.
     """
     config, look = config or {}, look or Look()
     shapes = tensors.shapes
@@ -92,13 +92,13 @@ def foreign_layout(tensors: Tensors, config: Config | None = None, look: Look | 
     if look.heads and not any(pair.heads for pair in pairs):
         raise ValueError(
             f"heads={look.heads}, but no projections of queries and keys are known among the {len(layout.layers)} "
-            f"layers (family {known.name}: {known.because}); leave the heads away, or give pairs"
+            f"layers (family {known.name}: {known.because}); leave out the heads, or give pairs"
         )
     return replace(layout, pairs=look.pairs.among(layout, shapes)) if look.pairs else layout
 
 
 def no_layers(tensors: Tensors) -> dict[str, str]:
-    """Tensors that are no layers by their type, size or name, with the reason."""
+    """Tensors that are not layers by their type, size or name, with the reason."""
     reasons: dict[str, str] = {}
     for name, shape in tensors.shapes.items():
         if not tensors.dtypes[name].is_floating_point:
@@ -115,9 +115,9 @@ def no_layers(tensors: Tensors) -> dict[str, str]:
 def _anatomy(
     family: Family | None, tensors: Tensors, config: Config, how: Cutting, reasons: dict[str, str], look: Look
 ) -> tuple[dict[str, list[Piece]], tuple[LayerPair, ...], list[str]]:
-    """The pieces of all tensors that fall under a rule, the pairs, and the parts that are known in any network.
+    """The pieces of all tensors that match a rule, the pairs, and the recognised components.
 
-    Adds reasons for what is no layer.
+    Adds reasons for tensors that are not layers.
     """
     shapes, of_tensor, pairs = tensors.shapes, dict[str, list[Piece]](), list[LayerPair]()
     parts: list[str] = []
@@ -142,7 +142,7 @@ def _anatomy(
 
 
 def _tied(pieces: list[Piece], tensors: Tensors, rules: Iterable[Rule], config: Config) -> list[Piece]:
-    """The pieces, those that have a second name standing for that as well."""
+    """The pieces, with tied ones also in the role of their second name."""
     shapes = {name: tensors.shapes[kept] for name, kept in tensors.tied.items()}
     again, _ = pieces_of(shapes, tuple(rules), Cutting(shapes=shapes, heads=0, groups=0, width=0, sizes={}))
     slots: dict[str, tuple[str, ...]] = {}
@@ -156,7 +156,7 @@ def _tied(pieces: list[Piece], tensors: Tensors, rules: Iterable[Rule], config: 
 
 
 def _grouped(pieces: list[Piece], rules: Iterable[Rule], shapes: Shapes, look: Look) -> list[Piece]:
-    """The pieces, convolutions of which the family says what they read being cut into groups."""
+    """The pieces, with convolutions split into groups if the family says what they read."""
     after = {rule.name: rule.after for rule in rules if rule.after}
     rows = {(slot, piece.place): shapes[piece.matrix.parameter][0] for piece in pieces for slot in piece.slots}
     cut: list[Piece] = []
@@ -165,7 +165,7 @@ def _grouped(pieces: list[Piece], rules: Iterable[Rule], shapes: Shapes, look: L
         if before and shapes[piece.matrix.parameter][1] != before[0] > 0:
             name = piece.matrix.parameter
             found = convolution(name, shapes, re.compile(look.transposed), before[0], look.modules.get(name))
-            # A convolution in groups is no one matrix, and none of its groups reads all that is written.
+            # A grouped convolution is not a single matrix, and none of its groups reads all that is written.
             cut += [replace(piece, matrix=matrix, slots=(), way=found.way) for matrix in found.matrices]
         else:
             cut.append(piece)
@@ -184,7 +184,7 @@ def _require_divided(pieces: Iterable[Piece], shapes: Shapes, heads: int) -> Non
 
 
 def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[str, str], look: Look) -> Entry | None:
-    """What becomes of a tensor; None where it has one dimension and nothing is to be said of it."""
+    """The entry of a tensor; None if it has one dimension and needs no mention."""
     shape, made = tensors.shapes[name], tensors.made.get(name, "")
     if name in reasons:
         return Entry(parameter=name, shape=shape, skipped=reasons[name]) if len(shape) > 1 or made else None
@@ -210,7 +210,7 @@ def _entry(name: str, tensors: Tensors, pieces: list[Piece], reasons: Mapping[st
 
 
 def _of_no_rule(name: str, shapes: Shapes, look: Look) -> list[Piece] | str:
-    """The matrices of a tensor whose place in the network is not known, or why there are none."""
+    """The matrices of a tensor with an unknown role, or why there are none."""
     shape = shapes[name]
     while len(shape) > 2 and shape[0] == 1 and not name.endswith("weight"):
         shape = shape[1:]
@@ -229,7 +229,7 @@ def _piece(matrix: Matrix, role: str, way: str) -> Piece:
 
 
 def _left_out(tensors: Tensors) -> list[Entry]:
-    """What the files have beside the network's tensors, and the second names of tensors that are there once."""
+    """Entries for tensors that are not the network's own, and for aliases of shared tensors."""
     others = [Entry(parameter=name, shape=shape, skipped=why) for name, (shape, why) in tensors.left_out.items()]
     again = [
         Entry(

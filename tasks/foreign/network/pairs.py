@@ -1,4 +1,4 @@
-"""The pairs of matrices that feed one another, by what a family says of its slots."""
+"""Builds the pairs of matrices that feed one another from a family's feeds."""
 
 import itertools
 import math
@@ -11,11 +11,11 @@ from specdyn.tasks.foreign.network.anatomy import Shapes
 from specdyn.tasks.foreign.network.pieces import SHOWN, Piece
 
 By = Mapping[str, Mapping[Place, Sequence[Piece]]]
-"""Slot -> place -> what stands there."""
+"""Slot -> position -> pieces there."""
 
 
 def pairs_of(pieces: Sequence[Piece], feeds: Sequence[Feed], shapes: Shapes, heads: int) -> tuple[LayerPair, ...]:
-    """Every pair of the feeds whose shapes fit; those by head only where their number is known."""
+    """Every pair of the feeds whose shapes match; pairs by head only if the number of heads is known."""
     by, stacks = _by_slot(pieces), {piece.place.stack for piece in pieces if piece.place.block}
     several = len(stacks) > 1
     found: list[tuple[tuple[float, ...], LayerPair]] = []
@@ -24,12 +24,12 @@ def pairs_of(pieces: Sequence[Piece], feeds: Sequence[Feed], shapes: Shapes, hea
             pair = _by_head(writer, reader, shapes, heads) if feed.by_head else fed(writer, reader, shapes)
             if pair is not None:
                 found.append((_depth(writer.place, reader.place), pair))
-    # In the order of the network; within a block in that of the feeds.
+    # In the order of the network; within a block, in the order of the feeds.
     return tuple(dict.fromkeys(pair for _, pair in sorted(found, key=lambda one: one[0])))
 
 
 def _depth(writer: Place, reader: Place) -> tuple[float, ...]:
-    """What orders pairs: the writer's block, before all others that of an embedding, after them that of a head."""
+    """Sort key of pairs: the writer's block, with embeddings first and heads last."""
     return writer.block or (() if reader.block else (math.inf,))
 
 
@@ -42,7 +42,7 @@ def _by_slot(pieces: Iterable[Piece]) -> By:
 
 
 def _meet(feed: Feed, by: By, several: bool) -> list[tuple[Piece, Piece]]:
-    """Writers with their readers; stacks stay apart where there are `several`, and inside a block always."""
+    """Writers with their readers; different stacks are not mixed if there are `several`, nor within a block."""
     writers = [_first_there(slot.split("|"), by) for slot in feed.writers]
     readers = [by.get(slot, {}) for slot in feed.readers]
     apart = feed.where == "same" or (several and feed.where != "all")
@@ -64,7 +64,7 @@ def _meet(feed: Feed, by: By, several: bool) -> list[tuple[Piece, Piece]]:
 
 
 def _candidates(where: Where, writers: Iterable[Place], readers: Iterable[Place]) -> Iterable[tuple[Place, Place]]:
-    """Places that may feed one another: thousands of experts do so inside themselves alone."""
+    """Positions that may feed one another; limited to the same expert, as there may be thousands."""
     if where == "same":
         there = set(readers)
         return ((place, place) for place in writers if place in there)
@@ -73,7 +73,7 @@ def _candidates(where: Where, writers: Iterable[Place], readers: Iterable[Place]
 
 
 def _first_there(slots: Sequence[str], by: By) -> dict[Place, Sequence[Piece]]:
-    """Place by place, what stands there in the first of alternative slots that has anything."""
+    """For each position, the pieces in the first non-empty alternative slot."""
     found: dict[Place, Sequence[Piece]] = {}
     for slot in reversed(slots):
         found |= by.get(slot, {})
@@ -87,8 +87,8 @@ def _within(places: Mapping[Place, Sequence[Piece]], stack: str | None) -> dict[
 def _way(where: Where, writers: Sequence[Place], readers: Sequence[Place]) -> Callable[[Place, Place], bool]:
     """Whether what is written at one place is read at another.
 
-    Between blocks no expert counts: a token goes through few of them. Blocks count that have any of the slots, experts
-    too, so that nothing goes past one.
+    Between blocks experts are not paired, as a token goes through few of them. All blocks with any of the slots count,
+    including experts, so that no block is skipped.
     """
     if where in ("same", "all"):
         return lambda place, other: where == "all" or place == other
@@ -107,7 +107,7 @@ def _way(where: Where, writers: Sequence[Place], readers: Sequence[Place]) -> Ca
 
 
 def fed(writer: Piece, reader: Piece, shapes: Shapes) -> LayerPair | None:
-    """The pair of two matrices, or None where what one writes cannot be what the other reads."""
+    """The pair of two matrices, or None if the reader's inputs do not match the writer's outputs."""
     if not writer.whole:
         return None
     turned = writer.role == EMBEDDING
@@ -144,7 +144,7 @@ def _centre(kernel: Sequence[int], positions: int) -> int:
 
 
 def _direction(piece: Piece) -> str:
-    """Of a recurrent layer, the direction that it goes."""
+    """The direction of a recurrent layer."""
     return next((way for way in ("forward", "reverse") for slot in piece.slots if slot.startswith(f"{way} ")), "")
 
 
@@ -157,7 +157,7 @@ def _half(matrix: Matrix, direction: str, width: int) -> Matrix:
 def _by_head(writer: Piece, reader: Piece, shapes: Shapes, heads: int) -> LayerPair | None:
     """Keys with queries, or values with the columns of the output that read them, as stacks of heads.
 
-    Where several query heads share keys and values, these have fewer heads, told by the sizes.
+    With grouped attention, keys and values have fewer heads, determined from the sizes.
     """
     if not (heads and writer.whole and reader.whole):
         return None

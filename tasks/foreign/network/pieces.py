@@ -1,4 +1,4 @@
-"""How the tensors of a known family are cut into the matrices that the network multiplies by."""
+"""Splits the tensors of a known family into the matrices by which the network multiplies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,47 +17,47 @@ from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.foreign.network.anatomy import GROUPS, HEADS, Config, Named, Shapes, kept, named, setting, width_of
 
 GATES = {4: ("input gate", "forget gate", "cell gate", "output gate"), 3: ("reset gate", "update gate", "new gate")}
-"""Of LSTM and GRU, in the order of torch."""
+"""Gates of LSTM and GRU, in torch's order."""
 SHOWN = 2
-"""The gate that stands for a pair: the cell or new gate, which writes the content."""
+"""The gate that represents a pair: the cell or new gate, which writes the content."""
 WRITERS = (OUTPUT, DOWN)
 """Roles whose outputs are as wide as the stream; the others read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A matrix of a network: what it does, and where it stands."""
+    """A matrix of a network, with its role and position."""
 
     matrix: Matrix
     role: str
     slots: tuple[str, ...]
-    """What feeds call it; a fused tensor that cannot be cut stands for all of its parts."""
+    """Its slots; a fused tensor that cannot be split has the slots of all its parts."""
     place: Place
     way: str
     layer: bool = True
-    """Whether it is analysed by itself; else only as part of a pair."""
+    """Whether it is analysed itself, or only as part of a pair."""
     whole: bool = True
-    """Whether it is what its slot names; not where it stands for several parts."""
+    """Whether it is exactly its slot; false if it represents several parts."""
     gates: int = 1
     kind: str = ""
-    """What it belongs to, as attention; empty where that is not known."""
+    """Its kind, such as attention; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cutting:
-    """What decides how tensors are cut."""
+    """Parameters for splitting tensors."""
 
     shapes: Shapes
     heads: int
     groups: int
-    """Heads of keys and values, where several query heads share them."""
+    """Key-value heads, for grouped attention."""
     width: int
     sizes: Mapping[str, int]
     """Settings of config.json that rules name."""
 
 
 def cutting(shapes: Shapes, family: Family | None, config: Config, heads: int) -> Cutting:
-    """What config.json and the options say; heads given by hand come before config.json's."""
+    """The parameters from config.json and the options; an explicit number of heads takes precedence."""
     rules = family.rules if family else ()
     wanted = {name for rule in rules for name in rule.sizes}
     stacked = [shapes[tensor][0] for tensor in named(shapes, [rule for rule in rules if rule.heads])]
@@ -72,7 +72,7 @@ def cutting(shapes: Shapes, family: Family | None, config: Config, heads: int) -
 
 
 def pieces_of(tensors: Iterable[str], rules: Sequence[Rule], how: Cutting) -> tuple[list[Piece], dict[str, str]]:
-    """The pieces of all tensors of two or more dimensions under these rules, and why others of them are none."""
+    """The pieces of all tensors of two or more dimensions that match rules, and why others have none."""
     pieces: list[Piece] = []
     reasons: dict[str, str] = {}
     for tensor, one in named(tensors, rules).items():
@@ -103,7 +103,7 @@ def _of_expert(matrix: Matrix, index: int) -> Matrix:
 
 
 def _stored(rule: Rule, shape: tuple[int, ...], width: int) -> Stored:
-    """Which axis of stacked experts is that of the inputs: the one as wide as the stream, unless they write it."""
+    """The input axis of stacked experts: the one as wide as the residual stream, unless they write to it."""
     way = kept(shape, width) if width in shape[-2:] else None
     if way is None:
         return rule.stored
@@ -113,7 +113,7 @@ def _stored(rule: Rule, shape: tuple[int, ...], width: int) -> Stored:
 
 
 def _stacked_heads(one: Named, shape: tuple[int, ...]) -> list[Piece]:
-    """A matrix a head of (H, in, out) or (H, out, in), and the whole that they make together."""
+    """One matrix per head of (H, in, out) or (H, out, in), and the whole that they form together."""
     rule, turned = one.rule, one.rule.stored == "in_out"
     way = "whole, and a matrix a head" + (", transposed, as they are kept as (in, out)" if turned else "")
     each = [
@@ -126,7 +126,7 @@ def _stacked_heads(one: Named, shape: tuple[int, ...]) -> list[Piece]:
         )
         for head in range(shape[0])
     ]
-    # Where heads read the stream their outputs follow one another; an output projection's inputs do.
+    # For heads that read the stream, the outputs are concatenated; for an output projection, the inputs.
     outputs = ((0, 2) if turned else (0, 1)) if rule.role != OUTPUT else ((2,) if turned else (1,))
     whole = Piece(
         matrix=Matrix(parameter=one.tensor, outputs=outputs),
@@ -149,10 +149,10 @@ def _plain(one: Named, shape: tuple[int, ...], how: Cutting) -> list[Piece]:
         return _gates(piece, rows, shape, how)
     if not rule.parts:
         return [piece]
-    # A slot of its own stands before the names of the parts, as of a cross attention.
+    # An explicit slot, such as cross attention, prefixes the names of the parts.
     slots = tuple(f"{rule.slot} {part}" if rule.slot else part for part in rule.parts)
     if (cuts := _cuts(rule, rows, columns, how)) is None:
-        whole = f"whole: the rows of {', '.join(rule.parts)} are not told apart without the number of heads"
+        whole = f"whole: the rows of {', '.join(rule.parts)} cannot be separated without the number of heads"
         return [replace(piece, slots=slots, whole=False, way=whole)]
     return [
         replace(
@@ -167,12 +167,12 @@ def _plain(one: Named, shape: tuple[int, ...], how: Cutting) -> list[Piece]:
 
 
 def _turned_by_thirds(rule: Rule, shape: tuple[int, ...]) -> bool:
-    """Whether a fused projection must be kept as (in, out): it is three times as long that way."""
+    """Whether a fused projection must be stored as (in, out), judging by its threefold length."""
     return rule.role == FUSED and len(rule.parts) == 3 and shape[1] == 3 * shape[0]
 
 
 def _cuts(rule: Rule, rows: int, columns: int, how: Cutting) -> list[tuple[int, int, int]] | None:
-    """First row, last row and period of each part; None where they are not known."""
+    """First row, last row and period of each part; None if unknown."""
     count = len(rule.parts)
     if rule.sizes:
         known = [how.sizes[name] for name in rule.sizes]
@@ -200,7 +200,7 @@ def _blocks(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 def _gates(piece: Piece, rows: int, shape: tuple[int, ...], how: Cutting) -> list[Piece]:
-    """The gates of a recurrent layer, and the whole, whose vectors pairs compare gate by gate."""
+    """The gates of a recurrent layer, and the whole layer, whose vectors pairs compare gate by gate."""
     name = piece.matrix.parameter
     hidden = how.shapes.get(name.replace("weight_ih", "weight_hr").replace("weight_hh", "weight_hr"))
     width = hidden[1] if hidden else how.shapes.get(name.replace("weight_ih", "weight_hh"), shape)[1]

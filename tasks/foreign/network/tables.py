@@ -1,4 +1,4 @@
-"""Pairs of layers given by hand: a file with two names, or two patterns of names, a line."""
+"""Reads user-supplied pairs of layers: a file with two names, or two patterns, per line."""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from specdyn.tasks.foreign.network.pieces import Piece
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 NUMBER = re.compile(r"\{(\w+)(?:\+(\d+))?\}")
-"""A number in a pattern, as {n}, and what is added to it, as {n+1}."""
+"""A number in a pattern, such as {n} or {n+1}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairTable:
-    """Writers and readers by name; `{n}` stands for a number, `{n+1}` for the one after it, `*` for any text."""
+    """Writers and readers by name; `{n}` stands for a number, `{n+1}` for the next one, `*` for any text."""
 
     lines: tuple[tuple[str, str], ...] = ()
     source: str = ""
@@ -27,7 +27,7 @@ class PairTable:
         return bool(self.lines)
 
     def among(self, layout: NetworkLayout, shapes: Shapes) -> tuple[LayerPair, ...]:
-        """The pairs of a network's layers; ValueError names a line that is of no layers, or of some that do not fit."""
+        """The pairs of a network's layers; ValueError names a line without matching or fitting layers."""
         layers = {matrix.name: (matrix, role) for matrix, role in zip(layout.layers, layout.roles, strict=True)}
         found = [pair for line in self.lines for pair in self._of(line, layers, shapes)]
         return tuple(dict.fromkeys(found))
@@ -41,8 +41,8 @@ class PairTable:
             other = _filled(reading, match)
             if other not in layers:
                 if writing == name:
-                    raise ValueError(f"{self.source}: {other!r} is no layer; the layers are {_some(layers)}")
-                continue  # the last block has none after it
+                    raise ValueError(f"{self.source}: {other!r} is not a layer; the layers are {_some(layers)}")
+                continue  # the last block has no next one
             pair = fed(_piece(matrix, role), _piece(*layers[other]), shapes)
             if pair is None:
                 sizes = [" x ".join(map(str, one.shape(shapes[one.parameter]))) for one in (matrix, layers[other][0])]
@@ -57,11 +57,11 @@ class PairTable:
 
 
 def read_pairs(url: str) -> PairTable:
-    """The pairs of a file; ValueError where a line has not two names."""
+    """Read the pairs of a file; ValueError if a line does not have two names."""
     try:
         text = objects.read(url).decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{url}: not a text file of pairs: expected two names of layers a line") from None
+        raise ValueError(f"{url}: not a text file of pairs: expected two names of layers per line") from None
     lines: list[tuple[str, str]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = re.split(r"\s*->\s*|\s{2,}|\t|(?<=\S)\s+(?![^\[]*\])", line.partition("#")[0].strip())
@@ -72,12 +72,12 @@ def read_pairs(url: str) -> PairTable:
             raise ValueError(f"{url}, line {number}: expected a writer and a reader, found {line.strip()!r}")
         lines.append((words[0], words[1]))
     if not lines:
-        raise ValueError(f"{url}: no pairs: expected two names of layers a line")
+        raise ValueError(f"{url}: no pairs: expected two names of layers per line")
     return PairTable(lines=tuple(lines), source=url)
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
-    """The names that a pattern is of: numbers and any text become groups."""
+    """A regular expression for a pattern: numbers and arbitrary texts become groups."""
     seen: set[str] = set()
     text, stars = "", 0
     for piece in re.split(r"(\{\w+\}|\*)", pattern):
@@ -92,7 +92,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _filled(pattern: str, match: "re.Match[str]") -> str:
-    """The reader's name, with what the writer's pattern stands for."""
+    """The reader's name, filled with the writer's match."""
     groups = match.groupdict()
     for star in (name for name in groups if name.startswith("star")):
         pattern = pattern.replace("*", groups[star], 1)

@@ -1,1 +1,1 @@
-"""The weights that a network computes with, from what files hold."""
+"""Reconstructs the weights with which a network computes from the tensors in files."""

@@ -1,4 +1,4 @@
-"""Weights that a network makes from other tensors: products with masks, weight and spectral normalisation."""
+"""Weights computed from other tensors: products with masks, weight and spectral normalisation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +13,19 @@ NEW = ".parametrizations."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a weight is made of tensors in the file."""
+    """How a weight is computed from tensors in the file."""
 
     sources: tuple[str, ...]
     make: Callable[..., Tensor]
-    """From the sources, in float32 or float64, to the weight."""
+    """Computes the weight from the sources, in float32 or float64."""
     shape: tuple[int, ...]
     how: str
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Tensors of the file that are no layers since they are in this, with what they are."""
+    """Tensors of the file that are parts of this weight and not layers, with a description."""
 
 
 def recipes(shapes: Shapes) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The weights that are made of others, by their names in the network, and why others cannot be made."""
+    """Computed weights by their names in the network, and the reasons why others cannot be computed."""
     made: dict[str, Recipe] = {}
     unknown: dict[str, str] = {}
     for name in shapes:
@@ -41,7 +41,7 @@ def recipes(shapes: Shapes) -> tuple[dict[str, Recipe], dict[str, str]]:
             if (recipe := _of_parametrization(name, shapes)) is not None:
                 made[weight] = recipe
             else:
-                why = f"of {weight}, which the network makes of it in a way that the file does not tell"
+                why = f"part of {weight}, which the network computes in a way that the file does not record"
                 unknown |= {other: why for other in shapes if other.startswith(f"{name.rpartition('.')[0]}.")}
     return made, unknown
 
@@ -71,7 +71,7 @@ def _of_parametrization(name: str, shapes: Shapes) -> Recipe | None:
 
 
 def _is_magnitude(magnitude: tuple[int, ...] | None, direction: tuple[int, ...]) -> bool:
-    """Whether a tensor has the length of each slice of another along one axis, or of the whole."""
+    """Whether a tensor's shape fits the norms of another's slices along one axis, or its total norm."""
     if magnitude is None or len(direction) < 2:
         return False
     longer = [size for size in magnitude if size > 1]
@@ -97,7 +97,7 @@ def _normalised(direction: str, magnitude: str, shapes: Shapes) -> Recipe:
 
 
 def _spectral(weight: str, u: str, v: str, shapes: Shapes) -> Recipe:
-    """W / sigma, sigma = u' W v with the vectors of the power iteration; along the axis that u is as long as."""
+    """W / sigma, sigma = u' W v with the vectors of the power iteration; rows along the axis as long as u."""
     shape, length = shapes[weight], shapes[u][0]
     axis = next((axis for axis in (0, 1) if shape[axis] == length), 0)
     there = tuple(name for name in (u, v) if name in shapes)
@@ -117,11 +117,11 @@ def _spectral(weight: str, u: str, v: str, shapes: Shapes) -> Recipe:
 
 
 def density(mask: Tensor) -> float:
-    """The share of the entries that a mask keeps."""
+    """The fraction of entries that a mask keeps."""
     return float((mask != 0).double().mean()) if mask.numel() else math.nan
 
 
 def in_floats(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors in float32, or float64 where one is."""
+    """Tensors in float32, or in float64 if one of them is."""
     wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     return [tensor.to(wide) for tensor in tensors]

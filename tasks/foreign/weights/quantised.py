@@ -1,4 +1,4 @@
-"""Weights stored in few bits, with scales: what each format makes of them, as its makers say; others are refused."""
+"""Dequantises weights in the documented formats, and refuses unknown ones."""
 
 import functools
 import json
@@ -15,19 +15,19 @@ Dtypes = Mapping[str, torch.dtype]
 Read = Callable[[str], Tensor]
 Config = Mapping[str, Any]
 Made = tuple[str, Recipe] | None
-"""A weight by its name in the network, where a tensor is the first of a format's."""
+"""Name and recipe of a weight, if a tensor is the main one of a format."""
 
 EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.int8}
 FLOATS8 = EIGHT_BITS - {torch.int8}
 INTEGERS = {torch.int8, torch.uint8, torch.int32}
 SCALES = ("_scale_inv", "_scale", "._scale")
-"""What is put to the name of a weight for that of the numbers which it is multiplied by."""
+"""Suffixes of a weight's name that name its scales."""
 SCALE = "scales of a quantised weight"
 BLOCK = 128
-"""Rows and columns of a block where config.json does not say and the shapes agree with it."""
+"""Default rows and columns of a block if config.json does not give them and the shapes agree."""
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
-"""Where AWQ keeps the eight numbers of a word."""
+"""Order of the eight numbers in a word of AWQ."""
 
 
 NOT_READ = {
@@ -35,22 +35,22 @@ NOT_READ = {
     "HQQ": "its file names the order of the bits by functions of its own, and its zero points may be quantised too",
     "quanto with 4 bits or fewer": "the file does not say how its rows are grouped",
 }
-"""Formats that are known by their names, and why they are not read."""
+"""Recognised but unsupported formats, with the reason."""
 
 
 class Quantised(ValueError):
-    """A weight is stored in a way that is not known: says which, and how it looks."""
+    """A weight is stored in an unknown or unsupported format; the message says which, and how it is stored."""
 
 
 def recipes(shapes: Shapes, dtypes: Dtypes, config: Config, read: Read) -> dict[str, Recipe]:
-    """The weights that are stored in few bits, by their names in the network; Quantised names one of unknown format."""
+    """Recipes of quantised weights by their names in the network; Quantised names one of unknown format."""
     given = config.get("quantization_config")
     how = given if isinstance(given, Mapping) else {}
     made: dict[str, Recipe] = {}
     for name in shapes:
         if (known := _not_read(name, shapes, dtypes)) and len(shapes[name]) > 1:
             raise Quantised(
-                f"{name} {shapes[name]} is stored in the format {known}, which is not read, as {NOT_READ[known]}: load "
+                f"{name} {shapes[name]} is stored in the unsupported format {known} ({NOT_READ[known]}): load "
                 "the model with the library that wrote it, and save its weights in floating point"
             )
         for kind in KINDS:
@@ -69,7 +69,7 @@ def recipes(shapes: Shapes, dtypes: Dtypes, config: Config, read: Read) -> dict[
 
 
 def _not_read(name: str, shapes: Shapes, dtypes: Dtypes) -> str:
-    """The format of NOT_READ that a tensor is of; whatever its type, as HQQ may keep its bits in floating point."""
+    """The format in NOT_READ of a tensor, whatever its type, as HQQ may store its bits as floats."""
     stem, _, last = name.rpartition(".")
     seconds = {f"{stem}.weight_scale_2", f"{stem}.weight_global_scale"}
     if last in ("weight", "weight_packed") and dtypes[name] == torch.uint8 and seconds & shapes.keys():
@@ -82,7 +82,7 @@ def _not_read(name: str, shapes: Shapes, dtypes: Dtypes) -> str:
 
 
 def _unknown(name: str, shapes: Shapes, dtypes: Dtypes, how: Config) -> str:
-    """Why a tensor must be part of a format that is not known; empty where it is as it seems."""
+    """Why a tensor must belong to an unknown format; empty if it is a plain tensor."""
     stem, last = name.rpartition(".")[0], name.rpartition(".")[2]
     beside = [other for other in shapes if other.startswith(f"{stem}.") and "scale" in other and "input" not in other]
     if dtypes[name] in FLOATS8 and (beside or how):
@@ -93,7 +93,7 @@ def _unknown(name: str, shapes: Shapes, dtypes: Dtypes, how: Config) -> str:
 
 
 def _scaled(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
-    """fp8 and int8 with a factor for all, for rows, or for blocks."""
+    """fp8 and int8 with one scale overall, per row, or per block."""
     weight = name.removesuffix("._data")
     if dtypes[name] not in EIGHT_BITS or len(shapes[name]) < 2:
         return None
@@ -114,7 +114,7 @@ def _scaled(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) 
 
 
 def _steps(shape: tuple[int, ...], scale: tuple[int, ...], how: Config) -> tuple[int, int] | None:
-    """Rows and columns that share a factor; None where shapes do not tell."""
+    """Rows and columns that share a scale; None if the shapes do not determine it."""
     if math.prod(scale) == 1:
         return shape[-2], shape[-1]
     rows, columns = (scale[-2], scale[-1]) if len(scale) > 1 else (scale[0], 1)
@@ -203,7 +203,7 @@ def _from_words(
 
 
 def _unpacked(words: Tensor, bits: int, awq: bool = False) -> Tensor:
-    """The numbers (A, B * 32 / bits) of words (A, B), lowest bits first."""
+    """Unpack words (A, B) into numbers (A, B * 32 / bits), lowest bits first."""
     shifts = torch.arange(0, 32, bits)
     if awq:
         shifts = shifts[list(AWQ_ORDER)]
@@ -231,7 +231,7 @@ def _compressed(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Re
 
 
 def _mxfp4(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: Read) -> Made:
-    """MXFP4 of gpt-oss: blocks of 32 numbers of 4 bits with a power of two; inputs and outputs change places."""
+    """MXFP4 of gpt-oss: blocks of 32 4-bit numbers with a power-of-two scale; swaps inputs and outputs."""
     weight, scales = name.removesuffix("_blocks"), name.removesuffix("_blocks") + "_scales"
     if weight == name or scales not in shapes or dtypes[name] != torch.uint8:
         return None

@@ -1,4 +1,4 @@
-"""The weights that a network computes with, from what files hold: unwrapped, products made, scales applied."""
+"""The weights with which a network computes: names unwrapped, products computed, scales applied."""
 
 import json
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from specdyn.tasks.foreign.weights.wrappers import NamedSet, chosen_set
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 
 MASKS_READ = 2**26
-"""Entries of masks that are read for their density; that of more is not told."""
+"""Most entries of masks that are read to report their density."""
 
 
 class ResolvedWeights(ForeignWeights):
-    """The weights of a checkpoint by their names in the network, each made when it is asked for.
+    """The weights of a checkpoint by their names in the network, computed lazily.
 
-    A weight that several tensors make has the type that it is made in, others that in which they are stored.
+    A computed weight has the type of the computation, others have their stored type.
     """
 
     def __init__(self, raw: ForeignWeights, config: Mapping[str, Any], weights: str = "") -> None:
@@ -40,7 +40,7 @@ class ResolvedWeights(ForeignWeights):
     def _set(self) -> NamedSet:
         shapes = self._raw.shapes
         matrices = {name for name, shape in shapes.items() if len(shape) > 1}
-        # A file may have several under keys, of which one is chosen.
+        # A file may have several sets under keys, of which one is chosen.
         return chosen_set(list(shapes), matrices, self._weights, chosen_before=len(self._raw.sets) > 1)
 
     @cached_property
@@ -49,7 +49,7 @@ class ResolvedWeights(ForeignWeights):
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """The weights that are made of several tensors, with the names that these have without wrappers."""
+        """The weights computed from several tensors, whose names are without wrappers."""
         shapes = {name: self._raw.shapes[of] for name, of in self._set.names.items()}
         dtypes = {name: self._raw.dtypes[of] for name, of in self._set.names.items()}
         made = self._parametrised[0]
@@ -59,7 +59,7 @@ class ResolvedWeights(ForeignWeights):
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        """The weights that are there as they are: name -> name in the file."""
+        """Weights stored directly: name -> name in the file."""
         parts = {part for recipe in self.recipes.values() for part in recipe.parts} | set(self._parametrised[1])
         tied = self.tied
         return {name: of for name, of in self._set.names.items() if name not in parts and name not in tied}
@@ -81,7 +81,7 @@ class ResolvedWeights(ForeignWeights):
         return {name: made[name] if name in made else self._raw.dtypes[self._names[name]] for name in self.shapes}
 
     def read(self, name: str) -> Tensor:
-        """A weight: as it is stored, or made of the tensors that it consists of."""
+        """A weight, read directly or computed from its parts."""
         if (recipe := self.recipes.get(name)) is None:
             return self._raw.read(self._names[name])
         tensors = [self._raw.read(self._set.names[source]) for source in recipe.sources]
@@ -90,18 +90,18 @@ class ResolvedWeights(ForeignWeights):
 
     @cached_property
     def tied(self) -> dict[str, str]:
-        """Second names of tensors that the file holds once, with the names that are kept."""
+        """Aliases of tensors that the file stores once, with the names that are kept."""
         short = {of: name for name, of in self._set.names.items()}
         return {short[of]: short[kept] for of, kept in self._raw.shared.items() if of in short and kept in short}
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """What lies among the tensors and is not read."""
+        """Entries that are skipped."""
         return self._raw.passed_over
 
     @property
     def sets(self) -> dict[str, bool]:
-        """The sets of weights under keys of the file."""
+        """The sets of weights under keys of the file, and whether each is read."""
         return self._raw.sets
 
     @property
@@ -112,11 +112,11 @@ class ResolvedWeights(ForeignWeights):
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What was chosen among several sets of weights."""
+        """Notes on the choice among several sets of weights."""
         return self._set.told
 
     def tensors(self) -> Tensors:
-        """What is known of the tensors without reading more than masks."""
+        """Shapes, types and recipes of the tensors; reads nothing but masks."""
         left_out = {name: (self._shape(name), why) for name, why in self._parametrised[1].items()}
         budget = MASKS_READ
         for recipe in self.recipes.values():
@@ -135,29 +135,29 @@ class ResolvedWeights(ForeignWeights):
 
 @dataclass(frozen=True, slots=True)
 class ReadSeries(ForeignSeries):
-    """A series whose weights are those that its network computes with."""
+    """A series whose weights are those with which its network computes."""
 
     chosen: str = ""
-    """Which of several sets of weights, by `--weights`."""
+    """The chosen set of weights, from `--weights`."""
 
     def weights(self, step: int) -> ResolvedWeights:
-        """The weights of a step, each made when it is asked for."""
+        """The weights of a step, computed lazily."""
         checkpoint = self.found.checkpoints[self.steps.index(step)]
         chosen = "" if self._is_named(checkpoint) else self.chosen
         return ResolvedWeights(checkpoint.weights(), config_of(checkpoint), chosen)
 
     def _is_named(self, checkpoint: ForeignCheckpoint) -> bool:
-        """Whether a file or folder of a checkpoint was chosen by its name as the set that is asked for."""
+        """Whether a file or folder of a checkpoint was chosen by its name as the requested set."""
         url = checkpoint.urls[0]
         name = url.removeprefix(self.found.url) or url.rpartition("/")[2]
         averaged = self.chosen == "ema" and AVERAGED.search(name)
         return bool(self.chosen) and bool(averaged or self.chosen.lower() in name.lower())
 
     def layout(self, look: Look) -> NetworkLayout:
-        """The layers and pairs by all the tensors that the series has, and by the config.json beside them.
+        """The layers and pairs, from all tensors of the series and the config.json next to them.
 
-        A tensor counts as it is in the first checkpoint that has it. Checkpoints that cannot be read are left to the
-        audit; where none can, the first error is raised.
+        A tensor's shape is that in the first checkpoint that has it. Unreadable checkpoints are left to the audit; if
+        all are unreadable, the first error is raised.
         """
         tensors, config, told = Tensors(shapes={}, dtypes={}), dict[str, Any](), tuple[str, ...]()
         failed: Exception | None = None
@@ -177,7 +177,7 @@ class ReadSeries(ForeignSeries):
 
 
 def config_of(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
-    """What the config.json beside a checkpoint says, or Meta's params.json; empty where there is none."""
+    """The config.json next to a checkpoint, or Meta's params.json; empty if there is none."""
     for name in ("config.json", "params.json"):
         try:
             found = json.loads(objects.read(f"{checkpoint.folder}/{name}"))

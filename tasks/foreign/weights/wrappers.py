@@ -1,4 +1,4 @@
-"""Names of tensors without what wrappers add to them, and which of several sets of weights is meant."""
+"""Removes wrappers' prefixes from tensor names, and chooses among several sets of weights."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from specdyn.models.families.base import families, place_in
 
 INSIDE = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
-"""What `torch.compile`, FSDP, activation checkpointing and Lightning add, at any depth."""
+"""Parts of names added by `torch.compile`, FSDP, activation checkpointing and Lightning, at any depth."""
 OUTSIDE = ("module.", "model.")
-"""What data parallelism and Lightning put before every name."""
+"""Prefixes added to every name by data parallelism and Lightning."""
 AVERAGED = re.compile(
     r"^(model_ema|ema_model|ema_network|module_ema|net_ema|ema|avg_model|averaged_model|swa_model|shadow)\."
 )
-"""How names of running means begin, where these stand among the weights that they are of."""
+"""Prefixes of running means that are stored among the weights."""
 RAW = "raw"
 
 
@@ -24,16 +24,16 @@ class NamedSet:
     names: Mapping[str, str]
     """Name in the network -> name in the file."""
     told: tuple[str, ...] = ()
-    """Which set was chosen, and which others there are."""
+    """Notes on the chosen set, and the others."""
 
 
 def chosen_set(
     names: Sequence[str], matrices: Collection[str], weights: str = "", chosen_before: bool = False
 ) -> NamedSet:
-    """The tensors that are meant by `weights` (`raw`, `ema`, or the beginning of names), without wrappers.
+    """The tensors selected by `weights` (`raw`, `ema`, or the start of names), without wrappers.
 
-    Those that are no running means, unless there are others alone. ValueError where there is no such set, unless it
-    was chosen before, as one of several in a file.
+    By default, those that are not running means, if there are any. ValueError if there is no such set, unless it was
+    already chosen as one of several in a file.
     """
     sets: dict[str, dict[str, str]] = {}
     for name in names:
@@ -58,7 +58,7 @@ def chosen_set(
 
 
 def _with_dots(means: Mapping[str, str], weights: Collection[str]) -> dict[str, str]:
-    """The names of running means, dots being put back where a program left them out of all."""
+    """The names of running means, with dots restored if a program removed them from all."""
     if any("." in name for name in means):
         return dict(means)
     dotted = {name.replace(".", ""): name for name in weights}
@@ -67,7 +67,7 @@ def _with_dots(means: Mapping[str, str], weights: Collection[str]) -> dict[str, 
 
 
 def unwrapped(names: Mapping[str, str], matrices: Collection[str]) -> dict[str, str]:
-    """The names without wrappers; as they are where two would become one."""
+    """The names without wrappers; unchanged if two would collide."""
     short = {INSIDE.sub("", name): of for name, of in names.items()}
     if len(short) < len(names):
         return dict(names)
@@ -82,7 +82,7 @@ def unwrapped(names: Mapping[str, str], matrices: Collection[str]) -> dict[str, 
 
 
 def _native(names: Sequence[str]) -> bool:
-    """Whether names begin as in a family without any wrapper."""
+    """Whether names match a family without removing any wrapper."""
     patterns = [family.native for family in families() if family.native]
     places = (place_in(pattern, name) for name in names for pattern in patterns)
     return any(place is not None and not place.stack for place in places)

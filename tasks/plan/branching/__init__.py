@@ -1,1 +1,1 @@
-"""Graphs of runs: base runs, what starts from their checkpoints, and what is measured between them."""
+"""Graphs of runs: trunks, runs that start from their checkpoints, and measurements between them."""

@@ -1,4 +1,4 @@
-"""The cube of a graph: its lines or tickets as rows, what decides what it holds, its page."""
+"""The cube of a graph, with lines or tickets as rows, and its page."""
 
 import dataclasses
 import functools
@@ -24,9 +24,9 @@ from specdyn.tasks.plan.gathering import StudyCube
 from specdyn.tasks.spectra.labels import COORDINATES_VERSION
 
 ROWS = "specdyn.tasks.connect.rows"
-"""Where the labels of rows are made, which takes the network."""
+"""Module that builds the labels of rows, which needs the network."""
 STEP_COORDINATES_VERSION = 1
-"""Of what stands beside the steps of tickets; a new one has their cubes gathered again."""
+"""Version of the coordinates along tickets' steps; a new one makes their cubes be gathered again."""
 MEANINGS = {
     "kind": {
         "comment": "within (two forks of one base run), across (forks of two base runs, the control) or perturbed "
@@ -45,23 +45,23 @@ MEANINGS = {
     "density": {"comment": "fraction of the weights that is kept"},
     "mask": {"comment": "how the weights that are kept were chosen"},
 }
-"""What coordinates of pairs and tickets mean."""
+"""Meanings of the coordinates of pairs and tickets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCube(StudyCube):
-    """The cube of all lines or tickets that belong to a graph, with what is measured of each."""
+    """The cube of all lines or tickets of a graph, with their results."""
 
     graph: Graph
-    """With all that the store's record has."""
+    """The graph, including everything in the store's record."""
     ended: EndedRuns
-    """The runs that are trained, or failed."""
+    """The runs that are trained or failed."""
     values: Mapping[str, str]
-    """Where what is measured of each pair or ticket lies, by pair_id or run_id."""
+    """URL of the result of each pair or ticket, by pair_id or run_id."""
 
     @property
     def url(self) -> str:
-        """Where the cube lies."""
+        """URL of the cube."""
         return self.graph.cube(self.store)
 
     @property
@@ -71,14 +71,14 @@ class GraphCube(StudyCube):
 
     @property
     def facts(self) -> Facts | None:
-        """Barriers, of lines."""
+        """Barriers, for lines."""
         from specdyn.tasks.connect.rows import BARRIERS
 
         return None if self.graph.tickets else BARRIERS
 
     @property
     def versions(self) -> dict[str, Any]:
-        """Digest of all that is declared."""
+        """Digest of all declarations."""
         declared = {name: dataclasses.asdict(variable) for name, variable in self._variables.items()}
         digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
         steps = {"step_coordinates": STEP_COORDINATES_VERSION} if self.graph.tickets else {}
@@ -97,7 +97,7 @@ class GraphCube(StudyCube):
 
     @property
     def meanings(self) -> dict[str, dict[str, str]]:
-        """What each coordinate of pairs or tickets means, and its unit."""
+        """Meaning and unit of each coordinate of pairs or tickets."""
         return MEANINGS
 
     def _row_of_pair(self, pair: Pair) -> Row:
@@ -155,7 +155,7 @@ class GraphCube(StudyCube):
         )
 
     def again(self, keys: Collection[str] | None = None) -> "GraphCube":
-        """The cube with pairs or tickets looked at again: those with these keys, or all."""
+        """The cube with refreshed pairs or tickets: those with these keys, or all."""
         if keys is None:
             return _looked_at(self, self.graph)
         found = _looked_at(self, _part(self.graph, keys))
@@ -172,7 +172,7 @@ class GraphCube(StudyCube):
 
     @property
     def note(self) -> str:
-        """Where it is noted of which contents the page was made."""
+        """URL of the note that says from which contents the page was made."""
         return f"{self.store.report(self.graph.name)}/{self.graph.kind}-drawn.json"
 
     @property
@@ -182,7 +182,7 @@ class GraphCube(StudyCube):
 
 
 def _ticket_layout(spec: RunSpec, steps: tuple[int, ...], store: Store) -> RunLayout:
-    """Labels and variables of a ticket; may count the examples of its data set, whose number may depend on the seed."""
+    """Labels and variables of a ticket; may count its examples, whose number may depend on the seed."""
     layout: RunLayout = Later(ROWS, "ticket_layout")(
         replace(spec, seed=0, start=None), steps, train_examples(spec, store)
     )
@@ -190,7 +190,7 @@ def _ticket_layout(spec: RunSpec, steps: tuple[int, ...], store: Store) -> RunLa
 
 
 def graph_cube(graph: Graph, store: Store, asked: Graph) -> GraphCube:
-    """The cube of a graph with all that its record has, of which some is asked for."""
+    """The cube of a graph with everything in its record; `asked` is the requested part."""
     cube = GraphCube(
         name=graph.name,
         store=store,
@@ -206,7 +206,7 @@ def graph_cube(graph: Graph, store: Store, asked: Graph) -> GraphCube:
 
 
 def _looked_at(cube: GraphCube, graph: Graph) -> GraphCube:
-    """The cube with what the store has of a graph."""
+    """The cube with the store's present results of a graph."""
     ended = ended_runs(graph, cube.store)
     pairs = measured_pairs(graph, cube.store, ended.finished)
     tickets = measured_tickets(graph, cube.store, ended.finished)
@@ -222,7 +222,7 @@ def _part(graph: Graph, keys: Collection[str]) -> Graph:
     pairs = tuple(pair for pair in graph.pairs if pair.pair_id in keys)
     tickets = tuple(spec for spec in graph.tickets if spec.run_id in keys)
     needed = {spec.run_id for spec in (*tickets, *(end for pair in pairs for end in (pair.a, pair.b)))}
-    for spec in reversed(graph.branches):  # each comes after those that it begins from
+    for spec in reversed(graph.branches):  # each comes after those from which it starts
         needed |= set(needs_of(spec)) if spec.run_id in needed else set()
     trunks, branches = (tuple(s for s in specs if s.run_id in needed) for specs in (graph.trunks, graph.branches))
     return replace(graph, trunks=trunks, branches=branches, pairs=pairs, tickets=tickets)

@@ -1,4 +1,4 @@
-"""The graph of an intervention: trunks, the branches that begin at them, and the pairs that are connected."""
+"""The graph of an intervention: trunks, branches that start from them, and connected pairs."""
 
 import functools
 import itertools
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """What an intervention needs, whether it is there or not."""
+    """Everything that an intervention consists of, existing or not."""
 
     name: str
     experiment: str
     trunks: tuple[RunSpec, ...]
     splits: tuple[int, ...]
-    """Steps at which the trunks keep their state."""
+    """Steps at which the trunks keep their training state."""
     branches: tuple[RunSpec, ...]
     pairs: tuple[Pair, ...] = ()
     tickets: tuple[RunSpec, ...] = ()
-    """Branches that are compared with their trunk, checkpoint by checkpoint."""
+    """Branches to compare with their trunk, checkpoint by checkpoint."""
 
     retrain: bool = True
-    """Whether finished trunks may be trained again for states that they did not keep."""
+    """Whether finished trunks may be retrained to produce states that they did not keep."""
 
     @property
     def kind(self) -> Literal["connectivity", "tickets"]:
-        """What is measured of it, `connectivity` or `tickets`: its record and its cube are named so."""
+        """`connectivity` or `tickets`; also the name of its record and its cube."""
         return "tickets" if self.tickets else "connectivity"
 
     @property
     def noun(self) -> tuple[str, str]:
-        """What its cube consists of."""
+        """The noun for the rows of its cube, singular and plural."""
         return ("ticket", "tickets") if self.tickets else ("pair", "pairs")
 
     @property
     def takes_seconds(self) -> bool:
-        """Not known: trainings take what they take."""
+        """False: the time of trainings is unknown."""
         return False
 
     @property
@@ -64,22 +64,22 @@ class Graph:
         return {spec.run_id: spec for spec in (*self.trunks, *self.branches)}
 
     def checked(self, store: Store, asks: bool = False) -> "Graph":
-        """The graph itself; NotPrepared or ValueError where the store lacks what its runs need."""
+        """The graph itself; NotPrepared or ValueError if the store lacks what its runs need."""
         require_inputs(self.trunks, store, asks)
         return self
 
     def items(self, store: Store, retry_failed: bool = False, whole: bool = True) -> list[Item]:
-        """Its trainings, then what is measured of them. ValueError where states are missing that may not be made."""
+        """Its trainings, then its measurements. ValueError if states are missing and must not be made."""
         from specdyn.tasks.plan.branching.items import items_of
 
         return items_of(self, store, retry_failed, whole)
 
     def cube(self, store: Store) -> str:
-        """Where its cube lies."""
+        """URL of its cube."""
         return store.tickets(self.name) if self.tickets else store.connectivity(self.name)
 
     def results(self, store: Store) -> "GraphCube":
-        """The cube of all pairs or tickets that the store's record has."""
+        """The cube of all pairs or tickets in the store's record."""
         from specdyn.tasks.plan.branching.cube import graph_cube
         from specdyn.tasks.plan.branching.records import present_graph
 
@@ -100,14 +100,14 @@ class Graph:
         record_study(store, record_of(self))
 
     def clean(self, store: Store) -> None:
-        """Remove the factors that units shared, also what a killed call left."""
+        """Remove the factors that units shared, including those left by a killed call."""
         from specdyn.tasks.connect.factors import forget_factors
 
         forget_factors(store, self.experiment, self.runs)
 
 
 def name_of(spec: RunSpec) -> str:
-    """How people tell runs of a graph apart."""
+    """The display name of a run in a graph."""
     start = spec.start
     if start is None:
         return label(spec)
@@ -118,7 +118,7 @@ def name_of(spec: RunSpec) -> str:
 
 
 def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: dict[str, object]) -> tuple[RunSpec, ...]:
-    """The trunks: a preset with some settings, at each seed."""
+    """The trunks: a preset with some settings, for each seed."""
     require_distinct("seeds", seeds)
     spec = with_settings(get_experiment(experiment).preset(preset).spec, **settings)
     return tuple(replace(spec, seed=seed) for seed in seeds)
@@ -136,9 +136,9 @@ def connectivity_graph(
     curve_steps: int = 0,
     points: int = 11,
 ) -> Graph:
-    """Branches of every trunk at every split in every order; pairs within each, across trunks, and after noise.
+    """Branches of every trunk at every split point in every order; pairs within and across trunks, and after noise.
 
-    Perturbed branches begin at the last split, each with noise of its own.
+    Perturbed branches start at the last split point, each with its own noise.
     """
     require_distinct("orders", orders)
     require(len(orders) > 1, "orders", list(orders), "two or more: each pair is of two branches")
@@ -181,7 +181,7 @@ def connectivity_graph(
 def _perturbed(
     trunks: Sequence[RunSpec], step: int, orders: Sequence[int], sizes: Sequence[float], directions: Sequence[str]
 ) -> list[list[RunSpec]]:
-    """Branches after noise, a group for each trunk, size and direction."""
+    """Perturbed branches, one group per trunk, size and direction."""
 
     def start(trunk: RunSpec, size: float, direction: str, order: int) -> StartFrom:
         noise = Perturbation(size=size, direction=direction, noise_seed=order)
@@ -201,9 +201,9 @@ def ticket_graph(
     kinds: Sequence[str],
     orders: Sequence[int],
 ) -> Graph:
-    """A ticket of every trunk at every density of every kind in every order; the order seeds the mask too.
+    """A ticket for every trunk, density, kind of mask and order; the order also seeds the mask.
 
-    Of iterative ones each is made from that of the next higher density.
+    Each iterative mask is made from that of the next higher density.
     """
     for field, values in (("densities", densities), ("masks", kinds), ("orders", orders)):
         require_distinct(field, values)
@@ -226,12 +226,12 @@ def ticket_graph(
 
 
 def ticket_key(spec: RunSpec) -> str:
-    """What the comparison of a ticket with its trunk goes by, apart from the ticket's training."""
+    """Key of the comparison of a ticket with its trunk, as opposed to the ticket's training."""
     return f"{spec.run_id}-ticket"
 
 
 def needs_of(spec: RunSpec) -> tuple[str, ...]:
-    """Run ids that a run needs: none for a trunk, the trunk of a branch, and of an iterative ticket the one before."""
+    """Run ids that a run needs: none for a trunk, the trunk for a branch, the previous one for an iterative ticket."""
     if spec.start is None:
         return ()
     previous = spec.start.ticket.previous if spec.start.ticket else ""
@@ -244,16 +244,16 @@ class EndedRuns:
 
     finished: Mapping[str, Manifest]
     failed: Mapping[str, str]
-    """Those that diverged, each with the reason."""
+    """Runs that diverged, each with the reason."""
     damaged: frozenset[str]
-    """Those that are to be trained again, as a checkpoint does not verify."""
+    """Runs to be retrained, as a checkpoint failed verification."""
 
 
 def ended_runs(graph: Graph, store: Store) -> EndedRuns:
-    """The runs of a graph that are trained, or failed.
+    """The runs of a graph that are trained or failed.
 
-    A run counts where those it began from are trained, and have the weights that it began from. Several are read at a
-    time; which ones there are of many is listed once.
+    A run counts if the runs from which it started are trained and still have the weights from which it started. Reads
+    several manifests at a time; many runs need only one listing.
     """
     specs = (*graph.trunks, *graph.branches)
     manifests = read_manifests(store, graph.experiment, [spec.run_id for spec in specs])
@@ -276,7 +276,7 @@ def ended_runs(graph: Graph, store: Store) -> EndedRuns:
 
 
 def measured_pairs(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[Pair, str]:
-    """The pairs that are measured, with where; one listing."""
+    """The measured pairs, with the URLs of their results; one listing."""
     there = ids_in(store.measured("pairs", graph.experiment)) if graph.pairs else set()
     ids = {
         pair: line_id(pair, runs[pair.a.run_id], runs[pair.b.run_id])
@@ -287,7 +287,7 @@ def measured_pairs(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> 
 
 
 def measured_tickets(graph: Graph, store: Store, runs: Mapping[str, Manifest]) -> dict[RunSpec, str]:
-    """The tickets that are compared with their dense run, with where; one listing."""
+    """The tickets compared with their dense run, with the URLs of their results; one listing."""
     there = ids_in(store.measured("tickets", graph.experiment)) if graph.tickets else set()
     ids = {
         spec: comparison_id(spec, runs[spec.run_id], runs[spec.start.run_id])

@@ -1,4 +1,4 @@
-"""What a graph consists of and how far it is: trainings, what measurements share, ends, pairs, tickets."""
+"""The items of a graph and their progress: trainings, shared factors, ends, pairs, tickets."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def items_of(graph: Graph, store: Store, retry_failed: bool, whole: bool) -> list[Item]:
-    """Everything that a graph consists of, read from the store.
+    """All items of a graph, read from the store.
 
-    States count only where a branch is still to begin there. What is measured counts where it was measured of the
-    weights that the runs have now: a run that is to be trained may get other ones, so what begins from it, or is
-    measured of it, is left too, and ends at once where none came. ValueError where trunks did not keep states that are
-    needed and may not be trained again.
+    States count only if a branch still has to start there. A result counts only if it belongs to the runs' present
+    weights: a run to be retrained may get different ones, so everything that starts from it or measures it is left to
+    do as well, and finishes at once if the weights are unchanged. ValueError if trunks did not keep needed states and
+    must not be retrained.
     """
     look = _Look(graph, store, retry_failed)
     trunks = [look.run("trunks", spec, keep=graph.splits) for spec in graph.trunks]
@@ -60,19 +60,19 @@ def _ends(pair: Pair) -> set[str]:
 
 
 def end_key(spec: RunSpec, on: RunSpec, store: Store) -> str:
-    """What an end goes by: the run, and the data that it is evaluated on."""
+    """Key of an end: the run, and the data on which it is evaluated."""
     from specdyn.tasks.connect.meter import data_key
 
     return f"{spec.run_id}-{data_key(on, store)}"
 
 
 def ends_of(pairs: Iterable[Pair], store: Store) -> dict[str, tuple[RunSpec, RunSpec]]:
-    """The ends of the pairs, each once for the data that it is evaluated on: the run, and a run on that data."""
+    """The ends of the pairs, once per data set on which they are evaluated: the run, and a run with that data."""
     return {end_key(spec, pair.a, store): (spec, pair.a) for pair in pairs for spec in (pair.a, pair.b)}
 
 
 def factors_key(run_id: str) -> str:
-    """What the factors of a run's checkpoints go by."""
+    """Key of the factors of a run's checkpoints."""
     return f"{run_id}-factors"
 
 
@@ -81,11 +81,11 @@ def _replay(updates: int, _: "Counter") -> Cost:
 
 
 LINE, TICKETS = "specdyn.tasks.connect.line", "specdyn.tasks.connect.tickets"
-"""Where the functions of units are."""
+"""Modules with the functions of units."""
 
 
 class _Look:
-    """What the store has of a graph, listed once."""
+    """The store's content for a graph, listed once."""
 
     def __init__(self, graph: Graph, store: Store, retry_failed: bool) -> None:
         self.graph, self.store, self.retry_failed = graph, store, retry_failed
@@ -96,7 +96,7 @@ class _Look:
         self.compared = measured_tickets(graph, store, self.finished)
 
     def run(self, kind: str, spec: RunSpec, keep: tuple[int, ...] = ()) -> Item:
-        """A training: how far it is, and what is left."""
+        """A training: its progress, and what is left."""
         run, steps = self.store.run_of(spec), schedule(spec, self.store)
         parts = sum(step >= spec.first_step for step in steps)
         state: State = "done"
@@ -106,7 +106,7 @@ class _Look:
             manifest = read_manifest(run) if spec.run_id in self.begun else None
             state = "failed" if spec.run_id in self.failed else "partial" if there else "new"
             if manifest and state != "failed":
-                # One that is trained is left as what it began from is to be trained, and may keep its weights.
+                # A trained run is left to do because its origin is, but may keep its weights.
                 state, reason = ("damaged", manifest.reason) if manifest.status == "damaged" else ("new", "")
         return training_item(
             kind,
@@ -124,7 +124,7 @@ class _Look:
         )
 
     def states(self, branches: Sequence[RunSpec]) -> list[Item]:
-        """The states that finished trunks did not keep, though branches are to begin there."""
+        """The states that branches need but finished trunks did not keep."""
         items = []
         for trunk in self.graph.trunks:
             if trunk.run_id not in self.finished:
@@ -140,7 +140,7 @@ class _Look:
                     f"{there}. Allow retrain, or branch at those"
                 )
             updates = missing[-1] - max((step for step in kept if step <= missing[0]), default=0)
-            # Under the key of the trunk, which needs no unit of its own: branches wait for it by that.
+            # Uses the trunk's key, as a finished trunk has no unit: branches wait for that key.
             items.append(
                 self._item(
                     kind="states",
@@ -155,7 +155,7 @@ class _Look:
         return items
 
     def factors_of_ends(self, pairs: Sequence[Pair]) -> list[Item]:
-        """The last checkpoints of runs that several lines compare, decomposed once."""
+        """The last checkpoints of runs in several lines, decomposed once."""
         runs = {spec.run_id: spec for pair in pairs for spec in (pair.a, pair.b)}
         return [
             self._item(
@@ -171,7 +171,7 @@ class _Look:
         ]
 
     def factors_of_dense(self, tickets: Sequence[RunSpec]) -> list[Item]:
-        """The dense runs that several tickets are compared with, decomposed once, from the step that these begin at."""
+        """The dense runs compared with several tickets, decomposed once, from the step at which the tickets start."""
         starts = {spec.start.run_id: spec.start.step for spec in tickets if spec.start}
         return [self._factors_of_dense(self.graph.runs[run_id], step) for run_id, step in starts.items()]
 
@@ -187,7 +187,7 @@ class _Look:
         )
 
     def ends(self, pairs: Sequence[Pair]) -> list[Item]:
-        """The ends of these pairs, each once for the data that it is evaluated on."""
+        """The ends of these pairs, once per data set on which they are evaluated."""
         from specdyn.tasks.connect.meter import data_key
 
         there = ids_in(self.store.measured("ends", self.graph.experiment)) if pairs else set()
@@ -207,7 +207,7 @@ class _Look:
         ]
 
     def pairs(self, whole: bool) -> list[Item]:
-        """Every line; it needs its ends where these are items too."""
+        """Every line; it needs its ends if these are items, too."""
         return [self._pair(pair, whole) for pair in self.graph.pairs]
 
     def _pair(self, pair: Pair, whole: bool) -> Item:
@@ -245,7 +245,7 @@ class _Look:
 
     @functools.cached_property
     def counter(self) -> "Counter":
-        """Counts for the network of the graph, which is built for it."""
+        """A counter for the network of the graph, which it builds."""
         from specdyn.tasks.plan.counting import Counter
 
         return Counter(self.graph.trunks[0])

@@ -1,4 +1,4 @@
-"""Graphs as records in the store, and back."""
+"""Converts graphs to records in the store, and back."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ KINDS: tuple[StudyKind, ...] = ("connectivity", "tickets")
 
 
 def record_of(graph: Graph) -> StudyRecord:
-    """What the store keeps of a graph."""
+    """The record of a graph."""
     pairs = [
         PairRecord(
             a=pair.a.run_id,
@@ -42,7 +42,7 @@ def record_of(graph: Graph) -> StudyRecord:
 
 
 def graph_of(record: StudyRecord) -> Graph:
-    """The graph of a record; ValueError, KeyError or TypeError where its runs are not what it says."""
+    """The graph of a record; ValueError, KeyError or TypeError if its runs are invalid."""
     runs = {spec.run_id: spec for spec in (read_spec(text, record.experiment) for text in record.specs)}
     if others := sorted({spec.experiment for spec in runs.values()} - {record.experiment}):
         raise ValueError(f"it is of {record.experiment!r} and has runs of {others[0]!r}")
@@ -62,7 +62,7 @@ def graph_of(record: StudyRecord) -> Graph:
 
 
 def present_graph(record: StudyRecord) -> Graph:
-    """The graph of a record without runs of an experiment's other source; the same errors."""
+    """The graph of a record, without runs of another version of the experiment's source; the same errors."""
     source = get_experiment(record.experiment).source
     if all(source_in(text) == source for text in record.specs):
         return graph_of(record)
@@ -79,7 +79,7 @@ def present_graph(record: StudyRecord) -> Graph:
 
 
 def read_graphs(store: Store, name: str) -> list[Graph]:
-    """The graphs of that name, of pairs and of tickets; StoreError where a record cannot be read."""
+    """The graphs of that name, of pairs and of tickets; StoreError if a record cannot be read."""
     records = [record for kind in KINDS if (record := read_study(store, name, kind))]
     graphs = []
     for record in records:
@@ -87,5 +87,5 @@ def read_graphs(store: Store, name: str) -> list[Graph]:
             graph_of(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise not_a_record(store, name, record.kind, error) from None
-        graphs.append(present_graph(record))  # where its experiment is not there, nothing is wrong with the record
+        graphs.append(present_graph(record))  # a missing experiment does not make the record invalid
     return [graph for graph in graphs if graph.runs]

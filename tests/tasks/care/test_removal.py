@@ -171,7 +171,7 @@ def test_a_record_that_was_lost_or_damaged_makes_nothing_deletable(store: Store)
     record = Path(store.study(SWEEP.name, "sweep"))
     text = record.read_bytes()
     record.unlink()
-    with pytest.raises(StoreError, match=r"results.zarr: there is a cube, and no record of its study"):
+    with pytest.raises(StoreError, match=r"results.zarr: there is a cube, but no record of its study"):
         find_garbage(store)
     record.write_bytes(text.replace(b"sweep", b"swept"))
     with pytest.raises(StoreError, match="is not the record of a study"):

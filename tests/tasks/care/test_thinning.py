@@ -154,12 +154,12 @@ def test_runs_that_are_not_measured_or_that_another_follows_keep_all(store: Stor
     study.record(store)
     plan = plan_thinning(store, "others", 2)
     assert (dict(plan.steps), plan.things) == ({}, ())
-    assert set(plan.whole.values()) == {"not trained to its end", "another run follows its norms"}
+    assert set(plan.whole.values()) == {"training is not finished", "another run follows its norms"}
     assert plan_thinning(store, "decay", 2).steps == {}
     folder = store.measured("runs", ALONE.experiment)
     block = next(name for name in objects.names_below(folder) if name.startswith(SHARED.run_id))
     objects.delete(f"{folder}/{block}")
-    assert "not analysed to its end" in plan_thinning(store, "decay", 2).whole.values()
+    assert "analysis is not finished" in plan_thinning(store, "decay", 2).whole.values()
 
 
 @pytest.mark.parametrize(

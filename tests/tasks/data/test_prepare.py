@@ -146,7 +146,7 @@ def test_six_threads_make_one_request(server: Server) -> None:
 def test_wrong_bytes_are_asked_for_once_more_and_refused(
     server: Server, cache: Path, hashes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(FetchError, match=f"data.bin: 2 times other bytes came than expected: {message}"):
+    with pytest.raises(FetchError, match=f"data.bin: wrong content in 2 attempts: {message}"):
         fetch(RemoteFile(url=server.url, **hashes))
     assert server.requests == 2
     assert kept(cache) == []
@@ -160,7 +160,9 @@ def test_one_wrong_answer_is_forgiven(server: Server) -> None:
 
 def test_a_body_that_is_cut_short_is_refused_without_any_hash(server: Server, cache: Path) -> None:
     server.promised = len(CONTENT) + 10
-    with pytest.raises(FetchError, match=f"{len(CONTENT)} bytes came, the server promised {server.promised}|broke off"):
+    with pytest.raises(
+        FetchError, match=f"received {len(CONTENT)} bytes, the server promised {server.promised}|broke off"
+    ):
         fetch(RemoteFile(url=server.url))
     assert server.requests == 2
     assert kept(cache) == []
@@ -227,7 +229,7 @@ def test_without_a_network_the_error_says_what_to_do(cache: Path) -> None:
     message = str(caught.value)
     assert message.startswith(f"{file.url} (1,234 bytes) cannot be fetched: ")
     assert "refused" in message
-    assert message.endswith(f"; use variant=sample where there is one, or put the file at {cache / file.place} by hand")
+    assert message.endswith(f"; use variant=sample if there is one, or put the file at {cache / file.place} by hand")
     assert kept(cache) == []
 
 
@@ -277,7 +279,7 @@ def test_a_system_package_goes_first(server: Server, tmp_path: Path, cache: Path
     system.write_bytes(CONTENT)
     assert fetch(file) == system
     system.write_bytes(b"other")
-    with pytest.raises(FetchError, match=f"{system}: sha256 is .*expected {SHA256}; install its package again"):
+    with pytest.raises(FetchError, match=f"{system}: sha256 is .*expected {SHA256}; reinstall its package"):
         fetch(file)
     assert server.requests == 1
 
@@ -286,9 +288,9 @@ def test_packaged_files_are_verified_where_they_lie(monkeypatch: pytest.MonkeyPa
     (file, *_) = get_dataset("mnist", "sample").files
     assert isinstance(file, PackagedFile)
     assert fetch(file) == FOLDER / file.path
-    with pytest.raises(FetchError, match="expected 0; install specdyn again"):
+    with pytest.raises(FetchError, match="expected 0; reinstall specdyn"):
         fetch(dataclasses.replace(file, sha256="0"))
-    with pytest.raises(FetchError, match="missing; install specdyn again"):
+    with pytest.raises(FetchError, match="missing; reinstall specdyn"):
         fetch(dataclasses.replace(file, path="mnist/absent"))
 
 
@@ -352,7 +354,7 @@ def test_what_is_not_prepared_is_refused_with_the_way_to_it(
             call(local_store, by_hand)
         assert str(caught.value) == (
             f"data set hand/full ({by_hand.key}) is not at {local_store}/data/{by_hand.key}; run `specdyn data prepare "
-            f"hand --variant full --store {local_store}`, or use variant=sample where there is one. It needs "
+            f"hand --variant full --store {local_store}`, or use variant=sample if there is one. It needs "
             f"{server.url} ({len(CONTENT):,} bytes)"
         )
     assert server.requests == 0

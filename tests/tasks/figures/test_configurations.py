@@ -163,7 +163,9 @@ def test_two_runs_that_nothing_tells_apart_are_refused_and_not_averaged(seed: di
     if not seed:
         tree = tree.map_over_datasets(lambda data: data.drop_vars("seed", errors="ignore"))
     for draw in (performance, effective_ranks, agreement, sweep_table):
-        with pytest.raises(ValueError, match=r"runs run0 and run2 have the same settings.*: nothing tells them apart"):
+        with pytest.raises(
+            ValueError, match=r"runs run0 and run2 have the same settings.*: nothing distinguishes them"
+        ):
             draw(tree)
 
 

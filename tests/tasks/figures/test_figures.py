@@ -297,7 +297,7 @@ def test_the_report_is_a_page_and_on_request_all_figures(tmp_path: Path) -> None
     assert figures == [f"{folder}/{name}{ending}" for name in names for ending in (".png", ".svg")]
     assert told == [
         "reading the results",
-        "making the page",
+        "writing the page",
         *(f"drawing figure {i} of {len(names)}: {name}" for i, name in enumerate(names, 1)),
     ]
     there = [SUMMARY, *(Path(url).name for url in (index, *figures))]

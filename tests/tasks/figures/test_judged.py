@@ -63,7 +63,7 @@ def test_a_later_verdict_replaces_an_earlier_one_on_the_page(store: Store, monke
     keep(store, [verdict("t1", "pass", contents="new", rule="later")])
     (line,) = judged_on(store, "mine").decided
     assert line.state == "pass"
-    assert line.notes == ("made of earlier results than those of this page",), "there is no cube of these contents"
+    assert line.notes == ("based on earlier results than this page",), "there is no cube of these contents"
 
 
 def test_without_verdicts_the_page_says_the_command_and_a_damaged_one_is_said(store: Store) -> None:
@@ -72,7 +72,7 @@ def test_without_verdicts_the_page_says_the_command_and_a_damaged_one_is_said(st
 
     assert "<code>specdyn claims mine</code>" in text() and "<table" not in text()
     objects.write(f"{store.verdicts('mine')}/t1.json", b"{")
-    assert "t1.json is no verdict" in text() and "<table" not in text()
+    assert "t1.json is not a verdict" in text() and "<table" not in text()
 
 
 def test_what_users_wrote_is_no_markup(store: Store) -> None:

@@ -75,9 +75,9 @@ def test_a_report_has_it_and_does_without_one_that_raises(
     with caplog.at_level(logging.WARNING, "specdyn.figures"):
         assert [name for name, _ in draw_all(tree, "series")] == [*OF_RANKS, "lines"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"without the figure nothing of {lab}/nothing.py: TypeError: figure 'nothing' returned int: expected a "
+        f"skipping the figure nothing of {lab}/nothing.py: TypeError: figure 'nothing' returned int: expected a "
         "matplotlib Figure",
-        f"without the figure raises of {lab}/raises.py: KeyError: 'series'",
+        f"skipping the figure raises of {lab}/raises.py: KeyError: 'series'",
     ]
     with pytest.raises(KeyError, match="series"):
         sd.figure(tree, "raises")

@@ -93,7 +93,7 @@ def test_other_tensors_are_looked_at_too(tmp_path: Path) -> None:
 
     found = findings(tmp_path, change=change)
     assert told(found) == [("warning", (10,), "bias"), ("note", (20,), "")]
-    assert found[1].what.endswith("are there at one of the steps: bias")
+    assert found[1].what.endswith("exist at only one of the steps: bias")
 
 
 def test_nan_and_infinity_are_errors_that_name_the_tensor(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_another_shape_and_layers_that_come_and_go_are_told_once(tmp_path: Path)
     found = findings(tmp_path, change=change)
     assert told(found) == [("warning", (30, 40), "a.weight"), ("warning", (10, 20), "b.weight")]
     assert found[0].what == "has shape (20, 32), expected (32, 20) as at 3 other checkpoints"
-    assert found[1].what == "is not there, but at 3 other checkpoints"
+    assert found[1].what == "is missing, but exists at 3 other checkpoints"
 
 
 def test_a_change_of_precision_is_noted(tmp_path: Path) -> None:

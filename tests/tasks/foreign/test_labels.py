@@ -78,7 +78,7 @@ def test_what_is_no_label_is_refused_with_its_place(name: str, value: Any, expec
     found = labels(folder)
     assert found.values == {"good": 1}
     (told,) = found.told
-    assert re.match(re.escape(f"{name}={value!r} of labels.json is no label: expected ") + expected, told)
+    assert re.match(re.escape(f"{name}={value!r} of labels.json is not a label: expected ") + expected, told)
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00", "seed: 1"])
@@ -118,7 +118,7 @@ def test_settings_that_lightning_keeps_are_read(tmp_path: Path) -> None:
     found = labels(folder)
     assert found.values == {"weight_decay": 0.3, "seed": 2, "name": "x"}
     assert found.told == (
-        "rank=4 of hparams.yaml is no label: expected another name, as 'rank' is a part of the results",
+        "rank=4 of hparams.yaml is not a label: expected another name, as 'rank' is a part of the results",
     )
 
 

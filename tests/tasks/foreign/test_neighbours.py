@@ -78,9 +78,9 @@ def two_runs(series: dict[int, dict[str, Tensor]]) -> None:
 @pytest.mark.parametrize(
     ("change", "tensor", "what"),
     [
-        (of_another_run, "", "a jump of direction: 3 of 3 layers lie off the way"),
-        (scaled, "", "a jump of norm: 3 of 3 layers lie off the way"),
-        (one_layer, "b.weight", "a jump of direction: b.weight lie off the way"),
+        (of_another_run, "", "a jump of direction: 3 of 3 layers are off the path"),
+        (scaled, "", "a jump of norm: 3 of 3 layers are off the path"),
+        (one_layer, "b.weight", "a jump of direction: b.weight are off the path"),
         (two_runs, "", "a jump of direction: 3 of 3 layers change more here than before and after"),
     ],
 )
@@ -171,9 +171,9 @@ def test_what_was_chosen_and_passed_over_is_told_once(tmp_path: Path) -> None:
         torch.save(content, tmp_path / f"step_{step}.pt")
     passed, chosen = look(tmp_path)
     assert (passed.severity, passed.steps) == (chosen.severity, chosen.steps) == ("note", STEPS)
-    assert passed.what == "passed over in the file: extra (no tensor but None)"
+    assert passed.what == "skipped in the file: extra (not a tensor: None)"
     assert chosen.what == "state dicts in this file: model, which is read, and model_ema"
-    assert chosen.advice == "--weights or --key chooses"
+    assert chosen.advice == "choose with --weights or --key"
 
 
 def test_masks_and_other_constants_are_no_divergence(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_ledger_that_cannot_be_written_fails_nothing_and_is_said_once(
     ended = run_here(sweep_called("decay", 0.0, 1.0), store, report=False)
     assert len(ended.done) == 4 and not ended.failures and ended.built
     (said,) = {record.getMessage() for record in caplog.records if record.name == "specdyn.ledger"}
-    assert said.startswith("the ledger of what units took is not whole: ") and f"{store}/logs" in said
+    assert said.startswith("the ledger is incomplete: ") and f"{store}/logs" in said
 
 
 def test_no_unit_waits_for_its_entry_and_the_end_waits_a_bounded_time(
@@ -146,7 +146,7 @@ def test_an_entry_that_is_damaged_is_named(local_store: Store) -> None:
     (name,) = objects.names(local_store.logs(NAME, "a"))
     url = f"{local_store.logs(NAME, 'a')}/{name}"
     objects.write(url, objects.read(url).replace(b"1800.0", b"1.0"))
-    with pytest.raises(StoreError, match=f"{name} is no entry of the ledger .*; delete it"):
+    with pytest.raises(StoreError, match=f"{name} is not a ledger entry .*; delete it"):
         read_entries(local_store, NAME)
 
 

@@ -114,7 +114,7 @@ def test_a_group_may_be_asked_as_a_tree() -> None:
 
 def test_means_that_would_mix_runs_are_refused() -> None:
     same = layers([[1, 1, 1], [2, 2, 2]], weight_decay=[0.0, 0.0], seed=[0, 0])
-    with pytest.raises(ValueError, match="nothing tells them apart"):
+    with pytest.raises(ValueError, match="nothing distinguishes them"):
         sd.mean_over(same)
     with pytest.raises(ValueError, match="unknown over 'sede': known are seed, weight_decay; did you mean 'seed'"):
         sd.mean_over(same, "sede")

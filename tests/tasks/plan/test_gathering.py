@@ -135,7 +135,7 @@ def test_a_damaged_result_is_removed_said_and_measured_again(local_store: Store,
     folder = folder_of(local_store, sweep.specs[0])
     for name in objects.names(folder)[:2]:
         objects.write(f"{folder}/{name}", objects.read(f"{folder}/{name}")[:-3])
-    with pytest.raises(StoreError, match=r"1 other object too.*call again to have it measured again"):
+    with pytest.raises(StoreError, match=r"1 other object too.*call again to measure it again"):
         gather(sweep, local_store)
     assert len(objects.names(folder)) == 2
     assert open_results(url)["layers"]["status"].values.tolist() == ["partial", "done"]

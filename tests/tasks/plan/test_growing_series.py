@@ -185,7 +185,7 @@ def test_kept_factors_that_were_damaged_are_made_again(folder: Path, local_store
             analysed(folder, local_store)
             break
         except (StoreError, RuntimeError) as error:  # the latter where an analysis reads them
-            assert "the factors are damaged; they are removed" in str(error)  # noqa: PT017 - one at a time
+            assert "damaged factors, now removed" in str(error)  # noqa: PT017 - one at a time
     require_same(folder, local_store, fresh)
 
 

@@ -120,7 +120,8 @@ def test_an_edited_experiment_makes_other_runs_and_keeps_the_old_ones(what: str,
     assert open_results(local_store.cube("mine"))["layers"]["run"].values.tolist() == [second.specs[0].run_id]
     told = other_sources(local_store, "mine", "sweep")
     assert (
-        told == "1 run of mine is of another source of scaled: kept, and part of it again where the source is as it was"
+        told
+        == "1 run of mine is of another version of scaled's source: kept, and included again if that source is restored"
     )
     record = read_study(local_store, "mine", "sweep")
     assert record is not None
@@ -148,13 +149,13 @@ def test_a_graph_has_runs_of_one_source(lab: Path, local_store: Store) -> None:
     (found,) = read_graphs(local_store, "lines")
     assert (found.runs, found.pairs) == (second.runs, second.pairs)
     edited((lab / "scaled.py").unlink)
-    with pytest.raises(ValueError, match=r"unknown experiment 'scaled'.*your own are named by --plugins"):
+    with pytest.raises(ValueError, match=r"unknown experiment 'scaled'.*add your own with --plugins"):
         read_graphs(local_store, "lines")
 
 
 def test_a_spec_without_source_is_not_trained(local_store: Store) -> None:
     (spec,) = scaled().specs
-    with pytest.raises(ValueError, match=r"is of scaled with source=''.*begin with a preset of what is there now"):
+    with pytest.raises(ValueError, match=r"is of scaled with source=''.*start from a preset of the present file"):
         train(replace(spec, source=""), str(local_store))
     with pytest.raises(ValueError, match="unknown setting of scaled 'source'"):
         with_settings(spec, source="")
@@ -184,9 +185,7 @@ def test_runs_of_what_is_not_there_any_more_are_known_and_kept(how: str, lab: Pa
         experiment_of(found)
     assert find_garbage(local_store, older_than=-60).things == ()
     assert verify_study(local_store, "mine").damage == ()
-    assert list(plan_thinning(local_store, "mine", 2).whole.values()) == [
-        "its experiment is not there, or has another source now"
-    ]
+    assert list(plan_thinning(local_store, "mine", 2).whole.values()) == ["its experiment is missing or has changed"]
     assert {thing.kind for thing in plan_removal(local_store, "mine").things} == {"studies", "runs"}
     remove(local_store, "mine")
     assert [key for key in objects.find(local_store.url) if not key.startswith("leases/")] == []
@@ -232,7 +231,7 @@ def test_runs_on_a_data_set_that_was_edited_are_trained_again(
     cell = look_at(sweep.specs[0], "run", ("spectrum",), local_store)
     assert (cell.state, cell.reason) == (
         "damaged",
-        "the data set dots/full, which it was trained on, has another source now",
+        "the source of its data set dots/full has changed",
     )
     prepare(local_store, get_dataset("dots", "full"))
     assert load(local_store, get_dataset("dots", "full"))["image"].max() == 2

@@ -92,7 +92,7 @@ def test_series_of_other_units_are_not_put_on_one_axis(tmp_path: Path) -> None:
     for epoch in (1, 2):
         torch.save({"up.weight": torch.randn(6, 4)}, epochs / f"epoch_{epoch}.pt")
     code, said = run(str(steps), str(epochs), "--store", str(tmp_path / "store"))
-    assert code == 2 and f"{steps} counts steps and {epochs} epochs: analyse them under names of their own" in said
+    assert code == 2 and f"{steps} counts steps and {epochs} epochs: analyse them under separate names" in said
     asked = AnalyseParameters(sources=[str(steps), str(epochs)], steps_per_epoch=100)
     assert [source.series.steps for source in series_from(asked).sources] == [(0, 10), (100, 200)]
 
@@ -101,7 +101,7 @@ def test_series_of_other_units_are_not_put_on_one_axis(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--key", "nosuch"], "no state dict under key='nosuch'; state dicts in this file: left, right"),
-        ([], "several state dicts that may be meant; state dicts in this file: left, right: give one as `--key`"),
+        ([], "several candidate state dicts; state dicts in this file: left, right: choose one with `--key`"),
         (["--pattern", "("], "is not a regular expression"),
         (["--revisions", "step*"], "--revisions 'step*' belongs to hf://organisation/name without a revision"),
     ],

@@ -138,7 +138,7 @@ def test_a_file_is_given_for_one_series_and_counts_instead_of_others(tmp_path: P
     assert any("metrics: err, loss" in line and str(given) in line for line in study.sources[0].described)
     arguments = ["analyse", *map(str, folders), "--metrics", str(given), "--no-report"]
     said = run(*arguments, store=local_store, code=2)
-    assert "has no columns that say of which run they are, so that it is not known what is of a: expected" in said
+    assert "has no columns that say which run they belong to, so it is unclear which belong to a: expected" in said
     given.write_text("Step,a - loss,a - loss__MIN,b - loss\n0,1,0.5,2\n100,3,0.25,4\n")
     analysed(asked(*folders, store=local_store, metrics=str(given)), local_store)
     found = metrics(local_store).loss.sel(split="train").values
@@ -147,7 +147,7 @@ def test_a_file_is_given_for_one_series_and_counts_instead_of_others(tmp_path: P
     np.testing.assert_array_equal(metrics(local_store).loss.sel(split="train").values, [[2, 4, np.nan]])
     given.write_text("Step,x - loss,y - loss\n0,1,2\n")
     said = run("analyse", str(folders[0]), "--metrics", str(given), "--no-report", store=local_store, code=2)
-    assert "has columns of x, y, so that it is not known what is of a" in said
+    assert "has columns of x, y, so it is unclear which belong to a" in said
 
 
 def test_a_checkpoint_that_is_left_out_takes_its_value_with_it(tmp_path: Path, local_store: Store) -> None:
@@ -188,7 +188,7 @@ def test_recordings_are_grouped_by_their_settings_and_have_their_metrics(tmp_pat
     study = asked(*folders, store=local_store)
     assert [source.series.steps for source in study.sources] == [(0, 2, 4)] * 2 and study.told == ()
     assert study.sources[0].labels.values == {"weight_decay": 1.0, "seed": 0}
-    assert any(line.startswith("rank=4 of labels.json is no label") for line in study.sources[0].described)
+    assert any(line.startswith("rank=4 of labels.json is not a label") for line in study.sources[0].described)
     assert analysed(study, local_store) == 6
     found = metrics(local_store)
     np.testing.assert_array_equal(found.loss.sel(split="train"), [[0, 2, 4], [10, 12, 14]])

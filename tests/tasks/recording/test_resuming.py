@@ -125,7 +125,9 @@ def test_other_weights_at_a_step_are_refused_and_nothing_is_mixed(place: Recordi
     before = contents(place.folder)
     again = record(place, Loop(seed=1), 60)
     assert len(again.errors) == 1
-    assert "has other values than those of step 0" in again.errors[0] and "choose another name" in again.errors[0]
+    assert (
+        "holds other values than the new ones of step 0" in again.errors[0] and "choose another name" in again.errors[0]
+    )
     assert contents(place.folder) == before
 
 
@@ -145,7 +147,7 @@ def test_a_step_between_those_of_another_training_is_refused(place: Recording) -
     record(place, Loop(), 40)
     with Recorder(str(place.store), "run", settings=SETTINGS) as recorder:
         recorder.record(7, Loop(seed=1).net)
-    assert "step 7 is not there, but step 40 is" in recorder.errors[0]
+    assert "step 7 is missing, but step 40 exists" in recorder.errors[0]
     assert recorded_steps(place.folder) == [0, 10, 20, 30, 40]
 
 
@@ -181,7 +183,7 @@ def test_nothing_is_written_beside_what_could_not_be_removed(place: Recording, m
         fails[0] = False
         recorder.record(60, loop.net)
     assert recorded_steps(place.folder) == [0, 10, 60]
-    assert "what comes after step 15 is not removed" in recorder.errors[0] and "step 50" in recorder.errors[1]
+    assert "steps after 15 are not removed" in recorder.errors[0] and "step 50" in recorder.errors[1]
 
 
 def test_a_training_that_goes_back_within_a_process_is_recorded_as_it_went_on(place: Recording, tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_every_tensor_is_analysed_or_skipped_for_a_reason() -> None:
     assert [(entry.parameter, entry.way, entry.skipped) for entry in body.entries] == [
         ("a", "as it is", ""),
         ("mask", "", "a buffer by its name, which is not trained"),
-        ("b", FLATTENED + "; nothing tells whether it is transposed", ""),
+        ("b", FLATTENED + "; unknown whether it is transposed", ""),
         ("none", "", "has no elements"),
     ]
     assert body.pairs == (), "of no known family"

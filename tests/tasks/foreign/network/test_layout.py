@@ -175,7 +175,7 @@ def test_transposed_convolutions_are_told_by_bias_norm_chain_or_name() -> None:
     layout = of_shapes(unet)
     assert layout.shapes == ((8, 64), (2, 8), (4, 36))
     assert "its bias has 8 entries" in layout.ways[0] and "by its name" in layout.ways[2]
-    assert layout.ways[1].endswith("nothing tells whether it is transposed")
+    assert layout.ways[1].endswith("unknown whether it is transposed")
     dcgan = nn.Sequential(
         nn.ConvTranspose2d(10, 8, 4, bias=False),
         nn.BatchNorm2d(8),

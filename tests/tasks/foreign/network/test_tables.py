@@ -38,7 +38,7 @@ def test_numbers_and_any_text_of_patterns(tmp_path: Path) -> None:
         ("blocks.0.a.weight", "line 1: expected a writer and a reader, found 'blocks.0.a.weight'"),
         ("one two three", "line 1: expected a writer and a reader"),
         ("# nothing", "no pairs: expected two names"),
-        ("blocks.0.a.weight nowhere", "'nowhere' is no layer; the layers are blocks.0.a.weight"),
+        ("blocks.0.a.weight nowhere", "'nowhere' is not a layer; the layers are blocks.0.a.weight"),
         ("blocks.7.a.weight blocks.{n}.b.weight", "no two layers are 'blocks.7.a.weight'"),
         ("wide.weight blocks.0.a.weight", r"wide.weight \(5 x 4\) cannot feed blocks.0.a.weight \(8 x 8\)"),
     ],
