@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts one role of the image; anything that is no role is run as a command.
+# Starts one role of the image; anything that is not a role is run as a command.
 set -euo pipefail
 
 role=${1:-}
@@ -16,25 +16,25 @@ ray-worker)
     exec ray start --address="${RAY_HEAD:?must be host:port}" --num-cpus="${WORKER_CPUS:?}" --block
     ;;
 worker)
-    # A node without CPUs, so that flow runs find the cluster here and its units run elsewhere. Either of the two ends
-    # the container, which is then started again.
+    # A node without CPUs, so that flow runs find the cluster here but units run elsewhere. If either of the two ends,
+    # the container ends and is restarted.
     ray start --address="${RAY_HEAD:?must be host:port}" --num-cpus=0 --num-gpus=0 --block &
     ray=$!
     until "$0" health http://127.0.0.1:52365/api/local_raylet_healthz 2>/dev/null; do
         kill -0 "$ray"
         sleep 1
     done
-    # Runs that died together with Prefect's server: what dies later an automation of the server marks.
+    # Marks runs that died together with Prefect's server; an automation of the server marks later ones.
     python -c 'import time; time.sleep(120); from specdyn.flows.service.silent_runs import mark_silent_runs; mark_silent_runs()' &
     mark=$!
-    # Bash lets its background jobs ignore SIGINT, which Prefect sends itself to stop.
+    # Bash makes background jobs ignore SIGINT, which Prefect sends itself to stop.
     RAY_ADDRESS=auto env --default-signal=INT prefect worker start --pool specdyn --type process --limit "${FLOW_RUNS:-4}" \
         --no-create-pool-if-not-found --with-healthcheck &
     worker=$!
     trap : TERM INT
     status=0
     wait -n "$ray" "$worker" || status=$?
-    # The flow runs of a worker that was told to stop need the Ray node until they are gone.
+    # The flow runs of a stopping worker need the Ray node until they have ended.
     kill -TERM "$worker" 2>/dev/null || true
     wait "$worker" || true
     kill -TERM "$ray" 2>/dev/null || true
@@ -43,7 +43,7 @@ worker)
     exit "$status"
     ;;
 setup)
-    # May be run again at any time.
+    # Can be run again at any time.
     : "${SPECDYN_STORE:?must be s3://bucket/prefix}"
     if [ "${MAKE_BUCKET:-no}" = yes ]; then
         python -c 'import sys, s3fs; s3fs.S3FileSystem().makedirs(sys.argv[1].split("/")[2], exist_ok=True)' "$SPECDYN_STORE"
@@ -52,7 +52,7 @@ setup)
     prefect work-pool inspect specdyn >/dev/null 2>&1 || prefect --no-prompt work-pool create specdyn --type process
     file=${PREFECT_FILE:-/etc/specdyn/prefect.yaml}
     if prefect deployment inspect weight-decay-sweep/run >/dev/null 2>&1; then
-        # With schedules in the file, all those are lost that were made or turned on since.
+        # Schedules in the file would replace all that have been created or activated since.
         python -c 'import sys, yaml
 file = yaml.safe_load(open(sys.argv[1]))
 print(yaml.safe_dump({**file, "deployments": [each | {"schedules": []} for each in file["deployments"]]}))' \

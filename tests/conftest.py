@@ -1,4 +1,4 @@
-"""What all tests share: an environment apart from the user's, hypothesis profiles, and an S3 server."""
+"""Shared by all tests: an environment separate from the user's, hypothesis profiles, and an S3 server."""
 
 import gc
 import os
@@ -21,10 +21,10 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "COLUMNS": "250",  # a console is as wide as when it is made, by whichever test is the first
+    "COLUMNS": "250",  # a console keeps the width at its creation, by whichever test is first
 }
 if "SPECDYN_TEST_GPU" not in os.environ:
-    ENVIRONMENT["CUDA_VISIBLE_DEVICES"] = ""  # what is expected to the last bit was computed on CPUs
+    ENVIRONMENT["CUDA_VISIBLE_DEVICES"] = ""  # bitwise expected values were computed on CPUs
 USERS_OWN = ("AWS_", "PREFECT_", "RAY_ADDRESS", "RAY_AUTH")
 
 
@@ -33,12 +33,12 @@ def _separate() -> None:
         del os.environ[name]
     os.environ.update(ENVIRONMENT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of processes would each compile all modules
-    # A shell has what it starts in the background ignore Ctrl-C, and that is inherited by every program of the tests.
+    # A shell makes background processes ignore Ctrl-C, and every program of the tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-gc.disable()  # until the tests are collected: hardly anything of what is imported until then is garbage
-_separate()  # before numpy, torch, prefect or ray are imported, as they read it then
+gc.disable()  # until the tests are collected: imports produce hardly any garbage
+_separate()  # before numpy, torch, prefect or ray are imported, as they read the environment
 
 from collections.abc import Generator, Iterator  # noqa: E402
 
@@ -59,7 +59,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Leave what was imported and collected to itself, which each look for garbage would go through otherwise."""
+    """Exclude everything imported so far from garbage collection, which would scan it each time."""
     try:
         return (yield)
     finally:
@@ -69,7 +69,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, so that no process is left with one of them in the end."""
+    """Run the longest files first, so that no process is left with one at the end."""
     items.sort(key=lambda item: place(item.path))
 
 
@@ -80,7 +80,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """Give every test the same environment, whatever the one before it did."""
+    """Give every test the same environment, whatever earlier tests did."""
     before = dict(os.environ)
     yield
     for name in set(os.environ) - set(before):
@@ -105,7 +105,7 @@ def careless_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3S
 
 @pytest.fixture
 def fresh_clients() -> Iterator[None]:
-    """Forget S3 clients before and after a test, since they keep the environment they were made in."""
+    """Forget S3 clients before and after a test, since they keep the environment in which they were made."""
     forget_clients()
     yield
     forget_clients()
@@ -113,7 +113,7 @@ def fresh_clients() -> Iterator[None]:
 
 @pytest.fixture
 def s3_store(s3_server: S3Server, fresh_clients: None, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store with a prefix of its own on the S3 server; address and key are in the environment."""
+    """A store with its own prefix on the S3 server; endpoint and keys are in the environment."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return Store(s3_server.fresh_store())
@@ -135,7 +135,7 @@ def local_store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prefect's server with a database of its own; flows called in a test are recorded there."""
+    """Prefect's server with its own database; flows called in a test are recorded there."""
     from helpers.prefect_here import prefect_here
 
     with prefect_here(tmp_path_factory.mktemp("prefect-server")):

@@ -1,1 +1,1 @@
-"""The documentation site: its navigation, the pages made from declarations, and the figures of the documents."""
+"""The documentation site: its navigation, generated pages, and the figures of the documents."""

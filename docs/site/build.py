@@ -1,8 +1,8 @@
-"""Builds the documentation site: `python -m docs.site.build FOLDER` collects the pages, makes others, calls zensical.
+"""Builds the documentation site: `python -m docs.site.build FOLDER` collects and generates pages, and runs zensical.
 
-The Markdown files of the repository link one another as files, so that they can be read without the site. Here they
-are copied into one folder, with links that lead to their copies; a link to a source file leads to a copy of that file.
-The reference is made from the declarations in the code at each build, and is not kept in the repository.
+The Markdown files of the repository link one another as files, so that they can be read without the site. They are
+copied into one folder, with links adjusted to the copies; a link to a source file leads to a copy of that file. The
+reference is generated from the declarations in the code at each build, and is not part of the repository.
 """
 
 import re
@@ -22,16 +22,16 @@ RENAMED = {
     "CHANGELOG.md": "changelog.md",
     "deploy": "deploy.md",
 }
-"""Files and folders outside of docs/, by the page that they are in the site."""
+"""Files and folders outside docs/ -> their place in the site."""
 LEFT_OUT = {"site", "example"}
-"""Folders of docs/ that hold no pages."""
+"""Folders of docs/ without pages."""
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 ELSEWHERE = ("http://", "https://", "mailto:")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
 def sources() -> dict[Path, Path]:
-    """Every file of the repository that is a page or a picture of the site -> its place there."""
+    """Every file of the repository that is a page or picture of the site -> its place there."""
     found = {
         path: path.relative_to(DOCS)
         for path in sorted(DOCS.rglob("*"))
@@ -58,7 +58,7 @@ def collect(pages: Path) -> None:
 
 
 def _with_links(source: Path, place: Path, places: dict[Path, Path], pages: Path) -> str:
-    """The text of a page with its links as they are in the site; code is left as it is."""
+    """The text of a page with its links adjusted for the site; code is left unchanged."""
 
     def changed(found: re.Match[str]) -> str:
         before, link, after = found.groups()
@@ -93,7 +93,7 @@ def build(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     collect(folder / "pages")
     shutil.copy(Path(__file__).parent / "zensical.toml", folder)
-    # mkdocstrings reads the sources, and imports nothing.
+    # mkdocstrings reads the sources without importing them.
     (folder / "specdyn").symlink_to(ROOT / "specdyn", target_is_directory=True)
     subprocess.run([Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"], cwd=folder, check=True)
     print(f"open {folder / 'html' / 'index.html'}")

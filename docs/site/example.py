@@ -1,7 +1,7 @@
-"""The small store that pages query: `python -m docs.site.example STORE` makes docs/example/results.zip.
+"""Makes the small store that pages query: `python -m docs.site.example STORE` writes docs/example/results.zip.
 
-The two studies are made in STORE by the commands below, in about ten minutes on one core, unless they are there. Of
-their cubes the variables that the pages ask for are kept, each fifth checkpoint, and the first ten ranks.
+The commands below make the two studies in STORE, in about ten minutes on one core, unless they exist. The archive keeps
+only the variables of their cubes that the pages use, every fifth checkpoint, and the first ten ranks.
 """
 
 import shutil
@@ -41,11 +41,11 @@ KEPT = {
         *("initial_effective_rank", "final_effective_rank", "log_norm_product"),
     ),
 }
-"""Group -> variables of the sweep's cube that are kept; of the lines those without the positions on a line."""
+"""Group -> variables kept of the sweep's cube; of the lines, those without positions on a line are kept."""
 
 
 def main(store: str) -> None:
-    """Make what the store lacks, and write the archive; AssertionError where it is larger than it should be."""
+    """Make what the store lacks, and write the archive; AssertionError if it is too large."""
     for command in (SWEEP, SECOND_SEED, LINES):
         subprocess.run([sys.executable, "-m", "specdyn", *command.split(), "--store", store], check=True)
     with tempfile.TemporaryDirectory() as folder, zarr.config.set({"array.write_empty_chunks": True}):
@@ -86,7 +86,7 @@ def small(tree: xr.DataTree, sweep: bool) -> xr.DataTree:
 
 
 def pack(folder: Path, place: Path) -> None:
-    """All files of a folder as an archive whose bytes depend on theirs alone."""
+    """Pack all files of a folder into a reproducible archive."""
     place.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -1,7 +1,7 @@
 """Makes the pictures of the documents: `python -m docs.site.figures [NAME ...]`, or `make docs-figures`.
 
-Each group of pictures names the commands that make them. They run in one store, `build/figures` unless
-SPECDYN_FIGURES names another, so that a second call makes again only what is missing. `docs/site/made.json` records
+Each group of pictures lists the commands that make them. They run in one store, `build/figures` unless
+SPECDYN_FIGURES names another, so that a second call makes only what is missing. `docs/site/made.json` records
 when each picture was made, on which processor and with which versions; the site shows it.
 """
 
@@ -32,12 +32,12 @@ SAMPLES = ("image_classification", "image_generation", "speech_recognition", "la
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """Pictures that are made together."""
+    """A group of pictures that are made together."""
 
     commands: tuple[str, ...]
-    """Of `specdyn`, or of `python -m`, with {store} for the store."""
+    """Commands of `specdyn` or `python -m`, with {store} for the store."""
     files: dict[str, str]
-    """Picture in docs/ -> its place in the store; empty where the command writes into docs/ itself."""
+    """Picture in docs/ -> its place in the store; empty if the command writes into docs/ itself."""
     about: str
 
 
@@ -72,7 +72,7 @@ GROUPS = {
             "python -m helpers.screenshots docs {store} modular_addition-demo",
         ),
         files={"explore.png": ""},
-        about="the exploring app on the demo, in Chromium; needs specdyn[explore]",
+        about="the explore app on the demo, in Chromium; needs specdyn[explore]",
     ),
     "five": Pictures(
         commands=(
@@ -150,7 +150,7 @@ GROUPS = {
 
 
 def make(name: str, store: Path) -> None:
-    """Run the commands of a group, copy its pictures, and note what they were made on."""
+    """Run the commands of a group, copy its pictures, and record processor and versions."""
     group, begin = GROUPS[name], time.monotonic()
     for command in group.commands:
         words = shlex.split(command.format(store=store))
@@ -180,7 +180,7 @@ def record(store: str) -> None:
 
 
 def table() -> list[tuple[str, ...]]:
-    """Pictures, commands, and what each was made on, as a row each."""
+    """Rows of pictures, commands, and where each was made."""
     made = json.loads(MADE.read_text()) if MADE.exists() else {}
     rows = []
     for name, group in GROUPS.items():

@@ -1,4 +1,4 @@
-"""The pages of the reference, made from what the code declares."""
+"""Generates the pages of the reference from the declarations in the code."""
 
 import importlib
 import inspect
@@ -37,7 +37,7 @@ def generated_pages() -> dict[Path, str]:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; what it would read as its own is escaped."""
+    """A Markdown table, with Markdown characters escaped."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
@@ -47,7 +47,7 @@ def _cell(text: str) -> str:
 
 
 def page(title: str, about: str, *parts: str) -> str:
-    """A page with its title, what it is, and its parts."""
+    """A page with its title, introduction and parts."""
     return "\n\n".join([f"# {title}", about, MADE, *parts]) + "\n"
 
 
@@ -124,14 +124,14 @@ VIEWS = {
 COMPARED = {
     "": "no other checkpoint",
     "initial": "the first checkpoint",
-    "previous": "the checkpoint before",
+    "previous": "the previous checkpoint",
     "final": "the last checkpoint",
     "any": "several checkpoints",
 }
 
 
 def analyses_page() -> str:
-    """Every analysis: what it is computed for, what it compares with, what it needs, and its variables."""
+    """Every analysis: its subject, the checkpoint with which it compares, its requirements, and its variables."""
     parts = []
     for analysis in inside(ANALYSES).values():
         parts += [f"## {analysis.name}", _about_analysis(analysis)]
@@ -154,7 +154,7 @@ def _about_analysis(analysis: Analysis) -> str:
     facts = [
         f"computed for {VIEWS[analysis.of]}",
         f"compares with {COMPARED[analysis.compares]}",
-        "needs singular vectors" if analysis.needs_vectors else "needs singular values alone",
+        "needs singular vectors" if analysis.needs_vectors else "needs only singular values",
         *(["evaluates the network on its data"] if analysis.needs_data else []),
         "by default" if analysis.default else "on request",
         f"version {analysis.version}",
@@ -163,7 +163,7 @@ def _about_analysis(analysis: Analysis) -> str:
 
 
 def figures_page() -> str:
-    """Every figure of a report with what it takes."""
+    """Every figure of a report with the variables that it needs."""
     rows = []
     for figure in map(get_figure, figure_names()):
         group, *variables = figure.needs
@@ -171,14 +171,14 @@ def figures_page() -> str:
         rows.append((f"`{figure.name}`", figure.title, _first_sentence(figure.draw), needs))
     about = (
         "`specdyn report STUDY` draws these, and so does `specdyn.figure(results, NAME, by=SETTING)`. "
-        "A figure is left out if the results lack what it shows. `specdyn plot STUDY VARIABLE` draws any variable."
+        "A figure is left out if the results lack its variables. `specdyn plot STUDY VARIABLE` draws any variable."
     )
     return page("Figures", about, table(("figure", "what it shows", "how it is laid out", "needs"), rows))
 
 
 def pictures_page() -> str:
     """Every picture of the documents with the command that makes it."""
-    about = "Every picture of these pages, how it is made, and on what it was made last."
+    about = "Every picture of these pages, how it is made, and where it was last made."
     headings = ("pictures", "one command", "which runs", "made")
     return page("How the pictures were made", about, table(headings, figures.table()))
 
@@ -188,14 +188,14 @@ def _first_sentence(function: Any) -> str:
 
 
 def options_page() -> str:
-    """Every command with its arguments and options, as its `--help` says them."""
+    """Every command with its arguments and options, as in its `--help`."""
     parts = [part for name, command in commands() for part in _options_of(name, command)]
     about = "What `specdyn COMMAND --help` prints. [Commands](../commands.md) shows what each is for."
     return page("Options of every command", about, *parts)
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Every command that can be called, by its words: `run`, `storage check`."""
+    """Every command by its words: `run`, `storage check`."""
 
     def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         if not hasattr(command, "commands"):
@@ -228,6 +228,6 @@ def api_page() -> str:
     ]
     about = (
         "`import specdyn as sd` offers these names; [Use it from Python](library.md) shows them at work. "
-        "Results have the attribute `specdyn`, whose methods are the same functions."
+        "The same functions are methods of the attribute `specdyn` of results."
     )
     return page("API", about, *entries)

@@ -1,4 +1,4 @@
-"""Small sweeps trained and analysed in this process, without any engine."""
+"""Trains and analyses small sweeps in this process, without Prefect or Ray."""
 
 import torch
 
@@ -20,12 +20,12 @@ def train(spec: RunSpec, store: str, keep: tuple[int, ...] = ()) -> Manifest:
 
 
 def sweep_called(name: str, *weight_decays: float, analyses: tuple[str, ...] = ("spectrum",)) -> Sweep:
-    """A sweep of runs with three checkpoints, of which the spectrum is analysed."""
+    """A sweep of runs with three checkpoints, analysed for their spectrum."""
     return make_sweep(NAME, "smoke", list(weight_decays), [0], name, analyses, settings=SETTINGS)
 
 
 def analyse(sweep: Sweep, store: str) -> None:
-    """Train and analyse whatever a sweep lacks."""
+    """Train and analyse what a sweep lacks."""
     sweep.record(Store(store))
     for spec in sweep.specs:
         train(spec, store)

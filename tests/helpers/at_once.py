@@ -1,4 +1,4 @@
-"""Several commands that start at the same moment, and share a Prefect server."""
+"""Starts several commands at the same moment, with a shared Prefect server."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from helpers.pipelines import ROOT, at_server, command
 
 @contextmanager
 def at_once(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """The commands as processes, which use the tests' Prefect server; what each says lies in a file of the folder."""
+    """The commands as processes that use the tests' Prefect server; each writes its output to a file in the folder."""
     environment = {**os.environ, **at_server()}
     with ExitStack() as stack:
         processes = []
@@ -25,12 +25,12 @@ def at_once(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list["s
 
 
 def said(folder: Path, i: int) -> Path:
-    """Where all lies that the command of that number says."""
+    """The file with the output of the command of that number."""
     return folder / f"said-{i}"
 
 
 def ended_well(folder: Path, commands: Sequence[Sequence[str]], seconds: float) -> list[str]:
-    """Start the commands at once; what each has said when all have ended. AssertionError where one fails or hangs."""
+    """Start the commands at once; returns the output of each. AssertionError if one fails or hangs."""
     with at_once(folder, commands) as processes:
         codes = [process.wait(timeout=seconds) for process in processes]
     told = [said(folder, i).read_text() for i in range(len(commands))]

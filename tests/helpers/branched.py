@@ -1,4 +1,4 @@
-"""Small graphs of branches and tickets, and any study, made in this process without any engine."""
+"""Makes small graphs of branches and tickets, and any study, in this process, without Prefect or Ray."""
 
 from collections.abc import Collection
 from typing import Any
@@ -16,12 +16,12 @@ from specdyn.tasks.work import Work
 
 NAME = "modular_addition"
 OPTIONS = ("--preset", "smoke", "--seeds", "0", "--set", "steps=20", "--set", "checkpoint_every=10", "--orders", "3,4")
-"""What the command is given for the runs of these graphs."""
+"""Command-line arguments for the runs of these graphs."""
 COMMANDS = {
     "connect": ("connect", NAME, *OPTIONS, "--splits", "10"),
     "tickets": ("tickets", NAME, *OPTIONS, "--rewind", "10", "--densities", "0.5", "--masks", "magnitude,random"),
 }
-"""The command of each graph, but for its store."""
+"""The command of each graph, without its store."""
 
 
 def graph_in(store: str, which: str, **changed: Any) -> tuple[Graph, Store]:
@@ -35,7 +35,7 @@ def graph_in(store: str, which: str, **changed: Any) -> tuple[Graph, Store]:
 
 
 def left(graph: Graph, store: Store, kind: str = "", retry_failed: bool = False) -> list[Item]:
-    """The items of a graph, or of one kind, that the store lacks, also those that cannot be made."""
+    """The items of a graph, or of one kind, that the store lacks, including those that cannot be made."""
     items = graph.items(store, retry_failed)
     return [item for item in items if item.state != "done" and kind in ("", item.kind)]
 

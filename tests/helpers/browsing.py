@@ -19,11 +19,11 @@ FLAGS = (
     "--disable-sync",
 )
 MILLISECONDS = 120_000
-"""That anything may take to appear, on a machine that does much else."""
+"""Milliseconds for anything to appear, even on a busy machine."""
 
 
 def browser_program() -> str | None:
-    """Where a browser is installed."""
+    """The path of an installed browser, or None."""
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
@@ -70,7 +70,7 @@ class Form:
 
     def choices(self, title: str) -> Locator:
         """The choices that a field offers, opened."""
-        # By the key: a click on the button is handled twice, by it and by the box around it, and closes them again.
+        # By keyboard: a click on the button is handled twice, by it and by the box around it, and closes them again.
         self._select(title).press("ArrowDown")
         return self._page.get_by_role("listbox").get_by_role("option")
 
@@ -95,7 +95,7 @@ class Form:
     def start(self) -> str:
         """Start the run; returns its id.
 
-        Tries again as a user does where Prefect asks for that with a 503: SQLite has one writer at a time.
+        Retries, like a user, if Prefect answers with a 503: SQLite has one writer at a time.
         """
         for _ in range(3):
             with self._page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answer:
@@ -119,7 +119,7 @@ def open_run(page: Page, ui: str, run: str, tab: str) -> Locator:
 
 def wait_for_state(page: Page, ui: str, run: str, state: str) -> None:
     """Wait until a flow run has ended; AssertionError unless its page then has it in that state."""
-    page.goto("about:blank")  # the page of a run that is under way draws all the time, for which the run would wait
+    page.goto("about:blank")  # the page of a running run redraws constantly, which slows down the run
     while page.request.get(f"{ui}/api/flow_runs/{run}").json()["end_time"] is None:
         page.wait_for_timeout(500)
     page.goto(f"{ui}/runs/flow-run/{run}")
@@ -133,7 +133,7 @@ def artifacts(page: Page, ui: str, run: str) -> dict[str, str]:
     panel = open_run(page, ui, run, "Artifacts")
     expect(panel.get_by_role("heading", name="Task runs")).to_be_visible()
     panel.hover()
-    page.mouse.wheel(0, 10_000)  # those of tasks are drawn only when they are reached
+    page.mouse.wheel(0, 10_000)  # artifacts of tasks are drawn only when scrolled into view
     cards = panel.get_by_role("link")
     expect(cards.filter(has_text="markdown").filter(has_text="summary")).to_be_visible()
     titles = cards.locator(".artifact-card__title").all_inner_texts()

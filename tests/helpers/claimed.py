@@ -1,4 +1,4 @@
-"""Cubes in memory to judge claims on: small, labelled as real ones are, with values that a test chooses."""
+"""Small cubes in memory for judging claims, labelled like real ones, with values chosen by a test."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def falling(start: float, end: float, at: float = 0.5, width: float = 0.02) -> n
 
 
 def run(seed: int, status: str = "done", values: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
-    """A run with the values given, broadcast to their shape; the others are those of a network that never changes."""
+    """A run with the given values, broadcast to their shape; other values are those of a network that never changes."""
     usual: dict[str, Any] = {
         "effective_rank": 0.9,
         "collapse": 1.0,
@@ -122,7 +122,7 @@ def halves(top: float, bottom: float) -> np.ndarray:
 
 
 def ways(**losses: float) -> np.ndarray:
-    """`curve_loss` of each way of keeping half of the values, 1 where it is not given."""
+    """`curve_loss` of each way of keeping half of the values, 1 if not given."""
     return np.array([losses.get(way, 1.0) for way in WAYS])[:, None, None, None]
 
 

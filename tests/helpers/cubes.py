@@ -1,4 +1,4 @@
-"""Results and cubes made by hand: small, labelled as real ones are, every value known."""
+"""Small results and cubes made by hand, labelled like real ones, with known values."""
 
 import contextlib
 import itertools
@@ -77,7 +77,7 @@ def part(layout: RunLayout, values: Mapping[str, np.ndarray], steps: tuple[int, 
 
 
 def write_run(folder: str, layout: RunLayout, values: Mapping[str, np.ndarray], blocks: int | None = None) -> list[str]:
-    """Put the first blocks of a run's values, or all; returns their URLs."""
+    """Write the first blocks of a run's values, or all; returns their URLs."""
     analyses = dict.fromkeys(layout.variables, 1)
     for steps in layout.blocks()[:blocks]:
         write_block(folder, layout, steps, analyses, part(layout, values, steps))
@@ -87,7 +87,7 @@ def write_run(folder: str, layout: RunLayout, values: Mapping[str, np.ndarray], 
 def write_row(
     store: Store, layout: RunLayout, values: Mapping[str, np.ndarray], blocks: int | None = None, **settings: Any
 ) -> Row:
-    """Put the values of a run, or of its first blocks, and return it as a row of a cube."""
+    """Write the values of a run, or of its first blocks, and return it as a row of a cube."""
     run_id = str(layout.attributes["run_id"])
     urls = write_run(store.run_results("hand", f"{run_id}-results"), layout, values, blocks)
     return Row(
@@ -108,7 +108,7 @@ def write_cube(
     facts: Facts | None = None,
     lease: Lease | None = None,
 ) -> None:
-    """Have the cube at a URL show these rows, as a process does that has not written it before."""
+    """Update the cube at a URL to these rows, like a process that has not written it before."""
     CubeWriter(url=url, facts=facts, lease=lease).write(rows, attributes or {})
 
 
@@ -118,7 +118,7 @@ class DiedError(Exception):
 
 @contextlib.contextmanager
 def each_put(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], None]) -> Iterator[None]:
-    """Have `told` get the key of each object, within its cube, before zarr or this package puts it."""
+    """Call `told` with the key of each object, within its cube, before zarr or this package writes it."""
     write, store_set = objects.write, zarr.storage.LocalStore.set
 
     async def put(self: Any, key: str, value: Any) -> None:
@@ -142,7 +142,7 @@ def each_put(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], None]) -> It
 
 @contextlib.contextmanager
 def dying_after(monkeypatch: pytest.MonkeyPatch, survivors: int) -> Iterator[None]:
-    """Let so many objects be put, and then no more."""
+    """Allow that many writes of objects, then raise DiedError."""
     left = survivors
 
     def spend(_: str) -> None:

@@ -1,4 +1,4 @@
-"""Results made by hand that figures are drawn of: lines between runs, and lottery tickets, every value known."""
+"""Results made by hand for figures: sweeps, lines between runs, and lottery tickets, with known values."""
 
 import itertools
 from typing import Any
@@ -19,7 +19,7 @@ PAIRS = (
     "blocks.0.in_proj_weight[value] -> blocks.0.out_proj.weight",
 )
 WIDTHS = (8, 2, 2)
-"""What the layers of a pair share: heads share their own width, whatever the layers are called."""
+"""The shared width of the layers of a pair: heads share their own width."""
 STEPS = [0, 1, 5, 10]
 
 
@@ -85,7 +85,7 @@ def cube(decays: tuple[float, ...] = (0.0, 0.5, 2.0), seeds: int = 2) -> xr.Data
 
 
 def smallest() -> xr.DataTree:
-    """A cube of two runs with one layer and one pair of layers: every figure of runs can be drawn of it."""
+    """A cube of two runs with one layer and one pair of layers, sufficient for every figure of runs."""
     tree = cube(decays=(0.0, 1.0), seeds=1)
     whole = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
     return xr.DataTree.from_dict(
@@ -94,7 +94,7 @@ def smallest() -> xr.DataTree:
 
 
 def columns(dim: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The coordinates of a dimension from what each of its items is."""
+    """The coordinates of a dimension from its items' attributes."""
     found = {name: [row[name] for row in rows] for name in rows[0]}
     return {n: (dim, np.array(v, STRING if isinstance(v[0], str) else None)) for n, v in found.items()}
 

@@ -1,8 +1,8 @@
-"""A proxy before an S3 server that fails now and then: refused requests, cut connections, short answers.
+"""A proxy in front of an S3 server that injects faults: refused requests, broken connections, short answers.
 
-It runs in a thread of the test and listens on 127.0.0.1, so other processes reach it by AWS_ENDPOINT_URL_S3. Which
-requests fail is drawn from a seeded generator; but the order in which threads ask is not, so a fault that has a share
-of 2 % and has not happened in 50 requests happens to the next: a test can rely on having met each.
+It runs in a thread of the test and listens on 127.0.0.1, so other processes reach it by AWS_ENDPOINT_URL_S3. A seeded
+generator decides which requests fail; since the order of threads is not deterministic, a fault with a share of 2 % that
+has not happened in 50 requests is applied to the next one, so that a test meets every fault.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ SLOW_DOWN, CUT_BEFORE, CUT_AFTER, TRUNCATED = "slow down", "cut before", "cut af
 BUSY_KEYS = "busy keys"
 CUTS = {"cut_before": 0.02, "cut_after": 0.02, "truncated": 0.02, "latency": 0.05}
 RATES = {"10 %": {"slow_down": 0.1, **CUTS}, "30 %": {"slow_down": 0.3, **CUTS}}
-"""Faults of a busy server that is far away, by the share of requests that it refuses."""
+"""Faults of a busy, distant server, given the share of requests that it refuses."""
 REFUSAL = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
     "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message>"
@@ -34,32 +34,32 @@ REFUSAL = (
 BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "upgrade", "date", "server"}
 """Headers of an answer that belong to one connection, or that the proxy sets itself."""
 NOT_ADDED = {"Accept", "Accept-Encoding", "User-Agent", "Content-Type"}
-"""Headers that the proxy's client would add: a request goes on as it came, as its signature covers them."""
+"""Headers that the proxy's client must not add, as the signature covers the headers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often each fault happens, as a share of the requests; at most one happens to a request."""
+    """How often each fault happens, as a share of requests; at most one per request."""
 
     slow_down: float = 0.0
     """503 SlowDown, before the server acts."""
     cut_before: float = 0.0
-    """The connection is closed, and the server never sees the request."""
+    """The connection is closed before the server sees the request."""
     cut_after: float = 0.0
-    """The server acts, and the connection is closed before its answer."""
+    """The server acts, but the connection is closed before its answer."""
     truncated: float = 0.0
     """Half the body of a GET, then the connection is closed."""
     busy_keys: float = 0.0
     """A request to delete many keys is answered with an error for each of them, before the server acts."""
     latency: float = 0.0
-    """Seconds that each request waits before anything happens to it."""
+    """Seconds by which each request is delayed."""
     most: int | None = None
-    """Faults of one method and key, at most."""
+    """Most faults per method and key."""
     kinds: frozenset[str] | None = None
     """Kinds of operation that fail; all of them by default."""
 
     def shares(self, method: str, kind: str) -> dict[str, float]:
-        """How often each fault happens to a request of this kind, without those that cannot."""
+        """How often each applicable fault happens to a request of this kind."""
         if self.kinds is not None and kind not in self.kinds:
             return {}
         shares = {
@@ -72,7 +72,7 @@ class Faults:
         return {fault: share for fault, share in shares.items() if share}
 
     def draw(self, generator: random.Random, method: str, kind: str) -> str | None:
-        """What happens to the next request."""
+        """The fault for the next request, or None."""
         drawn, limit = generator.random(), 0.0
         for fault, share in self.shares(method, kind).items():
             limit += share
@@ -82,16 +82,16 @@ class Faults:
 
 
 class FaultProxy:
-    """A running proxy: its address, its faults, and what went through it so far."""
+    """A running proxy: its address, its faults, and the traffic so far."""
 
     def __init__(self, server: str, seed: int) -> None:
         self.endpoint = ""
         self.requests: Counter[tuple[str, str]] = Counter()
         """By method and kind of operation; a request counts whatever happens to it."""
         self.happened: Counter[str] = Counter()
-        """Faults by their name."""
+        """Number of faults by name."""
         self.put: Counter[str] = Counter()
-        """By key, puts that were answered as done, or refused as the object is there: the client knows that it is."""
+        """By key, puts answered as done or refused because the object exists, so the client knows that it exists."""
         self.received = 0
         """Bytes of bodies that clients sent."""
         self.sent = 0
@@ -105,7 +105,7 @@ class FaultProxy:
         self._upstream: aiohttp.ClientSession | None = None
 
     def faults(self, **shares: Any) -> None:
-        """Fail like this from now on; a fault that is not given does not happen."""
+        """Apply these faults from now on, and no others."""
         self._faults = Faults(**shares)
         self._of_key.clear()
         self._spared.clear()
@@ -216,9 +216,9 @@ class FaultProxy:
 
 
 def _cut(request: web.Request) -> web.StreamResponse:
-    if request.transport is not None:  # the client may be gone itself
+    if request.transport is not None:  # the client may be gone
         request.transport.close()
-    return web.Response()  # goes nowhere
+    return web.Response()  # is not received
 
 
 def _busy_keys(body: bytes) -> web.Response:
@@ -243,7 +243,7 @@ def kind_of(request: web.Request) -> str:
 
 @contextmanager
 def fault_proxy(server: str, seed: int = 0) -> Iterator[FaultProxy]:
-    """A proxy before the server at that address, quiet at first; ends with the block."""
+    """A proxy in front of the server at that address, initially without faults; ends with the block."""
     proxy, loop, ended = FaultProxy(server, seed), asyncio.new_event_loop(), asyncio.Event()
     listening = threading.Event()
     thread = threading.Thread(
@@ -260,7 +260,7 @@ def fault_proxy(server: str, seed: int = 0) -> Iterator[FaultProxy]:
 
 
 async def _serve(proxy: FaultProxy, listening: threading.Event, ended: asyncio.Event) -> None:
-    # A connection of its own for each request, as aiohttp sends a request again when a kept one turns out closed.
+    # A new connection for each request, as aiohttp retries a request if a kept-alive one turns out closed.
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
     async with aiohttp.ClientSession(
         connector=connector, auto_decompress=False, skip_auto_headers=NOT_ADDED

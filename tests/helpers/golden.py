@@ -1,6 +1,6 @@
 """Pictures of the paper's figures without their text: `PYTHONPATH=tests python -m helpers.golden` draws them again.
 
-Text is left out, as fonts are drawn in other ways by other versions of FreeType; figures' tests compare it as text.
+Text is left out, as its rendering depends on the version of FreeType; figures' tests compare it as text.
 """
 
 import io
@@ -34,7 +34,7 @@ def picture(figure: ReportFigure) -> np.ndarray:
 
 @styled
 def pixels(drawn: Figure) -> np.ndarray:
-    """What is in the panels, which have places that do not depend on text: (height, width, 3), uint8."""
+    """The content of the panels, whose positions do not depend on text: (height, width, 3), uint8."""
     drawn.set_layout_engine("none")
     for legend in list(drawn.legends):
         legend.remove()
@@ -51,19 +51,19 @@ def pixels(drawn: Figure) -> np.ndarray:
 
 
 def golden(name: str) -> np.ndarray:
-    """The picture that is kept of a figure."""
+    """The stored picture of a figure."""
     return np.asarray(Image.open(FOLDER / f"{name}.png").convert("RGB"))
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Root of the mean square between two pictures, in steps of a colour of 256; infinite where sizes differ."""
+    """Root mean square difference between two pictures, in colour levels of 256; infinite if sizes differ."""
     if one.shape != other.shape:
         return float("inf")
     return float(np.sqrt(np.mean((one.astype(float) - other.astype(float)) ** 2)))
 
 
 def main() -> None:
-    """Draw them again."""
+    """Draw all pictures again."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for figure in FIGURES:
         image = Image.fromarray(picture(figure)).quantize(256, dither=Image.Dither.NONE)

@@ -1,4 +1,4 @@
-"""Sweep cubes made by hand: any runs, each with settings of its own, and values that say whose they are."""
+"""Sweep cubes made by hand, from any runs with their settings, and values that identify the run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,18 +32,18 @@ VARIABLES = {
 
 
 def configuration(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """All settings but the seed, so that it can be compared: NaN is not NaN, and 1 is True."""
+    """All settings but the seed, as comparable text, since NaN != NaN and 1 == True."""
     return tuple(sorted((name, repr(value)) for name, value in settings.items() if name != "seed"))
 
 
 def by_configuration(runs: Sequence[Settings]) -> list[float]:
-    """A value between 0 and 1 for each run, one for all that differ in their seed alone."""
+    """A value between 0 and 1 for each run, equal for runs that differ only in their seed."""
     known = {key: place for place, key in enumerate(dict.fromkeys(map(configuration, runs)), start=1)}
     return [known[configuration(run)] / (len(known) + 1) for run in runs]
 
 
 def cube_of(runs: Sequence[Settings], values: Sequence[float] | Callable[..., np.ndarray]) -> xr.DataTree:
-    """A cube of the runs: all its values are the run's, or what a function makes of a shape."""
+    """A cube of the runs: all its values are the run's, or made by a function of the shape."""
     names = dict.fromkeys(name for run in runs for name in run)
     coordinates: dict[str, Any] = {"run": np.array([f"run{place}" for place in range(len(runs))], STRING)}
     for name in names:

@@ -1,4 +1,4 @@
-"""A Hub of our own for tests: the routes by which files of model repositories are found and read, over HTTP."""
+"""A local Hub for tests: the HTTP routes by which files of model repositories are found and read."""
 
 import hashlib
 import json
@@ -11,24 +11,24 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE = 3
-"""Entries of one answer to a request for a tree; the rest is behind the link to the next page."""
+"""Entries per page of a tree listing; further pages are linked."""
 Files = Mapping[str, bytes]
 
 
 @dataclass
 class HubServer:
-    """A running server: its repositories, what was asked of it, and what it is to break."""
+    """A running server: its repositories, its requests, and its pending faults."""
 
     repositories: dict[str, dict[str, Files]] = field(default_factory=dict)
     """Name -> revision -> path -> content."""
     token: str = ""
-    """What has to be sent where it is not empty."""
+    """The required token, unless empty."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path and range of each request."""
     cuts: int = 0
-    """Bodies of files that are still to be cut off in the middle."""
+    """How many bodies of files still to truncate."""
     busy: int = 0
-    """Requests of files that are still to be refused with 503."""
+    """How many requests for files still to refuse with 503."""
     endpoint: str = ""
 
     def of_files(self) -> list[tuple[str, str]]:
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the requests are kept."""
+        """Do nothing: requests are recorded elsewhere."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _find(self, path: str, route: str) -> tuple[str, Files | None, str]:
-        """The repository, the files of the revision, and the path in it; None where they are not there."""
+        """The repository, the files of the revision, and the path in it; None if they do not exist."""
         parts = path.split("/")
         repository, rest = "/".join(parts[:2]), parts[3:] if parts[2:3] == [route] else []
         revisions = self.hub.repositories.get(repository, {})
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(entries[start : start + PAGE], headers=headers)
 
     def _resolve(self, path: str, quoted: str) -> None:
-        """Large files of the Hub are elsewhere, at an address that takes no token."""
+        """Redirect, as large files of the Hub are at another address that takes no token."""
         repository, files, name = self._find(path, "resolve")
         if files is None or name not in files:
             self._refuse(repository, "EntryNotFound")
@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _entries(files: Files, folder: str) -> list[dict[str, Any]]:
-    """What lies in a folder, as the Hub describes it."""
+    """The contents of a folder in the Hub's format."""
     before = f"{folder}/" if folder else ""
     below = [path.removeprefix(before) for path in files if path.startswith(before)]
     folders = sorted({path.partition("/")[0] for path in below if "/" in path})

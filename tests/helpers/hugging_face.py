@@ -1,4 +1,4 @@
-"""Small networks of `transformers`, run with whatever weights their files would hold."""
+"""Small networks of `transformers`, run with arbitrary weights in the format of their files."""
 
 import functools
 import tempfile
@@ -50,7 +50,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 Change = tuple[Matrix, slice | int, slice | int, float]
-"""Rows and columns of a matrix, and how far its entries there are moved."""
+"""Rows and columns of a matrix, and by how much to change its entries there."""
 
 
 class Network:
@@ -62,7 +62,7 @@ class Network:
         config = getattr(transformers, of)(**{**usual, **settings}, **_quiet(of))
         self.net: nn.Module = getattr(transformers, kind)(config).double().eval()
         for name, parameter in self.net.named_parameters():
-            # Far from initialisation, which is too small for effects of the second order.
+            # Far from initialisation, whose weights are too small for second-order effects.
             nn.init.normal_(parameter, 1.0 if _scales(name, parameter) else 0.0, 0.3)
         self.held = {n: w.detach().clone() for n, w in self._tensors().items()}
         self.start = dict(zip(self.held, self._starts(), strict=True))
@@ -86,11 +86,11 @@ class Network:
         return [sum(sizes[:i]) for i in range(len(sizes))]
 
     def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """All numbers of a network, one after another."""
+        """All numbers of a network as one vector."""
         return torch.cat([tensor.flatten() for tensor in tensors.values()])
 
     def _file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Where each number in the file lies among those in memory, found by saving their places in their stead."""
+        """The position in memory of each number in the file, found by saving the positions as values."""
         numbered = {n: torch.arange(w.numel()).double().view(w.shape) + self.start[n] for n, w in self.held.items()}
         self._fill(numbered)
         with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ class Network:
         return {name: tuple(place.shape) for name, place in self.places.items()}
 
     def output(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """What the network gives with the tensors of a file."""
+        """The network's output with the tensors of a file."""
         flat = self.flat(self.held).clone()
         for name, w in weights.items():
             flat[self.places[name]] = w
@@ -116,16 +116,16 @@ class Network:
             return functional_call(self.net, given, (), self.inputs).logits  # type: ignore[no-any-return]
 
     def module_of(self, matrix: Matrix) -> nn.Module | None:
-        """The module that multiplies its input by a matrix; None where one has several, as experts."""
+        """The module that multiplies its input by a matrix; None if it has several, such as experts."""
         place = int(self.places[matrix.parameter].min())
         name = next(name for name in reversed(self.start) if self.start[name] <= place)
         module = self.net.get_submodule(name.rpartition(".")[0])
-        if isinstance(module, nn.Embedding):  # which the head has the weights of
+        if isinstance(module, nn.Embedding):  # whose weights the head shares
             return self.net.get_output_embeddings()  # type: ignore[operator, no-any-return]
         return module if self.held[name].ndim != 3 else None
 
     def changed(self, *changes: Change, instead: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The output where entries of matrices are moved, by a new number each, some tensors being others."""
+        """The output with some entries of matrices changed, and some tensors replaced."""
         weights = {name: w.clone() for name, w in {**self.weights, **(instead or {})}.items()}
         for matrix, rows, columns, size in changes:
             place = torch.arange(weights[matrix.parameter].numel()).view(weights[matrix.parameter].shape)
@@ -138,7 +138,7 @@ class Network:
 
 
 def received(net: Network, pair: LayerPair, written: int) -> Tensor:
-    """How far each coordinate of what the reader reads moves with one coordinate of what the writer writes."""
+    """How each coordinate of the reader's input changes with one coordinate of the writer's output."""
     writes = (slice(None), written) if pair.writer_vectors == "right" else (written, slice(None))
     change = (pair.writer, *writes, 1e-3)
     module = net.module_of(pair.reader)
@@ -158,14 +158,14 @@ def received(net: Network, pair: LayerPair, written: int) -> Tensor:
         net.changed(), net.changed(change)
     finally:
         handle.remove()
-    if not seen:  # its weights are used without it
+    if not seen:  # its weights are used without calling it
         return through()
     before, after = (x.flatten(2).mT if x.ndim == 4 else x for x in seen)
     return (after - before).flatten(0, -2).norm(dim=0)
 
 
 def _through(net: Network, pair: LayerPair, change: Change, read: int) -> float:
-    """How many times as small the effect of a change is where the reader does not read a coordinate."""
+    """The factor by which a change has less effect if the reader ignores a coordinate."""
     w = net.weights[pair.reader.parameter]
     column = pair.reader.of({pair.reader.parameter: torch.arange(w.numel()).view(w.shape)})[:, read]
     blind = {pair.reader.parameter: w.flatten().index_fill(0, column.flatten(), 0.0).view(w.shape)}
@@ -174,7 +174,7 @@ def _through(net: Network, pair: LayerPair, change: Change, read: int) -> float:
 
 
 def width(net: Network, pair: LayerPair) -> int:
-    """Coordinates that writer and reader share."""
+    """The shared width of writer and reader."""
     rows, columns = pair.writer.shape(net.shapes[pair.writer.parameter])
     return columns if pair.writer_vectors == "right" else rows
 
@@ -184,7 +184,7 @@ def _scales(name: str, parameter: Tensor) -> bool:
 
 
 def _quiet(config: str) -> dict[str, Any]:
-    """No dropout, which `eval` switches off anyway, and attention that float64 can be computed with."""
+    """Config without dropout (off in eval mode anyway), and with attention that supports float64."""
     experts = (
         {"experts_implementation": "eager"} if config in ("MixtralConfig", "GptOssConfig", "Qwen3MoeConfig") else {}
     )

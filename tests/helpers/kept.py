@@ -1,4 +1,4 @@
-"""A small store with everything that a store can have, and the calls that made it, in this process."""
+"""A small store with everything that a store can contain, made in this process."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ SETTINGS = {"name": GRAPHS, "seeds": [0]}
 
 
 def series(folder: Path) -> SeriesStudy:
-    """The checkpoints in a folder, which are written first where there are none."""
+    """The checkpoints in a folder, written first if there are none."""
     if not folder.exists():
         folder.mkdir(parents=True)
         for step in (0, 10):
@@ -38,7 +38,7 @@ def series(folder: Path) -> SeriesStudy:
 
 
 def call_all(store: Store, folder: Path) -> None:
-    """Call for a sweep, forks, tickets, a series and a data set: what is there already is left alone."""
+    """Make a sweep, forks, tickets, a series and a data set, unless they exist."""
     require_store(store.url)
     analyse(SWEEP, store.url)
     gather(SWEEP, store, report=False)
@@ -55,7 +55,7 @@ def call_all(store: Store, folder: Path) -> None:
 
 
 def cubes_of(store: Store) -> dict[str, xr.DataTree]:
-    """The cubes of that store, read whole."""
+    """The cubes of that store, fully loaded."""
     urls = [store.cube(SWEEP.name), store.connectivity(GRAPHS), store.tickets(GRAPHS), store.cube(SERIES)]
     return {url.removeprefix(store.url): _read(url) for url in urls}
 
@@ -73,9 +73,9 @@ def snapshot(store: Store) -> dict[str, tuple[bytes, int]]:
 
 @contextmanager
 def put_back(place: Path) -> Iterator[None]:
-    """Have a folder after the block as it was before the first one, with the times of writing.
+    """Restore a folder after the block to its state before the first one, including modification times.
 
-    Only what differs is written, as making and removing all folders of a store costs more than most tests.
+    Writes only differences, as recreating all folders of a store takes longer than most tests.
     """
     copy = place.with_name(f"{place.name}-kept")
     if not copy.exists():
@@ -93,7 +93,7 @@ def put_back(place: Path) -> Iterator[None]:
 
 
 def _below(folder: Path) -> dict[str, tuple[int, int] | None]:
-    """Size and time of writing of every file, None of every folder; folders before what is in them."""
+    """Size and modification time of every file, None for folders, which come before their contents."""
     found: dict[str, tuple[int, int] | None] = {}
     for path in sorted(folder.rglob("*")):
         state = None if path.is_dir() else path.stat()

@@ -1,4 +1,4 @@
-"""A command that is started again until it ends well, while one of its processes after another is killed."""
+"""Restarts a command until it succeeds, while its processes are killed one after another."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ VICTIMS = (COMMAND, A_WORKER, *PARTS)
 LONGEST_PAUSE = 4.0
 """Seconds between a victim's start and its end."""
 START_SECONDS = 300.0
-"""In which a part is started, also on a machine that is busy."""
+"""Seconds for a part to start, even on a busy machine."""
 END_SECONDS = 400.0
 LEFT_SECONDS = 15.0
 
@@ -32,7 +32,7 @@ class Toll:
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     said: list[str] = field(default_factory=list)
-    """All that each start of the command printed."""
+    """The output of each start of the command."""
 
 
 def killed_until_it_ends(
@@ -42,10 +42,10 @@ def killed_until_it_ends(
     draw: random.Random,
     victims: Sequence[str] = VICTIMS,
 ) -> Toll:
-    """Run the command to its end, each of these victims killed once in a drawn order; nothing of it is left.
+    """Run the command until it succeeds, killing each victim once in random order; nothing must be left over.
 
-    A command that was killed, or gave up, is started again at once. AssertionError where one fails though nothing of
-    it was killed, where one hangs, and where one shows a traceback.
+    A command that was killed or gave up is restarted immediately. AssertionError if one fails although nothing was
+    killed, hangs, or shows a traceback.
     """
     toll, left = Toll(), draw.sample(victims, len(victims))
     with contextlib.ExitStack() as stack:
@@ -77,7 +77,7 @@ def _besides_logs(temporary: Path) -> list[str]:
 
 
 def _killed(program: Program, victims: Sequence[str], draw: random.Random) -> int:
-    """Kill one victim after another, each a while after it is there, until the command ends; returns how many."""
+    """Kill one victim after another, each some time after it starts, until the command ends; returns how many."""
     passed_over: set[int] = set()
     for killed, victim in enumerate(victims):
         pause = draw.uniform(0, LONGEST_PAUSE)
@@ -87,7 +87,7 @@ def _killed(program: Program, victims: Sequence[str], draw: random.Random) -> in
             program.process.wait(pause)
         if not (found := _waited_for(program, victim, passed_over)):
             return killed
-        if victim != A_WORKER:  # all that it has now ends with this one, and others take its place
+        if victim != A_WORKER:  # everything ends with this victim and is started again
             passed_over |= set(program.running())
         os.kill(draw.choice(found), signal.SIGKILL)
         if victim == COMMAND:
@@ -97,7 +97,7 @@ def _killed(program: Program, victims: Sequence[str], draw: random.Random) -> in
 
 
 def _waited_for(program: Program, victim: str, passed_over: set[int]) -> list[int]:
-    """The processes of that kind as soon as there are any; none where the command ends before."""
+    """The processes of that kind as soon as there are any; empty if the command ends first."""
     end = time.monotonic() + START_SECONDS
     while program.process.poll() is None:
         if victim == COMMAND:

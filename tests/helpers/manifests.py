@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: the site's values, Compose's interpolation, and as much of Kustomize as is used."""
+"""Shared by the tests of deploy/: the site's values, Compose's interpolation, and the used subset of Kustomize."""
 
 import base64
 import copy
@@ -14,13 +14,13 @@ DEPLOY = ROOT / "deploy"
 SITE_KEYS = re.compile(r"^([A-Z0-9_]+)=(.*)$", re.MULTILINE)
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_AUTH", "RAY_AUTH_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""Keys of the site's file that nobody else may know."""
+"""Secret keys of the site's file."""
 
 LEASES = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_HOME": "/data/prefect",
 }
-"""By these Prefect's server keeps on a volume which run holds which place."""
+"""Settings by which Prefect's server stores its concurrency slots on a volume."""
 
 Resource = dict[str, Any]
 
@@ -31,7 +31,7 @@ def read_site(path: Path = DEPLOY / "site.env.example") -> dict[str, str]:
 
 
 def filled_site() -> dict[str, str]:
-    """The example with secrets that can be found again, and every other value another than the manifests' own."""
+    """The example with recognisable secrets, and all other values different from the manifests' own."""
     site = read_site() | {key: f"secret-of-{key.lower()}" for key in SECRETS}
     return site | {
         "SPECDYN_IMAGE": "registry.example.org/specdyn:1",
@@ -61,7 +61,7 @@ def mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def compose(site: Mapping[str, str]) -> Resource:
-    """compose.yaml as Compose reads it with these values; ValueError where a required one is missing or empty."""
+    """compose.yaml as Compose reads it with these values; ValueError if a required one is missing or empty."""
 
     def value(match: re.Match[str]) -> str:
         name, operator, given = match.groups()
@@ -79,7 +79,7 @@ def compose(site: Mapping[str, str]) -> Resource:
 
 
 def render(folder: Path, site: Mapping[str, str]) -> list[Resource]:
-    """What `kubectl kustomize` gives for a folder, with these values in site.env."""
+    """The output of `kubectl kustomize` for a folder, with these values in site.env."""
     resources = _accumulate(folder.resolve(), [], site)
     return [resource for resource in resources if not _annotations(resource)]
 

@@ -1,4 +1,4 @@
-"""Stores of very many runs that are trained and analysed, made of one that is: each has a copy of what that one has."""
+"""Fills a store with very many trained and analysed runs, by copying the results of one real run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from specdyn.tasks.identity import results_id
 
 SETTINGS = {"steps": 20, "checkpoint_every": 10}
 SPEC = with_settings(get_experiment("modular_addition").preset("smoke").spec, weight_decay=0.0, **SETTINGS)
-"""A run of a second, with three checkpoints."""
+"""A run that takes a second, with three checkpoints."""
 
 
 def seeds_of(spec: RunSpec, count: int) -> list[RunSpec]:
@@ -23,9 +23,9 @@ def seeds_of(spec: RunSpec, count: int) -> list[RunSpec]:
 
 
 def put_copies(model: RunSpec, specs: Sequence[RunSpec], store: Store) -> None:
-    """Have the store say that these runs are trained and analysed, with the values of a model that really is.
+    """Make the store contain these runs as trained and analysed, with the values of a model run that really is.
 
-    Their checkpoints are not put: only their manifests know of them.
+    Their checkpoints exist only in the manifests.
     """
     manifest = read_manifest(store.run_of(model))
     assert manifest is not None, f"{model.run_id} is not trained"

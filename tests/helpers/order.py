@@ -1,4 +1,4 @@
-"""The order in which files of tests begin, so that no process is left with a long one in the end."""
+"""The order of test files, so that no process is left with a long one at the end."""
 
 from pathlib import Path
 
@@ -49,11 +49,11 @@ LONGEST = (
     "tasks/plan/test_series_with_metrics.py",
     "tasks/library/test_types.py",
 )
-"""Files by the time they take; other files that start an engine follow the first part, and all else this list."""
+"""Longest files first; other files that start Ray or Prefect follow the first part, all others this list."""
 PLACES = {TESTS / name: place for place, name in enumerate(LONGEST)}
 ENGINES = TESTS / "integration"
 
 
 def place(path: Path) -> tuple[bool, int]:
-    """What a file of tests is sorted by: those that start engines come first, as they wait much."""
+    """Sort key of a test file: files that start Ray or Prefect come first, as they wait a lot."""
     return path.parent != ENGINES, PLACES.get(path, len(LONGEST))

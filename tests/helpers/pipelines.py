@@ -1,4 +1,4 @@
-"""What the integration tests of flows share: a grid of seconds, and the command as a process."""
+"""Shared by integration tests of flows: a grid that takes seconds, and the command as a process."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ SMOKE = f"{NAME}-smoke"
 
 
 def command(*arguments: str, driver: bool = False) -> list[str]:
-    """The `specdyn` command; with `driver` one that knows the preset `long`, of a few thousand quick steps."""
+    """The `specdyn` command; with `driver`, with the additional preset `long` of a few thousand quick steps."""
     start = [str(Path(__file__).with_name("long_preset.py"))] if driver else ["-m", "specdyn"]
     return [sys.executable, *start, *arguments]
 
@@ -54,11 +54,11 @@ def sweep(store: str, **parameters: Any) -> "Outcome":
 
 
 def files(folder: str | Path) -> dict[str, bytes]:
-    """Every file below a folder by its path; leases apart, which every call leaves one of."""
+    """Every file below a folder by its path, except leases, as every call leaves one."""
     found = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found if "leases" not in path.parts}
 
 
 def weights_files(store: Path) -> list[Path]:
-    """The weights of all checkpoints so far, also while others write: nothing ever vanishes from this folder."""
+    """The weights of all checkpoints so far, even during writes: nothing ever vanishes from this folder."""
     return [path for path in (store / "checkpoints").rglob("step=*.safetensors") if path.parent.name != "state"]

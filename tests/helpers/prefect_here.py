@@ -1,4 +1,4 @@
-"""A Prefect server for flows that are called in this process and in those that it starts."""
+"""A Prefect server for flows in this process and its children."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from specdyn.flows.engine.ready_database import copy_ready, keep_ready
 
 @contextmanager
 def prefect_here(folder: str | Path | None = None) -> Iterator[Path]:
-    """Start a server with a database of its own in the folder, and give the database; stop it at the end."""
+    """Start a server with its own database in the folder, and yield the database's path; stop it at the end."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 

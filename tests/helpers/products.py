@@ -1,4 +1,4 @@
-"""What a store holds that must come out the same, however often the work was cut off."""
+"""The contents of a store that must be equal however often the work was interrupted."""
 
 import re
 
@@ -10,14 +10,14 @@ from specdyn.storage.places import Store
 from specdyn.storage.query import open_results, reading
 
 OF_CALLS = ("logs/", "leases/", "reports/")
-"""What each call leaves of its own."""
+"""What each call leaves individually."""
 
 
 def products(url: str) -> dict[str, bytes]:
     """Checkpoints, masks and results with their bytes, every array of the cubes, and the names of all else.
 
-    What was cut off and replaced is removed first, as `specdyn storage clean` does an hour later: whatever else is too
-    much in the store is found by its name.
+    Interrupted writes and replaced chunks are removed first, as `specdyn storage clean` would an hour later; any other
+    surplus object shows up by its name.
     """
     store = Store(url)
     remove_leftovers(store, older_than=0.0)
@@ -25,7 +25,7 @@ def products(url: str) -> dict[str, bytes]:
     for key in objects.find(url):
         if key.startswith(OF_CALLS) or ".versions/" in key or ".zarr/" in key:
             continue
-        if "/state/" in key or key.startswith(("runs/", "studies/")):  # these have times in them
+        if "/state/" in key or key.startswith(("runs/", "studies/")):  # these contain times
             found[re.sub(r"-[0-9a-f]{32}\.", ".", key)] = b""
         else:
             found[key] = objects.read(f"{url}/{key}")
@@ -52,6 +52,6 @@ def _bytes_of(array: xr.Variable) -> bytes:
 
 
 def differing(url: str, expected: dict[str, bytes]) -> list[str]:
-    """The names of what is missing, too much or not of the same bytes."""
+    """The names of missing, surplus and different objects."""
     there = products(url)
     return sorted(name for name in there.keys() | expected.keys() if there.get(name) != expected.get(name))

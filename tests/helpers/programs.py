@@ -1,4 +1,4 @@
-"""The command as a process of its own, with everything that it starts: watched, killed in parts, cleaned up."""
+"""Runs the command as a process with everything that it starts: watches it, kills parts, cleans up."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ STOP_SECONDS = 5.0
 KEPT = "finished work is kept"
 AGAIN = "starting again from there; its log is "
 PARTS = {"raylet": "/raylet/raylet ", "GCS": "/gcs/gcs_server ", "Prefect": "prefect.server.api.server:create_app"}
-"""Words of the command line of each part."""
+"""Words in the command line of each part."""
 WORKER = "ray::run_unit"
-"""The same of a worker of Ray that has a unit of work."""
+"""The same for a Ray worker that runs a unit of work."""
 
 
 class Program:
-    """The command as a process of its own, and everything that it starts, known by a variable of the environment."""
+    """The command as a process, and everything that it starts, identified by an environment variable."""
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], env: Mapping[str, str], driver: bool = False) -> None:
         name, value = "SPECDYN_TESTED", uuid.uuid4().hex
@@ -36,15 +36,15 @@ class Program:
             )
 
     def said(self) -> str:
-        """All that it has printed."""
+        """Its output so far."""
         return self._out.read_text()
 
     def lines(self) -> list[str]:
-        """What it has printed of ends and beginnings."""
+        """The lines of its output about stopping and restarting."""
         return [line for line in self.said().splitlines() if KEPT in line or "C++" in line or "state-dump" in line]
 
     def wait_for(self, condition: Callable[[], bool], pause: float = 0.02) -> None:
-        """Wait until the condition holds, while the process lives; with a pause between looks that cost something."""
+        """Wait until the condition holds while the process lives; `pause` is for expensive conditions."""
         until = time.monotonic() + 180
         while not condition():
             assert self.process.poll() is None, self.said()
@@ -52,7 +52,7 @@ class Program:
             time.sleep(pause)
 
     def running(self, words: str = "") -> list[int]:
-        """Its processes whose command line has the words."""
+        """Its processes whose command line contains the words."""
         return [pid for pid in marked(self._mark) if words in command_line(pid)]
 
     def folder(self) -> Path:
@@ -63,12 +63,12 @@ class Program:
         return Path(found[1])
 
     def end(self, number: signal.Signals) -> int:
-        """Signal the command alone; returns its code once nothing of it is left, which takes seconds."""
+        """Signal only the command; returns its exit code once nothing of it is left, which takes seconds."""
         self.process.send_signal(number)
         return self.ended()
 
     def ended(self, seconds: float = STOP_SECONDS) -> int:
-        """Its code, once nothing of it is left; AssertionError where something is after that time."""
+        """Its exit code, once nothing of it is left; AssertionError if something is after that time."""
         until = time.monotonic() + seconds
         code = self.process.wait(seconds)
         while left := [command_line(pid) for pid in self.running()]:
@@ -77,7 +77,7 @@ class Program:
         return code
 
     def clean(self) -> None:
-        """End whatever is left, and remove the logs that it named."""
+        """End everything that is left, and remove the logs that it named."""
         self.process.kill()
         self.process.wait()
         for pid in self.running():

@@ -1,4 +1,4 @@
-"""Layouts of networks that other programs trained, from tensors in memory."""
+"""Layouts of other programs' networks, from tensors in memory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -48,7 +48,7 @@ def laid_out(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = N
 def of_shapes(
     shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any] | None = None, **look: Any
 ) -> NetworkLayout:
-    """The layout of a network of which shapes alone are known."""
+    """The layout of a network of which only shapes are known."""
     dtypes = dict.fromkeys(shapes, torch.float32)
     return foreign_layout(Tensors(shapes=shapes, dtypes=dtypes), config, Look(**look))
 
@@ -64,5 +64,5 @@ def names(pairs: tuple[LayerPair, ...]) -> list[str]:
 
 
 def skipped(layout: NetworkLayout) -> dict[str, str]:
-    """Tensors that are no layers, with the reason."""
+    """Tensors that are not layers, with the reason."""
     return {entry.parameter: entry.skipped for entry in layout.entries if entry.skipped}

@@ -1,4 +1,4 @@
-"""A cube that changes while it is read: its versions, and a reader that checks every value of what it has open."""
+"""Versions of a cube that changes while it is read, and a reader that checks every value of opened cubes."""
 
 import dataclasses
 import threading
@@ -51,7 +51,7 @@ def build(url: str, rows: Mapping[str, Row], version: int, lease: Lease | None =
 
 
 def check(tree: xr.DataTree, names: Sequence[str] = tuple(VARIABLES)) -> int:
-    """Compare every value of these variables with what its run has; returns the version that the cube is of."""
+    """Compare every value of these variables with its run's; returns the version of the cube."""
     version = int(tree.attrs["title"])
     assert tree["layers"]["run"].values.tolist() == list(VERSIONS[version])
     decays = tree["layers"]["weight_decay"].values.tolist()
@@ -68,15 +68,15 @@ def check(tree: xr.DataTree, names: Sequence[str] = tuple(VARIABLES)) -> int:
 
 
 def present(values: np.ndarray) -> int:
-    """How many values are there: not NaN, and not 0 where 0 is `missing`."""
+    """The number of values that are not NaN, and not 0 if 0 means `missing`."""
     return int(np.count_nonzero(values) if values.dtype.kind == "i" else np.count_nonzero(~np.isnan(values)))
 
 
 @contextmanager
 def reading(open_cube: Callable[[], xr.DataTree]) -> Iterator[list[int]]:
-    """Check over and over, until the block ends, what was opened before it and what is opened within it.
+    """Check repeatedly, until the block ends, cubes that were opened before it and within it.
 
-    Gives a list that holds the versions found; raises what a check raised.
+    Yields a list of the versions found; raises the error of a failed check.
     """
     held, seen, errors, ended = open_cube(), list[int](), list[BaseException](), threading.Event()
 

@@ -1,4 +1,4 @@
-"""A training loop of one's own, as tests record it: dropout and shuffling draw from torch's generator."""
+"""A user's training loop for tests of recording: dropout and shuffling draw from torch's generator."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ def net(seed: int = 0, width: int = 24) -> nn.Module:
 
 
 class Loop:
-    """AdamW on random targets; its state can be kept and put back, as a program that resumes does."""
+    """AdamW on random targets; its state can be saved and restored, like that of a resuming program."""
 
     def __init__(self, seed: int = 0, model: nn.Module | None = None) -> None:
         self.net = model or net(seed)
@@ -47,12 +47,12 @@ class Loop:
         return losses
 
     def save(self, path: Path) -> None:
-        """Keep all that the next updates depend on."""
+        """Save everything on which the next updates depend."""
         state = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
         torch.save({**state, "random": torch.get_rng_state()}, path)
 
     def load(self, path: Path) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         state = torch.load(path, weights_only=True)
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -61,7 +61,7 @@ class Loop:
 
 
 def weights_at(step: int) -> dict[str, Tensor]:
-    """The weights that a loop has after so many updates, without any recorder."""
+    """The weights of a loop at a step, without any recorder."""
     loop = Loop()
     loop.run(step)
     return {name: tensor.clone() for name, tensor in loop.net.state_dict().items()}

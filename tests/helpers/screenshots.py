@@ -15,14 +15,14 @@ from helpers.served import Served, served
 
 LARGEST = 200_000
 LEFT, RIGHT = 256, 1234
-"""Where the column of an artifact begins and ends in a window of 1500."""
+"""Horizontal range of an artifact's column in a window of width 1500."""
 MINUTES = 15
 ASK_MILLISECONDS = 1_000
 STAGES = ("trainings-progress", "analyses-progress")
 
 
 def save(folder: Path, name: str, *pages: bytes) -> None:
-    """Write pictures as one, below each other, in 256 colours."""
+    """Write pictures below each other as one, in 256 colours."""
     pictures = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages]
     whole = Image.new("RGB", (pictures[0].width, sum(picture.height for picture in pictures)))
     top = 0
@@ -36,7 +36,7 @@ def save(folder: Path, name: str, *pages: bytes) -> None:
 
 
 def quiet(page: Page) -> None:
-    """Wait until nothing is loaded or announced any more, and leave all fields."""
+    """Wait until loading and notifications are over, and unfocus all fields."""
     page.wait_for_load_state("networkidle")
     expect(page.locator(".p-toast-container__toast, .p-loading-icon")).to_have_count(0)
     page.mouse.move(640, 880)
@@ -53,7 +53,7 @@ def above(page: Page, last: Locator) -> bytes:
 
 
 def wait_for_progress(page: Page, service: Served, run: str, least: float) -> None:
-    """Until so many percent of both stages together are done."""
+    """Wait until that percentage of both stages together is done."""
     question = {"artifacts": {"flow_run_id": {"any_": [run]}}}
     for _ in range(MINUTES * 60):
         done = {
@@ -68,7 +68,7 @@ def wait_for_progress(page: Page, service: Served, run: str, least: float) -> No
 
 
 def wait_for_end(page: Page, service: Served, run: str) -> None:
-    """Until the run has completed."""
+    """Wait until the run has completed."""
     for _ in range(MINUTES * 60):
         state = service.ask(f"/flow_runs/{run}")["state"]
         if state["type"] == "COMPLETED":
@@ -132,7 +132,7 @@ def report(page: Page, index: Path, folder: Path) -> None:
     page.goto(index.resolve().as_uri())
     expect(page.locator("svg").first).to_be_visible()
     page.wait_for_timeout(3 * ASK_MILLISECONDS)
-    # The picture says where a reader has the results, and not where this machine has them.
+    # The picture shows the reader's path of the results, not this machine's.
     page.evaluate(
         "for (const code of document.querySelectorAll('code'))"
         " code.textContent = code.textContent.replace(/^.*(?=\\/studies\\/)/, 'results')"
@@ -141,7 +141,7 @@ def report(page: Page, index: Path, folder: Path) -> None:
 
 
 def explore(page: Page, store: str, study: str, folder: Path) -> None:
-    """The exploring app on a study."""
+    """The explore app on a study."""
     words = ["explore", study, "--store", store, "--no-browser"]
     with subprocess.Popen([sys.executable, "-m", "specdyn", *words], stdout=subprocess.PIPE, text=True) as app:
         try:
@@ -156,7 +156,7 @@ def explore(page: Page, store: str, study: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Write the pictures into the folder given: of the UI, of the report beside it, or of the app on STORE STUDY."""
+    """Write the pictures to the given folder: of the UI, of a given report, or of the app on STORE STUDY."""
     folder = Path(sys.argv[1])
     program = browser_program()
     assert program is not None, "there is no Chromium or Chrome on this machine"

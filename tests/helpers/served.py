@@ -1,4 +1,4 @@
-"""The whole service as a process of its own, as `specdyn serve` starts it."""
+"""The whole service as a process, as started by `specdyn serve`."""
 
 import json
 import os
@@ -30,7 +30,7 @@ USERS_OWN = ("PREFECT_", "RAY_", "SPECDYN_")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running service: where it is, and what it writes."""
+    """A running service: its addresses and its log."""
 
     ui: str
     api: str
@@ -49,7 +49,7 @@ class Served:
         return _json(urllib.request.Request(f"{self.api}{path}", json.dumps(question).encode(), headers))
 
     def flow_runs(self, scheduled: bool = False) -> int:
-        """How many flow runs were started by hand, or were made by a schedule."""
+        """How many flow runs were started by hand, or created by a schedule."""
         return sum(run["auto_scheduled"] is scheduled for run in self.ask("/flow_runs/filter", {}))
 
     def open_ports(self) -> list[str]:
@@ -59,7 +59,7 @@ class Served:
 
 @contextmanager
 def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
-    """Serve a store of its own on free ports of this machine; at the end all of it has stopped, or it is an error.
+    """Serve a separate store on free ports of this machine; it is an error if anything is left running at the end.
 
     `variables` are added to its environment.
     """
@@ -75,9 +75,9 @@ def served(folder: Path, *options: str, **variables: str) -> Iterator[Served]:
 def started_service(
     folder: Path, *options: str, program: Sequence[str] = ("-m", "specdyn"), **variables: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Served]]:
-    """A service that may be ended in any way; a second one in the same folder goes on where it left off.
+    """A service that may be ended in any way; a second one in the same folder continues from there.
 
-    Its database has all tables already, where one of those is kept.
+    Its database has all tables already, if such a database is cached.
     """
     log, store, home = folder / "serve.log", folder / "store", folder / "prefect"
     if not home.exists():
@@ -100,7 +100,7 @@ def started_service(
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
-    """What the service says of itself, by the first word of each line."""
+    """The service's start-up lines, by their first word."""
     end = time.monotonic() + START_SECONDS
     while True:
         lines = [line.split(maxsplit=1) for line in log.read_text().splitlines()]
@@ -113,7 +113,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> dict[str
 
 
 def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """End the service as an operator does; AssertionError where it hangs or fails."""
+    """Stop the service like an operator; AssertionError if it hangs or fails."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
@@ -126,7 +126,7 @@ def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def _json(request: urllib.request.Request | str) -> Any:
-    """The answer's JSON; asked again, as Prefect's own client does, where the server's database is busy."""
+    """The answer's JSON; retries, like Prefect's own client, if the server's database is busy."""
     for _ in range(20):
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:

@@ -1,4 +1,4 @@
-"""An S3 server of our own for tests: moto in a process, which checks credentials and notes its requests."""
+"""A local S3 server for tests: moto in a process, which checks credentials and logs its requests."""
 
 import argparse
 import functools
@@ -18,23 +18,23 @@ from typing import Any
 BUCKET = "specdyn-tests"
 REGION = "us-east-1"
 ACTIONS: dict[str, str | list[str]] = {"tests": "s3:*", "reader": ["s3:GetObject", "s3:ListBucket"]}
-"""What each user may do."""
+"""The permissions of each user."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server: where it listens, the keys it accepts, and the file with its requests."""
+    """A running server: its address, the accepted keys, and the log of its requests."""
 
     endpoint: str
     access_key: str
     secret_key: str
     reading_key: tuple[str, str]
-    """Access and secret key of a user who may read and list, and nothing else."""
+    """Access and secret key of a user who may only read and list."""
     log: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which any process finds the server and is let in."""
+        """The environment variables for access to the server."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -44,12 +44,12 @@ class S3Server:
 
     @property
     def reading(self) -> dict[str, str]:
-        """The same of the user who may only read."""
+        """The same for the read-only user."""
         access, secret = self.reading_key
         return {**self.environment, "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
 
     def fresh_store(self) -> str:
-        """A store with a prefix of its own."""
+        """A store with a new prefix."""
         return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
     def requests(self) -> list[str]:
@@ -58,7 +58,7 @@ class S3Server:
 
     @contextmanager
     def counted(self) -> Iterator[list[str]]:
-        """A list that holds, after the block, the requests made within it."""
+        """A list that contains, after the block, the requests made within it."""
         before, made = len(self.requests()), []
         yield made
         made += self.requests()[before:]
@@ -87,9 +87,9 @@ def s3_server(folder: Path, honours_conditions: bool = True) -> Iterator[S3Serve
 
 
 def _with_users(endpoint: str, log: Path, enforced: bool) -> S3Server:
-    """Make the bucket, a user who may use it and one who may only read, then have every further request checked.
+    """Create the bucket, a user with full access and a read-only one, then enforce permissions if `enforced`.
 
-    A request whose headers the server drops has no valid signature: there nothing is enforced.
+    A server that drops headers cannot verify signatures, so nothing is enforced there.
     """
     import boto3
 
@@ -118,7 +118,7 @@ def _with_users(endpoint: str, log: Path, enforced: bool) -> S3Server:
 
 
 def forget_clients() -> None:
-    """Close and forget the S3 clients of this process, since they keep the environment they were made in."""
+    """Close and forget the S3 clients of this process, since they keep the environment in which they were made."""
     import s3fs
     from fsspec.asyn import sync
     from zarr.core.sync import _get_loop
@@ -136,7 +136,7 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 def noted(application: Application, log: Path, honours_conditions: bool) -> Application:
-    """The application with its requests noted; PUTs go one by one, as moto does not lock its conditional put."""
+    """The application with logged requests; PUTs are serialised, as moto does not lock its conditional put."""
     noting, putting = threading.Lock(), threading.Lock()
 
     def answer(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--ignore-conditions", action="store_true", help="ignore If-None-Match, as some servers do")
     options = parser.parse_args()
     services = DomainDispatcherApplication(create_backend_app)
-    # It lists moto's folder and tries the patterns of all services for every request, a quarter of a server's time.
+    # Otherwise it lists moto's folder and tries all services' patterns for every request, a quarter of the time.
     services.get_backend_for_host = functools.cache(services.get_backend_for_host)  # type: ignore[method-assign]
     application = noted(services, options.log, not options.ignore_conditions)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)

@@ -1,7 +1,7 @@
-"""A GPU for machines that have none: tensors that say they are on one, and refuse what a GPU's tensors refuse.
+"""A simulated GPU for machines without one: tensors that claim to be on a GPU, and reject what GPU tensors reject.
 
-Values are computed on the CPU. An operation on tensors of both devices raises, and so does what reads a tensor's memory
-from Python without a copy to the CPU. What it cannot show: kernels that a GPU lacks, their rounding, and time.
+Values are computed on the CPU. Operations on tensors of both devices raise, and so does reading a tensor's memory
+from Python without a copy to the CPU. It cannot simulate missing kernels, rounding, or timing.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class DevicesMixed(RuntimeError):
 
 
 class GpuTensor(Tensor):
-    """A tensor on the simulated GPU. To torch's core it is one without memory, to Python one on a GPU."""
+    """A tensor on the simulated GPU: without memory for torch's core, on a GPU for Python."""
 
     values: Tensor
     device = property(lambda self: GPU)  # type: ignore[assignment]
@@ -78,7 +78,7 @@ class GpuTensor(Tensor):
 
 
 class _Mode(TorchDispatchMode):
-    _mode_key = torch._C._TorchDispatchModeKey.FAKE  # without it torch looks for CUDA as soon as a device is named
+    _mode_key = torch._C._TorchDispatchModeKey.FAKE  # without it, torch looks for CUDA as soon as a device is named
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _compute(func, args, kwargs or {})
@@ -86,7 +86,7 @@ class _Mode(TorchDispatchMode):
 
 @contextlib.contextmanager
 def simulated_gpu() -> Iterator[torch.device]:
-    """The device; inside, what is made on it or moved to it is a GpuTensor. Nothing draws from its generator."""
+    """The device; inside, tensors created on it or moved to it are GpuTensors. It has no generator."""
     state = torch.zeros(16, dtype=torch.uint8)
     cuda = {
         "get_device_name": lambda device: "simulated",
@@ -95,9 +95,9 @@ def simulated_gpu() -> Iterator[torch.device]:
         "get_rng_state_all": lambda: [state],
         "set_rng_state_all": lambda states: None,
     }
-    # A generator of the GPU cannot be made without one.
+    # A GPU generator cannot be created without a GPU.
     seeded = mock.patch.object(generators, "new_state", lambda kind, value: _seeded(kind, value, state))
-    # cuDNN would look for the memory of an LSTM's weights.
+    # cuDNN would access the memory of an LSTM's weights.
     no_cudnn = mock.patch.object(torch.backends.cudnn, "is_acceptable", return_value=False)
     with mock.patch.multiple(torch.cuda, **cuda), seeded, no_cudnn, _Mode():
         yield GPU
@@ -110,7 +110,7 @@ def _seeded(kind: str, value: int, of_gpu: Tensor) -> Tensor:
 def _compute(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
     given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
     on_gpu = any(isinstance(tensor, GpuTensor) for tensor in given)
-    # A tensor of one number, and indices into a tensor of the GPU, may be on the CPU.
+    # Scalars, and indices into a GPU tensor, may be on the CPU.
     indices = args[1] if func is torch.ops.aten.index.Tensor else ()
     strangers = [t for t in given if not isinstance(t, GpuTensor) and t.ndim and not any(t is i for i in indices)]
     if on_gpu and strangers and func not in MOVES:

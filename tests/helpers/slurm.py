@@ -21,9 +21,9 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scan
 PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 NODES = ("node1", "node2")
 CPUS, MEGABYTES = 8, 32768
-"""What each node says that it has, whatever this machine has: as much as a job of the file asks for."""
+"""Resources that each node claims, whatever this machine has: as much as the job file requests."""
 JOB_PORTS = 20000
-"""Where the ports begin of which a job takes the one of its number."""
+"""First port; a job uses the port at the offset of its number."""
 START_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
@@ -35,7 +35,7 @@ def missing_programs() -> list[str]:
 
 
 def program(name: str) -> str:
-    """Where a program is, which need not be in the PATH of a user."""
+    """The path of a program, which need not be in the user's PATH."""
     found = shutil.which(name, path=PLACES)
     assert found is not None, f"{name} is not installed"
     return found
@@ -58,10 +58,10 @@ class Slurm:
 
     folder: Path
     environment: dict[str, str]
-    """By which SLURM's programs find it."""
+    """Environment by which SLURM's programs find it."""
 
     def asked(self, *command: str) -> str:
-        """What a program of SLURM prints."""
+        """The output of a SLURM program."""
         ended = subprocess.run(
             [program(command[0]), *command[1:]],
             cwd=self.folder,
@@ -90,13 +90,13 @@ class Slurm:
                 nodes |= _nodes_of_ray()
                 time.sleep(LOOK_SECONDS)
         finally:
-            self.asked("scancel", number)  # nothing where it has ended
+            self.asked("scancel", number)  # does nothing if it has ended
             shutil.rmtree(f"/tmp/ray-{number}", ignore_errors=True)
         return Job(now["JobState"], now["ExitCode"], log.read_text() if log.exists() else "", nodes)
 
 
 def _nodes_of_ray() -> dict[int, str]:
-    """The node on which each process runs that works for Ray, by its id."""
+    """The node of each Ray process, by its id."""
     return {pid: node for node in NODES for pid in marked(f"SLURMD_NODENAME={node}") if "ray::" in command_line(pid)}
 
 
@@ -105,7 +105,7 @@ def _tail(log: Path) -> str:
 
 
 def _configuration(folder: Path, user: str, ports: Sequence[int]) -> str:
-    """slurm.conf: as small as it goes, everything below the folder."""
+    """A minimal slurm.conf, with everything below the folder."""
     control, *of_nodes, first_job = ports
     host = socket.gethostname().split(".")[0]
     settings = {
@@ -143,7 +143,7 @@ def _configuration(folder: Path, user: str, ports: Sequence[int]) -> str:
 
 
 def _free_job() -> int:
-    """A number of a job whose port is free: with those of other tests on this machine none is used twice."""
+    """A job number whose port is free, so that parallel tests on this machine do not collide."""
     while True:
         number = 10_000 + secrets.randbelow(9_000)
         with socket.socket() as probe:
@@ -153,7 +153,7 @@ def _free_job() -> int:
 
 @contextmanager
 def _munge(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """The daemon by whose key the others know each other."""
+    """The daemon whose key authenticates the others."""
     home = folder / "munge"
     home.mkdir(mode=0o711)
     home.chmod(0o711)
@@ -170,7 +170,7 @@ def _munge(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def slurm() -> Iterator[Slurm]:
-    """A cluster on which both nodes wait for work; at the end nothing of it is left."""
+    """A cluster with two idle nodes; nothing of it is left at the end."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o711)  # munge wants every user to reach its socket
     user = pwd.getpwuid(os.getuid()).pw_name

@@ -1,4 +1,4 @@
-"""Pages of the documents as a reader follows them: their Python, and their `specdyn` command lines, in one process."""
+"""Follows pages of the documents like a reader: runs their Python and `specdyn` command lines in one process."""
 
 import shlex
 import shutil
@@ -16,11 +16,11 @@ from specdyn.flows.cli.app import app
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "example" / "results.zip"
 ENGINES = ("run", "connect", "tickets")
-"""Commands that start Ray; here they do the same work in this process, and draw no report, which takes longer."""
+"""Commands that start Ray; here they do the same work in this process, without a report, to save time."""
 
 
 def run_lines(example: Example) -> None:
-    """Run the `specdyn` lines of a block; AssertionError with what a command said where it failed."""
+    """Run the `specdyn` lines of a block; AssertionError with the output of a failed command."""
     for line in example.parsed.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if not words:
@@ -42,7 +42,7 @@ READER = Sybil(
 
 
 def follow(page: str) -> None:
-    """Do what a page says, block after block, in the working folder."""
+    """Run a page, block by block, in the working folder."""
     examples = list(READER.parse(ROOT / page).examples())
     assert examples
     for one in examples:
@@ -50,17 +50,17 @@ def follow(page: str) -> None:
 
 
 def nothing() -> None:
-    """The page begins in an empty folder."""
+    """The page starts in an empty folder."""
 
 
 def example() -> None:
-    """The page begins with the store of the examples at `results`."""
+    """The page starts with the example store at `results`."""
     with zipfile.ZipFile(EXAMPLE) as archive:
         archive.extractall("results")
 
 
 def named(study: str, name: str) -> Callable[[], None]:
-    """The page begins with a study of the examples under the name that the page uses."""
+    """The page starts with a study of the examples under the page's name for it."""
 
     def prepare() -> None:
         example()

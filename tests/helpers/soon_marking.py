@@ -1,4 +1,4 @@
-"""The `specdyn` command whose service marks runs that died before it began after seconds, not after minutes."""
+"""The `specdyn` command with a service that marks earlier dead runs after seconds instead of minutes."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ run_flows = serve._run_flows
 
 
 def run_flows_and_mark_soon(*given: Any) -> None:
-    """Run flows, the time set once Prefect may be imported: it reads then which server it is to talk to."""
+    """Run flows with the time set only once Prefect may be imported, as it then reads its server's address."""
     from specdyn.flows.service import silent_runs
 
     silent_runs.SILENT_SECONDS = 15.0

@@ -1,4 +1,4 @@
-"""Processes of one training with gloo on this machine, each calling a function of a module that can be imported."""
+"""Runs a function in several processes of one distributed training, with gloo, on this machine."""
 
 import tempfile
 import traceback
@@ -10,10 +10,10 @@ from torch import multiprocessing
 
 
 def together(act: Callable[..., Any], *arguments: Any, processes: int = 2) -> list[Any]:
-    """What each process returned, by rank; AssertionError with the traceback where one raised."""
+    """The result of each process, by rank; AssertionError with the traceback if one raised."""
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder:  # a port that is free now may be taken before they listen
+    with tempfile.TemporaryDirectory() as folder:  # a file, as a free port may be taken before they listen
         meeting = f"file://{folder}/meeting"
         started = [
             context.Process(target=_one, args=(rank, processes, meeting, answers, act, arguments))

@@ -1,4 +1,4 @@
-"""Loops of one training on several processes; `together` starts them."""
+"""Training loops on several processes, started by `together`."""
 
 import weakref
 from typing import Any
@@ -31,7 +31,7 @@ class Chain(nn.Module):
 
 
 def trained(kind: str, store: str, **options: Any) -> tuple[list[str], list[int], bool]:
-    """Train 25 updates of a chain that is spread in this way; errors, skipped steps, whether tensors are in pieces."""
+    """Train 25 updates of a chain sharded in this way; returns errors, skipped steps, whether tensors are sharded."""
     net: nn.Module = Chain()
     if kind == "fsdp":
         net = fully_shard(net)  # type: ignore[assignment]
@@ -51,7 +51,7 @@ def trained(kind: str, store: str, **options: Any) -> tuple[list[str], list[int]
 
 
 def refused(store: str) -> str:
-    """What all processes are told where the first one is refused."""
+    """The error in every process if the first one is refused."""
     try:
         Recorder(store, "run", settings={"seed": 1})
     except ValueError as error:
@@ -60,7 +60,7 @@ def refused(store: str) -> str:
 
 
 def cut_short(store: str) -> list[str]:
-    """One process alone raises in the middle: it does not wait for the others to take part in a last copy."""
+    """Only one process raises midway: it must not wait for the others to take part in a last copy."""
     net = fully_shard(Chain())
     try:
         with Recorder(store, "run", every=10) as recorder:
@@ -74,7 +74,7 @@ def cut_short(store: str) -> list[str]:
 
 
 def most_at_a_time(store: str, keep: str) -> int:
-    """How many whole tensors a process has at most while it records one in pieces."""
+    """The most gathered tensors that a process holds while recording a sharded network."""
     net, alive, most = fully_shard(Chain()), [], [0]
     real = DTensor.full_tensor
 

@@ -1,4 +1,4 @@
-"""The services of deploy/compose.yaml as processes of this machine, each with only the variables that it has there."""
+"""The services of deploy/compose.yaml as processes on this machine, each with only its own variables."""
 
 import base64
 import contextlib
@@ -26,7 +26,7 @@ from helpers.servers import S3Server, s3_server
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 RAY_HOST = "127.0.0.2"
-"""This machine alone reaches it; Ray takes 127.0.0.1 for a request to be reachable from elsewhere."""
+"""Address reachable only from this machine; Ray would replace 127.0.0.1 by an external address."""
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 NOT_PASSED_ON = ("AWS_", "PREFECT_", "RAY_", "SPECDYN_", "PG")
@@ -40,7 +40,7 @@ BASE = {
 
 
 def postgres_folder() -> Path | None:
-    """Where PostgreSQL's programs are; None without them."""
+    """The folder of PostgreSQL's programs; None if not installed."""
     if (found := shutil.which("postgres")) and shutil.which("initdb"):
         return Path(found).resolve().parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
@@ -48,7 +48,7 @@ def postgres_folder() -> Path | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports on which nothing listens."""
+    """Different free ports."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-    """Wait until something holds; AssertionError with what was waited for where it never does."""
+    """Wait until a condition holds; AssertionError with its description if it never does."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"after {seconds:g} s still not: {what}"
@@ -65,13 +65,13 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = START_SECO
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Whether something accepts connections at the port."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
 
 def command_line(pid: int) -> str:
-    """The command line of a process, empty where it has ended."""
+    """The command line of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -79,7 +79,7 @@ def command_line(pid: int) -> str:
 
 
 def below(pid: int) -> dict[int, str]:
-    """The processes below a process, each with the moment that it started, which tells it from a later one."""
+    """The descendants of a process, each with its start time, which identifies it."""
     children: dict[int, dict[int, str]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -97,7 +97,7 @@ def below(pid: int) -> dict[int, str]:
 
 
 def still_runs(pid: int, started: str) -> bool:
-    """Whether it is the process that started then, and no zombie."""
+    """Whether the process with that start time still runs, not as a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -107,14 +107,14 @@ def still_runs(pid: int, started: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A started program: its role, and what it writes."""
+    """A started program: its role and its log."""
 
     role: str
     popen: "subprocess.Popen[bytes]"
     log: Path
 
     def require_alive(self) -> None:
-        """AssertionError with the end of its log where it has ended."""
+        """AssertionError, with the end of its log, if it has ended."""
         assert self.popen.poll() is None, f"{self.role} ended with {self.popen.returncode}:\n{self.tail()}"
 
     def tail(self) -> str:
@@ -122,7 +122,7 @@ class Process:
         return self.log.read_text(errors="replace")[-4000:]
 
     def wait_until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until something holds while it lives."""
+        """Wait until a condition holds while it lives."""
 
         def ready() -> bool:
             self.require_alive()
@@ -131,7 +131,7 @@ class Process:
         wait_until(ready, f"{what}; {self.role} says\n{self.tail()}")
 
     def finish(self, seconds: float = START_SECONDS) -> None:
-        """Wait for its end; AssertionError with the end of its log where it failed."""
+        """Wait for its end; AssertionError, with the end of its log, if it failed."""
         code = self.popen.wait(seconds)
         assert code == 0, f"{self.role} ended with {code}:\n{self.tail()}"
 
@@ -146,7 +146,7 @@ def started(
     stop: signal.Signals = signal.SIGTERM,
     user: pwd.struct_passwd | None = None,
 ) -> Iterator[Process]:
-    """A program in a process group of its own; at the end it and all below it are gone."""
+    """A program in its own process group; it and its descendants are killed at the end."""
     log = folder / f"{role}.log"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)}
     owner: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
@@ -227,11 +227,11 @@ class Api:
         return found
 
     def status(self, path: str, auth: str | None) -> int:
-        """The HTTP status of a GET with that user and password, or none; 0 where nothing answers."""
+        """The HTTP status of a GET with that user and password, or none; 0 if nothing answers."""
         return http_status(f"{self.url}{path}", basic(auth) if auth else {})
 
     def status_of_post(self, path: str, auth: str) -> int:
-        """The HTTP status of a POST that brings no CSRF token."""
+        """The HTTP status of a POST without a CSRF token."""
         return http_status(f"{self.url}{path}", {"Content-Type": "application/json", **basic(auth)}, b"{}")
 
     def _answer(self, path: str, question: dict[str, Any] | None = None, headers: Mapping[str, str] = {}) -> Any:
@@ -247,7 +247,7 @@ def basic(auth: str) -> dict[str, str]:
 
 
 def http_status(url: str, headers: Mapping[str, str], body: bytes | None = None) -> int:
-    """The HTTP status of a GET, or of a POST of the body; 0 where nothing answers."""
+    """The HTTP status of a GET, or of a POST of the body; 0 if nothing answers."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, dict(headers)), timeout=10) as answer:
             return int(answer.status)
@@ -293,13 +293,13 @@ class Ray:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a node or a program is let in."""
+        """The environment variables for access to the cluster."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
 
 @contextmanager
 def ray_head(folder: Path, token: str) -> Iterator[Ray]:
-    """A Ray head without CPUs; what Ray lets one choose listens on this machine's own addresses."""
+    """A Ray head without CPUs, listening on local addresses wherever Ray allows it."""
     port, client, dashboard, autoscaler_metrics, dashboard_metrics = free_ports(5)
     head = Ray(f"{RAY_HOST}:{port}", f"http://{HOST}:{dashboard}", token)
     options = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--dashboard-host={HOST}"]
@@ -311,7 +311,7 @@ def ray_head(folder: Path, token: str) -> Iterator[Ray]:
 
 @contextmanager
 def ray_node(role: str, folder: Path, options: Sequence[str], environment: Mapping[str, str]) -> Iterator[Process]:
-    """A node of a Ray cluster that is healthy; nodes of one machine differ in their folders and ports."""
+    """A healthy node of a Ray cluster; nodes on one machine use different folders and ports."""
     agent, agent_rpc, metrics = free_ports(3)
     ports = [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_rpc}"]
     ports += [f"--metrics-export-port={metrics}", f"--node-ip-address={RAY_HOST}", f"--temp-dir={folder / role}"]
@@ -329,7 +329,7 @@ def ray_node(role: str, folder: Path, options: Sequence[str], environment: Mappi
 
 @dataclass(slots=True)
 class Topology:
-    """All that runs, and the processes and command lines that were seen so far."""
+    """All services, and the processes and command lines seen so far."""
 
     folder: Path
     api: Api
@@ -340,16 +340,16 @@ class Topology:
     store: str
     secrets: dict[str, str] = field(repr=False)
     processes: dict[int, str] = field(default_factory=dict)
-    """The role under which each process was seen, by its id."""
+    """The role of each observed process, by its id."""
     command_lines: set[str] = field(default_factory=set)
 
     @property
     def store_environment(self) -> dict[str, str]:
-        """The variables by which a program finds the store and is let in."""
+        """The environment variables for access to the store."""
         return {"SPECDYN_STORE": self.store, **self.s3.environment}
 
     def watch(self) -> None:
-        """Note the processes that run now."""
+        """Record the running processes."""
         tree = {pid: command_line(pid) for pid in below(os.getpid())}
         self.command_lines.update(tree.values())
         for role, process in self.ray_workers.items():
@@ -362,7 +362,7 @@ class Topology:
         return str(created["id"])
 
     def ended(self, flow_run: str, seconds: float = START_SECONDS) -> dict[str, Any]:
-        """A flow run once it has ended, the processes noted meanwhile."""
+        """Wait for a flow run to end, recording processes meanwhile; returns the run."""
         end = time.monotonic() + seconds
         while True:
             run: dict[str, Any] = self.api.ask(f"/flow_runs/{flow_run}")
@@ -376,7 +376,7 @@ class Topology:
 @contextmanager
 def topology() -> Iterator[Topology]:
     """PostgreSQL, Prefect's server, S3, a Ray head and two Ray workers, the set-up and the specdyn worker."""
-    folder = Path(tempfile.mkdtemp(prefix="topology-"))  # short, as Ray's sockets lie below it
+    folder = Path(tempfile.mkdtemp(prefix="topology-"))  # short, as it contains Ray's sockets
     folder.chmod(0o711)
     token, database_password, password = secrets.token_hex(32), secrets.token_hex(24), secrets.token_hex(24)
     auth = f"specdyn:{password}"
@@ -408,7 +408,7 @@ def topology() -> Iterator[Topology]:
 
 @contextmanager
 def set_up(folder: Path, environment: Mapping[str, str]) -> Iterator[Process]:
-    """The role `setup`: it tries the store, makes the work pool and registers the flows."""
+    """The role `setup`: checks the store, creates the work pool and registers the flows."""
     own = {"PREFECT_HOME": str(folder / "setup"), "TMPDIR": str(folder), "MAKE_BUCKET": "yes"}
     own["PREFECT_FILE"] = str(ROOT / "deploy" / "prefect.yaml")
     with started("setup", [ROOT / "deploy" / "role.sh", "setup"], {**environment, **own}, folder) as process:
@@ -417,7 +417,7 @@ def set_up(folder: Path, environment: Mapping[str, str]) -> Iterator[Process]:
 
 @contextmanager
 def specdyn_worker(folder: Path, ray: Ray, environment: Mapping[str, str]) -> Iterator[Process]:
-    """A Ray node without CPUs, and beside it what polls the work pool."""
+    """A Ray node without CPUs, together with the worker of the work pool."""
     own = {
         **ray.environment,
         "RAY_ADDRESS": ray.address,

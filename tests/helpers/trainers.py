@@ -1,4 +1,4 @@
-"""Checkpoints as other programs' trainers leave them: the Trainer of Hugging Face, and Lightning."""
+"""Checkpoints as written by other programs' trainers: the Hugging Face Trainer, and Lightning."""
 
 import logging
 import warnings
@@ -14,7 +14,7 @@ VOCABULARY = 30
 
 
 def by_hugging_face(folder: Path, kind: str = "LlamaForCausalLM", **arguments: Any) -> Path:
-    """The folder that `transformers.Trainer` writes: a checkpoint every 10 of 30 updates, losses every 5."""
+    """A folder written by `transformers.Trainer`: a checkpoint every 10 of 30 updates, losses every 5."""
     import transformers
 
     settings: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""A reader that opens a cube again and again while others write it, and holds every value against the final one.
+"""A reader that repeatedly opens a cube while others write it, and compares every value with the final one.
 
-A process of its own: its arguments are the URLs of the cube and of the final one, it looks until its input ends, and
-prints what it saw as JSON.
+It is a separate process: its arguments are the URLs of the cube and of the final one. It reads until its input ends,
+and prints its observations as JSON.
 """
 
 import json
@@ -24,7 +24,7 @@ from specdyn.storage.query import reading
 from specdyn.storage.schema import LIVE
 
 HELD = 6
-"""Trees that are kept open and read again later, the oldest first given up."""
+"""Number of trees kept open to be read again later; the oldest is dropped first."""
 OPEN_AGAIN = "open them again"
 Name = tuple[str, str]
 """A group and a variable of it."""
@@ -32,7 +32,7 @@ Name = tuple[str, str]
 
 @dataclass(slots=True)
 class Tree:
-    """An open cube, and what it has shown."""
+    """An open cube, and the values seen in it."""
 
     tree: xr.DataTree
     shown: dict[Name, np.ndarray] = field(default_factory=dict)

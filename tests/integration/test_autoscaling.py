@@ -103,7 +103,7 @@ def run(address: str, cpus: int, gpus: float, patience: float, units: int) -> di
 def test_without_patience_an_empty_cluster_is_refused_at_once(cluster: str) -> None:
     said = run(cluster, 1, 0, 0, 1)
     refusal = "no node of the Ray cluster has the resources requested per task, cpus=1: the largest has 0 CPUs; "
-    assert said["refused"] == f"{refusal}ask for fewer"
+    assert said["refused"] == f"{refusal}request fewer"
 
 
 def test_an_empty_cluster_grows_by_what_waits(cluster: str) -> None:

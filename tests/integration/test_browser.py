@@ -61,7 +61,7 @@ def test_the_form_says_what_each_field_is_and_what_it_may_be(page: Page, deploym
     form = Form(page, deployment)
     for title, about in {
         "Experiment": "The network and the data",
-        "Preset": "refused, with a list of those it has",
+        "Preset": "is refused, with a list of its presets",
         "Weight decays": "E.g. [0.0, 0.3, 1.0].",
         "New seeds at each call": "For schedules; 0 adds none.",
         "Optimizers": "Empty for the preset's",

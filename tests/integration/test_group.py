@@ -106,7 +106,7 @@ def test_another_page_cannot_use_a_signed_in_browser(service: Served) -> None:
 def test_the_command_says_what_is_missing(service: Served, auth: str) -> None:
     ended = call("schedule", "list", "--api", service.api, env={"PREFECT_API_AUTH_STRING": auth} if auth else {})
     assert ended.returncode == 2
-    assert "refuses us: set PREFECT_API_AUTH_STRING=user:password" in " ".join(ended.stderr.split())
+    assert "refuses access: set PREFECT_API_AUTH_STRING to its user:password" in " ".join(ended.stderr.split())
 
 
 TELL = """

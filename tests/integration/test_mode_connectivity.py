@@ -170,11 +170,15 @@ def test_a_trunk_that_fails_leaves_out_what_begins_there(tmp_path: Path) -> None
     from specdyn.flows.engine.run_study import StudyFailed
 
     store = tmp_path / "store"
-    with pytest.raises(StudyFailed, match=r"^1 failed; the others stand.*\n  trunks: wd=1 seed=0 .*Diverged"):
+    with pytest.raises(
+        StudyFailed, match=r"^1 failed; results of the others are kept.*\n  trunks: wd=1 seed=0 .*Diverged"
+    ):
         connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
     assert len(list((store / "checkpoints" / NAME).iterdir())) == 1
     before = files(store)
-    with pytest.raises(StudyFailed, match=r"(?s)^1 failed; the others stand.*Diverged: .*\n  branches: .* failed$"):
+    with pytest.raises(
+        StudyFailed, match=r"(?s)^1 failed; results of the others are kept.*Diverged: .*\n  branches: .* failed$"
+    ):
         connect(str(store), seeds=[0], settings={**SETTINGS, "learning_rate": 1e30}, executor="inline")
     assert {path for path, data in files(store).items() if before.get(path) != data} == set()
 

@@ -424,7 +424,7 @@ def test_what_is_not_there_is_answered_with_what_is(s3_store: Store) -> None:
     write_cube(s3_store.cube("decay"), [row], {})
     objects.write(s3_store.study("decay", "sweep"), b"{}")
     assert study_names(s3_store) == [("decay", "sweep")]
-    with pytest.raises(StoreError, match=r"no results there; beside it: decay$"):
+    with pytest.raises(StoreError, match=r"no results there; next to it: decay$"):
         open_results(s3_store.cube("dekay"))
 
 

@@ -118,7 +118,9 @@ def test_a_diverged_run_fails_alone_and_stays_failed_until_it_is_to_be_tried_aga
     statuses = xr.open_datatree(Store(store).cube(SMOKE), engine="zarr")["layers"].status
     assert statuses.values.tolist() == ["done", "failed"]
     before = files(store)
-    with pytest.raises(StudyFailed, match=r"(?s)^1 failed; the others stand\. Runs that diverged stay.*Div"):
+    with pytest.raises(
+        StudyFailed, match=r"(?s)^1 failed; results of the others are kept\. Runs that diverged stay.*Div"
+    ):
         sweep(store, **grid)
     assert files(store) == before
     assert "nothing unless --retry-failed is given (run" in artifacts("plan")[0]["data"]

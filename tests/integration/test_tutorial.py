@@ -122,7 +122,7 @@ def test_the_experiment_and_the_analysis_run_and_an_edit_is_computed_again(
     file = work / "lab" / "deep_linear.py"
     file.write_text(file.read_text().replace("F.mse_loss(", "2 * F.mse_loss("))
     said = call(installed, work, "--plugins", "lab", "status", STUDY, "--store", "store")
-    assert f"2 runs of {STUDY} are of another source of deep_linear" in said
+    assert f"2 runs of {STUDY} are of another version of deep_linear's source" in said
     assert "2 of 2 trainings" in call(installed, work, *run, "--plan")
 
 
