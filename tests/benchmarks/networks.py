@@ -125,7 +125,11 @@ def measured(way: str, argument: str, python: str = sys.executable) -> dict[str,
 
 
 def table_of(name: str, diffract_python: str | None) -> list[tuple[str, ...]]:
-    """The lines of a network's table: what is computed, by what, CPU time, and how many times ours that is."""
+    """The lines of a network's table: what is computed, by what, CPU time, and how many times ours that is.
+
+    No ratio stands where another tool analyses other layers.
+    """
+    from specdyn.models.wording import plural
     from tests.benchmarks import spectra
 
     published, ours = (spectra.in_process(name, way) for way in ("naive", "ours"))
@@ -139,7 +143,7 @@ def table_of(name: str, diffract_python: str | None) -> list[tuple[str, ...]]:
 
     def line(what: str, tool: str, seconds: float, of_ours: float) -> tuple[str, ...]:
         time_said = f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
-        return what, tool, time_said, "" if seconds == of_ours else f"{seconds / of_ours:.1f}"
+        return what, tool, time_said, f"{seconds / of_ours:.1f}" if of_ours not in (0, seconds) else ""
 
     analyses = "agreement, alignment and pruning of a checkpoint"
     training = f"a training step, preset `{PRESETS[name][1]}`"
@@ -147,7 +151,12 @@ def table_of(name: str, diffract_python: str | None) -> list[tuple[str, ...]]:
         line(analyses, "published pattern", published["seconds"], ours["seconds"]),
         line(analyses, "specdyn", ours["seconds"], ours["seconds"]),
         *(
-            line(f"spectra and power laws, {of['layers']:.0f} layers", tool, of["seconds"], own["seconds"])
+            line(
+                f"spectra and power laws, {plural(int(of['layers']), 'layer')}",
+                tool,
+                of["seconds"],
+                own["seconds"] if of["layers"] == own["layers"] else 0,
+            )
             for tool, of in others.items()
         ),
         line(f"spectra and power laws, {own['layers']:.0f} layers", "specdyn", own["seconds"], own["seconds"]),
