@@ -40,6 +40,8 @@ class Entry:
     """The share of a GPU that a call had; 0 on a CPU."""
     written: int | None = None
     """Bytes of the checkpoints that it wrote; None of what writes none."""
+    cpu_seconds: float | None = None
+    """CPU time of the processes of its calls while these computed; None in entries from before it was measured."""
     estimate: float | None = None
     """Seconds that the plan of the call expected; None where it had no estimate."""
 
