@@ -1,8 +1,9 @@
 """Records of studies: what belongs to each, accumulated over all calls."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -73,6 +74,11 @@ def read_study(store: Store, name: str, kind: StudyKind) -> StudyRecord | None:
     return None if text is None else _parsed(store, text, name, kind)
 
 
+def records_of(store: Store, name: str) -> list[StudyRecord]:
+    """The records of that name, one of a kind; StoreError where something else lies in the place of one."""
+    return [record for kind in KINDS if (record := read_study(store, name, kind))]
+
+
 def record_study(store: Store, record: StudyRecord) -> StudyRecord:
     """Add the record's runs, pairs and tickets to the stored study; a series is replaced.
 
@@ -122,20 +128,22 @@ def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[
         ]
 
 
-def not_a_record(store: Store, name: str, kind: StudyKind, error: Exception) -> StoreError:
-    """The error for a record that cannot be read."""
-    place = newest_place(store.study(name, kind))
-    return StoreError(
-        f"{place} is not the record of a study ({error}); delete it, and call `specdyn {COMMANDS[kind]}` as before "
-        "to write it again"
-    )
+@contextmanager
+def legible(store: Store, name: str, kind: StudyKind) -> Iterator[None]:
+    """StoreError, with what to do, in place of what reading a damaged record raises."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        place = newest_place(store.study(name, kind))
+        raise StoreError(
+            f"{place} is not the record of a study ({error}); delete it, and call `specdyn {COMMANDS[kind]}` as "
+            "before to write it again"
+        ) from None
 
 
 def _parsed(store: Store, text: bytes, name: str, kind: StudyKind) -> StudyRecord:
-    try:
+    with legible(store, name, kind):
         record = decode(StudyRecord, store.study(name, kind), text)
         if (record.name, record.kind) != (name, kind):
             raise ValueError(f"it says {record.name!r}, {record.kind!r}")
-    except ValueError as error:
-        raise not_a_record(store, name, kind, error) from None
     return record

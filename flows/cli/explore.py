@@ -102,7 +102,7 @@ def _warm_up(tree: "xr.DataTree", head: Path) -> None:
     from specdyn.tasks.figures.style import to_screen
 
     with contextlib.suppress(ValueError, KeyError, objects.StoreError):  # the app reports the error
-        _, values, heat_map, curves = views.first_choice(tree)
+        values, heat_map, curves = views.first_choice(tree)
         source = f"data:image/png;base64,{base64.b64encode(to_screen(heat_map)).decode()}"
         to_screen(curves)
         sd.table(views.chosen_rows(tree, range(values.shape[0])))

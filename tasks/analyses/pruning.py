@@ -1,5 +1,7 @@
 """Metrics with only the top, or only the bottom, half of every layer's singular values (METHOD 4.5)."""
 
+from functools import partial
+
 import numpy as np
 
 from specdyn.storage.schema import Variable
@@ -10,10 +12,10 @@ KEPT = ("top", "bottom")
 
 def compute(view: CheckpointView) -> Values:
     """Every metric for both halves on every split; the last layer is not pruned, BatchNorm is re-estimated."""
-    from specdyn.tasks.spectra.truncation import halves
+    from specdyn.tasks.spectra.truncation import of_halves
 
     now = view.now
-    measured = [view.evaluate(kept, renormalise=True) for kept in halves(now.weights, view.layers, now.factors)]
+    measured = of_halves(partial(view.evaluate, renormalise=True), now.weights, view.layers, now.factors)
     return {f"pruned_{name}": np.stack([values[name] for values in measured]) for name in measured[0]}
 
 

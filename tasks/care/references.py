@@ -15,7 +15,7 @@ from specdyn.storage.checkpoints import DamagedCheckpoint, Manifest, read_manife
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
 from specdyn.storage.results import SUFFIX, read_metadata
-from specdyn.storage.studies import READERS, StudyRecord, not_a_record, read_study, study_names
+from specdyn.storage.studies import READERS, StudyRecord, legible, read_study, study_names
 from specdyn.tasks.connect.ids import comparison_id, line_id
 from specdyn.tasks.connect.pair import VERSION, Pair
 from specdyn.tasks.foreign.names import FOREIGN
@@ -96,10 +96,8 @@ def references(
     every = list(records)
     specs: dict[RunKey, RunSpec] = {}
     for record in every:
-        try:
+        with legible(store, record.name, record.kind):
             found = [read_spec(text, record.experiment) for text in record.specs]
-        except (ValueError, KeyError, TypeError) as error:
-            raise not_a_record(store, record.name, record.kind, error) from None
         specs |= {(spec.experiment, spec.run_id): spec for spec in found}
     runs = _with_origins(store, specs, read or {})
     sources = frozenset(source for record in every for source in record.sources)
@@ -161,10 +159,8 @@ def _measured(
     for record in records:
         if record.kind not in ("connectivity", "tickets"):
             continue
-        try:
+        with legible(store, record.name, record.kind):
             graph = graph_of(record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise not_a_record(store, record.name, record.kind, error) from None
         of = functools.partial(_of, runs, record.experiment)
         pairs |= {pair.pair_id for pair in graph.pairs}
         names |= {name for pair in graph.pairs if (name := _line(pair, of(pair.a.run_id), of(pair.b.run_id)))}

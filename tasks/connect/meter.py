@@ -20,7 +20,7 @@ from specdyn.tasks.evaluation.evaluator import Evaluator
 from specdyn.tasks.evaluation.examples import ExamplesKey, examples_key, load_examples
 from specdyn.tasks.spectra.decomposition import Factors
 from specdyn.tasks.spectra.network_layout import network_layout
-from specdyn.tasks.spectra.truncation import halves
+from specdyn.tasks.spectra.truncation import of_halves
 
 
 def data_key(spec: RunSpec, store: Store) -> str:
@@ -69,7 +69,7 @@ class Meter:
 
     def point(self, weights: Mapping[str, Tensor], factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
         """Metrics (K, S), the same with stored statistics (S,), effective ranks (L,) and singular values (L, R)."""
-        measured = [self.metrics(weights), *map(self.metrics, halves(weights, self.layers, factors))]
+        measured = [self.metrics(weights), *of_halves(self.metrics, weights, self.layers, factors)]
         values = {name: np.stack([one[name] for one in measured]) for name in measured[0]}
         if self.normalised:
             values |= {f"{STORED}{name}": value for name, value in self.metrics(weights, renewed=False).items()}

@@ -40,6 +40,8 @@ class Entry:
     """Share of a GPU per call; 0 on a CPU."""
     written: int | None = None
     """Bytes of checkpoints written; None for units that write none."""
+    cpu_seconds: float | None = None
+    """CPU time of the unit's processes; None in entries written before it was measured."""
     estimate: float | None = None
     """Seconds estimated by the plan; None without an estimate."""
 

@@ -43,6 +43,7 @@ class _Ledger:
             executor=self._executor,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
             seconds=round(sum(call.seconds for call in calls), 6),
+            cpu_seconds=round(sum(call.cpu_seconds for call in calls), 6),
             failed=failed,
             device=_joined([call.device for call in calls]),
             processor=_joined([call.processor for call in calls]),

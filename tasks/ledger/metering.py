@@ -16,6 +16,8 @@ class Spent(NamedTuple):
     started: float
     """Seconds since 1970."""
     seconds: float
+    cpu_seconds: float
+    """CPU time of its process meanwhile, of all threads."""
     device: str
     processor: str
     threads: int
@@ -36,17 +38,18 @@ def metered(gpus: float, function: Callable[..., Any], *args: Any) -> tuple[Any,
     `gpus` is its share of a GPU, if it computes on one.
     """
     written: list[int] = []
-    token, started, clock = _written.set(written), time.time(), time.perf_counter()
+    token, started, clock, cpu = _written.set(written), time.time(), time.perf_counter(), time.process_time()
 
     def spent() -> Spent:
         import torch
 
         from specdyn.tasks.evaluation.environment import pick_device
 
-        seconds, device = time.perf_counter() - clock, pick_device()
+        seconds, cpu_seconds, device = time.perf_counter() - clock, time.process_time() - cpu, pick_device()
         share = gpus if device.type == "cuda" else 0.0
         total = sum(written) if written else None
-        return Spent(started, seconds, device.type, _processor(device), torch.get_num_threads(), share, total)
+        threads = torch.get_num_threads()
+        return Spent(started, seconds, cpu_seconds, device.type, _processor(device), threads, share, total)
 
     try:
         value = function(*args)

@@ -10,7 +10,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.checkpoints import Manifest, read_manifests
 from specdyn.storage.places import Store
 from specdyn.storage.results import SUFFIX
-from specdyn.storage.studies import StudyRecord, cube_of, not_a_record, read_study, study_names
+from specdyn.storage.studies import StudyRecord, cube_of, legible
 
 MEASURED = {"sweep": "runs", "series": "runs", "connectivity": "pairs", "tickets": "tickets"}
 """The kind of results for each kind of study."""
@@ -108,26 +108,24 @@ def _shares(texts: Sequence[str]) -> str:
     return "; ".join(f"{text} ({plural(count, 'run')})" for text, count in sorted(counts.items()))
 
 
-def stored_by(store: Store, study: str, cube: str) -> Stored:
-    """Facts from the store about the contents of a study's cube.
+def run_ids(store: Store, record: StudyRecord) -> list[str]:
+    """The ids of a study's runs, in order; StoreError if its record is damaged."""
+    with legible(store, record.name, record.kind):
+        return [read_spec(text, record.experiment).run_id for text in record.specs]
+
+
+def stored_by(store: Store, records: Sequence[StudyRecord], cube: str) -> Stored:
+    """Facts from the store about the contents of a cube of the study with these records.
 
     One request per run, and one listing of the experiment's results. StoreError if a record is damaged.
     """
-    kinds = [kind for name, kind in study_names(store) if name == study and cube_of(store, study, kind) == cube]
-    found = [(MEASURED[kind], record) for kind in kinds if (record := read_study(store, study, kind))]
     runs: dict[str, StoredRun] = {}
     results: Counter[str] = Counter()
-    for kind, record in found:
-        runs |= {manifest.run_id: StoredRun.of(manifest) for manifest in _manifests(store, record)}
-        for key, count in objects.find_sizes(store.measured(kind, record.experiment)).items():
+    for record in records:
+        if cube_of(store, record.name, record.kind) != cube:
+            continue
+        manifests = read_manifests(store, record.experiment, run_ids(store, record))
+        runs |= {manifest.run_id: StoredRun.of(manifest) for manifest in manifests if manifest}
+        for key, count in objects.find_sizes(store.measured(MEASURED[record.kind], record.experiment)).items():
             results[folder_of(key).removesuffix(SUFFIX)] += count
     return Stored(runs=runs, results=results)
-
-
-def _manifests(store: Store, record: StudyRecord) -> list[Manifest]:
-    """The existing manifests of a record's runs; StoreError if the record is damaged."""
-    try:
-        ids = [read_spec(text, record.experiment).run_id for text in record.specs]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise not_a_record(store, record.name, record.kind, error) from None
-    return [manifest for manifest in read_manifests(store, record.experiment, ids) if manifest]

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from specdyn.models.experiments.base import read_spec
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Store
-from specdyn.storage.studies import StudyRecord, not_a_record, read_study, study_names
+from specdyn.storage.studies import StudyRecord, legible
 from specdyn.tasks.ledger.entries import Entry, read_entries
+from specdyn.tasks.ledger.stored import run_ids
 
 HEADINGS = (
     *("kind", "units", "failed", "seconds", "longest", "device", "estimate", "estimate/actual"),
@@ -17,11 +17,7 @@ HEADINGS = (
 
 def entries_of(store: Store, records: Sequence[StudyRecord]) -> list[Entry]:
     """The entries of all units of studies, oldest first; one listing per experiment, reads no manifests."""
-    return _entries(store, records, _owners_of(store, records))
-
-
-def _owners_of(store: Store, records: Sequence[StudyRecord]) -> set[str]:
-    return {owner for record in records for owner in _owners(store, record)}
+    return _entries(store, records, {owner for record in records for owner in _owners(store, record)})
 
 
 def _entries(store: Store, records: Sequence[StudyRecord], owners: set[str]) -> list[Entry]:
@@ -33,14 +29,12 @@ def _entries(store: Store, records: Sequence[StudyRecord], owners: set[str]) -> 
     ]
 
 
-def took_by(store: Store, study: str) -> list[tuple[str, ...]]:
+def took_by(store: Store, records: Sequence[StudyRecord]) -> list[tuple[str, ...]]:
     """HEADINGS and a row per kind of unit of a study; empty if the ledger is empty or unreadable.
 
-    StoreError if a record of the study is damaged.
+    StoreError if a record is damaged.
     """
-    read = (read_study(store, name, kind) for name, kind in study_names(store) if name == study)
-    records = [record for record in read if record]
-    owners = _owners_of(store, records)
+    owners = {owner for record in records for owner in _owners(store, record)}
     try:
         rows = ledger_rows(_entries(store, records, owners))
     except StoreError:
@@ -52,12 +46,9 @@ def _owners(store: Store, record: StudyRecord) -> set[str]:
     """Prefixes of the log folders of a study's units; StoreError if the record is invalid."""
     from specdyn.tasks.plan.branching.records import graph_of
 
-    try:
-        runs = {read_spec(text, record.experiment).run_id for text in record.specs}
-        pairs = {pair.pair_id for pair in graph_of(record).pairs} if record.pairs else set()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise not_a_record(store, record.name, record.kind, error) from None
-    return runs | pairs | {short_digest(source) for source in record.sources}
+    with legible(store, record.name, record.kind):
+        pairs = [pair.pair_id for pair in graph_of(record).pairs] if record.pairs else []
+    return {*run_ids(store, record), *pairs, *map(short_digest, record.sources)}
 
 
 def ledger_rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
@@ -91,7 +82,11 @@ def _row(kind: str, device: str, entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def hours(entries: Sequence[Entry]) -> tuple[float, float]:
-    """CPU-hours (times threads) of entries on CPUs, and GPU-hours (times the share of a GPU) of entries on GPUs."""
-    cpu = sum(entry.seconds * entry.threads for entry in entries if not entry.gpus)
+    """CPU-hours of entries on CPUs, and GPU-hours (times the share of a GPU) of entries on GPUs.
+
+    Without a measured CPU time every thread counts as busy all the time.
+    """
+    on_cpus = [entry for entry in entries if not entry.gpus]
+    cpu = sum(e.seconds * e.threads if e.cpu_seconds is None else e.cpu_seconds for e in on_cpus)
     gpu = sum(entry.seconds * entry.gpus for entry in entries)
     return cpu / 3600, gpu / 3600

@@ -1,5 +1,6 @@
 """Analyses models and series of checkpoints in this process, without starting or writing anything."""
 
+import contextlib
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from specdyn.models.spec.checks import require, require_known
-from specdyn.storage.access.objects import normalise
+from specdyn.storage.access.objects import StoreError, normalise
 from specdyn.storage.access.reading import normalise_source
 from specdyn.storage.foreign.find import find_checkpoints
 from specdyn.storage.foreign.found import Search
@@ -217,10 +218,8 @@ def _matched(folder: str, names: Sequence[str], search: Search) -> Iterator[Read
     is_file = any(name.endswith((*SAFE, *PICKLED)) for name in names)
     whole = None
     if len(names) > 1 or is_file:
-        try:
+        with contextlib.suppress(ValueError, StoreError):  # of folders of runs, each is looked at by itself
             whole = find_checkpoints(folder or ".", search=search)
-        except ValueError:
-            whole = None
     chosen = [one for one in whole.checkpoints if Path(one.name).parts[0] in names] if whole else []
     if whole and chosen and len({Path(one.name).parts[0] for one in chosen}) == len(chosen):
         yield ReadSeries(replace(whole, checkpoints=tuple(chosen)), search.choice.weights)

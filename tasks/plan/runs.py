@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.access.reservations import reserved
 from specdyn.storage.checkpoints import DamagedCheckpoint, checkpoints_written, mark_damaged, read_manifest
 from specdyn.storage.places import Store
-from specdyn.storage.results import analyses_of, blocks_of, parts_in, remember
+from specdyn.storage.results import Part, analyses_of, blocks_of, parts_in, remember
 from specdyn.tasks.failures import Diverged
 from specdyn.tasks.foreign.kept import Kept
 from specdyn.tasks.identity import results_id
@@ -122,23 +122,27 @@ class Analysed:
     """URLs of the existing objects, each with the analyses in their present version."""
 
 
+def _present(folder: str, names: Sequence[str] | None) -> Iterator[tuple[Part, frozenset[str]]]:
+    """The objects of a run that are there, each with the analyses that it has in their present version."""
+    every = present_versions()
+    for part in parts_in(objects.names(folder) if names is None else names):
+        if found := frozenset(n for n, version in analyses_of(folder, part).items() if every.get(n) == version):
+            yield part, found
+
+
 def analysed(folder: str, steps: Block, analyses: Sequence[str], names: Sequence[str] | None = None) -> Analysed:
     """What exists of a run's results and what is missing; one listing, unless its `names` are known."""
     asked = versions_of(analyses)
     remember(asked)
-    every, blocks = present_versions(), {(block[0], block[-1]): block for block in blocks_of(steps)}
+    blocks = {(block[0], block[-1]): block for block in blocks_of(steps)}
     there: dict[Block, set[str]] = {block: set() for block in blocks.values()}
     parts: dict[str, frozenset[str]] = {}
-    for part in parts_in(objects.names(folder) if names is None else names):
+    for part, counting in _present(folder, names):
         if block := blocks.get((part.first, part.last)):
-            counting = {n for n, version in analyses_of(folder, part).items() if every.get(n) == version}
             there[block] |= counting
-            parts[f"{folder}/{part.name}"] = frozenset(counting)
+            parts[f"{folder}/{part.name}"] = counting
     missing = {block: tuple(name for name in asked if name not in found) for block, found in there.items()}
-    return Analysed(
-        missing={block: lacks for block, lacks in missing.items() if lacks},
-        parts={url: counting for url, counting in parts.items() if counting},
-    )
+    return Analysed(missing={block: lacks for block, lacks in missing.items() if lacks}, parts=parts)
 
 
 def analysed_checkpoints(
@@ -152,19 +156,16 @@ def analysed_checkpoints(
     One listing, unless its `names` are known. Groups missing checkpoints into blocks that lack the same analyses.
     """
     asked = versions_of(analyses)
-    every = present_versions()
     for depends in {get_analysis(name).depends for name in asked}:
         remember({name: version for name, version in asked.items() if get_analysis(name).depends == depends})
     there: dict[int, set[str]] = {step: set() for step in contents}
     parts: dict[str, frozenset[str]] = {}
-    for part in parts_in(objects.names(folder) if names is None else names):
+    for part, found in _present(folder, names):
         of = contents.get(part.first, {})
-        if part.first == part.last and part.content in of.values():
-            found = {n for n, version in analyses_of(folder, part).items() if every.get(n) == version}
-            counting = frozenset(n for n in found if of[get_analysis(n).depends] == part.content)
+        counting = frozenset(n for n in found if of.get(get_analysis(n).depends) == part.content)
+        if part.first == part.last and counting:
             there[part.first] |= counting
-            if counting:
-                parts[f"{folder}/{part.name}"] = counting
+            parts[f"{folder}/{part.name}"] = counting
     last = max(contents)
     lacking = [
         (step, tuple(n for n in asked if n not in found and (step == last or get_analysis(n).depends != "series")))

@@ -1,7 +1,8 @@
 """Networks with part of their singular values removed (METHOD 4.5, CLAIMS 2.7 and 5.14)."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from specdyn.models.generators import seed_of
 from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.spectra.decomposition import Factors
 
+T = TypeVar("T")
 Keep = Callable[[Matrix, Tensor, Factors], Tensor]
 """Returns the modified layer (M, N), given its factors."""
 
@@ -66,19 +68,22 @@ def bottom(fraction: float) -> Keep:
     return keep
 
 
-def halves(
-    weights: Mapping[str, Tensor], layers: Sequence[Matrix], factors: Mapping[str, Factors]
-) -> Iterator[Mapping[str, Tensor]]:
-    """The weights with the first ceil(R / 2) components of every layer but the last, then with the rest.
+def of_halves(
+    measure: Callable[[Mapping[str, Tensor]], T],
+    weights: Mapping[str, Tensor],
+    layers: Sequence[Matrix],
+    factors: Mapping[str, Factors],
+) -> tuple[T, T]:
+    """A measure of the weights with the first ceil(R / 2) components of every layer but the last, and with the rest.
 
-    The second are computed in place of the first, layer by layer, so that memory exceeds one network's weights by only
-    one layer.
+    The rest is computed in place of the first, layer by layer, so that memory exceeds one network's weights by only one
+    layer: the measure must not keep the weights.
     """
     kept = keep_in_all(weights, layers, factors, top(0.5))
-    yield kept
+    first = measure(kept)
     for layer in layers[:-1]:
         kept[layer.parameter] = weights[layer.parameter] - kept[layer.parameter]
-    yield kept
+    return first, measure(kept)
 
 
 def without(start: float, stop: float) -> Keep:

@@ -11,7 +11,7 @@ from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.storage.studies import KINDS, READERS, study_names
+from specdyn.storage.studies import KINDS, READERS, cube_of, study_names
 from specdyn.tasks.evidence.claim import Claim
 from specdyn.tasks.verdicts.judging import Cubes, Verdict, judge
 
@@ -27,17 +27,12 @@ def open_cubes(store: Store, studies: Sequence[str]) -> Cubes:
         if not kinds:
             known = ", ".join(sorted({name for name, _ in names})) or "none"
             raise ValueError(f"no study called {study!r} in {store}; it has: {known}")
-        places = {OF_KIND[kind]: url for kind in kinds if generations.attributes(url := _cube(store, study, kind))}
+        places = {OF_KIND[kind]: url for kind in kinds if generations.attributes(url := cube_of(store, study, kind))}
         if not places:
             raise StoreError(f"{study} in {store} has no results yet: a claim is judged once runs are analysed")
         for kind, url in places.items():
             found[kind][study] = open_results(url)
     return Cubes(**found)  # type: ignore[arg-type]
-
-
-def _cube(store: Store, study: str, kind: str) -> str:
-    places = {"results": store.cube, "connectivity": store.connectivity, "tickets": store.tickets}
-    return places[OF_KIND[kind]](study)
 
 
 def judge_studies(store: Store, studies: Sequence[str], claims: Sequence[Claim]) -> list[Verdict]:

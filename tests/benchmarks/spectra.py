@@ -30,7 +30,7 @@ from specdyn.tasks.spectra.analysis import Decomposed, PairView
 from specdyn.tasks.spectra.decomposition import Factors, decompose
 from specdyn.tasks.spectra.network_layout import NetworkLayout
 from specdyn.tasks.spectra.one_pass import decompose_into
-from specdyn.tasks.spectra.truncation import halves
+from specdyn.tasks.spectra.truncation import of_halves
 from tests.reference.networks import NETWORKS, build, checkpoint
 
 Weights = Mapping[str, Tensor]
@@ -79,8 +79,7 @@ def one_pass(weights: Weights, final: Weights, body: NetworkLayout, net: nn.Modu
     now = Decomposed(step=0, weights=weights, factors=factors)
     for pair in body.pairs:
         alignment(PairView(pair=pair, now=now))
-    for _ in halves(weights, body.layers, factors):
-        pass
+    of_halves(len, weights, body.layers, factors)
     return len(factors)
 
 

@@ -30,6 +30,10 @@ RAY_HOST = "127.0.0.2"
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 NOT_PASSED_ON = ("AWS_", "PREFECT_", "RAY_", "SPECDYN_", "PG")
+PORTS = range(20_000, 32_000)
+"""Above those of Ray's workers, and below those that Linux gives to who asks for any or connects to another one."""
+MARKS: list[socket.socket] = []
+"""What this process has marked as its own ports."""
 BASE = {
     "OMP_NUM_THREADS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -48,12 +52,20 @@ def postgres_folder() -> Path | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different free ports."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Distinct free ports, reserved for this test process while it lives."""
+    found: list[int] = []
+    while len(found) < count:
+        port, mark = secrets.choice(PORTS), socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0specdyn-tests-port-{port}")  # abstract: the kernel forgets it with the process
+            with socket.socket() as probe:
+                probe.bind(("", port))
+        except OSError:
+            mark.close()
+            continue
+        MARKS.append(mark)
+        found.append(port)
+    return found
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:

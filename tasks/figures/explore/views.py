@@ -183,14 +183,14 @@ def heat_map(
     return figure
 
 
-def first_choice(tree: xr.DataTree) -> tuple[str, xr.DataArray, Figure, Figure]:
-    """The app's initial view: group, loaded values, heat map and curves."""
+def first_choice(tree: xr.DataTree) -> tuple[xr.DataArray, Figure, Figure]:
+    """The app's initial view: loaded values, heat map and curves."""
     group, (name, *_) = next(iter(offered(tree).items()))
     data, names = lazy(tree, group, name), list(rows(tree))[:FIRST_RUNS]
     along, upward = next(iter(axes(data)), ""), upwards(data)[0]
     here = {dim: first_label(dim, list(of)) for dim, of in labels(data).items()}
     values = read(data, range(len(names)), here, (along, upward))
-    return group, values, heat_map(tree, values, names, upward, here), curves(tree, group, values, along, here)
+    return values, heat_map(tree, values, names, upward, here), curves(tree, group, values, along, here)
 
 
 def code(place: str, study: str, tree: xr.DataTree, group: str, values: xr.DataArray) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from specdyn.storage.places import Store
+from specdyn.storage.studies import records_of
 from specdyn.tasks.figures.live.judged import Judged, judged_on
 from specdyn.tasks.ledger.stored import Stored, stored_by
 from specdyn.tasks.ledger.summary import took_by
@@ -27,5 +28,6 @@ NOTHING = Beside()
 
 def look_beside(store: Store, study: str, cubes: Iterable[str]) -> dict[str, Beside]:
     """What the store holds about a study, by the URL of each of its cubes; StoreError if a record is damaged."""
-    took, judged = took_by(store, study), judged_on(store, study)
-    return {cube: Beside(took=took, judged=judged, stored=stored_by(store, study, cube)) for cube in cubes}
+    records = records_of(store, study)
+    took, judged = took_by(store, records), judged_on(store, study)
+    return {cube: Beside(took=took, judged=judged, stored=stored_by(store, records, cube)) for cube in cubes}

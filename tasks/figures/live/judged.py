@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from specdyn.storage import generations
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
-from specdyn.storage.studies import cube_of, study_names
+from specdyn.storage.studies import KINDS, cube_of
 from specdyn.tasks.verdicts.judging import Verdict
 from specdyn.tasks.verdicts.page import counted
 from specdyn.tasks.verdicts.storing import kept, newest
@@ -53,8 +53,8 @@ def judged_on(store: Store, study: str) -> Judged:
     """
     try:
         newest_first = in_order(newest(kept(store, study)))
-        cubes = [cube_of(store, study, kind) for name, kind in study_names(store) if name == study]
-        contents = {str(generations.attributes(url).get("contents", "")) for url in cubes}
+        cubes = {cube_of(store, study, kind) for kind in KINDS}
+        contents = {str(generations.attributes(url).get("contents", "")) for url in cubes} - {""}
     except StoreError as error:
         return Judged(study=study, problem=str(error))
     lines = [_line(one, contents) for one in newest_first]

@@ -5,7 +5,7 @@ import dataclasses
 from specdyn.models.experiments.base import get_experiment, present_specs, read_spec, source_in
 from specdyn.models.spec.run_spec import to_json
 from specdyn.storage.places import Store
-from specdyn.storage.studies import PairRecord, StudyKind, StudyRecord, not_a_record, read_study
+from specdyn.storage.studies import PairRecord, StudyKind, StudyRecord, legible, read_study
 from specdyn.tasks.connect.pair import Pair
 from specdyn.tasks.plan.branching.graph import Graph
 
@@ -83,9 +83,7 @@ def read_graphs(store: Store, name: str) -> list[Graph]:
     records = [record for kind in KINDS if (record := read_study(store, name, kind))]
     graphs = []
     for record in records:
-        try:
+        with legible(store, name, record.kind):
             graph_of(record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise not_a_record(store, name, record.kind, error) from None
         graphs.append(present_graph(record))  # a missing experiment does not make the record invalid
     return [graph for graph in graphs if graph.runs]

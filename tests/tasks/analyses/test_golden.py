@@ -1,5 +1,7 @@
 """Parity with the paper's own analysis code on checkpoints of a transformer and a ConvNet (tolerances: METHOD 8.4)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from specdyn.tasks.spectra.analysis import Decomposed, PairView, default_analyse
 from specdyn.tasks.spectra.labels import HALVES
 from specdyn.tasks.spectra.network_layout import Target, run_layout
 from specdyn.tasks.spectra.one_pass import analyse_block
-from specdyn.tasks.spectra.truncation import halves
+from specdyn.tasks.spectra.truncation import of_halves
 
 ALL_LAYERS = [pytest.param(g, layer, id=f"{g.name}-{layer}") for g in GOLDEN.values() for layer in g.layers]
 ALL_STEPS = [pytest.param(g, step, id=f"{g.name}-{step}") for g in GOLDEN.values() for step in g.steps]
@@ -78,9 +80,9 @@ def test_losses_and_errors(golden: Golden, step: int) -> None:
 
 @pytest.mark.parametrize(("golden", "step"), ALL_STEPS)
 def test_losses_and_errors_with_half_of_the_singular_values(golden: Golden, step: int) -> None:
-    kept_halves = halves(golden.weights(step), golden.body.layers, golden.factors(step))
-    for kept, weights in zip(HALVES, kept_halves, strict=True):
-        measured = golden(weights, renormalise=True)
+    measure = partial(golden, renormalise=True)
+    of_each = of_halves(measure, golden.weights(step), golden.body.layers, golden.factors(step))
+    for kept, measured in zip(HALVES, of_each, strict=True):
         for metric in ("loss", "err"):
             key = f"pruned_{REFERENCE_NAME[kept]}_{metric}"
             expected = [golden.expected(f"{split}/{key}", step) for split in SPLITS]

@@ -52,7 +52,8 @@ def test_what_each_unit_took_is_kept_once_and_is_within_the_time_that_passed(loc
     items = sweep.items(local_store)
     assert {(entry.kind, entry.key, entry.label) for entry in entries} == {(i.kind, i.key, i.label) for i in items}
     assert len(entries) == len(items) == 4
-    assert all(entry.seconds > 0 for entry in entries) and sum(entry.seconds for entry in entries) <= wall
+    assert all(entry.seconds > 0 and entry.cpu_seconds for entry in entries)
+    assert sum(entry.seconds for entry in entries) <= wall
     assert all(entry.estimate is None for entry in entries), "no step is timed for that in the caller's own process"
     assert {(entry.executor, entry.device, entry.threads, entry.gpus) for entry in entries} == {("here", "cpu", 1, 0.0)}
     for spec in sweep.specs:
@@ -123,6 +124,20 @@ def test_a_unit_is_the_sum_of_its_calls(local_store: Store) -> None:
     assert 0.05 <= entry.seconds < 30.0 and entry.written == 20 and entry.estimate == 0.5 and not entry.failed
     (failed,) = read_entries(local_store, NAME, "b")
     assert failed.failed and failed.seconds >= 0.02 and failed.written is None
+
+
+def test_cpu_time_is_that_of_computing_and_not_of_waiting() -> None:
+    def compute(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    _, computing = metered(1.0, compute, 0.05)
+    _, waiting = metered(1.0, time.sleep, 0.5)
+    assert computing.cpu_seconds >= 0.05 and waiting.cpu_seconds < 0.5 <= waiting.seconds
+    spent = [dataclasses.replace(ENTRY, cpu_seconds=seconds) for seconds in (900.0, 2700.0)]
+    assert hours(spent) == (1.0, 0.0)
+    assert hours([*spent, ENTRY]) == (3.0, 0.0), "of the last one only the 1800 seconds of 4 threads are known"
 
 
 def test_sums_are_by_kind_and_device_and_estimates_only_of_what_has_one() -> None:

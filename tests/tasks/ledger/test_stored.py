@@ -14,6 +14,7 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.wording import size
 from specdyn.storage.places import Store
+from specdyn.storage.studies import records_of
 from specdyn.tasks.care.thin import thin
 from specdyn.tasks.ledger.stored import Stored, StoredRun, stored_by
 from specdyn.tasks.plan.gathering import gather
@@ -79,9 +80,9 @@ def test_the_page_of_a_sweep_says_what_is_stored_and_why_a_run_failed(local_stor
 def test_checkpoints_that_were_removed_are_not_counted(local_store: Store) -> None:
     swept(local_store)
     run = local_store.run_of(SPEC)
-    before = stored_by(local_store, "hand", local_store.cube("hand")).runs[SPEC.run_id]
+    before = stored_by(local_store, records_of(local_store, "hand"), local_store.cube("hand")).runs[SPEC.run_id]
     thin(local_store, "hand", keep_every=100)
-    after = stored_by(local_store, "hand", local_store.cube("hand")).runs[SPEC.run_id]
+    after = stored_by(local_store, records_of(local_store, "hand"), local_store.cube("hand")).runs[SPEC.run_id]
     assert (before.checkpoints, after.checkpoints) == (3, 2)
     assert after.bytes == bytes_of(run.folder, files=STEPS) < before.bytes
 

@@ -155,6 +155,8 @@ def test_a_pattern_is_a_run_for_each_folder_with_its_own_steps(tmp_path: Path, m
     largest = layers["singular_value"].isel(rank=0, layer=0)
     np.testing.assert_allclose(largest[0], np.sqrt(6) * np.array([10, 20, 30]), rtol=1e-6)
     np.testing.assert_allclose(largest[1], np.sqrt(6) * np.array([10, 20, np.nan]), rtol=1e-6)
+    whole = sd.analyse("runs/*", CHEAP)["layers"].to_dataset()
+    xr.testing.assert_equal(whole.drop_vars("source", errors="ignore"), layers.drop_vars("source", errors="ignore"))
     some = sd.analyse("runs/a/checkpoint-[12]0", CHEAP)["layers"].to_dataset()
     assert some["step"].values.tolist() == [10, 20]
     one = sd.analyse(os.path.join("runs", "a", "checkpoint-20"), CHEAP)["layers"].to_dataset()
