@@ -12,7 +12,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -141,6 +140,11 @@ GROUPS = {
         files={"recording.png": "reports/my-run/effective_rank.png"},
         about="the first example of docs/recording.md",
     ),
+    "terminal": Pictures(
+        commands=("python -m helpers.terminal_picture docs",),
+        files={"terminal.svg": ""},
+        about="a sweep under way, its status and a typo",
+    ),
     "ui": Pictures(
         commands=("python -m helpers.screenshots docs",),
         files={"ui_form.png": "", "ui_run.png": "", "ui_artifacts.png": "", "ui_schedule.png": ""},
@@ -151,7 +155,7 @@ GROUPS = {
 
 def make(name: str, store: Path) -> None:
     """Run the commands of a group, copy its pictures, and record processor and versions."""
-    group, begin = GROUPS[name], time.monotonic()
+    group = GROUPS[name]
     for command in group.commands:
         words = shlex.split(command.format(store=store))
         program = [sys.executable, "-m", "specdyn"] if words[0] == "specdyn" else [sys.executable]
@@ -166,7 +170,6 @@ def make(name: str, store: Path) -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "processor": processor(torch.device("cpu")),
         "versions": {package: version(package) for package in PACKAGES},
-        "seconds": round(time.monotonic() - begin),
     }
     MADE.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 

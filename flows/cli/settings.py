@@ -18,8 +18,9 @@ def show_settings(experiment: str, preset: str) -> None:
     for key, setting in settings_of(spec).items():
         owner = _owner(spec, setting.part)
         value = as_text(setting.of(spec)) or "none"
-        kind, meaning = setting.field.type, meanings(owner).get(setting.field.name, "")
-        rows.append((key, _part(owner), value, unit_of(key, kind), _kind(kind), meaning))
+        kind, meaning = setting.field.type, meanings(owner).get(setting.field.name, "").replace("None is", "none is")
+        unit = unit_of(key, kind)
+        rows.append((key, _part(owner), value, "" if unit == "1" else unit, _kind(kind), meaning))
     rows.sort(key=lambda row: row[1])
     table(f"Settings of {experiment}, preset {name}", ("setting", "of", "value", "unit", "type", "meaning"), rows)
     out.print("--set NAME=VALUE fixes one, -a NAME=VALUE,VALUE makes it an axis of the grid", highlight=False)
@@ -35,4 +36,5 @@ def _part(owner: type) -> str:
 
 def _kind(kind: Any) -> str:
     text = KINDS.get(kind) or str(kind).replace("None", "none").replace("|", "or")
+    text = text.replace("int ", "integer ").replace("float ", "number ")
     return text.removeprefix("a ").removeprefix("an ")

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from specdyn.flows.service.listening import listen
-from specdyn.storage.access import objects
+from specdyn.storage.access import lease, objects
 from specdyn.storage.places import Store
 from specdyn.tasks.figures.live.files import script_source
 
@@ -68,13 +68,23 @@ def _pages(store: Store, name: str) -> list[str]:
 
 
 def _index(store: Store) -> Response:
-    """A page with a link to every report."""
-    lines = []
+    """A page with a link to every report, those of studies under way first."""
+    lines: dict[bool, list[str]] = {True: [], False: []}
     for name in objects.names(store.reports):
         for page in _pages(store, name):
+            live = _is_under_way(store, name, page)
             kind = "" if page == "index.html" else f", {page.removesuffix('.html')}"
-            lines.append(f'<li><a href="/{quote(name)}/{quote(page)}">{escape(name)}</a>{escape(kind)}</li>')
-    return HTMLResponse(INDEX % ("\n".join(lines) or "<li>none yet</li>"), headers=HEADERS)
+            said = f"{escape(kind)}{', under way' if live else ''}"
+            lines[live].append(f'<li><a href="/{quote(name)}/{quote(page)}">{escape(name)}</a>{said}</li>')
+    return HTMLResponse(INDEX % ("\n".join(lines[True] + lines[False]) or "<li>none yet</li>"), headers=HEADERS)
+
+
+def _is_under_way(store: Store, name: str, page: str) -> bool:
+    """Whether somebody works on what a page is of."""
+    cubes = {"index.html": store.cube, "connectivity.html": store.connectivity, "tickets.html": store.tickets}
+    with contextlib.suppress(objects.StoreError):
+        return page in cubes and lease.held(store.lease(cubes[page](name)))
+    return False
 
 
 def _page_of(store: Store, name: str) -> Response:

@@ -35,12 +35,23 @@ def require_seed(field: str, value: object) -> None:
     require(whole and 0 <= value < 2**63, field, value, "an integer from 0 to 2**63 - 1")  # type: ignore[operator]
 
 
+LISTED, NEAREST = 60, 3
+"""The most known names that an error lists, and how many it lists of more."""
+
+
 def require_known(kind: str, name: object, known: Iterable[str]) -> None:
-    """Raise ValueError listing the known names (and the nearest one) unless name is among them."""
+    """Raise ValueError listing the known names (and the nearest one) unless name is among them.
+
+    Of very many names it lists the nearest alone, where there are any.
+    """
     names = sorted(known)
     if name in names:
         return
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=NEAREST)
+    if near and len(names) > LISTED:
+        raise ValueError(
+            f"unknown {kind} {name!r}: did you mean {' or '.join(map(repr, near))}? {len(names)} are known"
+        )
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {kind} {name!r}: known are {', '.join(names) or 'none'}{hint}")
 

@@ -81,7 +81,7 @@ def table_of_row(row: Row) -> LayerTable:
     arrays, layout = row_values(parts, None), row.layout
     values = {name: arrays[name] for name in chosen if name in arrays}
     extras = {name: list(of) for name, (dim, of) in layout.extras.items() if dim == "layer"}
-    label = str(row.coordinates.get("series", row.key))
+    label = str({**row.names, **row.coordinates}.get("series", row.key))
     return _table(label, layout.labels["layer"], layout.steps, extras, values)
 
 

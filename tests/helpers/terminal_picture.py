@@ -1,4 +1,4 @@
-"""Makes the picture of a terminal for the documents: `PYTHONPATH=tests python -m helpers.terminal_picture docs`."""
+"""Makes the picture of a terminal for the documents: `make docs-figures FIGURES=terminal`."""
 
 import io
 import os

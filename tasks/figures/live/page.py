@@ -102,7 +102,8 @@ def page(
     rows, levels = _rows(tree, dim)
     rows = [_with_stored(row, of, beside.stored) for row, of in zip(rows, _results(tree, dim), strict=True)]
     packed = pack(tree, dim)
-    settings = _settings(tree, dim)
+    # Where nothing is measured yet, the settings are those of what is planned.
+    settings = _settings(tree if rows or whole is None else whole, dim)
     axes = _axes(tree, dim)
     names = {variable["name"] for variable in packed.variables}
     first = [one for one in FIRST.get(dim, ()) if one["x"] in axes]

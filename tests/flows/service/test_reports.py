@@ -13,6 +13,7 @@ import specdyn as sd
 from helpers.browsing import browser_page, browser_program
 from specdyn.flows.service.listening import listen
 from specdyn.flows.service.reports import reports_server
+from specdyn.storage.access.lease import hold
 from specdyn.storage.places import Store
 from specdyn.tasks.figures.live.page import page as page_of
 
@@ -117,6 +118,17 @@ def test_the_address_leads_to_every_report_and_a_name_to_its_page(store: Store, 
     }.items():
         answer, _ = ask(port, path)
         assert (answer.status, answer.headers["Location"]) == (307, to)
+
+
+def test_the_index_begins_with_what_is_under_way(store: Store, port: int) -> None:
+    (Path(store.url) / "reports/zebra").mkdir()
+    (Path(store.url) / "reports/zebra/connectivity.html").write_bytes(PAGE)
+    links = [b">grok</a></li>", b">zebra</a>, connectivity</li>"]
+    _, body = ask(port, "/")
+    assert 0 < body.index(links[0]) < body.index(links[1])
+    with hold(store.lease(store.connectivity("zebra")), "lines of zebra"):
+        _, body = ask(port, "/")
+    assert 0 < body.index(b">zebra</a>, connectivity, under way</li>") < body.index(links[0])
 
 
 def test_the_scripts_of_a_page_run_and_no_others(store: Store, port: int) -> None:

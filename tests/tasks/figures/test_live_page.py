@@ -5,7 +5,7 @@ import dataclasses
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +293,29 @@ def test_tickets_begin_with_losses_by_density_in_a_colour_for_each_mask(other: P
         same = (data["mask"].values == mask) & (data["density"].values == one["x"])
         values = last.sel(split=one["dash"]).values[same & (data["rewind_step"].values == int(rewind))]
         assert one["value"] == pytest.approx(float(values.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("made", [pairs, tickets])
+def test_every_variable_of_lines_and_tickets_has_a_picture(
+    made: Callable[[], xr.Dataset], other: Page, tmp_path: Path
+) -> None:
+    data = made()
+    page = opened_page(other, page_of(xr.DataTree(data), "memory://made"), tmp_path / "made.html")
+    without: list[str] = page.evaluate(
+        """() => REPORT.variables.filter((variable) => {
+            const panel = add({ variable: variable.name }, true);
+            panel.draw();
+            return panel.figure.querySelector("svg") === null;
+        }).map((variable) => variable.name)"""
+    )
+    assert without == [] and page.evaluate("REPORT.variables.length") == len(data.data_vars)
+
+
+def test_a_page_without_values_says_so_and_has_no_controls(tree: xr.DataTree) -> None:
+    empty = tree.map_over_datasets(lambda data: data.isel(run=[]) if "run" in data.dims else data)
+    content = page_of(empty, "memory://planned", whole=tree)
+    assert "0 runs" in content and "<script>" not in content and 'id="bar"' not in content
+    assert "<td>none</td>" not in content.partition("Optimizer")[2].partition("clip norm")[0]
 
 
 def test_names_of_layers_do_not_overlap(other: Page, tmp_path: Path) -> None:

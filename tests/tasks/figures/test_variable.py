@@ -1,5 +1,7 @@
 """The figure of any variable: its lines are the values of the cube."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,6 +9,9 @@ from matplotlib.text import Text
 from torch import nn
 
 import specdyn as sd
+from helpers.drawings import cube, pairs, tickets
+from specdyn.tasks.figures.overview import overview
+from specdyn.tasks.figures.report import drawn
 from specdyn.tasks.figures.style import to_png, to_svg
 from specdyn.tasks.figures.variable import plot_variable
 
@@ -60,13 +65,30 @@ def test_every_variable_can_be_drawn(tree: xr.DataTree) -> None:
             for node in tree.subtree
         }
     )
-    drawn = 0
+    count = 0
     for node in few.subtree:
         for name, array in node.to_dataset(inherit=False).data_vars.items():
             if "run" in array.dims and array.dtype.kind in "fiub" and node.path != "/runs":
                 assert plot_variable(few, str(name)).axes
-                drawn += 1
-    assert drawn > 90
+                count += 1
+    assert count > 90
+
+
+@pytest.mark.parametrize("made", [pairs, tickets])
+def test_every_variable_of_lines_and_tickets_can_be_drawn(made: Callable[[], xr.Dataset]) -> None:
+    data = made()
+    for name in data.data_vars:
+        figure = plot_variable(xr.DataTree(data), str(name))
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert len(labels) == len(set(labels)) and not any("trunk" in one or "order" in one for one in labels)
+
+
+def test_where_nothing_has_values_yet_that_is_said() -> None:
+    tree = cube().map_over_datasets(lambda data: data.isel(run=[]) if "run" in data.dims else data)
+    for draw in (lambda: plot_variable(tree, "gini"), lambda: overview([tree])):
+        with pytest.raises(ValueError, match=r"no run of .* has values yet"):
+            draw()
+    assert list(drawn(tree)) == []
 
 
 def test_models_in_memory_are_drawn_and_files_are_the_same_each_time() -> None:
@@ -80,7 +102,7 @@ def test_models_in_memory_are_drawn_and_files_are_the_same_each_time() -> None:
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ({"name": "stable_rnk"}, "unknown variable 'stable_rnk': known are"),
+        ({"name": "stable_rnk"}, "unknown variable 'stable_rnk': did you mean 'stable_rank'"),
         ({"name": "stable_rank", "along": "rank"}, "unknown dimension of stable_rank 'rank'"),
         ({"name": "stable_rank", "at": {"layer": "none"}}, "unknown label of layer 'none'"),
         ({"name": "stable_rank", "log": "z"}, "log"),

@@ -91,6 +91,12 @@ def test_the_command_ends_with_the_table_or_prints_it_alone(series: Path, tmp_pa
         assert "results" in said
 
 
+def test_a_series_with_a_label_keeps_its_name(series: Path, tmp_path: Path) -> None:
+    (series / "labels.json").write_text(json.dumps({"weight_decay": 1}))
+    shown, _ = analysed(series, tmp_path / "store")
+    assert "Layers of series at 7" in shown and "series at 7: 1 layer" in shown
+
+
 def test_both_forms_at_once_are_refused(series: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["analyse", str(series), "--store", str(tmp_path / "s"), "--json", "--csv"])
     assert result.exit_code == 2 and "choose one of them" in result.output
