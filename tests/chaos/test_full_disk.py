@@ -103,7 +103,11 @@ STAGES = {
         case="tickets", there=("trunks", "branches", "factors"), left=16_000, named=rf"/masks/\S+: {NEEDED}"
     ),
     "compared": Stage(
-        case="tickets", there=WHOLE, lacks="results/tickets", left=100_000, named=rf"/results/tickets/\S+: {NEEDED}"
+        case="tickets",
+        there=WHOLE,
+        lacks="results/tickets",
+        left=100_000,
+        named=rf"/(scratch|results/tickets)/\S+: {NEEDED}",  # the cube is written meanwhile, and takes its share
     ),
     "tickets": Stage(
         case="tickets",
@@ -166,6 +170,11 @@ def test_a_full_disk_is_said_and_the_next_call_goes_on(
             shutil.rmtree(lacking)
     cubes = [str(path) for path in store.glob("studies/*/*.zarr")]
     before = {cube: arrays(cube) for cube in cubes}
+    if stage.lacks.startswith("results/"):  # then rows are not done any longer, and keep their numbers
+        before = {
+            cube: {name: array for name, array in found.items() if not name.endswith("/status")}
+            for cube, found in before.items()
+        }
     asked = (*CASES[stage.case].command, "--store", str(store), "--executor", stage.executor)
     with filled(disk, stage.left):
         failed = call(*asked, env=at_server())
