@@ -96,7 +96,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _least_width(column: Sequence[str]) -> int:
-    """The least width of a column that keeps names and numbers whole, while heading and long texts may wrap at spaces."""
+    """The least width of a column that keeps names and numbers whole, while headings and long texts may wrap."""
     heading, *cells = column
     words = [word for text in cells for word in (text.split() if len(text) > TEXT else [text])]
     return max(map(len, [*heading.split(), *words]), default=0)
