@@ -1,4 +1,4 @@
-"""Where a run starts: at a checkpoint of another run, with its weights unchanged, perturbed or masked (METHOD 2)."""
+"""Where a run starts: at another run's checkpoint, unchanged, perturbed or masked (METHOD 2.1, 2.2, 2.3)."""
 
 from dataclasses import dataclass
 
