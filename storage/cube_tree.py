@@ -164,9 +164,8 @@ class Structure:
     def row_bytes(self) -> int:
         """Size of all values of one row in bytes."""
         shapes = ([len(self.labels[dim]) for dim in variable.dims] for variable in self.variables.values())
-        sizes = (int(np.prod(shape)) for shape in shapes)
         items = (np.dtype(variable.dtype).itemsize for variable in self.variables.values())
-        return sum(size * item for size, item in zip(sizes, items, strict=True))
+        return sum(int(np.prod(shape)) * item for shape, item in zip(shapes, items, strict=True))
 
     def files(self, rows: Sequence[Row], taken: Sequence[Taken]) -> dict[str, bytes]:
         """Every object of the cube but the chunks of its values, by key."""
