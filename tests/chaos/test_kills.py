@@ -20,7 +20,7 @@ from specdyn.flows.parameters import ConnectParameters, Parameters, SweepParamet
 from specdyn.flows.studies import study_from
 from specdyn.storage.places import Store
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
 
 SMOKE = ("--preset", "smoke", "-s", "0", "--no-report")
 GRAPH = ("--set", "steps=40", "--set", "checkpoint_every=4")

@@ -59,7 +59,7 @@ def killed_until_it_ends(
             killed = _killed(program, left, draw)
             toll.kills.update(left[:killed])
             del left[:killed]
-            code = program.process.wait(END_SECONDS)
+            code = _ended(program)
             toll.said.append(program.said())
             assert code == 0 or killed, f"it failed with {code}, and nothing was killed:\n{program.said()}"
             assert "Traceback" not in program.said(), program.said()
@@ -69,6 +69,14 @@ def killed_until_it_ends(
             time.sleep(0.1)
         wait_until(lambda: not _besides_logs(temporary), "nothing is left of temporary files", LEFT_SECONDS)
     return toll
+
+
+def _ended(program: Program) -> int:
+    """The code of a program that ends; AssertionError with what it said where it does not."""
+    try:
+        return program.process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it has not ended after {END_SECONDS:.0f} s:\n{program.said()}") from None
 
 
 def _besides_logs(temporary: Path) -> list[str]:
