@@ -1,11 +1,15 @@
 """What can be set of an experiment, and the tables of commands as JSON."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 from helpers.analysed import sweep_called, train
+from specdyn.flows.cli import terminal
 from specdyn.flows.cli.app import app
 from specdyn.models.experiments.base import EXPERIMENTS, get_experiment
 from specdyn.models.plugins.kinds import names
@@ -78,3 +82,16 @@ def test_a_shell_completes_experiments_presets_and_studies(local_store: Store) -
     assert "paper-sample" in completed("specdyn run image_generation --preset paper")
     assert completed(f"specdyn status --store {local_store.url} de") == ["decay"]
     assert completed("specdyn status --store /nowhere de") == []
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 1), (60, 2)])
+def test_headings_wrap_before_columns_are_folded(width: int, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=shown, force_terminal=True, no_color=True, width=width))
+    headings = ("weight decay", "seed", "run", "train error (%)", "val error (%)", "groks at step", "rank at start")
+    cells = ("0.1", "0", "0d3b48222e3b", "81.5", "100.0", "never", "0.914")
+    terminal.table("Results", headings, [cells])
+    printed = Text.from_ansi(shown.getvalue()).plain.splitlines()
+    of_run = [line.split() for line in printed if line.split()[:1] == ["0.1"]]
+    assert len(of_run) == lines and all(any(cell in line for line in of_run) for cell in cells)
+    assert max(map(len, printed)) <= width

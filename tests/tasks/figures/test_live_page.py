@@ -216,7 +216,8 @@ def test_it_fits_a_phone_and_paper(opened: tuple[Page, list[str]]) -> None:
     assert min(cells) > 100, "no column is a letter wide"
     page.emulate_media(media="print")
     assert page.evaluate(wide) <= 0
-    assert page.locator("#bar").is_hidden() and page.locator(".panel svg").first.is_visible()
+    assert page.locator("#chosen").is_hidden() and page.locator("#rows").is_visible(), "what colours stand for"
+    assert page.locator(".panel svg").first.is_visible()
     page.emulate_media(media="screen")
     page.set_viewport_size({"width": 1280, "height": 900})
 
