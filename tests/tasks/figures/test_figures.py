@@ -345,4 +345,4 @@ def test_the_overview_has_a_panel_for_each_sweep_with_the_mean_over_layers() -> 
 
 def test_the_overview_of_a_sweep_without_effective_ranks_is_refused() -> None:
     with pytest.raises(ValueError, match="sweep: no effective ranks"):
-        overview([xr.DataTree.from_dict({"/layers": xr.Dataset()})])
+        overview([xr.DataTree.from_dict({"/layers": xr.Dataset({"norm": ("run", [1.0])}, {"run": ["a"]})})])

@@ -112,7 +112,7 @@ def test_an_edited_experiment_makes_other_runs_and_keeps_the_old_ones(what: str,
     assert second.specs[0].run_id != spec.run_id
     assert second.cells(local_store)[0].state == "new"
     with pytest.raises(
-        ValueError, match=f"run {spec.run_id} is of scaled with source='{spec.source}', and .*scaled.py"
+        ValueError, match=f"run {spec.run_id} is of scaled with source='{spec.source}', but .*scaled.py"
     ):
         train(spec, str(local_store))
     analyse(second, local_store.url)

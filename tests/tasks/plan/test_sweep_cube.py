@@ -63,7 +63,7 @@ def test_every_coordinate_says_what_it_is_and_numbers_in_which_unit(local_store:
             assert coordinate.attrs["long_name"], name
             assert ("units" in coordinate.attrs) == (coordinate.dtype.kind in "if"), name
     layers = tree["layers"].to_dataset()
-    assert layers["weight_decay"].attrs["comment"].endswith("0 is off")
+    assert layers["weight_decay"].attrs["comment"].endswith("0 means off")
     assert layers["step"].attrs["units"] == "steps"
     assert tree["runs"]["clip_norm"].attrs["comment"].endswith("0 stands for None")
     assert layers["kind"].values.tolist() == ["embedding", "attention", "attention", "mlp", "mlp", "output"]

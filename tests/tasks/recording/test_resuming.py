@@ -140,7 +140,7 @@ def test_other_metrics_at_a_step_are_refused(place: Recording) -> None:
     assert recorder.errors == [] and lines(place)[0]["train_err"] == 0.5
     with Recorder(str(place.store), "run") as recorder:
         recorder.record(0, loop.net, train_loss=2.0)
-    assert "has train_loss=1.0 at step 0, which is 2.0 now" in recorder.errors[0]
+    assert "has train_loss=1.0 at step 0, but the new value is 2.0" in recorder.errors[0]
 
 
 def test_a_step_between_those_of_another_training_is_refused(place: Recording) -> None:
