@@ -27,7 +27,7 @@ from specdyn.models.wording import plural
 from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
-from specdyn.tasks.plan.gathering import finished_results
+from specdyn.tasks.plan.gathering import complete_results, finished_results, gathered
 from specdyn.tasks.plan.here import run_here
 from specdyn.tasks.plan.plan import Results, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources
@@ -109,15 +109,15 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
     """The outcome and failures of a call for a study; starts nothing if all is done."""
     store = Store(objects.normalise(asked.store))
     _say_others(study, store)
-    if done := finished_results(study, store, asked.report):
-        return _already_done(study, store, done, asked.report), ""
-    if (results := study.results(store)).complete:
-        return _gathered(study, store, results, asked)
-    return _by_engines(study, store, asked, verbose)
+    if not (results := complete_results(study, store)):
+        return _by_engines(study, store, asked, verbose)
+    if gathered(results, asked.report):
+        return _already_done(study, store, results, asked.report), ""
+    return _gather(study, store, results, asked)
 
 
-def _gathered(study: Study, store: Store, results: Results, asked: Parameters) -> tuple[Outcome, str]:
-    """What is there of a study whose cube and report alone are left to make, by this process, and what failed."""
+def _gather(study: Study, store: Store, results: Results, asked: Parameters) -> tuple[Outcome, str]:
+    """Write the missing cube or report of a complete study in this process; returns the outcome and the failures."""
     say(f"{plural(results.measured, *study.noun)} already done: nothing to do but to gather them")
     did = run_here(study, store, threads=asked.resources.cpus, report=asked.report, say=say)
     outcome = Outcome(name=study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)

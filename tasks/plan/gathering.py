@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from specdyn.storage.cube import CubeWriter
 
 
-def finished_results(study: Study, store: Store, report: bool) -> Results | None:
-    """The cube, if the store has everything that a call requests, so that nothing need be started or written.
+def complete_results(study: Study, store: Store) -> Results | None:
+    """The results, if the study is recorded and nothing is left to train or measure; their cube may be out of date.
 
     Only reads. Also None if something failed.
     """
@@ -35,9 +35,18 @@ def finished_results(study: Study, store: Store, report: bool) -> Results | None
     except StoreError:  # an unreadable record is rewritten
         return None
     results = study.results(store)
-    if not results.complete or stored_contents(results.url) != results.contents:
-        return None
-    return results if not report or drawn(results) else None
+    return results if results.complete else None
+
+
+def finished_results(study: Study, store: Store, report: bool) -> Results | None:
+    """The results, if the store has everything that a call requests, so that nothing need be started or written."""
+    results = complete_results(study, store)
+    return results if results and gathered(results, report) else None
+
+
+def gathered(results: Results, report: bool) -> bool:
+    """Whether the cube has these results, and the report too if one is requested."""
+    return stored_contents(results.url) == results.contents and (not report or drawn(results))
 
 
 def gather(study: Study, store: Store, report: bool, lease: Lease | None = None) -> tuple[Results, bool]:

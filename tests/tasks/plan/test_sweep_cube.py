@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from specdyn.storage.query import open_results
 from specdyn.tasks.evaluation.examples import load_examples
 from specdyn.tasks.plan import gathering, sweep_cube
 from specdyn.tasks.plan.cost import steps_of_an_epoch
-from specdyn.tasks.plan.gathering import finished_results, gather
-from specdyn.tasks.plan.sweeps import Sweep
+from specdyn.tasks.plan.gathering import complete_results, finished_results, gather
+from specdyn.tasks.plan.sweeps import Sweep, make_sweep
 from specdyn.tasks.spectra import network_layout
 from specdyn.tasks.training.training import Batches
 
@@ -180,3 +181,10 @@ def test_settings_that_vary_are_coordinates_and_all_are_in_the_group_of_runs(loc
         runs.data_vars
     )
     assert runs["seed"].values.tolist() == [0, 1]
+
+
+def test_a_study_that_was_never_begun_is_looked_at_without_its_data_set(tmp_path: Path) -> None:
+    sweep = make_sweep("image_classification", "smoke", [0.0], [0])
+    assert sweep.specs[0].record.early_checkpoints  # their steps depend on the number of examples
+    assert complete_results(sweep, Store(str(tmp_path))) is None
+    assert list(tmp_path.iterdir()) == []
