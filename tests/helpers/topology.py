@@ -1,5 +1,6 @@
 """The services of deploy/compose.yaml as processes on this machine, each with only its own variables."""
 
+import atexit
 import base64
 import contextlib
 import json
@@ -32,8 +33,6 @@ STOP_SECONDS = 30.0
 NOT_PASSED_ON = ("AWS_", "PREFECT_", "RAY_", "SPECDYN_", "PG")
 PORTS = range(20_000, 32_000)
 """Above those of Ray's workers, and below those that Linux gives to who asks for any or connects to another one."""
-MARKS: list[socket.socket] = []
-"""What this process has marked as its own ports."""
 BASE = {
     "OMP_NUM_THREADS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -63,7 +62,7 @@ def free_ports(count: int) -> list[int]:
         except OSError:
             mark.close()
             continue
-        MARKS.append(mark)
+        atexit.register(mark.close)  # which also keeps it open until then
         found.append(port)
     return found
 
