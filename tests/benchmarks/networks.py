@@ -65,22 +65,6 @@ def of_table(name: str) -> dict[str, float]:
     return {"seconds": time.process_time() - since, "layers": len(rows)}
 
 
-def of_weightwatcher(name: str) -> dict[str, float]:
-    """WeightWatcher's analysis of the layers that it accepts: their spectra and power laws."""
-    import torch
-
-    from tests.benchmarks.spectra import watched
-    from tests.reference.networks import build
-
-    net, _ = build(name)
-    torch.set_num_threads(1)
-    with contextlib.redirect_stdout(io.StringIO()):
-        watched(torch.nn.Sequential(torch.nn.Linear(64, 64))).analyze()  # imports
-        since = time.process_time()
-        rows = watched(net).analyze()
-    return {"seconds": time.process_time() - since, "layers": len(rows)}
-
-
 def of_training(name: str) -> dict[str, float]:
     """Milliseconds of CPU time a step in the plainest PyTorch loop and in ours."""
     from specdyn.storage.places import Store
@@ -105,7 +89,7 @@ def saved(name: str, folder: str) -> str:
     return path
 
 
-MEASURED = {"table": of_table, "weightwatcher": of_weightwatcher, "training": of_training, "diffract": diffract}
+MEASURED = {"table": of_table, "training": of_training, "diffract": diffract}
 
 
 def measured(way: str, argument: str, python: str = sys.executable) -> dict[str, float]:
@@ -135,7 +119,8 @@ def table_of(name: str, diffract_python: str | None) -> list[tuple[str, ...]]:
     published, ours = (spectra.in_process(name, way) for way in ("naive", "ours"))
     assert published and ours
     own = measured("table", name)
-    others = {"WeightWatcher": measured("weightwatcher", name)} if util.find_spec("weightwatcher") else {}
+    watched = spectra.in_process(name, "weightwatcher") if util.find_spec("weightwatcher") else None
+    others = {"WeightWatcher": {**watched, "layers": watched["decompositions"]}} if watched else {}
     if diffract_python:
         with tempfile.TemporaryDirectory() as folder:
             others["Diffract"] = measured("diffract", saved(name, folder), diffract_python)

@@ -3,9 +3,7 @@
 `python -m tests.benchmarks.stacked` prints milliseconds of CPU time for one batch of each experiment, on one thread.
 """
 
-import math
 import tempfile
-import time
 from collections.abc import Callable
 
 import torch
@@ -18,6 +16,7 @@ from specdyn.storage.places import Store
 from specdyn.tasks.data.prepare import require_data
 from specdyn.tasks.evaluation.environment import use_threads
 from specdyn.tasks.evaluation.examples import load_examples
+from tests.benchmarks.training import seconds
 
 CASES = (
     ("modular_addition", "demo"),
@@ -32,12 +31,7 @@ VARIANTS, ROUNDS = 3, 5
 
 def least(work: Callable[[], object]) -> float:
     """Milliseconds of CPU time, the least of several rounds."""
-    took = math.inf
-    for _ in range(ROUNDS):
-        since = time.process_time()
-        work()
-        took = min(took, time.process_time() - since)
-    return 1000 * took
+    return 1000 * min(seconds(work) for _ in range(ROUNDS))
 
 
 @torch.no_grad()
