@@ -28,6 +28,8 @@ UNITS = {
     "accumulate": "batches",
 }
 """Units of settings that count something; other numbers have unit 1."""
+ZERO_FOR_NONE = "; 0 stands for None"
+"""How the meaning of a setting ends in a cube, if the setting may be None."""
 
 
 def settings_of(spec: RunSpec) -> dict[str, Setting]:
@@ -131,7 +133,7 @@ def described_settings(spec: RunSpec) -> dict[str, dict[str, str]]:
         kind = setting.field.type
         owner: Any = type(getattr(spec, setting.part)) if setting.part else type(spec)
         meaning = meanings(owner).get(setting.field.name, "").removesuffix(".")
-        meaning += "; 0 stands for None" if types.NoneType in typing.get_args(kind) else ""
+        meaning += ZERO_FOR_NONE if types.NoneType in typing.get_args(kind) else ""
         of = {"units": unit_of(name, kind), "comment": meaning}
         said[name] = {key: text for key, text in of.items() if text}
     return said

@@ -85,11 +85,13 @@ def named_rows(along: xr.Dataset, dim: str, without: str = "") -> list[str]:
     """
     settings, varied = settings_of(along), [name for name in varied_in(along, dim) if name != without]
     kinds = list(map(as_text, settings[varied[0]])) if varied else []
+    own: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(kinds):
+        alike = [k for k, other in enumerate(kinds) if other == kind]
+        own[kind] = [one for one in varied if one == varied[0] or len({as_text(settings[one][k]) for k in alike}) > 1]
     names = []
     for i in range(along.sizes[dim]):
-        alike = [k for k, kind in enumerate(kinds) if kind == kinds[i]]
-        own = [one for one in varied if one == varied[0] or len({as_text(settings[one][k]) for k in alike}) > 1]
-        said = [(one, settings[one][i]) for one in own]
+        said = [(one, settings[one][i]) for one in own[kinds[i]]] if kinds else []
         words = [
             value if isinstance(value, str) and dim != "run" else f"{axis_title(one)} {as_text(value)}"
             for one, value in said

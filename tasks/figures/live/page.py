@@ -99,12 +99,13 @@ def page(
     `whole` is the cube including unmeasured rows, if the page should mention them; `beside` is further information.
     """
     dim = rows_dim(tree)
-    rows, levels = _rows(tree, dim)
+    own = _settings(tree, dim)
+    rows, levels = _rows(tree, dim, own)
     rows = [_with_stored(row, of, beside.stored) for row, of in zip(rows, _results(tree, dim), strict=True)]
     packed = pack(tree, dim)
     # Where nothing is measured yet, the settings are those of what is planned.
-    settings = _settings(tree if rows or whole is None else whole, dim)
-    axes = _axes(tree, dim)
+    settings = own if rows or whole is None else _settings(whole, dim)
+    axes = _axes(tree, dim, _varied(own, dim))
     names = {variable["name"] for variable in packed.variables}
     first = [one for one in FIRST.get(dim, ()) if one["x"] in axes]
     report = {
@@ -133,7 +134,7 @@ def page(
         headings=headings(summary.rows) if summary and summary.rows else (),
         summary=[row.cells for row in summary.rows] if summary else (),
         grokked_below=GROKKED_BELOW,
-        varied=[axis_title(name) for name in _varied(tree, dim) if name not in SEEDS.get(dim, ())],
+        varied=[axis_title(name) for name in _varied(own, dim) if name not in SEEDS.get(dim, ())],
         ran=what_ran(
             {name: texts for name, texts in settings.items() if name not in IDS.get(dim, ())},
             experiment,
@@ -193,13 +194,14 @@ def _settings(tree: xr.DataTree, dim: str) -> dict[str, list[str]]:
     }
 
 
-def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, str]]]:
+def _rows(
+    tree: xr.DataTree, dim: str, settings: Mapping[str, Sequence[str]]
+) -> tuple[list[PageRow], list[dict[str, str]]]:
     """The rows with unique labels, and the configurations with their colours."""
     along = along_rows(tree, dim)
     assert along is not None
     ids = [str(value) for value in along[dim].values.tolist()] if dim in along.coords else []
-    settings = _settings(tree, dim)
-    varied = _varied(tree, dim)
+    varied = _varied(settings, dim)
     last = (
         sorted(varied, key=lambda name: name == "seed")
         if dim == "run"
@@ -233,20 +235,19 @@ def _rows(tree: xr.DataTree, dim: str) -> tuple[list[PageRow], list[dict[str, st
     return rows, [{"name": name, "color": color} for (name, _), color in zip(groups, colors, strict=True)]
 
 
-def _varied(tree: xr.DataTree, dim: str) -> list[str]:
+def _varied(settings: Mapping[str, Sequence[str]], dim: str) -> list[str]:
     """The settings in which rows differ, without what identifies them."""
-    settings = _settings(tree, dim)
     return [name for name, texts in settings.items() if len(set(texts)) > 1 and name not in IDS.get(dim, ())]
 
 
-def _axes(tree: xr.DataTree, dim: str) -> dict[str, dict[str, Any]]:
+def _axes(tree: xr.DataTree, dim: str, varied: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Settings of numbers in which rows differ: the values of each, and what rows are by all others, with a colour."""
     along = along_rows(tree, dim)
     assert along is not None
     known = settings_of(along)
     numbers = [
         name
-        for name in _varied(tree, dim)
+        for name in varied
         if name in known and name not in ("seed", *SEEDS.get(dim, ())) and _are_numbers(known[name])
     ]
     axes = {}
@@ -291,7 +292,7 @@ def _with_stored(row: PageRow, results: str, stored: Stored) -> PageRow:
 
 def _unfinished(stored: Stored, whole: xr.DataTree | None, dim: str) -> list[tuple[str, StoredRun]]:
     """The failed runs, each with its name in the study, or its id if it is not part of the study."""
-    rows = _rows(whole, dim)[0] if whole is not None and stored.unfinished else []
+    rows = _rows(whole, dim, _settings(whole, dim))[0] if whole is not None and stored.unfinished else []
     names = {row.id: f"{row.name} ({row.id})" for row in rows if row.name != row.id}
     return [(names.get(run.run_id, run.run_id), run) for run in stored.unfinished]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from specdyn.models.experiments.base import Experiment, experiment_names, get_experiment
 from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters
-from specdyn.models.spec.settings import described_settings, settings_of, with_settings
+from specdyn.models.spec.settings import ZERO_FOR_NONE, described_settings, settings_of, with_settings
 from specdyn.tasks.figures.levels import axis_title
 
 OF_PARTS = {
@@ -21,7 +21,6 @@ OF_PARTS = {
 }
 """Titles of the parts of a spec, in display order."""
 OTHER = "Other"
-ZERO = "; 0 stands for None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,7 @@ def _meanings(spec: RunSpec) -> dict[str, str]:
     for name, of in described_settings(spec).items():
         unit = of.get("units", "1")
         text = of.get("comment", "").replace("`", "")
-        if text.endswith(ZERO):  # the values shown are those of the results, where None is 0
-            text = text.removesuffix(ZERO).replace("None is", "0 is")
+        if text.endswith(ZERO_FOR_NONE):  # the values shown are those of the results, where None is 0
+            text = text.removesuffix(ZERO_FOR_NONE).replace("None is", "0 is")
         said[name] = f"{text} ({unit})" if text and unit != "1" else text
     return said
