@@ -35,7 +35,7 @@ app.command()(command(AnalyseParameters, start.analyse))
 app.command("plan")(with_json(start.plan))
 app.command()(serve)
 app.command()(with_json(commands.claims))
-app.command()(commands.replicate)
+app.command()(with_json(commands.replicate))
 for look_after in (care.verify, care.repair, care.gc, care.thin, care.remove):
     app.command()(with_json(look_after))
 

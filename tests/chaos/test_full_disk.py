@@ -80,7 +80,7 @@ NEEDED = r"no space .*\(\d[\d,]+ bytes are needed"
 STAGES = {
     "train": Stage(left=150_000, named=rf"/checkpoints/\S+: {NEEDED}", executor="ray"),
     "results": Stage(there=(BEGUN,), left=40_000, named=rf"/results/\S+: {NEEDED}"),
-    "cube": Stage(there=WHOLE, lacks="studies/*/results.zarr", left=100_000, named=r"/results\.zarr\S*: no space"),
+    "cube": Stage(there=WHOLE, lacks="studies/*/results.zarr", left=100_000, named=r"/\S*results\.zarr\S*: no space"),
     "report": Stage(there=WHOLE, lacks="reports/*", left=80_000, named=r"/reports/\S+: no space .* needed"),
     "trunks": Stage(case="connect", left=150_000, named=rf"/checkpoints/\S+: {NEEDED}"),
     "branches": Stage(case="connect", there=("trunks",), left=60_000, named=rf"/checkpoints/\S+: {NEEDED}"),
@@ -96,7 +96,7 @@ STAGES = {
         there=WHOLE,
         lacks="studies/*/connectivity.zarr",
         left=100_000,
-        named=r"/connectivity\.zarr\S*: no space",
+        named=r"/\S*connectivity\.zarr\S*: no space",
     ),
     "masked": Stage(case="tickets", there=("trunks",), left=60_000, named=rf"/checkpoints/\S+: {NEEDED}"),
     "masks": Stage(
@@ -114,7 +114,7 @@ STAGES = {
         there=WHOLE,
         lacks="studies/*/tickets.zarr",
         left=100_000,
-        named=r"/tickets\.zarr\S*: no space",
+        named=r"/\S*tickets\.zarr\S*: no space",
     ),
 }
 

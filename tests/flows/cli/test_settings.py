@@ -67,6 +67,13 @@ def test_json_is_alone_on_standard_output(local_store: Store) -> None:
         assert isinstance(json.loads(printed), list)
 
 
+def test_the_plan_of_a_tier_is_shown_as_json(local_store: Store) -> None:
+    printed, _ = ask("replicate", "--tier", "XS", "--only", "g1", "--plan", "--store", local_store.url, "--json")
+    (shown,) = json.loads(printed)
+    assert shown["title"] == f"Tier XS in {local_store}"
+    assert [(row["study"], row["done"]) for row in shown["rows"]] == [("xs-grokking", 0)]
+
+
 def completed(words: str) -> list[str]:
     environment = {
         "_SPECDYN_COMPLETE": "complete_bash",
