@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 
@@ -334,13 +335,32 @@ def test_the_overview_has_a_panel_for_each_sweep_with_the_mean_over_layers() -> 
         tree.attrs["title"], tree.attrs["data"] = f"sweep {number}", "two photos (sample data)"
     figure = overview(trees)
     assert len(figure.axes) == 4
-    assert figure.axes[3].get_title("left") == "sweep 3 on two photos (sample data)"
-    assert [axes.get_xlabel() for axes in figure.axes] == ["", "optimizer steps", "optimizer steps", "optimizer steps"]
+    assert figure.axes[3].get_title("left") == "sweep 3 on two photos (sample\ndata)"
+    assert [axes.get_xlabel() for axes in figure.axes] == 4 * ["optimizer steps"]
     ranks = trees[0]["layers"]["effective_rank"]
     lines = figure.axes[0].get_lines()
     assert len(lines) == len(set(ranks["weight_decay"].values))
     first = ranks.isel(run=np.flatnonzero(ranks["weight_decay"].values == ranks["weight_decay"].values.min()))
     np.testing.assert_allclose(lines[0].get_ydata(), first.mean(["run", "layer"]).values, rtol=1e-6)
+
+
+def test_titles_and_legends_of_the_overview_cover_nothing() -> None:
+    trees = [cube() for _ in range(5)]
+    for tree in trees:
+        tree.attrs["title"] = "Image generation by diffusion: image_generation-sample"
+        tree.attrs["data"] = "3,000 digits of MNIST, not the whole set (sample data)"
+    figure = overview(trees)
+    FigureCanvasAgg(figure).draw()
+    boxes = [figure._suptitle.get_window_extent(), figure._supylabel.get_window_extent()]  # type: ignore[attr-defined]
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        titles = [text for text in [*axes.texts, axes.title, axes._left_title] if text.get_text()]  # type: ignore[attr-defined]
+        parts = (*titles, axes.patch, axes.xaxis.label, legend)
+        boxes += [part.get_window_extent() for part in parts]
+    for number, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1, box
+        assert not [other for other in boxes[number + 1 :] if box.overlaps(other)], box
 
 
 def test_the_overview_of_a_sweep_without_effective_ranks_is_refused() -> None:
