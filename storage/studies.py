@@ -17,6 +17,8 @@ StudyKind = Literal["sweep", "connectivity", "tickets", "series"]
 KINDS: tuple[StudyKind, ...] = get_args(StudyKind)
 COMMANDS = {"sweep": "run", "connectivity": "connect", "tickets": "tickets", "series": "analyse"}
 """The command that creates a study of each kind."""
+DEFAULT_ANALYSES = "(default)"
+"""Stands for the analyses that a call without names requests."""
 READERS = 16
 """Studies read concurrently."""
 
@@ -35,7 +37,7 @@ class PairRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """The contents of a study; fields that its kind does not use are empty."""
+    """The contents of a study; fields that its kind does not use keep their default."""
 
     name: str
     kind: StudyKind
@@ -43,6 +45,8 @@ class StudyRecord:
     preset: str = ""
     specs: tuple[str, ...] = ()
     """Canonical JSON of every run, in the order requested."""
+    analyses: tuple[str, ...] = (DEFAULT_ANALYSES,)
+    """Names of the analyses requested for the runs of a sweep."""
     splits: tuple[int, ...] = ()
     """Steps at which trunks keep their state."""
     trunks: tuple[str, ...] = ()
@@ -63,7 +67,7 @@ class StudyRecord:
         return dataclasses.replace(other, **joined)
 
 
-GROWING = ("specs", "splits", "trunks", "branches", "tickets", "pairs")
+GROWING = ("specs", "analyses", "splits", "trunks", "branches", "tickets", "pairs")
 """Fields to which later calls for the same study append."""
 
 
