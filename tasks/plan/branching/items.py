@@ -23,7 +23,7 @@ from specdyn.tasks.plan.branching.graph import (
 )
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item, State, failed_before, needing_failed
-from specdyn.tasks.plan.runs import train_whole, training_item
+from specdyn.tasks.plan.runs import Training, train_whole
 from specdyn.tasks.plan.units import Unit
 
 if TYPE_CHECKING:
@@ -108,20 +108,18 @@ class _Look:
             if manifest and state != "failed":
                 # A trained run is left to do because its origin is, but may keep its weights.
                 state, reason = ("damaged", manifest.reason) if manifest.status == "damaged" else ("new", "")
-        return training_item(
-            kind,
-            spec,
-            name_of(spec),
-            self.store,
-            self.graph.cube(self.store),
+        training = Training(
+            kind=kind,
+            spec=spec,
+            label=name_of(spec),
             state=state,
             reason=reason,
             there=there,
             parts=parts,
-            retry_failed=self.retry_failed,
             needs=needs_of(spec),
             keep=keep,
         )
+        return training.item(self.store, self.graph.cube(self.store), self.retry_failed)
 
     def states(self, branches: Sequence[RunSpec]) -> list[Item]:
         """The states that branches need but finished trunks did not keep."""
