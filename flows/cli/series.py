@@ -15,7 +15,7 @@ from specdyn.storage.places import Store
 from specdyn.tasks.foreign.findings import HEADINGS
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.library.table import COLUMNS, MEASURED, LayerTable, table_of_row
-from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.plan.here import Watcher, run_here
 from specdyn.tasks.plan.plan import Results
 from specdyn.tasks.plan.series import SeriesStudy
 from specdyn.tasks.plan.series_cube import SeriesCube
@@ -61,9 +61,7 @@ def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: Ta
             threads=asked.resources.cpus,
             report=asked.report,
             live=False,
-            advance=lambda _, parts: advance(parts),
-            say=say,
-            measured=measured,
+            watcher=Watcher(advance=advance, say=say, measured=measured),
         )
     outcome = Outcome(name=study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)
     failures = [f"{what}: {why}" for what, why in did.failures.items()]

@@ -28,7 +28,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import complete_results, finished_results, gathered
-from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.plan.here import Watcher, run_here
 from specdyn.tasks.plan.plan import Results, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
@@ -119,7 +119,7 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
 def _gather(study: Study, store: Store, results: Results, asked: Parameters) -> tuple[Outcome, str]:
     """Write the missing cube or report of a complete study in this process; returns the outcome and the failures."""
     say(f"{plural(results.measured, *study.noun)} already done: nothing to do but to gather them")
-    did = run_here(study, store, threads=asked.resources.cpus, report=asked.report, say=say)
+    did = run_here(study, store, threads=asked.resources.cpus, report=asked.report, watcher=Watcher(say=say))
     outcome = Outcome(name=study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)
     failures = [f"{what}: {why}" for what, why in did.failures.items()]
     return outcome_of(did.study, outcome, did.results, asked.report, did.built), "\n".join(failures)

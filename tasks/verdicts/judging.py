@@ -167,7 +167,7 @@ def judge_case(claim: Claim, case: Case, cubes: Cubes | None = None) -> Verdict:
         needed=main.needed,
         contents=cubes.contents(claim.of, case.studies) if cubes else "",
     )
-    return replace(verdict, sentence=_sentence(claim.title, verdict, main))
+    return replace(verdict, sentence=_sentence(verdict, main))
 
 
 def _not_run(claim: Claim, case: Case | None, missing: str, cubes: Cubes | None) -> Verdict:
@@ -188,14 +188,14 @@ def _not_run(claim: Claim, case: Case | None, missing: str, cubes: Cubes | None)
 VERBS = {"pass": "passes", "fail": "fails", "inconclusive": "is inconclusive", "contested": "is contested"}
 
 
-def _sentence(title: str, verdict: Verdict, main: Decision) -> str:
+def _sentence(verdict: Verdict, main: Decision) -> str:
     value = "not known" if math.isnan(main.effect.mean) else f"{main.effect.mean:.3g}"
     number = f"{verdict.effect} {value}"
     if math.isfinite(main.effect.low):
         number += f" [{main.effect.low:.3g}, {main.effect.high:.3g}]"
     if verdict.null is not None:
         number += f", {verdict.null:.3g} by chance"
-    parts = [f"{title} {VERBS[verdict.state]} on {verdict.case}: {number}, {plural(verdict.n, 'seed')}"]
+    parts = [f"{verdict.title} {VERBS[verdict.state]} on {verdict.case}: {number}, {plural(verdict.n, 'seed')}"]
     if len(verdict.definitions) > 1:
         definitions = ", ".join(f"{name}: {state}" for name, state in verdict.definitions.items())
         parts.append(f"by definition: {definitions}")
