@@ -124,12 +124,20 @@ def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[
     found = objects.names(store.studies)
     with ThreadPoolExecutor(READERS) as pool:
         inside = pool.map(lambda name: objects.names(f"{store.studies}/{name}"), found)
-        return [
-            (name, kind)
-            for name, there in zip(found, inside, strict=True)
-            for kind in kinds
-            if {f"{kind}.json", f"{kind}.versions"} & set(there)
-        ]
+        return [(name, kind) for name, there in zip(found, inside, strict=True) for kind in kinds if _has(there, kind)]
+
+
+def kinds_of(store: Store, name: str) -> list[StudyKind]:
+    """The kinds of the studies of that name; two listings. ValueError lists the known names."""
+    there = objects.names(f"{store.studies}/{name}") if name in objects.names(store.studies) else []
+    if not (kinds := [kind for kind in KINDS if _has(there, kind)]):
+        raise no_results(name, store, (known for known, _ in study_names(store)), what="study")
+    return kinds
+
+
+def _has(there: Iterable[str], kind: StudyKind) -> bool:
+    """Whether the names in a study's folder include a record of that kind."""
+    return not {f"{kind}.json", f"{kind}.versions"}.isdisjoint(there)
 
 
 @contextmanager

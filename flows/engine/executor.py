@@ -28,6 +28,8 @@ with importing():
     from specdyn.models.plugins.places import sent
     from specdyn.models.spec.checks import require, require_known
     from specdyn.tasks.ledger.metering import Spent, add, metered, taken
+    from specdyn.tasks.plan.here import ThisProcess
+    from specdyn.tasks.plan.units import Workers
 
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0
@@ -35,7 +37,7 @@ LOOK_SECONDS = 1.0
 """Seconds between checks that Ray is alive while units run."""
 
 
-class Executor(Protocol):
+class Executor(Workers, Protocol):
     """Runs units of work: module-level functions of picklable values."""
 
     slots: int
@@ -45,18 +47,8 @@ class Executor(Protocol):
         """Run one unit and wait for it; raises its error."""
         ...
 
-    def run_all(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
-    ) -> None:
-        """Run several units, a bounded number at a time; calls `done` with each result as it arrives."""
-        ...
 
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Start one unit without waiting; units that get the return value as an argument receive its result."""
-        ...
-
-
-class InlineExecutor:
+class InlineExecutor(ThisProcess):
     """Runs units in this process, one at a time."""
 
     def __init__(self, resources: Resources) -> None:
@@ -67,14 +59,7 @@ class InlineExecutor:
             call = functools.partial(recorded, run_unit, metered, self._threads, None, 1.0, function, *args)
             return taken(functools.partial(opened, call))
 
-    def run_all(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
-    ) -> None:
-        for call in calls:
-            done(self.run(function, *call))
-
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self.run(function, *args)
+    start = run
 
 
 class RayExecutor:
