@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from specdyn.models.experiments.base import get_experiment, present_specs, source_in
 from specdyn.models.spec.checks import require, require_distinct
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 class Sweep:
     """The specs of one grid, and the name of their results."""
 
+    kind: ClassVar = "sweep"
+    noun: ClassVar = ("run", "runs")
+    takes_seconds: ClassVar = False
+    """The time of trainings is unknown."""
     name: str
     experiment: str
     preset: str
@@ -32,21 +36,6 @@ class Sweep:
     analyses: tuple[str, ...]
     more_seeds: int = 0
     """Seeds that a call adds per setting once all stored runs of the sweep are done."""
-
-    @property
-    def kind(self) -> str:
-        """A sweep."""
-        return "sweep"
-
-    @property
-    def noun(self) -> tuple[str, str]:
-        """`run` and `runs`."""
-        return "run", "runs"
-
-    @property
-    def takes_seconds(self) -> bool:
-        """False: the time of trainings is unknown."""
-        return False
 
     @property
     def varied(self) -> tuple[str, ...]:

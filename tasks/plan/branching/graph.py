@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require, require_distinct
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class Graph:
     """Everything that an intervention consists of, existing or not."""
 
+    takes_seconds: ClassVar = False
+    """The time of trainings is unknown."""
     name: str
     experiment: str
     trunks: tuple[RunSpec, ...]
@@ -52,11 +54,6 @@ class Graph:
     def noun(self) -> tuple[str, str]:
         """The noun for the rows of its cube, singular and plural."""
         return ("ticket", "tickets") if self.tickets else ("pair", "pairs")
-
-    @property
-    def takes_seconds(self) -> bool:
-        """False: the time of trainings is unknown."""
-        return False
 
     @property
     def runs(self) -> dict[str, RunSpec]:
