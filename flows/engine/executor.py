@@ -16,11 +16,7 @@ with importing():
 
     from specdyn.flows.engine.processes import Part, PartLost, started
     from specdyn.flows.engine.ray_cluster import connect, let_go, nodes_after, nodes_now, parts_of_ray
-    from specdyn.flows.engine.resources import (
-        NotEnoughResources,
-        gpus_of_a_unit,
-        units_that_fit,
-    )
+    from specdyn.flows.engine.resources import NotEnoughResources, gpus_of_a_unit, units_that_fit
     from specdyn.flows.engine.settings import EXECUTORS
     from specdyn.flows.engine.unit_log import opened, recorded
     from specdyn.flows.engine.worker import Answer, answer, answered, filled, run_unit
