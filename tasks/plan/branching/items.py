@@ -47,16 +47,16 @@ def items_of(graph: Graph, store: Store, retry_failed: bool, whole: bool) -> lis
     pairs, tickets = look.pairs(whole), look.tickets()
     if not whole:
         return [*trunks, *states, *branches, *pairs, *tickets]
-    lines = [pair for pair, item in zip(graph.pairs, pairs, strict=True) if item.unit and not hopeless & _ends(pair)]
+    lines = [
+        pair
+        for pair, item in zip(graph.pairs, pairs, strict=True)
+        if item.unit and hopeless.isdisjoint((pair.a.run_id, pair.b.run_id))
+    ]
     compared = [
         spec for spec, item in zip(graph.tickets, tickets, strict=True) if item.unit and spec.run_id not in hopeless
     ]
     shared = [*look.factors_of_ends(lines), *look.factors_of_dense(compared)]
     return [*trunks, *states, *branches, *shared, *look.ends(lines), *pairs, *tickets]
-
-
-def _ends(pair: Pair) -> set[str]:
-    return {pair.a.run_id, pair.b.run_id}
 
 
 def end_key(spec: RunSpec, on: RunSpec, store: Store) -> str:
