@@ -24,7 +24,6 @@ with importing():
     from specdyn.models.plugins.places import sent
     from specdyn.models.spec.checks import require, require_known
     from specdyn.tasks.ledger.metering import Spent, add, metered, taken
-    from specdyn.tasks.plan.here import ThisProcess
     from specdyn.tasks.plan.units import Workers
 
 LOST_WORKER_RETRIES = 3
@@ -44,7 +43,7 @@ class Executor(Workers, Protocol):
         ...
 
 
-class InlineExecutor(ThisProcess):
+class InlineExecutor:
     """Runs units in this process, one at a time."""
 
     def __init__(self, resources: Resources) -> None:
@@ -54,6 +53,12 @@ class InlineExecutor(ThisProcess):
         with self._lock:
             call = functools.partial(recorded, run_unit, metered, self._threads, None, 1.0, function, *args)
             return taken(functools.partial(opened, call))
+
+    def run_all(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
+    ) -> None:
+        for call in calls:
+            done(self.run(function, *call))
 
     start = run
 
