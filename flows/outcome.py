@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from specdyn.storage.places import Store
+from specdyn.tasks.plan.here import DoneHere
 from specdyn.tasks.plan.plan import Results, Study
 from specdyn.tasks.work import Work
 
@@ -35,6 +37,13 @@ class Outcome:
     """Findings of the audit, by the URL of each series."""
     not_analysed: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
     """Tensors that are not analysed, by the URL of each series."""
+
+
+def outcome_here(did: DoneHere, store: Store, report: bool) -> tuple[Outcome, str]:
+    """The outcome of a call that this process did, and its failures; AuditFailed as in `outcome_of`."""
+    outcome = Outcome(name=did.study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)
+    failures = "\n".join(f"{what}: {why}" for what, why in did.failures.items())
+    return outcome_of(did.study, outcome, did.results, report, did.built), failures
 
 
 def outcome_of(study: Study, outcome: Outcome, results: Results, report: bool, built: bool) -> Outcome:

@@ -60,23 +60,15 @@ def sweep_from(asked: SweepParameters) -> Sweep:
 
 def connectivity_from(asked: ConnectParameters) -> "Graph":
     """The requested graph of runs and lines. ValueError or StoreError says what cannot work."""
-    from specdyn.tasks.plan.branching.graph import connectivity_graph
+    from specdyn.tasks.plan.branching.graph import Lines, Noise, connectivity_graph
     from specdyn.tasks.plan.splits import split_steps
 
     trunks, title, store = _begin(asked)
     steps = split_steps(trunks[0], store, asked.splits or None, asked.split_count, asked.split_epochs or None)
-    graph = connectivity_graph(
-        title,
-        trunks,
-        steps,
-        asked.orders or [max(asked.seeds) + 1 + i for i in range(3)],
-        asked.sizes,
-        asked.directions or ("random",),
-        asked.across,
-        asked.layerwise,
-        asked.curve_steps,
-        asked.points,
-    )
+    orders = asked.orders or [max(asked.seeds) + 1 + i for i in range(3)]
+    noise = Noise(sizes=asked.sizes, directions=asked.directions or ("random",))
+    lines = Lines(across=asked.across, layerwise=asked.layerwise, curve_steps=asked.curve_steps, points=asked.points)
+    graph = connectivity_graph(title, trunks, steps, orders, noise, lines)
     return replace(graph, retrain=asked.retrain)
 
 

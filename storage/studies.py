@@ -17,6 +17,8 @@ StudyKind = Literal["sweep", "connectivity", "tickets", "series"]
 KINDS: tuple[StudyKind, ...] = get_args(StudyKind)
 COMMANDS = {"sweep": "run", "connectivity": "connect", "tickets": "tickets", "series": "analyse"}
 """The command that creates a study of each kind."""
+DEFAULT_ANALYSES = "(default)"
+"""Stands for the analyses that a call without names requests."""
 READERS = 16
 """Studies read concurrently."""
 
@@ -35,7 +37,7 @@ class PairRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """The contents of a study; fields that its kind does not use are empty."""
+    """The contents of a study; fields that its kind does not use keep their default."""
 
     name: str
     kind: StudyKind
@@ -43,6 +45,8 @@ class StudyRecord:
     preset: str = ""
     specs: tuple[str, ...] = ()
     """Canonical JSON of every run, in the order requested."""
+    analyses: tuple[str, ...] = (DEFAULT_ANALYSES,)
+    """Names of the analyses requested for the runs of a sweep."""
     splits: tuple[int, ...] = ()
     """Steps at which trunks keep their state."""
     trunks: tuple[str, ...] = ()
@@ -63,7 +67,7 @@ class StudyRecord:
         return dataclasses.replace(other, **joined)
 
 
-GROWING = ("specs", "splits", "trunks", "branches", "tickets", "pairs")
+GROWING = ("specs", "analyses", "splits", "trunks", "branches", "tickets", "pairs")
 """Fields to which later calls for the same study append."""
 
 
@@ -120,12 +124,20 @@ def study_names(store: Store, kinds: Sequence[StudyKind] = KINDS) -> list[tuple[
     found = objects.names(store.studies)
     with ThreadPoolExecutor(READERS) as pool:
         inside = pool.map(lambda name: objects.names(f"{store.studies}/{name}"), found)
-        return [
-            (name, kind)
-            for name, there in zip(found, inside, strict=True)
-            for kind in kinds
-            if {f"{kind}.json", f"{kind}.versions"} & set(there)
-        ]
+        return [(name, kind) for name, there in zip(found, inside, strict=True) for kind in kinds if _has(there, kind)]
+
+
+def kinds_of(store: Store, name: str) -> list[StudyKind]:
+    """The kinds of the studies of that name; two listings. ValueError lists the known names."""
+    there = objects.names(f"{store.studies}/{name}") if name in objects.names(store.studies) else []
+    if not (kinds := [kind for kind in KINDS if _has(there, kind)]):
+        raise no_results(name, store, (known for known, _ in study_names(store)), what="study")
+    return kinds
+
+
+def _has(there: Iterable[str], kind: StudyKind) -> bool:
+    """Whether the names in a study's folder include a record of that kind."""
+    return not {f"{kind}.json", f"{kind}.versions"}.isdisjoint(there)
 
 
 @contextmanager

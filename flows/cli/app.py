@@ -10,7 +10,7 @@ from specdyn.flows.cli import care, start
 from specdyn.flows.cli.command import command
 from specdyn.flows.cli.data import data_app
 from specdyn.flows.cli.json_form import with_json
-from specdyn.flows.cli.options import StoreOption, friendly, out, studies
+from specdyn.flows.cli.options import StoreOption, StudyArgument, friendly, out, studies
 from specdyn.flows.cli.service import schedule_app, serve
 from specdyn.flows.cli.verdicts import commands
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Train networks, keep every checkpoint, and analyse how the singular values of the weights change.\n\n"
     "Start with `specdyn run modular_addition --preset smoke` (seconds) or `--preset demo` (minutes).",
 )
+StoreArgument = Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")]
 storage_app = typer.Typer(no_args_is_help=True, help="Check and clean a store.")
 app.add_typer(storage_app, name="storage")
 app.add_typer(data_app, name="data")
@@ -42,7 +43,7 @@ for look_after in (care.verify, care.repair, care.gc, care.thin, care.remove):
 
 def _show_version(asked: bool) -> None:
     if asked:
-        out.print(f"specdyn {importlib.metadata.version('specdyn')}", highlight=False)
+        out.print(f"specdyn {importlib.metadata.version('specdyn')}")
         raise typer.Exit
 
 
@@ -115,12 +116,7 @@ def settings(
 @app.command()
 @with_json
 @friendly
-def status(
-    name: Annotated[
-        str, typer.Argument(help="Name of the results (see `specdyn list studies`).", autocompletion=studies)
-    ],
-    store: StoreOption = "results",
-) -> None:
+def status(name: StudyArgument, store: StoreOption = "results") -> None:
     """Show the progress of every run, read from the store; also works while the runs train elsewhere."""
     from specdyn.flows.cli.status import show_status
 
@@ -130,10 +126,7 @@ def status(
 @app.command()
 @with_json
 @friendly
-def ledger(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
-    store: StoreOption = "results",
-) -> None:
+def ledger(study: StudyArgument, store: StoreOption = "results") -> None:
     """Show how long the units of work of a study took, next to the plan's estimates."""
     from specdyn.flows.cli.status import show_ledger
 
@@ -156,7 +149,7 @@ def show(
 @app.command()
 @friendly
 def report(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
+    study: StudyArgument,
     store: StoreOption = "results",
     folder: Annotated[
         str | None,
@@ -203,13 +196,13 @@ def compare(
     with reading(", ".join(cubes)):
         figure = overview([open_measured(cube) for cube in cubes])
     write(written, to_png(figure))
-    out.print(f"figure       {written}", highlight=False, soft_wrap=True)
+    out.print(f"figure       {written}")
 
 
 @app.command()
 @friendly
 def plot(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)],
+    study: StudyArgument,
     name: Annotated[
         str,
         typer.Argument(help="A stored variable, e.g. `stable_rank` (a typo lists them all), or one of `list figures`."),
@@ -237,13 +230,13 @@ def plot(
     from specdyn.flows.cli.drawn import draw
 
     chosen = [*(at or []), *([f"layer={layer}"] if layer else [])]
-    out.print(f"figure       {draw(study, name, store, by, along, chosen, log, file)}", highlight=False, soft_wrap=True)
+    out.print(f"figure       {draw(study, name, store, by, along, chosen, log, file)}")
 
 
 @app.command()
 @friendly
 def explore(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    study: StudyArgument,
     store: StoreOption = "results",
     port: Annotated[int, typer.Option(help="Port of the app (0 picks a free one).")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the app in a browser.")] = True,
@@ -261,15 +254,13 @@ def explore(
     """
     from specdyn.flows.cli.explore import explore as start
 
-    start(study, store, port, browser, notebook, lambda line: out.print(line, highlight=False, soft_wrap=True))
+    start(study, store, port, browser, notebook, out.print)
 
 
 @app.command()
 @friendly
 def export(
-    study: Annotated[
-        str, typer.Argument(help="Name of the results (see `specdyn list studies`).", autocompletion=studies)
-    ],
+    study: StudyArgument,
     store: StoreOption = "results",
     to: Annotated[str, typer.Option("--to", help="`csv`, `parquet` or `netcdf`.")] = "csv",
     folder: Annotated[
@@ -295,15 +286,13 @@ def export(
     chosen = words(variables, "variables") if variables is not None else []
     place = folder if folder is not None else f"{study}-{to}"
     written = write(url.url, study, to, place, chosen)  # type: ignore[arg-type]
-    out.print(f"{plural(len(written), 'file')} in {written[0].rsplit('/', 1)[0]}", highlight=False, soft_wrap=True)
+    out.print(f"{plural(len(written), 'file')} in {written[0].rsplit('/', 1)[0]}")
 
 
 @storage_app.command("check")
 @with_json
 @friendly
-def storage_check(
-    store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
-) -> None:
+def storage_check(store: StoreArgument = "results") -> None:
     """Check that a store supports what the pipeline needs: writes, reads, byte ranges, listing, conditional writes."""
     from specdyn.flows.cli.listings import show_checks
     from specdyn.storage.access.objects import normalise
@@ -315,9 +304,7 @@ def storage_check(
 
 @storage_app.command("clean")
 @friendly
-def storage_clean(
-    store: Annotated[str, typer.Argument(help="Local folder or `s3://bucket/prefix`.")] = "results",
-) -> None:
+def storage_clean(store: StoreArgument = "results") -> None:
     """Remove files at least an hour old that interrupted writes and replaced cubes left behind; never touches results.
 
     A reader that opened a cube before it was rebuilt must open it again.
@@ -329,4 +316,4 @@ def storage_clean(
     url = existing_store(store)
     count, size = remove_leftovers(url)
     files = plural(count, "temporary file")
-    out.print(f"removed      {files}, {size / 1e6:.1f} MB, from {url}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"removed      {files}, {size / 1e6:.1f} MB, from {url}", markup=False)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specdyn.flows.cli.options import StoreOption, err, friendly, out
+from specdyn.flows.cli.options import StoreOption, StudyArgument, err, friendly, out
 
 if TYPE_CHECKING:
     from specdyn.storage.care.verify import Verified
     from specdyn.tasks.care.garbage import Thing
 
-StudyArgument = Annotated[
+StudyOrAll = Annotated[
     str, typer.Argument(help="Name of a study (see `specdyn list studies`). Default: everything in the store.")
 ]
 SHARED = 20
@@ -19,7 +19,7 @@ SHARED = 20
 
 
 @friendly
-def verify(study: StudyArgument = "", store: StoreOption = "results") -> None:
+def verify(study: StudyOrAll = "", store: StoreOption = "results") -> None:
     """Read everything in a store, or everything that belongs to one study, and check that it is intact.
 
     Writes nothing. Exits with 1 if anything is damaged; `specdyn repair` then prepares it to be made again.
@@ -39,7 +39,7 @@ def verify(study: StudyArgument = "", store: StoreOption = "results") -> None:
 
         rows = [(one.kind, _short(one.url, url.url), one.what, one.repair) for one in found.damage]
         table(f"Damaged in {url}", ("kind", "where", "what is wrong", "what repairs it"), rows)
-    out.print(_summary(found), highlight=False, soft_wrap=True)
+    out.print(_summary(found))
     if found.damage:
         raise typer.Exit(1)
 
@@ -64,7 +64,7 @@ def _summary(found: "Verified") -> str:
 
 
 @friendly
-def repair(study: StudyArgument = "", store: StoreOption = "results") -> None:
+def repair(study: StudyOrAll = "", store: StoreOption = "results") -> None:
     """Verify a store or a study, and delete or mark damaged objects, so that the next call makes them again.
 
     Damaged results, cubes and states are deleted; a run with a damaged checkpoint is marked to be trained again.
@@ -76,7 +76,7 @@ def repair(study: StudyArgument = "", store: StoreOption = "results") -> None:
     url = Store(_reached(store))
     made = repair(url, study)
     if not made:
-        out.print("nothing is damaged", highlight=False)
+        out.print("nothing is damaged")
         return
     rows = [
         (one.damage.kind, _short(one.damage.url, url.url), one.damage.what, one.done or "nothing", one.then)
@@ -84,9 +84,9 @@ def repair(study: StudyArgument = "", store: StoreOption = "results") -> None:
     ]
     table(f"Repaired in {url}", ("kind", "where", "what was wrong", "what was done", "what comes next"), rows)
     if calls := next_calls(url, made):
-        out.print("To make everything again, run these with the same options as before:", highlight=False)
+        out.print("To make everything again, run these with the same options as before:")
         for call in calls:
-            out.print(f"  {call}", highlight=False, markup=False, soft_wrap=True)
+            out.print(f"  {call}", markup=False)
 
 
 @friendly
@@ -109,21 +109,21 @@ def gc(
     if found.young:
         count = sum(len(thing.keys) for thing in found.young)
         young = f"{plural(count, 'more object')} that no study needs {'was' if count == 1 else 'were'} written"
-        out.print(f"{young} within the last hour: kept, as a call may be about to use them", highlight=False)
+        out.print(f"{young} within the last hour: kept, as a call may be about to use them")
     if not found.things:
-        out.print("nothing to delete", highlight=False)
+        out.print("nothing to delete")
         return
     count, total = _totals(found.things)
     if not delete:
-        out.print(f"{plural(count, 'object')}, {size(total)}; --delete deletes them", highlight=False)
+        out.print(f"{plural(count, 'object')}, {size(total)}; --delete deletes them")
         return
     delete_garbage(url, found)
-    out.print(f"deleted      {plural(count, 'object')}, {size(total)}", highlight=False)
+    out.print(f"deleted      {plural(count, 'object')}, {size(total)}")
 
 
 @friendly
 def remove(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    study: StudyArgument,
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this nothing is written.")] = False,
 ) -> None:
@@ -131,7 +131,6 @@ def remove(
 
     Refuses while a call works on the study.
     """
-    from specdyn.flows.cli.terminal import table
     from specdyn.models.wording import plural, size
     from specdyn.storage.probe import existing_store
     from specdyn.tasks.care import remove as removal
@@ -140,21 +139,19 @@ def remove(
     plan = removal.plan_removal(url, study)
     _show_things(f"Goes with {study} in {url}", plan.things)
     if plan.shared:
-        rows = [(*run, ", ".join(studies)) for run, studies in list(plan.shared.items())[:SHARED]]
-        table("Stays, as other studies need it", ("experiment", "run", "needed by"), rows)
-        if (more := len(plan.shared) - SHARED) > 0:
-            out.print(f"and {plural(more, 'more run')}", highlight=False)
+        rows = [(*run, ", ".join(studies)) for run, studies in plan.shared.items()]
+        _show_runs("Stays, as other studies need it", "needed by", rows)
     count, total = _totals(plan.things)
     if not yes:
-        out.print(f"{plural(count, 'object')}, {size(total)}; --yes removes them", highlight=False)
+        out.print(f"{plural(count, 'object')}, {size(total)}; --yes removes them")
         return
     count, total = _totals(removal.remove(url, study).things)
-    out.print(f"removed      {plural(count, 'object')}, {size(total)}", highlight=False)
+    out.print(f"removed      {plural(count, 'object')}, {size(total)}")
 
 
 @friendly
 def thin(
-    study: Annotated[str, typer.Argument(help="Name of a study (see `specdyn list studies`).")],
+    study: StudyArgument,
     keep_every: Annotated[int, typer.Option("--keep-every", help="Keep every n-th checkpoint of a run, e.g. 10.")],
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Remove them. Without this nothing is written.")] = False,
@@ -164,7 +161,6 @@ def thin(
     The first and last checkpoints and those at which forks start are kept, and so are results. An analysis added later
     trains the run again.
     """
-    from specdyn.flows.cli.terminal import table
     from specdyn.models.wording import plural, size
     from specdyn.storage.probe import existing_store
     from specdyn.tasks.care import thin as thinning
@@ -174,18 +170,25 @@ def thin(
     if plan.things:
         _show_things(f"Can be removed of {study} in {url}", plan.things)
     if plan.whole:
-        rows = [(*run, why) for run, why in list(plan.whole.items())[:SHARED]]
-        table("Keep all of their checkpoints", ("experiment", "run", "why"), rows)
-        if (more := len(plan.whole) - SHARED) > 0:
-            out.print(f"and {plural(more, 'more run')}", highlight=False)
+        _show_runs("Keep all of their checkpoints", "why", [(*run, why) for run, why in plan.whole.items()])
     if not plan.things:
-        out.print("nothing to remove", highlight=False)
+        out.print("nothing to remove")
         return
     if yes:
         plan = thinning.thin(url, study, keep_every)
     count, total = _totals(plan.things)
     said = f"removed      {plural(count, 'checkpoint')}, {size(total)}" if yes else ""
-    out.print(said or f"{plural(count, 'checkpoint')}, {size(total)}; --yes removes them", highlight=False)
+    out.print(said or f"{plural(count, 'checkpoint')}, {size(total)}; --yes removes them")
+
+
+def _show_runs(title: str, about: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print the first runs that are kept, and count the others."""
+    from specdyn.flows.cli.terminal import table
+    from specdyn.models.wording import plural
+
+    table(title, ("experiment", "run", about), rows[:SHARED])
+    if (more := len(rows) - SHARED) > 0:
+        out.print(f"and {plural(more, 'more run')}")
 
 
 def _show_things(title: str, things: "Sequence[Thing]") -> None:

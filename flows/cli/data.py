@@ -61,7 +61,7 @@ def fetch(name: Name, variant: Variant = "full") -> None:
     with _bars() as report:
         paths = [fetch_file(file, report) for file in get_dataset(name, variant).files]
     for path in paths:
-        out.print(str(path), highlight=False, soft_wrap=True)
+        out.print(str(path))
 
 
 @data_app.command()

@@ -149,12 +149,12 @@ def show_run(prefix: str, store: str) -> None:
     steps = span_of([entry.step for entry in entries])
     out.print(f"{manifest.status}: {plural(len(entries), 'checkpoint')}, {size(total)}, {steps}")
     if manifest.reason:
-        out.print(manifest.reason, soft_wrap=True, highlight=False)
-    out.print(f"trained in {duration(manifest.seconds)} on {computed_on(manifest)}", highlight=False, soft_wrap=True)
-    out.print(f"checkpoints  {url.run(experiment, run_id).folder}", highlight=False, soft_wrap=True)
+        out.print(manifest.reason)
+    out.print(f"trained in {duration(manifest.seconds)} on {computed_on(manifest)}")
+    out.print(f"checkpoints  {url.run(experiment, run_id).folder}")
     results = known_results_id(manifest)
     if results and objects.names(folder := url.run_results(experiment, results)):
-        out.print(f"results      {folder}", highlight=False, soft_wrap=True)
+        out.print(f"results      {folder}")
 
 
 def _nearest_preset(spec: RunSpec) -> tuple[str, list[tuple[str, str, str]]]:
@@ -215,8 +215,8 @@ def show_prepared(store: Store, manifest: DataManifest) -> None:
     table(f"{manifest.name}/{manifest.variant}: {manifest.title}", ("array", "dtype", "shape", "sha256"), rows)
     for split in ("train", "val"):
         for reason, count in manifest.report.get(split, {}).get("left_out", {}).items():
-            out.print(f"{split}: {count} left out, {reason}", highlight=False, soft_wrap=True)
-    out.print(f"prepared     {store.dataset(manifest.key)}", highlight=False, soft_wrap=True)
+            out.print(f"{split}: {count} left out, {reason}")
+    out.print(f"prepared     {store.dataset(manifest.key)}")
 
 
 def show_checks(store: str, checks: Sequence[Check]) -> bool:

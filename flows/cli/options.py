@@ -18,7 +18,8 @@ from specdyn.models.spec.checks import items_of
 P = ParamSpec("P")
 R = TypeVar("R")
 
-out, err = Console(), Console(stderr=True)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(highlight=False, soft_wrap=True, stderr=True)
 FRAMES = 4
 """How many calls of a traceback are shown."""
 BUG = (
@@ -63,6 +64,11 @@ def studies(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in dict.fromkeys(name for name, _ in found) if name.startswith(incomplete)]
 
 
+StudyArgument = Annotated[
+    str, typer.Argument(help="Name of a study (see `specdyn list studies`).", autocompletion=studies)
+]
+
+
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
     """Exit with one line for errors that the user can fix; for bugs, with a traceback and where to report it."""
 
@@ -73,7 +79,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
-            err.print("stopped by Ctrl-C", highlight=False)
+            err.print("stopped by Ctrl-C")
             raise typer.Exit(128 + signal.SIGINT) from None
         except (ValueError, OSError) as error:
             say_error(_as_typed(command, _message(error)) if type(error) is ValueError else _message(error))
@@ -82,7 +88,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             if isinstance(error, _to_mend()):
                 say_error(_message(error))
                 raise typer.Exit(2) from None
-            err.print(_traceback(error), highlight=False, soft_wrap=True, markup=False)
+            err.print(_traceback(error), markup=False)
             say_error(BUG)
             raise typer.Exit(1) from None
 
@@ -104,7 +110,7 @@ def _as_typed(command: Callable[..., Any], message: str) -> str:
 
 def say_error(message: str) -> None:
     """Print an error; its brackets are not treated as markup."""
-    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]error:[/] {escape(message)}")
 
 
 def _to_mend() -> tuple[type[Exception], ...]:

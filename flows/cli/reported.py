@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
+from rich.console import Console
+
 from specdyn.flows.cli.options import err, out
 from specdyn.models.wording import plural
 from specdyn.storage import generations
 from specdyn.storage.access.objects import normalise, require_writable
 from specdyn.storage.probe import existing_store
-from specdyn.storage.studies import cube_of, study_names
+from specdyn.storage.studies import cube_of, kinds_of
 
 
 def report(study: str, store: str, folder: str | None, figures: bool) -> None:
@@ -17,12 +19,7 @@ def report(study: str, store: str, folder: str | None, figures: bool) -> None:
     ValueError lists the known studies; StoreError if nothing is measured, or the folder cannot be written.
     """
     url = existing_store(store)
-    there = study_names(url)
-    kinds = [kind for name, kind in there if name == study]
-    if not kinds:
-        known = ", ".join(dict.fromkeys(name for name, _ in there)) or "none"
-        raise ValueError(f"no study called {study!r} in {url}; it has: {known}")
-    cubes = {cube_of(url, study, kind): kind for kind in kinds}
+    cubes = {cube_of(url, study, kind): kind for kind in kinds_of(url, study)}
     measured = {cube: kind for cube, kind in cubes.items() if generations.attributes(cube)} or cubes
     place = url.report(study) if folder is None else normalise(folder)
     require_writable(place)
@@ -41,10 +38,10 @@ def report(study: str, store: str, folder: str | None, figures: bool) -> None:
 
             show_summary(cube, place)
     for page in [one for one in written if one.endswith(".html")]:
-        out.print(f"report       {page}", highlight=False, soft_wrap=True)
+        out.print(f"report       {page}")
     if figures:
         pictures = plural(sum(one.endswith(".png") for one in written), "figure")
-        out.print(f"figures      {pictures}, each as PNG and SVG, in {place}", highlight=False, soft_wrap=True)
+        out.print(f"figures      {pictures}, each as PNG and SVG, in {place}")
 
 
 @contextlib.contextmanager
@@ -53,5 +50,5 @@ def _told(study: str) -> Iterator[Callable[[str], None]]:
     if not err.is_terminal:
         yield lambda what: None
         return
-    with err.status(f"report of {study}: starting") as shown:
+    with Console(stderr=True).status(f"report of {study}: starting") as shown:  # `err` does not wrap lines
         yield lambda what: shown.update(f"report of {study}: {what}")

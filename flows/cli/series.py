@@ -8,14 +8,14 @@ from typing import Any
 
 from specdyn.flows.cli.options import err, out
 from specdyn.flows.cli.terminal import TableForm, say, span_of, table
-from specdyn.flows.outcome import Outcome, outcome_of
+from specdyn.flows.outcome import Outcome, outcome_here
 from specdyn.flows.parameters import AnalyseParameters
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
 from specdyn.tasks.foreign.findings import HEADINGS
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.library.table import COLUMNS, MEASURED, LayerTable, table_of_row
-from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.plan.here import Watcher, run_here
 from specdyn.tasks.plan.plan import Results
 from specdyn.tasks.plan.series import SeriesStudy
 from specdyn.tasks.plan.series_cube import SeriesCube
@@ -30,16 +30,16 @@ def show_sources(study: SeriesStudy) -> None:
     for source in study.sources:
         found = source.series.found
         steps = plural(len(source.series.steps), "checkpoint"), span_of(source.series.steps, found.unit)
-        err.print(f"{found.url}: {', '.join(steps)}", highlight=False, soft_wrap=True)
+        err.print(f"{found.url}: {', '.join(steps)}")
         for line in source.described:
-            err.print(line, highlight=False, soft_wrap=True)
+            err.print(line)
         for line in () if study.audited else found.told:  # an audit reports it, too
-            err.print(line, highlight=False, soft_wrap=True)
+            err.print(line)
         if found.skipped:
             names = ", ".join(f"{name} ({why})" for name, why in found.skipped[:5])
-            err.print(f"skipped {len(found.skipped)}: {names}", highlight=False, soft_wrap=True)
+            err.print(f"skipped {len(found.skipped)}: {names}")
     for line in study.told:
-        err.print(line, highlight=False, soft_wrap=True)
+        err.print(line)
 
 
 def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: TableForm) -> tuple[Outcome, str]:
@@ -61,13 +61,9 @@ def do_here(study: SeriesStudy, store: Store, asked: AnalyseParameters, form: Ta
             threads=asked.resources.cpus,
             report=asked.report,
             live=False,
-            advance=lambda _, parts: advance(parts),
-            say=say,
-            measured=measured,
+            watcher=Watcher(advance=advance, say=say, measured=measured),
         )
-    outcome = Outcome(name=study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)
-    failures = [f"{what}: {why}" for what, why in did.failures.items()]
-    return outcome_of(did.study, outcome, did.results, asked.report, did.built), "\n".join(failures)
+    return outcome_here(did, store, asked.report)
 
 
 def show_audit(
@@ -78,7 +74,7 @@ def show_audit(
         if findings:
             table(f"Audit of {source}", HEADINGS, findings)
         else:
-            out.print(f"Audit of {source}: nothing unusual", highlight=False, soft_wrap=True)
+            out.print(f"Audit of {source}: nothing unusual")
     for source, left_out in not_analysed.items():
         if left_out:
             table(f"Not analysed in {source}", ("tensor", "shape", "why"), left_out)
@@ -105,9 +101,9 @@ def _show(tables: Sequence[LayerTable]) -> None:
         if whole:
             headings = ("layer", "role", "shape", *(MEASURED[name] for name in of.measured), "")
             table(f"Layers of {of.run} at {of.step}", headings, [_cells(layer, of.measured) for layer in of.layers])
-        out.print(of.summary(), highlight=False, soft_wrap=True)
+        out.print(of.summary())
     if not whole:
-        out.print("--csv or --json prints every layer", highlight=False)
+        out.print("--csv or --json prints every layer")
 
 
 def _cells(layer: Mapping[str, Any], measured: Sequence[str]) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def serve(
         at_once=at_once,
         notify=notify,
     )
-    start(service, lambda line: out.print(line, highlight=False, soft_wrap=True))
+    start(service, out.print)
 
 
 def add(
@@ -111,7 +111,7 @@ def add(
     kept = {part: getattr(asked, part) for part in (*GRID, "more_seeds")}
     put_schedule(name, schedule_of(cron, every, timezone), kept, active=not paused)
     first, later = plural(len(made.specs), "run"), plural(more_seeds, "new seed")
-    out.print(f"{name}: {first} at first, then {later} at each firing; see {_ui(api)}", soft_wrap=True)
+    out.print(f"{name}: {first} at first, then {later} at each firing; see {_ui(api)}")
 
 
 schedule_app.command("add")(with_options(add, options(SweepParameters, GRID)))

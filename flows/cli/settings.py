@@ -23,7 +23,7 @@ def show_settings(experiment: str, preset: str) -> None:
         rows.append((key, _part(owner), value, "" if unit == "1" else unit, _kind(kind), meaning))
     rows.sort(key=lambda row: row[1])
     table(f"Settings of {experiment}, preset {name}", ("setting", "of", "value", "unit", "type", "meaning"), rows)
-    out.print("--set NAME=VALUE fixes one, -a NAME=VALUE,VALUE makes it an axis of the grid", highlight=False)
+    out.print("--set NAME=VALUE fixes one, -a NAME=VALUE,VALUE makes it an axis of the grid")
 
 
 def _owner(spec: RunSpec, part: str) -> type:

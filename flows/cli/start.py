@@ -8,13 +8,7 @@ import typer
 from specdyn.flows.cli.command import options, read, with_options
 from specdyn.flows.cli.options import CsvOption, JsonOption
 from specdyn.flows.cli.terminal import TableForm, table_form
-from specdyn.flows.parameters import (
-    AnalyseParameters,
-    ConnectParameters,
-    Parameters,
-    SweepParameters,
-    TicketParameters,
-)
+from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, Parameters, SweepParameters, TicketParameters
 
 GRID = ("experiment", "preset", "weight_decays", "seeds", "axes", "settings", "sweep", "analyses")
 """Parameters of a sweep that determine its runs."""

@@ -13,7 +13,7 @@ from specdyn.storage.access.lease import Holder, last_holder
 from specdyn.storage.checkpoints import checkpoint_times
 from specdyn.storage.places import Store
 from specdyn.storage.probe import existing_store
-from specdyn.storage.studies import StudyKind, no_results, read_study, study_names
+from specdyn.storage.studies import kinds_of, read_study
 from specdyn.tasks.plan.plan import Plan, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources, sweep_of
 from specdyn.tasks.plan.tables import SHOWN, duration
@@ -25,7 +25,7 @@ UNDER_WAY = ("run", "step", "of", "steps a second", "time left")
 def show_status(name: str, store: str) -> None:
     """Print the progress of the sweep, graphs or series of that name; ValueError lists the known names."""
     url = existing_store(store)
-    kinds = _kinds_of(name, url)
+    kinds = kinds_of(url, name)
     studies: list[Study] = []
     if "sweep" in kinds and (record := read_study(url, name, "sweep")) and (sweep := sweep_of(record)).specs:
         studies.append(sweep)
@@ -41,7 +41,7 @@ def show_status(name: str, store: str) -> None:
             _show_holder(holder, plan)
     for kind in kinds:
         if others := other_sources(url, name, kind):
-            out.print(others, highlight=False, soft_wrap=True)
+            out.print(others)
     if "series" in kinds:
         if holder := last_holder(url.lease(url.cube(name))):
             _show_holder(holder)
@@ -58,7 +58,7 @@ def _show_holder(holder: Holder, plan: Plan | None = None) -> None:
         sign = f"{duration(holder.silent)} ago" if holder.time else "-"
         table("At work" if holder.alive else "Silent", WORKER, [(who, since, sign, holder.doing or "-")])
     if not holder.alive:
-        out.print("nobody is working on it now: the same command continues where it stopped", highlight=False)
+        out.print("nobody is working on it now: the same command continues where it stopped")
     elif plan and (rows := _trained_now(plan, holder.since)):
         table("In training", UNDER_WAY, rows)
 
@@ -87,19 +87,11 @@ def show_ledger(name: str, store: str) -> None:
     from specdyn.tasks.ledger.summary import HEADINGS, entries_of, hours, ledger_rows
 
     url = existing_store(store)
-    records = [record for kind in _kinds_of(name, url) if (record := read_study(url, name, kind))]
+    records = [record for kind in kinds_of(url, name) if (record := read_study(url, name, kind))]
     entries = entries_of(url, records)
     table(f"What the units of {name} took, in {url}", HEADINGS, ledger_rows(entries))
     cpu, gpu = hours(entries)
-    out.print(f"{plural(len(entries), 'entry', 'entries')}: {cpu:.4g} CPU-hours, {gpu:.4g} GPU-hours", highlight=False)
-
-
-def _kinds_of(name: str, store: Store) -> list[StudyKind]:
-    names = study_names(store)
-    kinds = [kind for known, kind in names if known == name]
-    if not kinds:
-        raise no_results(name, store, (known for known, _ in names))
-    return kinds
+    out.print(f"{plural(len(entries), 'entry', 'entries')}: {cpu:.4g} CPU-hours, {gpu:.4g} GPU-hours")
 
 
 def show_series(name: str, store: Store) -> None:
@@ -117,4 +109,4 @@ def show_series(name: str, store: Store) -> None:
     columns = (runs[column].values.tolist() for column in ("run", "source", "series", "status"))
     rows = [(run, source, labels.get(series, "-"), state) for run, source, series, state in zip(*columns, strict=True)]
     table(f"{name}, series, in {store}", ("run", "source", "labels", "state"), rows)
-    out.print(f"{plural(len(rows), 'series', 'series')} analysed at {plural(steps, 'step')}", highlight=False)
+    out.print(f"{plural(len(rows), 'series', 'series')} analysed at {plural(steps, 'step')}")

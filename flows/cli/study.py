@@ -12,7 +12,7 @@ from specdyn.flows.cli.terminal import TableForm, alone_on_stdout, quieten, say,
 from specdyn.flows.engine.engines import at_work, require_engines
 from specdyn.flows.engine.imports import importing
 from specdyn.flows.engine.settings import EXECUTORS, chosen_executor
-from specdyn.flows.outcome import Outcome, outcome_of
+from specdyn.flows.outcome import Outcome, outcome_here, outcome_of
 from specdyn.flows.parameters import (
     AnalyseParameters,
     ConnectParameters,
@@ -28,7 +28,7 @@ from specdyn.storage.access import objects
 from specdyn.storage.places import Store
 from specdyn.storage.probe import planned_store, require_store
 from specdyn.tasks.plan.gathering import complete_results, finished_results, gathered
-from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.plan.here import Watcher, run_here
 from specdyn.tasks.plan.plan import Results, Study, make_plan
 from specdyn.tasks.plan.sweeps import other_sources
 from specdyn.tasks.plan.tables import duration
@@ -67,7 +67,7 @@ def _start(asked: Parameters, verbose: bool, form: TableForm, tracker: str) -> b
             outcome, failure = _done_or_run(study, asked, verbose)
     _show_outcome(study, outcome, since)
     if failure:
-        err.print(f"[bold red]failed:[/] {escape(failure)}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]failed:[/] {escape(failure)}")
     return not failure
 
 
@@ -119,10 +119,8 @@ def _done_or_run(study: Study, asked: Parameters, verbose: bool) -> tuple[Outcom
 def _gather(study: Study, store: Store, results: Results, asked: Parameters) -> tuple[Outcome, str]:
     """Write the missing cube or report of a complete study in this process; returns the outcome and the failures."""
     say(f"{plural(results.measured, *study.noun)} already done: nothing to do but to gather them")
-    did = run_here(study, store, threads=asked.resources.cpus, report=asked.report, say=say)
-    outcome = Outcome(name=study.name, store=store.url, ran=tuple(unit.label for unit in did.done), work=did.work)
-    failures = [f"{what}: {why}" for what, why in did.failures.items()]
-    return outcome_of(did.study, outcome, did.results, asked.report, did.built), "\n".join(failures)
+    did = run_here(study, store, threads=asked.resources.cpus, report=asked.report, watcher=Watcher(say=say))
+    return outcome_here(did, store, asked.report)
 
 
 def _already_done(study: Study, store: Store, done: Results, report: bool) -> Outcome:
@@ -185,20 +183,20 @@ def _show_outcome(study: Study, outcome: Outcome, since: float) -> None:
     if outcome.cube and outcome.ran and study.kind in ("connectivity", "tickets"):
         show_graph(study, outcome.cube)
     if outcome.summary and not outcome.ran:
-        out.print(outcome.summary, highlight=False, soft_wrap=True)
+        out.print(outcome.summary)
     if outcome.ran:
         work = outcome.work
         counts = [plural(work.trainings, "training")] if work.trainings else []
         if work.evaluations:  # those of lines and ends are counted, those of analyses are not
             counts.append(plural(work.evaluations, "evaluation of a split", "evaluations of a split"))
-        out.print(f"made         {', '.join([*counts, plural(work.decompositions, 'decomposition')])}", highlight=False)
+        out.print(f"made         {', '.join([*counts, plural(work.decompositions, 'decomposition')])}")
     if outcome.cube:
-        out.print(f"results      {outcome.cube}", highlight=False, soft_wrap=True)
+        out.print(f"results      {outcome.cube}")
     for url in outcome.report:
-        out.print(f"report       {url}", highlight=False, soft_wrap=True)
+        out.print(f"report       {url}")
     if study.kind != "series":
-        out.print(f"checkpoints  {store.checkpoints()}", highlight=False, soft_wrap=True)
+        out.print(f"checkpoints  {store.checkpoints()}")
     if outcome.cube:
-        out.print("open them    import specdyn", highlight=False)
-        out.print(f'             results = specdyn.open("{outcome.cube}")', highlight=False, soft_wrap=True)
+        out.print("open them    import specdyn")
+        out.print(f'             results = specdyn.open("{outcome.cube}")')
     out.print(f"ended after {duration(time.monotonic() - since)}")

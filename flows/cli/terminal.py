@@ -68,7 +68,7 @@ def collected() -> Iterator[Collected]:
 
 def say(line: str) -> None:
     """Print a progress line on standard error."""
-    err.print(line, highlight=False, soft_wrap=True)
+    err.print(line)
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -79,7 +79,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
     if _tables:
         _tables[-1].append((title, headings, rows))
         return
-    out.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
+    out.print(f"[bold]{escape(title)}[/]")
     columns = [[heading, *(cells[i] for cells in rows)] for i, heading in enumerate(headings)]
     least = [_least_width(column) for column in columns]
     for chosen in _side_by_side(least, out.width - 2) if out.is_terminal else [range(len(headings))]:
@@ -90,7 +90,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
         for cells in rows:
             shown.add_row(*(escape(cells[i]) for i in chosen))
         if out.is_terminal:
-            out.print(shown, crop=False)
+            out.print(shown, crop=False, soft_wrap=False)
         else:
             Console(file=out.file, width=MOST_COLUMNS).print(shown)
 
@@ -122,7 +122,7 @@ def show_plan(plan: "Plan", worked: bool = False) -> None:
     table(f"{plan.study.name}, {plan.study.kind}, in {plan.store}", STAGES[:columns], stages)
     if rows := run_rows(plan, worked):
         table("Runs", RUNS, rows)
-    out.print(plan_summary(plan, worked), highlight=False, soft_wrap=True)
+    out.print(plan_summary(plan, worked))
 
 
 def span_of(steps: Sequence[int], unit: str = "steps") -> str:
@@ -160,8 +160,8 @@ def show_summary(cube: str, report: str) -> None:
 
         summary = summary_of(open_measured(cube))
     if not summary.rows:
-        out.print("no run has values yet", highlight=False)
+        out.print("no run has values yet")
         return
     table("Results", headings(summary.rows), [row.cells for row in summary.rows])
     if summary.computed_on:
-        out.print(f"computed on  {summary.computed_on}", highlight=False, soft_wrap=True)
+        out.print(f"computed on  {summary.computed_on}")

@@ -16,11 +16,7 @@ with importing():
 
     from specdyn.flows.engine.processes import Part, PartLost, started
     from specdyn.flows.engine.ray_cluster import connect, let_go, nodes_after, nodes_now, parts_of_ray
-    from specdyn.flows.engine.resources import (
-        NotEnoughResources,
-        gpus_of_a_unit,
-        units_that_fit,
-    )
+    from specdyn.flows.engine.resources import NotEnoughResources, gpus_of_a_unit, units_that_fit
     from specdyn.flows.engine.settings import EXECUTORS
     from specdyn.flows.engine.unit_log import opened, recorded
     from specdyn.flows.engine.worker import Answer, answer, answered, filled, run_unit
@@ -28,6 +24,7 @@ with importing():
     from specdyn.models.plugins.places import sent
     from specdyn.models.spec.checks import require, require_known
     from specdyn.tasks.ledger.metering import Spent, add, metered, taken
+    from specdyn.tasks.plan.units import Workers
 
 LOST_WORKER_RETRIES = 3
 RECOUNT_SECONDS = 1.0
@@ -35,7 +32,7 @@ LOOK_SECONDS = 1.0
 """Seconds between checks that Ray is alive while units run."""
 
 
-class Executor(Protocol):
+class Executor(Workers, Protocol):
     """Runs units of work: module-level functions of picklable values."""
 
     slots: int
@@ -43,16 +40,6 @@ class Executor(Protocol):
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run one unit and wait for it; raises its error."""
-        ...
-
-    def run_all(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], done: Callable[[Any], None]
-    ) -> None:
-        """Run several units, a bounded number at a time; calls `done` with each result as it arrives."""
-        ...
-
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Start one unit without waiting; units that get the return value as an argument receive its result."""
         ...
 
 
@@ -73,8 +60,7 @@ class InlineExecutor:
         for call in calls:
             done(self.run(function, *call))
 
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self.run(function, *args)
+    start = run
 
 
 class RayExecutor:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -28,7 +27,7 @@ from specdyn.tasks.foreign.findings import HEADINGS
 from specdyn.tasks.ledger.keeping import kept_ledger
 from specdyn.tasks.plan.gathering import finished_results, gather
 from specdyn.tasks.plan.live import LiveCube
-from specdyn.tasks.plan.plan import Plan, Results, Study, failed_before, make_plan, planned
+from specdyn.tasks.plan.plan import Plan, Results, Study, make_plan, planned
 from specdyn.tasks.plan.tables import plan_markdown, plan_summary
 
 SHOWN = 20
@@ -63,8 +62,7 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
         failures = {f"{item.kind}: {item.label}": f"{Diverged.__name__}: {item.reason}" for item in plan.failed}
         left_out = {f"{i.kind}: {i.label}": plan.left_out[i.key] for i in plan.items if i.key in plan.left_out}
         if plan.todo:
-            cluster, logs = chosen_cluster(asked.ray_address), partial(store.logs, study.experiment)
-            kind, before, warn = chosen_executor(study, asked), failed_before(plan.items), get_run_logger().warning
+            cluster, kind = chosen_cluster(asked.ray_address), chosen_executor(study, asked)
             with open_executor(kind, asked.resources, cluster, patience()) as workers:
                 # Before any unit starts, as requests to workers would then wait for the units.
                 with asking(workers.run) if kind == "ray" else nullcontext():
@@ -73,19 +71,9 @@ def run_study(study: Study, store: Store, asked: Parameters) -> Outcome:
                     study.record(store)
                     following = study.results(store).following(lease)
                     following.prepare()
-                ledger = kept_ledger(store, study.experiment, kind, plan.seconds_of, warn)
+                ledger = kept_ledger(store, study.experiment, kind, plan.seconds_of, get_run_logger().warning)
                 with ledger as note, LiveCube(following) as live:
-                    ended = run_units(
-                        study.name,
-                        plan.units,
-                        logs,
-                        workers,
-                        failed_before=before,
-                        landed=live.landed,
-                        note=note,
-                        tell=lease.tell,
-                        seconds_of=plan.seconds_of,
-                    )
+                    ended = run_units(plan, workers, landed=live.landed, note=note, tell=lease.tell)
                 study.clean(store)
             failures, left_out = {**failures, **ended.failures}, dict(ended.left_out)
             ran = tuple(dict.fromkeys(unit.label for unit in ended.done))

@@ -1,12 +1,11 @@
 """Runs units of work as Prefect tasks, each as soon as its inputs exist."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from types import MappingProxyType
 from typing import Any
 
 from prefect import task
@@ -25,6 +24,7 @@ from specdyn.tasks.data.prepare import NotPrepared
 from specdyn.tasks.failures import Diverged, NotFinite
 from specdyn.tasks.ledger.keeping import Note
 from specdyn.tasks.ledger.metering import Spent, noted
+from specdyn.tasks.plan.plan import Plan, failed_before
 from specdyn.tasks.plan.units import Schedule, Unit
 from specdyn.tasks.work import Work
 
@@ -87,25 +87,19 @@ def run_unit_task(
 
 
 def run_units(
-    title: str,
-    units: Iterable[Unit],
-    logs: Callable[[str], str],
+    plan: Plan,
     executor: Executor,
-    failed_before: Mapping[str, str],
     landed: Callable[[Unit], None] = lambda _: None,
     note: Note = lambda unit, calls, failed: None,
     tell: Callable[[str], None] = lambda _: None,
-    seconds_of: Mapping[str, float] = MappingProxyType({}),
 ) -> Ended:
     """Run every unit once the units it needs are done; leaves out units that need one that failed, now or before.
 
     Units that a finished unit unblocks start before others, so that runs are completed one after another, and a bounded
-    number are in progress. `logs` returns the folder for a unit's log by the unit's log name; `landed` is called for a
-    unit that made something or ended, `note` with the cost of each, `tell` now and then with the progress of all
-    units, weighted by their expected seconds.
+    number are in progress. `landed` is called for a unit that made something or ended, `note` with the cost of each,
+    `tell` now and then with the progress of all units, weighted by their expected seconds.
     """
-    units = list(units)
-    schedule = Schedule(units, failed_before)
+    schedule = Schedule(plan.units, failed_before(plan.items))
     begun: dict[str, PrefectFuture[Any]] = {}
     ended: SimpleQueue[Unit] = SimpleQueue()
     reasons: dict[str, str] = {}
@@ -117,7 +111,7 @@ def run_units(
         needs = [begun[key] for key in unit.needs if key in begun]
         future = run_unit_task.submit(
             unit,
-            logs(unit.log or unit.key),
+            plan.store.logs(plan.study.experiment, unit.log or unit.key),
             executor,
             partial(advanced, unit),
             partial(note, unit),
@@ -145,7 +139,7 @@ def run_units(
             progress.ended(unit, whole=True)
 
     waiting, under_way = deque(schedule.ready()), 0
-    with UnitProgress(title, units, tell, seconds_of) as progress:
+    with UnitProgress(plan.study.name, plan.units, tell, plan.seconds_of) as progress:
         while waiting or under_way:
             while waiting and under_way < max(AT_ONCE, 2 * executor.slots):
                 begin(waiting.popleft())

@@ -75,7 +75,7 @@ def _single(url: str, search: Search) -> Found:
     if item is None:
         return Found(url, (), ())
     taken = Taken(kind=kind_of(own) or "torch", files=(own,), items=(item,))
-    return _whole(url, folder, own, own, taken, search)
+    return _whole(url, folder, own, taken, search)
 
 
 def _folder(url: str, search: Search) -> Found:
@@ -103,7 +103,7 @@ def _folder(url: str, search: Search) -> Found:
         whole = weights_in(url, listed, search.choice)
         if isinstance(whole, Taken) and not (found.taken and whole.folder):
             own = url.rpartition("/")[2]
-            return _whole(url, url, own, own, whole, search, TRAINER_STATE in listed)
+            return _whole(url, url, own, whole, search, TRAINER_STATE in listed)
         if isinstance(whole, Nothing) and not found.taken and whole != Nothing():
             found.skipped.append(("the folder itself", whole.why))
     return _arranged(url, found, search)
@@ -141,9 +141,9 @@ def _noted_step(url: str) -> int | None:
     return step if isinstance(step, int) and step >= 0 else None
 
 
-def _whole(url: str, folder: str, own: str, name: str, taken: Taken, search: Search, noted: bool = False) -> Found:
+def _whole(url: str, folder: str, name: str, taken: Taken, search: Search, noted: bool = False) -> Found:
     """The one checkpoint of a file or folder, or the series in its one file."""
-    one = numbered(own, search.pattern)
+    one = numbered(name, search.pattern)
     step = _noted_step(f"{folder}/{TRAINER_STATE}") if noted else None
     checkpoint = _checkpoint(folder, name, 0, taken, search.choice)
     if taken.kind == "torch" and len(taken.files) == 1 and not taken.fault and not search.choice.key:

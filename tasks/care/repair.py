@@ -15,8 +15,9 @@ from specdyn.storage.care.verify import CUBES, Advance, Verified, verify, verify
 from specdyn.storage.checkpoints import mark_damaged, read_manifest
 from specdyn.storage.places import Run, Store
 from specdyn.storage.results import SUFFIX, DamagedResult, read_metadata
-from specdyn.storage.studies import COMMANDS, KINDS, StudyRecord, read_study, study_names
+from specdyn.storage.studies import COMMANDS, DEFAULT_ANALYSES, StudyRecord, records_of, study_names
 from specdyn.tasks.care.references import References, all_records, references
+from specdyn.tasks.plan.sweeps import requested_analyses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,7 @@ def verify_study(store: Store, name: str = "", advance: Advance = lambda *_: Non
     if not name:
         return verify(store, None, advance)
     try:
-        records = [record for kind in KINDS if (record := read_study(store, name, kind))]
-        scope = dataclasses.replace(references(store, records).scope, studies=frozenset({name}))
+        scope = dataclasses.replace(references(store, records_of(store, name)).scope, studies=frozenset({name}))
     except StoreError:  # an unreadable record is reported as damage
         scope = _only_study(name)
     return verify(store, scope, advance)
@@ -197,4 +197,6 @@ def _call(store: Store, record: StudyRecord) -> str:
     option = "--sweep" if record.kind == "sweep" else "--name"
     what = " ".join(record.sources) if record.kind == "series" else record.experiment
     preset = f" --preset {record.preset}" if record.preset else ""
-    return f"specdyn {COMMANDS[record.kind]} {what}{preset} {option} {record.name} --store {store} ..."
+    named = record.analyses != (DEFAULT_ANALYSES,)
+    analyses = f" --analyses {','.join(requested_analyses(record.analyses))}" if named else ""
+    return f"specdyn {COMMANDS[record.kind]} {what}{preset} {option} {record.name}{analyses} --store {store} ..."

@@ -36,7 +36,7 @@ def jumps(readings: Mapping[int, Mapping[str, Reading]], layers: Collection[str]
     found: list[Finding] = []
     told: set[int] = set()
     for least, changes, what, advice in (
-        (OFF_ANGLE, _turn, "direction", "another run's checkpoint, or a damaged one"),
+        (OFF_ANGLE, angle, "direction", "another run's checkpoint, or a damaged one"),
         (OFF_NORM, _scaling, "norm", "another scale, such as merged or rescaled weights"),
     ):
         for kind, at in (("off", _off), ("broken", _broken)):
@@ -83,10 +83,6 @@ def _broken(path: Path, change: Callable[[Reading, Reading], float], least: floa
         if even and here > least and here > BREAK * max(before, after):
             steps.append(step)
     return steps
-
-
-def _turn(a: Reading, b: Reading) -> float:
-    return angle(a, b)
 
 
 def _scaling(a: Reading, b: Reading) -> float:

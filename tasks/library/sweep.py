@@ -15,7 +15,7 @@ from specdyn.storage.probe import require_store
 from specdyn.tasks.evaluation.environment import usable_cores
 from specdyn.tasks.library.progress import counted
 from specdyn.tasks.plan.gathering import finished_results
-from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.plan.here import Watcher, run_here
 from specdyn.tasks.plan.sweeps import Sweep, make_sweep
 from specdyn.tasks.tracking.sender import Sender
 from specdyn.tasks.tracking.trackers import get_tracker
@@ -89,14 +89,7 @@ def _in_this_process(sweep: Sweep, store: Store, threads: int, report: bool, pro
     sweep = sweep.checked(store)  # prepares samples, whose sizes are needed to count units
     total = sum(item.parts for item in sweep.items(store) if item.unit)
     with counted(f"{sweep.name}: checkpoints", total, progress) as advance:
-        did = run_here(
-            sweep,
-            store,
-            threads=threads,
-            report=report,
-            advance=lambda _, parts: advance(parts),
-            say=_say,
-        )
+        did = run_here(sweep, store, threads=threads, report=report, watcher=Watcher(advance=advance, say=_say))
     if did.failures:
         raise SweepFailed("; ".join(f"{what}: {why}" for what, why in did.failures.items()))
 

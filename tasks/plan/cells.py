@@ -18,7 +18,7 @@ from specdyn.tasks.data.prepare import hold_data, require_data
 from specdyn.tasks.identity import computed_on, data_of_plugin, origins_of, outdated, require_norm_run, results_id
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import Block, analyse_run, analysed, training_item
+from specdyn.tasks.plan.runs import Block, Training, analyse_run, analysed
 from specdyn.tasks.plan.units import Unit
 
 THINNED = "checkpoints of it were removed, and {} needs them"
@@ -78,17 +78,14 @@ class Cell:
 
     def items(self, store: Store, cube: str, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
         """Its training and its analysis, for the study with that cube."""
-        training = training_item(
-            "trainings",
-            self.spec,
-            self.label,
-            store,
-            cube,
+        training = Training(
+            kind="trainings",
+            spec=self.spec,
+            label=self.label,
             state="done" if self.state == "trained" else self.state,
             reason=self.reason,
             there=min(self.written, len(self.steps)),
             parts=len(self.steps),
-            retry_failed=retry_failed,
         )
         left = sum(map(len, self.missing))
         key = f"{self.spec.run_id}-analysis"
@@ -104,7 +101,7 @@ class Cell:
             spreads=True,
             parts=left,
         )
-        return training, Item(
+        return training.item(store, cube, retry_failed), Item(
             kind="analyses",
             key=key,
             label=self.label,

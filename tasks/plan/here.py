@@ -52,29 +52,38 @@ class ThisProcess:
         return taken(partial(metered, 1.0, function, *args))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """What the caller wants to hear of meanwhile."""
+
+    advance: Callable[[int], None] = lambda parts: None
+    """Called with the number of newly finished parts of a unit."""
+    say: Callable[[str], None] = lambda line: None
+    """Called with whom the call waits for."""
+    measured: Callable[[Results], None] = lambda results: None
+    """Called with the results, if there are any, before the cube is gathered."""
+
+
 def run_here(
     study: Study,
     store: Store,
     *,
     threads: int = 1,
     report: bool = True,
-    retry_failed: bool = False,
     live: bool = True,
-    advance: Callable[[Unit, int], None] = lambda unit, parts: None,
-    say: Callable[[str], None] = lambda line: None,
-    measured: Callable[[Results], None] = lambda results: None,
+    watcher: Watcher | None = None,
 ) -> DoneHere:
     """Do what the store lacks of a study, and gather the results.
 
-    With `live`, the cube is written while units run. `advance` is called with newly finished parts of a unit,
-    `measured` with the results before the cube is gathered. A unit's error is kept as its failure, and units that need
-    it are left out; StoreError if the store does not work, and for damaged results.
+    With `live`, the cube is written while units run. A unit's error is kept as its failure, and units that need it are
+    left out; StoreError if the store does not work, and for damaged results.
     """
+    watcher = watcher or Watcher()
     require_store(store.url)
     cube = study.cube(store)
-    with hold(store.lease(cube), cube.rsplit("/", 2)[-2], say) as lease:
+    with hold(store.lease(cube), cube.rsplit("/", 2)[-2], watcher.say) as lease:
         study = study.checked(store)
-        plan = planned(study, store, retry_failed)
+        plan = planned(study, store)
         failures = {f"{item.kind}: {item.label}": item.reason for item in plan.failed}
         done: list[Unit] = []
         works: list[Work] = []
@@ -86,7 +95,7 @@ def run_here(
             while ready := schedule.ready():
                 for unit in ready:
                     try:
-                        works.append(_run(unit, advance, cube_now.landed, partial(note, unit)))
+                        works.append(_run(unit, watcher.advance, cube_now.landed, partial(note, unit)))
                     except Exception as error:  # noqa: BLE001 - what is independent of it goes on
                         failures[f"{unit.kind}: {unit.label}"] = f"{type(error).__name__}: {error}"
                         schedule.failed(unit.key)
@@ -97,7 +106,7 @@ def run_here(
         left_out = {f"{unit.kind}: {unit.label}": why for unit, why in schedule.left_out}
         results = study.results(store)
         if results.measured:
-            measured(results)
+            watcher.measured(results)
         try:
             results, built = gather(study, store, report, lease)
         except StoreError as error:  # failures of units came first, and may be its cause
@@ -118,12 +127,12 @@ def run_here(
 
 def _run(
     unit: Unit,
-    advance: Callable[[Unit, int], None],
+    advance: Callable[[int], None],
     landed: Callable[[Unit], None],
     note: Callable[[Sequence[Spent], bool], None],
 ) -> Work:
     def advanced(parts: int) -> None:
-        advance(unit, parts)
+        advance(parts)
         landed(unit)
 
     workers = ThisProcess()

@@ -68,48 +68,57 @@ def _reserved(key: str, spec: RunSpec, store: Store, cube: str) -> contextlib.Ab
     return reserved(store.reservation(key), store.lease(cube), f"run {spec.run_id}", log.info)
 
 
-def training_item(
-    kind: str,
-    spec: RunSpec,
-    label: str,
-    store: Store,
-    cube: str,
-    *,
-    state: State,
-    reason: str,
-    there: int,
-    parts: int,
-    retry_failed: bool,
-    needs: tuple[str, ...] = (),
-    keep: tuple[int, ...] = (),
-) -> Item:
-    """The training of a run with `there` existing checkpoints, which keeps states at some steps."""
-    left = 0 if state == "done" else parts - (0 if state == "damaged" else there)
-    tried = state != "done" and (state != "failed" or retry_failed)
-    unit = Unit(
-        kind=kind,
-        key=spec.run_id,
-        label=label,
-        needs=needs,
-        function=train_whole,
-        arguments=(spec, store, cube, keep, state == "failed", reason if state == "damaged" else ""),
-        parts=parts,
-        row=spec.run_id,
-        made=functools.partial(checkpoints_written, store.run_of(spec)),
-    )
-    return Item(
-        kind=kind,
-        key=spec.run_id,
-        label=label,
-        state=state,
-        reason=reason,
-        there=there,
-        parts=parts,
-        unit=unit if tried else None,
-        run=spec,
-        network=spec,
-        cost=lambda: Cost(updates=(spec.steps - spec.first_step) * left / parts, written=left, begun=int(left > 0)),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """The training of a run, and how far it is."""
+
+    kind: str
+    """Kind of the item, such as `branches`."""
+    spec: RunSpec
+    label: str
+    state: State
+    reason: str
+    """Why it failed, or must be made again."""
+    there: int
+    """Number of its checkpoints in the store."""
+    parts: int
+    """Number of its checkpoints."""
+    needs: tuple[str, ...] = ()
+    """Ids of the runs from which it starts."""
+    keep: tuple[int, ...] = ()
+    """Steps at which it keeps its state."""
+
+    def item(self, store: Store, cube: str, retry_failed: bool) -> Item:
+        """The item of the study with that cube."""
+        spec, state = self.spec, self.state
+        left = 0 if state == "done" else self.parts - (0 if state == "damaged" else self.there)
+        tried = state != "done" and (state != "failed" or retry_failed)
+        again = self.reason if state == "damaged" else ""
+        unit = Unit(
+            kind=self.kind,
+            key=spec.run_id,
+            label=self.label,
+            needs=self.needs,
+            function=train_whole,
+            arguments=(spec, store, cube, self.keep, state == "failed", again),
+            parts=self.parts,
+            row=spec.run_id,
+            made=functools.partial(checkpoints_written, store.run_of(spec)),
+        )
+        updates = (spec.steps - spec.first_step) * left / self.parts
+        return Item(
+            kind=self.kind,
+            key=spec.run_id,
+            label=self.label,
+            state=state,
+            reason=self.reason,
+            there=self.there,
+            parts=self.parts,
+            unit=unit if tried else None,
+            run=spec,
+            network=spec,
+            cost=lambda: Cost(updates=updates, written=left, begun=int(left > 0)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

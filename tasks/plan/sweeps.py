@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from specdyn.models.experiments.base import get_experiment, present_specs, source_in
 from specdyn.models.spec.checks import require, require_distinct
@@ -11,11 +11,11 @@ from specdyn.models.spec.run_spec import RunSpec, as_text, hyperparameters, to_j
 from specdyn.models.spec.settings import with_settings
 from specdyn.models.wording import plural
 from specdyn.storage.places import Store
-from specdyn.storage.studies import StudyKind, StudyRecord, read_study, record_study
+from specdyn.storage.studies import DEFAULT_ANALYSES, StudyKind, StudyRecord, read_study, record_study
 from specdyn.tasks.plan.cells import Cell, look_at_all, require_inputs
 from specdyn.tasks.plan.names import automatic_name, require_name
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.spectra.analysis import default_analyses, get_analysis
+from specdyn.tasks.spectra.analysis import analysis_names, default_analyses, get_analysis
 
 if TYPE_CHECKING:
     from specdyn.tasks.plan.sweep_cube import SweepCube
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 class Sweep:
     """The specs of one grid, and the name of their results."""
 
+    kind: ClassVar = "sweep"
+    noun: ClassVar = ("run", "runs")
+    takes_seconds: ClassVar = False
+    """The time of trainings is unknown."""
     name: str
     experiment: str
     preset: str
@@ -32,21 +36,6 @@ class Sweep:
     analyses: tuple[str, ...]
     more_seeds: int = 0
     """Seeds that a call adds per setting once all stored runs of the sweep are done."""
-
-    @property
-    def kind(self) -> str:
-        """A sweep."""
-        return "sweep"
-
-    @property
-    def noun(self) -> tuple[str, str]:
-        """`run` and `runs`."""
-        return "run", "runs"
-
-    @property
-    def takes_seconds(self) -> bool:
-        """False: the time of trainings is unknown."""
-        return False
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -81,18 +70,31 @@ class Sweep:
         return whole
 
     def recorded(self, store: Store) -> bool:
-        """Whether all its runs are in the store's record."""
-        record = read_study(store, self.name, "sweep")
-        return record is not None and set(self._record.specs) <= set(record.specs)
+        """Whether all its runs and analyses are in the store's record."""
+        record, own = read_study(store, self.name, "sweep"), self._record
+        return (
+            record is not None
+            and set(own.specs) <= set(record.specs)
+            and set(self.analyses) <= set(requested_analyses(record.analyses))
+        )
 
     def record(self, store: Store) -> None:
-        """Add its runs to the store's record."""
+        """Add its runs and analyses to the store's record."""
         record_study(store, self._record)
 
     @property
     def _record(self) -> StudyRecord:
-        specs = tuple(to_json(spec) for spec in self.specs)
-        return StudyRecord(name=self.name, kind="sweep", experiment=self.experiment, preset=self.preset, specs=specs)
+        analyses, default = list(self.analyses), default_analyses()
+        if set(default) <= set(analyses):
+            analyses = [DEFAULT_ANALYSES, *(name for name in analyses if name not in default)]
+        return StudyRecord(
+            name=self.name,
+            kind="sweep",
+            experiment=self.experiment,
+            preset=self.preset,
+            specs=tuple(to_json(spec) for spec in self.specs),
+            analyses=tuple(analyses),
+        )
 
     def cube(self, store: Store) -> str:
         """URL of its cube."""
@@ -166,17 +168,25 @@ def _axis(field: str, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def sweep_of(record: StudyRecord) -> Sweep:
-    """The sweep that a store's record describes, with the default analyses.
+    """The sweep that a store's record describes.
 
-    Omits runs of other versions of the experiment's source (`other_sources`), which stay in the record.
+    Omits runs of other versions of the experiment's source (`other_sources`) and analyses of plug-ins that are not
+    there; both stay in the record.
     """
+    present = analysis_names()
     return Sweep(
         name=record.name,
         experiment=record.experiment,
         preset=record.preset,
         specs=present_specs(record.specs, record.experiment),
-        analyses=tuple(default_analyses()),
+        analyses=tuple(name for name in requested_analyses(record.analyses) if name in present),
     )
+
+
+def requested_analyses(recorded: Sequence[str]) -> list[str]:
+    """Names of the analyses in a record, including the default ones of today if it has DEFAULT_ANALYSES."""
+    names = (default_analyses() if name == DEFAULT_ANALYSES else [name] for name in recorded)
+    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
 
 def other_sources(store: Store, name: str, kind: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from specdyn.models.wording import plural
-from specdyn.tasks.evidence.cases import Case, OneRun, cases_of
+from specdyn.tasks.evidence.cases import Case, cases_of
 from specdyn.tasks.evidence.claim import NotRun
 from specdyn.tasks.evidence.measures import by_level, final_ranks, last, mean_of, seeds_of
 from specdyn.tasks.evidence.statistics import Interval, interval
@@ -76,8 +76,8 @@ def require_runs(cubes: Cubes) -> None:
 def _advice(case: Case) -> Advice:
     seeds = seeds_of(case)
     values, losses = by_level(case, "weight_decay", seeds, lambda run: last(run, "loss"))
-    _, ranks = by_level(case, "weight_decay", seeds, _rank)
-    _, gone = by_level(case, "weight_decay", seeds, _collapsed)
+    _, ranks = by_level(case, "weight_decay", seeds, lambda run: float(mean_of(final_ranks(run))))
+    _, gone = by_level(case, "weight_decay", seeds, lambda run: float(run.collapsed.sum()))
     intervals = [interval(column) for column in losses.T]
     alive = [i for i, column in enumerate(gone.T) if not (column > 0).any() and np.isfinite(intervals[i].mean)]
     best = min(alive, key=lambda i: intervals[i].mean) if alive else -1
@@ -96,14 +96,6 @@ def _advice(case: Case) -> Advice:
     return Advice(
         case=case.label, levels=levels, knee=knee, sentence=_sentence(case.label, levels, best, knee, len(seeds))
     )
-
-
-def _rank(run: OneRun) -> float:
-    return float(mean_of(final_ranks(run)))
-
-
-def _collapsed(run: OneRun) -> float:
-    return float(run.collapsed.sum())
 
 
 def _says(i: int, best: int, losses: Sequence[Interval], collapsed: bool) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from specdyn.models.wording import plural
 from specdyn.tasks.evidence.cases import Case, case_of_table, cases_of
-from specdyn.tasks.evidence.claim import Claim, Measured, NotRun
+from specdyn.tasks.evidence.claim import Claim, NotRun
 from specdyn.tasks.evidence.statistics import holm
 from specdyn.tasks.verdicts.deciding import Decision, State, decide
 
@@ -141,12 +141,12 @@ def judge_case(claim: Claim, case: Case, cubes: Cubes | None = None) -> Verdict:
     elif first != next(iter(claim.rules)):
         state = "inconclusive" if state == "pass" else state  # the definition that decides was not measured
     main, of = decisions[first], measured[first]
-    return Verdict(
+    verdict = Verdict(
         claim=claim.name,
         version=claim.version,
         rule=claim.digest,
         state=state,
-        sentence=_sentence(claim, case, state, states, main, of, first),
+        sentence="",
         case=case.label,
         studies=case.studies,
         statement=claim.statement,
@@ -167,6 +167,7 @@ def judge_case(claim: Claim, case: Case, cubes: Cubes | None = None) -> Verdict:
         needed=main.needed,
         contents=cubes.contents(claim.of, case.studies) if cubes else "",
     )
+    return replace(verdict, sentence=_sentence(verdict, main))
 
 
 def _not_run(claim: Claim, case: Case | None, missing: str, cubes: Cubes | None) -> Verdict:
@@ -187,19 +188,18 @@ def _not_run(claim: Claim, case: Case | None, missing: str, cubes: Cubes | None)
 VERBS = {"pass": "passes", "fail": "fails", "inconclusive": "is inconclusive", "contested": "is contested"}
 
 
-def _sentence(
-    claim: Claim, case: Case, state: State, states: Mapping[str, str], main: Decision, of: Measured, first: str
-) -> str:
+def _sentence(verdict: Verdict, main: Decision) -> str:
     value = "not known" if math.isnan(main.effect.mean) else f"{main.effect.mean:.3g}"
-    number = f"{claim.rules[first].effect[0]} {value}"
+    number = f"{verdict.effect} {value}"
     if math.isfinite(main.effect.low):
         number += f" [{main.effect.low:.3g}, {main.effect.high:.3g}]"
-    if math.isfinite(of.null):
-        number += f", {of.null:.3g} by chance"
-    parts = [f"{claim.title} {VERBS[state]} on {case.label}: {number}, {plural(len(of.seeds), 'seed')}"]
-    if len(states) > 1:
-        parts.append(f"by definition: {', '.join(f'{name}: {one}' for name, one in states.items())}")
-    if state != "pass":
+    if verdict.null is not None:
+        number += f", {verdict.null:.3g} by chance"
+    parts = [f"{verdict.title} {VERBS[verdict.state]} on {verdict.case}: {number}, {plural(verdict.n, 'seed')}"]
+    if len(verdict.definitions) > 1:
+        definitions = ", ".join(f"{name}: {state}" for name, state in verdict.definitions.items())
+        parts.append(f"by definition: {definitions}")
+    if verdict.state != "pass":
         parts.append(main.why)
     if main.needed:
         parts.append(f"about {main.needed} seeds like these would decide")

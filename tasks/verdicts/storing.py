@@ -11,7 +11,7 @@ from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.query import open_results
-from specdyn.storage.studies import KINDS, READERS, cube_of, study_names
+from specdyn.storage.studies import READERS, cube_of, kinds_of
 from specdyn.tasks.evidence.claim import Claim
 from specdyn.tasks.verdicts.judging import Cubes, Verdict, judge
 
@@ -20,14 +20,10 @@ OF_KIND = {"sweep": "results", "series": "results", "connectivity": "connectivit
 
 def open_cubes(store: Store, studies: Sequence[str]) -> Cubes:
     """The cubes of studies. ValueError lists the store's studies, StoreError names a study without results."""
-    names = study_names(store)
     found: dict[str, dict[str, object]] = {"results": {}, "connectivity": {}, "tickets": {}}
     for study in dict.fromkeys(studies):
-        kinds = [kind for kind in KINDS if (study, kind) in names]
-        if not kinds:
-            known = ", ".join(sorted({name for name, _ in names})) or "none"
-            raise ValueError(f"no study called {study!r} in {store}; it has: {known}")
-        places = {OF_KIND[kind]: url for kind in kinds if generations.attributes(url := cube_of(store, study, kind))}
+        cubes = {OF_KIND[kind]: cube_of(store, study, kind) for kind in kinds_of(store, study)}
+        places = {kind: url for kind, url in cubes.items() if generations.attributes(url)}
         if not places:
             raise StoreError(f"{study} in {store} has no results yet: a claim is judged once runs are analysed")
         for kind, url in places.items():

@@ -1,38 +1,13 @@
-"""Formats rules and verdicts as tables: Markdown for documents, rows for a terminal."""
+"""Formats verdicts as tables: Markdown for documents, rows for a terminal."""
 
 from collections.abc import Iterable, Sequence
 
-from specdyn.tasks.evidence.claim import Claim, Condition, Rule
-from specdyn.tasks.verdicts.deciding import STATES, said
+from specdyn.tasks.verdicts.deciding import STATES
 from specdyn.tasks.verdicts.judging import Verdict
 
-RULE_HEADINGS = ("claim", "says", "for each seed", "passes where", "fails where", "beside", "seeds")
 HEADINGS = ("claim", "verdict", "on", "effect", "value", "90 % interval", "null", "p", "p (Holm)", "n")
 NONE = "-"
 """Shown if a number, or its subject, does not exist."""
-
-
-def rules_table(claims: Iterable[Claim]) -> str:
-    """The rules of claims as Markdown, one row per definition."""
-    rows = [_rule(claim, name, rule) for claim in claims for name, rule in claim.rules.items()]
-    return markdown(RULE_HEADINGS, rows)
-
-
-def _rule(claim: Claim, name: str, rule: Rule) -> tuple[str, ...]:
-    title = f"{claim.title} v{claim.version}" + (f", {name}" if len(claim.rules) > 1 else "")
-    return (
-        title,
-        f"{claim.statement} ({claim.source})",
-        rule.statistic,
-        _all(rule.passes, "and"),
-        _all(rule.fails, "or"),
-        claim.null,
-        str(rule.seeds),
-    )
-
-
-def _all(conditions: Sequence[Condition], joined: str) -> str:
-    return f" **{joined}** ".join(map(said, conditions))
 
 
 def verdict_rows(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:

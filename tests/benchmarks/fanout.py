@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of tests import one another by this
 
+from helpers.planned import plan_of
 from helpers.prefect_here import prefect_here
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.work import Work
@@ -83,11 +84,11 @@ def bare(count: int, in_flight: int) -> None:
         ray.get(finished)
 
 
-def ours(units: Sequence[Unit], executor: Any, logs: str) -> None:
+def ours(units: Sequence[Unit], executor: Any, store: str) -> None:
     """All units of a plan."""
     from specdyn.flows.engine.units import run_units
 
-    ended = run_units("benchmark", units, lambda name: f"{logs}/{name}", executor, {})
+    ended = run_units(plan_of(units, store), executor)
     assert len(ended.done) == len(units), ended.failures
 
 

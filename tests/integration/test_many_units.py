@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from helpers.planned import plan_of
 from specdyn.tasks.plan.here import ThisProcess
 from specdyn.tasks.plan.units import Unit, Workers
 from specdyn.tasks.work import Work
@@ -67,7 +68,7 @@ def done_by(executor: Any, units: list[Unit], folder: Path) -> Any:
     from specdyn.flows.engine.units import run_units
 
     def run() -> tuple[Any, str]:
-        return run_units("many", units, lambda name: str(folder / name), executor, {}), flow_run.id
+        return run_units(plan_of(units, str(folder)), executor), flow_run.id
 
     ended, flow_id = flow(run, name="many", persist_result=False)()
 

@@ -1,6 +1,5 @@
 """Graphs of trunks, branches and pairs through Prefect and Ray: what runs, what does not run again, what dies."""
 
-import functools
 import os
 import shutil
 import signal
@@ -22,8 +21,9 @@ from specdyn.models.spec.run_spec import RunSpec
 from specdyn.models.spec.start import MASKS
 from specdyn.storage.places import Store
 from specdyn.tasks.figures.report import write_report
-from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, trunk_specs
+from specdyn.tasks.plan.branching.graph import Graph, Lines, connectivity_graph, trunk_specs
 from specdyn.tasks.plan.branching.records import read_graphs
+from specdyn.tasks.plan.plan import planned
 
 if TYPE_CHECKING:
     from specdyn.flows.engine.executor import Executor
@@ -158,10 +158,9 @@ def test_a_branch_starts_while_another_trunk_is_still_in_training(tmp_path: Path
     from specdyn.flows.engine.units import run_units
 
     store, trunks = str(tmp_path), trunk_specs(NAME, "smoke", (0, 1), SETTINGS)
-    graph = connectivity_graph("g", trunks, (20,), (3, 4), points=3)
-    units = [item.unit for item in graph.items(Store(store)) if item.unit]
-    logs, executor = functools.partial(Store(store).logs, NAME), cast("Executor", Watched(graph))
-    made = flow(lambda: run_units("g", units, logs, executor, {}), name="watched")()
+    graph = connectivity_graph("g", trunks, (20,), (3, 4), lines=Lines(points=3))
+    plan, executor = planned(graph, Store(store)), cast("Executor", Watched(graph))
+    made = flow(lambda: run_units(plan, executor), name="watched")()
     assert (made.failures, made.left_out, made.work.trainings) == ({}, {}, 6)
     assert all(item.state == "done" for item in graph.items(Store(store)))
 

@@ -44,9 +44,9 @@ def say_kept(place: Store, verdicts: Sequence[Verdict]) -> None:
     try:
         put = keep(place, verdicts)
     except (StoreError, OSError) as error:
-        err.print(f"not stored: {error}", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"not stored: {error}", markup=False)
         return
-    out.print(f"stored       {plural(put, 'new verdict')} next to the results", highlight=False)
+    out.print(f"stored       {plural(put, 'new verdict')} next to the results")
 
 
 def show_history(studies: Sequence[str], store: str, only: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ def show(title: str, verdicts: Sequence[Verdict]) -> None:
         table("What they rest on", RESTS_ON, rows)
         return
     for one in ordered:
-        out.print(f"  {one.sentence}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"  {one.sentence}", markup=False)
 
 
 def show_advice(studies: Sequence[str], store: str) -> None:
@@ -95,7 +95,7 @@ def show_advice(studies: Sequence[str], store: str) -> None:
     for advice in found:
         table(advice.case, HEADINGS, advice_rows(advice))
     for advice in found:
-        out.print(f"  {advice.sentence}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"  {advice.sentence}", markup=False)
 
 
 def show_counterexamples(studies: Sequence[str], store: str) -> None:
@@ -105,4 +105,4 @@ def show_counterexamples(studies: Sequence[str], store: str) -> None:
     searched = search(open_cubes(existing_store(store), studies).results)
     if rows := counterexample_rows(searched):
         table("Counter-examples", HEADINGS, rows)
-    out.print(searched.sentence, highlight=False, markup=False, soft_wrap=True)
+    out.print(searched.sentence, markup=False)

@@ -48,7 +48,7 @@ def replicate(tier: str, store: str, only: Sequence[str], plan: bool, executor: 
             failed.append(one.name)
     judge_tier(tier, place, declared, claims, duration(time.monotonic() - since))
     if failed:
-        err.print(f"failed: {', '.join(failed)}; the same call continues there", highlight=False, soft_wrap=True)
+        err.print(f"failed: {', '.join(failed)}; the same call continues there")
     return not failed
 
 
@@ -68,9 +68,9 @@ def show_plans(tier: str, declared: Sequence[Declared], place: Store) -> None:
         total += plan.seconds
         rows.append((one.name, what, str(done), str(len(plan.items) - done), duration(plan.seconds)))
     table(f"Tier {tier} in {place}", HEADINGS, rows)
-    out.print(f"{plural(len(rows), 'study', 'studies')}: {duration(total)} on one worker", highlight=False)
+    out.print(f"{plural(len(rows), 'study', 'studies')}: {duration(total)} on one worker")
     for why in unknown:
-        err.print(f"unknown: {why}", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"unknown: {why}", markup=False)
 
 
 def judge_tier(tier: str, place: Store, declared: Sequence[Declared], claims: Sequence[Claim], took: str) -> None:
@@ -81,7 +81,7 @@ def judge_tier(tier: str, place: Store, declared: Sequence[Declared], claims: Se
             judge_studies(place, [name], [])
             names.append(name)
         except (ValueError, StoreError) as error:
-            err.print(f"without {name}: {error}", highlight=False, soft_wrap=True, markup=False)
+            err.print(f"without {name}: {error}", markup=False)
     if not names:
         return
     verdicts = judge_studies(place, names, claims)
@@ -92,4 +92,4 @@ def judge_tier(tier: str, place: Store, declared: Sequence[Declared], claims: Se
     about = f"`specdyn replicate --tier {tier}`; the call took {took}"
     objects.write(f"{folder}/verdicts.md", as_markdown(title, about, verdicts).encode())
     objects.write(f"{folder}/verdicts.html", as_html(title, about, verdicts).encode())
-    out.print(f"report       {folder}/verdicts.html, verdicts.md", highlight=False, soft_wrap=True)
+    out.print(f"report       {folder}/verdicts.html, verdicts.md")

@@ -6,16 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specdyn.models.families.base import (
-    EMBEDDING,
-    POSITION,
-    Family,
-    Place,
-    Rule,
-    Stored,
-    families,
-    place_in,
-)
+from specdyn.models.families.base import EMBEDDING, POSITION, Family, Place, Rule, Stored, families, place_in
 
 Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]

@@ -4,6 +4,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
+
+import numpy as np
 
 from specdyn.models.families.base import EMBEDDING, KEY, Feed, Place, Where
 from specdyn.models.nets.matrices import LayerPair, Matrix
@@ -124,23 +127,15 @@ def fed(writer: Piece, reader: Piece, shapes: Shapes) -> LayerPair | None:
             positions = read // written  # a linear layer that reads every position of the last channels
     if written * positions != read or min(rows, columns, matrix.shape(shapes[matrix.parameter])[0]) < 2:
         return None
+    centre = int(np.ravel_multi_index([size // 2 for size in kernel], kernel)) if kernel else positions // 2
     return LayerPair(
         writer=writer.matrix,
         reader=matrix,
         writer_vectors="right" if turned else "left",
         positions=positions,
         gates=writer.gates,
-        shown=min(SHOWN, writer.gates - 1) if writer.gates > 1 else _centre(kernel, positions),
+        shown=min(SHOWN, writer.gates - 1) if writer.gates > 1 else centre,
     )
-
-
-def _centre(kernel: Sequence[int], positions: int) -> int:
-    if not kernel:
-        return positions // 2
-    centre = 0
-    for size in kernel:
-        centre = centre * size + size // 2
-    return centre
 
 
 def _direction(piece: Piece) -> str:
@@ -166,14 +161,12 @@ def _by_head(writer: Piece, reader: Piece, shapes: Shapes, heads: int) -> LayerP
     read = reader.matrix.shape(shapes[reader.matrix.parameter])[0 if key else 1]
     if read % heads or (written * heads) % read or heads % (groups := written * heads // read or heads + 1):
         return None
-    suffix = "by head"
     return LayerPair(
-        writer=_split(writer.matrix, groups, suffix, "rows"),
-        reader=_split(reader.matrix, heads, suffix, "rows" if key else "columns"),
+        writer=_split(writer.matrix, groups, "rows"),
+        reader=_split(reader.matrix, heads, "rows" if key else "columns"),
         reader_vectors="left" if key else "right",
     )
 
 
-def _split(matrix: Matrix, heads: int, suffix: str, along: str) -> Matrix:
-    part = f"{matrix.part} {suffix}" if matrix.part else suffix
-    return replace(matrix, part=part, heads=heads, split="columns" if along == "columns" else "rows")
+def _split(matrix: Matrix, heads: int, along: Literal["rows", "columns"]) -> Matrix:
+    return replace(matrix, part=f"{matrix.part} by head".lstrip(), heads=heads, split=along)

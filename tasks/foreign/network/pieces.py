@@ -1,18 +1,10 @@
 """Splits the tensors of a known family into the matrices by which the network multiplies."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from specdyn.models.families.base import (
-    DOWN,
-    FUSED,
-    NO_LAYERS,
-    OUTPUT,
-    Family,
-    Place,
-    Rule,
-    Stored,
-)
+from specdyn.models.families.base import DOWN, FUSED, NO_LAYERS, OUTPUT, Family, Place, Rule, Stored
 from specdyn.models.nets.matrices import Matrix
 from specdyn.tasks.foreign.network.anatomy import GROUPS, HEADS, Config, Named, Shapes, kept, named, setting, width_of
 
@@ -195,8 +187,7 @@ def _cuts(rule: Rule, rows: int, columns: int, how: Cutting) -> list[tuple[int, 
 
 
 def _blocks(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
-    return [(end - length, end, 0) for end, length in zip(ends, lengths, strict=True)]
+    return [(start, end, 0) for start, end in itertools.pairwise(itertools.accumulate(lengths, initial=0))]
 
 
 def _gates(piece: Piece, rows: int, shape: tuple[int, ...], how: Cutting) -> list[Piece]:

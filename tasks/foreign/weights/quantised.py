@@ -187,16 +187,19 @@ def _packed_words(name: str, shapes: Shapes, dtypes: Dtypes, how: Config, read: 
     first, second = shapes[name]
     inputs, outputs = (first * each, second) if method == "gptq" else (first, second * each)
     added = 1 if method == "gptq" and how.get("checkpoint_format", "gptq") == "gptq" else 0
-    make = functools.partial(_from_words, bits=bits, by_column=method == "gptq", added=added)
+    make = functools.partial(_from_gptq, bits=bits, added=added) if method == "gptq" else _from_awq
     return f"{stem}.weight", _recipe(sources, make, (outputs, inputs), f"{bits} bits of {method.upper()}", sources)
 
 
-def _from_words(
-    words: Tensor, zeros: Tensor, scales: Tensor, order: Tensor | None = None, *, bits: int, by_column: bool, added: int
-) -> Tensor:
-    w_NM = _unpacked(words.mT if by_column else words, bits, awq=not by_column)
-    w_NM = w_NM.mT if by_column else w_NM
-    zeros_GM = _unpacked(zeros, bits, awq=not by_column) + added
+def _from_gptq(words: Tensor, zeros: Tensor, *grouped: Tensor, bits: int, added: int) -> Tensor:
+    return _of_groups(_unpacked(words.mT, bits).mT, _unpacked(zeros, bits) + added, *grouped)
+
+
+def _from_awq(words: Tensor, zeros: Tensor, *grouped: Tensor) -> Tensor:
+    return _of_groups(_unpacked(words, 4, awq=True), _unpacked(zeros, 4, awq=True), *grouped)
+
+
+def _of_groups(w_NM: Tensor, zeros_GM: Tensor, scales: Tensor, order: Tensor | None = None) -> Tensor:
     size = -(-len(w_NM) // len(scales))
     group = torch.arange(len(w_NM)) // size if order is None else order.long()
     return ((w_NM - zeros_GM[group]) * scales.float()[group]).mT.contiguous()

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.checks import require, require_distinct
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class Graph:
     """Everything that an intervention consists of, existing or not."""
 
+    takes_seconds: ClassVar = False
+    """The time of trainings is unknown."""
     name: str
     experiment: str
     trunks: tuple[RunSpec, ...]
@@ -52,11 +54,6 @@ class Graph:
     def noun(self) -> tuple[str, str]:
         """The noun for the rows of its cube, singular and plural."""
         return ("ticket", "tickets") if self.tickets else ("pair", "pairs")
-
-    @property
-    def takes_seconds(self) -> bool:
-        """False: the time of trainings is unknown."""
-        return False
 
     @property
     def runs(self) -> dict[str, RunSpec]:
@@ -124,32 +121,50 @@ def trunk_specs(experiment: str, preset: str, seeds: Sequence[int], settings: di
     return tuple(replace(spec, seed=seed) for seed in seeds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Perturbations of branches at the last split point: every size in every direction; none without sizes."""
+
+    sizes: Sequence[float] = ()
+    directions: Sequence[str] = ("random",)
+
+    def __post_init__(self) -> None:
+        require_distinct("directions", self.directions)
+        if self.sizes:
+            require_distinct("sizes", self.sizes)
+        else:
+            random = tuple(self.directions) == ("random",)
+            require(random, "directions", list(self.directions), "none without sizes: a perturbation needs both")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """Which branches are connected, and how; the fields of `Pair` apply to every line."""
+
+    across: bool = True
+    """Whether to connect branches of different trunks, too."""
+    layerwise: bool = False
+    curve_steps: int = 0
+    points: int = 11
+
+
 def connectivity_graph(
     name: str,
     trunks: Sequence[RunSpec],
     splits: Sequence[int],
     orders: Sequence[int],
-    sizes: Sequence[float] = (),
-    directions: Sequence[str] = ("random",),
-    across: bool = True,
-    layerwise: bool = False,
-    curve_steps: int = 0,
-    points: int = 11,
+    noise: Noise | None = None,
+    lines: Lines | None = None,
 ) -> Graph:
     """Branches of every trunk at every split point in every order; pairs within and across trunks, and after noise.
 
     Perturbed branches start at the last split point, each with its own noise.
     """
+    noise, lines = noise or Noise(), lines or Lines()
     require_distinct("orders", orders)
     require(len(orders) > 1, "orders", list(orders), "two or more: each pair is of two branches")
-    for field, values in (("splits", splits), ("directions", directions)):
-        require_distinct(field, values)
-    if sizes:
-        require_distinct("sizes", sizes)
-    else:
-        random = tuple(directions) == ("random",)
-        require(random, "directions", list(directions), "none without sizes: a perturbation needs both")
-    pair = functools.partial(Pair, layerwise=layerwise, curve_steps=curve_steps, points=points)
+    require_distinct("splits", splits)
+    pair = functools.partial(Pair, layerwise=lines.layerwise, curve_steps=lines.curve_steps, points=lines.points)
     plain = {
         (trunk, step, order): replace(trunk, start=StartFrom(run_id=trunk.run_id, step=step, order=order))
         for trunk, step, order in itertools.product(trunks, splits, orders)
@@ -159,13 +174,13 @@ def connectivity_graph(
         for trunk, step in itertools.product(trunks, splits)
         for a, b in itertools.combinations(orders, 2)
     ]
-    if across:
+    if lines.across:
         pairs += [
             pair(a=plain[one, step, order], b=plain[other, step, order], kind="across")
             for step, order in itertools.product(splits, orders)
             for one, other in itertools.combinations(trunks, 2)
         ]
-    groups = _perturbed(trunks, splits[-1], orders, sizes, directions)
+    groups = _perturbed(trunks, splits[-1], orders, noise)
     noisy = [spec for group in groups for spec in group]
     noisy_pairs = [pair(a=a, b=b, kind="perturbed") for group in groups for a, b in itertools.combinations(group, 2)]
     return Graph(
@@ -178,18 +193,16 @@ def connectivity_graph(
     )
 
 
-def _perturbed(
-    trunks: Sequence[RunSpec], step: int, orders: Sequence[int], sizes: Sequence[float], directions: Sequence[str]
-) -> list[list[RunSpec]]:
+def _perturbed(trunks: Sequence[RunSpec], step: int, orders: Sequence[int], noise: Noise) -> list[list[RunSpec]]:
     """Perturbed branches, one group per trunk, size and direction."""
 
     def start(trunk: RunSpec, size: float, direction: str, order: int) -> StartFrom:
-        noise = Perturbation(size=size, direction=direction, noise_seed=order)
-        return StartFrom(run_id=trunk.run_id, step=step, order=order, perturbation=noise)
+        perturbation = Perturbation(size=size, direction=direction, noise_seed=order)
+        return StartFrom(run_id=trunk.run_id, step=step, order=order, perturbation=perturbation)
 
     return [
         [replace(trunk, start=start(trunk, size, direction, order)) for order in orders]
-        for trunk, size, direction in itertools.product(trunks, sizes, directions)
+        for trunk, size, direction in itertools.product(trunks, noise.sizes, noise.directions)
     ]
 
 

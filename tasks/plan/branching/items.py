@@ -23,7 +23,7 @@ from specdyn.tasks.plan.branching.graph import (
 )
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item, State, failed_before, needing_failed
-from specdyn.tasks.plan.runs import train_whole, training_item
+from specdyn.tasks.plan.runs import Training, train_whole
 from specdyn.tasks.plan.units import Unit
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ def items_of(graph: Graph, store: Store, retry_failed: bool, whole: bool) -> lis
     pairs, tickets = look.pairs(whole), look.tickets()
     if not whole:
         return [*trunks, *states, *branches, *pairs, *tickets]
-    lines = [pair for pair, item in zip(graph.pairs, pairs, strict=True) if item.unit and not hopeless & _ends(pair)]
+    lines = [
+        pair
+        for pair, item in zip(graph.pairs, pairs, strict=True)
+        if item.unit and hopeless.isdisjoint((pair.a.run_id, pair.b.run_id))
+    ]
     compared = [
         spec for spec, item in zip(graph.tickets, tickets, strict=True) if item.unit and spec.run_id not in hopeless
     ]
     shared = [*look.factors_of_ends(lines), *look.factors_of_dense(compared)]
     return [*trunks, *states, *branches, *shared, *look.ends(lines), *pairs, *tickets]
-
-
-def _ends(pair: Pair) -> set[str]:
-    return {pair.a.run_id, pair.b.run_id}
 
 
 def end_key(spec: RunSpec, on: RunSpec, store: Store) -> str:
@@ -108,20 +108,18 @@ class _Look:
             if manifest and state != "failed":
                 # A trained run is left to do because its origin is, but may keep its weights.
                 state, reason = ("damaged", manifest.reason) if manifest.status == "damaged" else ("new", "")
-        return training_item(
-            kind,
-            spec,
-            name_of(spec),
-            self.store,
-            self.graph.cube(self.store),
+        training = Training(
+            kind=kind,
+            spec=spec,
+            label=name_of(spec),
             state=state,
             reason=reason,
             there=there,
             parts=parts,
-            retry_failed=self.retry_failed,
             needs=needs_of(spec),
             keep=keep,
         )
+        return training.item(self.store, self.graph.cube(self.store), self.retry_failed)
 
     def states(self, branches: Sequence[RunSpec]) -> list[Item]:
         """The states that branches need but finished trunks did not keep."""

@@ -1,9 +1,10 @@
 """Converts graphs to records in the store, and back."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from specdyn.models.experiments.base import get_experiment, present_specs, read_spec, source_in
-from specdyn.models.spec.run_spec import to_json
+from specdyn.models.experiments.base import present_specs, read_spec
+from specdyn.models.spec.run_spec import RunSpec, to_json
 from specdyn.storage.places import Store
 from specdyn.storage.studies import PairRecord, StudyKind, StudyRecord, legible, read_study
 from specdyn.tasks.connect.pair import Pair
@@ -43,8 +44,27 @@ def record_of(graph: Graph) -> StudyRecord:
 
 def graph_of(record: StudyRecord) -> Graph:
     """The graph of a record; ValueError, KeyError or TypeError if its runs are invalid."""
-    runs = {spec.run_id: spec for spec in (read_spec(text, record.experiment) for text in record.specs)}
-    if others := sorted({spec.experiment for spec in runs.values()} - {record.experiment}):
+    return _graph(record, [read_spec(text, record.experiment) for text in record.specs])
+
+
+def present_graph(record: StudyRecord) -> Graph:
+    """The graph of a record, without runs of another version of the experiment's source; the same errors."""
+    specs = present_specs(record.specs, record.experiment)
+    if len(specs) == len(record.specs):
+        return _graph(record, specs)
+    ids = {spec.run_id for spec in specs}
+    trunks, branches, tickets = (
+        tuple(one for one in of if one in ids) for of in (record.trunks, record.branches, record.tickets)
+    )
+    pairs = tuple(pair for pair in record.pairs if {pair.a, pair.b} <= ids)
+    present = dataclasses.replace(record, trunks=trunks, branches=branches, tickets=tickets, pairs=pairs)
+    return _graph(present, specs)
+
+
+def _graph(record: StudyRecord, specs: Sequence[RunSpec]) -> Graph:
+    """The graph of a record with these runs."""
+    runs = {spec.run_id: spec for spec in specs}
+    if others := sorted({spec.experiment for spec in specs} - {record.experiment}):
         raise ValueError(f"it is of {record.experiment!r} and has runs of {others[0]!r}")
     pairs = [Pair(**{**dataclasses.asdict(pair), "a": runs[pair.a], "b": runs[pair.b]}) for pair in record.pairs]
     trunks, branches, tickets = (
@@ -58,23 +78,6 @@ def graph_of(record: StudyRecord) -> Graph:
         branches=branches,
         pairs=tuple(pairs),
         tickets=tickets,
-    )
-
-
-def present_graph(record: StudyRecord) -> Graph:
-    """The graph of a record, without runs of another version of the experiment's source; the same errors."""
-    source = get_experiment(record.experiment).source
-    if all(source_in(text) == source for text in record.specs):
-        return graph_of(record)
-    specs = present_specs(record.specs, record.experiment)
-    ids = {spec.run_id for spec in specs}
-    trunks, branches, tickets = (
-        tuple(one for one in of if one in ids) for of in (record.trunks, record.branches, record.tickets)
-    )
-    pairs = tuple(pair for pair in record.pairs if {pair.a, pair.b} <= ids)
-    texts = tuple(to_json(spec) for spec in specs)
-    return graph_of(
-        dataclasses.replace(record, specs=texts, trunks=trunks, branches=branches, tickets=tickets, pairs=pairs)
     )
 
 

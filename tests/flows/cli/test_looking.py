@@ -60,7 +60,7 @@ LOOKING = {
     "a status of lines and tickets": (("status", GRAPHS), 0, "1 trunk, 2 branches, 1 pair, all done; nothing to do."),
     "the sweeps": (("list", "studies"), 0, "decay"),
     "one run": (("show", SWEEP.specs[0].run_id), 0, "complete: 3 checkpoints"),
-    "a sweep that is not there": (("status", "decoy"), 2, "no results called 'decoy' in"),
+    "a sweep that is not there": (("status", "decoy"), 2, "no study called 'decoy' in"),
     "an experiment with a typo": (("run", "modular_additon"), 2, "did you mean 'modular_addition'?"),
     "a preset with a typo": (("run", NAME, "-p", "smok"), 2, "known are data-rich, demo, mlp, paper"),
     "an analysis with a typo": (("run", NAME, "--analyses", "spectrun"), 2, "did you mean 'spectrum'?"),

@@ -1,5 +1,6 @@
 """Who works on a study, and how far each run is that is in training."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,19 +14,25 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from helpers.analysed import sweep_called
+from helpers.analysed import SETTINGS, sweep_called
 from helpers.pipelines import ROOT
 from specdyn.flows.cli.app import app
 from specdyn.models.experiments.base import get_experiment
+from specdyn.storage.access.codec import seal, unseal
 from specdyn.storage.access.lease import LIFETIME, hold
 from specdyn.storage.access.objects import read, write
+from specdyn.storage.access.records import newest_place
 from specdyn.storage.checkpoints import write_checkpoint
 from specdyn.storage.places import Store
+from specdyn.storage.studies import StudyRecord, read_study, record_study
+from specdyn.tasks.plan.here import run_here
+from specdyn.tasks.spectra.analysis import default_analyses
 
 SWEEP = sweep_called("decay", 0.0, 1.0)
 BEGUN, NEW = SWEEP.specs
 HOLDER = """
 import sys
+from specdyn.storage.access.codec import seal, unseal
 from specdyn.storage.access.lease import hold
 with hold(sys.argv[1], "decay", lifetime=0.5) as lease:
     lease.tell("trainings 2/6; 9 s")
@@ -117,3 +124,51 @@ def test_a_process_on_another_machine_that_gives_no_sign_of_life_is_said_to_be_s
             assert ("under way." in said) == (title == "At work")
         write(str(held), json.dumps({name: plain[name] for name in plain if name not in ("time", "doing")}).encode())
         assert status(begun)[0]["At work"][0]["how far"] is None, "a lease of specdyn 0.1 says neither"
+
+
+def run(store: Store, analyses: str) -> str:
+    """What `specdyn run` says of the sweep with these analyses, where all is done."""
+    settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+    asked = ["--preset=smoke", "--weight-decays=0,1", "--seeds=0", f"--sweep={SWEEP.name}", *settings]
+    chosen = [f"--analyses={analyses}"] if analyses else []
+    result = CliRunner().invoke(app, ["run", "modular_addition", *asked, *chosen, "--no-report", "--store", store.url])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+def test_status_counts_the_analyses_that_calls_asked_for(local_store: Store) -> None:
+    two = sweep_called("decay", 0.0, 1.0, analyses=("spectrum", "effective_rank"))
+    run_here(two, local_store, report=False)
+    assert "2 runs already done: nothing to do" in run(local_store, "spectrum,effective_rank")
+    assert "all done; nothing to do" in status(local_store)[1]
+    # A later call with other analyses extends the study: the first ones stay.
+    sweep_called("decay", 0.0, 1.0, analyses=("norms",)).record(local_store)
+    record = read_study(local_store, "decay", "sweep")
+    assert record and record.analyses == ("spectrum", "effective_rank", "norms")
+    assert "2 of 2 analyses to do." in status(local_store)[1]
+    run_here(sweep_called("decay", 0.0, 1.0, analyses=("norms",)), local_store, report=False)
+    assert "all done; nothing to do" in status(local_store)[1]
+    assert "2 runs already done: nothing to do" in run(local_store, "spectrum,effective_rank")
+
+
+def test_a_record_without_analyses_is_of_the_default_ones(local_store: Store) -> None:
+    usual = sweep_called("decay", 0.0, 1.0, analyses=tuple(default_analyses()))
+    run_here(usual, local_store, report=False)
+    record = read_study(local_store, "decay", "sweep")
+    fields = {"name": "decay", "kind": "sweep", "experiment": usual.experiment, "preset": "smoke"}
+    assert record == StudyRecord(**fields, specs=record.specs)
+    place = newest_place(local_store.study("decay", "sweep"))
+    plain = unseal(read(place))
+    write(place, seal({name: value for name, value in plain.items() if name != "analyses"}))
+    assert read_study(local_store, "decay", "sweep") == record
+    assert "all done; nothing to do" in status(local_store)[1] and "nothing to do" in run(local_store, "")
+
+
+def test_an_analysis_that_is_not_there_any_more_stays_in_the_record(begun: Store) -> None:
+    before = read_study(begun, "decay", "sweep")
+    assert before
+    record_study(begun, dataclasses.replace(before, analyses=("of_a_plugin",)))
+    assert "2 of 2 trainings, 2 of 2 analyses to do." in status(begun)[1]
+    SWEEP.record(begun)
+    after = read_study(begun, "decay", "sweep")
+    assert after and after.analyses == ("spectrum", "of_a_plugin")

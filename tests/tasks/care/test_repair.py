@@ -308,7 +308,8 @@ def test_the_commands_say_what_is_wrong_what_was_done_and_what_to_call(store: St
     assert str(path.relative_to(store.url)) in output and "1 damaged" in output
     output = said("repair", code=0)
     assert "its run is marked as damaged" in output
-    assert f"specdyn run modular_addition --preset smoke --sweep {SWEEP.name} --store {store} ..." in output
+    call = f"specdyn run modular_addition --preset smoke --sweep {SWEEP.name} --analyses spectrum --store {store} ..."
+    assert call in output
     assert "specdyn connect modular_addition --name forks" in output and "specdyn analyse" not in output
     assert "No store at" in said("verify", "--store", f"{store}/none", code=2)
 

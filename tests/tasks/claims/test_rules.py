@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,9 @@ from types import ModuleType
 import pytest
 
 from specdyn.models.plugins.kinds import inside
-from specdyn.tasks.evidence.claim import CLAIMS, TIERS, Claim, Condition, chosen_claims, claim_names, get_claim
-from specdyn.tasks.verdicts.tables import rules_table
+from specdyn.tasks.evidence.claim import CLAIMS, TIERS, Claim, Condition, Rule, chosen_claims, claim_names, get_claim
+from specdyn.tasks.verdicts.deciding import said
+from specdyn.tasks.verdicts.tables import markdown
 
 HELD = Path(__file__).parents[2] / "fixtures" / "claim_rules.json"
 """Claim -> version -> digests of the rule and of the code that measures. Lines are added, never changed."""
@@ -93,6 +95,32 @@ def test_a_claim_says_what_it_is_and_where_it_is_from(claim: Claim) -> None:
         assert rule.passes and rule.statistic and rule.seeds >= 3
         for one in (*rule.passes, *rule.fails, *([rule.test] if rule.test else [])):
             assert one.quantity
+
+
+RULE_HEADINGS = ("claim", "says", "for each seed", "passes where", "fails where", "beside", "seeds")
+
+
+def rules_table(claims: Iterable[Claim]) -> str:
+    """The rules of claims as Markdown, one row per definition."""
+    rows = [_rule(claim, name, rule) for claim in claims for name, rule in claim.rules.items()]
+    return markdown(RULE_HEADINGS, rows)
+
+
+def _rule(claim: Claim, name: str, rule: Rule) -> tuple[str, ...]:
+    title = f"{claim.title} v{claim.version}" + (f", {name}" if len(claim.rules) > 1 else "")
+    return (
+        title,
+        f"{claim.statement} ({claim.source})",
+        rule.statistic,
+        _all(rule.passes, "and"),
+        _all(rule.fails, "or"),
+        claim.null,
+        str(rule.seeds),
+    )
+
+
+def _all(conditions: Sequence[Condition], joined: str) -> str:
+    return f" **{joined}** ".join(map(said, conditions))
 
 
 def test_the_documents_have_every_rule() -> None:

@@ -14,7 +14,7 @@ from specdyn.storage.places import Store
 from specdyn.storage.results import write_values
 from specdyn.tasks.connect.ids import line_id
 from specdyn.tasks.connect.line import finished
-from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
+from specdyn.tasks.plan.branching.graph import Graph, Lines, Noise, connectivity_graph, ticket_graph, trunk_specs
 from specdyn.tasks.training.replay import keep_states
 from specdyn.tasks.training.training import train
 
@@ -27,7 +27,7 @@ def trunks(count: int = 3) -> tuple[RunSpec, ...]:
 
 
 def test_branches_and_pairs_are_those_of_the_design() -> None:
-    graph = connectivity_graph("g", trunks(), (0, 20), (3, 4, 5), sizes=(0.0, 1.0), directions=("random", "top"))
+    graph = connectivity_graph("g", trunks(), (0, 20), (3, 4, 5), Noise(sizes=(0.0, 1.0), directions=("random", "top")))
     plain = [spec for spec in graph.branches if spec.start and spec.start.perturbation is None]
     assert len(plain) == 3 * 2 * 3
     assert len(graph.branches) - len(plain) == 3 * 2 * 2 * 3
@@ -47,7 +47,7 @@ def test_branches_and_pairs_are_those_of_the_design() -> None:
 
 
 def test_without_the_control_no_two_trunks_are_connected() -> None:
-    graph = connectivity_graph("g", trunks(), (20,), (3, 4), across=False)
+    graph = connectivity_graph("g", trunks(), (20,), (3, 4), lines=Lines(across=False))
     assert {pair.kind for pair in graph.pairs} == {"within"}
 
 

@@ -305,7 +305,7 @@ def test_status_shows_all_that_goes_by_a_name_and_names_what_there_is(tmp_path: 
     make_sweep(NAME, "smoke", sweep="g").record(Store(store))
     output = said("status", "g", "--store", store)
     assert output.index("2 of 2 trainings") < output.index("8 of 8 pairs") < output.index("2 of 2 tickets")
-    assert "no results called 'other' in" in said("status", "other", "--store", store, code=2)
+    assert "no study called 'other' in" in said("status", "other", "--store", store, code=2)
 
 
 def test_list_has_graphs_beside_sweeps(tmp_path: Path) -> None:

@@ -11,13 +11,18 @@ from specdyn.storage.access.objects import StoreError
 from specdyn.storage.places import Store
 from specdyn.storage.schema import SCHEMA_VERSION
 from specdyn.storage.studies import read_study, record_study, study_names
-from specdyn.tasks.plan.branching.graph import Graph, connectivity_graph, ticket_graph, trunk_specs
+from specdyn.tasks.plan.branching.graph import Graph, Lines, Noise, connectivity_graph, ticket_graph, trunk_specs
 from specdyn.tasks.plan.branching.records import read_graphs, record_of
 
 NAME = "modular_addition"
 TRUNKS = trunk_specs(NAME, "smoke", (0, 1), {"steps": 40, "weight_decay": 1.0})
 PAIRS = connectivity_graph(
-    "g", TRUNKS, (0, 20), (3, 4), (0.0, 0.25), ("random", "top"), layerwise=True, curve_steps=3, points=5
+    "g",
+    TRUNKS,
+    (0, 20),
+    (3, 4),
+    Noise(sizes=(0.0, 0.25), directions=("random", "top")),
+    Lines(layerwise=True, curve_steps=3, points=5),
 )
 TICKETS = ticket_graph("g", TRUNKS, 20, (0.5, 0.3), ("iterative", "random"), (7,))
 
