@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from specdyn.storage.access import objects
 from specdyn.storage.access.codec import decode, encode
 from specdyn.storage.access.listing import listing
-from specdyn.storage.access.records import Version, change_record, newest_place, read_record, versions_below
+from specdyn.storage.access.records import (
+    Version,
+    change_record,
+    newest_place,
+    read_record,
+    read_records,
+    versions_below,
+)
 from specdyn.storage.identity import short_digest
 from specdyn.storage.places import Run, Store
 from specdyn.storage.schema import SCHEMA_VERSION
@@ -23,8 +30,6 @@ if TYPE_CHECKING:
 
 LISTED_ALONE = 16
 """Up to this many runs each is listed separately, as the store may hold many others."""
-READERS = 16
-"""Manifests that are read at a time."""
 
 LENGTH = 8
 """Bytes at the start of a safetensors file that hold the length of its header."""
@@ -289,14 +294,17 @@ def read_manifest(run: Run, newest: Mapping[str, Version] | None = None) -> Mani
 
     With `newest`, the `versions_below` of the experiment's manifests, no listing is needed.
     """
-    url = run.manifest
-    text = read_record(url, newest)
+    return _manifest(run, read_record(run.manifest, newest))
+
+
+def _manifest(run: Run, text: bytes | None) -> Manifest | None:
+    """The manifest in the content of its record."""
     if text is None:
         return None
     try:
-        return decode(Manifest, url, text)
+        return decode(Manifest, run.manifest, text)
     except ValueError as error:
-        place = newest_place(url)
+        place = newest_place(run.manifest)
         raise DamagedCheckpoint(
             f"run {run.run_id}: {place} is not a manifest ({error}); delete it to train on"
         ) from None
@@ -304,6 +312,16 @@ def read_manifest(run: Run, newest: Mapping[str, Version] | None = None) -> Mani
 
 def read_manifests(store: Store, experiment: str, run_ids: Sequence[str]) -> list[Manifest | None]:
     """The manifests of runs of an experiment, several read at a time; many runs need only one listing."""
-    newest = versions_below(store.manifests(experiment)) if len(run_ids) > LISTED_ALONE else None
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda run_id: read_manifest(store.run(experiment, run_id), newest), run_ids))
+    runs = [store.run(experiment, run_id) for run_id in run_ids]
+    if len(runs) > LISTED_ALONE:
+        found = dict(listed_manifests(runs, versions_below(store.manifests(experiment))))
+        return [found.get(run) for run in runs]
+    with ThreadPoolExecutor(LISTED_ALONE) as pool:
+        return list(pool.map(read_manifest, runs))
+
+
+def listed_manifests(runs: Iterable[Run], newest: Mapping[str, Version]) -> Iterator[tuple[Run, Manifest | None]]:
+    """The manifests of runs that are in `newest`, many read at a time; they are as those of `read_manifest`."""
+    by_url = {run.manifest: run for run in runs}
+    for url, text in read_records(list(by_url), newest):
+        yield by_url[url], _manifest(by_url[url], text)

@@ -6,13 +6,13 @@ lost. One whose answer got lost recognises its own version (`objects.create`): n
 that ignores If-None-Match (`specdyn storage check` tells), the last writer of a number wins.
 """
 
-import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from specdyn.storage.access import objects
 from specdyn.storage.access.listing import listing_below
+from specdyn.storage.access.many import read_each
 
 KEPT = 8
 """Newest versions that keep their content; older ones are emptied, so that no slow writer reuses their number."""
@@ -42,12 +42,16 @@ def read_record(url: str, newest: Mapping[str, Version] | None = None) -> bytes 
     """
     if newest is None:
         return _newest(url)[1]
-    if url not in newest:
-        return None
-    with contextlib.suppress(FileNotFoundError):
-        if content := objects.read(_place(url, newest[url].number)):
-            return content
-    return _newest(url)[1]  # replaced since the listing
+    return dict(read_records([url], newest)).get(url)
+
+
+def read_records(urls: Sequence[str], newest: Mapping[str, Version]) -> Iterator[tuple[str, bytes | None]]:
+    """The newest version of each of these records that `newest` lists, many read at a time; None for one that ended."""
+    there = [url for url in urls if url in newest]
+    contents = read_each([_place(url, newest[url].number) for url in there])
+    for url, (_, content) in zip(there, contents, strict=True):
+        # An empty or missing one was replaced since the listing.
+        yield url, None if content == ENDED else content or _newest(url)[1]
 
 
 def versions_below(folder: str) -> dict[str, Version]:

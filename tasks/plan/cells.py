@@ -1,9 +1,11 @@
 """Finds what the store has of a run to train and analyse, and what is missing; only reads."""
 
+import contextlib
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from specdyn.models.datasets.base import get_dataset
@@ -11,14 +13,14 @@ from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
 from specdyn.storage.access.records import Version, versions_below
-from specdyn.storage.checkpoints import LISTED_ALONE, READERS, Manifest, checkpoints_written, read_manifest
-from specdyn.storage.places import Store
-from specdyn.storage.results import blocks_of
+from specdyn.storage.checkpoints import LISTED_ALONE, Manifest, checkpoints_written, listed_manifests, read_manifest
+from specdyn.storage.places import Run, Store
+from specdyn.storage.results import analyses_of, blocks_of, parts_in
 from specdyn.tasks.data.prepare import hold_data, require_data
 from specdyn.tasks.identity import computed_on, data_of_plugin, origins_of, outdated, require_norm_run, results_id
 from specdyn.tasks.plan.cost import Cost, schedule
 from specdyn.tasks.plan.plan import Item
-from specdyn.tasks.plan.runs import Block, Training, analyse_run, analysed
+from specdyn.tasks.plan.runs import Analysed, Block, Training, analyse_run, analysed
 from specdyn.tasks.plan.units import Unit
 
 THINNED = "checkpoints of it were removed, and {} needs them"
@@ -30,20 +32,14 @@ CellState = Literal["done", "trained", "partial", "failed", "damaged", "new"]
 class Trained:
     """The part of a trained run's manifest that is needed to list results."""
 
-    tag: str
-    """Tag of the manifest in a listing; empty if it was not listed."""
     results: str
     """The id of its results."""
     computed_on: str
     steps: tuple[int, ...]
     thinned: bool
     """Whether some of its checkpoints were removed."""
-
-    @property
-    def remembered(self) -> str:
-        """A summary for a cube to store; empty if its validity could not be checked later."""
-        said = [self.tag, self.results, self.computed_on, self.steps, self.thinned]
-        return json.dumps(said) if self.tag else ""
+    remembered: str
+    """The same and the manifest's tag as text for a cube to store; empty if that could not be checked later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +47,8 @@ class Cell:
     """One run of a grid: what exists and what is missing."""
 
     spec: RunSpec
+    run_id: str
+    """The id of the spec, which takes a digest to compute."""
     label: str
     """Weight decay, seed, what else varies in the sweep, run_id."""
     state: CellState
@@ -78,7 +76,21 @@ class Cell:
 
     def items(self, store: Store, cube: str, analyses: Sequence[str], retry_failed: bool) -> tuple[Item, Item]:
         """Its training and its analysis, for the study with that cube."""
-        training = Training(
+        trained = self._done("trainings", self.run_id, self.spec)
+        analysis = self._done("analyses", f"{self.run_id}-analysis")
+        return (
+            trained if self.trained else self._training(store, cube, retry_failed),
+            self._analysis(analysis, store, cube, analyses) if self.missing else analysis,
+        )
+
+    def _done(self, kind: str, key: str, run: RunSpec | None = None) -> Item:
+        parts = len(self.steps)
+        return Item(
+            kind=kind, key=key, label=self.label, state="done", there=parts, parts=parts, network=self.spec, run=run
+        )
+
+    def _training(self, store: Store, cube: str, retry_failed: bool) -> Item:
+        return Training(
             kind="trainings",
             spec=self.spec,
             label=self.label,
@@ -86,30 +98,27 @@ class Cell:
             reason=self.reason,
             there=min(self.written, len(self.steps)),
             parts=len(self.steps),
-        )
+        ).item(store, cube, retry_failed)
+
+    def _analysis(self, done: Item, store: Store, cube: str, analyses: Sequence[str]) -> Item:
         left = sum(map(len, self.missing))
-        key = f"{self.spec.run_id}-analysis"
         unit = Unit(
-            kind="analyses",
-            key=key,
+            kind=done.kind,
+            key=done.key,
             label=self.label,
-            needs=(self.spec.run_id,),
+            needs=(self.run_id,),
             function=analyse_run,
             arguments=(self.spec, tuple(analyses), store, cube),
-            log=self.spec.run_id,
-            row=self.spec.run_id,
+            log=self.run_id,
+            row=self.run_id,
             spreads=True,
             parts=left,
         )
-        return training.item(store, cube, retry_failed), Item(
-            kind="analyses",
-            key=key,
-            label=self.label,
-            state="new" if left == len(self.steps) else "partial" if left else "done",
-            there=len(self.steps) - left,
-            parts=len(self.steps),
-            unit=unit if left else None,
-            network=self.spec,
+        return replace(
+            done,
+            state="new" if left == done.parts else "partial",
+            there=done.parts - left,
+            unit=unit,
             analyses=tuple(dict.fromkeys(name for names in self.missing.values() for name in names)),
             cost=lambda: Cost(analysed=left),
         )
@@ -126,6 +135,10 @@ class Listed:
     begun: frozenset[str]
     """Ids of the runs that have checkpoints."""
 
+    def tag(self, run: Run) -> str:
+        """The tag of a run's manifest; empty if there is none."""
+        return self.manifests[run.manifest].tag if run.manifest in self.manifests else ""
+
 
 def listed(store: Store, experiment: str) -> Listed:
     """List what exists of an experiment; one request per 1,000 names on object storage."""
@@ -140,6 +153,14 @@ def listed(store: Store, experiment: str) -> Listed:
     )
 
 
+Ended = Trained | Manifest
+"""What a plan needs of a finished run's manifest: all of it, unless the run is trained and depends on no other."""
+_READ: dict[str, tuple[str, Ended]] = {}
+"""Manifests that this process has read, by URL, with their tag in a listing."""
+KEPT = 50_000
+"""The most of them, since a service lives long."""
+
+
 def look_at(
     spec: RunSpec,
     label: str,
@@ -152,60 +173,13 @@ def look_at(
 
     Needs fewer requests with a listing in `there` and a summary of the manifest in `remembered`.
     """
-    tag = there.manifests[url].tag if there and (url := store.run_of(spec).manifest) in there.manifests else ""
-    trained, manifest, reason = _known(remembered, tag), None, ""
-    if trained is None:
-        manifest = read_manifest(store.run_of(spec), there.manifests if there else None)
-        reason = manifest.reason if manifest else ""
-        if manifest and manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, store))):
-            # A run must be retrained if its origins are, or if its data set has changed.
-            alone = not spec.start and not spec.norms.run and not data_of_plugin(spec)
-            trained = Trained(
-                tag=tag if alone else "",
-                results=results_id(manifest),
-                computed_on=computed_on(manifest),
-                steps=manifest.steps,
-                thinned=bool(manifest.thinned),
-            )
-    if trained:
-        steps, written, results = trained.steps, len(trained.steps), trained.results
-        names = there.results.get(results, ()) if there else None
-        found = analysed(store.run_results(spec.experiment, results), steps, analyses, names)
-        missing, parts = found.missing, found.parts
-        state: CellState = "trained" if missing else "done"
-        if missing and trained.thinned:
-            lacking = sorted({name for names in missing.values() for name in names})
-            state, reason = "damaged", THINNED.format(", ".join(lacking))
+    looks, run = _Looks(analyses, store, there), store.run_of(spec)
+    if there is None:
+        manifest = read_manifest(run)
+        ended = _summary(spec, manifest, "") if manifest else None
     else:
-        begun = there is None or spec.run_id in there.begun
-        steps, results = schedule(spec, store), ""
-        written = checkpoints_written(store.run_of(spec)) if begun else 0
-        missing, parts = dict.fromkeys(blocks_of(steps), tuple(analyses)), {}
-        state = _unfinished(manifest, written)
-    return Cell(
-        spec=spec,
-        label=label,
-        state=state,
-        reason=reason,
-        computed_on=trained.computed_on if trained else computed_on(manifest) if manifest else "",
-        remembered=trained.remembered if trained else "",
-        steps=steps,
-        written=written,
-        missing=missing,
-        results=results,
-        parts=parts,
-    )
-
-
-def _known(remembered: str, tag: str) -> Trained | None:
-    """The stored summary of a manifest, if its tag is unchanged."""
-    try:
-        known, results, computed, steps, thinned = json.loads(remembered)
-    except ValueError:
-        return None
-    if not tag or known != tag:
-        return None
-    return Trained(tag=tag, results=results, computed_on=computed, steps=tuple(steps), thinned=thinned)
+        ended = _known(run, remembered, there) or _read({run: spec}, there).get(run.run_id)
+    return looks.cell(spec, run, label, ended)
 
 
 def look_at_all(
@@ -213,20 +187,141 @@ def look_at_all(
 ) -> list[Cell]:
     """The state of many runs, several at a time.
 
-    Uses one listing, and does not read manifests whose summary is in the cube at the URL.
+    Uses one listing. Does not read manifests whose summary is in the cube at the URL, or that this process has read.
     """
-    there, remembered = None, dict[str, str]()
-    if len(specs) > LISTED_ALONE:
-        from specdyn.storage.cube import trained_runs
+    if len(specs) <= LISTED_ALONE:
+        with ThreadPoolExecutor(LISTED_ALONE) as pool:
+            return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store), specs, labels))
+    from specdyn.storage.cube import trained_runs
 
-        # In this order: a summary is then older than the listing, or has another tag.
-        remembered, there = trained_runs(cube), listed(store, specs[0].experiment)
+    # In this order: a summary is then older than the listing, or has another tag.
+    remembered, there = trained_runs(cube), listed(store, specs[0].experiment)
+    runs = [store.run_of(spec) for spec in specs]
+    ended = {run.run_id: known for run in runs if (known := _known(run, remembered.get(run.run_id, ""), there))}
+    unknown = {run: spec for run, spec in zip(runs, specs, strict=True) if run.run_id not in ended}
+    ended |= _read(unknown, there)
+    looks = _Looks(analyses, store, there)
+    with ThreadPoolExecutor(LISTED_ALONE) as pool:
+        # A trained run needs no request, and no thread.
+        cells = [
+            looks.cell(spec, run, label, known)
+            if isinstance(known := ended.get(run.run_id), Trained)
+            else pool.submit(looks.cell, spec, run, label, known)
+            for run, spec, label in zip(runs, specs, labels, strict=True)
+        ]
+        return [cell if isinstance(cell, Cell) else cell.result() for cell in cells]
 
-    def look(spec: RunSpec, label: str) -> Cell:
-        return look_at(spec, label, analyses, store, there, remembered.get(spec.run_id, ""))
 
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(look, specs, labels))
+def _known(run: Run, remembered: str, there: Listed) -> Ended | None:
+    """What a cube or this process remembers of a manifest, if its tag is unchanged."""
+    tag = there.tag(run)
+    with contextlib.suppress(ValueError):
+        known, results, computed, steps, thinned = json.loads(remembered)
+        if tag and known == tag:
+            return Trained(
+                remembered=remembered,
+                results=results,
+                computed_on=computed,
+                steps=_shared(tuple(steps)),
+                thinned=thinned,
+            )
+    before, ended = _READ.get(run.manifest, ("", None))
+    return ended if tag and before == tag else None
+
+
+def _read(runs: Mapping[Run, RunSpec], there: Listed) -> dict[str, Ended]:
+    """The manifests of runs that have one, by run_id."""
+    found = {}
+    for run, manifest in listed_manifests(runs, there.manifests):
+        if manifest:
+            tag = there.tag(run)
+            found[run.run_id] = _summary(runs[run], manifest, tag)
+            _READ[run.manifest] = tag, found[run.run_id]
+    for url in list(_READ)[: max(0, len(_READ) - KEPT)]:
+        _READ.pop(url, None)
+    return found
+
+
+def _summary(spec: RunSpec, manifest: Manifest, tag: str) -> Ended:
+    """What is kept of a manifest with this tag."""
+    # A run must be retrained if its origins are, or if its data set has changed.
+    if manifest.status != "complete" or spec.start or spec.norms.run or data_of_plugin(spec):
+        return manifest
+    return _trained(manifest, tag)
+
+
+def _trained(manifest: Manifest, tag: str = "") -> Trained:
+    results, computed, thinned = results_id(manifest), computed_on(manifest), bool(manifest.thinned)
+    return Trained(
+        remembered=json.dumps([tag, results, computed, manifest.steps, thinned]) if tag else "",
+        results=results,
+        computed_on=computed,
+        steps=_shared(manifest.steps),
+        thinned=thinned,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(steps: tuple[int, ...]) -> tuple[int, ...]:
+    """The same object for equal steps, as most runs of a sweep have them in common."""
+    return steps
+
+
+class _Looks:
+    """Finds the state of runs for some analyses."""
+
+    def __init__(self, analyses: Sequence[str], store: Store, there: Listed | None) -> None:
+        self._analyses, self._store, self._there = analyses, store, there
+        self._alike: dict[tuple[Block, tuple[str, ...]], Analysed] = {}
+
+    def cell(self, spec: RunSpec, run: Run, label: str, ended: Ended | None) -> Cell:
+        """The state of a run."""
+        reason, trained = "", ended if isinstance(ended, Trained) else None
+        manifest = ended if isinstance(ended, Manifest) else None
+        if manifest:
+            reason = manifest.reason
+            if manifest.status == "complete" and not (reason := outdated(manifest, origins_of(spec, self._store))):
+                trained = _trained(manifest)
+        if trained:
+            steps, written, results = trained.steps, len(trained.steps), trained.results
+            found = self._analysed(self._store.run_results(spec.experiment, results), results, steps)
+            missing, parts = found.missing, found.parts
+            state: CellState = "trained" if missing else "done"
+            if missing and trained.thinned:
+                lacking = sorted({name for names in missing.values() for name in names})
+                state, reason = "damaged", THINNED.format(", ".join(lacking))
+        else:
+            begun = self._there is None or run.run_id in self._there.begun
+            steps, results = schedule(spec, self._store), ""
+            written = checkpoints_written(run) if begun else 0
+            missing, parts = dict.fromkeys(blocks_of(steps), tuple(self._analyses)), {}
+            state = _unfinished(manifest, written)
+        return Cell(
+            spec=spec,
+            run_id=run.run_id,
+            label=label,
+            state=state,
+            reason=reason,
+            computed_on=trained.computed_on if trained else computed_on(manifest) if manifest else "",
+            remembered=trained.remembered if trained else "",
+            steps=steps,
+            written=written,
+            missing=missing,
+            results=results,
+            parts=parts,
+        )
+
+    def _analysed(self, folder: str, results: str, steps: Block) -> Analysed:
+        """What exists of a run's results; worked out once for all runs whose objects have the same names."""
+        if self._there is None:
+            return analysed(folder, steps, self._analyses)
+        names = tuple(self._there.results.get(results, ()))
+        if (known := self._alike.get((steps, names))) is None:
+            known = analysed(folder, steps, self._analyses, names)
+            if all(analyses_of(folder, part) for part in parts_in(names)):  # else an object of this run is damaged
+                self._alike[steps, names] = known
+        parts = {f"{folder}/{url.rpartition('/')[2]}": counting for url, counting in known.parts.items()}
+        return Analysed(missing=known.missing, parts=parts)
 
 
 def _unfinished(manifest: Manifest | None, written: int) -> Literal["partial", "failed", "damaged", "new"]:
