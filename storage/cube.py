@@ -25,13 +25,13 @@ from specdyn.storage.access.lease import Lease
 from specdyn.storage.cube_tree import Structure, Taken
 from specdyn.storage.generations import ROOT
 from specdyn.storage.query import DamagedCube, reading
-from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, row_values
+from specdyn.storage.rows import RUNS, Facts, Row, RowKind, placed, rows_values
 from specdyn.storage.schema import LIVE
 
 HELD_BYTES = 64 * 1024 * 1024
 """Bytes of values held in memory at a time."""
 WRITERS = 8
-"""Result objects read, and arrays written, concurrently."""
+"""Arrays written concurrently."""
 
 Array = zarr.Array[Any]
 
@@ -138,7 +138,7 @@ class CubeWriter:
         }
         with ThreadPoolExecutor(WRITERS) as pool:
             for places in _batches(fresh, structure.row_bytes()):
-                found = list(pool.map(lambda i: row_values(rows[i], self.facts), places))
+                found = rows_values([rows[i] for i in places], self.facts)
                 spread = [
                     placed(values, rows[i], structure.variables, structure.labels)
                     for i, values in zip(places, found, strict=True)

@@ -190,13 +190,17 @@ def read_values(url: str) -> Measured | None:
 
     DamagedResult if the bytes were altered, StoreError if a newer specdyn wrote them.
     """
+    try:
+        return values_in(url, objects.read(url))
+    except FileNotFoundError:
+        return None
+
+
+def values_in(url: str, data: bytes) -> Measured:
+    """The same from the bytes of the object at the URL."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    try:
-        data = objects.read(url)
-    except FileNotFoundError:
-        return None
     try:
         metadata = json.loads(_header(data[HEADER : HEADER + int.from_bytes(data[:HEADER], "little")]))
         arrays = load(data)

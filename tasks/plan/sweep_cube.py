@@ -1,12 +1,13 @@
 """The cube of a sweep: its runs with their results, and its report."""
 
 import functools
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import experiment_of, get_experiment
-from specdyn.models.spec.run_spec import RunSpec, hyperparameters
+from specdyn.models.spec.run_spec import RunSpec, hyperparameters, own_settings
 from specdyn.models.spec.schedules import step_coordinates
 from specdyn.models.spec.settings import described_settings
 from specdyn.storage.places import Store
@@ -38,33 +39,22 @@ class SweepCube(RunsCube):
     @functools.cached_property
     def rows(self) -> list[Row]:
         """All runs, trained or not."""
-        analyses, settings = self.analyses, [hyperparameters(cell.spec) for cell in self.cells]
-        varied = ("weight_decay", "seed", *self.sweep.varied)
-        return [
-            Row(
-                key=cell.spec.run_id,
-                status=STATUS.get(cell.state, "partial" if cell.parts else "planned"),
-                layout_of=functools.partial(_layout_of, cell.spec, cell.steps, analyses, self.store),
-                coordinates={name: every[name] for name in varied if name in every},
-                settings=every,
-                provenance={"computed_on": cell.computed_on},
-                results=cell.results,
-                trained=cell.remembered,
-                parts=counting_variables(cell.parts, experiment_of(cell.spec).metrics(cell.spec)),
-            )
-            for cell, every in zip(self.cells, settings, strict=True)
-        ]
+        analyses, varied = self.analyses, ("weight_decay", "seed", *self.sweep.varied)
+        alike = _Alike(analyses, self.store)
+        return [alike.row(cell, varied) for cell in self.cells]
 
     @property
     def meanings(self) -> dict[str, dict[str, str]]:
         """Meaning and unit of each setting of the runs."""
-        return {name: of for cell in self.cells for name, of in described_settings(cell.spec).items()}
+        # They depend on the kinds of net and data alone; of a name that several have, the last run's meaning counts.
+        kinds = {(type(cell.spec.net), type(cell.spec.data)): cell.spec for cell in reversed(self.cells)}
+        return {name: of for spec in reversed(kinds.values()) for name, of in described_settings(spec).items()}
 
     def again(self, keys: Collection[str] | None = None) -> "SweepCube":
         """The cube with refreshed runs: those with these ids, or all."""
         cells = [
             look_at(cell.spec, cell.label, self.sweep.analyses, self.store)
-            if keys is None or cell.spec.run_id in keys
+            if keys is None or cell.run_id in keys
             else cell
             for cell in self.cells
         ]
@@ -81,16 +71,57 @@ class SweepCube(RunsCube):
         }
 
 
-def _layout_of(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], store: Store) -> RunLayout:
+@dataclass(frozen=True, slots=True)
+class _Seedless:
+    """A spec that is equal to others which differ in the seed alone."""
+
+    settings: tuple[Any, ...]
+    spec: RunSpec = field(compare=False)
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> "_Seedless":
+        return cls(tuple(value for name, value in own_settings(spec).items() if name != "seed"), spec)
+
+
+class _Alike:
+    """Makes the rows of runs, and works out once what those have in common that differ in the seed alone."""
+
+    def __init__(self, analyses: tuple[str, ...], store: Store) -> None:
+        self._analyses, self._store = analyses, store
+        self._settings = functools.cache(lambda of: hyperparameters(of.spec))
+        self._metrics = functools.cache(lambda of: experiment_of(of.spec).metrics(of.spec))
+        self._counting = functools.cache(lambda of, found: counting_variables({"": found}, self._metrics(of))[""])
+
+    def row(self, cell: Cell, varied: Sequence[str]) -> Row:
+        """The row of a run, with these settings as coordinates."""
+        of = _Seedless.of(cell.spec)
+        settings = {**self._settings(of), "seed": cell.spec.seed}
+        return Row(
+            key=cell.run_id,
+            status=STATUS.get(cell.state, "partial" if cell.parts else "planned"),
+            layout_of=functools.partial(_layout_of, of, cell.spec, cell.steps, self._analyses, self._store),
+            coordinates={name: settings[name] for name in varied if name in settings},
+            settings=settings,
+            provenance={"computed_on": cell.computed_on},
+            results=cell.results,
+            trained=cell.remembered,
+            parts={url: self._counting(of, found) for url, found in cell.parts.items()},
+        )
+
+
+def _layout_of(
+    of: _Seedless, spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], store: Store
+) -> RunLayout:
     """Labels and variables of a run; may count its examples, whose number may depend on the seed."""
-    return _layout(replace(spec, seed=0), steps, analyses, train_examples(spec, store))
+    return _layout(of, steps, analyses, train_examples(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
-def _layout(spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], examples: int) -> RunLayout:
+def _layout(of: _Seedless, steps: tuple[int, ...], analyses: tuple[str, ...], examples: int) -> RunLayout:
     """Labels and variables, the same for all seeds; builds the network without weights."""
     from specdyn.tasks.spectra.network_layout import network_layout, run_layout
 
+    spec = replace(of.spec, seed=0)
     metrics = experiment_of(spec).metrics(spec)
     layout = run_layout(network_layout(spec), steps, analyses, metrics, {})
     return replace(layout, extras={**layout.extras, **step_coordinates(spec, steps, examples)})
