@@ -1,11 +1,12 @@
 """Lists the objects below a prefix with size, time and tag, without reading them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from specdyn.storage.access.objects import HUB, PARTIAL, explained, filesystem
+from specdyn.storage.access.objects import HUB, PARTIAL, explained, files_below, filesystem, is_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,19 @@ def listing(url: str) -> dict[str, Listed]:
 def listing_below(url: str) -> dict[str, Listed]:
     """Every object below a prefix by its key, sorted; one request for 1,000 on object storage."""
     with explained(url):
+        if is_local(url):
+            return dict(sorted(_local(url)))
         found = filesystem(url).find(url, detail=True)
     own = f"{url.removeprefix('s3://').rstrip('/')}/"
     return {path.removeprefix(own): _listed(found[path]) for path in sorted(found) if not path.endswith(PARTIAL)}
+
+
+def _local(folder: str) -> Iterator[tuple[str, Listed]]:
+    for key, entry in files_below(folder):
+        with contextlib.suppress(FileNotFoundError):  # deleted since
+            found = entry.stat()
+            times = {"mtime": found.st_mtime, "created": found.st_ctime, "ino": found.st_ino}
+            yield key, _listed({**times, "size": found.st_size, "type": "file"})
 
 
 def _listed(entry: Mapping[str, Any]) -> Listed:

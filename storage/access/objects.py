@@ -296,8 +296,24 @@ def names_below(url: str) -> list[str]:
     """Names of all objects below a prefix, with their folders; one request for 1,000 on object storage."""
     with explained(url):
         own = url.removeprefix("s3://")
+        if is_local(url):
+            return sorted(key for key, _ in files_below(url))
         found = filesystem(url).find(url)
         return sorted(path.removeprefix(f"{own}/") for path in found if path != own and not path.endswith(PARTIAL))
+
+
+def files_below(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every whole file below a local folder by its key; fsspec takes ten times as long, as it looks at each."""
+    try:
+        with os.scandir(folder) as scan:
+            entries = list(scan)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(entry.path, f"{prefix}{entry.name}/")
+        elif not entry.name.endswith(PARTIAL):
+            yield f"{prefix}{entry.name}", entry
 
 
 def exists(url: str) -> bool:

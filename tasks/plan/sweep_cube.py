@@ -109,11 +109,26 @@ class _Alike:
         )
 
 
+_EXAMPLES: dict[tuple[Any, ...], int] = {}
+"""Numbers of training examples, which take a split of the data, by what decides them."""
+KEPT = 50_000
+"""The most of them, since a service lives long."""
+
+
+def _examples(spec: RunSpec, store: Store) -> int:
+    key = (spec.experiment, spec.source, spec.data, spec.seed, store)
+    if key not in _EXAMPLES:
+        if len(_EXAMPLES) >= KEPT:
+            _EXAMPLES.clear()
+        _EXAMPLES[key] = train_examples(spec, store)
+    return _EXAMPLES[key]
+
+
 def _layout_of(
     of: _Seedless, spec: RunSpec, steps: tuple[int, ...], analyses: tuple[str, ...], store: Store
 ) -> RunLayout:
     """Labels and variables of a run; may count its examples, whose number may depend on the seed."""
-    return _layout(of, steps, analyses, train_examples(spec, store))
+    return _layout(of, steps, analyses, _examples(spec, store))
 
 
 @functools.lru_cache(maxsize=256)
