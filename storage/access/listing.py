@@ -1,12 +1,20 @@
 """Lists the objects below a prefix with size, time and tag, without reading them."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from specdyn.storage.access.objects import HUB, PARTIAL, explained, files_below, filesystem, is_local
+
+PAGE = 1000
+"""The most objects that object storage lists in one request."""
+
+
+class TooMany(Exception):
+    """A prefix has more objects than were to be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +52,21 @@ def listing(url: str) -> dict[str, Listed]:
     return dict(sorted(entries.items()))
 
 
-def listing_below(url: str) -> dict[str, Listed]:
-    """Every object below a prefix by its key, sorted; one request for 1,000 on object storage."""
+def listing_below(url: str, most: int | None = None) -> dict[str, Listed]:
+    """Every object below a prefix by its key, sorted; one request for 1,000 on object storage.
+
+    With `most`, up to a PAGE, takes one request; TooMany if there are more objects.
+    """
+    own = f"{url.removeprefix('s3://').rstrip('/')}/"
     with explained(url):
         if is_local(url):
-            return dict(sorted(_local(url)))
-        found = filesystem(url).find(url, detail=True)
-    own = f"{url.removeprefix('s3://').rstrip('/')}/"
-    return {path.removeprefix(own): _listed(found[path]) for path in sorted(found) if not path.endswith(PARTIAL)}
+            there = dict(itertools.islice(_local(url), None if most is None else most + 1))
+        else:
+            found = filesystem(url).find(url, detail=True) if most is None else filesystem(url).first_below(url, most)
+            there = {path.removeprefix(own): _listed(found[path]) for path in found if not path.endswith(PARTIAL)}
+    if most is not None and len(there) > most:
+        raise TooMany(url)
+    return dict(sorted(there.items()))
 
 
 def _local(folder: str) -> Iterator[tuple[str, Listed]]:

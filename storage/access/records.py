@@ -54,10 +54,10 @@ def read_records(urls: Sequence[str], newest: Mapping[str, Version]) -> Iterator
         yield url, None if content == ENDED else content or _newest(url)[1]
 
 
-def versions_below(folder: str) -> dict[str, Version]:
-    """The newest version of every record in a folder, by the record's URL; one request for 1,000 on object storage."""
+def versions_below(folder: str, most: int | None = None) -> dict[str, Version]:
+    """The newest version of every record in a folder, by the record's URL; see `listing_below` for `most`."""
     newest: dict[str, Version] = {}
-    for path, found in listing_below(folder).items():
+    for path, found in listing_below(folder, most).items():
         name, _, version = path.partition(LATER + "/")
         match = NUMBERED.fullmatch(version)
         url, number = (f"{folder}/{name}.json", int(match[1])) if match else (f"{folder}/{path}", 1)

@@ -137,6 +137,15 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
 
     read_each = sync_wrapper(_read_each)
 
+    async def _first_below(self, path: str, count: int) -> dict[str, dict[str, Any]]:
+        """The first objects below a prefix, as `find` with details has them, and one more if there are others."""
+        bucket, prefix, _ = self.split_path(path)
+        answer = await self._call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=count)
+        entries = [{**one, "type": "file", "size": one["Size"]} for one in answer.get("Contents", [])]
+        return {f"{bucket}/{one['Key']}": one for one in entries} | ({"": entries[-1]} if answer["IsTruncated"] else {})
+
+    first_below = sync_wrapper(_first_below)
+
     async def _metadata(self, path: str) -> dict[str, str]:
         """The metadata of an object; empty if the object does not exist."""
         bucket, key, _ = self.split_path(path)

@@ -12,6 +12,7 @@ from specdyn.models.datasets.base import get_dataset
 from specdyn.models.experiments.base import experiment_of
 from specdyn.models.spec.run_spec import RunSpec
 from specdyn.storage.access import objects
+from specdyn.storage.access.listing import PAGE, TooMany, listing_below
 from specdyn.storage.access.records import Version, versions_below
 from specdyn.storage.checkpoints import LISTED_ALONE, Manifest, checkpoints_written, listed_manifests, read_manifest
 from specdyn.storage.places import Run, Store
@@ -140,14 +141,18 @@ class Listed:
         return self.manifests[run.manifest].tag if run.manifest in self.manifests else ""
 
 
-def listed(store: Store, experiment: str) -> Listed:
-    """List what exists of an experiment; one request per 1,000 names on object storage."""
+def listed(store: Store, experiment: str, most: int | None = None) -> Listed:
+    """List what exists of an experiment; one request per 1,000 names on object storage.
+
+    With `most`, TooMany if it has more manifests or results.
+    """
     results: dict[str, list[str]] = {}
-    for path in objects.names_below(store.measured("runs", experiment)):
+    folder = store.measured("runs", experiment)
+    for path in objects.names_below(folder) if most is None else listing_below(folder, most):
         results_of, _, name = path.rpartition("/")
         results.setdefault(results_of, []).append(name)
     return Listed(
-        manifests=versions_below(store.manifests(experiment)),
+        manifests=versions_below(store.manifests(experiment), most),
         results=results,
         begun=frozenset(objects.names(store.checkpoints(experiment))),
     )
@@ -161,25 +166,12 @@ KEPT = 50_000
 """The most of them, since a service lives long."""
 
 
-def look_at(
-    spec: RunSpec,
-    label: str,
-    analyses: Sequence[str],
-    store: Store,
-    there: Listed | None = None,
-    remembered: str = "",
-) -> Cell:
-    """The state of one run for these analyses.
-
-    Needs fewer requests with a listing in `there` and a summary of the manifest in `remembered`.
-    """
-    looks, run = _Looks(analyses, store, there), store.run_of(spec)
-    if there is None:
-        manifest = read_manifest(run)
-        ended = _summary(spec, manifest, "") if manifest else None
-    else:
-        ended = _known(run, remembered, there) or _read({run: spec}, there).get(run.run_id)
-    return looks.cell(spec, run, label, ended)
+def look_at(spec: RunSpec, label: str, analyses: Sequence[str], store: Store) -> Cell:
+    """The state of one run for these analyses, whatever else the store has."""
+    run = store.run_of(spec)
+    manifest = read_manifest(run)
+    ended = _summary(spec, manifest, "") if manifest else None
+    return _Looks(analyses, store, None).cell(spec, run, label, ended)
 
 
 def look_at_all(
@@ -188,14 +180,17 @@ def look_at_all(
     """The state of many runs, several at a time.
 
     Uses one listing. Does not read manifests whose summary is in the cube at the URL, or that this process has read.
+    Few runs of a store that has many others are each looked at alone.
     """
-    if len(specs) <= LISTED_ALONE:
-        with ThreadPoolExecutor(LISTED_ALONE) as pool:
-            return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store), specs, labels))
     from specdyn.storage.cube import trained_runs
 
     # In this order: a summary is then older than the listing, or has another tag.
-    remembered, there = trained_runs(cube), listed(store, specs[0].experiment)
+    remembered = trained_runs(cube)
+    try:
+        there = listed(store, specs[0].experiment, PAGE if len(specs) <= LISTED_ALONE else None)
+    except TooMany:
+        with ThreadPoolExecutor(LISTED_ALONE) as pool:
+            return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store), specs, labels))
     runs = [store.run_of(spec) for spec in specs]
     ended = {run.run_id: known for run in runs if (known := _known(run, remembered.get(run.run_id, ""), there))}
     unknown = {run: spec for run, spec in zip(runs, specs, strict=True) if run.run_id not in ended}
