@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from specdyn.models.experiments.base import get_experiment
 from specdyn.models.spec.settings import with_settings
 from specdyn.storage.access import objects, records
 from specdyn.storage.access.codec import decode
-from specdyn.storage.checkpoints import LISTED_ALONE, Manifest, mark_damaged, read_manifest, write_manifest
+from specdyn.storage.checkpoints import (
+    LISTED_ALONE,
+    DamagedCheckpoint,
+    Manifest,
+    mark_damaged,
+    read_manifest,
+    write_manifest,
+)
 from specdyn.storage.places import Store
 from specdyn.tasks.identity import results_id
 from specdyn.tasks.plan import cells
@@ -118,3 +126,30 @@ def test_a_cube_that_remembers_nonsense_is_not_believed(store: Store, monkeypatc
 def test_a_run_looked_at_by_itself_is_seen_alike(store: Store) -> None:
     alone = [look_at(spec, label(spec, SWEEP.varied), ANALYSES, store) for spec in SPECS]
     assert alone == [dataclasses.replace(cell, remembered="") for cell in looked_at(store)]
+
+
+def test_a_process_reads_each_manifest_once(store: Store, asked: Counter[str]) -> None:
+    before = looked_at(store)
+    asked.clear()
+    assert looked_at(store) == before
+    assert asked == {"listing_below": 1, "names_below": 1, "names": 1}
+
+
+def test_few_runs_are_listed_together_unless_their_store_has_many_others(
+    store: Store, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = dataclasses.replace(SWEEP, specs=SWEEP.specs[:3])
+    together = few.cells(store)
+    assert (asked["read"], asked["listing_below"]) == (2, 1)
+    monkeypatch.setattr(cells, "PAGE", 1)
+    asked.clear()
+    alone = few.cells(store)
+    assert alone == [dataclasses.replace(cell, remembered="") for cell in together]
+    assert asked["read"] == 3, "one for each"
+
+
+def test_a_damaged_manifest_among_many_is_named(store: Store) -> None:
+    place = store.run_of(SPECS[1]).manifest
+    Path(place).write_text(Path(place).read_text().replace("complete", "compleat"))
+    with pytest.raises(DamagedCheckpoint, match=rf"{SPECS[1].run_id}: {re.escape(place)} is not a manifest"):
+        looked_at(store)
