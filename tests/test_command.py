@@ -248,7 +248,7 @@ def test_list_names_everything_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["status", "report"])
-def test_an_unknown_sweep_is_named_with_those_there_are(verb: str, tmp_path: Path) -> None:
+def test_an_unknown_sweep_is_named_with_the_known_ones(verb: str, tmp_path: Path) -> None:
     store = require_store(str(tmp_path))
     assert re.search("no (study|results) called 'nothing' in", said(verb, "nothing", "--store", store.url, code=2))
 

@@ -102,6 +102,6 @@ def test_the_test_finds(source: str) -> None:
     assert len(unsafe(source)) == 1
 
 
-def test_the_test_lets_pass() -> None:
+def test_a_value_within_the_limit_passes() -> None:
     assert unsafe("import torch.nn\ntorch.load(path, weights_only=True)\nnetwork.eval()") == []
     assert unsafe("import pickle\ntry:\n    read()\nexcept pickle.UnpicklingError:\n    pass") == []

@@ -169,7 +169,7 @@ def traps_term(pid: int) -> bool:
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def test_a_worker_that_is_told_to_stop_lets_its_node_live_longer(stubs: Stubs, tmp_path: Path) -> None:
+def test_a_node_outlives_its_worker_that_must_stop(stubs: Stubs, tmp_path: Path) -> None:
     traps = f"trap 'echo stopped %s >> {tmp_path}/calls; exit 0' %s; touch {tmp_path}/%s; while :; do sleep 0.1; done"
     # As Prefect does on SIGTERM: it sends itself SIGINT.
     prefect = "trap 'kill -INT $$' TERM\n" + traps % ("prefect", "INT", "prefect")

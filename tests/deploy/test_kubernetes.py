@@ -97,7 +97,7 @@ def test_a_broken_resource_is_refused(kind: str, name: str, path: str, value: An
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_kustomize_gives_the_same(name: str, tmp_path: Path) -> None:
+def test_kustomize_renders_the_same(name: str, tmp_path: Path) -> None:
     """Where kubectl is installed; the other tests do with their own reading of the same files."""
     kubectl = shutil.which("kubectl")
     if not kubectl:

@@ -47,7 +47,7 @@ def test_defaults_pass(verb: str) -> None:
     assert refusals(verb, **required.get(verb, {})) == []
 
 
-def test_choices_are_those_of_the_code() -> None:
+def test_choices_match_the_code() -> None:
     fields = schema("run")["properties"]
     assert fields["experiment"]["enum"] == experiment_names()
     assert fields["optimizers"]["items"]["enum"] == list(OPTIMIZERS)

@@ -55,7 +55,7 @@ def weights_of(folder: Path, step: int) -> dict[str, torch.Tensor]:
     return dict(torch.load(folder / f"checkpoint-{step}.pt", weights_only=True)["model_state_dict"])
 
 
-def test_the_command_gives_the_cube_of_a_run_with_figures(trained: Path, tmp_path: Path) -> None:
+def test_the_command_makes_the_cube_of_a_run_with_figures(trained: Path, tmp_path: Path) -> None:
     given = ("analyse", str(trained), "--heads", "4", "--store", str(tmp_path / "store"))
     done = call(*given, env=at_server())
     assert done.returncode == 0, done.stderr

@@ -138,7 +138,7 @@ def test_a_store_that_is_not_allowed_is_refused_with_the_run(service: Served) ->
     assert len(ask_with_token(service, "flow_runs")) == before
 
 
-def test_a_failure_is_told_to_the_notification_block(service: Served) -> None:
+def test_a_failure_is_sent_to_the_notification_block(service: Served) -> None:
     told: queue.Queue[dict[str, str]] = queue.Queue()
 
     class Listener(BaseHTTPRequestHandler):

@@ -160,7 +160,7 @@ def modules(said: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
 
 
-def test_sigterm_ends_inline_work_on_object_storage_and_tells_the_prefect_server_of_the_user(
+def test_sigterm_ends_inline_work_on_object_storage_and_reaches_the_users_prefect_server(
     s3_server: S3Server, s3_store: Store, prefect_server: None, program: Callable[..., Program]
 ) -> None:
     from prefect.settings import PREFECT_API_URL

@@ -49,7 +49,7 @@ def test_a_ledger_that_cannot_be_written_fails_no_unit(prefect_server: None, tmp
     assert sweep(str(store), **SMALL).finished == 1
 
 
-def test_calls_on_ray_tell_what_they_took_also_those_that_are_not_waited_for() -> None:
+def test_calls_on_ray_report_their_cost_even_if_nobody_waits_for_them() -> None:
     told: list[tuple[Sequence[Spent], bool]] = []
     with (
         open_executor("ray", Resources(cpus=1)) as workers,

@@ -71,7 +71,7 @@ def test_what_is_analysed_of_a_recording_is_what_numpy_says_of_the_weights(
             np.testing.assert_allclose(found, s, rtol=0, atol=1.1e-6 * s[0])
 
 
-def test_spectra_are_those_that_analyse_finds_in_checkpoints(local_store: Store) -> None:
+def test_spectra_match_an_analysis_of_the_checkpoints(local_store: Store) -> None:
     for name, keep in (("weights", "checkpoints"), ("values", "spectra")):
         loop = Loop()
         with Recorder(str(local_store), name, every=10, keep=keep) as recorder:  # type: ignore[arg-type]

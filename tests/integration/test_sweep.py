@@ -61,7 +61,7 @@ def test_the_cube_answers_in_plain_xarray(done: Path) -> None:
     assert {"learning_rate", "prime", "seed", "batch_size", "computed_on"} <= set(tree["runs"].data_vars)
 
 
-def test_spectra_in_the_cube_are_those_of_the_checkpoints(done: Path) -> None:
+def test_spectra_in_the_cube_match_the_checkpoints(done: Path) -> None:
     from safetensors.numpy import load_file
 
     layers = xr.open_datatree(Store(str(done)).cube(SMOKE), engine="zarr")["layers"].to_dataset()

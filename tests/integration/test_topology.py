@@ -180,7 +180,7 @@ def test_nothing_is_kept_as_a_pickle(swept: Topology, kept: dict[str, bytes]) ->
     assert not [path for path, data in kept.items() if data.startswith(PICKLE)]
 
 
-def test_prefect_lets_nobody_in_without_the_password(swept: Topology) -> None:
+def test_prefect_admits_nobody_without_the_password(swept: Topology) -> None:
     api = swept.api
     wrong = f"{api.auth[:-1]}{'0' if api.auth[-1] != '0' else '1'}"
     for path in ("/admin/version", "/admin/settings", "/csrf-token?client=x"):
@@ -202,7 +202,7 @@ def socket_lets_in(url: str, token: str) -> bool:
             return False
 
 
-def test_ray_lets_nobody_in_without_the_token(swept: Topology, tmp_path: Path) -> None:
+def test_ray_admits_nobody_without_the_token(swept: Topology, tmp_path: Path) -> None:
     token = swept.ray.token
     given = {
         "nothing": {},

@@ -76,7 +76,7 @@ def test_what_is_drawn_inside_leaves_no_trace_outside(device: torch.device) -> N
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_seed_gives_what_torch_draws_from_it(device: torch.device) -> None:
+def test_a_seed_draws_what_torch_draws_from_it(device: torch.device) -> None:
     with torch.random.fork_rng(devices=[] if device == CPU else [device]):
         torch.manual_seed(11)
         expected = drawn(device)

@@ -72,7 +72,7 @@ def test_the_factors_are_orthonormal_descending_and_give_the_matrix_back(w: Tens
 
 @some
 @given(any_matrix)
-def test_singular_values_are_those_of_numpy_in_float64(w: Tensor) -> None:
+def test_singular_values_match_numpy_in_float64(w: Tensor) -> None:
     expected = np.linalg.svd(w.double().numpy(), compute_uv=False)
     for vectors in (True, False):
         found = decompose(w, vectors=vectors).s

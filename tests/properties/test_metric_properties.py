@@ -116,7 +116,7 @@ def test_a_power_of_two_changes_what_has_units_and_nothing_else(w: Tensor, scale
 
 @some
 @given(matrices(), st.integers(30, 113))
-def test_effective_ranks_of_large_values_are_those_of_float64(w: Tensor, power: int) -> None:
+def test_effective_ranks_of_large_values_match_float64(w: Tensor, power: int) -> None:
     s = (2.0**power * decompose(w).s.double()).float()
     p = s.double() / s.double().sum() if bool(s[0] > 0) else torch.full_like(s, 1 / len(s), dtype=torch.float64)
     entropy, _, ratio = effective_ranks(s.numpy())
@@ -204,7 +204,7 @@ def test_energy_ranks_are_the_smallest_that_suffice(s: np.ndarray) -> None:
 
 @some
 @given(matrices(), st.booleans())
-def test_values_alone_are_sorted_and_those_of_numpy(w: Tensor, double: bool) -> None:
+def test_values_alone_are_sorted_and_match_numpy(w: Tensor, double: bool) -> None:
     s = singular_values(w.double() if double else w)
     expected = np.linalg.svd(w.double().numpy(), compute_uv=False)
     assert (np.diff(s) <= 0).all() and (s >= 0).all()

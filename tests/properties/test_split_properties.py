@@ -40,7 +40,7 @@ def test_the_order_of_an_epoch_is_a_permutation_fixed_by_seed_and_epoch(seed: in
 
 @some
 @given(st.integers(0, 1000), st.integers(0, 1000))
-def test_another_seed_or_epoch_gives_another_order(seed: int, epoch: int) -> None:
+def test_another_seed_or_epoch_has_another_order(seed: int, epoch: int) -> None:
     order = epoch_order(seed, epoch, 100)
     assert not torch.equal(order, epoch_order(seed + 1, epoch, 100))
     assert not torch.equal(order, epoch_order(seed, epoch + 1, 100))

@@ -53,7 +53,7 @@ def manifest(entries: tuple[CheckpointEntry, ...]) -> Manifest:
     )
 
 
-def test_unpacking_gives_names_in_order_kinds_and_body() -> None:
+def test_unpacking_has_names_in_order_kinds_and_body() -> None:
     tensors, body = unpack(pack(weights(), {"step": 3, "nested": [1, {"a": None}]}))
     assert same(tensors, weights())
     assert body == {"step": 3, "nested": [1, {"a": None}]}

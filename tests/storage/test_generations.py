@@ -78,7 +78,7 @@ def test_the_cube_is_never_missing_and_switched_by_one_write(
     assert found == sorted(found)
 
 
-def test_a_group_by_itself_and_an_array_by_itself_are_those_of_the_new_cube(url: str, rows: dict[str, Row]) -> None:
+def test_a_group_or_array_opened_alone_is_from_the_new_cube(url: str, rows: dict[str, Row]) -> None:
     for version in (2, 3):
         build(url, rows, version)
         with warnings.catch_warnings():
@@ -143,7 +143,7 @@ def test_old_chunks_go_at_the_third_build_or_when_the_store_is_cleaned(url: str,
         ("zarr.json", None),
     ],
 )
-def test_the_form_of_a_chunk_is_told_by_its_key(key: str, form: int | None) -> None:
+def test_the_key_of_a_chunk_tells_its_form(key: str, form: int | None) -> None:
     assert generations.form_of(key) == form
 
 

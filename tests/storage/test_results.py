@@ -103,7 +103,7 @@ def test_an_object_of_a_newer_specdyn_is_refused(local_store: Store, monkeypatch
         read_values(url)
 
 
-def test_a_name_tells_the_block_and_the_analyses(local_store: Store) -> None:
+def test_a_name_holds_the_block_and_the_analyses(local_store: Store) -> None:
     folder = f"{local_store}/run"
     write_block(folder, LAYOUT, BLOCKS[1], ANALYSES, part(LAYOUT, values_of(LAYOUT), BLOCKS[1]))
     (found,) = parts_in([*objects.names(folder), "notes.txt", "00000000-00000010.safetensors"])
@@ -113,7 +113,7 @@ def test_a_name_tells_the_block_and_the_analyses(local_store: Store) -> None:
     assert analyses_of(folder, found) == ANALYSES
 
 
-def test_the_header_of_one_object_tells_the_analyses_of_all_that_have_the_same(
+def test_the_header_of_one_object_tells_the_analyses_of_all_like_it(
     local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, reads = f"{local_store}/run", list[str]()

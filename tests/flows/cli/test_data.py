@@ -26,7 +26,7 @@ def test_a_sample_is_listed_as_prepared_once_it_is(tmp_path: Path) -> None:
     assert said("list", "--store", str(tmp_path)).count(" prepared") == 1
 
 
-def test_fetching_a_sample_gives_the_files_that_come_with_the_package() -> None:
+def test_fetching_a_sample_copies_the_files_of_the_package() -> None:
     output = said("fetch", "librispeech", "--variant", "sample")
     assert [Path(path).name for path in output.split()] == ["train.npz", "validation.npz"]
     assert all(Path(path).is_file() for path in output.split())

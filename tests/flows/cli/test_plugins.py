@@ -81,7 +81,7 @@ def test_one_that_cannot_be_used_is_refused_by_name_with_the_reason(lab: Path) -
     assert "unknown experiment 'scald'" in said("--plugins", "lab", "plan", "scald", code=2)
 
 
-def test_several_places_and_those_of_the_variable(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_places_and_the_variables_own(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, third = (plugins.analysis(tmp_path / name, name) for name in ("other", "third"))
     monkeypatch.setenv(places.PATHS, str(third))
     text = said("--plugins", str(lab / "largest.py"), "--plugins", "other", "list", "analyses")

@@ -32,7 +32,7 @@ def test_every_setting_has_a_value_a_type_and_a_meaning(experiment: str) -> None
         assert row["meaning"] and row["type"] and row["value"] != "", row
 
 
-def test_values_are_those_of_the_preset_that_is_named() -> None:
+def test_values_come_from_the_named_preset() -> None:
     (shown,) = json.loads(ask("settings", "modular_addition", "--preset", "paper", "--json")[0])
     values = {row["setting"]: row["value"] for row in shown["rows"]}
     assert values["prime"] == 113 and values["steps"] == 40_000

@@ -112,7 +112,7 @@ def test_status_says_who_works_how_far_each_run_is_and_then_that_the_process_die
     assert "to do" in said and "the same command continues where it stopped" in said
 
 
-def test_a_process_on_another_machine_that_gives_no_sign_of_life_is_said_to_be_silent(begun: Store) -> None:
+def test_a_process_on_another_machine_without_a_sign_of_life_is_called_silent(begun: Store) -> None:
     with hold(lease_of(begun), "decay"):
         (held,) = Path(lease_of(begun)).glob("*.json")
         plain = json.loads(read(str(held)))

@@ -63,7 +63,7 @@ def test_a_declaration_is_under_its_own_name_and_complete(name: str, variant: st
 
 
 @pytest.mark.parametrize(("name", "variant"), SAMPLES)
-def test_a_sample_is_not_called_by_the_name_of_the_set_it_stands_for(name: str, variant: str) -> None:
+def test_a_sample_does_not_have_the_name_of_the_full_set(name: str, variant: str) -> None:
     assert ", not " in f", {get_dataset(name, variant).title}"
 
 

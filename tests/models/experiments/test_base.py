@@ -89,7 +89,7 @@ def test_the_data_set_is_declared_and_is_what_the_spec_says(experiment: Experime
 
 
 @pytest.mark.parametrize(("experiment", "spec"), AT_HAND)
-def test_the_network_takes_the_data_and_gives_every_metric(experiment: Experiment, spec: RunSpec) -> None:
+def test_the_network_takes_the_data_and_has_every_metric(experiment: Experiment, spec: RunSpec) -> None:
     net = experiment.net(spec).eval()
     for examples in data_of(spec).values():
         batch = examples.take(slice(0, 5))

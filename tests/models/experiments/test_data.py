@@ -66,7 +66,7 @@ def test_pixels_are_normalised_by_channel(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "photos"])
-def test_the_constants_are_about_those_of_the_samples(name: str) -> None:
+def test_the_constants_are_close_to_the_samples(name: str) -> None:
     inputs = image_examples(Images(dataset=name, variant="sample"), sample_arrays(name))["train"].inputs
     assert abs(float(inputs.mean())) < 0.5
     assert float(inputs.std()) == pytest.approx(1, abs=0.3)
@@ -82,7 +82,7 @@ def test_random_labels_are_the_published_permutation_made_before_the_split() -> 
         assert not torch.equal(random[split].targets, true[split].targets)
 
 
-def test_label_noise_draws_the_labels_of_a_share_anew() -> None:
+def test_label_noise_redraws_the_labels_of_a_share() -> None:
     true = image_examples(Images(dataset="mnist"), images())
     noisy = image_examples(Images(dataset="mnist", noise=0.5), images())
     draw = torch.Generator().manual_seed(12345)

@@ -46,5 +46,5 @@ def slots_of_parts(rule: Rule) -> list[str]:
         ("a.weight", "a-weight", None),
     ],
 )
-def test_patterns_say_where_a_tensor_stands(pattern: str, tensor: str, place: Place | None) -> None:
+def test_patterns_say_where_a_tensor_is(pattern: str, tensor: str, place: Place | None) -> None:
     assert place_in(pattern, tensor) == place

@@ -105,7 +105,7 @@ def test_the_noise_schedule_is_the_closed_form() -> None:
     np.testing.assert_allclose(tables["one_minus_alphas_bar_sqrt"], np.sqrt(1 - bar), rtol=1e-3, atol=1e-5)
 
 
-def test_what_the_unet_gives_is_noise_less_its_prediction() -> None:
+def test_the_unets_output_is_noise_less_its_prediction() -> None:
     net = UNetNet(UNet(width=32, embedding=64))
     x = torch.randn(3, 1, 28, 28)
     torch.manual_seed(4)

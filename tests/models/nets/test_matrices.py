@@ -118,7 +118,7 @@ def test_a_transformer_has_the_published_number_of_pairs(depth: int, pairs: int)
     assert len(found) == pairs
 
 
-def test_consecutive_pairs_are_those_whose_shapes_fit() -> None:
+def test_consecutive_pairs_have_shapes_that_fit() -> None:
     shapes = {"a": (6, 4), "b": (5, 6), "c": (7, 4), "d": (9, 7, 3, 3), "e": (3, 9)}
     found = consecutive_pairs(tuple(Matrix(parameter=name) for name in shapes), shapes)
     assert [pair.name for pair in found] == ["a -> b", "c -> d", "d -> e"]
@@ -146,7 +146,7 @@ def test_a_transposed_convolution_reads_by_its_first_axis_and_writes_by_its_seco
     assert feed(up, up, shapes) is None
 
 
-def test_a_matrix_tells_its_shape_without_the_weights() -> None:
+def test_a_matrix_knows_its_shape_without_the_weights() -> None:
     net = Zoo()
     weights = dict(net.named_parameters())
     matrices = [

@@ -48,9 +48,7 @@ def torchs(net: TransformerNet, length: int) -> TorchTransformer:
 
 
 @pytest.mark.parametrize(("config", "length"), CASES)
-def test_outputs_and_gradients_are_those_of_torchs_encoder(
-    config: Transformer, length: int, by_tables: list[int]
-) -> None:
+def test_outputs_and_gradients_match_torchs_encoder(config: Transformer, length: int, by_tables: list[int]) -> None:
     net, tokens = net_and_tokens(config, length)
     oracle, targets = torchs(net, length), torch.arange(40) % VOCABULARY
     net.train_by_tables = True
@@ -67,9 +65,7 @@ def test_outputs_and_gradients_are_those_of_torchs_encoder(
 
 @pytest.mark.parametrize("width", [8, 16])  # fewer and more than the vocabulary
 @pytest.mark.parametrize("layernorm", [False, True])
-def test_outputs_without_gradients_are_those_of_torchs_encoder(
-    width: int, layernorm: bool, by_tables: list[int]
-) -> None:
+def test_outputs_without_gradients_match_torchs_encoder(width: int, layernorm: bool, by_tables: list[int]) -> None:
     net, tokens = net_and_tokens(Transformer(width=width, feedforward=24, layernorm=layernorm), 3)
     with torch.no_grad():
         torch.testing.assert_close(net(tokens), torchs(net, 3)(tokens)[:, -1], rtol=1e-10, atol=1e-10)

@@ -74,7 +74,7 @@ def test_projections_looked_up_by_token_and_position_equal_those_of_torchs_encod
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_last_position_alone_gives_the_gradients_of_torchs_encoder(config: Transformer) -> None:
+def test_the_last_position_alone_has_the_gradients_of_torchs_encoder(config: Transformer) -> None:
     net, tokens = net_and_tokens(config)
     oracle = torchs(net)
     targets = torch.arange(6)

@@ -185,7 +185,7 @@ def test_a_new_field_at_its_default_keeps_the_run_id() -> None:
     ],
     ids=str,
 )
-def test_another_value_gives_another_run_id(changed: dict[str, object]) -> None:
+def test_another_value_changes_the_run_id(changed: dict[str, object]) -> None:
     assert from_settings(**{**own_settings(PAPER), **changed}).run_id != PAPER.run_id
 
 

@@ -236,7 +236,7 @@ def elsewhere(folder: str, number: int = 1, **changes: object) -> None:
     objects.write(f"{folder}/{number:08d}.json", json.dumps({**plain, **changes}).encode())
 
 
-def test_a_holder_elsewhere_is_given_up_when_it_gives_no_sign_of_life(local_store: Store) -> None:
+def test_a_holder_elsewhere_is_given_up_when_it_shows_no_sign_of_life(local_store: Store) -> None:
     elsewhere(folder_of(local_store))
     with hold(folder_of(local_store), "a test", lifetime=SHORT) as lease:
         assert lease.succeeded, "it may be asleep"
@@ -334,7 +334,7 @@ def test_a_slow_process_does_not_get_a_place_that_was_passed_over(local_store: S
         slow.verify()
 
 
-def test_another_programs_file_is_not_taken_for_a_lease(local_store: Store) -> None:
+def test_another_programs_file_is_not_mistaken_for_a_lease(local_store: Store) -> None:
     objects.write(f"{folder_of(local_store)}/00000001.json", b"[]")
     with pytest.raises(StoreError, match="is not a lease; delete it"), hold(folder_of(local_store), "a test"):
         pass

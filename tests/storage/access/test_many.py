@@ -68,7 +68,7 @@ def test_an_object_that_cannot_be_read_is_named(store: Store, monkeypatch: pytes
 
 
 @pytest.mark.integration
-def test_a_missing_bucket_is_not_taken_for_missing_objects(s3_store: Store) -> None:
+def test_a_missing_bucket_is_not_mistaken_for_missing_objects(s3_store: Store) -> None:
     with pytest.raises(StoreError, match="the bucket does not exist"):
         list(read_each(["s3://specdyn-absent/a", "s3://specdyn-absent/b"]))
 

@@ -44,7 +44,7 @@ def test_the_step_is_read_from_usual_names(name: str, step: int, tmp_path: Path)
     assert [c.step for c in find_checkpoints(str(tmp_path)).checkpoints] == [step]
 
 
-def test_a_series_is_sorted_by_step_and_tells_what_it_passed_over(tmp_path: Path) -> None:
+def test_a_series_is_sorted_by_step_and_reports_what_it_skipped(tmp_path: Path) -> None:
     for name in ("step=9.safetensors", "step=100.safetensors", "step=20.pt", "last.ckpt", "last-v1.ckpt", "best.pt"):
         save(tmp_path / name, 2.0 if name == "last.ckpt" else 1.0)
     (tmp_path / "log.txt").write_text("hello")

@@ -63,7 +63,7 @@ def test_the_right_file_is_taken(names: tuple[str, ...], taken: str, tmp_path: P
         assert ([c.step for c in series.checkpoints], value(series)) == ([500], 2.0)
 
 
-def test_the_choice_is_told_and_can_be_made(tmp_path: Path) -> None:
+def test_the_choice_is_reported_and_can_be_made(tmp_path: Path) -> None:
     for name, size in (("unet", 1.0), ("unet_ema", 2.0), ("text_encoder", 3.0)):
         save(tmp_path / "checkpoint-500" / name / "model.safetensors", size)
     (told,) = found(tmp_path).told
@@ -166,7 +166,7 @@ def test_the_configuration_beside_the_weights_is_given(tmp_path: Path) -> None:
         found(tmp_path).checkpoints[-1].config()
 
 
-def test_two_files_of_one_step_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+def test_two_files_of_one_step_are_distinguished_by_what_they_hold(tmp_path: Path) -> None:
     for kind, size in (("model", 1.0), ("ema_0.9999_", 2.0), ("opt", 3.0)):
         for step in (10_000, 20_000):
             save(tmp_path / f"{kind}{step:06d}.pt", size)

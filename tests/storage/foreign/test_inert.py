@@ -167,7 +167,7 @@ TENSORS: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_tensors_are_those_that_torch_reads(zipped: bool, protocol: int, tmp_path: Path) -> None:
+def test_tensors_match_what_torch_reads(zipped: bool, protocol: int, tmp_path: Path) -> None:
     content = {name: make() for name, make in TENSORS.items()}
     torch.save(content, tmp_path / "x.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
     weights = read(tmp_path / "x.pt")

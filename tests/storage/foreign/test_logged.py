@@ -52,7 +52,7 @@ def test_numbers_in_quotes_nan_and_infinity_are_values(tmp_path: Path) -> None:
     assert log.values["b"] == {1: 0.5, 2: 1} and log.values["c"] == {1: math.inf}
 
 
-def test_what_is_no_number_at_all_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_skipped_and_reported(tmp_path: Path) -> None:
     log = read(tmp_path, lines({"step": 1, "phase": "train", "ok": True, "more": {"x": 1}, "loss": 1, "_runtime": 3}))
     assert log.values == {"loss": {1: 1}}
     assert log.told == ("skipped, because they are not numbers: more, ok, phase",)
@@ -184,7 +184,7 @@ def test_what_lies_beside_is_found_in_this_order(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_found_and_cannot_be_read_is_told_and_stops_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_checkpoint_is_reported_and_stops_nothing(tmp_path: Path) -> None:
     found = series(tmp_path)
     url = written(tmp_path, lines({"name": "a"}), "metrics.jsonl")
     log = find_log(found)

@@ -62,7 +62,7 @@ def test_what_is_no_tensor_is_passed_over_and_listed(tmp_path: Path) -> None:
     }
 
 
-def test_two_sets_are_told_and_chosen(tmp_path: Path) -> None:
+def test_two_sets_are_reported_and_chosen(tmp_path: Path) -> None:
     content = {"model": W, "model_ema": V, "optimizer": OPTIMIZER}
     weights = read(tmp_path, content)
     assert weights.sets == {"model": True, "model_ema": False}
@@ -108,7 +108,7 @@ def test_a_list_of_states_in_one_file_is_a_series(content: Any, steps: list[int]
         assert [float(c.weights()["a"][0, 0]) for c in found.checkpoints[:2]] == [1, 2]
 
 
-def test_the_step_that_a_file_tells_counts_where_its_name_has_none(tmp_path: Path) -> None:
+def test_the_step_inside_a_file_counts_where_its_name_has_none(tmp_path: Path) -> None:
     torch.save({"state_dict": W, "global_step": 700}, tmp_path / "last.ckpt")
     assert [c.step for c in find_checkpoints(str(tmp_path / "last.ckpt")).checkpoints] == [700]
     (tmp_path / "last.ckpt").rename(tmp_path / "step=5.ckpt")

@@ -53,7 +53,7 @@ def test_subspaces_of_the_leading_vectors_overlap_whatever_the_order_within() ->
     np.testing.assert_allclose(found[1, :3], [1, 1, 1], atol=1e-6)
 
 
-def test_overlaps_are_those_of_the_projectors() -> None:
+def test_overlaps_match_the_projectors() -> None:
     a, b = orthonormal(80, 70, 1), orthonormal(80, 70, 2)
     found = overlaps(torch.tensor(a.T @ b))
     for k, value in zip(SUBSPACES, found, strict=True):

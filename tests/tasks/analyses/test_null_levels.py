@@ -82,7 +82,7 @@ def test_the_best_match_by_chance_is_that_of_two_gaussian_matrices() -> None:
 
 
 @pytest.mark.parametrize(("rows", "rank"), [(1, 1), (2, 1), (7, 7), (13, 7), (14, 7), (300, 7)])
-def test_the_frames_of_the_best_match_are_those_of_a_qr(rows: int, rank: int) -> None:
+def test_the_frames_of_the_best_match_equal_a_qr(rows: int, rank: int) -> None:
     draws = torch.randn(rows, rank, generator=torch.Generator().manual_seed(rows))
     expected = np.linalg.qr(draws.double().numpy())[0][:rank]
     np.testing.assert_allclose(nulls.first_rows(draws).abs(), abs(expected), atol=2e-5)
@@ -113,7 +113,7 @@ def test_both_nulls_have_the_layers_size_and_the_shuffled_one_its_entries() -> N
         assert not torch.equal(drawn[kind], other[kind])
 
 
-def test_nulls_of_a_zero_layer_are_those_of_its_shape_alone() -> None:
+def test_nulls_of_a_zero_layer_depend_on_its_shape_alone() -> None:
     found = of_layer(torch.zeros(60, 60), "w")
     assert found["null_effective_rank"][0] == pytest.approx(0.80, abs=0.02)
     assert math.isnan(found["null_effective_rank"][1])
@@ -137,7 +137,7 @@ def test_shuffling_removes_spikes_that_are_spread_and_keeps_traps_of_single_entr
     assert of_layer(matrix(trap), "w")["null_mp_spikes_finite"].tolist() == [0, 1]
 
 
-def test_levels_of_a_run_are_those_of_its_last_checkpoint_by_layer_and_pair() -> None:
+def test_levels_of_a_run_come_from_its_last_checkpoint_by_layer_and_pair() -> None:
     rng = np.random.default_rng(0)
     history = [{"a": matrix(rng.normal(size=(6, 5))), "b": matrix(rng.normal(size=(3, 6, 2, 2)))} for _ in range(2)]
     a, b = Matrix(parameter="a"), Matrix(parameter="b")

@@ -40,7 +40,7 @@ def test_a_product_has_the_values_of_the_multiplied_matrices(rows: int, width: i
 
 
 @pytest.mark.parametrize("shapes", [((7, 5), (5, 9)), ((3, 12), (12, 4)), ((6, 12), (12, 6)), ((1, 30), (30, 1))])
-def test_weighted_alignments_are_those_of_the_multiplied_matrices(
+def test_weighted_alignments_match_the_multiplied_matrices(
     shapes: tuple[tuple[int, int], tuple[int, int]],
 ) -> None:
     rng = np.random.default_rng(1)

@@ -64,7 +64,7 @@ def test_a_tail_of_fewer_than_50_values_is_refused(n: int, status: str) -> None:
     assert math.isnan(found.alpha) == (n < 50)
 
 
-def test_a_refused_tail_has_no_exponent_but_tells_its_length() -> None:
+def test_a_refused_tail_has_a_length_but_no_exponent() -> None:
     found = of_layer("power_law", matrix_with(pareto(2.5, 40), 40, 60))
     assert STATUS[found["power_law_status"]] == "tail_too_short"
     assert 1 < found["power_law_tail"] <= 40

@@ -139,7 +139,7 @@ def test_the_norm_product_adds_the_logarithms_of_all_layers() -> None:
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9), (6, 6), (1, 5), (9000, 3), (3, 8, 5)])
-def test_values_without_vectors_are_those_of_numpy(shape: tuple[int, ...]) -> None:
+def test_values_without_vectors_match_numpy(shape: tuple[int, ...]) -> None:
     w = np.random.default_rng(1).normal(size=shape)
     expected = np.linalg.svd(w, compute_uv=False)
     np.testing.assert_allclose(singular_values(torch.tensor(w)), expected, rtol=1e-10)

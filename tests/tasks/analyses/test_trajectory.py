@@ -36,7 +36,7 @@ def full(points: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("steps", [2, 5, 14])
-def test_components_are_those_of_the_whole_trajectory(steps: int) -> None:
+def test_components_match_the_whole_trajectory(steps: int) -> None:
     weights = history(steps)
     found = get_analysis("trajectory").compute(run_view(weights))
     kept = min(steps, COMPONENTS)

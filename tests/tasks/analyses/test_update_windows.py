@@ -31,7 +31,7 @@ def measured(points: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
     return dict(get_analysis("update_windows").compute(dataclasses.replace(view, read=lambda step: points[step // 10])))
 
 
-def test_singular_values_are_those_of_the_updates() -> None:
+def test_singular_values_match_the_updates() -> None:
     rng = np.random.default_rng(0)
     updates, decays = rng.integers(-4, 5, (13, 12)) / 8, rng.integers(-4, 5, (13, 12)) / 8
     found = measured(history(updates, decays))
@@ -73,7 +73,7 @@ def test_the_split_along_one_direction(gradient: float, decay: float, share: flo
     np.testing.assert_allclose(found["window_singular_value"][0, 10, 2, 0], math.sqrt(10) * abs(decay), rtol=1e-6)
 
 
-def test_a_sum_since_another_checkpoint_is_not_taken_for_the_update() -> None:
+def test_a_sum_since_another_checkpoint_is_not_mistaken_for_the_update() -> None:
     rng = np.random.default_rng(1)
     points = history(rng.normal(size=(12, 12)), rng.normal(size=(12, 12)))
     points[2][SINCE] = torch.tensor(0)

@@ -36,7 +36,7 @@ def test_a_grid_says_what_is_best_too_much_and_collapse() -> None:
     assert advice_rows(advice)[1][0] == "0.1" and advice_rows(advice)[3][2] == "-"
 
 
-def test_one_seed_tells_no_difference() -> None:
+def test_one_seed_shows_no_difference() -> None:
     (advice,) = advise({"hand": tree(*grid(seeds=1))})
     assert [one.says for one in advice.levels] == ["", "best", "", "collapse"]
     assert "1 seed cannot tell 0, 1 from it" in advice.sentence

@@ -53,7 +53,7 @@ def slingshot(width: float, end: float = 0.0) -> Runs:
     return [run(s, values={"err": error, "effective_rank": falling(0.9, 0.5)}, layernorm=True) for s in range(3)]
 
 
-def test_a_coarse_grid_tells_no_share_of_a_fall() -> None:
+def test_a_coarse_grid_has_no_share_of_a_fall() -> None:
     assert "further apart than 1%" in judged("g6", *slingshot(0.1)).sentence
 
 
@@ -75,7 +75,7 @@ def groks_at(*places: float) -> Runs:
     ]
 
 
-def test_variation_over_seeds_is_counted_of_those_that_grok() -> None:
+def test_variation_over_seeds_counts_only_seeds_that_grok() -> None:
     assert judged("g8", *groks_at(0.3, 0.5, 0.8)).state == "pass"
     assert judged("g8", *groks_at(0.5, 0.5, 0.5)).state == "fail"
     assert judged("g8", *groks_at(0.5, 0.52, 0.53)).state == "inconclusive"
@@ -155,5 +155,5 @@ def test_how_many_seeds_would_decide_is_said() -> None:
     assert decided([0.95, 0.96, 0.97])[:2] == ("inconclusive", 0), "no number of seeds like these decides"
 
 
-def test_steps_are_those_of_the_cube() -> None:
+def test_steps_match_the_cube() -> None:
     assert len(STEPS) == T

@@ -109,7 +109,7 @@ def test_holm_is_over_all_verdicts_made_together() -> None:
     assert with_more["w1"].p_holm == pytest.approx(2 * 0.0046, abs=2e-4)
 
 
-def test_cases_are_told_apart_by_what_differs() -> None:
+def test_cases_are_distinguished_by_what_differs() -> None:
     runs = [run(seed, weight_decay=1.0, width=width) for seed in range(3) for width in (8, 16)]
     cubes = Cubes(results={"hand": tree(*runs)}, connectivity={}, tickets={})
     assert [one.case for one in judge([get_claim("a1")], cubes)] == ["hand, width=8", "hand, width=16"]

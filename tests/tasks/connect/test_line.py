@@ -128,7 +128,7 @@ def test_factors_that_are_not_kept_are_made_again_and_give_the_same_values(
     assert again is not None and all(np.array_equal(again[name], values[name], equal_nan=True) for name in values)
 
 
-def test_a_line_is_measured_anew_where_an_end_has_other_weights_and_stays_where_it_has_the_same(
+def test_a_line_is_measured_again_where_an_end_has_other_weights_and_stays_where_it_has_the_same(
     store: Store, values: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     other = str(tmp_path / "other")
@@ -155,7 +155,7 @@ def test_the_ends_of_the_line_are_the_ends(store: Store, values: dict[str, np.nd
 
 
 @pytest.mark.parametrize("place", [1, 5, 9])
-def test_points_are_those_of_the_blended_weights(place: int, store: Store, values: dict[str, np.ndarray]) -> None:
+def test_points_match_the_blended_weights(place: int, store: Store, values: dict[str, np.ndarray]) -> None:
     a, b = final_weights(PAIR.a, store), final_weights(PAIR.b, store)
     middle = {name: a[name] + ALPHAS[place] * (b[name] - a[name]) for name in a}
     meter = Meter(PAIR.a, store)

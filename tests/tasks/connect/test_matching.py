@@ -359,7 +359,7 @@ def test_sweeps_are_limited_and_each_ends_where_it_says() -> None:
         assert part.objectives[-1] == pytest.approx(inner_product(a, moved, found), rel=1e-12)
 
 
-def test_a_seed_gives_one_answer_and_another_seed_another_order() -> None:
+def test_a_seed_decides_the_answer_and_another_seed_changes_the_order() -> None:
     a, b, found = unlike_networks()
     first, again = match(a, b, found, seed=3), match(a, b, found, seed=3)
     assert first.objectives == again.objectives
@@ -401,7 +401,7 @@ def test_rounding_moves_no_unit_where_all_are_alike(seed: int) -> None:
     assert all(p.tolist() == list(range(16)) for p in matched.permutations.values())
 
 
-def test_units_that_hardly_differ_are_told_apart() -> None:
+def test_units_that_hardly_differ_are_distinguished() -> None:
     net, b = drawn("MLP", 0)
     for axis in itertools.chain.from_iterable(group.axes for group in groups(net)):
         w = b[axis.entry].movedim(axis.axis, 0)

@@ -91,7 +91,7 @@ def test_agreement_with_the_dense_run_is_that_of_numpys_singular_vectors(store: 
     np.testing.assert_allclose(found["agreement_score"][-1], 1, atol=1e-5)
 
 
-def test_metrics_are_those_of_the_checkpoints(store: Store) -> None:
+def test_metrics_match_the_checkpoints(store: Store) -> None:
     spec = ticket("random")
     found, meter = measured(store, spec), Meter(TRUNK, store)
     for i, step in enumerate((20, 30, 40)):

@@ -375,7 +375,7 @@ def test_samples_are_prepared_at_once_and_are_what_they_decode_to(local_store: S
 
 
 @pytest.mark.parametrize("name", [name for name in dataset_names() if name not in {"devils_dictionary", "photos"}])
-def test_a_sample_never_stands_in_for_the_full_set(local_store: Store, name: str) -> None:
+def test_a_sample_never_replaces_the_full_set(local_store: Store, name: str) -> None:
     for sample in ("mnist", "librispeech", "photos"):
         require_data(local_store, get_dataset(sample, "sample"))
     for call in (load, require_data):

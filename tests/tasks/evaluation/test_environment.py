@@ -29,7 +29,7 @@ def settings() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("asked", "used"), [(1, 1), (2, 2), (0, 1)])
-def test_threads_are_those_asked_for_and_at_least_one(asked: int, used: int, settings: None) -> None:
+def test_threads_are_as_requested_and_at_least_one(asked: int, used: int, settings: None) -> None:
     use_threads(asked)
     assert torch.get_num_threads() == used
 

@@ -75,7 +75,7 @@ def small(net: nn.Module, train: torch.Tensor, **settings: object) -> Evaluator:
     return Evaluator(distance(experiment), spec, net, data, torch.device("cpu"))
 
 
-def test_batch_norm_is_estimated_anew_with_every_batch_counting_alike() -> None:
+def test_batch_norm_is_re_estimated_with_equal_weight_for_every_batch() -> None:
     x = torch.tensor([[0.0], [2.0], [4.0], [6.0], [10.0], [20.0]])
     net = nn.BatchNorm1d(1, affine=False, momentum=0.3)
     weights = {

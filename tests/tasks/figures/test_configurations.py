@@ -156,7 +156,7 @@ def test_the_table_has_a_column_for_every_setting_that_varies() -> None:
 
 
 @pytest.mark.parametrize("seed", [{"seed": 0}, {"seed": NAN}, {}], ids=["seed", "not set", "no seeds"])
-def test_two_runs_that_nothing_tells_apart_are_refused_and_not_averaged(seed: dict[str, Any]) -> None:
+def test_two_runs_that_do_not_differ_are_refused_and_not_averaged(seed: dict[str, Any]) -> None:
     tree = cube_of(
         [{"weight_decay": 1.0, **seed}, {"weight_decay": 0.0, "seed": 5}, {"weight_decay": 1.0, **seed}], noise
     )

@@ -146,7 +146,7 @@ def test_scores_have_a_panel_for_each_level_and_a_named_row_for_each_label(
     assert figure.axes[0].get_yticklabels()[0].get_text().startswith("embed")
 
 
-def test_chance_levels_are_those_of_the_cube_where_its_runs_agree() -> None:
+def test_chance_levels_match_the_cube_where_its_runs_agree() -> None:
     tree = cube()
     by_width = [np.sqrt(2 / (np.pi * width)) for width in WIDTHS]
     assert list(chance(tree, "pairs", "alignment").values()) == pytest.approx(by_width)

@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def test_what_fails_comes_first_and_what_was_not_run_stands_apart(store: Store) -> None:
+def test_failures_come_first_and_what_was_not_run_is_apart(store: Store) -> None:
     none = {"value": None, "low": None, "high": None, "null": None, "n": 0, "effect": ""}
     keep(store, [verdict("w1", "pass"), verdict("g3", "not run", **none), verdict("t1", "fail"), verdict("a1", "pass")])
     found = judged_on(store, "mine")

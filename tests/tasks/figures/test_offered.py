@@ -40,7 +40,7 @@ def tree() -> xr.DataTree:
     return sd.analyse({"a": nn.Linear(6, 5), "b": nn.Linear(6, 5)}, ["effective_rank"], progress=False)
 
 
-def test_a_file_adds_a_figure_beside_those_of_reports(lab: Path) -> None:
+def test_a_file_adds_a_figure_beside_the_figures_of_reports(lab: Path) -> None:
     assert figure_names() == [*(figure.name for figure in OF_REPORTS), "lines"]
     assert kinds.origin(FIGURES, "lines") == str(lab / "lines.py")
     assert all(get_figure(figure.name) is figure for figure in OF_REPORTS)

@@ -92,7 +92,7 @@ def test_a_setting_may_have_the_name_of_a_column() -> None:
     ("missing", "field"),
     [("final_err", "val"), ("final_effective_rank", "rank_end"), ("initial_effective_rank", "rank_start")],
 )
-def test_a_fact_that_is_missing_gives_no_number(missing: str, field: str) -> None:
+def test_a_missing_fact_is_no_number(missing: str, field: str) -> None:
     tree = cube()
     tree["metrics"] = xr.DataTree(tree["metrics"].to_dataset().drop_vars(missing))
     rows = sweep_table(tree)
@@ -107,7 +107,7 @@ ROW = Row(run_id="abc", weight_decay=0.3, seed=2, train=0.0, val=0.982, grok_ste
     ("changes", "groks"),
     [({}, "never"), ({"grok_step": 1250, "val": 0.01}, "1250"), ({"val": NAN}, "-")],
 )
-def test_a_run_that_never_groks_is_told_from_one_that_was_not_measured(changes: dict[str, float], groks: str) -> None:
+def test_a_run_that_never_groks_differs_from_one_that_was_not_measured(changes: dict[str, float], groks: str) -> None:
     cells = dict(zip(headings([ROW]), dataclasses.replace(ROW, **changes).cells, strict=True))
     assert cells["groks at step"] == groks
 

@@ -48,7 +48,7 @@ def test_a_single_checkpoint_has_no_findings(tmp_path: Path) -> None:
     assert findings(tmp_path, (0,)) == []
 
 
-def test_the_same_content_under_several_steps_is_told(tmp_path: Path) -> None:
+def test_the_same_content_under_several_steps_is_reported(tmp_path: Path) -> None:
     def repeat(step: int, tensors: dict[str, Tensor]) -> None:
         tensors.update(weights(min(step, 20)))
 
@@ -106,7 +106,7 @@ def test_nan_and_infinity_are_errors_that_name_the_tensor(tmp_path: Path) -> Non
     assert found[0].what == "2 of 256 entries are NaN or infinite"
 
 
-def test_another_shape_and_layers_that_come_and_go_are_told_once(tmp_path: Path) -> None:
+def test_another_shape_and_layers_that_come_and_go_are_reported_once(tmp_path: Path) -> None:
     def change(step: int, tensors: dict[str, Tensor]) -> None:
         if step >= 30:
             tensors["a.weight"] = torch.randn(20, 32, generator=torch.Generator().manual_seed(step))
@@ -146,7 +146,7 @@ def test_a_change_of_precision_is_noted(tmp_path: Path) -> None:
         ((0, 1000), None),
     ],
 )
-def test_holes_in_a_regular_grid_are_told(
+def test_holes_in_a_regular_grid_are_reported(
     steps: tuple[int, ...], missing: tuple[int, ...] | None, tmp_path: Path
 ) -> None:
     found = findings(tmp_path, steps)
@@ -161,7 +161,7 @@ def test_checkpoints_written_in_another_order_are_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_trained_first_checkpoint_is_told_and_an_initialised_one_not(name: str, tmp_path: Path) -> None:
+def test_a_trained_first_checkpoint_is_reported_and_an_initialised_one_is_not(name: str, tmp_path: Path) -> None:
     golden = GOLDEN[name]
     for first, expected in ((golden.steps[0], False), (golden.steps[-1], True)):
         folder = tmp_path / str(first)
@@ -202,7 +202,7 @@ def test_the_ratio_is_that_of_the_largest_singular_value() -> None:
     assert edge_ratio(torch.randn(15, 100)) == []
 
 
-def test_layers_that_float32_cannot_hold_are_told_and_masks_are_not(tmp_path: Path) -> None:
+def test_layers_that_float32_cannot_hold_are_reported_and_masks_are_not(tmp_path: Path) -> None:
     def grow(step: int, tensors: dict[str, Tensor]) -> None:
         tensors["b.weight"] = tensors["b.weight"].double() * (1e300 if step == 20 else 1)
         tensors["c.mask"] = torch.full((4,), -torch.finfo(torch.float64).max, dtype=torch.float64)

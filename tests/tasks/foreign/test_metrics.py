@@ -43,7 +43,7 @@ def test_nan_in_a_log_is_the_value_and_none_before_it_is_taken() -> None:
     np.testing.assert_array_equal(at((0, 10), loss={5: 1.0, 10: NAN}).values["loss"], [NAN, NAN])
 
 
-def test_metrics_that_are_alike_are_told_together() -> None:
+def test_metrics_that_are_alike_are_reported_together() -> None:
     found = at((0, 10), a={0: 1.0, 10: 1.0}, b={0: 1.0, 10: 1.0}, c={7: 1.0})
     assert found.told == (
         "a, b: at 2 of 2 checkpoints",
@@ -108,7 +108,7 @@ def test_variables_have_the_splits_of_the_cube() -> None:
     np.testing.assert_array_equal(one(loss=(1, 2)).values["loss"], [[1, 2], [NAN, NAN]])
 
 
-def test_names_that_are_taken_are_left_out_and_told() -> None:
+def test_names_that_are_taken_are_left_out_and_reported() -> None:
     found = one(
         "width", width=(1,), effective_rank=(1,), final_loss=(1,), step=(1,), err=(1,), **{"a/b-c": (2,), "1": (1,)}
     )

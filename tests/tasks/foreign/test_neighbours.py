@@ -84,7 +84,7 @@ def two_runs(series: dict[int, dict[str, Tensor]]) -> None:
         (two_runs, "", "a jump of direction: 3 of 3 layers change more here than before and after"),
     ],
 )
-def test_a_checkpoint_that_does_not_belong_is_told(
+def test_a_checkpoint_that_does_not_belong_is_reported(
     change: Callable[[dict[int, dict[str, Tensor]]], None], tensor: str, what: str, tmp_path: Path
 ) -> None:
     series = path()
@@ -122,7 +122,7 @@ def test_a_shard_that_was_repeated_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_repeats_of_the_final_weights_are_told_apart(tmp_path: Path) -> None:
+def test_repeats_of_the_final_weights_are_distinguished(tmp_path: Path) -> None:
     series = path()
     for step in (20, 60):
         series[step] = series[90]
@@ -165,7 +165,7 @@ def test_a_file_that_is_not_whole_is_named_and_the_others_are_audited(
     assert f"step={step}.safetensors: " in damaged.what and "--skip-damaged" in damaged.advice
 
 
-def test_what_was_chosen_and_passed_over_is_told_once(tmp_path: Path) -> None:
+def test_what_was_chosen_and_skipped_is_reported_once(tmp_path: Path) -> None:
     for step, tensors in path().items():
         content = {"model": {**tensors, "extra": None}, "model_ema": tensors, "step": step}
         torch.save(content, tmp_path / f"step_{step}.pt")

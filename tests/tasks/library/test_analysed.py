@@ -40,7 +40,7 @@ def numpys(w: torch.Tensor) -> np.ndarray:
     return np.linalg.svd(w.detach().double().numpy(), compute_uv=False)
 
 
-def test_singular_values_of_a_network_are_those_of_numpy() -> None:
+def test_singular_values_of_a_network_match_numpy() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3),
@@ -125,7 +125,7 @@ def test_a_buffer_is_no_layer_and_masked_weights_are_multiplied() -> None:
     np.testing.assert_allclose(singular(tree, "layer.weight"), numpys(net.layer.weight), rtol=1e-5, atol=1e-7)
 
 
-def test_heads_of_attention_modules_are_known_without_being_told() -> None:
+def test_heads_of_attention_modules_need_no_option() -> None:
     net = nn.TransformerEncoderLayer(16, 4, 32)
     tree = sd.analyse(net, ["alignment"])
     assert tree["attention"].to_dataset().sizes["head"] == 4

@@ -228,7 +228,7 @@ def test_a_run_groks_at_its_first_step_below_the_threshold() -> None:
         sd.grok_step(tree.drop_nodes("metrics"))
 
 
-def test_figures_are_those_of_a_report() -> None:
+def test_figures_are_the_ones_of_a_report() -> None:
     data = layers([[1, 0.9, 0.8], [1, 0.5, 0.2]], weight_decay=[0.0, 1.0], seed=[0, 0])
     figure = data.specdyn.plot.effective_rank(by="weight_decay")
     assert figure.get_suptitle() == "Effective rank of each layer by weight decay"

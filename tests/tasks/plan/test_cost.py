@@ -37,7 +37,7 @@ def test_checkpoints_are_as_large_as_estimated_but_for_their_header(tmp_path: Pa
         assert checkpoint_bytes(spec) == entry.bytes - entry.header_bytes - 8
 
 
-def test_the_bytes_of_the_paper_are_those_of_its_parameters() -> None:
+def test_the_bytes_of_the_paper_match_its_parameters() -> None:
     assert checkpoint_bytes(get_experiment("modular_addition").preset("paper").spec) == 4 * 227_058
 
 
@@ -78,7 +78,7 @@ def test_settings_that_diverge_at_once_are_measured_too() -> None:
     assert measure(with_settings(SMOKE, learning_rate=1e30), Store("nowhere")).step > 0
 
 
-def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_uses_the_threads_of_a_unit_and_restores_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_num_threads()
     real = measuring.network_layout
 
@@ -92,9 +92,7 @@ def test_a_measurement_has_the_threads_of_a_unit_and_gives_them_back(monkeypatch
     assert torch.get_num_threads() == before
 
 
-def test_the_bytes_left_are_told_by_a_checkpoint_that_is_there(
-    local_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_written_checkpoint_tells_the_bytes_left(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "measure", lambda *_: Rates(step=1.0, checkpoint=1.0))
     sweep = sweep_called("bytes", 0.0, 1.0)
     first, second = sweep.specs
@@ -109,7 +107,7 @@ def test_the_bytes_left_are_told_by_a_checkpoint_that_is_there(
     assert make_plan(sweep, local_store).bytes == 3 * each
 
 
-def test_the_examples_of_one_seed_are_not_taken_for_those_of_another(local_store: Store) -> None:
+def test_the_examples_of_one_seed_are_not_mistaken_for_anothers(local_store: Store) -> None:
     """Which pairs are mirrored, and so how many there are to train on, depends on the seed."""
     spec = dataclasses.replace(get_experiment("modular_addition").preset("demo").spec, batch_size=1)
     counts = {}

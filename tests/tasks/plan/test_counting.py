@@ -125,7 +125,7 @@ def test_the_published_numbers_of_a_pair_of_vgg_16() -> None:
     assert pair.decompositions + ends == 154 and end.decompositions == 0
 
 
-def test_seconds_are_those_of_each_kind_of_work() -> None:
+def test_each_kind_of_work_has_its_seconds() -> None:
     rates = Rates(step=0.001, checkpoint=9.0, evaluation=1.0, renewal=0.1, decomposition=0.01)
     work = Cost(evaluations=2, decompositions=3, renewals=4, updates=5)
     assert work.seconds(rates) == pytest.approx(2.435)

@@ -145,7 +145,7 @@ def test_series_are_named_by_all_places_and_options() -> None:
     assert cube_name("mine", ["/a/run 1"]) == "mine"
 
 
-def test_series_in_one_cube_are_called_by_what_tells_their_places_apart() -> None:
+def test_series_in_one_cube_are_named_by_how_their_places_differ() -> None:
     assert told_apart(["/a/one/run", "s3://b/two"]) == ["run", "two"]
     assert told_apart(["/a/one/run", "/a/two/run", "/c/x"]) == ["one/run", "two/run", "c/x"]
     assert told_apart(["/a/b/run", "/b/run"]) == ["a/b/run", "/b/run"]
@@ -169,7 +169,7 @@ def test_a_named_sweep_that_is_extended_with_another_setting_shows_it_as_a_colum
     assert [row.cells[:3] for row in rows] == [("0", rate, seed) for rate in ("0.001", "0.01") for seed in ("0", "1")]
 
 
-def test_presets_of_two_networks_in_one_sweep_are_told_apart_by_all_their_settings() -> None:
+def test_presets_of_two_networks_in_one_sweep_differ_by_all_their_settings() -> None:
     calls = [make_sweep("modular_addition", preset, [0.0], [0], "mine") for preset in ("smoke", "mlp")]
     rows = sweep_table(cube_of([hyperparameters(spec) for call in calls for spec in call.specs], [0.5, 0.5]))
     by_heading = [dict(zip(headings(rows), row.cells, strict=True)) for row in rows]

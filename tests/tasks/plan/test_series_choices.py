@@ -114,7 +114,7 @@ def test_what_cannot_be_chosen_is_said_without_a_traceback(arguments: list[str],
     assert code == 2 and said in output
 
 
-def test_the_unit_stands_in_the_cube_and_on_its_axis(tmp_path: Path) -> None:
+def test_the_unit_is_in_the_cube_and_on_its_axis(tmp_path: Path) -> None:
     import xarray as xr
 
     for epoch in (1, 2):

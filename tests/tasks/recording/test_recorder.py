@@ -47,7 +47,7 @@ def record(place: Recording, loop: Loop, until: int, **options: object) -> Recor
     return recorder
 
 
-def test_checkpoints_and_metrics_are_those_of_the_training(place: Recording) -> None:
+def test_checkpoints_and_metrics_match_the_training(place: Recording) -> None:
     recorder = record(place, Loop(), 25, every=10)
     assert recorder.errors == [] and recorder.skipped == []
     assert recorded_steps(place.folder) == [0, 10, 20, 25]
@@ -121,7 +121,7 @@ def test_costly_metrics_are_asked_for_where_a_step_is_due(place: Recording) -> N
     assert len(recorder.errors) == 1 and "resume(24)" in recorder.errors[0]
 
 
-def test_of_a_step_that_is_told_by_each_of_several_batches_the_first_counts(place: Recording) -> None:
+def test_the_first_batch_that_names_a_step_counts(place: Recording) -> None:
     """Gradients of four batches are accumulated: the step is the number of updates."""
     loop = Loop()
     expected: dict[int, dict[str, Tensor]] = {}
@@ -150,7 +150,7 @@ def test_tied_weights_are_kept_once_and_named(place: Recording) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own modules
-def test_names_are_those_without_wrappers(place: Recording) -> None:
+def test_names_have_no_wrappers(place: Recording) -> None:
     model = net()
     wrapped = nn.DataParallel(torch.compile(model))  # type: ignore[arg-type]
     with Recorder(str(place.store), "run") as recorder:
@@ -169,7 +169,7 @@ def test_a_network_that_one_process_cannot_copy_is_noted_and_not_waited_for(plac
     assert recorded_steps(place.folder) == []
 
 
-def test_weights_that_change_after_the_last_step_are_not_taken_for_it(place: Recording) -> None:
+def test_weights_that_change_after_the_last_step_are_not_mistaken_for_it(place: Recording) -> None:
     loop = Loop()
     with Recorder(str(place.store), "run", every=10) as recorder:
         loop.run(15, lambda step, model, loss: recorder.step(step, model))

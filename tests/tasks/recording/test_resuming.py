@@ -143,7 +143,7 @@ def test_other_metrics_at_a_step_are_refused(place: Recording) -> None:
     assert "has train_loss=1.0 at step 0, but the new value is 2.0" in recorder.errors[0]
 
 
-def test_a_step_between_those_of_another_training_is_refused(place: Recording) -> None:
+def test_a_step_between_the_steps_of_another_training_is_refused(place: Recording) -> None:
     record(place, Loop(), 40)
     with Recorder(str(place.store), "run", settings=SETTINGS) as recorder:
         recorder.record(7, Loop(seed=1).net)

@@ -21,7 +21,7 @@ def record(store: Store, until: int, **options: object) -> Recorder:
     return recorder
 
 
-def test_they_are_those_of_numpy_and_no_weights_are_kept(local_store: Store) -> None:
+def test_they_match_numpy_and_no_weights_are_kept(local_store: Store) -> None:
     assert record(local_store, 25).errors == []
     place = local_store.recording("run")
     assert recorded_steps(place.folder) == [] and recorded_steps(place.spectra) == [1, 10, 20, 25]

@@ -44,7 +44,7 @@ def test_what_is_recorded_is_what_one_process_records(kind: str, place: Recordin
     assert told is not None and told.finished and told.tied == {"tied.weight": "first.weight"}
 
 
-def test_singular_values_of_tensors_in_pieces_are_those_of_whole_ones(place: Recording, alone: Recording) -> None:
+def test_singular_values_of_tensors_in_pieces_match_whole_ones(place: Recording, alone: Recording) -> None:
     assert together(_spectra, str(place.store), processes=3) == 3 * [[]]  # the last layer has fewer rows than that
     found = open_spectra(str(place.store), "run")
     for name in ("first.weight", "second.weight", "last.weight"):

@@ -222,7 +222,7 @@ def of_a_near_matrix(svd: Svd, w: Tensor, full_matrices: bool) -> tuple[Tensor, 
         torch.stack([matrix_with(np.geomspace(1, 1e-4, 24), 24, 30, seed) for seed in range(3)]),
     ],
 )
-def test_an_svd_as_inexact_as_lapack_may_be_gives_values_within_a_millionth(
+def test_an_svd_as_inexact_as_lapack_may_be_is_right_within_a_millionth(
     inexact: Callable[..., tuple[Tensor, Tensor, Tensor]], w: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = torch.linalg.svd

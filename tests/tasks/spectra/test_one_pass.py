@@ -170,7 +170,7 @@ def test_a_transformer_needs_the_published_number_of_decompositions(
     assert len(body.attention) == 2 * config.depth
 
 
-def test_the_results_are_those_of_the_checkpoints(counts: dict[str, Counts]) -> None:
+def test_the_results_match_the_checkpoints(counts: dict[str, Counts]) -> None:
     found = counts["transformer"]
     values = stored(target_in(found.store, SHORT, found.manifest.steps))
     experiment = get_experiment(SHORT.experiment)

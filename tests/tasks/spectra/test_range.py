@@ -89,7 +89,7 @@ def test_energy_is_matched_near_the_ends_of_the_range(scale: float) -> None:
     torch.testing.assert_close(found.double(), plain.double() * scale, rtol=1e-6, atol=1e-7 * scale)
 
 
-def test_layers_at_opposite_ends_of_the_range_have_the_distance_that_float64_gives() -> None:
+def test_layers_at_opposite_ends_of_the_range_have_the_distance_of_float64() -> None:
     w = 3e38 * torch.eye(3)
     # The entries differ by 6e38, which only float64 holds.
     found = of_layer("norms", w, initial=-w)

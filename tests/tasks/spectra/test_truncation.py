@@ -115,7 +115,7 @@ def test_the_weights_themselves_are_left_alone() -> None:
     assert all(torch.equal(weights[name], before[name]) for name in before)
 
 
-def test_the_halves_one_after_another_are_those_made_alone() -> None:
+def test_the_halves_in_sequence_equal_each_made_alone() -> None:
     net = Convolutions()
     weights, alone = halves_of(net)
     factors = {matrix.name: decompose(matrix.of(weights)) for matrix in layers(net)}

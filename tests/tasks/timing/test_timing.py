@@ -87,7 +87,7 @@ def test_what_does_not_happen_is_censored_and_what_was_not_measured_is_not_known
     assert unknown[["grok_step", "grok_censored", "compress_censored", "lag", "plateau"]].to_array().isnull().all()
 
 
-def test_layers_by_themselves_and_without_those_that_collapse() -> None:
+def test_layers_alone_and_without_collapsed_ones() -> None:
     tree = cube([VAL], [np.stack([FALLING, np.ones(101)])])
     by_layer = tree.specdyn.timing(by_layer=True).isel(run=0)
     assert by_layer["compress_step"].sel(layer="layer0").values.tolist() == [32, 60]

@@ -187,7 +187,7 @@ def test_every_order_is_equally_likely() -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(30, 200), nn.Conv2d(5, 40, (2, 3)), nn.ConvTranspose2d(40, 5, (2, 3))])
-def test_redrawn_weights_are_distributed_as_those_of_a_new_layer(layer: nn.Module) -> None:
+def test_redrawn_weights_are_distributed_like_a_new_layer(layer: nn.Module) -> None:
     torch.manual_seed(0)
     w = layer.weight.detach()
     fresh = redrawn({"a": w}, 7)["a"]

@@ -75,7 +75,7 @@ def test_sgd_has_heavy_ball_momentum_and_an_l2_term(decay: float, momentum: floa
 
 
 @pytest.mark.parametrize("bad", range(4))
-def test_the_loop_tells_of_a_loss_that_was_not_finite_even_if_the_last_one_is(bad: int) -> None:
+def test_the_loop_reports_an_infinite_loss_even_if_the_last_one_is_finite(bad: int) -> None:
     net = nn.Linear(1, 1)
     targets = [torch.zeros(1, 1)] * 4
     targets[bad] = torch.full((1, 1), float("inf"))

@@ -97,7 +97,7 @@ def test_the_scale_of_the_noise_makes_no_difference(scale: float) -> None:
     torch.testing.assert_close(shrunk * 2.0**60, perturbed(m, 0.5, noise), rtol=1e-5, atol=1e-6)
 
 
-def test_size_zero_gives_the_same_bits_in_a_copy() -> None:
+def test_size_zero_is_a_copy_with_the_same_bits() -> None:
     m = torch.tensor([[0.1, -0.0, 1e-40], [3e30, -7.3, 1 / 3]])
     same = perturbed(m, 0, torch.ones(2, 3))  # -0.0 + 0 * 1 would be 0.0
     assert same.numpy().tobytes() == m.numpy().tobytes()
@@ -225,13 +225,13 @@ def test_directed_perturbations_leave_all_other_directions(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["random", "top", "bottom"])
-def test_a_perturbation_of_size_zero_gives_the_same_bits(kind: str) -> None:
+def test_a_perturbation_of_size_zero_changes_no_bit(kind: str) -> None:
     weights, matrices = network()
     found = perturb(weights, matrices, perturbation(0, kind, 3))
     assert all(found[name].numpy().tobytes() == weights[name].numpy().tobytes() for name in weights)
 
 
-def test_random_perturbations_are_those_of_seed_and_name_in_the_shape_of_the_matrix() -> None:
+def test_random_perturbations_depend_on_seed_and_name_and_have_the_matrix_shape() -> None:
     weights, matrices = network()
     found = perturb(weights, matrices, perturbation(1.0, "random", 3))
     tconv = Matrix(parameter="tconv.weight", transposed=True)

@@ -170,7 +170,7 @@ def test_the_first_checkpoint_is_the_initialisation(tmp_path: Path) -> None:
     assert all(torch.equal(kept[name], initial[name]) for name in initial)
 
 
-def test_a_run_gives_the_same_bits_again_and_another_seed_does_not(
+def test_a_run_repeats_bit_for_bit_and_another_seed_differs(
     tmp_path: Path, whole: dict[str, tuple[Manifest, dict[str, str]]]
 ) -> None:
     torch.rand(5)
@@ -310,7 +310,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 @pytest.mark.parametrize("what", ["state", "newest checkpoint"])
-def test_a_run_whose_state_is_damaged_starts_anew_and_ends_the_same(
+def test_a_run_whose_state_is_damaged_starts_over_and_ends_the_same(
     what: str,
     damage: Callable[[Path], None],
     tmp_path: Path,

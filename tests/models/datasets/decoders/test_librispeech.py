@@ -227,7 +227,7 @@ def test_the_shipped_arrays_are_four_readings_and_one() -> None:
 
 
 @needs_soundfile
-def test_the_shipped_arrays_are_those_of_the_shipped_recordings() -> None:
+def test_the_shipped_arrays_match_the_shipped_recordings() -> None:
     *prepared, names = prepare_speech(FOLDER / "speech/LibriSpeech")
     *shipped, shipped_names = load_sample()
     assert names == shipped_names

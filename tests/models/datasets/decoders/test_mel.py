@@ -44,14 +44,14 @@ def test_features_do_not_depend_on_loudness() -> None:
     np.testing.assert_array_equal(mel_features(wave)[0], mel_features(wave / 64)[0])  # a power of two rounds nothing
 
 
-def test_bands_of_the_last_bit_are_not_taken_for_constant() -> None:
+def test_bands_of_the_last_bit_are_not_mistaken_for_constant() -> None:
     bits = np.random.default_rng(1).integers(-1, 2, 16_000) / np.float32(2**15)
     features, constant = mel_features(bits.astype(np.float32))
     assert constant == 0
     assert_near(features, *naive_features(bits.astype(float)))
 
 
-def test_silence_gives_noughts_and_is_counted() -> None:
+def test_silence_becomes_zeros_and_is_counted() -> None:
     features, constant = mel_features(np.zeros(16_000, np.float32))
     assert constant == 40
     np.testing.assert_array_equal(features, np.zeros((33, 40), np.float32))

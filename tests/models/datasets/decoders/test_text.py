@@ -219,7 +219,7 @@ def test_the_shipped_tokens_make_blocks() -> None:
 
 
 @needs_tokenizers
-def test_the_shipped_tokens_are_those_of_the_shipped_text() -> None:
+def test_the_shipped_tokens_match_the_shipped_text() -> None:
     tokenizer = load_tokenizer(FOLDER / "devils_dictionary.bpe512.json")
     for lines, shipped in zip(sample_lines(), load_sample(), strict=True):
         tokens = tokenise(lines, tokenizer)

@@ -53,7 +53,7 @@ def levenshtein(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 
 
 @given(st.lists(st.tuples(ROWS, ROWS), min_size=1, max_size=6))
-def test_distances_are_those_of_the_recursion(pairs: list[tuple[list[int], list[int]]]) -> None:
+def test_distances_follow_the_recursion(pairs: list[tuple[list[int], list[int]]]) -> None:
     a, b = zip(*pairs, strict=True)
     assert edit_distances(a, b).tolist() == [levenshtein(tuple(x), tuple(y)) for x, y in pairs]
 

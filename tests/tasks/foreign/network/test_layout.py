@@ -134,7 +134,7 @@ def test_heads_of_transformer_lens_are_matrices_beside_the_whole() -> None:
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3)])
-def test_gates_are_layers_and_pairs_are_those_of_each_direction(kind: type[nn.RNNBase], gates: int) -> None:
+def test_gates_are_layers_and_each_direction_has_its_pairs(kind: type[nn.RNNBase], gates: int) -> None:
     torch.manual_seed(0)
     weights = {f"rnn.{name}": w for name, w in kind(5, 4, 2, bidirectional=True).state_dict().items()}
     layout = laid_out(weights)
@@ -165,7 +165,7 @@ def test_groups_of_convolutions_are_cut_where_what_they_read_is_known() -> None:
     assert layout.shapes[-1] == (2, 16 * 27) and layout.pairs == ()
 
 
-def test_transposed_convolutions_are_told_by_bias_norm_chain_or_name() -> None:
+def test_transposed_convolutions_are_known_by_bias_norm_chain_or_name() -> None:
     unet = {
         "up.up.weight": (16, 8, 2, 2),
         "up.up.bias": (8,),

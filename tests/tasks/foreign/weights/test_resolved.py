@@ -33,7 +33,7 @@ def layers() -> list[nn.Module]:
     "made", [weight_norm, spectral_norm, parametrizations.weight_norm, parametrizations.spectral_norm]
 )
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
-def test_normalised_weights_are_those_of_torch(layer: nn.Module, made: Any) -> None:
+def test_normalised_weights_match_torch(layer: nn.Module, made: Any) -> None:
     net = nn.Sequential(made(type(layer)(*sizes_of(layer)))).eval()
     weights = resolved(net.state_dict())
     with torch.no_grad():
@@ -55,13 +55,13 @@ def input_of(layer: nn.Module) -> tuple[int, ...]:
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
-def test_other_axes_of_weight_norm_are_told_by_the_lengths() -> None:
+def test_other_axes_of_weight_norm_are_known_by_their_lengths() -> None:
     for axis in (0, 1, None):
         net = nn.Sequential(weight_norm(nn.Linear(6, 5), dim=axis))  # type: ignore[arg-type]
         fit(resolved(net.state_dict()), "0.weight", net[0].weight)
 
 
-def test_a_mask_is_multiplied_and_told_with_its_density() -> None:
+def test_a_mask_is_applied_and_its_density_reported() -> None:
     net = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 4))
     prune.l1_unstructured(net[0], "weight", amount=0.7)
     state = net.state_dict()
@@ -266,7 +266,7 @@ def test_names_that_would_become_one_stay() -> None:
     assert list(resolved(twice).shapes) == list(twice)
 
 
-def test_running_means_are_chosen_by_name_and_told() -> None:
+def test_running_means_are_chosen_by_name_and_reported() -> None:
     raw, means = {"net.0.weight": draw(3, 4)}, {"model_ema.net.0.weight": draw(4, 3).mT.contiguous()}
     assert torch.equal(resolved({**raw, **means})["net.0.weight"], raw["net.0.weight"])
     chosen = resolved({**raw, **means}, weights="ema")

@@ -26,7 +26,7 @@ def trunks(count: int = 3) -> tuple[RunSpec, ...]:
     return trunk_specs(NAME, "smoke", range(count), SETTINGS)
 
 
-def test_branches_and_pairs_are_those_of_the_design() -> None:
+def test_branches_and_pairs_match_the_design() -> None:
     graph = connectivity_graph("g", trunks(), (0, 20), (3, 4, 5), Noise(sizes=(0.0, 1.0), directions=("random", "top")))
     plain = [spec for spec in graph.branches if spec.start and spec.start.perturbation is None]
     assert len(plain) == 3 * 2 * 3

@@ -150,7 +150,7 @@ def test_steps_of_tickets_have_epoch_learning_rate_and_the_examples_that_were_se
         assert cube[name].attrs["long_name"] and cube[name].attrs["units"] == "1"
 
 
-def test_an_older_cube_of_tickets_has_what_stands_beside_its_steps_after_the_next_call(
+def test_an_older_cube_of_tickets_gets_the_coordinates_of_its_steps_with_the_next_call(
     copied: Callable[[str], tuple[Graph, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph, folder = copied("tickets")

@@ -90,7 +90,7 @@ def put_line(pair: Pair, store: Store) -> None:
     write_values(store.result("pairs", NAME, name), {}, {})
 
 
-def test_a_new_graph_costs_all_its_steps_and_a_branch_those_after_its_split(tmp_path: Path) -> None:
+def test_a_new_graph_costs_all_its_steps_and_a_branch_the_ones_after_its_split(tmp_path: Path) -> None:
     store = str(tmp_path)
     plan = make_plan(GRAPH, Store(store))
     cost = costs(plan)
@@ -195,7 +195,7 @@ def test_tickets_cost_their_checkpoints(tmp_path: Path) -> None:
     assert counts(make_plan(graph, Store(store)))["tickets"] == (2, 1)
 
 
-def test_a_failed_run_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_with_its_reason(tmp_path: Path) -> None:
     store = str(tmp_path)
     trunks = trunk_specs(NAME, "smoke", (0,), {"steps": 40, "learning_rate": 1e30})
     train(trunks[0], Store(store))
@@ -269,7 +269,7 @@ def test_a_plan_as_text_has_its_costs(tmp_path: Path) -> None:
     assert lines[10].startswith("| pairs | 0 | 8 | - | ")
 
 
-def test_of_many_runs_those_that_are_begun_come_first(tmp_path: Path) -> None:
+def test_begun_runs_come_first_among_many(tmp_path: Path) -> None:
     plan = make_plan(GRAPH, Store(str(tmp_path)), estimate=False)
     item = plan.items[0]
     many = tuple(replace(item, label=f"run {i}") for i in range(SHOWN + 7))
