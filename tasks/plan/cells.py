@@ -179,15 +179,17 @@ def look_at_all(
 ) -> list[Cell]:
     """The state of many runs, several at a time.
 
-    Uses one listing. Does not read manifests whose summary is in the cube at the URL, or that this process has read.
-    Few runs of a store that has many others are each looked at alone.
+    Uses one listing. Does not read manifests that this process has read or, for many runs, whose summary is in the cube
+    at the URL. Few runs of a store that has many others are each looked at alone.
     """
-    from specdyn.storage.cube import trained_runs
+    few, remembered = len(specs) <= LISTED_ALONE, dict[str, str]()
+    if not few:
+        from specdyn.storage.cube import trained_runs
 
-    # In this order: a summary is then older than the listing, or has another tag.
-    remembered = trained_runs(cube)
+        # Before the listing: a summary is then older, or has another tag.
+        remembered = trained_runs(cube)
     try:
-        there = listed(store, specs[0].experiment, PAGE if len(specs) <= LISTED_ALONE else None)
+        there = listed(store, specs[0].experiment, PAGE if few else None)
     except TooMany:
         with ThreadPoolExecutor(LISTED_ALONE) as pool:
             return list(pool.map(lambda spec, label: look_at(spec, label, analyses, store), specs, labels))
@@ -204,7 +206,9 @@ def look_at_all(
             else pool.submit(looks.cell, spec, run, label, known)
             for run, spec, label in zip(runs, specs, labels, strict=True)
         ]
-        return [cell if isinstance(cell, Cell) else cell.result() for cell in cells]
+        found = [cell if isinstance(cell, Cell) else cell.result() for cell in cells]
+    # The cube of few runs remembers nothing, so that its content depends on its runs alone, and not on their files.
+    return [replace(cell, remembered="") for cell in found] if few else found
 
 
 def _known(run: Run, remembered: str, there: Listed) -> Ended | None:
