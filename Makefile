@@ -10,7 +10,7 @@ STORE ?= results
 help:
 	@echo "make demo   set up a virtual environment here, train and analyse the demo sweep, write its report"
 	@echo "make smoke  the same on a sweep of seconds, to prove the installation"
-	@echo "make test   set up and run the linter, the type checker and the tests, in 7 to 23 minutes on 2 cores"
+	@echo "make test   set up and run the linter, the type checker and the tests, in 7 to 25 minutes on 2 cores"
 	@echo "make test-scenarios  the tests of minutes: whole deployments, killed services, SLURM, a browser, all five experiments"
 	@echo "make test-numerics  the tests of numbers again, under other instruction sets and numbers of threads"
 	@echo "make test-chaos  processes killed and storage failing while real commands run: what is lost, and what is left"
