@@ -131,9 +131,10 @@ def _depths(layers: "xr.Dataset") -> list[Any]:
 
 
 def _of_layers(layers: "xr.Dataset", name: str, otherwise: list[Any]) -> list[Any]:
-    if name not in layers.coords:
+    shown = f"layer_{name}" if f"layer_{name}" in layers.coords else name  # where a setting has the name
+    if shown not in layers.coords:
         return otherwise
-    of = layers.coords[name]
+    of = layers.coords[shown]
     return list((of if of.dims == ("layer",) else of.isel(run=0)).values)
 
 

@@ -112,3 +112,10 @@ def test_projections_are_cut_in_three_and_other_layers_are_left_alone() -> None:
     assert np.isnan(found["projection_power_law_alpha"]).all(), "fewer than 50 values"
     assert get_analysis("projections").compute(view["a.out_proj.weight"]) == {}
     assert not get_analysis("projections").default
+
+
+def test_the_depth_of_layers_is_not_the_setting_of_that_name() -> None:
+    depths = [0, 1, 2, 3, 4]
+    tree = cube([2.0, 3.0, 5.0, 4.0, 6.0], [0.1, 0.2, 0.9, 0.4, 3.0], layer_depth=depths)
+    tree["layers"] = tree["layers"].to_dataset().assign_coords(depth=("run", [2]))
+    assert sd.by_depth(tree)["depth"].tolist() == depths
