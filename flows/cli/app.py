@@ -10,13 +10,14 @@ from specdyn.flows.cli import care, start
 from specdyn.flows.cli.command import command
 from specdyn.flows.cli.data import data_app
 from specdyn.flows.cli.json_form import with_json
-from specdyn.flows.cli.options import StoreOption, StudyArgument, friendly, out, studies
+from specdyn.flows.cli.options import Commands, StoreOption, StudyArgument, friendly, out, studies
 from specdyn.flows.cli.service import schedule_app, serve
 from specdyn.flows.cli.verdicts import commands
 from specdyn.flows.parameters import AnalyseParameters, ConnectParameters, SweepParameters, TicketParameters
 
 app = typer.Typer(
     name="specdyn",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
