@@ -25,9 +25,12 @@ NOT_SET = "not set"
 """Text for a setting that a run does not have."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One training run. A field left at its default is not part of the run_id, so defaults never change."""
+    """One training run. A field left at its default is not part of the run_id, so defaults never change.
+
+    It has no slots, as it keeps what is derived from its fields: a plan asks thousands of runs for it several times.
+    """
 
     experiment: str
     """Name of a module in models/experiments."""
@@ -79,10 +82,33 @@ class RunSpec:
         """The first step: a branch is trained only from its split point on."""
         return 0 if self.start is None else self.start.step
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """First 12 hexadecimal digits of the sha256 of the canonical JSON."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()[:12]
+
+    @functools.cached_property
+    def _json(self) -> str:
+        plain = {"type": type(self).__name__}
+        for name, place in places(type(self)).items():
+            if _is_changed(place.field, value := place.of(self)):
+                plain[name] = _as_plain(value)
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @functools.cached_property
+    def _flattened(self) -> Mapping[str, int | float | str | bool]:
+        flat: dict[str, int | float | str | bool] = {"architecture": type(self.net).__name__}
+        for name, place in places(type(self)).items():
+            if name not in ("net", "data", "start", *(() if self.source else ("source",))):
+                flat[name] = _declared(place.field, place.of(self))
+        for part in ("data", "net"):
+            for name, value in _flat(getattr(self, part)).items():
+                flat[f"{part}_{name}" if name in flat else name] = value
+        return {**flat, **_of_start(self.start)} if self.start else flat
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields alone: what is derived from them is not sent to workers."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 ORDER = (
@@ -162,11 +188,7 @@ def _is_changed(field: "dataclasses.Field[Any]", value: Any) -> bool:
 
 def to_json(spec: RunSpec) -> str:
     """The spec's canonical JSON: sorted keys, settings under their own names, those at their default left out."""
-    plain = {"type": type(spec).__name__}
-    for name, place in places(type(spec)).items():
-        if _is_changed(place.field, value := place.of(spec)):
-            plain[name] = _as_plain(value)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return spec._json
 
 
 def from_json(text: str, kinds: Mapping[str, type]) -> RunSpec:
@@ -208,14 +230,7 @@ def hyperparameters(spec: RunSpec) -> dict[str, int | float | str | bool]:
 
     Different specs have different settings: on a name collision the name is prefixed with its part.
     """
-    flat: dict[str, int | float | str | bool] = {"architecture": type(spec.net).__name__}
-    for name, place in places(type(spec)).items():
-        if name not in ("net", "data", "start", *(() if spec.source else ("source",))):
-            flat[name] = _declared(place.field, place.of(spec))
-    for part in ("data", "net"):
-        for name, value in _flat(getattr(spec, part)).items():
-            flat[f"{part}_{name}" if name in flat else name] = value
-    return {**flat, **_of_start(spec.start)} if spec.start else flat
+    return dict(spec._flattened)
 
 
 def _flat(part: Any) -> dict[str, int | float | str | bool]:

@@ -136,10 +136,11 @@ def sweep_table(tree: xr.DataTree) -> list[Row]:
     facts = run_facts(tree)
     metric = facts.attrs["metric"]
     known = {str(name): fact.values.tolist() for name, fact in facts.items()}
+    run_ids = runs["run"].values.tolist()  # of all runs at once: the index is converted whole each time
     decays, seeds = (settings.get(name, [math.nan] * runs.sizes["run"]) for name in ("weight_decay", "seed"))
     return [
         Row(
-            run_id=str(runs["run"].values[place]),
+            run_id=str(run_ids[place]),
             weight_decay=float(decays[place]),
             seed=_whole(seeds[place]),
             others={
