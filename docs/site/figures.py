@@ -123,11 +123,11 @@ GROUPS = {
     "series": Pictures(
         commands=(
             "python -m tests.benchmarks.hf_series {store}/hugging-face",
-            "specdyn report trainer --store {store}/hugging-face/results --figures",
+            "specdyn report trainer --store {store}/hugging-face/store --figures",
         ),
         files={
-            "series_rank.png": "hugging-face/results/reports/trainer/effective_rank.png",
-            "series_loss.png": "hugging-face/results/reports/trainer/performance.png",
+            "series_rank.png": "hugging-face/store/reports/trainer/effective_rank.png",
+            "series_loss.png": "hugging-face/store/reports/trainer/performance.png",
         },
         about="eight runs of the Hugging Face Trainer",
     ),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from specdyn.models.nets.layers import short_names
 from specdyn.storage.schema import SCORE_RANKS
 from specdyn.tasks.figures.levels import Level, heading, levels_of, what
-from specdyn.tasks.figures.style import WIDEST, name_step_axes, panels, step_axis, step_label, styled
+from specdyn.tasks.figures.style import WIDEST, name_step_axes, panels, step_axis, step_label, styled, title_panel
 from specdyn.tasks.figures.sweep_axis import has, of_all, spread, variable
 from specdyn.tasks.spectra.labels import CHANCE_OF
 
@@ -23,8 +23,6 @@ LABEL = 0.009
 """Of the largest width of a figure that a character of a label beside the panels takes."""
 BESIDE = 5
 """Row labels are wrapped like a heading above this many columns."""
-TITLE, FITTING = 7.0, 18
-"""Points of a panel's title, and its characters that fit over one of the narrowest panels."""
 COLORS = matplotlib.colormaps["magma"].with_extremes(bad="#e8e8e8")
 
 
@@ -82,8 +80,7 @@ def _diagonals(tree: xr.DataTree, group: str, name: str, axis: str, title: str) 
     for axes, label in zip(grid[0], names, strict=True):
         level_of_chance = f"\nchance {by_chance[label]:.2g}" if label in by_chance else ""
         title_of = short[label].replace(" → ", "\n→ ") + level_of_chance
-        size = TITLE * min(1.0, FITTING / max(map(len, title_of.split("\n"))))
-        axes.set_title(title_of, fontsize=size)
+        title_panel(axes, title_of)
         # A head has fewer ranks than a layer: do not show ranks that it cannot have.
         known = np.flatnonzero(values.sel({thing: label}).notnull().any(["run", "step"]).values)
         axes.set_ylim(max(known, default=0) + 1.5, 0.5)

@@ -11,7 +11,16 @@ from matplotlib.lines import Line2D
 
 from specdyn.models.nets.layers import short_names
 from specdyn.tasks.figures.levels import Level, axes_title, levels_of, line_handles, panels_of, spread_handles
-from specdyn.tasks.figures.style import INK, legend_below, name_step_axes, panels, step_axis, step_label, styled
+from specdyn.tasks.figures.style import (
+    INK,
+    legend_below,
+    name_step_axes,
+    panels,
+    step_axis,
+    step_label,
+    styled,
+    title_panel,
+)
 from specdyn.tasks.figures.summary import run_facts
 from specdyn.tasks.figures.sweep_axis import draw, has, of_all, spread
 from specdyn.tasks.spectra.facts import COLLAPSED
@@ -22,6 +31,8 @@ TITLES = {
     "effective_rank_count": ("Values that hold 90 % of the sum", "values / rank"),
     "effective_rank_ratio": ("Stable rank", "stable rank / rank"),
 }
+FITTING = 22
+"""Characters that fit over a panel."""
 COLLAPSE_MARK: Any = {"marker": "x", "color": "#cc3311", "linestyle": "none", "markersize": 2.5}
 GROK_MARK: Any = {"marker": "|", "color": INK, "linestyle": "none", "markersize": 5, "markeredgewidth": 1.2}
 
@@ -56,7 +67,7 @@ def effective_ranks(tree: xr.DataTree, axis: str = "weight_decay", name: str = "
         chosen = [level for level in levels if level.panel == row]
         for axes, (title, of_panel, collapses) in zip(own, shown, strict=False):
             _panel(axes, of_panel, collapses, groks, chosen)
-            axes.set_title(title)
+            title_panel(axes, title, FITTING)
         own[0].set_title(f"{row}\n{mean}" if row else mean, fontweight="bold")
     name_step_axes(grid, tree)
     for axes in grid[:, 0]:

@@ -137,6 +137,12 @@ def panels(rows: int, columns: int, width: float, height: float, **sharing: Any)
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 
+def title_panel(axes: Axes, title: str, characters: int = 18) -> None:
+    """Set a panel's title; smaller than others where a line of it has more characters than fit over the panel."""
+    longest = max(map(len, title.split("\n")))
+    axes.set_title(title, fontsize=matplotlib.rcParams["axes.titlesize"] * min(1.0, characters / max(longest, 1)))
+
+
 def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
     """A legend below all panels, in as many columns as fit, at most four."""
     widest = max(len(str(handle.get_label())) for handle in handles)

@@ -13,7 +13,7 @@ from specdyn.tasks.figures.configurations import Line, lines_of
 from specdyn.tasks.figures.connectivity import APART, KINDS, metric_of
 from specdyn.tasks.figures.paper.maps import draw_map
 from specdyn.tasks.figures.ranges import RANGES, Look, draw_ranges
-from specdyn.tasks.figures.style import BOTTOM, FAINT, FULL, TOP, legend_below, panels, styled
+from specdyn.tasks.figures.style import BOTTOM, FAINT, FULL, TOP, legend_below, panels, styled, title_panel
 from specdyn.tasks.figures.sweep_axis import of_all, spread
 
 KEPT = {"all": ("all singular values", FULL), "top": ("top half kept", TOP), "bottom": ("bottom half kept", BOTTOM)}
@@ -132,7 +132,7 @@ def _diagonals(tree: xr.DataTree, along: str) -> Figure:
             mesh = draw_map(axes, _means(values, points), [place for place, _ in points.points])
         line[0].set_ylabel(f"{label}\nrank (1 = largest)")
     for axes, layer in zip(grid[0], layers, strict=True):
-        axes.set_title(short[layer])
+        title_panel(axes, short[layer])
     figure.supxlabel(PLACES[along])
     figure.colorbar(mesh, ax=grid, label="agreement of the ends", aspect=40, pad=0.01)
     left_out = of_all(layers, everything, "layer") + of_all(rows, all_rows, "row")

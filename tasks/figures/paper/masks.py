@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from specdyn.models.nets.layers import short_names
 from specdyn.tasks.figures.heatmaps import mesh_by_step
 from specdyn.tasks.figures.paper.maps import draw_map
-from specdyn.tasks.figures.style import FAINT, legend_below, name_step_axes, panels, styled
+from specdyn.tasks.figures.style import FAINT, legend_below, name_step_axes, panels, styled, title_panel
 from specdyn.tasks.figures.sweep_axis import of_all, spread
 from specdyn.tasks.figures.tickets import COLORS
 
@@ -41,7 +41,7 @@ def dense_agreement(tree: xr.DataTree, axis: str = "") -> Figure:
             axes.set_ylim(of_layer.sizes["rank"] + 0.5, 0.5)
         row[0].set_ylabel(f"{mask}\nrank (1 = largest)")
     for axes, layer in zip(grid[0], layers, strict=True):
-        axes.set_title(short[layer])
+        title_panel(axes, short[layer])
     name_step_axes(grid, tree)
     figure.colorbar(mesh, ax=grid, label="agreement", aspect=40, pad=0.01)
     left_out = of_all(layers, everything, "layer") + of_all(masks, list(of_masks), "mask")

@@ -95,6 +95,18 @@ def test_effective_rank_takes_any_number_of_layers(count: int, panels: int) -> N
     assert figure.get_suptitle().endswith(" (23 of 40 layers)") == (count == 40)
 
 
+def test_titles_of_layers_with_long_names_do_not_overlap() -> None:
+    data = xr.concat(4 * [cube()["layers"].to_dataset().isel(layer=[0])], "layer")
+    data["layer"] = [f"model.layers.1.attention.query_key_value[{part}]" for part in ("query", "key", "value", "mean")]
+    data = data.assign_coords(rows=("layer", 4 * [2304]), columns=("layer", 4 * [768]))
+    figure = effective_ranks(xr.DataTree.from_dict({"/layers": data}))
+    FigureCanvasAgg(figure).draw()
+    boxes = [axes._left_title.get_window_extent() for axes in figure.axes]  # type: ignore[attr-defined]
+    for number, box in enumerate(boxes):
+        assert box.x1 <= figure.bbox.x1, titles(figure)[number]
+        assert not [other for other in boxes[number + 1 :] if box.overlaps(other)], titles(figure)[number]
+
+
 def test_singular_values_draws_every_value_of_the_first_seed() -> None:
     tree = cube()
     figure = singular_values(tree)
