@@ -124,9 +124,10 @@ GROUPS = {
         commands=(
             "python -m tests.benchmarks.hf_series {store}/hugging-face",
             "specdyn report trainer --store {store}/hugging-face/store --figures",
+            "specdyn compare trainer --store {store}/hugging-face/store --out {store}/hugging-face/rank.png",
         ),
         files={
-            "series_rank.png": "hugging-face/store/reports/trainer/effective_rank.png",
+            "series_rank.png": "hugging-face/rank.png",
             "series_loss.png": "hugging-face/store/reports/trainer/performance.png",
         },
         about="eight runs of the Hugging Face Trainer",
