@@ -280,3 +280,11 @@ def test_every_command_explains_itself_by_both_options(path: tuple[str, ...]) ->
 def test_the_version_is_that_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert said("--version") == f"specdyn {project['version']}"
+
+
+@pytest.mark.parametrize("line", ["rnu", "run", "run --nope", "--nope list", "schedule nope"])
+def test_a_line_that_cannot_be_read_has_one_error_and_where_to_find_help(line: str) -> None:
+    ended = CliRunner().invoke(app, line.split())
+    assert ended.exit_code == 2
+    assert re.fullmatch(r"error: [^\n]+\nTry 'specdyn[ a-z]* -h' for help\.\n", ended.stderr)
+    assert not ended.stdout

@@ -113,7 +113,8 @@ class Reader:
             return
         there, expected = ~missing(variable, values), final.values[np.ix_(*where)] if where else final.values
         if own == "short_name":  # as short as tells the layers apart: "in_proj" is "0.in_proj" beside "1.in_proj"
-            right = np.vectorize(lambda short, longer: f".{longer}".endswith(f".{short}"))(values, expected)
+            ends = np.vectorize(lambda short, longer: f".{longer}".endswith(f".{short}"), otypes=[bool])
+            right = ends(values, expected)
         else:
             right = values == expected
         if not right[there].all():

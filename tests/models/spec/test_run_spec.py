@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,18 @@ def test_equal_numbers_of_another_type_give_the_same_run(field: str, value: obje
 def test_json_comes_back_as_the_same_spec() -> None:
     run = smallest(net=Transformer(depth=2, layernorm=True), batch_size=32, schedule="cosine", warmup=3, seed=7)
     assert read_spec(to_json(run), "modular_addition") == run
+
+
+def test_only_settings_of_a_run_are_sent_to_workers_and_changed_ones_are_worked_out_again() -> None:
+    spec = get_experiment("modular_addition").preset("smoke").spec
+    sent = pickle.dumps(spec)
+    assert (spec.run_id, hyperparameters(spec)["seed"]) == (hashlib.sha256(to_json(spec).encode()).hexdigest()[:12], 0)
+    assert pickle.dumps(spec) == sent
+    hyperparameters(spec)["seed"] = 7
+    assert hyperparameters(spec)["seed"] == 0, "what was given out is a copy"
+    other = dataclasses.replace(spec, seed=1)
+    assert (other.run_id != spec.run_id, hyperparameters(other)["seed"]) == (True, 1)
+    assert pickle.loads(sent) == spec
 
 
 def test_a_tuple_comes_back_as_a_tuple() -> None:
